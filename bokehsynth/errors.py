@@ -1,0 +1,71 @@
+"""Every error that bokehsynth raises on purpose, and the exit code each one means at the command line.
+
+    BokehsynthError                1  something unexpected that we could still name
+    ├── UsageError                 2  an argument, option or value that cannot work
+    │   ├── RecipeError            2  the recipe file (line and dotted path in the message)
+    │   ├── DeviceError            2  a device that is not there
+    │   └── ChangedError           2  the output belongs to another recipe, asset list or machine
+    ├── DataError                  1  shards that are not what their markers promise
+    │   └── AssetError             3  one picture that cannot be used
+    ├── StorageError               4  disk full, no permission, not a directory
+    ├── LockedError                5  another living run owns these shards
+    └── FailureBudgetError         6  too many shards failed
+
+A message says the rule, the value, the file, and what to do about it.
+"""
+
+
+class BokehsynthError(Exception):
+    """Base of the tree; `exit_code` is what the command line returns for it."""
+
+    exit_code = 1
+
+
+class UsageError(BokehsynthError, ValueError):
+    """An argument outside its documented type, shape or range."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe that does not follow the schema; the message lists every fault with file and line."""
+
+
+class DeviceError(UsageError):
+    """A compute device that was asked for and is not there."""
+
+
+class ChangedError(UsageError):
+    """An output directory that was made by another recipe, from other assets or on another kind of machine."""
+
+
+class DataError(BokehsynthError):
+    """Stored data that is damaged or incomplete."""
+
+
+class AssetError(DataError):
+    """One asset that cannot be read or used; `reason` is a short word for the quarantine list."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, reason: str = "unreadable") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class StorageError(BokehsynthError):
+    """The file system said no: full, read-only, not permitted."""
+
+    exit_code = 4
+
+
+class LockedError(BokehsynthError):
+    """A living run already works on these shards."""
+
+    exit_code = 5
+
+
+class FailureBudgetError(BokehsynthError):
+    """More shards failed than a run may lose."""
+
+    exit_code = 6

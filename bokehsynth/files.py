@@ -1,0 +1,100 @@
+"""Files that are either whole or not there, and text that is the same on every run."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from bokehsynth.errors import StorageError
+
+TMP_MARK = ".tmp-"
+"""Part of every temporary name; such a file is never data and may be deleted when its writer is dead."""
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what the file system says inside the block into a StorageError that names `path` and the way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            advice = "the disk or quota is full: free some room, then run the same line again"
+        elif error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            advice = "no permission to write there: choose another --out or change its permissions"
+        else:
+            advice = "check the path, then run the same line again"
+        raise StorageError(f"{path}: {error.strerror or error} ({advice})") from error
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that appears under `path` only when the block ends well: tmp, fsync, rename, fsync directory.
+
+    On any exception the temporary file is removed and `path` keeps what it held before.
+    """
+    tmp = path.with_name(f".{path.name}{TMP_MARK}{os.getpid()}-{threading.get_ident()}")
+    with storage_errors(path):
+        try:
+            with open(tmp, "xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(tmp, path)
+            fsync_directory(path.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                tmp.unlink()
+            raise
+
+
+def atomic_write(path: str | Path, data: bytes | str) -> None:
+    """Write `data` (text as UTF-8) so that `path` holds either the old or the new content, never a part."""
+    with atomic_file(Path(path)) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+def make_directory(path: Path) -> None:
+    """Create `path` with its parents; a StorageError says why it cannot be."""
+    with storage_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def fsync_directory(path: Path) -> None:
+    """Make a rename in `path` durable (a no-op where directories cannot be opened)."""
+    if os.name == "posix":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def canonical_json(value: Any) -> str:
+    """JSON that depends on the value alone: sorted keys, ASCII, no spaces, shortest exact floats, no NaN."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+
+
+def pretty_json(value: Any) -> str:
+    """The same promise as `canonical_json`, for people: two spaces of indent and a final newline."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=True, indent=2, allow_nan=False) + "\n"
+
+
+def sha256_bytes(data: bytes | str) -> str:
+    """Hex digest of bytes, or of text as UTF-8."""
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file's content, read in blocks."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,170 @@
+"""What a sample is: its fields, its metadata, and how maps become 16-bit numbers.
+
+`docs/dataset-format.md` is the contract in words; this module is the same contract for the machine. It knows no
+lens, no recipe and no tar, so that reading a data set needs nothing but NumPy and OpenCV.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bokehsynth.errors import DataError, UsageError
+
+FORMAT_VERSION = 1
+"""Of the directory layout, the members, the metadata and the random addresses together."""
+
+Array = npt.NDArray[Any]
+ByteArray = npt.NDArray[np.uint8]
+WordArray = npt.NDArray[np.uint16]
+FloatArray = npt.NDArray[np.float32]
+
+MAP_MAX = 65535
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One stored array of a sample."""
+
+    kind: Literal["color", "map"]
+    """`color`: uint8 [H, W, 3] sRGB, stored by the codec. `map`: float32 [H, W], stored as 16-bit grey PNG."""
+    scale_key: str = ""
+    """For maps: the metadata key whose value times the stored 16-bit number is the quantity."""
+    about: str
+
+
+FIELDS: dict[str, Field] = {
+    "lq": Field(kind="color", about="degraded all-in-focus picture at the size of hq: the network's input"),
+    "hq": Field(kind="color", about="the scene through the lens: the network's target"),
+    "aif": Field(kind="color", about="the scene all in focus, clean"),
+    "defocus": Field(kind="map", scale_key="defocus_scale", about="blur radius in pixels, K*|d - d_f|"),
+    "disparity": Field(kind="map", scale_key="disparity_scale", about="relative inverse depth, 0..1, 1 = near"),
+}
+
+META_TYPES: dict[str, type] = {
+    "format": int,  # FORMAT_VERSION
+    "index": int,  # within the split
+    "split": str,  # train | val
+    "seed": int,  # of the recipe
+    "attempt": int,  # 0 unless the sample had to be redrawn
+    "width": int,
+    "height": int,
+    "blur": float,  # K, pixels of radius per unit of disparity difference
+    "focus": float,  # d_f, the disparity in focus
+    "radius_max": float,  # largest value of the defocus map, pixels
+    "aperture": str,
+    "defocus_scale": float,  # pixels per count of the 16-bit map
+    "disparity_scale": float,  # disparity per count of the 16-bit map
+    "assets": list,  # of str: the background first, then the foregrounds from near to far
+    "recipe_digest": str,
+    "assets_digest": str,
+    "lens_digest": str,
+    "draw": str,  # canonical JSON of every random choice; a string, since its shape varies from sample to sample
+}
+"""Keys and types of the flat sample JSON: the same in every sample, or table readers break."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardSpec:
+    """How samples are packed (`shards:` in a recipe)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+
+    samples: int = 256
+    """Samples per shard; the last shard of a split may hold fewer."""
+    codec: Literal["png", "webp"] = "png"
+    """Encoder of the colour fields, lossless either way. Maps are always 16-bit grey PNG."""
+    fields: list[str] = field(default_factory=lambda: list(FIELDS))
+    """Which arrays to store, out of lq, hq, aif, defocus, disparity."""
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise UsageError(f"shards.samples must be at least 1, got {self.samples}")
+        unknown = [name for name in self.fields if name not in FIELDS]
+        if unknown or not self.fields or len(set(self.fields)) != len(self.fields):
+            raise UsageError(f"shards.fields must be distinct names out of {', '.join(FIELDS)}; got {self.fields}")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training sample, quantised exactly as the shard holds it.
+
+    `arrays` maps field names to uint8 [H, W, 3] sRGB pictures and float32 [H, W] maps; `meta` is the flat JSON record.
+    """
+
+    key: str
+    meta: Mapping[str, Any]
+    arrays: Mapping[str, Array]
+
+    def __getitem__(self, name: str) -> Array:
+        """The field `name`; a DataError if this data set does not store it."""
+        try:
+            return self.arrays[name]
+        except KeyError:
+            stored = ", ".join(self.arrays)
+            raise DataError(f"sample {self.key} has no field {name!r}; stored are: {stored}") from None
+
+    @property
+    def lq(self) -> ByteArray:
+        """Degraded all-in-focus picture, uint8 [H, W, 3] sRGB."""
+        return self["lq"]
+
+    @property
+    def hq(self) -> ByteArray:
+        """Picture through the lens, uint8 [H, W, 3] sRGB."""
+        return self["hq"]
+
+    @property
+    def aif(self) -> ByteArray:
+        """Clean all-in-focus picture, uint8 [H, W, 3] sRGB."""
+        return self["aif"]
+
+    @property
+    def defocus(self) -> FloatArray:
+        """Blur radius in pixels, float32 [H, W], >= 0."""
+        return self["defocus"]
+
+    @property
+    def disparity(self) -> FloatArray:
+        """Relative inverse depth, float32 [H, W] in 0..1, 1 = near."""
+        return self["disparity"]
+
+    @property
+    def signed_defocus(self) -> FloatArray:
+        """`defocus` with the sign of (disparity - focus): positive in front of the focal plane, float32 [H, W]."""
+        side: FloatArray = np.sign(self.disparity - np.float32(self.meta["focus"]))
+        return self.defocus * side
+
+
+def sample_key(split: str, index: int) -> str:
+    """The key of a sample, unique over the data set: `train-000000123`."""
+    return f"{split}-{index:09d}"
+
+
+def quantize_map(values: Array, scale: float, name: str) -> WordArray:
+    """Map values to 16-bit counts, rounded to nearest; a DataError if any is not finite or outside 0..65535*scale.
+
+    The scale is fixed for a whole data set from the recipe's bounds, so an overflow is a fault, never clipped.
+    """
+    counts = np.rint(np.asarray(values, dtype=np.float64) / scale)
+    if not (np.isfinite(counts).all() and counts.min() >= 0 and counts.max() <= MAP_MAX):
+        low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        raise DataError(f"{name} holds {low:.6g}..{high:.6g}, outside 0..{MAP_MAX * scale:.6g} of its 16-bit scale")
+    return counts.astype(np.uint16)
+
+
+def dequantize_map(counts: WordArray, scale: float) -> FloatArray:
+    """16-bit counts back to the quantity, float32: what every reader must compute."""
+    return counts.astype(np.float32) * np.float32(scale)
+
+
+def check_meta(meta: Mapping[str, Any]) -> None:
+    """Raise DataError unless `meta` has exactly the keys and types of META_TYPES."""
+    if meta.keys() != META_TYPES.keys():
+        missing, extra = sorted(META_TYPES.keys() - meta.keys()), sorted(meta.keys() - META_TYPES.keys())
+        raise DataError(f"sample metadata: missing keys {missing}, unknown keys {extra}")
+    for key, kind in META_TYPES.items():
+        if type(meta[key]) is not kind:
+            raise DataError(f"sample metadata: {key} must be {kind.__name__}, got {type(meta[key]).__name__}")

@@ -1,0 +1,73 @@
+"""One definition of the picture, several backends: `reference` (float64, obviously right), `cpu` (Numba), `cuda`.
+
+This room knows layers and lenses, and no files, recipes or random numbers.
+"""
+
+from collections.abc import Sequence
+
+from bokehsynth.errors import DeviceError, UsageError
+from bokehsynth.layers import Layer
+from bokehsynth.optics import Lens
+from bokehsynth.render.frames import Frames, Shot, Trace
+
+BACKENDS = ("auto", "cpu", "cuda", "reference")
+
+
+def render(
+    layers: Sequence[Layer], lens: Lens, margin: int, backend: str = "auto", samples: int | None = None
+) -> Frames:
+    """Photograph layers through a lens.
+
+    `layers` near to far (the order decides ties), all on one canvas [H + 2*margin, W + 2*margin]; the picture is its
+    centre. `samples` is the number of rays per pixel; None means training quality, never worse than 51 x 51 rays.
+    Returns Frames: float32 NumPy pictures [H, W, 3] in linear light and maps [H, W], computed when first read.
+
+    Raises UsageError where the input cannot be rendered (shapes, a margin the rays would leave, a plane too steep for
+    the lens) and DeviceError for a backend that is not there.
+    """
+    shot = _checked(layers, lens, margin)
+    if samples is not None and samples < 1:
+        raise UsageError(f"samples must be at least 1, or None for training quality; got {samples}")
+    return Frames(shot, _backend(backend), samples)
+
+
+def resolve_device(name: str) -> str:
+    """The device that `auto` stands for here, or `name` itself; a DeviceError if it is not there."""
+    if name not in {"auto", "cpu", "cuda"}:
+        raise DeviceError(f"unknown device {name!r}; choose auto, cpu or cuda")
+    if name == "cuda":
+        raise DeviceError("device cuda: this version renders on the CPU only; use --device cpu (or auto)")
+    return "cpu"
+
+
+def _backend(name: str) -> Trace:
+    if name not in BACKENDS:
+        raise UsageError(f"unknown backend {name!r}; choose one of {', '.join(BACKENDS)}")
+    if name == "reference":
+        from bokehsynth.render import reference
+
+        return reference.trace
+    resolve_device(name)
+    from bokehsynth.render import cpu
+
+    return cpu.trace
+
+
+def _checked(layers: Sequence[Layer], lens: Lens, margin: int) -> Shot:
+    if not layers:
+        raise UsageError("render needs at least one layer")
+    shapes = {layer.shape for layer in layers}
+    if len(shapes) > 1:
+        raise UsageError(f"all layers must share one canvas size, got {sorted(shapes)}")
+    if margin < 0 or int(margin) != margin:
+        raise UsageError(f"margin must be a whole number of pixels >= 0, got {margin}")
+    shot = Shot(tuple(layers), lens, int(margin))
+    if min(shot.height, shot.width) < 1:
+        raise UsageError(f"a margin of {margin} px leaves no picture of a {layers[0].shape} canvas")
+    needed = lens.margin([layer.disparity for layer in layers], shot.width, shot.height)
+    if lens.blur > 0 and margin < needed:
+        raise UsageError(
+            f"margin {margin} px is too small: rays of this lens reach {needed} px beyond the picture; "
+            f"compose the layers on a canvas with margin >= {needed}, or lower the blur"
+        )
+    return shot

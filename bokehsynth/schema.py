@@ -70,7 +70,7 @@ META_TYPES: dict[str, type] = {
 class ShardSpec:
     """How samples are packed (`shards:` in a recipe)."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
     samples: int = 256
     """Samples per shard; the last shard of a split may hold fewer."""
@@ -150,7 +150,7 @@ def quantize_map(values: Array, scale: float, name: str) -> WordArray:
     """
     counts = np.rint(np.asarray(values, dtype=np.float64) / scale)
     if not (np.isfinite(counts).all() and counts.min() >= 0 and counts.max() <= MAP_MAX):
-        low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        low, high = float(np.fmin.reduce(values, axis=None)), float(np.fmax.reduce(values, axis=None))
         raise DataError(f"{name} holds {low:.6g}..{high:.6g}, outside 0..{MAP_MAX * scale:.6g} of its 16-bit scale")
     return counts.astype(np.uint16)
 

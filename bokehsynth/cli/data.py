@@ -1,0 +1,121 @@
+"""generate, verify, finalize: commands that make and check data sets."""
+
+import shlex
+import signal
+import sys
+import types
+from pathlib import Path
+
+import click
+
+from bokehsynth.cli.options import device_option, recipe_options, samples_option
+from bokehsynth.errors import DataError
+
+
+class _Terminated(BaseException):
+    """SIGTERM, raised in the main thread so that workers are ended on the way out."""
+
+
+def _on_sigterm(number: int, frame: types.FrameType | None) -> None:
+    raise _Terminated
+
+
+@click.command()
+@recipe_options
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the data set.")
+@samples_option
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes  [default: one per CPU]")
+@device_option
+@click.option(
+    "--engine", default="local", show_default=True, type=click.Choice(["local"]), help="Where the workers run."
+)
+@click.option(
+    "--shards", default="0/1", metavar="I/N", help="Make only the I-th of N ranges of the shards, zero-based."
+)
+@click.option(
+    "--allow-mixed", is_flag=True, help="Go on with other versions or another kind of CPU than the set was begun with."
+)
+@click.option("--quiet", "-q", is_flag=True, help="No progress bar and no closing words.")
+def generate(
+    recipe: str,
+    overrides: tuple[str, ...],
+    out: Path,
+    samples: int | None,
+    workers: int | None,
+    device: str,
+    engine: str,
+    shards: str,
+    allow_mixed: bool,
+    quiet: bool,
+) -> None:
+    """Make a data set from RECIPE, a file or the name of a packaged recipe.
+
+    Run the same line again after any interruption: what is committed stays, only what is missing is made. On a
+    finished set it does nothing. The bytes are the same for any number of workers and any order.
+
+    \b
+    Examples:
+      bokehsynth generate quickstart --out demo
+      bokehsynth generate my.yaml --out set --samples 10000 --workers 16
+      bokehsynth generate my.yaml --out set --set scene.blur=24 --set size=768
+    """
+    from bokehsynth.generate import generate as make
+    from bokehsynth.recipe import load_recipe
+
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        outcome = make(
+            load_recipe(recipe, overrides, samples), out, workers=workers, device=device, shards=shards,
+            allow_mixed=allow_mixed, progress=not quiet, say=lambda message: click.echo(message, err=True),
+        )  # fmt: skip
+    except (KeyboardInterrupt, _Terminated) as stop:
+        line = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        click.echo(f"\ninterrupted; what was committed stays. To go on: {line}", err=True)
+        sys.exit(143 if isinstance(stop, _Terminated) else 130)
+    if quiet:
+        return
+    if not outcome.complete:
+        click.echo(f"{out}: this range is done ({outcome.made} samples made now); other ranges are still missing.")
+    elif outcome.made == 0:
+        click.echo(f"{out}: already complete, {outcome.samples} samples; nothing to do.")
+    else:
+        click.echo(f"{out}: complete, {outcome.samples} samples. Look at {out / 'preview.png'}")
+
+
+@click.command()
+@click.argument("dataset", metavar="DATASET", type=click.Path(path_type=Path))
+@click.option(
+    "--decode", default=1.0, show_default=True, type=click.FloatRange(0, 1),
+    help="Share of the samples whose pictures are decoded and compared with their digests.",
+)  # fmt: skip
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Threads.")
+def verify(dataset: Path, decode: float, workers: int) -> None:
+    """Check every byte of DATASET against its markers: hashes, members, keys, pixels, totals, strays.
+
+    Reads everything, changes nothing. Exit code 1 if anything is wrong, with one line per fault.
+    """
+    from bokehsynth.shards import verify_dataset
+
+    report = verify_dataset(dataset, decode=decode, workers=workers)
+    for fault in report.faults:
+        where = fault.split if fault.shard is None else f"{fault.split} shard {fault.shard}"
+        click.echo(f"{where}: {fault.kind}: {fault.message}")
+    if report.faults:
+        raise DataError(f"{dataset}: {len(report.faults)} faults; run the generate line again to remake broken shards")
+    click.echo(
+        f"{dataset}: whole. {report.shards} shards, {report.samples} samples ({report.decoded} decoded), "
+        f"{report.bytes / 1e6:.1f} MB"
+    )
+
+
+@click.command()
+@click.argument("dataset", metavar="DATASET", type=click.Path(path_type=Path))
+def finalize(dataset: Path) -> None:
+    """Write dataset.json, the card and the preview of DATASET once all its shards are committed.
+
+    `generate` does this by itself; this is for sets whose ranges were made by jobs that never saw the end.
+    """
+    from bokehsynth.generate import finalize as finish
+
+    outcome = finish(dataset)
+    click.echo(f"{dataset}: complete, {outcome.samples} samples.")

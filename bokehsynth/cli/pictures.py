@@ -1,0 +1,66 @@
+"""preview, degrade: commands that make pictures to look at."""
+
+from pathlib import Path
+
+import click
+
+from bokehsynth.cli.options import device_option, recipe_options
+from bokehsynth.errors import UsageError
+
+
+@click.command()
+@recipe_options
+@click.option("--out", default="preview.png", show_default=True, type=click.Path(path_type=Path), help="PNG to write.")
+@click.option("--count", default=6, show_default=True, type=click.IntRange(1, 200), help="Samples to show.")
+@click.option("--first", default=0, show_default=True, type=click.IntRange(min=0), help="Index of the first.")
+@click.option("--split", default="train", show_default=True, type=click.Choice(["train", "val"]))
+@click.option("--cell", default=256, show_default=True, type=click.IntRange(64, 2048), help="Longer side of a picture.")
+@device_option
+def preview(
+    recipe: str, overrides: tuple[str, ...], out: Path, count: int, first: int, split: str, cell: int, device: str
+) -> None:
+    """Show samples of RECIPE as one contact sheet, without making a data set.
+
+    The pictures are exactly those that generate would store: aif | hq | lq | defocus | disparity.
+    """
+    from tqdm import tqdm
+
+    from bokehsynth.pipeline import make_sample
+    from bokehsynth.recipe import load_recipe
+    from bokehsynth.render import resolve_device
+    from bokehsynth.sheet import contact_sheet
+
+    loaded = load_recipe(recipe, overrides)
+    backend = resolve_device(device)
+    indices = tqdm(range(first, first + count), unit="sample", leave=False)
+    contact_sheet([make_sample(loaded, index, split, backend) for index in indices], out, cell)
+    click.echo(f"wrote {out}")
+
+
+@click.command()
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@click.option(
+    "--preset", default="real-esrgan", show_default=True,
+    help="real-esrgan, none, or package.module:Class for a step of one's own.",
+)  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--backend", default="opencv", show_default=True, type=click.Choice(["opencv", "basicsr"]))
+def degrade(source: Path, target: Path, preset: str, seed: int, backend: str) -> None:
+    """Degrade the picture IN as Real-ESRGAN's training does and write it to OUT (a PNG) at the same size."""
+    import cv2
+    import numpy as np
+
+    from bokehsynth.degrade import degrade as apply
+    from bokehsynth.files import atomic_write
+
+    if target.suffix.lower() != ".png":
+        raise UsageError(f"OUT must end in .png, or the file would be degraded once more by its format; got {target}")
+    if not source.is_file():
+        raise UsageError(f"{source}: no such file")
+    image = cv2.imdecode(np.fromfile(source, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise UsageError(f"{source}: is not a picture that can be read")
+    result = apply(image, preset, seed, backend=backend)  # type: ignore[arg-type]
+    atomic_write(target, cv2.imencode(".png", result[..., ::-1])[1].tobytes())
+    click.echo(f"wrote {target}")

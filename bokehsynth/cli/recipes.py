@@ -1,0 +1,32 @@
+"""recipes, schema: what can be written down and what comes with the package."""
+
+import json
+
+import click
+
+
+@click.command()
+@click.argument("name", required=False)
+def recipes(name: str | None) -> None:
+    """List the packaged recipes, or print the one called NAME to start one's own from."""
+    from bokehsynth.recipe import find_recipe, load_recipe, packaged_recipes
+
+    if name is not None:
+        click.echo(find_recipe(name).read_text(encoding="utf-8"), nl=False)
+        return
+    for known, path in packaged_recipes().items():
+        recipe = load_recipe(path)
+        first_line = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        size = f"{recipe.width}x{recipe.height}"
+        click.echo(f"{known:14} {recipe.samples.train:>6} + {recipe.samples.val:<5} {size:>10}   {first_line}")
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON schema of a recipe.
+
+    Save it and begin a recipe with `# yaml-language-server: $schema=schema.json`: editors then complete and check.
+    """
+    from bokehsynth.recipe import recipe_schema
+
+    click.echo(json.dumps(recipe_schema(), indent=2))

@@ -1,0 +1,100 @@
+"""Steps of one's own: the contract, and finding the class behind `package.module:Class`.
+
+The string stands in the recipe and in every draw, so replaying a draw imports that module: treat a draw from a
+stranger as you would treat a stranger's recipe.
+"""
+
+import importlib
+import json
+import re
+from typing import Any, Protocol
+
+import numpy as np
+
+from bokehsynth.color import FloatArray
+from bokehsynth.errors import UsageError
+from bokehsynth.files import canonical_json
+
+_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_METHODS = ("draw", "apply")
+
+
+class DegradationStep(Protocol):
+    """What a class named in a recipe offers. It is made without arguments; it needs no base class.
+
+    class Exposure:
+        def draw(self, rng):
+            return {"gain": float(rng.uniform(0.8, 1.2))}
+
+        def apply(self, image, params):
+            return image * params["gain"]
+    """
+
+    def draw(self, rng: np.random.Generator) -> dict[str, Any]:
+        """Every random choice, as a dict that survives JSON unchanged (str keys; str, int, float, bool, None, list).
+
+        A step that needs a noise field draws a seed (`bokehsynth.rng.draw_seed`) and makes the field in `apply`.
+        """
+        ...
+
+    def apply(self, image: FloatArray, params: dict[str, Any]) -> FloatArray:
+        """The picture after the step, by `params` alone: no randomness, no memory of earlier calls.
+
+        `image` is float32 [h, w, 3], sRGB-encoded, 0..1, of any size from 1x1; it may be overwritten. The result may
+        have another size and may leave 0..1; it must be finite.
+        """
+        ...
+
+
+def check_step_path(path: str) -> str:
+    """`path` itself if it is written as `package.module:Class`; a ValueError (for pydantic) otherwise."""
+    if not _PATH.fullmatch(path):
+        raise ValueError(f"must be written as package.module:Class, got {path!r}")
+    return path
+
+
+def load_step(path: str) -> DegradationStep:
+    """An instance of the class at `package.module:Class`; a UsageError says what is missing."""
+    try:
+        module_name, class_name = check_step_path(path).split(":")
+    except ValueError as error:
+        raise UsageError(f"degradation step {error}") from None
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # an import runs the user's code: it may raise anything, and the name must be said
+        cause = f"{type(error).__name__}: {error}"
+        raise UsageError(f"degradation step {path!r}: cannot import module {module_name!r} ({cause})") from error
+    cls = getattr(module, class_name, None)
+    if not isinstance(cls, type):
+        raise UsageError(f"degradation step {path!r}: module {module_name!r} has no class {class_name!r}")
+    missing = [name for name in _METHODS if not callable(getattr(cls, name, None))]
+    if missing:
+        raise UsageError(f"degradation step {path!r}: the class has no method {' and no method '.join(missing)}")
+    try:
+        step: DegradationStep = cls()
+    except TypeError as error:
+        raise UsageError(f"degradation step {path!r}: cannot be made without arguments ({error})") from error
+    return step
+
+
+def draw_custom(path: str, rng: np.random.Generator) -> dict[str, Any]:
+    """The params that the class at `path` draws; a UsageError unless they survive JSON unchanged."""
+    params = load_step(path).draw(rng)
+    try:
+        same = isinstance(params, dict) and json.loads(canonical_json(params)) == params
+    except (TypeError, ValueError):
+        same = False
+    if not same:
+        raise UsageError(f"degradation step {path!r}: draw() must return a dict that survives JSON, got {params!r}")
+    return params
+
+
+def apply_custom(path: str, image: FloatArray, params: dict[str, Any]) -> FloatArray:
+    """`image` (float32 [h, w, 3] in 0..1) after the step at `path`; a UsageError if the result is no finite picture."""
+    result = np.asarray(load_step(path).apply(image, params))
+    if result.ndim != 3 or result.shape[2] != 3 or 0 in result.shape or not np.issubdtype(result.dtype, np.floating):
+        found = f"{result.dtype} {list(result.shape)}"
+        raise UsageError(f"degradation step {path!r}: apply() must return float [h, w, 3], got {found}")
+    if not np.isfinite(result).all():
+        raise UsageError(f"degradation step {path!r}: apply() returned values that are not finite")
+    return np.ascontiguousarray(result, dtype=np.float32)

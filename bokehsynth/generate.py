@@ -1,0 +1,216 @@
+"""From a recipe to a whole data set: plan, guard, lock, resume, commit, finish.
+
+This room says what has to be made; an engine says where and when. Run the same call again after any interruption and
+only what is missing is made; run it on a finished set and nothing happens.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from bokehsynth.assets.index import Catalogue
+from bokehsynth.engines import Done, Failed, Progress, Report, run_local
+from bokehsynth.errors import BokehsynthError, FailureBudgetError, StorageError, UsageError
+from bokehsynth.lock import RangeLock
+from bokehsynth.machine import describe_machine
+from bokehsynth.pipeline import make_sample
+from bokehsynth.recipe import Recipe, load_recipe
+from bokehsynth.render import resolve_device
+from bokehsynth.root_files import finish, guard_output, write_root_files
+from bokehsynth.schema import Sample
+from bokehsynth.shards import Layout, ShardMarker, ShardPlan, find_shard, plan_shards, sweep_temporaries, write_shard
+
+FAILURES_ALLOWED = 0.05
+"""Share of the planned shards (at least two) that may fail before a run gives up."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call to `generate` found and did."""
+
+    out: Path
+    samples: int
+    """In the whole data set."""
+    made: int
+    """Samples made by this call."""
+    complete: bool
+    """Whether every shard of the data set is committed and `dataset.json` is written."""
+    notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class ShardMaker:
+    """The task of a worker: make the samples of one shard and commit them."""
+
+    recipe: Recipe
+    layout: Layout
+    device: str
+
+    def __call__(self, plan: ShardPlan, report: Report) -> ShardMarker:
+        """Make and commit one shard."""
+        return write_shard(self.layout, plan, self._samples(plan, report), self.recipe.shards, self.recipe.identity)
+
+    def _samples(self, plan: ShardPlan, report: Report) -> Iterator[Sample]:
+        for index in range(plan.first, plan.first + plan.count):
+            yield make_sample(self.recipe, index, plan.split, self.device)
+            report(1)
+
+
+def generate(
+    recipe: Recipe | str | Path,
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    device: str = "auto",
+    shards: str = "0/1",
+    allow_mixed: bool = False,
+    progress: bool = False,
+    say: Callable[[str], None] = lambda message: None,
+) -> Outcome:
+    """Make a data set in the directory `out`, or go on with it.
+
+    `workers` processes (default: the CPUs this process may use) share the shards; `shards="I/N"` makes only the I-th
+    of N equal ranges, zero-based, and whoever sees all shards committed finishes the set. `allow_mixed` lets a data
+    set go on with other versions or another kind of CPU than it was begun with. `progress` shows a bar on stderr;
+    `say` receives remarks for the user.
+
+    The bytes do not depend on workers, ranges, order or interruptions. Raises ChangedError if `out` belongs to
+    another recipe, LockedError if another run has these shards, StorageError where the disk refuses,
+    FailureBudgetError if too many shards fail; committed shards stay valid whatever happens.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    device = resolve_device(device)
+    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    if workers < 1:
+        raise UsageError(f"workers must be at least 1, got {workers}")
+    layout = Layout(Path(out))
+    everything = [plan for split in recipe.splits for plan in plans_of(recipe, split)]
+    mine = _range_of(everything, shards)
+    machine = describe_machine(device)
+    guard_output(layout, recipe, machine, allow_mixed)
+    with RangeLock(layout.hidden / "run.lock", _lock_ranges(mine)):
+        guard_output(layout, recipe, machine, allow_mixed)  # again: another run may have begun in between
+        missing = [plan for plan in mine if find_shard(layout, plan, recipe.identity) is None]
+        if not missing and layout.dataset.exists():
+            return Outcome(layout.root, _count(everything), 0, complete=True)
+        _say_notes(recipe.catalogue, say)
+        sweep_temporaries(layout, mine)
+        write_root_files(layout, recipe, machine)
+        done = _count(mine) - _count(missing)
+        _run(ShardMaker(recipe, layout, device), missing, workers, (done, _count(mine)), progress)
+        complete = all(find_shard(layout, plan, recipe.identity) is not None for plan in everything)
+        if complete:
+            finish(layout, recipe)
+    return Outcome(layout.root, _count(everything), _count(missing), complete, recipe.catalogue.notes)
+
+
+def finalize(out: str | Path) -> Outcome:
+    """Write `dataset.json`, card and preview of a data set whose shards are all there; else say which are missing."""
+    layout = Layout(Path(out))
+    if not layout.recipe.is_file():
+        raise UsageError(f"{layout.root}: holds no recipe.yaml; it is not a data set of bokehsynth")
+    recipe = load_recipe(layout.recipe)
+    everything = [plan for split in recipe.splits for plan in plans_of(recipe, split)]
+    missing = [plan.name for plan in everything if find_shard(layout, plan, recipe.identity) is None]
+    if missing:
+        raise UsageError(
+            f"{layout.root}: {len(missing)} of {len(everything)} shards are not committed yet: {', '.join(missing[:8])}"
+            f"{' ...' if len(missing) > 8 else ''}; run the generate line again to make them"
+        )
+    finish(layout, recipe)
+    return Outcome(layout.root, _count(everything), 0, complete=True)
+
+
+def plans_of(recipe: Recipe, split: str) -> list[ShardPlan]:
+    """All shards of one split."""
+    return plan_shards(split, recipe.count(split), recipe.shards.samples)
+
+
+def _run(task: ShardMaker, missing: list[ShardPlan], workers: int, standing: tuple[int, int], progress: bool) -> None:
+    """Have the missing shards made; raises once enough has failed, or at the end if anything has."""
+    if not missing:
+        return
+    from bokehsynth.render import cpu
+
+    cpu.warm_up()
+    done, total = standing
+    failures: list[Failed] = []
+    allowed = max(2, int(FAILURES_ALLOWED * len(missing)))
+    with tqdm(
+        total=total, initial=done, unit="sample", disable=not progress, dynamic_ncols=True, smoothing=0.05
+    ) as bar:
+        for event in run_local(task, missing, min(workers, len(missing))):
+            match event:
+                case Progress(units=units):
+                    bar.update(units)
+                case Done():
+                    _log(task.layout, event)
+                case Failed(error=error):
+                    failures.append(event)
+                    _log(task.layout, event)
+                    if isinstance(error, StorageError):
+                        raise error
+                    if len(failures) > allowed:
+                        raise FailureBudgetError(
+                            f"{len(failures)} shards failed, so the run stops. {_account(failures)}"
+                        )
+    if failures:
+        raise BokehsynthError(f"{len(failures)} of {len(missing)} shards failed. {_account(failures)}")
+
+
+def _account(failures: list[Failed]) -> str:
+    first = failures[0]
+    return (
+        f"{first.spec.name}: {type(first.error).__name__}: {first.error}. What was committed stays valid; details "
+        f"stand in logs/events.jsonl; run the same line again to make the rest"
+    )
+
+
+def _log(layout: Layout, event: Done | Failed) -> None:
+    """One line per shard: the only place for times, hosts and attempts. A log that cannot be written stops nothing."""
+    record = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "host": os.uname().nodename,
+        "shard": event.spec.name,
+        "attempts": event.attempts,
+    }
+    if isinstance(event, Done):
+        record |= {"event": "committed", "seconds": round(event.seconds, 3)}
+    else:
+        record |= {"event": "failed", "error": str(event.error), "trace": event.trace}
+    try:
+        with open(layout.logs / "events.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+    except OSError as error:
+        tqdm.write(f"warning: {layout.logs}: {error.strerror}; the run goes on without its log")
+
+
+def _range_of(plans: list[ShardPlan], shards: str) -> list[ShardPlan]:
+    """The I-th of N nearly equal consecutive ranges of the shards."""
+    number, slash, of = shards.partition("/")
+    if not (slash and number.isdigit() and of.isdigit() and int(number) < int(of)):
+        raise UsageError(f"--shards must be I/N with 0 <= I < N, for example 0/3; got {shards!r}")
+    i, n = int(number), int(of)
+    return plans[len(plans) * i // n : len(plans) * (i + 1) // n]
+
+
+def _lock_ranges(plans: list[ShardPlan]) -> dict[str, tuple[int, int]]:
+    ranges: dict[str, tuple[int, int]] = {}
+    for plan in plans:
+        first, last = ranges.get(plan.split, (plan.shard, plan.shard))
+        ranges[plan.split] = (min(first, plan.shard), max(last, plan.shard))
+    return ranges
+
+
+def _count(plans: list[ShardPlan]) -> int:
+    return sum(plan.count for plan in plans)
+
+
+def _say_notes(catalogue: Catalogue, say: Callable[[str], None]) -> None:
+    for note in catalogue.notes:
+        say(f"note: {note}")

@@ -1,0 +1,35 @@
+"""What a data set's bytes depend on besides its recipe: versions, CPU features, device."""
+
+import importlib.metadata
+import platform
+from typing import Any
+
+import bokehsynth
+from bokehsynth.files import sha256_bytes
+
+PIXEL_PACKAGES = ("numpy", "numba", "llvmlite", "opencv-python", "pillow")
+"""Packages whose version may change a pixel or a byte."""
+
+
+def describe_machine(device: str) -> dict[str, Any]:
+    """Versions, CPU class and device: flat, JSON-able, the same on every run of the same machine."""
+    from llvmlite import binding
+
+    features = binding.get_host_cpu_features()
+    flags = ",".join(sorted(name for name, on in features.items() if on))
+    return {
+        "bokehsynth": bokehsynth.__version__,
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "cpu_features": sha256_bytes(flags)[:16],
+        "device": device,
+        **{name: _version(name) for name in PIXEL_PACKAGES},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,107 @@
+"""The product in one page: draw -> compose -> render -> degrade -> Sample."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from bokehsynth.assets.shelf import Shelf
+from bokehsynth.color import encode_8bit
+from bokehsynth.degrade import DegradationDraw, apply_degradation, draw_degradation
+from bokehsynth.errors import DataError, UsageError
+from bokehsynth.files import canonical_json
+from bokehsynth.recipe import Recipe
+from bokehsynth.render import render
+from bokehsynth.render.frames import Frames
+from bokehsynth.rng import Stage, stream
+from bokehsynth.scene import Composition, SceneDraw, compose, draw_scene
+from bokehsynth.schema import FORMAT_VERSION, Sample, dequantize_map, quantize_map, sample_key
+
+SHELF = Shelf()
+"""The last few pictures of this process; what is on it never changes a sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleDraw:
+    """Every random choice of one sample: plain, JSON-able, enough to make it again."""
+
+    split: str
+    index: int
+    attempt: int
+    scene: SceneDraw
+    degradation: DegradationDraw
+
+
+def draw_sample(recipe: Recipe, index: int, split: str = "train", attempt: int = 0) -> SampleDraw:
+    """Draw sample `index` of a split. It depends on the recipe, split and index alone, never on other samples.
+
+    Any index >= 0 may be drawn, also beyond `samples`: a training run can go on for ever.
+    """
+    recipe.count(split)  # names an unknown split
+    if index < 0:
+        raise UsageError(f"index must be >= 0, got {index}")
+    size = (recipe.height, recipe.width)
+    scene = draw_scene(recipe.scene, size, recipe.catalogue, recipe.seed, split, index, attempt)
+    rng = stream(recipe.seed, split, Stage.DEGRADE, index, attempt)
+    degradation = draw_degradation(recipe.resolved_degradation, rng)
+    return SampleDraw(split=split, index=index, attempt=attempt, scene=scene, degradation=degradation)
+
+
+def make_sample(recipe: Recipe, index: int, split: str = "train", backend: str = "auto") -> Sample:
+    """Make sample `index`, quantised exactly as a shard holds it."""
+    return develop(recipe, draw_sample(recipe, index, split), backend)
+
+
+def develop(recipe: Recipe, draw: SampleDraw, backend: str = "auto") -> Sample:
+    """The sample behind a draw: deterministic, whoever drew it and when."""
+    scene = compose(draw.scene, SHELF, recipe.lens.build)
+    frames = render(scene.layers, scene.lens, scene.margin, backend)
+    aif, hq = encode_8bit(frames.all_in_focus), encode_8bit(frames.bokeh)
+    lq = apply_degradation(aif, draw.degradation).lq
+    maps = {
+        name: dequantize_map(quantize_map(getattr(frames, name), scale, name), scale)
+        for name, scale in (
+            ("defocus", recipe.scales["defocus_scale"]),
+            ("disparity", recipe.scales["disparity_scale"]),
+        )
+    }
+    arrays: dict[str, Any] = {"lq": lq, "hq": hq, "aif": aif, **maps}
+    return Sample(
+        sample_key(draw.split, draw.index),
+        _meta(recipe, draw, scene, frames),
+        {name: arrays[name] for name in recipe.shards.fields},
+    )
+
+
+def _meta(recipe: Recipe, draw: SampleDraw, scene: Composition, frames: Frames) -> dict[str, Any]:
+    return {
+        "format": FORMAT_VERSION,
+        "index": draw.index,
+        "split": draw.split,
+        "seed": recipe.seed,
+        "attempt": draw.attempt,
+        "width": recipe.width,
+        "height": recipe.height,
+        "blur": float(scene.lens.blur),
+        "focus": float(scene.lens.focus),
+        "radius_max": float(frames.defocus.max()),
+        "aperture": recipe.lens.name,
+        **recipe.scales,
+        "assets": [draw.scene.background.asset, *(foreground.asset for foreground in draw.scene.foregrounds)],
+        **recipe.identity,
+        "draw": canonical_json(asdict(draw) | {"composed": scene.facts}),
+    }
+
+
+def draw_from_meta(meta: dict[str, Any] | Any) -> SampleDraw:
+    """The draw that a sample's JSON record holds; DataError if it is not one."""
+    try:
+        record = json.loads(meta["draw"])
+        record.pop("composed")
+        return _DRAW.validate_python(record)
+    except (KeyError, ValueError) as error:
+        raise DataError(f"the sample's `draw` record cannot be read: {error}") from None
+
+
+_DRAW = TypeAdapter(SampleDraw)

@@ -1,0 +1,181 @@
+"""A recipe: the one file from which every draw of a data set follows."""
+
+import math
+from collections.abc import Sequence
+from difflib import get_close_matches
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from bokehsynth.assets.index import AssetsSpec, Catalogue, absolute_source, build_catalogue
+from bokehsynth.degrade import Degradation, DegradationSpec, resolve
+from bokehsynth.errors import RecipeError, UsageError
+from bokehsynth.files import canonical_json, sha256_bytes
+from bokehsynth.render.bake import table_digest
+from bokehsynth.scene import LensSpec, SceneSpec
+from bokehsynth.schema import MAP_MAX, ShardSpec
+from bokehsynth.spec import Spec
+from bokehsynth.strict_yaml import dump_yaml, load_yaml
+
+SPLITS = ("train", "val")
+
+
+def _whole_samples(value: Any) -> Any:
+    """ShardSpec is a plain dataclass, so that readers need no pydantic; what pydantic would round is refused here."""
+    if isinstance(value, dict) and type(value.get("samples", 1)) is not int:
+        raise ValueError(f"samples must be a whole number, got {value['samples']!r}")
+    return value
+
+
+Side = Annotated[int, Field(ge=16, le=8192)]
+
+
+class SamplesSpec(Spec):
+    """How many samples; the splits are two index spaces."""
+
+    train: Annotated[int, Field(ge=0, le=999_999_999)]
+    val: Annotated[int, Field(ge=0, le=999_999_999)] = 0
+
+    @model_validator(mode="after")
+    def _some(self) -> "SamplesSpec":
+        if self.train + self.val == 0:
+            raise ValueError("train and val are both 0: nothing to make")
+        return self
+
+    def shared_out(self, total: int) -> "SamplesSpec":
+        """`total` samples in all, in this proportion, val rounded up."""
+        val = min(total, math.ceil(total * self.val / (self.train + self.val)))
+        return SamplesSpec(train=total - val, val=val)
+
+
+class Recipe(Spec):
+    """All of a data set: what it is made of, how it is drawn, rendered, degraded and stored."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+    """Name of the data set: lower-case letters, digits, - and _."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Root of every random choice."""
+    samples: SamplesSpec
+    size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] = 512
+    """Pixels: one number for a square, or [height, width]."""
+    assets: AssetsSpec = AssetsSpec()
+    scene: SceneSpec = SceneSpec()
+    lens: LensSpec = LensSpec()
+    degradation: DegradationSpec = "real-esrgan"
+    """`real-esrgan`, `none`, a list of steps, or `package.module:Class`."""
+    shards: Annotated[ShardSpec, BeforeValidator(_whole_samples)] = ShardSpec()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Recipe":
+        self.resolved_degradation  # noqa: B018  # a fault in a list of steps belongs to the recipe's faults
+        return self
+
+    @property
+    def height(self) -> int:
+        """Of every picture, pixels."""
+        return self.size if isinstance(self.size, int) else self.size[0]
+
+    @property
+    def width(self) -> int:
+        """Of every picture, pixels."""
+        return self.size if isinstance(self.size, int) else self.size[1]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that have samples."""
+        return tuple(split for split in SPLITS if self.count(split))
+
+    def count(self, split: str) -> int:
+        """Samples of one split; UsageError for a split there is not."""
+        if split not in SPLITS:
+            raise UsageError(f"unknown split {split!r}; choose train or val")
+        return int(getattr(self.samples, split))
+
+    @property
+    def scales(self) -> dict[str, float]:
+        """What one count of each 16-bit map means, fixed by the recipe's bounds: defocus_scale, disparity_scale."""
+        bound = self.scene.radius_bound(min(self.height, self.width))
+        return {"defocus_scale": (bound or 1.0) / MAP_MAX, "disparity_scale": 1.0 / MAP_MAX}
+
+    @cached_property
+    def resolved_degradation(self) -> Degradation:
+        """The checked chain behind `degradation`."""
+        return resolve(self.degradation)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The asset list, indexed and frozen when first asked for."""
+        return build_catalogue(self.assets, self.splits)
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of everything that shapes a sample or its packing; the number of samples is not part of it."""
+        return sha256_bytes(canonical_json(self.model_dump(mode="json", exclude={"samples"})))
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """The digests that every sample and every shard carries."""
+        return {
+            "recipe_digest": self.digest,
+            "assets_digest": self.catalogue.digest,
+            "lens_digest": table_digest(self.lens.build),
+        }
+
+    def text(self) -> str:
+        """The resolved recipe as the data set keeps it: every key written out."""
+        return dump_yaml(self.model_dump(mode="json"), "yaml-language-server: $schema=schema.json")
+
+
+def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = (), total: int | None = None) -> Recipe:
+    """Read a recipe from a file, or a packaged one by its name.
+
+    `overrides` are `KEY=VALUE` strings as on the command line; `total` asks for that many samples in all, shared out
+    in the recipe's proportion. Raises RecipeError with every fault, its line and the nearest valid name.
+    """
+    path = find_recipe(path_or_name)
+    recipe = load_yaml(path, Recipe, overrides)
+    if total is not None:
+        if total < 1:
+            raise UsageError(f"--samples must be at least 1, got {total}")
+        recipe = recipe.model_copy(update={"samples": recipe.samples.shared_out(total)})
+    return recipe.model_copy(update={"assets": _absolute(recipe.assets, path.parent, overrides)})
+
+
+def _absolute(spec: AssetsSpec, base: Path, overrides: Sequence[str]) -> AssetsSpec:
+    """Relative sources of the file belong to its folder; those of --set to the working directory."""
+    given = {text.partition("=")[0].split(".")[1] for text in overrides if text.startswith("assets.")}
+    return spec.model_copy(
+        update={
+            kind: [absolute_source(source, Path.cwd() if kind in given else base) for source in getattr(spec, kind)]
+            for kind in ("foregrounds", "backgrounds")
+        }
+    )
+
+
+def packaged_recipes(kind: str = "data") -> dict[str, Path]:
+    """The recipes that come with the package, by name; `kind` is data or train."""
+    folder = Path(str(files("bokehsynth").joinpath("recipes", kind)))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_recipe(path_or_name: str | Path, kind: str = "data") -> Path:
+    """The file a recipe argument means: a path that exists, or the name of a packaged recipe."""
+    path = Path(path_or_name)
+    if path.is_file():
+        return path
+    known = packaged_recipes(kind)
+    if str(path_or_name) in known:
+        return known[str(path_or_name)]
+    close = get_close_matches(str(path_or_name), known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise RecipeError(
+        f"{path_or_name}: no such file and no packaged recipe of that name; {hint}packaged are: {', '.join(known)}"
+    )
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON schema of a recipe, for editors that complete and check YAML."""
+    return Recipe.model_json_schema()

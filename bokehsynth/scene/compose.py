@@ -1,0 +1,127 @@
+"""From a scene's numbers to layers on one canvas, with the lens resolved."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from bokehsynth.assets.shelf import Shelf
+from bokehsynth.color import LUMINANCE, FloatArray
+from bokehsynth.layers import Layer
+from bokehsynth.optics import Aperture, Lens, Plane
+from bokehsynth.scene.draw import BackgroundDraw, ForegroundDraw, SceneDraw
+from bokehsynth.scene.place import place_cutout, show_landscape
+
+
+@dataclass(frozen=True, eq=False)
+class Composition:
+    """A scene ready to be photographed: `render(layers, lens, margin)`."""
+
+    layers: list[Layer]
+    """Near to far, the background last."""
+    lens: Lens
+    margin: int
+    facts: dict[str, Any]
+    """What only composing could find out (enlargement of the background, light matching), JSON-able."""
+
+
+def compose(draw: SceneDraw, shelf: Shelf, aperture: Aperture) -> Composition:
+    """Load, scale and place the pictures of a scene on a canvas large enough for every ray of its lens."""
+    planes = [foreground.plane for foreground in draw.foregrounds] + [draw.background.plane]
+    margin = max(
+        _lens(draw, focus, aperture, planes).margin(planes, draw.width, draw.height)
+        for focus in _possible_focus(draw, planes)
+    )
+    height, width = draw.height + 2 * margin, draw.width + 2 * margin
+    backdrop, enlarged = _background(draw.background, shelf, height, width, draw.highlight_boost)
+    light = _log_light(backdrop, np.ones(backdrop.shape[:2], np.float32))
+    layers, gains = [], []
+    for foreground in draw.foregrounds:
+        color, alpha = _foreground(foreground, shelf, draw, margin)
+        gain = _matching_gain(light, _log_light(color, alpha), draw.light_match)
+        layers.append(Layer(color * np.float32(gain), alpha, foreground.plane))
+        gains.append(gain)
+    layers.append(Layer(backdrop, np.ones((height, width), np.float32), draw.background.plane))
+    lens = _lens(draw, _focus(draw, layers, margin), aperture, planes)
+    return Composition(layers, lens, margin, {"background_enlarged": enlarged, "light_gains": gains})
+
+
+def _possible_focus(draw: SceneDraw, planes: list[Plane]) -> list[float]:
+    """The disparities that may turn out to be in focus: one, or every plane's at the drawn pixel."""
+    if draw.focus.on == "disparity":
+        return [draw.focus.disparity]
+    return [_plane_at(plane, draw) for plane in planes]
+
+
+def _focus(draw: SceneDraw, layers: list[Layer], margin: int) -> float:
+    """The disparity in focus: the drawn one, or that of the layer seen at the drawn pixel (accumulated alpha 0.5)."""
+    if draw.focus.on == "disparity":
+        return draw.focus.disparity
+    through = 1.0
+    for layer in layers:
+        through *= 1 - float(layer.alpha[margin + draw.focus.y, margin + draw.focus.x])
+        if through <= 0.5:
+            return _plane_at(layer.disparity, draw)
+    return _plane_at(layers[-1].disparity, draw)
+
+
+def _plane_at(plane: Plane, draw: SceneDraw) -> float:
+    return float(plane.at(draw.focus.x - (draw.width - 1) / 2, draw.focus.y - (draw.height - 1) / 2))
+
+
+def _lens(draw: SceneDraw, focus: float, aperture: Aperture, planes: list[Plane]) -> Lens:
+    """K as drawn, or the K that gives the most blurred corner the drawn radius (0 where all is in focus anyway)."""
+    if draw.blur_is == "K":
+        return Lens(draw.blur, focus, aperture)
+    farthest = max(Lens(1.0, focus).radius_max(plane, draw.width, draw.height) for plane in planes)
+    return Lens(draw.blur / farthest if farthest > 0 else 0.0, focus, aperture)
+
+
+def _background(draw: BackgroundDraw, shelf: Shelf, height: int, width: int, boost: float) -> tuple[FloatArray, float]:
+    """The landscape on the canvas [height, width, 3], and by how much it had to be enlarged."""
+    landscape = shelf.landscape(draw.asset, round(draw.zoom * max(height, width * 3 / 4)))
+    color, enlarged = show_landscape(landscape.color, draw, height, width)
+    if landscape.color.max() <= 1:
+        color = restore_highlights(color, boost)
+    return color * np.float32(2**draw.exposure), enlarged
+
+
+def _foreground(draw: ForegroundDraw, shelf: Shelf, scene: SceneDraw, margin: int) -> tuple[FloatArray, FloatArray]:
+    side = draw.scale * min(scene.height, scene.width)
+    cutout = shelf.cutout(draw.asset, round(side))
+    color, alpha = place_cutout(cutout, draw, scene.height, scene.width, margin)
+    if cutout.color.max() <= 1:
+        color = restore_highlights(color, scene.highlight_boost)
+    return color * np.float32(2**draw.exposure), alpha
+
+
+def restore_highlights(color: FloatArray, boost: float) -> FloatArray:
+    """Give clipped highlights [H, W, 3] their light back: pixels near white become up to `boost` times as bright.
+
+    A display picture stops at 1.0, while a lamp does not, and bokeh lives from lamps. The gain rises smoothly from 1
+    at 0.8 of the brightest channel to `boost` at white.
+    """
+    if boost == 1:
+        return color
+    t = np.clip((color.max(axis=2, keepdims=True) - np.float32(0.8)) / np.float32(0.2), 0, 1)
+    rise = t * t * (3 - 2 * t)
+    result: FloatArray = color * (1 + np.float32(boost - 1) * rise * rise)
+    return result
+
+
+def _log_light(color: FloatArray, alpha: FloatArray) -> float:
+    """Mean stops of luminance where alpha is at least one half (0 if nowhere)."""
+    solid = alpha >= 0.5
+    if not solid.any():
+        return 0.0
+    luminance = cv2.resize(color, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA) @ LUMINANCE
+    mask = cv2.resize(alpha, luminance.shape[::-1], interpolation=cv2.INTER_AREA) >= 0.5
+    chosen: npt.NDArray[np.float32] = luminance[mask] if mask.any() else (color @ LUMINANCE)[solid]
+    return float(np.mean(np.log2(np.maximum(chosen, np.float32(1e-3))), dtype=np.float64))
+
+
+def _matching_gain(background: float, foreground: float, strength: float) -> float:
+    """Linear gain that brings a cut-out part of the way to the background's light, within two stops."""
+    return float(2 ** np.clip(strength * (background - foreground), -2.0, 1.0))

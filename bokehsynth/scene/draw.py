@@ -1,0 +1,194 @@
+"""Every random choice of a scene, as plain numbers."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from bokehsynth.assets.index import Asset, Catalogue
+from bokehsynth.optics import Plane
+from bokehsynth.rng import Stage, chance, pick, stream, uniform
+from bokehsynth.scene.spec import SceneSpec
+from bokehsynth.spec import draw
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackgroundDraw:
+    """A landscape and the part of it that is shown."""
+
+    asset: str
+    flip: bool
+    exposure: float
+    """Stops."""
+    zoom: float
+    """>= 1: how much larger than just covering the canvas the landscape is shown."""
+    u: float
+    v: float
+    """Place of the shown part in what is left over, 0..1 from left and top."""
+    plane: Plane
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForegroundDraw:
+    """A cut-out and where it stands."""
+
+    asset: str
+    flip: bool
+    exposure: float
+    scale: float
+    """Longer side over the picture's shorter side."""
+    rotation: float
+    """Degrees clockwise."""
+    x: float
+    """Horizontal place of its middle in the picture, 0..1."""
+    bottom: float
+    """Height of its lower edge in the picture, 0 = top, 1 = bottom."""
+    plane: Plane
+
+
+@dataclass(frozen=True, kw_only=True)
+class FocusDraw:
+    """On a disparity known beforehand, or on what is seen at a pixel."""
+
+    on: Literal["disparity", "pixel"]
+    disparity: float = 0.0
+    x: int = 0
+    y: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneDraw:
+    """One scene. Foregrounds stand near to far; disparities of planes are per pixel of a height x width picture."""
+
+    height: int
+    width: int
+    background: BackgroundDraw
+    foregrounds: list[ForegroundDraw]
+    focus: FocusDraw
+    blur: float
+    """Pixels: K, or the largest radius."""
+    blur_is: Literal["K", "largest_radius"]
+    highlight_boost: float
+    light_match: float
+
+
+def draw_scene(
+    spec: SceneSpec, size: tuple[int, int], catalogue: Catalogue, seed: int, split: str, index: int, attempt: int = 0
+) -> SceneDraw:
+    """Draw scene `index` of a split: assets, places, planes, then focus and blur, each from a stream of its own."""
+    height, width = size
+    rng = stream(seed, split, Stage.ASSETS, index, attempt)
+    count = round(draw(spec.foregrounds, rng))
+    background = _pick_asset(catalogue.pool("background", split), [], rng)
+    cutouts: list[Asset] = []
+    for _ in range(count):
+        cutouts.append(_pick_asset(catalogue.pool("foreground", split), cutouts, rng))
+
+    rng = stream(seed, split, Stage.SCENE, index, attempt)
+    planes = _draw_planes(spec, count, height, width, rng)
+    scene_background = BackgroundDraw(
+        asset=background.id, flip=chance(rng, spec.flip), exposure=draw(spec.exposure, rng),
+        zoom=uniform(rng, 1.0, 1.25), u=uniform(rng, 0, 1), v=uniform(rng, 0, 1), plane=planes[-1],
+    )  # fmt: skip
+    places = _draw_places(count, rng)
+    foregrounds = [
+        ForegroundDraw(
+            asset=asset.id,
+            flip=chance(rng, spec.flip),
+            exposure=draw(spec.exposure, rng),
+            scale=draw(spec.scale, rng),
+            rotation=draw(spec.rotation, rng),
+            x=x,
+            bottom=uniform(rng, 0.88, 1.12),
+            plane=plane,
+        )
+        for asset, plane, x in zip(cutouts, planes, places, strict=False)
+    ]
+    boost = draw(spec.highlight_boost, rng)
+
+    rng = stream(seed, split, Stage.LENS, index, attempt)
+    blur = draw(spec.blur, rng) * spec.blur_scale(min(size))
+    focus = _draw_focus(spec, scene_background, foregrounds, height, width, rng)
+    return SceneDraw(
+        height=height, width=width, background=scene_background, foregrounds=foregrounds, focus=focus, blur=blur,
+        blur_is=spec.blur_is, highlight_boost=boost, light_match=spec.light_match,
+    )  # fmt: skip
+
+
+def _pick_asset(pool: tuple[Asset, ...], taken: list[Asset], rng: np.random.Generator) -> Asset:
+    """By weight, another than those taken while there are others."""
+    left = [asset for asset in pool if asset not in taken] or list(pool)
+    return pick(rng, left, [asset.weight for asset in left])
+
+
+def _draw_planes(spec: SceneSpec, count: int, height: int, width: int, rng: np.random.Generator) -> list[Plane]:
+    """Planes near to far, background last, whose disparity ranges stay in 0..1 and apart by the gap.
+
+    The ranges hold over the whole canvas (picture and overscan), so that no two planes cross under any ray. Tilts
+    that leave no room for the gaps are made gentler together.
+    """
+    tilts = [draw(spec.foreground_tilt, rng) for _ in range(count)] + [draw(spec.background_tilt, rng)]
+    angles = [uniform(rng, 0, 360) for _ in range(count)] + [draw(spec.background_tilt_angle, rng)]
+    center = draw(spec.disparity.background, rng)
+    steps = sorted(uniform(rng, 0, 1) for _ in range(count))
+    gap, nearest = spec.disparity.gap, spec.disparity.nearest
+    gradients = [_gradient(tilt, angle, height, width) for tilt, angle in zip(tilts, angles, strict=True)]
+    reach = 1.25 * spec.radius_bound(min(height, width)) + 3
+    half = [abs(gx) * (width / 2 + reach) + abs(gy) * (height / 2 + reach) for gx, gy in gradients]
+    room = nearest - center - count * gap
+    ease = 1.0
+    if half[-1] > 0:
+        ease = min(ease, center / half[-1])  # the far side stays at or above 0
+    taken = half[-1] + 2 * sum(half[:-1])
+    if count and taken > 0:
+        ease = min(ease, max(0.0, 0.9 * room) / taken)
+    half = [h * ease for h in half]
+    free = max(0.0, nearest - (center + half[-1]) - count * gap - 2 * sum(half[:-1]))
+    planes = [Plane(center, gradients[-1][0] * ease, gradients[-1][1] * ease)]
+    edge = center + half[-1]
+    for i in range(count):  # far to near
+        middle = edge + gap + half[i] + free * (steps[i] - (steps[i - 1] if i else 0.0))
+        planes.append(Plane(min(middle, nearest), gradients[i][0] * ease, gradients[i][1] * ease))
+        edge = middle + half[i]
+    return planes[::-1]
+
+
+def _gradient(tilt: float, angle: float, height: int, width: int) -> tuple[float, float]:
+    """Disparity per pixel so that the picture's extent along `angle` (degrees) spans `tilt`."""
+    dx, dy = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    extent = abs(dx) * (width - 1) + abs(dy) * (height - 1)
+    return (tilt * dx / extent, tilt * dy / extent) if extent > 0 else (0.0, 0.0)
+
+
+def _draw_places(count: int, rng: np.random.Generator) -> list[float]:
+    """Horizontal places that share the picture out: one per column, columns in random order."""
+    order = [rng.random() for _ in range(count)]
+    ranks = [sorted(order).index(value) for value in order]
+    return [0.08 + 0.84 * (rank + uniform(rng, 0.25, 0.75)) / count for rank in ranks]
+
+
+def _draw_focus(
+    spec: SceneSpec,
+    background: BackgroundDraw,
+    foregrounds: list[ForegroundDraw],
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+) -> FocusDraw:
+    """Where a layer is tilted, focus lies on it at a drawn point: near its middle, or anywhere for the background."""
+    which, u, v = float(rng.random()), uniform(rng, 0, 1), uniform(rng, 0, 1)
+    if spec.focus == "pixel":
+        return FocusDraw(on="pixel", x=min(int(u * width), width - 1), y=min(int(v * height), height - 1))
+    if not isinstance(spec.focus, str):
+        return FocusDraw(on="disparity", disparity=draw(spec.focus, rng))
+    candidates: list[BackgroundDraw | ForegroundDraw] = []
+    if spec.focus != "background":
+        candidates += foregrounds
+    if spec.focus != "foreground":
+        candidates.append(background)
+    chosen = candidates[min(int(which * len(candidates)), len(candidates) - 1)]
+    if isinstance(chosen, ForegroundDraw):
+        u, v = chosen.x + 0.2 * (u - 0.5), chosen.bottom - chosen.scale * (0.3 + 0.4 * v)
+    x, y = (min(max(u, 0.0), 1.0) - 0.5) * (width - 1), (min(max(v, 0.0), 1.0) - 0.5) * (height - 1)
+    return FocusDraw(on="disparity", disparity=chosen.plane.at(x, y))

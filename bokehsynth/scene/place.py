@@ -1,0 +1,122 @@
+"""Scaling and placing pictures on a canvas, in premultiplied linear light."""
+
+import math
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from bokehsynth.assets.pictures import Cutout
+from bokehsynth.color import FloatArray
+from bokehsynth.scene.draw import BackgroundDraw, ForegroundDraw
+
+ENLARGE_MAX = 2.0
+"""A landscape smaller than the canvas is enlarged up to this factor; what is still missing is mirrored."""
+
+TOUCH_SHARE = 0.04
+"""A cut-out touches a side of its picture where it is solid along at least this share of the side."""
+
+
+def show_landscape(color: FloatArray, draw: BackgroundDraw, height: int, width: int) -> tuple[FloatArray, float]:
+    """The drawn part of a landscape [h, w, 3] at canvas size [height, width, 3], aspect kept, and its enlargement."""
+    h, w = color.shape[:2]
+    cover = max(height / h, width / w)
+    factor = min(cover * draw.zoom, max(cover, 1.0), ENLARGE_MAX) if cover * draw.zoom > 1 else cover * draw.zoom
+    shown: FloatArray = _resize(color, math.ceil(h * factor - 1e-9), math.ceil(w * factor - 1e-9))
+    if draw.flip:
+        shown = shown[:, ::-1]
+    down, right = height - shown.shape[0], width - shown.shape[1]
+    if down > 0 or right > 0:
+        shown = cv2.copyMakeBorder(  # type: ignore[assignment]
+            shown, max(down, 0) // 2, (max(down, 0) + 1) // 2, max(right, 0) // 2, (max(right, 0) + 1) // 2,
+            cv2.BORDER_REFLECT_101,
+        )  # fmt: skip
+    top = round(draw.v * (shown.shape[0] - height))
+    left = round(draw.u * (shown.shape[1] - width))
+    return np.ascontiguousarray(shown[top : top + height, left : left + width]), max(1.0, float(factor))
+
+
+def place_cutout(
+    cutout: Cutout, draw: ForegroundDraw, height: int, width: int, margin: int
+) -> tuple[FloatArray, FloatArray]:
+    """Straight colour [Hc, Wc, 3] and alpha [Hc, Wc] of a cut-out on the canvas of a height x width picture.
+
+    A cut-out that one or two sides of its own picture cut off is placed against those sides of the canvas, so that
+    the cut is never seen; one that three or four sides cut off (a fence, a veil) covers the canvas.
+    """
+    premultiplied = np.dstack([cutout.color * cutout.alpha[..., None], cutout.alpha])
+    if draw.flip:
+        premultiplied = np.ascontiguousarray(premultiplied[:, ::-1])
+    touches = touching_sides(premultiplied[..., 3])
+    canvas_h, canvas_w = height + 2 * margin, width + 2 * margin
+    h, w = premultiplied.shape[:2]
+    factor = draw.scale * min(height, width) / max(h, w)
+    if "left" in touches and "right" in touches:
+        factor = max(factor, canvas_w / w)
+    if "top" in touches and "bottom" in touches:
+        factor = max(factor, canvas_h / h)
+    sized = _resize(premultiplied, max(1, round(h * factor)), max(1, round(w * factor)))
+    if not touches:
+        sized = _rotate(sized, draw.rotation)
+    h, w = sized.shape[:2]
+    top = round(margin + draw.bottom * height - h)
+    left = round(margin + draw.x * width - w / 2)
+    top, left = _against_sides(touches, top, left, (h, w), (canvas_h, canvas_w))
+    canvas = np.zeros((canvas_h, canvas_w, 4), np.float32)
+    _paste(canvas, sized, top, left)
+    alpha: FloatArray = np.clip(canvas[..., 3], np.float32(0), np.float32(1))
+    color = np.maximum(canvas[..., :3], 0) / np.maximum(alpha, 1e-4)[..., None]
+    return color.astype(np.float32, copy=False), alpha
+
+
+def touching_sides(alpha: npt.NDArray[np.float32]) -> frozenset[str]:
+    """Which sides of its picture cut a subject off: left, right, top, bottom."""
+    edges = {"left": alpha[:, 0], "right": alpha[:, -1], "top": alpha[0], "bottom": alpha[-1]}
+    return frozenset(side for side, edge in edges.items() if np.mean(edge > 0.5) >= TOUCH_SHARE)
+
+
+def _against_sides(
+    touches: frozenset[str], top: int, left: int, size: tuple[int, int], canvas: tuple[int, int]
+) -> tuple[int, int]:
+    if "bottom" in touches:
+        top = canvas[0] - size[0]
+    elif "top" in touches:
+        top = 0
+    if "left" in touches and "right" in touches:
+        left = (canvas[1] - size[1]) // 2
+    elif "left" in touches:
+        left = 0
+    elif "right" in touches:
+        left = canvas[1] - size[1]
+    return top, left
+
+
+def _resize(image: FloatArray, height: int, width: int) -> FloatArray:
+    """Area averaging down, cubic up (which may ring below zero: clipped by those who mind)."""
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return np.maximum(resized, 0).astype(np.float32, copy=False)
+
+
+def _rotate(image: FloatArray, degrees: float) -> FloatArray:
+    """Rotate clockwise about the middle, on a picture just large enough."""
+    if degrees == 0:
+        return image
+    h, w = image.shape[:2]
+    angle = math.radians(degrees)
+    new_w = math.ceil(abs(w * math.cos(angle)) + abs(h * math.sin(angle))) + 2
+    new_h = math.ceil(abs(h * math.cos(angle)) + abs(w * math.sin(angle))) + 2
+    matrix = cv2.getRotationMatrix2D(((w - 1) / 2, (h - 1) / 2), -degrees, 1.0)
+    matrix[:, 2] += ((new_w - w) / 2, (new_h - h) / 2)
+    turned = cv2.warpAffine(image, matrix, (new_w, new_h), flags=cv2.INTER_CUBIC)
+    return np.maximum(turned, 0).astype(np.float32, copy=False)
+
+
+def _paste(canvas: FloatArray, image: FloatArray, top: int, left: int) -> None:
+    """Copy the part of `image` that lies on the canvas when its corner is at (top, left)."""
+    y0, x0 = max(top, 0), max(left, 0)
+    y1, x1 = min(top + image.shape[0], canvas.shape[0]), min(left + image.shape[1], canvas.shape[1])
+    if y0 < y1 and x0 < x1:
+        canvas[y0:y1, x0:x1] = image[y0 - top : y1 - top, x0 - left : x1 - left]

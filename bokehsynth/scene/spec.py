@@ -1,0 +1,154 @@
+"""What a recipe says about scenes and lenses."""
+
+import importlib
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from bokehsynth.errors import UsageError
+from bokehsynth.optics import Aperture, Disc, Polygon, Ring
+from bokehsynth.spec import Constant, Distribution, Spec, Uniform, bounds, check_bounds
+
+FocusMode = Literal["layer", "foreground", "background", "pixel"]
+
+
+class DisparitySpec(Spec):
+    """Where the layers stand between far (0) and near (1)."""
+
+    background: Distribution = Uniform(kind="uniform", low=0.0, high=0.3)
+    """Disparity of the background at the picture's centre."""
+    nearest: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """No foreground comes nearer than this."""
+    gap: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    """Least distance between neighbouring layers, kept over the whole canvas: planes never cross."""
+
+    @model_validator(mode="after")
+    def _in_range(self) -> "DisparitySpec":
+        check_bounds("disparity.background", self.background, 0, 1)
+        return self
+
+
+class SceneSpec(Spec):
+    """What stands where, and what is in focus."""
+
+    foregrounds: Distribution = Constant(value=2)
+    """Number of cut-outs in front of the background, 0 to 6."""
+    disparity: DisparitySpec = DisparitySpec()
+    blur: Distribution = Uniform(kind="uniform", low=0.0, high=32.0)
+    """K: pixels of blur radius per unit of disparity difference (or what `blur_is` says)."""
+    blur_is: Literal["K", "largest_radius"] = "K"
+    """`largest_radius`: `blur` is the radius of the most blurred pixel of the planes, and K follows from it."""
+    unit: Literal["px_at_512", "px"] = "px_at_512"
+    """`px_at_512`: `blur` holds for 512 px of the shorter side and scales with `size`; `px`: absolute."""
+    focus: FocusMode | Distribution = "layer"
+    """`layer`: on one of the layers, evenly; `foreground`, `background`: on one of that kind; `pixel`: on what is seen
+    at a random pixel; a number or distribution: that disparity."""
+    background_tilt: Distribution = Uniform(kind="uniform", low=0.0, high=0.2)
+    """Disparity difference across the picture along the steepest direction."""
+    background_tilt_angle: Distribution = Uniform(kind="uniform", low=0.0, high=360.0)
+    """Direction in which the background comes nearer, degrees clockwise from +x (90 = downwards)."""
+    foreground_tilt: Distribution = Constant(value=0.0)
+    """Disparity difference of a cut-out's plane across the picture; its direction is drawn evenly."""
+    highlight_boost: Distribution = Constant(value=1.0)
+    """Gain given back to clipped highlights of pictures that hold nothing above white; 1 leaves them."""
+    scale: Distribution = Uniform(kind="uniform", low=0.55, high=0.95)
+    """Longer side of a cut-out over the shorter side of the picture."""
+    rotation: Distribution = Uniform(kind="uniform", low=-8.0, high=8.0)
+    """Degrees clockwise; cut-outs that a frame side cuts off are not rotated."""
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability that a picture is mirrored."""
+    exposure: Distribution = Uniform(kind="uniform", low=-0.3, high=0.3)
+    """Stops by which each picture is made lighter."""
+    light_match: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """How far a cut-out's brightness follows the background's: 0 not at all, 1 wholly (in stops)."""
+
+    @model_validator(mode="after")
+    def _in_range(self) -> "SceneSpec":
+        check_bounds("foregrounds", self.foregrounds, 0, 6)
+        check_bounds("blur", self.blur, 0, 4096)
+        check_bounds("background_tilt", self.background_tilt, 0, 1)
+        check_bounds("foreground_tilt", self.foreground_tilt, 0, 1)
+        check_bounds("highlight_boost", self.highlight_boost, 1, 100)
+        check_bounds("scale", self.scale, 0.05, 4)
+        check_bounds("exposure", self.exposure, -6, 6)
+        if not isinstance(self.focus, str):
+            check_bounds("focus", self.focus, 0, 1)
+        most, step = round(bounds(self.foregrounds)[1]), self.disparity.gap
+        if bounds(self.disparity.background)[1] + most * step > self.disparity.nearest:
+            raise ValueError(
+                f"{most} foregrounds with a gap of {step:g} do not fit between the background "
+                f"(up to {bounds(self.disparity.background)[1]:g}) and nearest = {self.disparity.nearest:g}"
+            )
+        if self.focus == "foreground" and bounds(self.foregrounds)[0] < 1:
+            raise ValueError("focus: foreground needs at least one foreground in every scene")
+        return self
+
+    def radius_bound(self, shorter_side: int) -> float:
+        """Largest blur radius in pixels that a scene of this spec can hold: disparities differ by at most 1."""
+        return bounds(self.blur)[1] * self.blur_scale(shorter_side)
+
+    def blur_scale(self, shorter_side: int) -> float:
+        """What `blur` is multiplied by to be in pixels of this data set."""
+        return shorter_side / 512 if self.unit == "px_at_512" else 1.0
+
+
+class PolygonSpec(Spec):
+    """An iris of `blades` sides."""
+
+    kind: Literal["polygon"]
+    blades: Annotated[int, Field(ge=3, le=64)]
+    rotation: float = 0.0
+    """Radians from +x to a vertex."""
+    curvature: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class RingSpec(Spec):
+    """A mirror lens."""
+
+    kind: Literal["ring"]
+    inner: Annotated[float, Field(ge=0, lt=1)]
+
+
+class LensSpec(Spec):
+    """The opening of the lens."""
+
+    aperture: str | Annotated[PolygonSpec | RingSpec, Field(discriminator="kind")] = "disc"
+    """`disc`, a mapping with `kind` (polygon, ring), or `package.module:Class` for an Aperture of one's own."""
+
+    @model_validator(mode="after")
+    def _usable(self) -> "LensSpec":
+        if self.build.depends_on_field:
+            raise ValueError(f"aperture {self.aperture} changes over the picture, which data sets cannot use yet")
+        return self
+
+    @cached_property
+    def build(self) -> Aperture:
+        """The aperture itself; UsageError if its class cannot be loaded."""
+        match self.aperture:
+            case "disc":
+                return Disc()
+            case PolygonSpec(blades=blades, rotation=rotation, curvature=curvature):
+                return Polygon(blades, rotation, curvature)
+            case RingSpec(inner=inner):
+                return Ring(inner)
+            case name:
+                return _load(name)
+
+    @property
+    def name(self) -> str:
+        """Short name for the sample's metadata."""
+        return self.aperture if isinstance(self.aperture, str) else self.aperture.kind
+
+
+def _load(name: Any) -> Aperture:
+    module, colon, attribute = str(name).partition(":")
+    if not colon:
+        raise UsageError(f"aperture {name!r}: use disc, a mapping with `kind`, or package.module:Class")
+    try:
+        aperture = getattr(importlib.import_module(module), attribute)()
+    except (ImportError, AttributeError, TypeError) as error:
+        raise UsageError(f"aperture {name!r} cannot be loaded: {error}") from error
+    if not isinstance(aperture, Aperture):
+        raise UsageError(f"aperture {name!r} is a {type(aperture).__name__}, not a subclass of bokehsynth.Aperture")
+    return aperture

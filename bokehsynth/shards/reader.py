@@ -1,0 +1,140 @@
+"""Opening a data set: samples in index order or by number, with a position that can be saved.
+
+It imports NumPy and OpenCV and nothing heavier, keeps no file open between two samples (so it may be pickled, forked
+and shared by threads), and believes no tar whose marker is not valid.
+"""
+
+import io
+import operator
+import os
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bokehsynth.errors import DataError, UsageError
+from bokehsynth.files import canonical_json, sha256_bytes
+from bokehsynth.schema import FIELDS, FORMAT_VERSION, Sample, sample_key
+from bokehsynth.shards.codec import decode_sample
+from bokehsynth.shards.dataset import read_dataset, stored_plans
+from bokehsynth.shards.marker import Layout, ShardPlan, check_shard
+from bokehsynth.shards.tar import BLOCK, TarEntry, padded, parse_index, read_entry, split_name
+
+
+def open_dataset(
+    path: str | os.PathLike[str], split: str = "train", fields: Sequence[str] | None = None
+) -> "ShardDataset":
+    """Open one split of a finished data set.
+
+    `fields` limits which arrays are decoded (default: all that are stored). Raises DataError, naming the file and
+    what to do, if the data set is missing, unfinished or damaged, or if it has no such split or field.
+    """
+    return ShardDataset(Layout(Path(path)), split, fields)
+
+
+class ShardDataset:
+    """The samples of one split, in index order.
+
+    Iterate, index or take its length; it also serves as map-style data set of a torch DataLoader. A `for` loop starts
+    at sample 0, or where `load_state_dict` put it; `state_dict` says where the loop that ran last stands.
+    """
+
+    def __init__(self, layout: Layout, split: str, fields: Sequence[str] | None = None) -> None:
+        self.layout = layout
+        self.split = split
+        self.record: dict[str, Any] = read_dataset(layout)
+        """The content of `dataset.json`."""
+        self.plans: list[ShardPlan] = stored_plans(self.record, split)
+        self.fields = list(self.record["fields"] if fields is None else fields)
+        """Names of the arrays that each sample will hold."""
+        unknown = [name for name in self.fields if name not in self.record["fields"]]
+        if unknown:
+            stored = ", ".join(name for name in FIELDS if name in self.record["fields"])
+            raise DataError(f"{layout.root} does not store {', '.join(unknown)}; it has {stored}")
+        for plan in self.plans:
+            check_shard(layout, plan, self.record["identity"])
+        self._firsts = [plan.first for plan in self.plans]
+        self._indices: dict[int, list[list[TarEntry]]] = {}
+        self._start = self._position = 0
+
+    def __len__(self) -> int:
+        return self.plans[-1].first + self.plans[-1].count
+
+    def __iter__(self) -> Iterator[Sample]:
+        start, self._start = self._start, 0
+        self._position = start
+        for index in range(start, len(self)):
+            sample = self._read(index)
+            # Counted before it is handed out: whoever holds sample i and asks for the state resumes at i + 1.
+            self._position = index + 1
+            yield sample
+
+    def __getitem__(self, index: int) -> Sample:
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"sample {number} of {len(self)} in split {self.split}")
+        return self._read(number % len(self))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position of the last loop, as plain JSON: `load_state_dict` continues with the sample after it."""
+        return {
+            "format": FORMAT_VERSION,
+            "identity": self._identity(),
+            "split": self.split,
+            "position": self._position,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next loop start where `state` was taken; a UsageError if that was another data set or split."""
+        mine = {**self.state_dict(), "position": state.get("position")}
+        if dict(state) != mine:
+            raise UsageError(f"this position was saved for another data set or split: {dict(state)}; here it is {mine}")
+        if type(state["position"]) is not int or not 0 <= state["position"] <= len(self):
+            raise UsageError(f"a position must be 0 to {len(self)}, got {state['position']!r}")
+        self._start = self._position = state["position"]
+
+    def _identity(self) -> str:
+        return sha256_bytes(canonical_json(self.record["identity"]))
+
+    def _read(self, index: int) -> Sample:
+        plan = self.plans[bisect_right(self._firsts, index) - 1]
+        tar, key = self.layout.tar(plan), sample_key(self.split, index)
+        entries = self._entries(plan)[index - plan.first]
+        try:
+            return decode_sample(key, _read_members(tar, entries, key), self.fields)
+        except DataError as error:
+            where = "" if str(tar) in str(error) else f"{tar}: "
+            raise DataError(f"{where}{error} (`bokehsynth verify {self.layout.root}` finds every fault)") from None
+
+    def _entries(self, plan: ShardPlan) -> list[list[TarEntry]]:
+        if plan.shard not in self._indices:
+            path = self.layout.index(plan)
+            try:
+                samples = parse_index(path.read_text(encoding="ascii"), str(path))
+            except (OSError, ValueError) as error:
+                raise DataError(f"{path}: cannot be read ({error})") from None
+            if len(samples) != plan.count:
+                raise DataError(f"{path}: lists {len(samples)} samples where the shard holds {plan.count}")
+            self._indices[plan.shard] = samples
+        return self._indices[plan.shard]
+
+
+def _read_members(tar: Path, entries: Sequence[TarEntry], key: str) -> dict[str, bytes]:
+    """The members of one sample, at the place where the index has them; a DataError unless all belong to `key`."""
+    offset, end = entries[0].offset - BLOCK, entries[-1].offset + padded(entries[-1].size)
+    try:
+        with open(tar, "rb", buffering=0) as file:
+            file.seek(offset)
+            data = file.read(end - offset)
+    except OSError as error:
+        raise DataError(f"{tar}: cannot be read ({error})") from None
+    if len(data) != end - offset:
+        raise DataError(f"{tar}: truncated: {key} should end at byte {end}")
+    stream, members = io.BytesIO(data), {}
+    while offset < end:
+        found = read_entry(stream, offset, str(tar))
+        if found is None or split_name(found[0].name)[0] != key:
+            raise DataError(f"{tar}: at byte {offset} should stand a member of {key}; the index and the tar disagree")
+        members[split_name(found[0].name)[1]] = found[1]
+        offset = found[0].offset + padded(found[0].size)
+    return members

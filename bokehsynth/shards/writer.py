@@ -1,0 +1,112 @@
+"""Committing one shard: either all of it is there, with its marker, or nothing is."""
+
+import contextlib
+import hashlib
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+
+from bokehsynth.errors import DataError
+from bokehsynth.files import TMP_MARK, atomic_write, fsync_directory, make_directory, storage_errors
+from bokehsynth.schema import FORMAT_VERSION, META_TYPES, Sample, ShardSpec
+from bokehsynth.shards.codec import encode_stored, member_names, stored_arrays, stored_digest
+from bokehsynth.shards.marker import Layout, ShardMarker, ShardPlan
+from bokehsynth.shards.tar import TarWriter, index_text
+
+
+def write_shard(
+    layout: Layout, plan: ShardPlan, samples: Iterable[Sample], spec: ShardSpec, identity: Mapping[str, str]
+) -> ShardMarker:
+    """Write the samples of `plan`, in index order, and commit them as one shard.
+
+    Samples are encoded as they come, so one is in memory at a time. The order is: temporary file, fsync, rename,
+    index, marker, fsync of the directories; a crash at any point leaves a shard without a marker, which is no shard.
+    `identity` goes into the marker; where it names a metadata key (`recipe_digest`), every sample must carry its value.
+
+    Raises DataError if the samples are not exactly those of the plan or do not follow the format, StorageError if the
+    file system refuses; what `samples` raises passes through. Nothing is left behind in any of these cases.
+    """
+    for folder in (layout.split(plan.split), layout.split_markers(plan.split), layout.staging):
+        make_directory(folder)
+    tar_path = layout.tar(plan)
+    pixels = hashlib.sha256()
+    with _committed(layout, plan) as tar:
+        for key, sample in _in_order(plan, samples):
+            _check_identity(sample, identity)
+            stored = stored_arrays(sample, spec)
+            pixels.update(f"{stored_digest(stored, sample.meta)}\n".encode())
+            members = encode_stored(stored, sample.meta, spec)
+            with storage_errors(tar_path):
+                for member, payload in members.items():
+                    tar.add(f"{key}.{member}", payload)
+        with storage_errors(tar_path):
+            tar.close()
+        marker = ShardMarker(
+            format=FORMAT_VERSION,
+            split=plan.split,
+            shard=plan.shard,
+            first=plan.first,
+            n=plan.count,
+            first_key=plan.keys[0],
+            last_key=plan.keys[-1],
+            bytes=tar.size,
+            sha256=tar.sha256,
+            pixels_sha256=pixels.hexdigest(),
+            members=member_names(spec),
+            identity=dict(identity),
+        )
+    atomic_write(layout.index(plan), index_text(tar.entries))
+    atomic_write(layout.marker(plan), marker.text())
+    return marker
+
+
+@contextlib.contextmanager
+def _committed(layout: Layout, plan: ShardPlan) -> Iterator[TarWriter]:
+    """A tar that takes its place in the split when the block ends well, and is gone when it does not.
+
+    It grows in the staging folder, since the split's folder may hold tars and nothing else. Only what touches a file
+    turns into a StorageError: an OSError of whoever makes the samples is not the disk's.
+    """
+    final = layout.tar(plan)
+    staged = layout.staging / f"{final.name}{TMP_MARK}{os.getpid()}-{threading.get_ident()}"
+    with storage_errors(staged):
+        file = open(staged, "xb")  # noqa: SIM115  # closed below, whatever its end
+    try:
+        try:
+            yield TarWriter(file)
+            with storage_errors(final):
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            # After a failed write, close tries to flush the rest and fails again; the first error is the story.
+            with contextlib.suppress(OSError):
+                file.close()
+        with storage_errors(final):
+            # An older marker must not vouch for the new tar, not even for a moment.
+            layout.marker(plan).unlink(missing_ok=True)
+            os.replace(staged, final)
+            fsync_directory(final.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            staged.unlink()
+        raise
+
+
+def _in_order(plan: ShardPlan, samples: Iterable[Sample]) -> Iterator[tuple[str, Sample]]:
+    """The samples with their keys; a DataError as soon as one is missing, too many or out of order."""
+    keys = plan.keys
+    seen = 0
+    for sample in samples:
+        if seen == plan.count or sample.key != keys[seen]:
+            wanted = "no more" if seen == plan.count else keys[seen]
+            raise DataError(f"shard {plan.name}: sample {seen} must be {wanted}, got {sample.key}")
+        yield keys[seen], sample
+        seen += 1
+    if seen != plan.count:
+        raise DataError(f"shard {plan.name} must hold {plan.count} samples, got {seen}")
+
+
+def _check_identity(sample: Sample, identity: Mapping[str, str]) -> None:
+    for name, value in identity.items():
+        if name in META_TYPES and sample.meta.get(name) != value:
+            raise DataError(f"sample {sample.key}: {name} is {sample.meta.get(name)!r}, the data set's is {value!r}")

@@ -1,0 +1,144 @@
+"""Contact sheets: samples as rows of pictures and coloured maps that a person can judge."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from bokehsynth.errors import UsageError
+from bokehsynth.files import atomic_write
+from bokehsynth.schema import FIELDS, Sample
+
+ByteArray = npt.NDArray[np.uint8]
+
+COLUMNS = ("aif", "hq", "lq", "defocus", "disparity")
+TITLES = {
+    "aif": "all in focus",
+    "hq": "through the lens",
+    "lq": "degraded",
+    "defocus": "blur radius",
+    "disparity": "disparity",
+}
+COLOR_MAPS = {"defocus": cv2.COLORMAP_INFERNO, "disparity": cv2.COLORMAP_VIRIDIS}
+
+PAPER, INK, FAINT = (250, 250, 248), (28, 28, 30), (120, 120, 124)
+GAP, HEAD, CAPTION, BAR = 8, 56, 42, 30
+
+
+def contact_sheet(samples: Iterable[Sample], path: str | Path | None = None, cell: int = 256) -> ByteArray:
+    """Rows of aif | hq | lq | defocus | disparity with captions, colour maps and scale bars: uint8 [H, W, 3].
+
+    Samples may lack fields; their cells say so. `cell` is the longer side of a picture in pixels. Each map's colours
+    run over one range for the whole sheet, shown by its scale bar. With `path`, the sheet is also written as PNG.
+    """
+    rows = list(samples)
+    if not rows:
+        raise UsageError("contact_sheet needs at least one sample")
+    height, width = _cell_size(rows[0], cell)
+    ranges = {name: _range(name, rows) for name in COLOR_MAPS}
+    bands = [_head(width, ranges)]
+    for sample in rows:
+        cells = [_cell(sample, name, height, width, ranges) for name in COLUMNS]
+        bands += [_beside(cells), _caption(sample, width)]
+    sheet = np.concatenate(bands, axis=0)
+    if path is not None:
+        atomic_write(path, cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
+    return sheet
+
+
+def take_spread(items: Sequence[Any], count: int) -> list[Any]:
+    """`count` items spread evenly over a sequence, first and last included."""
+    if count >= len(items):
+        return list(items)
+    return [items[round(i * (len(items) - 1) / max(count - 1, 1))] for i in range(count)]
+
+
+def _cell_size(sample: Sample, cell: int) -> tuple[int, int]:
+    height, width = sample.meta["height"], sample.meta["width"]
+    factor = cell / max(height, width)
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def _range(name: str, rows: list[Sample]) -> tuple[float, float]:
+    """Disparity always 0..1; radius from 0 to the sheet's largest."""
+    if name == "disparity":
+        return 0.0, 1.0
+    largest = max((float(sample.arrays[name].max()) for sample in rows if name in sample.arrays), default=0.0)
+    return 0.0, max(largest, 1e-6)
+
+
+def _cell(sample: Sample, name: str, height: int, width: int, ranges: dict[str, tuple[float, float]]) -> ByteArray:
+    values = sample.arrays.get(name)
+    if values is None:
+        blank = np.full((height, width, 3), 230, np.uint8)
+        return _write(blank, [(width // 2 - 30, height // 2 - 8, "not stored", 14, FAINT)])
+    if FIELDS[name].kind == "map":
+        low, high = ranges[name]
+        values = _colored(np.clip((values - low) / (high - low), 0, 1), COLOR_MAPS[name])
+    shrinks = values.shape[0] > height
+    resized = cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
+    return np.asarray(resized, np.uint8)
+
+
+def _colored(unit: npt.NDArray[Any], color_map: int) -> ByteArray:
+    """Values 0..1 [H, W] as RGB [H, W, 3]."""
+    levels = np.rint(unit * 255).astype(np.uint8)
+    return np.asarray(cv2.applyColorMap(levels, color_map)[..., ::-1], np.uint8)
+
+
+def _head(width: int, ranges: dict[str, tuple[float, float]]) -> ByteArray:
+    band = _blank(HEAD, _total_width(width))
+    texts = []
+    for i, name in enumerate(COLUMNS):
+        left = GAP + i * (width + GAP)
+        texts.append((left, 8, f"{name}", 16, INK))
+        texts.append((left + 12 + 8 * len(name), 10, TITLES[name], 13, FAINT))
+        if name in ranges:
+            ramp = _colored(np.linspace(0, 1, width - 90)[None].repeat(9, axis=0), COLOR_MAPS[name])
+            band[BAR + 6 : BAR + 15, left + 14 : left + 14 + ramp.shape[1]] = ramp
+            low, high = ranges[name]
+            unit = " px" if name == "defocus" else ""
+            texts.append((left, BAR + 2, f"{low:g}", 13, INK))
+            texts.append((left + width - 70, BAR + 2, f"{high:.3g}{unit}", 13, INK))
+    return _write(band, texts)
+
+
+def _caption(sample: Sample, width: int) -> ByteArray:
+    meta = sample.meta
+    assets = "   ".join(name.removeprefix("procedural/") for name in meta["assets"][1:] + meta["assets"][:1])
+    focus = f"K {meta['blur']:.1f} px   focus {meta['focus']:.3f}   largest radius {meta['radius_max']:.1f} px"
+    texts = [(GAP, 4, sample.key, 14, INK), (GAP + 140, 4, focus, 13, INK), (GAP + 560, 4, assets, 13, FAINT)]
+    return _write(_blank(CAPTION, _total_width(width)), texts)
+
+
+def _beside(cells: list[ByteArray]) -> ByteArray:
+    gap = _blank(cells[0].shape[0], GAP)
+    return np.concatenate([gap, *itertools.chain.from_iterable((cell, gap) for cell in cells)], axis=1)
+
+
+def _total_width(width: int) -> int:
+    return GAP + len(COLUMNS) * (width + GAP)
+
+
+def _blank(height: int, width: int) -> ByteArray:
+    return np.full((height, width, 3), PAPER, np.uint8)
+
+
+def _write(image: ByteArray, texts: list[tuple[int, int, str, int, tuple[int, int, int]]]) -> ByteArray:
+    """The picture with texts (x, y, text, size, colour) on it."""
+    canvas = Image.fromarray(image)
+    pen = ImageDraw.Draw(canvas)
+    for x, y, text, size, color in texts:
+        pen.text((x, y), text, fill=color, font=_font(size))
+    return np.asarray(canvas)
+
+
+@lru_cache(maxsize=8)
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)

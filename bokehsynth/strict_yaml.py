@@ -1,0 +1,214 @@
+"""YAML 1.2 read strictly into a pydantic model: every fault in one go, with file, line and the nearest valid name.
+
+ruamel.yaml reads `1e-4` as a number, refuses a key given twice, and knows the line of every key.
+"""
+
+import dataclasses
+import difflib
+import io
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from bokehsynth.errors import RecipeError
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+Place = tuple[str | int, ...]
+"""Keys and list positions from the top of a file down to a value."""
+
+
+def load_yaml(path: str | Path, model: type[ModelT], overrides: Sequence[str] = ()) -> ModelT:
+    """Read a YAML file into `model`.
+
+    `overrides` are `KEY=VALUE` strings, KEY a dotted path, VALUE read as YAML 1.2; they replace what the file says.
+    Raises RecipeError with all faults: file, line, dotted path, the rule, and the nearest valid name.
+    """
+    path = Path(path)
+    data = _read(path)
+    set_places: dict[Place, str] = {}
+    for override in overrides:
+        set_places[_set(data, override)] = override
+    try:
+        return model.model_validate(_plain(data))
+    except ValidationError as error:
+        lines = _describe(error, data, model, path, set_places)
+        raise RecipeError("\n".join(lines)) from None
+
+
+def dump_yaml(value: Mapping[str, Any], head: str = "") -> str:
+    """The value as YAML with `head` as a first comment line; the same text for the same value."""
+    stream = io.StringIO()
+    writer = YAML(typ="rt", pure=True)
+    writer.default_flow_style = False
+    writer.width = 120
+    writer.dump(value, stream)
+    return (f"# {head}\n" if head else "") + stream.getvalue()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        data = YAML(typ="rt", pure=True).load(text)
+    except DuplicateKeyError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise RecipeError(f"{path}:{line}: {_first_line(error.problem)}: each key may stand once") from None
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise RecipeError(f"{path}:{line}: not valid YAML: {_first_line(error.problem)}") from None
+    except YAMLError as error:
+        raise RecipeError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path}: must be a mapping of keys to values, found {type(data).__name__}")
+    return data
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "unreadable").splitlines()[0].rstrip(". ")
+
+
+def _set(data: dict[str, Any], override: str) -> Place:
+    """Put one KEY=VALUE into the data, making mappings on the way; returns where it went."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set {override}: must have the form KEY=VALUE, for example scene.blur=16")
+    try:
+        value = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise RecipeError(f"--set {override}: the value is not valid YAML: {error}") from None
+    place: Place = ()
+    node: Any = data
+    parts = key.strip().split(".")
+    for depth, part in enumerate(parts):
+        step: str | int = int(part) if isinstance(node, list) and part.isdigit() else part
+        if isinstance(node, list) and not (isinstance(step, int) and step < len(node)):
+            raise RecipeError(f"--set {override}: {'.'.join(parts[:depth])} is a list of {len(node)}; give a position")
+        place += (step,)
+        if depth == len(parts) - 1:
+            node[step] = value
+        else:
+            if not isinstance(node, list) and not isinstance(node.get(step), (dict, list)):
+                node[step] = {}
+            node = node[step]
+    return place
+
+
+def _plain(value: Any) -> Any:
+    """Built-in types only: pydantic's strict mode does not take ruamel's."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
+
+
+def _describe(
+    error: ValidationError, data: Any, model: type[BaseModel], path: Path, set_places: Mapping[Place, str]
+) -> list[str]:
+    found: dict[tuple[Place, str], list[str]] = {}
+    for fault in error.errors(include_url=False):
+        place = _place(fault["loc"], data, fault["type"])
+        where = next((f"--set {text}" for key, text in set_places.items() if place[: len(key)] == key), None)
+        where = where or f"{path}:{_line(data, place)}"
+        messages = found.setdefault((place, where), [])
+        message = _message(fault, model)
+        if message not in messages:
+            messages.append(message)
+    return [
+        f"{where}: {'.'.join(map(str, place)) or 'recipe'}: {'; or '.join(messages)}"
+        for (place, where), messages in found.items()
+    ]
+
+
+def _place(loc: tuple[Any, ...], data: Any, kind: str) -> Place:
+    """The part of pydantic's location that stands in the file; tags of unions do not."""
+    place: Place = ()
+    node = data
+    for i, step in enumerate(loc):
+        last = i == len(loc) - 1
+        in_list = isinstance(node, list) and isinstance(step, int) and step < len(node)
+        if in_list or (isinstance(node, dict) and step in node):
+            node, place = node[step], (*place, step)
+        elif last and kind == "missing":
+            place = (*place, step)
+    return place
+
+
+def _line(data: Any, place: Place) -> int:
+    """Line of the key or list item at `place`, or of the nearest parent that has one."""
+    line = 1
+    node: Any = data
+    step: Any
+    for step in place:
+        try:
+            line = (node.lc.key(step) if hasattr(node, "keys") else node.lc.item(step))[0] + 1
+        except (AttributeError, KeyError, TypeError):
+            break
+        node = node[step] if isinstance(node, list) or step in node else None
+    return line
+
+
+def _message(fault: Any, model: type[BaseModel]) -> str:
+    kind, name = fault["type"], fault["loc"][-1] if fault["loc"] else ""
+    if kind in {"extra_forbidden", "unexpected_keyword_argument"}:
+        known = sorted({key for cls in _models_at(model, fault["loc"][:-1]) for key in _field_names(cls)})
+        close = difflib.get_close_matches(str(name), known, n=1)
+        return "unknown key" + (f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}")
+    if kind in {"missing", "missing_argument"}:
+        return "this key is required"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    shown = fault.get("input")
+    if kind != "value_error" and isinstance(shown, (str, int, float, bool, type(None))):
+        message += f", got {shown!r}"
+    return message
+
+
+def _field_names(cls: Any) -> list[str]:
+    if issubclass(cls, BaseModel):
+        return list(cls.model_fields)
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def _models_at(model: type[BaseModel], loc: Sequence[Any]) -> list[type]:
+    """The model classes that may stand at a location of pydantic's."""
+    current: list[type] = [model]
+    for step in loc:
+        named = [hint for cls in current for name, hint in _hints(cls) if name == step]
+        if named:
+            current = [cls for hint in named for cls in _models_in(hint)]
+        elif isinstance(step, str):  # the tag of a discriminated union: keep the class it names
+            current = [cls for cls in current if _has_tag(cls, step)] or current
+    return current
+
+
+def _hints(cls: Any) -> Iterator[tuple[str, Any]]:
+    if issubclass(cls, BaseModel):
+        yield from ((name, field.annotation) for name, field in cls.model_fields.items())
+    else:
+        yield from ((field.name, field.type) for field in dataclasses.fields(cls))
+
+
+def _models_in(hint: Any) -> Iterator[type]:
+    if isinstance(hint, type) and (issubclass(hint, BaseModel) or dataclasses.is_dataclass(hint)):
+        yield hint
+    elif get_origin(hint) is Annotated:
+        yield from _models_in(get_args(hint)[0])
+    elif get_origin(hint) in {Union, types.UnionType, list, tuple, dict}:
+        for part in get_args(hint):
+            yield from _models_in(part)
+
+
+def _has_tag(cls: type, tag: str) -> bool:
+    return any(get_origin(hint) is Literal and tag in get_args(hint) for name, hint in _hints(cls) if name == "kind")

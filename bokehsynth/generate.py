@@ -88,6 +88,7 @@ def generate(
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     if workers < 1:
         raise UsageError(f"workers must be at least 1, got {workers}")
+    recipe.identity  # noqa: B018  # indexes the assets: what is wrong with them is said before anything is written
     layout = Layout(Path(out))
     everything = [plan for split in recipe.splits for plan in plans_of(recipe, split)]
     mine = _range_of(everything, shards)

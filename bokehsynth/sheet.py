@@ -29,13 +29,16 @@ COLOR_MAPS = {"defocus": cv2.COLORMAP_INFERNO, "disparity": cv2.COLORMAP_VIRIDIS
 
 PAPER, INK, FAINT = (250, 250, 248), (28, 28, 30), (120, 120, 124)
 GAP, HEAD, CAPTION, BAR = 8, 56, 42, 30
+SMALLEST_CELL = 128
+"""Captions and scale bars need that much."""
 
 
 def contact_sheet(samples: Iterable[Sample], path: str | Path | None = None, cell: int = 256) -> ByteArray:
     """Rows of aif | hq | lq | defocus | disparity with captions, colour maps and scale bars: uint8 [H, W, 3].
 
-    Samples may lack fields; their cells say so. `cell` is the longer side of a picture in pixels. Each map's colours
-    run over one range for the whole sheet, shown by its scale bar. With `path`, the sheet is also written as PNG.
+    Samples may lack fields; their cells say so. `cell` is the longer side of a picture in pixels, at least 128. Each
+    map's colours run over one range for the whole sheet, shown by its scale bar. With `path`, the sheet is also
+    written as PNG.
     """
     rows = list(samples)
     if not rows:
@@ -61,7 +64,7 @@ def take_spread(items: Sequence[Any], count: int) -> list[Any]:
 
 def _cell_size(sample: Sample, cell: int) -> tuple[int, int]:
     height, width = sample.meta["height"], sample.meta["width"]
-    factor = cell / max(height, width)
+    factor = max(cell, SMALLEST_CELL) / max(height, width)
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
@@ -100,12 +103,12 @@ def _head(width: int, ranges: dict[str, tuple[float, float]]) -> ByteArray:
         texts.append((left, 8, f"{name}", 16, INK))
         texts.append((left + 12 + 8 * len(name), 10, TITLES[name], 13, FAINT))
         if name in ranges:
-            ramp = _colored(np.linspace(0, 1, width - 90)[None].repeat(9, axis=0), COLOR_MAPS[name])
+            ramp = _colored(np.linspace(0, 1, max(width - 90, 8))[None].repeat(9, axis=0), COLOR_MAPS[name])
             band[BAR + 6 : BAR + 15, left + 14 : left + 14 + ramp.shape[1]] = ramp
             low, high = ranges[name]
             unit = " px" if name == "defocus" else ""
             texts.append((left, BAR + 2, f"{low:g}", 13, INK))
-            texts.append((left + width - 70, BAR + 2, f"{high:.3g}{unit}", 13, INK))
+            texts.append((left + 20 + ramp.shape[1], BAR + 2, f"{high:.3g}{unit}", 13, INK))
     return _write(band, texts)
 
 

@@ -168,6 +168,11 @@ def _message(fault: Any, model: type[BaseModel]) -> str:
         return "unknown key" + (f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}")
     if kind in {"missing", "missing_argument"}:
         return "this key is required"
+    if kind == "union_tag_invalid":
+        known = [tag.strip("' ") for tag in str(fault["ctx"]["expected_tags"]).split(",")]
+        close = difflib.get_close_matches(str(fault["ctx"]["tag"]), known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return f"unknown kind {fault['ctx']['tag']!r}; {hint}known are: {', '.join(known)}"
     message = str(fault["msg"]).removeprefix("Value error, ")
     shown = fault.get("input")
     if kind != "value_error" and isinstance(shown, (str, int, float, bool, type(None))):

@@ -14,7 +14,9 @@ from bokehsynth.errors import UsageError
 @click.option("--count", default=6, show_default=True, type=click.IntRange(1, 200), help="Samples to show.")
 @click.option("--first", default=0, show_default=True, type=click.IntRange(min=0), help="Index of the first.")
 @click.option("--split", default="train", show_default=True, type=click.Choice(["train", "val"]))
-@click.option("--cell", default=256, show_default=True, type=click.IntRange(64, 2048), help="Longer side of a picture.")
+@click.option(
+    "--cell", default=256, show_default=True, type=click.IntRange(128, 2048), help="Longer side of a picture."
+)
 @device_option
 def preview(
     recipe: str, overrides: tuple[str, ...], out: Path, count: int, first: int, split: str, cell: int, device: str

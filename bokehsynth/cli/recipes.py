@@ -8,7 +8,13 @@ import click
 @click.command()
 @click.argument("name", required=False)
 def recipes(name: str | None) -> None:
-    """List the packaged recipes, or print the one called NAME to start one's own from."""
+    """List the packaged recipes, or print the one called NAME to start one's own from.
+
+    \b
+    Example:
+      bokehsynth recipes quickstart > my.yaml
+      bokehsynth preview my.yaml
+    """
     from bokehsynth.recipe import find_recipe, load_recipe, packaged_recipes
 
     if name is not None:

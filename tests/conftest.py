@@ -1,0 +1,51 @@
+"""What several test files need."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def fresh_python(tmp_path):
+    """Run code in a new interpreter, away from the repository, and return what it printed, stripped."""
+
+    def run(code: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    return run
+
+TINY = """\
+name: tiny
+seed: 11
+samples: {train: 18, val: 5}
+size: [64, 80]
+scene:
+  foregrounds: {kind: choice, values: [0, 1, 2]}
+  blur: {kind: uniform, low: 20, high: 60}
+  blur_is: largest_radius
+shards: {samples: 4}
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe file of 23 small samples in seven shards, two of them short."""
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data set of `tiny_recipe`, made by two workers; tests must not change it."""
+    import bokehsynth as bs
+
+    out = tmp_path_factory.mktemp("data") / "tiny"
+    assert bs.generate(tiny_recipe, out, workers=2).complete
+    return out

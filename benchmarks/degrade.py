@@ -1,21 +1,19 @@
 """Milliseconds per stage of the `real-esrgan` degradation of one 512x512 picture, on one core.
 
-    python benchmarks/degrade.py [--draws 60]
+    python -m benchmarks.degrade [--draws 60]
 
 Beside basicsr on torch, interleaved in one process, where both are installed. Checks first that the two blur alike.
 """
 
 import argparse
-import importlib.metadata
 import importlib.util
-import platform
-import sys
 import time
 from collections import defaultdict
 
 import cv2
 import numpy as np
 
+from benchmarks.machine import machine_lines
 from bokehsynth.degrade import apply, basicsr_backend, draw_degradation, resolve
 from bokehsynth.degrade.draw import DegradationDraw
 from bokehsynth.rng import from_seed
@@ -68,10 +66,8 @@ def main() -> None:
             for stage, seconds in run_once(picture, draw, backend).items():
                 times[name][stage].append(seconds * 1000)
 
-    names = ["numpy", *(["torch", "basicsr"] if "basicsr" in backends else [])]
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
-    print(f"{platform.machine()}, Python {platform.python_version()}, opencv {cv2.__version__}, {versions}; one thread")
-    print(f"`python {' '.join(sys.argv)}`; mean milliseconds over {count} draws\n")
+    print("\n".join(machine_lines("python -m benchmarks.degrade")))
+    print(f"\nMean milliseconds over {count} draws, one thread\n")
     print("| stage | " + " | ".join(times) + " |\n|---|" + "---|" * len(times))
     for stage in STAGES:
         print(f"| {stage} | " + " | ".join(f"{np.mean(t[stage][1:]):.1f}" for t in times.values()) + " |")

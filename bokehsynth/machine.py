@@ -7,12 +7,13 @@ from typing import Any
 import bokehsynth
 from bokehsynth.files import sha256_bytes
 
-PIXEL_PACKAGES = ("numpy", "numba", "llvmlite", "opencv-python", "pillow")
-"""Packages whose version may change a pixel or a byte."""
+PIXEL_PACKAGES = ("numpy", "numba", "llvmlite", "pillow")
+"""Packages, besides OpenCV in either of its wheels, whose version may change a pixel or a byte."""
 
 
 def describe_machine(device: str) -> dict[str, Any]:
     """Versions, CPU class and device: flat, JSON-able, the same on every run of the same machine."""
+    import cv2
     from llvmlite import binding
 
     features = binding.get_host_cpu_features()
@@ -24,12 +25,6 @@ def describe_machine(device: str) -> dict[str, Any]:
         "architecture": platform.machine(),
         "cpu_features": sha256_bytes(flags)[:16],
         "device": device,
-        **{name: _version(name) for name in PIXEL_PACKAGES},
+        "opencv": cv2.__version__,
+        **{name: importlib.metadata.version(name) for name in PIXEL_PACKAGES},
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

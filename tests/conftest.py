@@ -49,3 +49,32 @@ def tiny_dataset(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) ->
     out = tmp_path_factory.mktemp("data") / "tiny"
     assert bs.generate(tiny_recipe, out, workers=2).complete
     return out
+
+
+ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
+_unlisted: set[str] = set()
+
+
+def _note_skip(report):
+    """Remember skips whose reason is not on the committed list."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        allowed = [line for line in ALLOWED_SKIPS.read_text().splitlines() if line and not line.startswith("#")]
+        reason = str(report.longrepr[2]).removeprefix("Skipped: ")
+        if reason not in allowed:
+            _unlisted.add(reason)
+
+
+pytest_runtest_logreport = _note_skip
+pytest_collectreport = _note_skip
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """A test that silently never runs is no test: a skip that nobody committed to fails the run."""
+    if _unlisted and exitstatus == 0:
+        session.exitstatus = 1
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Name what made the run fail."""
+    for reason in sorted(_unlisted):
+        terminalreporter.write_line(f"FAILED: skip reason not in tests/allowed_skips.txt: {reason}", red=True)

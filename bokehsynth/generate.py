@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bokehsynth.assets.index import Catalogue
-from bokehsynth.engines import Done, Failed, Progress, Report, run_local
+from bokehsynth.engines import Done, Failed, Progress, Report, default_workers, run_local
 from bokehsynth.errors import BokehsynthError, FailureBudgetError, StorageError, UsageError
 from bokehsynth.lock import RangeLock
 from bokehsynth.machine import describe_machine
@@ -85,7 +85,7 @@ def generate(
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     device = resolve_device(device)
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    workers = default_workers() if workers is None else workers
     if workers < 1:
         raise UsageError(f"workers must be at least 1, got {workers}")
     recipe.identity  # noqa: B018  # indexes the assets: what is wrong with them is said before anything is written

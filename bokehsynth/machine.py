@@ -23,6 +23,7 @@ def describe_machine(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.system(),
         "architecture": platform.machine(),
+        "cpu": binding.get_host_cpu_name(),
         "cpu_features": sha256_bytes(flags)[:16],
         "device": device,
         "opencv": cv2.__version__,

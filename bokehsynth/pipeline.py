@@ -38,7 +38,10 @@ def draw_sample(recipe: Recipe, index: int, split: str = "train", attempt: int =
 
     Any index >= 0 may be drawn, also beyond `samples`: a training run can go on for ever.
     """
-    recipe.count(split)  # names an unknown split
+    if recipe.count(split) == 0:
+        raise UsageError(
+            f"the recipe has no {split} samples, so no assets were set apart for them (samples.{split} is 0)"
+        )
     if index < 0:
         raise UsageError(f"index must be >= 0, got {index}")
     size = (recipe.height, recipe.width)

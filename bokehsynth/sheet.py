@@ -23,7 +23,7 @@ TITLES = {
     "hq": "through the lens",
     "lq": "degraded",
     "defocus": "blur radius",
-    "disparity": "disparity",
+    "disparity": "0 far, 1 near",
 }
 COLOR_MAPS = {"defocus": cv2.COLORMAP_INFERNO, "disparity": cv2.COLORMAP_VIRIDIS}
 

@@ -20,7 +20,7 @@ from shard_samples import IDENTITY, make_dataset, make_sample, same, samples_of
 from bokehsynth.errors import DataError, UsageError
 from bokehsynth.schema import FIELDS, ShardSpec
 from bokehsynth.shards.dataset import DatasetInfo, read_dataset, stored_plans, write_dataset_files
-from bokehsynth.shards.marker import ShardPlan, plan_shards
+from bokehsynth.shards.marker import Layout, ShardPlan, plan_shards
 from bokehsynth.shards.reader import open_dataset
 from bokehsynth.shards.verify import verify_dataset
 from bokehsynth.shards.writer import write_shard
@@ -38,6 +38,18 @@ def layout(tmp_path_factory):
 def copy(layout, tmp_path):
     shutil.copytree(layout.root, tmp_path / "copy")
     return type(layout)(tmp_path / "copy")
+
+
+@pytest.fixture(params=["made up", "generated"])
+def either(request, tmp_path):
+    """A copy of the synthetic data set, or of one that the generator made (scenes and degradations vary)."""
+    root = (
+        request.getfixturevalue("layout").root
+        if request.param == "made up"
+        else request.getfixturevalue("tiny_dataset")
+    )
+    shutil.copytree(root, tmp_path / "copy")
+    return Layout(tmp_path / "copy")
 
 
 # ---- our own reader
@@ -248,11 +260,11 @@ def assert_equals_ours(records, layout, split, extension="png"):
 
 
 @pytest.mark.parametrize("split", SIZES)
-def test_webdataset_reads_the_same(layout, split):
+def test_webdataset_reads_the_same(either, split):
     wds = pytest.importorskip("webdataset", reason="webdataset is not installed")
-    urls = str(layout.root / json.loads(layout.dataset.read_text())["splits"][split]["urls"])
+    urls = str(either.root / json.loads(either.dataset.read_text())["splits"][split]["urls"])
     # decode() without an image handler parses the JSON and leaves pictures as bytes.
-    assert_equals_ours(wds.WebDataset(urls, shardshuffle=False).decode(), layout, split)
+    assert_equals_ours(wds.WebDataset(urls, shardshuffle=False).decode(), either, split)
 
 
 @pytest.mark.skipif(shutil.which("tar") is None, reason="no tar program")
@@ -301,15 +313,15 @@ def add_what_generate_adds(layout):
 
 
 @pytest.mark.parametrize("way", ["card", "no card", "webdataset"])
-def test_hugging_face_reads_the_same(copy, load_dataset, way):
-    add_what_generate_adds(copy)
+def test_hugging_face_reads_the_same(either, load_dataset, way):
+    add_what_generate_adds(either)
     if way == "no card":
-        copy.card.unlink()
-    asked = {"path": "webdataset", "data_dir": str(copy.root)} if way == "webdataset" else {"path": str(copy.root)}
+        either.card.unlink()
+    asked = {"path": "webdataset", "data_dir": str(either.root)} if way == "webdataset" else {"path": str(either.root)}
     data = load_dataset(**asked)
     assert set(data) == {"train", "validation"}
-    assert_equals_ours(data["train"], copy, "train")
-    assert_equals_ours(data["validation"], copy, "val")
+    assert_equals_ours(data["train"], either, "train")
+    assert_equals_ours(data["validation"], either, "val")
 
 
 def test_hugging_face_reads_webp_and_a_single_split(tmp_path, load_dataset):

@@ -9,12 +9,16 @@ DRAWN_SIZES = (64, 96, 128, 192, 256, 384, 512, 768, 1024)
 """Procedural pictures are drawn at one of these and scaled down, so that few sizes fill the cache."""
 
 
+KEPT_CUTOUTS, KEPT_LANDSCAPES = 16, 8
+"""At 1024 px a picture takes 17 MB, so a worker's shelf stays below half a gigabyte."""
+
+
 class Shelf:
     """Loads assets by id at least as large as asked for, if they can be had that large."""
 
-    def __init__(self, keep: int = 24) -> None:
-        self._cutout = lru_cache(maxsize=keep)(draw_foreground)
-        self._landscape = lru_cache(maxsize=keep)(draw_background)
+    def __init__(self) -> None:
+        self._cutout = lru_cache(maxsize=KEPT_CUTOUTS)(draw_foreground)
+        self._landscape = lru_cache(maxsize=KEPT_LANDSCAPES)(draw_background)
 
     def cutout(self, asset_id: str, longer_side: int) -> Cutout:
         """The cut-out with a longer side of at least `longer_side` pixels, or its largest."""

@@ -4,6 +4,6 @@ An engine knows neither shards nor pixels. It retries what died without a word, 
 """
 
 from bokehsynth.engines.events import Done, Event, Failed, Progress, Report, Task
-from bokehsynth.engines.local import run_local
+from bokehsynth.engines.local import default_workers, run_local
 
-__all__ = ["Done", "Event", "Failed", "Progress", "Report", "Task", "run_local"]
+__all__ = ["Done", "Event", "Failed", "Progress", "Report", "Task", "default_workers", "run_local"]

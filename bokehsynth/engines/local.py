@@ -29,6 +29,11 @@ _SINGLE_THREAD = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 _CONTEXT = multiprocessing.get_context("spawn")
 
 
+def default_workers() -> int:
+    """The CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def run_local(task: Task, specs: Iterable[Any], workers: int) -> Iterator[Event]:
     """Run `task` over `specs` in `workers` processes; yields events as they happen, results in any order.
 

@@ -3,7 +3,11 @@
 import numba as nb
 import numpy as np
 
-TILE_H, TILE_W = 8,256
+from bokehsynth.render.kernel_cache import ensure_cache_place
+
+ensure_cache_place()
+
+TILE_H, TILE_W = 8, 256
 BLOCK = 8
 
 VISIBLE, OPAQUE, LOW, HIGH, REACH = range(5)

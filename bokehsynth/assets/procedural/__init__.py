@@ -1,0 +1,1 @@
+"""The embedded pictures: one function per family, `draw_x(rng, size)`."""

@@ -1,0 +1,47 @@
+"""Tasks for the engine's tests: they must be importable in a spawned worker."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bokehsynth.engines import Report
+from bokehsynth.errors import StorageError
+
+
+class AwkwardError(Exception):
+    """An exception that cannot be unpickled: its arguments are not those of its class."""
+
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__(f"{a}{b}")
+
+
+@dataclass(frozen=True)
+class Work:
+    """Does what its spec says; `scratch` remembers attempts across processes."""
+
+    scratch: Path
+
+    def __call__(self, spec: tuple[str, int], report: Report) -> object:
+        kind, number = spec
+        report(2)
+        if kind == "square":
+            return number * number
+        if kind == "threads":
+            return {name: os.environ.get(name) for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")}
+        if kind == "raise":
+            raise StorageError(f"no room for {number}")
+        if kind == "awkward":
+            raise AwkwardError(1, 2)
+        if kind == "poison" or (kind == "once" and not self._seen(number)):
+            time.sleep(0.05)  # let the progress message out
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "survived"
+
+    def _seen(self, number: int) -> bool:
+        mark = self.scratch / str(number)
+        if mark.exists():
+            return True
+        mark.touch()
+        return False

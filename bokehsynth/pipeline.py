@@ -36,14 +36,14 @@ class SampleDraw:
 def draw_sample(recipe: Recipe, index: int, split: str = "train", attempt: int = 0) -> SampleDraw:
     """Draw sample `index` of a split. It depends on the recipe, split and index alone, never on other samples.
 
-    Any index >= 0 may be drawn, also beyond `samples`: a training run can go on for ever.
+    Any index up to 2**32 may be drawn, also beyond `samples`: a training run can go on for long.
     """
     if recipe.count(split) == 0:
         raise UsageError(
             f"the recipe has no {split} samples, so no assets were set apart for them (samples.{split} is 0)"
         )
-    if index < 0:
-        raise UsageError(f"index must be >= 0, got {index}")
+    if not 0 <= index < 2**32:  # a larger index would share its stream with a redraw of a smaller one
+        raise UsageError(f"index must be >= 0 and below 2**32, got {index}")
     size = (recipe.height, recipe.width)
     scene = draw_scene(recipe.scene, size, recipe.catalogue, recipe.seed, split, index, attempt)
     rng = stream(recipe.seed, split, Stage.DEGRADE, index, attempt)

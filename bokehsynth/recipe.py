@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bokehsynth.assets.index import AssetsSpec, Catalogue, absolute_source, build_catalogue
 from bokehsynth.degrade import Degradation, DegradationSpec, resolve
@@ -30,6 +30,11 @@ def _whole_samples(value: Any) -> Any:
     return value
 
 
+def _resolvable(value: Any) -> Any:
+    resolve(value)  # a fault in a list of steps, or a class that cannot be loaded, belongs to the recipe's faults
+    return value
+
+
 Side = Annotated[int, Field(ge=16, le=8192)]
 
 
@@ -37,7 +42,9 @@ class SamplesSpec(Spec):
     """How many samples; the splits are two index spaces."""
 
     train: Annotated[int, Field(ge=0, le=999_999_999)]
+    """Samples of the train split."""
     val: Annotated[int, Field(ge=0, le=999_999_999)] = 0
+    """Samples of the val split; its assets are not in train."""
 
     @model_validator(mode="after")
     def _some(self) -> "SamplesSpec":
@@ -59,19 +66,19 @@ class Recipe(Spec):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Root of every random choice."""
     samples: SamplesSpec
+    """How many."""
     size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] = 512
     """Pixels: one number for a square, or [height, width]."""
     assets: AssetsSpec = AssetsSpec()
+    """Which pictures it is made of."""
     scene: SceneSpec = SceneSpec()
+    """What stands where, and what is in focus."""
     lens: LensSpec = LensSpec()
-    degradation: DegradationSpec = "real-esrgan"
+    """The opening of the lens."""
+    degradation: Annotated[DegradationSpec, AfterValidator(_resolvable)] = "real-esrgan"
     """`real-esrgan`, `none`, a list of steps, or `package.module:Class`."""
     shards: Annotated[ShardSpec, BeforeValidator(_whole_samples)] = ShardSpec()
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Recipe":
-        self.resolved_degradation  # noqa: B018  # a fault in a list of steps belongs to the recipe's faults
-        return self
+    """How samples are packed."""
 
     @property
     def height(self) -> int:
@@ -146,13 +153,27 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = (), total: 
 
 def _absolute(spec: AssetsSpec, base: Path, overrides: Sequence[str]) -> AssetsSpec:
     """Relative sources of the file belong to its folder; those of --set to the working directory."""
-    given = {text.partition("=")[0].split(".")[1] for text in overrides if text.startswith("assets.")}
-    return spec.model_copy(
-        update={
-            kind: [absolute_source(source, Path.cwd() if kind in given else base) for source in getattr(spec, kind)]
-            for kind in ("foregrounds", "backgrounds")
-        }
-    )
+    given = _sources_set(overrides)
+    changed = {}
+    for kind in ("foregrounds", "backgrounds"):
+        sources = getattr(spec, kind)
+        bases = [Path.cwd() if {(kind, None), (kind, i)} & given else base for i in range(len(sources))]
+        changed[kind] = [absolute_source(source, root) for source, root in zip(sources, bases, strict=True)]
+    return spec.model_copy(update=changed)
+
+
+def _sources_set(overrides: Sequence[str]) -> set[tuple[str, int | None]]:
+    """Which sources --set wrote: (kind, position), or (kind, None) for the whole list."""
+    given: set[tuple[str, int | None]] = set()
+    for text in overrides:
+        key, *rest = text.partition("=")[0].strip().split(".")
+        if key != "assets":
+            continue
+        if not rest:
+            given |= {("foregrounds", None), ("backgrounds", None)}
+        else:
+            given.add((rest[0], int(rest[1]) if len(rest) > 1 and rest[1].isdigit() else None))
+    return given
 
 
 def packaged_recipes(kind: str = "data") -> dict[str, Path]:

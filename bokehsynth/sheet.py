@@ -30,7 +30,7 @@ COLOR_MAPS = {"defocus": cv2.COLORMAP_INFERNO, "disparity": cv2.COLORMAP_VIRIDIS
 PAPER, INK, FAINT = (250, 250, 248), (28, 28, 30), (120, 120, 124)
 GAP, HEAD, CAPTION, BAR = 8, 56, 42, 30
 SMALLEST_CELL = 128
-"""Captions and scale bars need that much."""
+"""Columns are never narrower: titles and scale bars need that much."""
 
 
 def contact_sheet(samples: Iterable[Sample], path: str | Path | None = None, cell: int = 256) -> ByteArray:
@@ -45,10 +45,11 @@ def contact_sheet(samples: Iterable[Sample], path: str | Path | None = None, cel
         raise UsageError("contact_sheet needs at least one sample")
     height, width = _cell_size(rows[0], cell)
     ranges = {name: _range(name, rows) for name in COLOR_MAPS}
-    bands = [_head(width, ranges)]
+    column = max(width, SMALLEST_CELL)
+    bands = [_head(column, ranges)]
     for sample in rows:
         cells = [_cell(sample, name, height, width, ranges) for name in COLUMNS]
-        bands += [_beside(cells), _caption(sample, width)]
+        bands += [_beside(cells, column), _caption(sample, column)]
     sheet = np.concatenate(bands, axis=0)
     if path is not None:
         atomic_write(path, cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
@@ -103,7 +104,7 @@ def _head(width: int, ranges: dict[str, tuple[float, float]]) -> ByteArray:
         texts.append((left, 8, f"{name}", 16, INK))
         texts.append((left + 12 + 8 * len(name), 10, TITLES[name], 13, FAINT))
         if name in ranges:
-            ramp = _colored(np.linspace(0, 1, max(width - 90, 8))[None].repeat(9, axis=0), COLOR_MAPS[name])
+            ramp = _colored(np.linspace(0, 1, width - 90)[None].repeat(9, axis=0), COLOR_MAPS[name])
             band[BAR + 6 : BAR + 15, left + 14 : left + 14 + ramp.shape[1]] = ramp
             low, high = ranges[name]
             unit = " px" if name == "defocus" else ""
@@ -120,9 +121,11 @@ def _caption(sample: Sample, width: int) -> ByteArray:
     return _write(_blank(CAPTION, _total_width(width)), texts)
 
 
-def _beside(cells: list[ByteArray]) -> ByteArray:
-    gap = _blank(cells[0].shape[0], GAP)
-    return np.concatenate([gap, *itertools.chain.from_iterable((cell, gap) for cell in cells)], axis=1)
+def _beside(cells: list[ByteArray], column: int) -> ByteArray:
+    height, width = cells[0].shape[:2]
+    gap = _blank(height, GAP)
+    after = _blank(height, column - width + GAP)
+    return np.concatenate([gap, *itertools.chain.from_iterable((cell, after) for cell in cells)], axis=1)
 
 
 def _total_width(width: int) -> int:

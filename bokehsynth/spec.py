@@ -1,10 +1,12 @@
 """What every part of a recipe is made of: strict models and distributions."""
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from typing_extensions import Self
 
 from bokehsynth import rng as randomness
 
@@ -16,12 +18,20 @@ class Spec(BaseModel):
         extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with some fields replaced; what was computed from the old fields and kept does not come along."""
+        copy = super().model_copy(update=update, deep=deep)
+        for name in [name for name in copy.__dict__ if name not in type(self).model_fields]:
+            del copy.__dict__[name]
+        return copy
+
 
 class Constant(Spec):
     """Always the same number; a plain number in the recipe means this."""
 
     kind: Literal["constant"] = "constant"
     value: float
+    """The number."""
 
 
 class Uniform(Spec):
@@ -29,7 +39,9 @@ class Uniform(Spec):
 
     kind: Literal["uniform"]
     low: float
+    """Smallest number."""
     high: float
+    """Largest number (excluded)."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "Uniform":
@@ -41,7 +53,9 @@ class LogUniform(Spec):
 
     kind: Literal["loguniform"]
     low: Annotated[float, Field(gt=0)]
+    """Smallest number, above 0."""
     high: float
+    """Largest number."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "LogUniform":
@@ -49,13 +63,17 @@ class LogUniform(Spec):
 
 
 class Normal(Spec):
-    """A bell around `mean` with standard deviation `sigma`, drawn again (by inversion) within `low`..`high`."""
+    """A bell around `mean` with standard deviation `sigma`, cut off at `low` and `high`."""
 
     kind: Literal["normal"]
     mean: float
+    """Middle of the bell."""
     sigma: Annotated[float, Field(gt=0)]
+    """Standard deviation of the uncut bell."""
     low: float
+    """Smallest number."""
     high: float
+    """Largest number."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "Normal":
@@ -67,7 +85,9 @@ class Choice(Spec):
 
     kind: Literal["choice"]
     values: Annotated[list[float], Field(min_length=1)]
+    """The numbers to choose from."""
     weights: list[Annotated[float, Field(ge=0)]] | None = None
+    """One per value, any scale; evenly without."""
 
     @model_validator(mode="after")
     def _matching(self) -> "Choice":
@@ -81,8 +101,11 @@ class Sometimes(Spec):
 
     kind: Literal["sometimes"]
     probability: Annotated[float, Field(ge=0, le=1)]
+    """How often `value` is drawn."""
     value: "Distribution"
+    """What is drawn then: a number or a distribution."""
     otherwise: float
+    """The number at all other times."""
 
 
 def _number_as_constant(value: Any) -> Any:
@@ -110,7 +133,8 @@ def draw(distribution: Distribution, rng: np.random.Generator) -> float:
         case Uniform(low=low, high=high):
             return randomness.uniform(rng, low, high)
         case LogUniform(low=low, high=high):
-            return math.exp(randomness.uniform(rng, math.log(low), math.log(high)))
+            number = math.exp(randomness.uniform(rng, math.log(low), math.log(high)))
+            return min(max(number, low), high)  # exp(log(x)) may miss x by a rounding
         case Normal(mean=mean, sigma=sigma, low=low, high=high):
             return _truncated_normal(float(rng.random()), mean, sigma, low, high)
         case Choice(values=values, weights=weights):
@@ -126,20 +150,28 @@ def bounds(distribution: Distribution) -> tuple[float, float]:
     match distribution:
         case Constant(value=value):
             return value, value
-        case Choice(values=values):
-            return min(values), max(values)
-        case Sometimes(value=value, otherwise=otherwise):
+        case Choice(values=values, weights=weights):
+            possible = [value for i, value in enumerate(values) if weights is None or weights[i] > 0]
+            return min(possible), max(possible)
+        case Sometimes(probability=probability, value=value, otherwise=otherwise):
+            if probability == 0:
+                return otherwise, otherwise
             low, high = bounds(value)
-            return min(low, otherwise), max(high, otherwise)
+            return (low, high) if probability == 1 else (min(low, otherwise), max(high, otherwise))
         case _:
             return distribution.low, distribution.high
 
 
-def check_bounds(name: str, distribution: Distribution, low: float, high: float) -> None:
-    """ValueError unless everything the distribution can draw lies in low..high."""
-    least, most = bounds(distribution)
-    if least < low or most > high:
-        raise ValueError(f"{name} must stay within {low:g}..{high:g}; this can draw {least:g}..{most:g}")
+def within(low: float, high: float) -> AfterValidator:
+    """For `Annotated[Distribution, within(low, high)]`: all that can be drawn must lie in low..high."""
+
+    def check(distribution: Distribution) -> Distribution:
+        least, most = bounds(distribution)
+        if least < low or most > high:
+            raise ValueError(f"must stay within {low:g}..{high:g}; this can draw {least:g}..{most:g}")
+        return distribution
+
+    return AfterValidator(check)
 
 
 def _check_order(spec: Any) -> Any:
@@ -149,14 +181,20 @@ def _check_order(spec: Any) -> Any:
 
 
 def _truncated_normal(u: float, mean: float, sigma: float, low: float, high: float) -> float:
-    """Inverse of the truncated normal's distribution function at u, by bisection on erf (no library's stream)."""
+    """Inverse of the cut bell's distribution function at u, by bisection (no library's stream, so it stays).
+
+    Where most of the range lies right of the mean it is mirrored: only the left tail keeps its digits.
+    """
+    mirror = low + high > 2 * mean
+    left, right = (2 * mean - high, 2 * mean - low) if mirror else (low, high)
 
     def cdf(x: float) -> float:
-        return 0.5 * (1 + math.erf((x - mean) / (sigma * math.sqrt(2))))
+        return 0.5 * math.erfc((mean - x) / (sigma * math.sqrt(2)))
 
-    target = cdf(low) + u * (cdf(high) - cdf(low))
-    a, b = low, high
-    for _ in range(60):
+    target = cdf(left) + (1 - u if mirror else u) * (cdf(right) - cdf(left))
+    a, b = left, right
+    for _ in range(80):
         middle = (a + b) / 2
         a, b = (middle, b) if cdf(middle) < target else (a, middle)
-    return (a + b) / 2
+    number = 2 * mean - (a + b) / 2 if mirror else (a + b) / 2
+    return min(max(number, low), high)

@@ -68,7 +68,8 @@ def _read(path: Path) -> dict[str, Any]:
     except YAMLError as error:
         raise RecipeError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(data, dict):
-        raise RecipeError(f"{path}: must be a mapping of keys to values, found {type(data).__name__}")
+        found = "an empty file" if data is None else "a list" if isinstance(data, list) else repr(data)
+        raise RecipeError(f"{path}: must be a mapping of keys to values, found {found}")
     return data
 
 
@@ -120,8 +121,7 @@ def _describe(
     found: dict[tuple[Place, str], list[str]] = {}
     for fault in error.errors(include_url=False):
         place = _place(fault["loc"], data, fault["type"])
-        where = next((f"--set {text}" for key, text in set_places.items() if place[: len(key)] == key), None)
-        where = where or f"{path}:{_line(data, place)}"
+        where = _override(place, set_places) or f"{path}:{_line(data, place)}"
         messages = found.setdefault((place, where), [])
         message = _message(fault, model)
         if message not in messages:
@@ -130,6 +130,14 @@ def _describe(
         f"{where}: {'.'.join(map(str, place)) or 'recipe'}: {'; or '.join(messages)}"
         for (place, where), messages in found.items()
     ]
+
+
+def _override(place: Place, set_places: Mapping[Place, str]) -> str | None:
+    """The --set that a fault comes from: the one that wrote the value, or wrote something below it."""
+    for key, text in set_places.items():
+        if place[: len(key)] == key or (place and key[: len(place)] == place):
+            return f"--set {text}"
+    return None
 
 
 def _place(loc: tuple[Any, ...], data: Any, kind: str) -> Place:

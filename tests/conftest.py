@@ -20,6 +20,7 @@ def fresh_python(tmp_path):
 
     return run
 
+
 TINY = """\
 name: tiny
 seed: 11

@@ -41,9 +41,14 @@ def test_failed_block_leaves_what_was_there(tmp_path, error, before):
     path = tmp_path / "a.bin"
     if before is not None:
         path.write_bytes(before)
-    with pytest.raises(error), atomic_file(path) as file:
-        file.write(b"half")
-        raise error
+
+    def write_half():
+        with atomic_file(path) as file:
+            file.write(b"half")
+            raise error
+
+    with pytest.raises(error):
+        write_half()
     assert (path.read_bytes() if path.exists() else None) == before
     assert len(os.listdir(tmp_path)) == (before is not None)
 

@@ -1,6 +1,7 @@
 """Distributions: what a recipe may write for a number."""
 
 import math
+from typing import Annotated
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from bokehsynth.rng import from_seed
-from bokehsynth.spec import Distribution, bounds, check_bounds, draw
+from bokehsynth.spec import Distribution, bounds, draw, within
 
 ADAPTER: TypeAdapter = TypeAdapter(Distribution)
 NUMBERS = st.floats(-1e6, 1e6)
@@ -190,7 +191,23 @@ def test_truncated_normal_far_in_its_tail(side):
         assert draw(read(value), Fixed(u)) == pytest.approx(float(frozen.ppf(u)), abs=0.02)
 
 
-@QUICK
+@settings(deadline=None, max_examples=200)
+@given(st.floats(-2, 2), st.floats(1e-3, 2), st.integers(-4, 4))
+def test_truncated_normal_about_its_mean(mean, half, ulps):
+    """A range that is symmetric but for a rounding, as most that people write are."""
+    low, high = mean - half, mean + half + ulps * math.ulp(mean + half)
+    value = {"kind": "normal", "mean": mean, "sigma": 1, "low": low, "high": high}
+    assert draw(read(value), Fixed(0.5)) == pytest.approx(mean, abs=1e-9)
+    assert draw(read(value), Fixed(0.25)) < mean < draw(read(value), Fixed(0.75))
+
+
+@pytest.mark.parametrize(("mean", "low", "high"), [(-0.46, -1.94, 1.02), (-0.46, -1.96, 1.04), (-0.46, -1.98, 1.06)])
+def test_truncated_normal_of_round_numbers(mean, low, high):
+    value = {"kind": "normal", "mean": mean, "sigma": 1, "low": low, "high": high}
+    assert low <= draw(read(value), Fixed(0.3)) <= high
+
+
+@settings(deadline=None, max_examples=25)
 @given(st.lists(st.floats(0.01, 10), min_size=2, max_size=6), st.integers(0, 1000))
 def test_choice_honours_weights(weights, seed):
     values = [float(i) for i in range(len(weights))]
@@ -296,12 +313,13 @@ def test_numbers_are_finite(shape, number):
         read(shape(number))
 
 
-def test_check_bounds_names_what_can_be_drawn():
-    check_bounds("blur", read({"kind": "uniform", "low": 0, "high": 32}), 0, 32)
-    with pytest.raises(ValueError, match=r"blur must stay within 0\.\.32; this can draw 0\.\.33"):
-        check_bounds("blur", read({"kind": "uniform", "low": 0, "high": 33}), 0, 32)
-    with pytest.raises(ValueError, match=r"this can draw -1\.\.4"):
-        check_bounds("blur", read({"kind": "choice", "values": [4, -1]}), 0, 32)
+def test_within_names_what_can_be_drawn():
+    blur: TypeAdapter = TypeAdapter(Annotated[Distribution, within(0, 32)])
+    assert blur.validate_python({"kind": "uniform", "low": 0, "high": 32}).high == 32
+    with pytest.raises(ValidationError, match=r"must stay within 0\.\.32; this can draw 0\.\.33"):
+        blur.validate_python({"kind": "uniform", "low": 0, "high": 33})
+    with pytest.raises(ValidationError, match=r"this can draw -1\.\.4"):
+        blur.validate_python({"kind": "choice", "values": [4, -1]})
 
 
 def test_specs_are_frozen():

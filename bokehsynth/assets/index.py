@@ -43,8 +43,6 @@ Source = Annotated[SourceSpec, BeforeValidator(_path_as_source)]
 class AssetsSpec(Spec):
     """Which pictures a data set is made of."""
 
-    root: str | None = None
-    """Folder that relative sources of a packaged recipe are looked up in."""
     foregrounds: Annotated[list[Source], Field(min_length=1)] = Field(default=[SourceSpec(path="procedural")])
     """Sources of matted cut-outs."""
     backgrounds: Annotated[list[Source], Field(min_length=1)] = Field(default=[SourceSpec(path="procedural")])

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from bokehsynth.errors import DeviceError, UsageError
 from bokehsynth.layers import Layer
 from bokehsynth.optics import Lens
-from bokehsynth.render.frames import Frames, Shot, Trace
+from bokehsynth.render.frames import Frames
+from bokehsynth.render.shot import Shot, Trace
 
 BACKENDS = ("auto", "cpu", "cuda", "reference")
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture
-from bokehsynth.render.frames import FloatArray, Shot
+from bokehsynth.render.shot import FloatArray, Shot
 
 Float64Array = npt.NDArray[np.float64]
 

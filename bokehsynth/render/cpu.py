@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from bokehsynth.errors import UsageError
 from bokehsynth.render.bake import bake, grid_side
-from bokehsynth.render.frames import Exposure, FloatArray, Shot
 from bokehsynth.render.kernels import TILE_H, TILE_W, block_extremes, trace_tile
+from bokehsynth.render.shot import Exposure, FloatArray, Shot
 
 Float64Array = npt.NDArray[np.float64]
 

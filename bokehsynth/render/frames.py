@@ -1,61 +1,12 @@
-"""What a renderer is given and what it gives back."""
+"""The pictures and maps of one shot."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from bokehsynth.layers import Layer
 from bokehsynth.optics import Lens
-
-FloatArray = npt.NDArray[np.float32]
-Float64Array = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Shot:
-    """Checked input of a renderer: layers near to far, the lens, and the overscan of the canvas."""
-
-    layers: tuple[Layer, ...]
-    lens: Lens
-    margin: int
-
-    @property
-    def height(self) -> int:
-        """Of the picture."""
-        return self.layers[0].shape[0] - 2 * self.margin
-
-    @property
-    def width(self) -> int:
-        """Of the picture."""
-        return self.layers[0].shape[1] - 2 * self.margin
-
-    def offsets(self) -> tuple[Float64Array, Float64Array]:
-        """Pixel coordinates relative to the picture's centre: x [1, W] and y [H, 1]."""
-        x = np.arange(self.width, dtype=np.float64) - (self.width - 1) / 2
-        y = np.arange(self.height, dtype=np.float64) - (self.height - 1) / 2
-        return x[None, :], y[:, None]
-
-    def crop(self, canvas: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The picture's part of a canvas array [Hc, Wc, ...]."""
-        return canvas[self.margin : self.margin + self.height, self.margin : self.margin + self.width]
-
-
-@dataclass(frozen=True, eq=False)
-class Exposure:
-    """What a backend computes for one lens: colour normalised by the light that arrived, and how much did."""
-
-    color: FloatArray
-    """[H, W, 3] linear."""
-    coverage: FloatArray
-    """[H, W] in 0..1: the share of rays that some layer stopped."""
-
-
-Trace = Callable[[Shot, int | None], Exposure]
-"""A backend: (shot, number of rays or None for training quality) -> exposure."""
+from bokehsynth.render.bake import transmission_map
+from bokehsynth.render.shot import Exposure, Float64Array, FloatArray, Shot, Trace
 
 
 class Frames:
@@ -66,7 +17,12 @@ class Frames:
 
     @cached_property
     def _exposure(self) -> Exposure:
-        return self._trace(self._shot, self._samples)
+        return self._trace(self._shot, self._samples) if self._shot.lens.blur > 0 else self._pinhole
+
+    @cached_property
+    def _pinhole(self) -> Exposure:
+        """K = 0: no lens point moves anything, so the aperture has no say."""
+        return self._trace(Shot(self._shot.layers, Lens(0.0, self._shot.lens.focus), self._shot.margin), 1)
 
     @property
     def bokeh(self) -> FloatArray:
@@ -78,11 +34,10 @@ class Frames:
         """Share of the light that comes from the layers rather than from nothing behind them, [H, W] in 0..1."""
         return self._exposure.coverage
 
-    @cached_property
+    @property
     def all_in_focus(self) -> FloatArray:
         """The same layers through a pinhole (K = 0), [H, W, 3] linear light, not clamped."""
-        shot = self._shot
-        return self._trace(Shot(shot.layers, Lens(0.0, shot.lens.focus), shot.margin), 1).color
+        return self._pinhole.color
 
     @cached_property
     def disparity(self) -> FloatArray:
@@ -102,8 +57,6 @@ class Frames:
     @cached_property
     def transmission(self) -> FloatArray:
         """Light that a field-dependent aperture lets pass, relative to none being blocked, [H, W] in 0..1."""
-        from bokehsynth.render.bake import transmission_map
-
         return transmission_map(self._shot)
 
 

@@ -44,93 +44,50 @@ def trace_tile(packed, planes, extremes, points, weights, first, last_side, K, f
     """
     layers = len(packed)
     rows, n = min(TILE_H, len(color) - y0), min(TILE_W, color.shape[1] - x0)
-    cx, cy = (color.shape[1] - 1) / 2, (len(color) - 1) / 2
+    # Coordinates are offsets from the picture's centre, which lies at (oy, ox) of the canvas.
+    oy, ox = (packed.shape[2] - 1) / 2, (packed.shape[3] - 1) / 2
+    view = (K, focus, oy, ox)
+    y, x = y0 + margin - oy, x0 + margin - ox
     state = np.zeros((layers, 5))
     for m in range(layers):
-        _classify(planes[m], extremes[m], K, focus, margin, y0 - cy, x0 - cx, cy, cx, rows, n, state[m])
-    order, visible = _visible_order(state)
-    ordered = _is_ordered(state, order, visible)
-    reach = 0.0
-    for k in range(visible):
-        reach = max(reach, state[order[k], REACH])
-    start, stop = _rays_for(reach, first, last_side)
+        _classify(planes[m], extremes[m], view, y, x, rows, n, state[m])
+    order = _visible_order(state)
+    ordered = _is_ordered(state, order)
+    start, stop, moving = _rays_for(state, order, first, last_side)
 
     light = np.zeros((rows, 3, n), np.float32)
     arrived = np.zeros((rows, 3, n), np.float32)
     sharp = np.zeros((rows, layers, 3, n), np.float32)  # light that reaches a layer in focus
-    total = np.zeros(3, np.float32)
+    total, unit = np.zeros(3, np.float32), np.ones(3, np.float32)
     through = np.empty(n, np.float32)
-    for ray in range(start, stop):
-        sx, sy = points[ray, 0], points[ray, 1]
-        total += weights[ray]
+    for i in range(start, stop):
+        s = (points[i, 0], points[i, 1])
+        w = weights[i] if moving else unit
+        total += w
         for row in range(rows):
             through[:] = 1
-            y = y0 + row - cy
             if ordered:
                 _cross_layers(
-                    packed,
-                    planes,
-                    state,
-                    order,
-                    visible,
-                    K,
-                    focus,
-                    sx,
-                    sy,
-                    y,
-                    x0 - cx,
-                    margin,
-                    cy,
-                    cx,
-                    weights[ray],
-                    0,
-                    n,
-                    light[row],
-                    sharp[row],
-                    through,
+                    packed, planes, state, order, view, s, w, y + row, x, 0, n, light[row], sharp[row], through
                 )
             else:
-                _cross_unordered(
-                    packed,
-                    planes,
-                    state,
-                    order,
-                    visible,
-                    K,
-                    focus,
-                    sx,
-                    sy,
-                    y,
-                    x0 - cx,
-                    margin,
-                    cy,
-                    cx,
-                    weights[ray],
-                    n,
-                    light[row],
-                    sharp[row],
-                    through,
-                )
-            for c in range(3):
-                w = weights[ray, c]
-                seen = arrived[row, c]
-                for x in range(n):
-                    seen[x] += w * (np.float32(1) - through[x])
-    _develop(packed, state, order, visible, margin, y0, x0, light, arrived, sharp, total, color, coverage)
+                _cross_unordered(packed, planes, state, order, view, s, w, y + row, x, light[row], sharp[row], through)
+            _arrive(through, w, arrived[row])
+    _develop(packed, state, order, margin, y0, x0, light, arrived, sharp, total, color, coverage)
 
 
 @_jit
-def _classify(plane, extremes, K, focus, margin, y, x, cy, cx, rows, n, out):
+def _classify(plane, extremes, view, y, x, rows, n, out):
     """Depth range, reach and alpha range of one layer over the footprint of a tile whose corner is at offset (x, y)."""
-    slope = np.hypot(plane[1], plane[2])
-    e = K * slope
+    K, focus, oy, ox = view
+    e = K * np.hypot(plane[1], plane[2])
     low, high = np.inf, -np.inf
     for j in range(2):
         for i in range(2):
             delta = plane[0] + plane[1] * (x + i * (n - 1)) + plane[2] * (y + j * (rows - 1)) - focus
             low, high = min(low, delta), max(high, delta)
     reach = K * max(abs(low), abs(high)) / (1 - e)
-    top, left = int(y + cy) + margin, int(x + cx) + margin
+    top, left = int(y + oy), int(x + ox)
     pad = int(np.ceil(reach)) + 1
     r0, r1 = max(0, top - pad) // BLOCK, min(extremes.shape[1] - 1, (top + rows - 1 + pad) // BLOCK)
     c0, c1 = max(0, left - pad) // BLOCK, min(extremes.shape[2] - 1, (left + n - 1 + pad) // BLOCK)
@@ -144,7 +101,7 @@ def _classify(plane, extremes, K, focus, margin, y, x, cy, cx, rows, n, out):
 
 @_jit
 def _visible_order(state):
-    """Indices of the layers that can be seen on this tile, near to far, and how many there are.
+    """Indices of the layers that can be seen on this tile, near to far.
 
     A layer is left out where its footprint is empty, or where an opaque layer lies in front of it for every ray.
     """
@@ -166,13 +123,13 @@ def _visible_order(state):
             place -= 1
         order[place] = m
         visible += 1
-    return order, visible
+    return order[:visible]
 
 
 @_jit
-def _is_ordered(state, order, visible):
+def _is_ordered(state, order):
     """Whether one order, near to far, holds for every ray and pixel of the tile."""
-    for k in range(1, visible):
+    for k in range(1, len(order)):
         a, b = order[k - 1], order[k]
         if state[a, LOW] < state[b, HIGH] or (state[a, LOW] == state[b, HIGH] and a > b):
             return False
@@ -180,97 +137,86 @@ def _is_ordered(state, order, visible):
 
 
 @_jit
-def _rays_for(reach, first, last_side):
+def _rays_for(state, order, first, last_side):
+    """Start and stop in the ray tables, by the tile's largest reach, and whether anything moves with the lens point.
+
+    Where nothing does, any one ray is the answer, whatever weight it has in the table.
+    """
+    reach = 0.0
+    for m in order:
+        reach = max(reach, state[m, REACH])
     if reach == 0:
-        return 0, 1  # nothing moves with the lens point: any one ray is the answer
+        return 0, 1, False
     side = -last_side if last_side < 0 else min(last_side, 2 * int(np.ceil(max(20 + 0.6 * reach, 1.4 * reach) / 2)))
-    return first[side // 2], first[side // 2 + 1]
+    return first[side // 2], first[side // 2 + 1], True
 
 
 @_jit
-def _cross_unordered(
-    packed, planes, state, order, visible, K, focus, sx, sy, y, x, margin, cy, cx, w, n, light, sharp, through
-):
+def _cross_unordered(packed, planes, state, order, view, s, w, y, x, light, sharp, through):
     """One ray over one row whose layers change order: cut at the crossings, then sort each piece.
 
     Along a row d(p') of every plane is linear in x, so two planes cross at most once and the order between
     crossings is constant.
     """
-    value = np.empty(visible)
-    slope = np.empty(visible)
+    visible, n = len(order), len(through)
+    value, ahead = np.empty(visible), np.empty(visible)
     for k in range(visible):
-        d, gx, gy = planes[order[k]]
-        stretch = 1 / (1 - K * (gx * sx + gy * sy))
-        value[k] = (d + gx * x + gy * y - focus) * stretch
-        slope[k] = gx * stretch
+        value[k] = _nearness(planes[order[k]], view, s, y, x)
+        ahead[k] = _nearness(planes[order[k]], view, s, y, x + 1)
     cuts = np.empty(2 + visible * visible, np.int64)
     cuts[0], cuts[1] = 0, n
     count = 2
     for a in range(visible):
         for b in range(a):
-            if slope[a] != slope[b]:
-                at = (value[b] - value[a]) / (slope[a] - slope[b])
-                if 0 < at < n - 1:
-                    cuts[count] = int(np.ceil(at))
-                    count += 1
+            closing = (ahead[a] - value[a]) - (ahead[b] - value[b])
+            at = (value[b] - value[a]) / closing if closing != 0 else -1.0
+            if 0 <= at <= n - 1:  # a pixel right at the crossing is a piece of its own, for its tie
+                cuts[count], cuts[count + 1] = int(np.ceil(at - 1e-6)), int(np.floor(at + 1e-6)) + 1
+                count += 2
     cuts = np.sort(cuts[:count])
-    local = order[:visible].copy()
     for piece in range(count - 1):
         x0, x1 = cuts[piece], cuts[piece + 1]
-        if x0 == x1:
-            continue
-        middle = (x0 + x1 - 1) / 2
-        rank = np.empty(visible)
-        for k in range(visible):
-            rank[k] = value[k] + slope[k] * middle
-        for k in range(visible):  # insertion sort, near to far; ties keep the order given
-            place, mine = k, rank[k]
-            layer = order[k]
-            while place > 0 and (rank[place - 1] < mine or (rank[place - 1] == mine and local[place - 1] > layer)):
-                rank[place], local[place] = rank[place - 1], local[place - 1]
-                place -= 1
-            rank[place], local[place] = mine, layer
-        _cross_layers(
-            packed,
-            planes,
-            state,
-            local,
-            visible,
-            K,
-            focus,
-            sx,
-            sy,
-            y,
-            x,
-            margin,
-            cy,
-            cx,
-            w,
-            x0,
-            x1,
-            light,
-            sharp,
-            through,
-        )
+        if x0 < x1:
+            for k in range(visible):
+                value[k] = _nearness(planes[order[k]], view, s, y, x + (x0 + x1 - 1) / 2)
+            local = _sorted_by(value, order)
+            _cross_layers(packed, planes, state, local, view, s, w, y, x, x0, x1, light, sharp, through)
 
 
 @_jit
-def _cross_layers(
-    packed, planes, state, order, visible, K, focus, sx, sy, y, x, margin, cy, cx, w, x0, x1, light, sharp, through
-):
-    """Carry one ray through the layers for pixels x0..x1 of a row; x, y are offsets of the row's first pixel."""
-    for k in range(visible):
-        m = order[k]
+def _nearness(plane, view, s, y, x):
+    """d(p') - d_f where the ray through offset (x, y) and lens point s meets a plane."""
+    d, gx, gy = plane
+    return (d + gx * x + gy * y - view[1]) / (1 - view[0] * (gx * s[0] + gy * s[1]))
+
+
+@_jit
+def _sorted_by(nearness, order):
+    """The layers of `order`, nearest first; ties keep the order of the layers."""
+    local, rank = order.copy(), nearness.copy()
+    for k in range(len(order)):
+        layer, mine, place = order[k], nearness[k], k
+        while place > 0 and (rank[place - 1] < mine or (rank[place - 1] == mine and local[place - 1] > layer)):
+            rank[place], local[place] = rank[place - 1], local[place - 1]
+            place -= 1
+        rank[place], local[place] = mine, layer
+    return local
+
+
+@_jit
+def _cross_layers(packed, planes, state, order, view, s, w, y, x, x0, x1, light, sharp, through):
+    """Carry one ray through the layers for pixels x0..x1 of a row; (x, y) is the offset of the row's first pixel."""
+    K, focus, oy, ox = view
+    for m in order:
         opaque = state[m, OPAQUE] == 1
         d, gx, gy = planes[m]
         if state[m, REACH] == 0:  # in focus all over the tile
-            top, left = int(y + cy) + margin, int(x + cx) + margin
-            _reach_sharp(packed, m, top, left, opaque, w, sharp, through, x0, x1)
+            _reach_sharp(packed, m, int(y + oy), int(x + ox), opaque, w, sharp, through, x0, x1)
             continue
-        stretch = K / (1 - K * (gx * sx + gy * sy))
+        stretch = K / (1 - K * (gx * s[0] + gy * s[1]))
         delta = d + gx * x + gy * y - focus
-        qx, qy = x + cx + margin + sx * stretch * delta, y + cy + margin + sy * stretch * delta
-        dx, dy = sx * stretch * gx, sy * stretch * gx  # drift of the hit from pixel to pixel, 0 for a frontal plane
+        qx, qy = x + ox + s[0] * stretch * delta, y + oy + s[1] * stretch * delta
+        dx, dy = s[0] * stretch * gx, s[1] * stretch * gx  # drift of the hit from pixel to pixel, 0 for a frontal plane
         start = x0
         while start < x1:
             px, py = qx + dx * start, qy + dy * start
@@ -278,6 +224,15 @@ def _cross_layers(
             stop = _same_texel(px - ix, py - iy, dx, dy, start, x1)
             _hit_span(packed, m, ix, iy, px - ix, py - iy, dx, dy, opaque, w, light, through, start, stop)
             start = stop
+
+
+@_jit
+def _arrive(through, w, arrived):
+    """Note how much of this ray some layer has stopped."""
+    for c in range(3):
+        seen = arrived[c]
+        for x in range(len(through)):
+            seen[x] += w[c] * (np.float32(1) - through[x])
 
 
 @_jit
@@ -369,19 +324,26 @@ def _dim(packed, m, ix, iy, jy, fx, fy, dfx, dfy, through, start, stop):
 
 
 @_jit
-def _develop(packed, state, order, visible, margin, y0, x0, light, arrived, sharp, total, color, coverage):
-    """Sums over rays -> normalised colour and coverage. Exactly 1 x colour where all light came from a sharp layer."""
+def _develop(packed, state, order, margin, y0, x0, light, arrived, sharp, total, color, coverage):
+    """Sums over rays -> normalised colour and coverage. Exactly 1 x colour where all light came from a sharp layer.
+
+    A channel that the aperture blocks altogether is black and does not count for the coverage.
+    """
     for row in range(len(light)):
         for x in range(light.shape[2]):
-            seen = np.float32(0)
+            seen, channels = np.float32(0), np.float32(0)
             for c in range(3):
+                color[y0 + row, x0 + x, c] = 0
+                if total[c] == 0:
+                    continue
                 value = light[row, c, x] / total[c]
-                for k in range(visible):
-                    m = order[k]
+                for m in order:
                     if state[m, REACH] == 0:
                         share = sharp[row, m, c, x] / total[c]
                         value += packed[m, c, y0 + row + margin, x0 + x + margin] * share
                 share = arrived[row, c, x] / total[c]
                 seen += share
-                color[y0 + row, x0 + x, c] = value / share if share > 0 else np.float32(0)
-            coverage[y0 + row, x0 + x] = seen / np.float32(3)
+                channels += 1
+                if share > 0:
+                    color[y0 + row, x0 + x, c] = value / share
+            coverage[y0 + row, x0 + x] = seen / channels

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture
 from bokehsynth.render.bake import check_weights, field_positions, in_pupil, vogel_points
-from bokehsynth.render.frames import Exposure, Float64Array, Shot
+from bokehsynth.render.shot import Exposure, Float64Array, Shot
 
 DEFAULT_RAYS = 2048
 
@@ -33,7 +33,9 @@ def trace(shot: Shot, samples: int | None) -> Exposure:
         coverage = np.where(passed > 0, arrived / passed, 0.0)
     if shot.lens.falloff:
         picture *= passed / weights.sum(axis=0)
-    return Exposure(picture.astype(np.float32), coverage.mean(axis=-1).astype(np.float32))
+    lit = passed > 0
+    mean = (coverage * lit).sum(axis=-1) / np.maximum(lit.sum(axis=-1), 1)  # a channel that is blocked does not count
+    return Exposure(picture.astype(np.float32), mean.astype(np.float32))
 
 
 def _lens_points(shot: Shot, samples: int) -> tuple[Float64Array, Float64Array]:

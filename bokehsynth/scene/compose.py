@@ -12,7 +12,10 @@ from bokehsynth.color import LUMINANCE, FloatArray
 from bokehsynth.layers import Layer
 from bokehsynth.optics import Aperture, Lens, Plane
 from bokehsynth.scene.draw import BackgroundDraw, ForegroundDraw, SceneDraw
-from bokehsynth.scene.place import place_cutout, show_landscape
+from bokehsynth.scene.place import place_cutout, show_landscape, side_on_canvas
+
+STEEPEST = 0.5
+"""Largest K * slope of a plane: there its footprint reaches twice the blur radius."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +75,16 @@ def _plane_at(plane: Plane, draw: SceneDraw) -> float:
 
 
 def _lens(draw: SceneDraw, focus: float, aperture: Aperture, planes: list[Plane]) -> Lens:
-    """K as drawn, or the K that gives the most blurred corner the drawn radius (0 where all is in focus anyway)."""
-    if draw.blur_is == "K":
-        return Lens(draw.blur, focus, aperture)
-    farthest = max(Lens(1.0, focus).radius_max(plane, draw.width, draw.height) for plane in planes)
-    return Lens(draw.blur / farthest if farthest > 0 else 0.0, focus, aperture)
+    """K as drawn, or the K that gives the most blurred corner the drawn radius (0 where all is in focus anyway).
+
+    K times the steepest slope stays below STEEPEST: beyond, no canvas is large enough for the rays.
+    """
+    blur = draw.blur
+    if draw.blur_is == "largest_radius":
+        farthest = max(Lens(1.0, focus).radius_max(plane, draw.width, draw.height) for plane in planes)
+        blur = draw.blur / farthest if farthest > 0 else 0.0
+    slope = max(plane.slope for plane in planes)
+    return Lens(min(blur, STEEPEST / slope) if slope > 0 else blur, focus, aperture)
 
 
 def _background(draw: BackgroundDraw, shelf: Shelf, height: int, width: int, boost: float) -> tuple[FloatArray, float]:
@@ -89,8 +97,10 @@ def _background(draw: BackgroundDraw, shelf: Shelf, height: int, width: int, boo
 
 
 def _foreground(draw: ForegroundDraw, shelf: Shelf, scene: SceneDraw, margin: int) -> tuple[FloatArray, FloatArray]:
-    side = draw.scale * min(scene.height, scene.width)
-    cutout = shelf.cutout(draw.asset, round(side))
+    cutout = shelf.cutout(draw.asset, round(draw.scale * min(scene.height, scene.width)))
+    side = side_on_canvas(cutout, draw, scene.height, scene.width, margin)
+    if side > max(cutout.alpha.shape):  # a fence that has to cover the canvas is shown larger than drawn
+        cutout = shelf.cutout(draw.asset, side)
     color, alpha = place_cutout(cutout, draw, scene.height, scene.width, margin)
     if cutout.color.max() <= 1:
         color = restore_highlights(color, scene.highlight_boost)

@@ -134,14 +134,14 @@ def _draw_planes(spec: SceneSpec, count: int, height: int, width: int, rng: np.r
     steps = sorted(uniform(rng, 0, 1) for _ in range(count))
     gap, nearest = spec.disparity.gap, spec.disparity.nearest
     gradients = [_gradient(tilt, angle, height, width) for tilt, angle in zip(tilts, angles, strict=True)]
-    reach = 1.25 * spec.radius_bound(min(height, width)) + 3
+    reach = 2 * spec.radius_bound(min(height, width)) + 3  # K * slope is at most 0.5 (compose)
     half = [abs(gx) * (width / 2 + reach) + abs(gy) * (height / 2 + reach) for gx, gy in gradients]
     room = nearest - center - count * gap
     ease = 1.0
     if half[-1] > 0:
         ease = min(ease, center / half[-1])  # the far side stays at or above 0
     taken = half[-1] + 2 * sum(half[:-1])
-    if count and taken > 0:
+    if taken > 0:
         ease = min(ease, max(0.0, 0.9 * room) / taken)
     half = [h * ease for h in half]
     free = max(0.0, nearest - (center + half[-1]) - count * gap - 2 * sum(half[:-1]))

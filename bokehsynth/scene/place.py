@@ -50,11 +50,7 @@ def place_cutout(
     touches = touching_sides(premultiplied[..., 3])
     canvas_h, canvas_w = height + 2 * margin, width + 2 * margin
     h, w = premultiplied.shape[:2]
-    factor = draw.scale * min(height, width) / max(h, w)
-    if "left" in touches and "right" in touches:
-        factor = max(factor, canvas_w / w)
-    if "top" in touches and "bottom" in touches:
-        factor = max(factor, canvas_h / h)
+    factor = side_on_canvas(cutout, draw, height, width, margin) / max(h, w)
     sized = _resize(premultiplied, max(1, round(h * factor)), max(1, round(w * factor)))
     if not touches:
         sized = _rotate(sized, draw.rotation)
@@ -64,9 +60,21 @@ def place_cutout(
     top, left = _against_sides(touches, top, left, (h, w), (canvas_h, canvas_w))
     canvas = np.zeros((canvas_h, canvas_w, 4), np.float32)
     _paste(canvas, sized, top, left)
-    alpha: FloatArray = np.clip(canvas[..., 3], np.float32(0), np.float32(1))
-    color = np.maximum(canvas[..., :3], 0) / np.maximum(alpha, 1e-4)[..., None]
-    return color.astype(np.float32, copy=False), alpha
+    # Straight colour before clipping: resampling may carry alpha a little over 1, and colour with it.
+    color = np.maximum(canvas[..., :3], 0) / np.maximum(canvas[..., 3:], 1e-4)
+    return color.astype(np.float32, copy=False), np.clip(canvas[..., 3], np.float32(0), np.float32(1))
+
+
+def side_on_canvas(cutout: Cutout, draw: ForegroundDraw, height: int, width: int, margin: int) -> int:
+    """Longer side in pixels at which a cut-out is shown: as drawn, or as much as it takes to cover the canvas."""
+    touches = touching_sides(cutout.alpha)
+    h, w = cutout.alpha.shape
+    side = draw.scale * min(height, width)
+    if {"left", "right"} <= touches:
+        side = max(side, (width + 2 * margin) / w * max(h, w))
+    if {"top", "bottom"} <= touches:
+        side = max(side, (height + 2 * margin) / h * max(h, w))
+    return math.ceil(side)
 
 
 def touching_sides(alpha: npt.NDArray[np.float32]) -> frozenset[str]:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture, Disc, Polygon, Ring
-from bokehsynth.spec import Constant, Distribution, Spec, Uniform, bounds, check_bounds
+from bokehsynth.spec import Constant, Distribution, Spec, Uniform, bounds, within
 
 FocusMode = Literal["layer", "foreground", "background", "pixel"]
 
@@ -16,64 +16,53 @@ FocusMode = Literal["layer", "foreground", "background", "pixel"]
 class DisparitySpec(Spec):
     """Where the layers stand between far (0) and near (1)."""
 
-    background: Distribution = Uniform(kind="uniform", low=0.0, high=0.3)
+    background: Annotated[Distribution, within(0, 1)] = Uniform(kind="uniform", low=0.0, high=0.3)
     """Disparity of the background at the picture's centre."""
     nearest: Annotated[float, Field(gt=0, le=1)] = 1.0
     """No foreground comes nearer than this."""
     gap: Annotated[float, Field(ge=0, le=0.5)] = 0.05
     """Least distance between neighbouring layers, kept over the whole canvas: planes never cross."""
 
-    @model_validator(mode="after")
-    def _in_range(self) -> "DisparitySpec":
-        check_bounds("disparity.background", self.background, 0, 1)
-        return self
-
 
 class SceneSpec(Spec):
     """What stands where, and what is in focus."""
 
-    foregrounds: Distribution = Constant(value=2)
+    foregrounds: Annotated[Distribution, within(0, 6)] = Constant(value=2)
     """Number of cut-outs in front of the background, 0 to 6."""
     disparity: DisparitySpec = DisparitySpec()
-    blur: Distribution = Uniform(kind="uniform", low=0.0, high=32.0)
-    """K: pixels of blur radius per unit of disparity difference (or what `blur_is` says)."""
+    """Where the layers stand."""
+    blur: Annotated[Distribution, within(0, 4096)] = Uniform(kind="uniform", low=0.0, high=32.0)
+    """K: pixels of blur radius per unit of disparity difference (or what `blur_is` says). A blur so large that rays
+    would run along a tilted plane is reduced to K * slope = 0.5."""
     blur_is: Literal["K", "largest_radius"] = "K"
-    """`largest_radius`: `blur` is the radius of the most blurred pixel of the planes, and K follows from it."""
+    """`largest_radius`: `blur` is the radius of the most blurred pixel of the planes, and K follows from it (it comes
+    out smaller only where K had to be reduced)."""
     unit: Literal["px_at_512", "px"] = "px_at_512"
     """`px_at_512`: `blur` holds for 512 px of the shorter side and scales with `size`; `px`: absolute."""
-    focus: FocusMode | Distribution = "layer"
+    focus: FocusMode | Annotated[Distribution, within(0, 1)] = "layer"
     """`layer`: on one of the layers, evenly; `foreground`, `background`: on one of that kind; `pixel`: on what is seen
     at a random pixel; a number or distribution: that disparity."""
-    background_tilt: Distribution = Uniform(kind="uniform", low=0.0, high=0.2)
+    background_tilt: Annotated[Distribution, within(0, 1)] = Uniform(kind="uniform", low=0.0, high=0.2)
     """Disparity difference across the picture along the steepest direction."""
     background_tilt_angle: Distribution = Uniform(kind="uniform", low=0.0, high=360.0)
     """Direction in which the background comes nearer, degrees clockwise from +x (90 = downwards)."""
-    foreground_tilt: Distribution = Constant(value=0.0)
+    foreground_tilt: Annotated[Distribution, within(0, 1)] = Constant(value=0.0)
     """Disparity difference of a cut-out's plane across the picture; its direction is drawn evenly."""
-    highlight_boost: Distribution = Constant(value=1.0)
+    highlight_boost: Annotated[Distribution, within(1, 100)] = Constant(value=1.0)
     """Gain given back to clipped highlights of pictures that hold nothing above white; 1 leaves them."""
-    scale: Distribution = Uniform(kind="uniform", low=0.55, high=0.95)
+    scale: Annotated[Distribution, within(0.05, 4)] = Uniform(kind="uniform", low=0.55, high=0.95)
     """Longer side of a cut-out over the shorter side of the picture."""
     rotation: Distribution = Uniform(kind="uniform", low=-8.0, high=8.0)
     """Degrees clockwise; cut-outs that a frame side cuts off are not rotated."""
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Probability that a picture is mirrored."""
-    exposure: Distribution = Uniform(kind="uniform", low=-0.3, high=0.3)
+    exposure: Annotated[Distribution, within(-6, 6)] = Uniform(kind="uniform", low=-0.3, high=0.3)
     """Stops by which each picture is made lighter."""
     light_match: Annotated[float, Field(ge=0, le=1)] = 0.4
     """How far a cut-out's brightness follows the background's: 0 not at all, 1 wholly (in stops)."""
 
     @model_validator(mode="after")
-    def _in_range(self) -> "SceneSpec":
-        check_bounds("foregrounds", self.foregrounds, 0, 6)
-        check_bounds("blur", self.blur, 0, 4096)
-        check_bounds("background_tilt", self.background_tilt, 0, 1)
-        check_bounds("foreground_tilt", self.foreground_tilt, 0, 1)
-        check_bounds("highlight_boost", self.highlight_boost, 1, 100)
-        check_bounds("scale", self.scale, 0.05, 4)
-        check_bounds("exposure", self.exposure, -6, 6)
-        if not isinstance(self.focus, str):
-            check_bounds("focus", self.focus, 0, 1)
+    def _has_room(self) -> "SceneSpec":
         most, step = round(bounds(self.foregrounds)[1]), self.disparity.gap
         if bounds(self.disparity.background)[1] + most * step > self.disparity.nearest:
             raise ValueError(
@@ -98,9 +87,11 @@ class PolygonSpec(Spec):
 
     kind: Literal["polygon"]
     blades: Annotated[int, Field(ge=3, le=64)]
+    """Number of blades."""
     rotation: float = 0.0
     """Radians from +x to a vertex."""
     curvature: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """0: straight blades, 1: a full disc."""
 
 
 class RingSpec(Spec):
@@ -108,6 +99,7 @@ class RingSpec(Spec):
 
     kind: Literal["ring"]
     inner: Annotated[float, Field(ge=0, lt=1)]
+    """Radius of the obstructed middle, relative to the opening."""
 
 
 class LensSpec(Spec):
@@ -147,8 +139,8 @@ def _load(name: Any) -> Aperture:
         raise UsageError(f"aperture {name!r}: use disc, a mapping with `kind`, or package.module:Class")
     try:
         aperture = getattr(importlib.import_module(module), attribute)()
-    except (ImportError, AttributeError, TypeError) as error:
-        raise UsageError(f"aperture {name!r} cannot be loaded: {error}") from error
+    except Exception as error:  # whatever somebody's module may raise while it is imported or built
+        raise UsageError(f"aperture {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
     if not isinstance(aperture, Aperture):
         raise UsageError(f"aperture {name!r} is a {type(aperture).__name__}, not a subclass of bokehsynth.Aperture")
     return aperture

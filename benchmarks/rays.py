@@ -23,8 +23,8 @@ from bokehsynth.layers import Layer
 from bokehsynth.optics import Lens, Plane
 from bokehsynth.render import cpu
 from bokehsynth.render.bake import bake, grid_side
-from bokehsynth.render.shot import Shot
 from bokehsynth.render.kernels import TILE_H, TILE_W, block_extremes, trace_tile
+from bokehsynth.render.shot import Shot
 
 BLURS = (2, 8, 16, 32)
 PLANES = {

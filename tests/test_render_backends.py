@@ -124,7 +124,7 @@ def test_training_quality_agrees_with_the_reference(name):
 def test_the_error_shrinks_as_samples_grow(name):
     """Towards a limit that both backends share: 16 times the rays, less than an eighth (cpu) or third of the error."""
     scene = battery_scene(name)
-    limit = scene.render("cpu", samples=40_000).bokeh
+    limit = scene.render("cpu", samples=20_000).bokeh
 
     def error(backend, samples):
         return np.sqrt(np.square(scene.render(backend, samples).bokeh - limit).mean())

@@ -141,7 +141,7 @@ def test_digest_ignores_samples(write):
         "scene.disparity.gap=0.01",
         "scene.unit=px",
         "scene.focus=background",
-        "scene.light_match=0.5",
+        "scene.light_match=0.25",
         "lens.aperture={kind: ring, inner: 0.5}",
         "degradation=none",
         "shards.samples=8",

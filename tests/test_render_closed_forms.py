@@ -25,7 +25,7 @@ from scenes import (
 
 import bokehsynth as bs
 from bokehsynth.errors import DeviceError, UsageError
-from bokehsynth.render.bake import bake
+from bokehsynth.render.bake import bake, grid_side
 
 SIZE = (32, 48)
 BACKENDS = ["cpu", "reference"]
@@ -806,10 +806,12 @@ def test_maps_are_the_same_on_every_backend_and_never_trace_a_ray():
     assert "_exposure" not in vars(frames[0])
 
 
-def test_training_quality_is_a_choice_of_rays_only():
-    """`samples` at a multiple of the default table gives the default's bits where the blur is even."""
-    lens = bs.Lens(20.0, 0.5)
-    scene = Scene((sheet(SIZE, 10, texture(SIZE, 10, 5), 1.0, bs.Plane(0.9)),), lens, 10)
-    side = 2 * math.ceil((20 + 0.6 * 8) / 2)
-    rays = len(bake(bs.Disc(), side).points)
+@pytest.mark.parametrize("radius", [0.5, 8.0, 20.0, 70.0])
+def test_training_quality_is_a_choice_of_rays_only(radius):
+    """Kernel and tables agree on the number of rays: asking for as many gives the same bits where the blur is even."""
+    lens, size = bs.Lens(radius * 2, 0.5), (9, 12)
+    plane = bs.Plane(1.0)
+    margin = enough([plane], lens, size)
+    scene = Scene((sheet(size, margin, texture(size, margin, 5), 1.0, plane),), lens, margin)
+    rays = len(bake(bs.Disc(), grid_side(radius)).points)
     assert scene.render().bokeh.tobytes() == scene.render(samples=rays).bokeh.tobytes()

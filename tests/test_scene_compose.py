@@ -251,9 +251,15 @@ def test_touching_sides():
     assert touching_sides(disc().alpha) == frozenset()
     for sides in ((), ("bottom",), ("left", "right"), ("top", "bottom", "left", "right")):
         assert touching_sides(block(*sides).alpha) == frozenset(sides)
-    stray = np.zeros((100, 100), np.float32)
+    stray = block("bottom").alpha.copy()
     stray[:, 0][:3] = 1  # a hair's width on a side is no cut
-    assert touching_sides(stray) == frozenset()
+    assert touching_sides(stray) == {"bottom"}
+    twig = np.zeros((200, 200), np.float32)
+    twig[90:94] = 1  # but what touches nothing else hangs by it
+    twig[:, 100:] = 0
+    assert touching_sides(twig) == {"left"}
+    twig[91:] = 0
+    assert touching_sides(twig) == frozenset()
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -409,13 +415,25 @@ def test_light_matching_goes_part_of_the_way_within_two_stops(strength, stops):
     cut = disc(color=(0.2, 0.2, 0.2))
     land = Landscape(np.full((300, 400, 3), 0.2 * 2**stops, np.float32))
     result = composed(scene(foreground(), light_match=strength), land=land, cut=cut)
-    (gain,) = result.facts["light_gains"]
-    assert 2.0**-2 <= gain <= 2.0**2
-    if abs(strength * stops) <= 1:
+    ((gain, *others),) = result.facts["light_gains"]
+    assert others == pytest.approx([gain, gain], rel=1e-5), "grey light has no tint"
+    assert 2.0**-2 <= gain <= 2.0
+    if abs(strength * stops) <= 1 and 0.2 * 2**stops <= 1:  # brighter than white counts as white
         # The disc's soft rim darkens nothing: only where alpha is at least one half is measured.
         assert gain == pytest.approx(2 ** (strength * stops), rel=0.02)
     solid = result.layers[0].alpha > 0.99
     assert result.layers[0].color[solid].mean() == pytest.approx(0.2 * gain, rel=0.01)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_the_tint_of_the_background_falls_on_the_cutout_by_half_the_strength(strength):
+    tint = np.array([1.3, 1.0, 0.7])
+    light = 0.3 * tint / (tint @ LUMINANCE)  # luminance 0.3, as the grey cut-out
+    land = Landscape(np.broadcast_to(light.astype(np.float32), (300, 400, 3)).copy())
+    result = composed(scene(foreground(), light_match=strength), land=land, cut=disc(color=(0.3, 0.3, 0.3)))
+    (gains,) = result.facts["light_gains"]
+    expected = 2 ** np.clip(strength / 2 * np.log2(light / 0.3), -0.5, 0.5)
+    assert gains == pytest.approx(list(expected), rel=0.02)
 
 
 def test_light_matching_of_nothing_to_see_is_harmless():
@@ -432,7 +450,7 @@ def test_light_of_a_small_cutout_is_its_own():
     cut = disc(400, radius=0.02, color=(0.4, 0.4, 0.4))
     land = Landscape(np.full((300, 400, 3), 0.4, np.float32))
     result = composed(scene(foreground(scale=1.0), light_match=1.0), cut=cut, land=land)
-    assert result.facts["light_gains"] == pytest.approx([1.0], rel=0.05)
+    assert result.facts["light_gains"][0] == pytest.approx([1.0, 1.0, 1.0], rel=0.05)
     assert float(LUMINANCE @ np.full(3, 0.4, np.float32)) == pytest.approx(0.4, rel=1e-5)
 
 

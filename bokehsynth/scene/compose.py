@@ -39,12 +39,12 @@ def compose(draw: SceneDraw, shelf: Shelf, aperture: Aperture) -> Composition:
     )
     height, width = draw.height + 2 * margin, draw.width + 2 * margin
     backdrop, enlarged = _background(draw.background, shelf, height, width, draw.highlight_boost)
-    light = _log_light(backdrop, np.ones(backdrop.shape[:2], np.float32))
+    light = ambient_light(backdrop, np.ones(backdrop.shape[:2], np.float32))
     layers, gains = [], []
     for foreground in draw.foregrounds:
         color, alpha = _foreground(foreground, shelf, draw, margin)
-        gain = _matching_gain(light, _log_light(color, alpha), draw.light_match)
-        layers.append(Layer(color * np.float32(gain), alpha, foreground.plane))
+        gain = matching_gain(light, ambient_light(color, alpha), draw.light_match)
+        layers.append(Layer(color * np.array(gain, np.float32), alpha, foreground.plane))
         gains.append(gain)
     layers.append(Layer(backdrop, np.ones((height, width), np.float32), draw.background.plane))
     lens = _lens(draw, _focus(draw, layers, margin), aperture, planes)
@@ -121,17 +121,33 @@ def restore_highlights(color: FloatArray, boost: float) -> FloatArray:
     return result
 
 
-def _log_light(color: FloatArray, alpha: FloatArray) -> float:
-    """Mean stops of luminance where alpha is at least one half (0 if nowhere)."""
-    solid = alpha >= 0.5
-    if not solid.any():
-        return 0.0
-    luminance = cv2.resize(color, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA) @ LUMINANCE
-    mask = cv2.resize(alpha, luminance.shape[::-1], interpolation=cv2.INTER_AREA) >= 0.5
-    chosen: npt.NDArray[np.float32] = luminance[mask] if mask.any() else (color @ LUMINANCE)[solid]
-    return float(np.mean(np.log2(np.maximum(chosen, np.float32(1e-3))), dtype=np.float64))
+@dataclass(frozen=True)
+class Ambient:
+    """The light of a picture: mean stops of luminance, and the mean colour at luminance 1."""
+
+    stops: float
+    tint: tuple[float, float, float]
 
 
-def _matching_gain(background: float, foreground: float, strength: float) -> float:
-    """Linear gain that brings a cut-out part of the way to the background's light, within two stops."""
-    return float(2 ** np.clip(strength * (background - foreground), -2.0, 1.0))
+def ambient_light(color: FloatArray, alpha: FloatArray) -> Ambient:
+    """Light of a picture where its alpha is at least one half, lamps counted as white; neutral if that is nowhere."""
+    small = cv2.resize(color, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    solid = cv2.resize(alpha, small.shape[1::-1], interpolation=cv2.INTER_AREA) >= 0.5
+    chosen: npt.NDArray[np.float32] = np.minimum(small[solid] if solid.any() else color[alpha >= 0.5], 1)
+    if len(chosen) == 0:
+        return Ambient(0.0, (1.0, 1.0, 1.0))
+    stops = np.log2(np.maximum(chosen @ LUMINANCE, np.float32(1e-3))).mean(dtype=np.float64)
+    mean = np.maximum(chosen.mean(axis=0, dtype=np.float64), 1e-4)
+    red, green, blue = (float(value) for value in mean / (mean @ LUMINANCE))
+    return Ambient(float(stops), (red, green, blue))
+
+
+def matching_gain(background: Ambient, foreground: Ambient, strength: float) -> list[float]:
+    """Linear gain per channel that brings a cut-out part of the way to the background's light.
+
+    Brightness moves by `strength` of the difference in stops, at most two darker or one lighter; the background's
+    tint falls on the cut-out with half that strength, at most half a stop.
+    """
+    stops = float(np.clip(strength * (background.stops - foreground.stops), -2.0, 1.0))
+    tint = [float(np.clip(strength / 2 * np.log2(value), -0.5, 0.5)) for value in background.tint]
+    return [float(2 ** (stops + channel)) for channel in tint]

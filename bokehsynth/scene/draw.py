@@ -43,7 +43,7 @@ class ForegroundDraw:
     x: float
     """Horizontal place of its middle in the picture, 0..1."""
     bottom: float
-    """Height of its lower edge in the picture, 0 = top, 1 = bottom."""
+    """Height of its lower edge in the picture, 0 = top, 1 = bottom: at the edge or below, so that nothing floats."""
     plane: Plane
 
 
@@ -100,7 +100,7 @@ def draw_scene(
             scale=draw(spec.scale, rng),
             rotation=draw(spec.rotation, rng),
             x=x,
-            bottom=uniform(rng, 0.88, 1.12),
+            bottom=uniform(rng, 0.99, 1.12),
             plane=plane,
         )
         for asset, plane, x in zip(cutouts, planes, places, strict=False)

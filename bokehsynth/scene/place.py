@@ -13,8 +13,9 @@ from bokehsynth.scene.draw import BackgroundDraw, ForegroundDraw
 ENLARGE_MAX = 2.0
 """A landscape smaller than the canvas is enlarged up to this factor; what is still missing is mirrored."""
 
-TOUCH_SHARE = 0.04
-"""A cut-out touches a side of its picture where it is solid along at least this share of the side."""
+TOUCH_SHARE, TWIG_SHARE = 0.04, 0.008
+"""A cut-out touches a side of its picture where it is solid along at least this share of the side: a stray hair is no
+cut. One that would touch nothing hangs by a twig from the side it touches most, if by no less than the second share."""
 
 
 def show_landscape(color: FloatArray, draw: BackgroundDraw, height: int, width: int) -> tuple[FloatArray, float]:
@@ -80,7 +81,10 @@ def side_on_canvas(cutout: Cutout, draw: ForegroundDraw, height: int, width: int
 def touching_sides(alpha: npt.NDArray[np.float32]) -> frozenset[str]:
     """Which sides of its picture cut a subject off: left, right, top, bottom."""
     edges = {"left": alpha[:, 0], "right": alpha[:, -1], "top": alpha[0], "bottom": alpha[-1]}
-    return frozenset(side for side, edge in edges.items() if np.mean(edge > 0.5) >= TOUCH_SHARE)
+    shares = {side: float(np.mean(edge > 0.5)) for side, edge in edges.items()}
+    touched = frozenset(side for side, share in shares.items() if share >= TOUCH_SHARE)
+    most = max(shares, key=lambda side: shares[side])
+    return touched or (frozenset({most}) if shares[most] >= TWIG_SHARE else frozenset())
 
 
 def _against_sides(

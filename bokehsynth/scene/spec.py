@@ -52,14 +52,15 @@ class SceneSpec(Spec):
     """Gain given back to clipped highlights of pictures that hold nothing above white; 1 leaves them."""
     scale: Annotated[Distribution, within(0.05, 4)] = Uniform(kind="uniform", low=0.55, high=0.95)
     """Longer side of a cut-out over the shorter side of the picture."""
-    rotation: Distribution = Uniform(kind="uniform", low=-8.0, high=8.0)
+    rotation: Distribution = Uniform(kind="uniform", low=-4.0, high=4.0)
     """Degrees clockwise; cut-outs that a frame side cuts off are not rotated."""
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Probability that a picture is mirrored."""
     exposure: Annotated[Distribution, within(-6, 6)] = Uniform(kind="uniform", low=-0.3, high=0.3)
     """Stops by which each picture is made lighter."""
-    light_match: Annotated[float, Field(ge=0, le=1)] = 0.4
-    """How far a cut-out's brightness follows the background's: 0 not at all, 1 wholly (in stops)."""
+    light_match: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """How far the light on a cut-out follows the background's: 0 not at all, 1 wholly (brightness in stops, and half of
+    that in colour)."""
 
     @model_validator(mode="after")
     def _has_room(self) -> "SceneSpec":

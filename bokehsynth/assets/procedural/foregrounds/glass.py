@@ -49,17 +49,17 @@ def _wine_glass(canvas: Canvas, rng: np.random.Generator) -> None:
         (belly * 0.30, 0.97 * depth), (0.022, depth + 0.06), (0.017, 0.75), (0.022, 0.90), (0.07, 0.945), (foot, 0.975),
     ]  # fmt: skip
     levels, radii = _profile(knots)
-    level, wine = uniform(rng, 0.42, 0.62) * depth, pick(rng, ("red", "white", "rose", "empty"), (4, 3, 2, 2))
+    level, wine = uniform(rng, 0.42, 0.62) * depth, pick(rng, ("red", "white", "rose", "empty"), (5, 3, 3, 1))
     base = canvas.fill(ellipse((0, 0.975), (foot, SQUASH * foot)))
-    canvas.over(base, (0.55, 0.58, 0.6), 0.22)
+    canvas.over(base, (0.55, 0.58, 0.6), 0.34)
     _rings(canvas, (0, 0.975), foot, 0.008, 0.75)
-    _shell(canvas, levels, radii, light, linear("dfe8ea"), 0.10)
+    _shell(canvas, levels, radii, light, linear("dfe8ea"), 0.17)
     if wine != "empty":
         _liquid(canvas, (levels, radii * 0.955), (level, depth), wine, light)
     _rings(canvas, (0, 0.0), mouth, 0.006, 0.7)
     _highlights(canvas, levels, radii, light, (0.10 * depth, 0.86 * depth))
     spark = ellipse((np.sign(light.key[0]) * foot * 0.55, 0.975 + 0.55 * SQUASH * foot), (foot * 0.22, 0.006), -0.2)
-    canvas.over(canvas.soft(spark, 0.008), (4.0, 4.0, 4.0), 0.8)
+    canvas.over(canvas.soft(spark, 0.008), (2.4, 2.4, 2.4), 0.8)
 
 
 def _bottle(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -148,7 +148,7 @@ def _highlights(canvas: Canvas, levels: Points, radii: Points, light: Light, spa
     r = np.interp(y, levels, radii)
     t = (y - span[0]) / (span[1] - span[0])
     ends = np.sqrt(np.clip(1 - (2 * t - 1) ** 8, 0, 1))
-    for place, width, power, opacity in ((0.62, 0.10, 6.5, 0.85), (0.79, 0.025, 4.0, 0.6), (-0.80, 0.05, 1.6, 0.55)):
+    for place, width, power, opacity in ((0.62, 0.10, 3.6, 0.85), (0.79, 0.025, 2.6, 0.6), (-0.80, 0.05, 1.3, 0.55)):
         spine = np.stack([toward * place * r, y], -1)
         patch = canvas.fill(ribbon(spine, np.maximum(width * r * ends, 1e-4)))
         fade = 0.35 + 0.65 * smoothstep(span[1], span[0], patch.y)
@@ -193,7 +193,7 @@ def _bubble(
     edge = 1 - toward
     canvas.over(patch, color, np.clip(0.09 + 0.22 * rho2 + 0.50 * edge**2.2, 0, 0.9))
     side = float(np.sign(light.key[0]))
-    for sx, sy, size, power, opacity in ((0.48, -0.52, 0.17, 7.5, 0.9), (-0.50, 0.52, 0.13, 2.2, 0.6)):
+    for sx, sy, size, power, opacity in ((0.48, -0.52, 0.15, 3.6, 0.85), (-0.50, 0.52, 0.12, 1.5, 0.5)):
         _window(canvas, ball, (side * sx, sy, size), light.key_color * power, opacity)
 
 

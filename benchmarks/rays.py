@@ -1,4 +1,4 @@
-"""Is the default number of rays (`render.bake.grid_side`) ever worse than 51 x 51 brute-force rays per pixel?
+"""Is the default number of rays (`render.kernels.grid_side`) ever worse than 51 x 51 brute-force rays per pixel?
 
 python -m benchmarks.rays [--size 128] [--truth 40000] [--write]
 
@@ -22,8 +22,8 @@ from benchmarks.machine import machine_lines
 from bokehsynth.layers import Layer
 from bokehsynth.optics import Lens, Plane
 from bokehsynth.render import cpu
-from bokehsynth.render.bake import bake, grid_side
-from bokehsynth.render.kernels import TILE_H, TILE_W, block_extremes, trace_tile
+from bokehsynth.render.bake import bake
+from bokehsynth.render.kernels import TILE_H, TILE_W, block_extremes, grid_side, trace_tile
 from bokehsynth.render.shot import Shot
 
 BLURS = (2, 8, 16, 32)

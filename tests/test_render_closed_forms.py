@@ -25,7 +25,8 @@ from scenes import (
 
 import bokehsynth as bs
 from bokehsynth.errors import DeviceError, UsageError
-from bokehsynth.render.bake import bake, grid_side
+from bokehsynth.render.bake import bake
+from bokehsynth.render.kernels import grid_side
 
 SIZE = (32, 48)
 BACKENDS = ["cpu", "reference"]
@@ -815,3 +816,27 @@ def test_training_quality_is_a_choice_of_rays_only(radius):
     scene = Scene((sheet(size, margin, texture(size, margin, 5), 1.0, plane),), lens, margin)
     rays = len(bake(bs.Disc(), grid_side(radius)).points)
     assert scene.render().bokeh.tobytes() == scene.render(samples=rays).bokeh.tobytes()
+
+
+def test_two_soft_layers_in_focus_stay_bit_identical_beside_a_blurred_one():
+    """The sum over rays of a soft layer's light is not exact; where nothing blurred crosses it must not be used."""
+    margin, soft = 20, texture(SIZE, 20, 5)[..., 0] * 0.7 + 0.1
+    plane, near = bs.Plane(0.4), np.zeros_like(soft)
+    near[:, : soft.shape[1] // 3] = 1
+    layers = (
+        sheet(SIZE, margin, RED, near, bs.Plane(0.9)),
+        sheet(SIZE, margin, texture(SIZE, margin, 6), soft, plane),
+        sheet(SIZE, margin, texture(SIZE, margin, 7), 1.0, plane),
+    )
+    frames = Scene(layers, bs.Lens(20.0, 0.4), margin).render("cpu")
+    clear = soft.shape[1] // 3 - margin + 11  # the red sheet's edge, its radius of 10 px and a texel
+    assert frames.bokeh[:, clear:].tobytes() == frames.all_in_focus[:, clear:].tobytes()
+    assert (frames.bokeh[:, : clear - 2] != frames.all_in_focus[:, : clear - 2]).any(axis=-1).all()
+
+
+@backends
+def test_black_blurred_layers_cover_though_they_send_no_light(backend):
+    layers = (sheet(SIZE, 12, np.float32([0, 0, 0]), 0.25, bs.Plane(0.8)),)
+    frames = Scene(layers, bs.Lens(20.0, 0.4), 12).render(backend, 100)
+    np.testing.assert_allclose(frames.coverage, 0.25, rtol=1e-5)
+    assert frames.bokeh.max() == 0

@@ -15,8 +15,11 @@ from bokehsynth.render.shot import FloatArray, Shot
 
 Float64Array = npt.NDArray[np.float64]
 
-_DIGEST_SIDE = 64
-"""Grid of the table whose bytes stand for an aperture in a data set's identity."""
+_DIGEST_SIDE = 512
+"""Grid whose accepted points and weights stand for an aperture in a data set's identity."""
+
+_FIELD_POINTS = 4096
+"""Lens points per pixel of the transmission map."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,22 +30,12 @@ class LensTable:
     weights: FloatArray
 
 
-def grid_side(radius: float) -> int:
-    """Side of the square grid of rays for a blur radius in pixels: even, so that the set is mirror symmetric.
-
-    Chosen so that no scene measured is worse than 51 x 51 rays (`benchmarks/rays.md`): 20 + 0.6 r covers soft mattes
-    and 20x highlights at small radii, 1.4 r keeps neighbouring rays within 1.27 px of each other at large ones.
-    """
-    return 2 * math.ceil(max(20 + 0.6 * radius, 1.4 * radius) / 2)
-
-
-@lru_cache(maxsize=256)
 def bake(aperture: Aperture, side: int) -> LensTable:
     """The lens points of a side x side midpoint grid, mapped to the disc with equal areas, that `inside` accepts.
 
     The concentric map (Shirley & Chiu 1997) keeps neighbours together, so the grid's even spacing survives on the
-    disc; it was the best fixed set measured. Raises UsageError for an aperture that lets nothing through or whose
-    methods return the wrong shape.
+    disc; it was the best fixed set measured. The aperture is asked anew each time, so it may be changed between two
+    calls. Raises UsageError for an aperture that lets nothing through or whose methods return the wrong shape.
     """
     points = _concentric_grid(side)
     inside = np.asarray(aperture.inside(points))
@@ -78,13 +71,14 @@ def transmission_map(shot: Shot) -> FloatArray:
     shape = (shot.height, shot.width)
     if type(aperture).pupil is Aperture.pupil:
         return np.ones(shape, np.float32)
-    table = bake(aperture, 64)
-    weight = table.weights.mean(axis=1, dtype=np.float64)
+    points = vogel_points(_FIELD_POINTS)
+    points = points[np.asarray(aperture.inside(points), np.bool_)]
+    weights = check_weights(aperture, points).mean(axis=1)
     h = field_positions(shot)
     passed = np.zeros(shape)
-    for s, w in zip(table.points, weight, strict=True):
+    for s, w in zip(points, weights, strict=True):
         passed += w * in_pupil(aperture, s, h)
-    return (passed / weight.sum()).astype(np.float32)
+    return (passed / weights.sum()).astype(np.float32)
 
 
 def field_positions(shot: Shot) -> Float64Array:
@@ -102,13 +96,15 @@ def in_pupil(aperture: Aperture, s: Float64Array, h: Float64Array) -> npt.NDArra
 
 
 def table_digest(aperture: Aperture) -> str:
-    """Hex digest of an aperture's baked table: what a data set records as the identity of its lens."""
-    table = bake(aperture, _DIGEST_SIDE)
-    digest = hashlib.sha256(np.round(table.points, 9).tobytes())
-    digest.update(table.weights.tobytes())
+    """Hex digest of an aperture's openness and weights on a fine grid: the identity of its lens in a data set."""
+    points = _concentric_grid(_DIGEST_SIDE)
+    inside = np.asarray(aperture.inside(points), np.bool_)
+    digest = hashlib.sha256(np.packbits(inside).tobytes())
+    digest.update(check_weights(aperture, points[inside]).astype(np.float32).tobytes())
     return digest.hexdigest()
 
 
+@lru_cache(maxsize=256)
 def _concentric_grid(side: int) -> Float64Array:
     edge = (np.arange(side) + 0.5) * (2 / side) - 1
     u, v = (a.ravel() for a in np.meshgrid(edge, edge))

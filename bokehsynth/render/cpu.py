@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.errors import UsageError
-from bokehsynth.render.bake import bake, grid_side
-from bokehsynth.render.kernels import TILE_H, TILE_W, block_extremes, trace_tile
+from bokehsynth.render.bake import bake
+from bokehsynth.render.kernels import TILE_H, TILE_W, block_extremes, grid_side, trace_tile
 from bokehsynth.render.shot import Exposure, FloatArray, Shot
 
 Float64Array = npt.NDArray[np.float64]

@@ -106,10 +106,11 @@ def test_finalize_writes_the_description_or_names_what_is_missing(tiny_dataset: 
 
 
 def _start(recipe: Path, out: Path, workers: int) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [*COMMAND, str(recipe), "--out", str(out), "--workers", str(workers)],
-        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    with open(out.with_suffix(".log"), "ab") as log:
+        return subprocess.Popen(
+            [*COMMAND, str(recipe), "--out", str(out), "--workers", str(workers)],
+            start_new_session=True, stdout=subprocess.DEVNULL, stderr=log,
+        )  # fmt: skip
 
 
 def _half_written(out: Path) -> list[Path]:
@@ -202,7 +203,7 @@ def test_a_worker_killed_once_is_replaced(tiny_dataset: Path, tiny_recipe: Path,
         time.sleep(0.005)
     victim = next(p for p in _children(run.pid))
     os.kill(victim, signal.SIGKILL)
-    assert run.wait() == 0
+    assert run.wait() == 0, out.with_suffix(".log").read_text()
     assert promised_files(out) == promised_files(tiny_dataset)
     assert any(json.loads(line)["attempts"] == 2 for line in (out / "logs/events.jsonl").read_text().splitlines())
 

@@ -7,14 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.assets.procedural.backgrounds import houses, traffic
-from bokehsynth.assets.procedural.backgrounds.canvas import Sketch, grid, mix, paint, shape_of
 from bokehsynth.assets.procedural.backgrounds.houses import Daylight
-from bokehsynth.assets.procedural.backgrounds.lights import COOL, NEON, TAIL, WARM, Lamps, lamp_tones, night_sky
-from bokehsynth.assets.procedural.backgrounds.noise import fractal
+from bokehsynth.assets.procedural.backgrounds.lights import COOL, NEON, TAIL, WARM, Lamps, lamp_tones
+from bokehsynth.assets.procedural.backgrounds.noise import rough_tile, soft_tile
+from bokehsynth.assets.procedural.backgrounds.painting import FloatArray, Frame, blend, rgb, spread, tint
 from bokehsynth.assets.procedural.backgrounds.perspective import Camera
+from bokehsynth.assets.procedural.backgrounds.sky import paint_night_sky
+from bokehsynth.assets.procedural.backgrounds.strokes import Strokes
 from bokehsynth.rng import draw_seed, from_seed, uniform
-
-FloatArray = npt.NDArray[np.float32]
 
 FAR = 80.0
 STREET_LIGHT = np.array([1.0, 0.57, 0.30], np.float32)
@@ -39,32 +39,34 @@ class Bulbs:
         return lamps
 
 
-def paint_avenue(rng: np.random.Generator, size: int) -> FloatArray:
+def paint_avenue(rng: np.random.Generator, frame: Frame) -> FloatArray:
     """The picture [H, W, 3], linear light."""
-    vanishing = (uniform(rng, 0.5, 0.83), uniform(rng, 0.5, 0.58))
+    vanishing = (uniform(rng, 0.4, 0.93), uniform(rng, 0.48, 0.6))
     camera = Camera(vanishing, uniform(rng, 0.8, 0.95), uniform(rng, 1.8, 2.6), uniform(rng, 7.0, 9.0))
     kerb = camera.half - uniform(rng, 2.6, 3.2)
     rows = [houses.draw_row(rng, side, -4 * float(rng.random()), FAR) for side in (-1.0, 1.0)]
-    picture = night_sky(rng, size, vanishing[1])
-    bulk, seed = from_seed(draw_seed(rng)), draw_seed(rng)
+    picture = paint_night_sky(rng, frame, vanishing[1])
+    bulk, place = from_seed(draw_seed(rng)), uniform(rng, 0, 1)
     glow = STREET_LIGHT * np.float32(0.16)
-    light = Daylight(camera, glow, glow, paint("0c1020"), paint("4a3424"), 150.0, night=True)
-    sketch = Sketch(picture, ceiling=1.0)
+    light = Daylight(camera, glow, glow, rgb("0c1020"), rgb("4a3424"), 150.0, night=True)
+    sheet = Strokes(frame)
     row = sorted(rows[0] + rows[1], key=lambda house: -house.near)
     for house in row:
-        houses.paint_body(sketch, house, light)
-    sketch = Sketch(_lit_walls(sketch.light(), picture, camera, seed), ceiling=1.0)
+        houses.paint_body(sheet, house, light)
+    _light_walls(picture, sheet.over(picture), camera, place)
+    sheet = Strokes(frame)
     for house in row:
-        houses.paint_front(sketch, house, light, from_seed(house.seed))
+        houses.paint_front(sheet, house, light, from_seed(house.seed))
     bulbs = _bulbs(bulk, camera, kerb)
-    picture = _wet_road(sketch.light(), camera, seed + 77, bulbs)
-    sketch = Sketch(picture, ceiling=1.0)
-    _posts(sketch, camera, kerb)
-    _car_bodies(sketch, bulbs, camera)
-    traffic.walkers(sketch, light, kerb, bulk)
-    painted = sketch.light()
-    bulbs.seen(camera).shine(painted)
-    return painted
+    sheet.over(picture)
+    _wet_road(picture, camera, place, bulbs)
+    sheet = Strokes(frame)
+    _posts(sheet, camera, kerb)
+    _car_bodies(sheet, bulbs, camera)
+    traffic.walkers(sheet, light, kerb, bulk)
+    sheet.over(picture)
+    bulbs.seen(camera).shine(picture)
+    return picture
 
 
 POSTS = np.arange(11.0, 90.0, 11.0)
@@ -114,64 +116,57 @@ def _unhidden(
     return np.all(above | beside | (cars[None, :] > z - 0.5), axis=1)
 
 
-def _lit_walls(picture: FloatArray, sky: FloatArray, camera: Camera, seed: int) -> FloatArray:
-    """Pools of lamp light on the fronts, stains and grain, on all that is not `sky`."""
-    size = picture.shape[0]
-    z, y = camera.wall_map(size)
-    built = np.abs(picture - sky).max(axis=2) > 0.008
-    pool = 0.45 + 0.9 * np.cos(np.pi * (z - POSTS[0]) / (POSTS[1] - POSTS[0])) ** 4
-    lit = 0.35 + pool * np.exp(-(((y - 3.5) / 5.0) ** 2)) * 1.6
-    grain = np.maximum(1 + np.float32(0.2) * fractal(seed, shape_of(size), (45, 60), 6, 0.9), 0.3)
-    return picture * np.where(built, lit * grain, 1)[..., None].astype(np.float32)
+def _light_walls(picture: FloatArray, walls: FloatArray, camera: Camera, place: float) -> None:
+    """Pools of lamp light on the fronts, stains and grain, where `walls` [H, W] are."""
+    frame = Frame(len(picture))
+    z, y = camera.wall_map(frame)
+    pool = 0.45 + 0.9 * np.cos(np.pi * (z / float(POSTS[0]) - 1)) ** 4
+    lit = np.float32(0.35) + pool * np.exp(-(((y - np.float32(3.5)) / np.float32(5.0)) ** 2)) * np.float32(1.6)
+    rough = rough_tile().sample(frame.x * np.float32(2.8) + np.float32(place), frame.y * np.float32(2.8))
+    factor = lit * np.maximum(1 + np.float32(0.2) * rough, np.float32(0.3))
+    picture *= spread(1 + walls * (factor - 1))
 
 
-def _wet_road(picture: FloatArray, camera: Camera, seed: int, bulbs: Bulbs) -> FloatArray:
+def _wet_road(picture: FloatArray, camera: Camera, place: float, bulbs: Bulbs) -> None:
     """Asphalt under the lamps, with the fronts and the lights mirrored in its wet patches."""
-    size = picture.shape[0]
-    x, y = grid(size)
-    shape = shape_of(size)
-    foot = np.float32(camera.vanishing[1]) + np.abs(x - np.float32(camera.vanishing[0])) * np.float32(
-        camera.eye / camera.half
-    )
+    frame = Frame(len(picture))
+    x, y, size = frame.x, frame.y, frame.size
+    slope = np.float32(camera.eye / camera.half)
+    foot = np.float32(camera.vanishing[1]) + np.abs(x - np.float32(camera.vanishing[0])) * slope
     below = np.maximum(y - foot, 0)
-    rough = fractal(seed, shape, (80, 16), 5, 0.8)
-    puddles = np.clip(0.55 + 0.35 * fractal(seed + 9, shape, (16, 5), 5, 0.6), 0.12, 1)
-    spread = np.asarray(cv2.blur(picture, (1, max(3, round(0.02 * size)))), np.float32)
+    rough = rough_tile().sample(x * np.float32(0.75), y * np.float32(5) + np.float32(place))
+    pools = soft_tile().sample(x * np.float32(0.94) + np.float32(place), y * np.float32(4), size / 4)
+    wet = np.clip(np.float32(0.55) + np.float32(0.35) * pools, 0.12, 1) * np.clip(1 + np.float32(0.35) * rough, 0.2, 2)
+    blurred = cv2.blur(picture, (1, max(3, round(0.02 * size))))
     streaks = np.zeros_like(picture)
     bulbs.seen(camera, mirrored=True).shine(streaks)
     drawn = np.asarray(cv2.blur(streaks, (1, max(3, round(0.06 * size)))), np.float32)
-    drawn = drawn + np.asarray(cv2.blur(streaks, (max(1, round(0.004 * size)), max(3, round(0.16 * size)))), np.float32)
+    drawn += np.asarray(cv2.blur(streaks, (max(1, round(0.004 * size)), max(3, round(0.16 * size)))), np.float32)
     sideways = x + rough * np.float32(0.004)
-    mirror = _taken(spread, sideways, foot - below * np.float32(0.95) + rough * np.float32(0.012))
-    drawn = _taken(drawn, sideways, y + rough * np.float32(0.012))
-    asphalt = (0.022 + 0.010 * rough)[..., None] * STREET_LIGHT
-    wet = puddles[..., None] * np.clip(1 + 0.35 * rough, 0.2, 2)[..., None]
-    road = np.maximum(asphalt, 0.002) + mirror * wet * np.float32(0.42) + drawn * wet * np.float32(1.1)
-    return mix(picture, road, np.clip((y - foot) * size + 0.5, 0, 1))
+    stir = rough * np.float32(0.012)
+    road = frame.taken(np.asarray(blurred, np.float32), sideways, foot - below * np.float32(0.95) + stir)
+    road *= np.float32(0.42)
+    road += frame.taken(drawn, sideways, y + stir) * np.float32(1.1)
+    road *= spread(wet)
+    road += np.maximum(tint(np.float32(0.022) + np.float32(0.010) * rough, STREET_LIGHT), np.float32(0.002))
+    blend(picture, road, frame.cover(y - foot))
 
 
-def _taken(picture: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
-    """The picture at other places [H, W] (picture heights)."""
-    size = picture.shape[0]
-    u, v = (np.ascontiguousarray(m * size - 0.5, np.float32) for m in (x, y))
-    return np.asarray(cv2.remap(picture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101), np.float32)
-
-
-def _posts(sketch: Sketch, camera: Camera, kerb: float) -> None:
+def _posts(sheet: Strokes, camera: Camera, kerb: float) -> None:
     """The posts of the street lamps, far to near."""
-    iron = paint("08080a")
+    iron = rgb("08080a")
     for z in POSTS[::-1]:
         for side in (-1.0, 1.0):
             x = side * (kerb + 0.3)
             for left, right, low, high in ((-0.06, 0.06, 0.0, 5.4), (-0.6, 0.6, 5.35, 5.45), (-0.14, 0.14, 0, 0.8)):
                 corners = np.array([(left, low), (right, low), (right, high), (left, high)])
-                sketch.fill(camera.project(x + corners[:, 0], corners[:, 1], z), iron)
+                sheet.fill(camera.project(x + corners[:, 0], corners[:, 1], z), iron)
 
 
-def _car_bodies(sketch: Sketch, bulbs: Bulbs, camera: Camera) -> None:
+def _car_bodies(sheet: Strokes, bulbs: Bulbs, camera: Camera) -> None:
     """Dark cars around the pairs of lights in the lanes, far to near."""
     body = np.array([(-0.85, 0.25), (0.85, 0.25), (0.88, 0.9), (0.6, 1.45), (-0.6, 1.45), (-0.88, 0.9)])
     window = np.array([(-0.62, 0.95), (0.62, 0.95), (0.5, 1.36), (-0.5, 1.36)])
     for x, z in bulbs.cars[np.argsort(-bulbs.cars[:, 1])]:
-        sketch.fill(camera.project(x + body[:, 0], body[:, 1], z + 0.05), paint("18181e"))
-        sketch.fill(camera.project(x + window[:, 0], window[:, 1], z + 0.05), paint("3a3430"))
+        sheet.fill(camera.project(x + body[:, 0], body[:, 1], z + 0.05), rgb("18181e"))
+        sheet.fill(camera.project(x + window[:, 0], window[:, 1], z + 0.05), rgb("3a3430"))

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from bokehsynth.assets.pictures import Landscape
-from bokehsynth.assets.procedural.backgrounds.moods import MOODS, Mood
+from bokehsynth.assets.procedural.backgrounds.noise import Tile, fractal_curve, fractal_tile, grain
 from bokehsynth.assets.procedural.backgrounds.painting import (
     ASPECT,
+    FloatArray,
     Frame,
-    Strokes,
     blend,
     distance_to,
     finish,
@@ -20,6 +19,7 @@ from bokehsynth.assets.procedural.backgrounds.painting import (
     spread,
     tint,
 )
+from bokehsynth.assets.procedural.backgrounds.palettes import MOODS, Mood
 from bokehsynth.assets.procedural.backgrounds.plants import (
     Foliage,
     paint_crown,
@@ -27,11 +27,9 @@ from bokehsynth.assets.procedural.backgrounds.plants import (
     paint_litter,
     paint_sprays,
 )
-from bokehsynth.assets.procedural.backgrounds.texture import Tile, fractal_curve, fractal_tile, grain
+from bokehsynth.assets.procedural.backgrounds.strokes import Strokes
 from bokehsynth.assets.procedural.backgrounds.trunks import Bark, Haze, Trunk, paint_trunk, shadow_map
 from bokehsynth.rng import chance, pick, uniform
-
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,13 @@
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from bokehsynth.assets.pictures import Landscape
-from bokehsynth.assets.procedural.backgrounds.heaven import Sky, paint_sky
+from bokehsynth.assets.procedural.backgrounds.noise import fractal_curve, fractal_tile, grain
 from bokehsynth.assets.procedural.backgrounds.painting import (
     ASPECT,
+    FloatArray,
     Frame,
-    Strokes,
     blend,
     distance_to,
     finish,
@@ -19,14 +18,13 @@ from bokehsynth.assets.procedural.backgrounds.painting import (
     spread,
     tint,
 )
+from bokehsynth.assets.procedural.backgrounds.palettes import PETALS, SEASONS, Season
 from bokehsynth.assets.procedural.backgrounds.plants import Foliage, Meadow, paint_crown, paint_flowers, paint_grass
 from bokehsynth.assets.procedural.backgrounds.ridges import View, paint_ridges
-from bokehsynth.assets.procedural.backgrounds.seasons import PETALS, SEASONS, Season
-from bokehsynth.assets.procedural.backgrounds.texture import fractal_curve, fractal_tile, grain
+from bokehsynth.assets.procedural.backgrounds.sky import Sky, paint_sky
+from bokehsynth.assets.procedural.backgrounds.strokes import Strokes
 from bokehsynth.assets.procedural.backgrounds.trunks import Bark, Haze, Trunk, paint_trunk
 from bokehsynth.rng import chance, draw_seed, from_seed, pick, uniform
-
-FloatArray = npt.NDArray[np.float32]
 
 
 def draw_hills(rng: np.random.Generator, size: int) -> Landscape:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.assets.procedural.backgrounds.canvas import FloatArray, Points, Sketch, mix, paint, paints
-from bokehsynth.assets.procedural.backgrounds.perspective import NEAREST, Camera, rects
+from bokehsynth.assets.procedural.backgrounds.painting import FloatArray, Points, mix, palette, rgb
+from bokehsynth.assets.procedural.backgrounds.perspective import NEAREST, Camera
+from bokehsynth.assets.procedural.backgrounds.strokes import Strokes, boxes
 from bokehsynth.rng import chance, pick, uniform
 
 GROUND_FLOOR = 4.0
@@ -14,13 +15,13 @@ STOREY = 3.3
 FINE = 42.0
 """Metres beyond which bars and letters are left out: foreshortened, they are under a pixel even at 1024 rows."""
 
-PLASTER = paints("e8d8b0 d8b078 c88a5a e0c8a8 b8503c d8d4c8 a8b8b0 e4b890 c8a0a0 f0e6d2 9cb0c4 d09048")
-BRICK = paints("8a4a38 9a5a40 7a4438 a8785a b08a68")
-TRIMS = paints("f0ece0 e8e4dc d8ccb0 f4f4f0")
-SHUTTERS = paints("2c5a48 3c5a78 7a8a6a 5a3420")
-WOOD = paints("3a2a20 20342c 242c40 5a2420 6a5a48 2c2c2e")
-GOODS = paints("b04030 d8b060 e8e0d0 406a48 4a6088 30282c")
-AWNINGS = paints("a82020 1c5a3a 20407a c86a1c 6a2040 d8b020 3a3a44")
+PLASTER = palette("e8d8b0 d8b078 c88a5a e0c8a8 b8503c d8d4c8 a8b8b0 e4b890 c8a0a0 f0e6d2 9cb0c4 d09048")
+BRICK = palette("8a4a38 9a5a40 7a4438 a8785a b08a68")
+TRIMS = palette("f0ece0 e8e4dc d8ccb0 f4f4f0")
+SHUTTERS = palette("2c5a48 3c5a78 7a8a6a 5a3420")
+WOOD = palette("3a2a20 20342c 242c40 5a2420 6a5a48 2c2c2e")
+GOODS = palette("b04030 d8b060 e8e0d0 406a48 4a6088 30282c")
+AWNINGS = palette("a82020 1c5a3a 20407a c86a1c 6a2040 d8b020 3a3a44")
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def draw_row(rng: np.random.Generator, side: float, first: float, last: float) -
     return houses
 
 
-def paint_body(sketch: Sketch, house: House, light: Daylight) -> None:
+def paint_body(sheet: Strokes, house: House, light: Daylight) -> None:
     """Front, gable end and roof, without openings."""
     camera, side, h = light.camera, house.side, house.height
     middle = (max(house.near, 6.0) + house.far) / 2
@@ -114,14 +115,14 @@ def paint_body(sketch: Sketch, house: House, light: Daylight) -> None:
         y, z = np.array([h, h, h + rise, h + rise]), np.array([house.near, house.far, house.far, house.near])
         side_x = side * (camera.half + np.array([0, pitch, 11 - pitch, 11]))
         gable_top = camera.project(side_x, np.array([h, h + rise, h + rise, h]), np.full(4, house.near))
-        sketch.fill(gable_top, light.seen(house.wall * light.haze * np.float32(0.45), house.near))
-        sketch.fill(camera.project(x, y, z), light.seen(paint(roof) * light.on(side), middle))
-    sketch.fill(gable, light.seen(house.wall * light.haze * np.float32(0.5), house.near))
-    front = camera.wall(side, rects(house.near, 0, house.far, h)[0])
-    sketch.fill(front, light.seen(house.wall * light.on(side), middle))
+        sheet.fill(gable_top, light.seen(house.wall * light.haze * np.float32(0.45), house.near))
+        sheet.fill(camera.project(x, y, z), light.seen(rgb(roof) * light.on(side), middle))
+    sheet.fill(gable, light.seen(house.wall * light.haze * np.float32(0.5), house.near))
+    front = camera.wall(side, boxes(house.near, 0, house.far, h)[0])
+    sheet.fill(front, light.seen(house.wall * light.on(side), middle))
 
 
-def paint_front(sketch: Sketch, house: House, light: Daylight, rng: np.random.Generator) -> None:
+def paint_front(sheet: Strokes, house: House, light: Daylight, rng: np.random.Generator) -> None:
     """Windows, cornice, ground floor."""
     columns, rows = np.meshgrid(np.arange(house.bays), np.arange(house.floors))
     bay = (house.far - house.near) / house.bays
@@ -130,94 +131,94 @@ def paint_front(sketch: Sketch, house: House, light: Daylight, rng: np.random.Ge
     tone = rng.random(len(z))
     visible = z > NEAREST + 1.5
     order = np.flatnonzero(visible)[np.argsort(-z[visible])]
-    _windows(sketch, house, light, np.stack([z, y], -1)[order], tone[order])
-    _bands(sketch, house, light)
-    _shop(sketch, house, light, rng)
+    _windows(sheet, house, light, np.stack([z, y], -1)[order], tone[order])
+    _bands(sheet, house, light)
+    _shop(sheet, house, light, rng)
 
 
 def _quads(
-    sketch: Sketch, house: House, light: Daylight, outlines: Points, color: npt.ArrayLike, out: float = 0.0
+    sheet: Strokes, house: House, light: Daylight, outlines: Points, color: npt.ArrayLike, out: float = 0.0
 ) -> None:
     """Rectangles [N, 4, 2] that do not overlap, on the front in one colour (or [N, 3]), hazed by their distance."""
     together = 4 if np.ndim(color) == 1 else 1
-    tones = light.seen(np.broadcast_to(np.asarray(color, np.float32), (len(outlines), 3)), outlines[:, 0, 0])
-    sketch.shapes(light.camera.wall(house.side, outlines, out), tones, together)
+    tones = light.seen(np.asarray(color, np.float32), outlines[:, 0, 0])
+    sheet.shapes(light.camera.wall(house.side, outlines, out), tones, together)
 
 
-def _windows(sketch: Sketch, house: House, light: Daylight, foot: Points, tone: npt.NDArray[np.float64]) -> None:
+def _windows(sheet: Strokes, house: House, light: Daylight, foot: Points, tone: npt.NDArray[np.float64]) -> None:
     """Openings standing on `foot` [N, 2] = (z, y): reveal, panes, bars, sill, shutters."""
     lit = light.on(house.side)
     z, y, w, h = foot[:, 0], foot[:, 1], 0.55, 1.85
     trim = house.trim * lit
-    _quads(sketch, house, light, rects(z - w - 0.16, y - 0.1, z + w + 0.16, y + h + 0.2), trim * np.float32(0.92))
-    _quads(sketch, house, light, rects(z - w, y, z + w, y + h), house.wall * lit * np.float32(0.16))
-    dark, bright = paint("161c24"), light.sky * np.float32(0.55)
-    pane = mix(dark, bright, (0.08 + 0.75 * tone**1.6)[:, None])
+    _quads(sheet, house, light, boxes(z - w - 0.16, y - 0.1, z + w + 0.16, y + h + 0.2), trim * np.float32(0.92))
+    _quads(sheet, house, light, boxes(z - w, y, z + w, y + h), house.wall * lit * np.float32(0.16))
+    dark, bright = rgb("161c24"), light.sky * np.float32(0.55)
+    pane = mix(dark, bright, 0.08 + 0.75 * tone**1.6)
     if light.night:
-        pane = mix(dark * np.float32(0.3), paint("ffc070") * np.float32(0.9), (np.clip(tone - 0.5, 0, 1) * 2)[:, None])
-    _quads(sketch, house, light, rects(z - w + 0.07, y + 0.05, z + w, y + h - 0.14), pane)
+        pane = mix(dark * np.float32(0.3), rgb("ffc070") * np.float32(0.9), np.clip(tone - 0.5, 0, 1) * 2)
+    _quads(sheet, house, light, boxes(z - w + 0.07, y + 0.05, z + w, y + h - 0.14), pane)
     upper = mix(pane, light.sky, 0.30)
-    _quads(sketch, house, light, rects(z - w + 0.07, y + h * 0.5, z + w * 0.5, y + h - 0.14), upper)
+    _quads(sheet, house, light, boxes(z - w + 0.07, y + h * 0.5, z + w * 0.5, y + h - 0.14), upper)
     shadow = house.wall * lit * np.float32(0.45)
-    _quads(sketch, house, light, rects(z - w - 0.2, y - 0.34, z + w + 0.2, y - 0.1), shadow)
-    _quads(sketch, house, light, rects(z - w - 0.22, y - 0.12, z + w + 0.22, y + 0.02), trim * np.float32(1.08), 0.12)
+    _quads(sheet, house, light, boxes(z - w - 0.2, y - 0.34, z + w + 0.2, y - 0.1), shadow)
+    _quads(sheet, house, light, boxes(z - w - 0.22, y - 0.12, z + w + 0.22, y + 0.02), trim * np.float32(1.08), 0.12)
     if house.near < FINE:
-        _bars(sketch, house, light, foot, foot[tone > 0.72])
+        _bars(sheet, house, light, foot, foot[tone > 0.72])
     if house.shutters is not None:
-        _shutters(sketch, house, light, foot, house.shutters * lit)
+        _shutters(sheet, house, light, foot, house.shutters * lit)
     if house.balconies:
-        _balconies(sketch, house, light, foot[y < GROUND_FLOOR + STOREY + 1])
+        _balconies(sheet, house, light, foot[y < GROUND_FLOOR + STOREY + 1])
 
 
-def _bars(sketch: Sketch, house: House, light: Daylight, foot: Points, curtained: Points) -> None:
+def _bars(sheet: Strokes, house: House, light: Daylight, foot: Points, curtained: Points) -> None:
     """Bars of the windows at `foot`, curtains in some."""
     lit = light.on(house.side)
     z, y, w, h = foot[:, 0], foot[:, 1], 0.55, 1.85
     left, low = curtained[:, 0] - w, curtained[:, 1]
-    cloth = rects(left + 0.1, low + 0.1, left + 0.7 * w, low + h - 0.2)
-    _quads(sketch, house, light, cloth, paint("d8d0c0") * lit * np.float32(0.55))
-    _quads(sketch, house, light, rects(z - 0.045, y, z + 0.045, y + h - 0.1), house.trim * lit)
-    _quads(sketch, house, light, rects(z - w, y + h * 0.64, z + w, y + h * 0.64 + 0.07), house.trim * lit)
+    cloth = boxes(left + 0.1, low + 0.1, left + 0.7 * w, low + h - 0.2)
+    _quads(sheet, house, light, cloth, rgb("d8d0c0") * lit * np.float32(0.55))
+    _quads(sheet, house, light, boxes(z - 0.045, y, z + 0.045, y + h - 0.1), house.trim * lit)
+    _quads(sheet, house, light, boxes(z - w, y + h * 0.64, z + w, y + h * 0.64 + 0.07), house.trim * lit)
 
 
-def _shutters(sketch: Sketch, house: House, light: Daylight, foot: Points, tone: FloatArray) -> None:
+def _shutters(sheet: Strokes, house: House, light: Daylight, foot: Points, tone: FloatArray) -> None:
     """Open shutters on both sides of the windows at `foot`, with slats."""
     z, y, w, h = foot[:, 0], np.tile(foot[:, 1], 2), 0.55, 1.85
     edge = np.array([[-1.0], [1.0]])
     inner, outer = (z + edge * (w + 0.08)).ravel(), (z + edge * (w + 0.62)).ravel()
-    _quads(sketch, house, light, rects(inner, y, outer, y + h), tone)
+    _quads(sheet, house, light, boxes(inner, y, outer, y + h), tone)
     if house.near < FINE:
         slat = (y + h * np.linspace(0.15, 0.9, 6)[:, None]).ravel()
-        lines = rects(np.tile(inner, 6), slat, np.tile(outer, 6), slat + 0.05)
-        _quads(sketch, house, light, lines, tone * np.float32(0.5))
+        lines = boxes(np.tile(inner, 6), slat, np.tile(outer, 6), slat + 0.05)
+        _quads(sheet, house, light, lines, tone * np.float32(0.5))
 
 
-def _balconies(sketch: Sketch, house: House, light: Daylight, foot: Points) -> None:
+def _balconies(sheet: Strokes, house: House, light: Daylight, foot: Points) -> None:
     """Slabs with iron railings and their shadow."""
     lit = light.on(house.side)
     z, y = foot[:, 0], foot[:, 1]
-    _quads(sketch, house, light, rects(z - 0.9, y - 1.1, z + 0.9, y - 0.35), house.wall * lit * np.float32(0.4))
-    _quads(sketch, house, light, rects(z - 1.0, y - 0.35, z + 1.0, y - 0.15), house.trim * lit * np.float32(0.8), 0.7)
-    iron = paint("20242a")
-    _quads(sketch, house, light, rects(z - 1.0, y + 0.75, z + 1.0, y + 0.83), iron, 0.7)
+    _quads(sheet, house, light, boxes(z - 0.9, y - 1.1, z + 0.9, y - 0.35), house.wall * lit * np.float32(0.4))
+    _quads(sheet, house, light, boxes(z - 1.0, y - 0.35, z + 1.0, y - 0.15), house.trim * lit * np.float32(0.8), 0.7)
+    iron = rgb("20242a")
+    _quads(sheet, house, light, boxes(z - 1.0, y + 0.75, z + 1.0, y + 0.83), iron, 0.7)
     if house.near > FINE:
         return
     bar, low = (z + np.linspace(-0.98, 0.98, 11)[:, None]).ravel(), np.tile(y, 11)
-    _quads(sketch, house, light, rects(bar - 0.02, low - 0.15, bar + 0.02, low + 0.8), iron, 0.7)
+    _quads(sheet, house, light, boxes(bar - 0.02, low - 0.15, bar + 0.02, low + 0.8), iron, 0.7)
 
 
-def _bands(sketch: Sketch, house: House, light: Daylight) -> None:
+def _bands(sheet: Strokes, house: House, light: Daylight) -> None:
     """Cornice with its shadow, and a string course above the ground floor."""
     lit, h = light.on(house.side), house.height
     cuts = np.linspace(max(house.near, NEAREST), house.far, 5)
     a, b = cuts[:-1], cuts[1:]
     for bottom, top, shade in ((h - 0.45, h + 0.05, 1.05), (GROUND_FLOOR, GROUND_FLOOR + 0.25, 0.95)):
-        _quads(sketch, house, light, rects(a, bottom - 0.4, b, bottom), house.wall * lit * np.float32(0.5))
-        _quads(sketch, house, light, rects(a, bottom, b, top), house.trim * lit * np.float32(shade), 0.3)
-    _quads(sketch, house, light, rects(house.near, 0, house.near + 0.14, h), house.wall * lit * np.float32(0.45))
+        _quads(sheet, house, light, boxes(a, bottom - 0.4, b, bottom), house.wall * lit * np.float32(0.5))
+        _quads(sheet, house, light, boxes(a, bottom, b, top), house.trim * lit * np.float32(shade), 0.3)
+    _quads(sheet, house, light, boxes(house.near, 0, house.near + 0.14, h), house.wall * lit * np.float32(0.45))
 
 
-def _shop(sketch: Sketch, house: House, light: Daylight, rng: np.random.Generator) -> None:
+def _shop(sheet: Strokes, house: House, light: Daylight, rng: np.random.Generator) -> None:
     """The ground floor: shop windows and a door, a sign board, an awning."""
     lit = light.on(house.side)
     bay = (house.far - house.near) / house.bays
@@ -227,29 +228,29 @@ def _shop(sketch: Sketch, house: House, light: Daylight, rng: np.random.Generato
     sign = pick(rng, list(AWNINGS))
     show = z > NEAREST + 1.5
     z, kind, warmth = z[show], kind[show], warmth[show]
-    _quads(sketch, house, light, rects(z - bay * 0.47, 0.1, z + bay * 0.47, 3.75), wood * lit)
-    warm = mix(paint("181a1e"), paint("c89850"), (0.1 + 0.45 * warmth**2)[:, None])
+    _quads(sheet, house, light, boxes(z - bay * 0.47, 0.1, z + bay * 0.47, 3.75), wood * lit)
+    warm = mix(rgb("181a1e"), rgb("c89850"), 0.1 + 0.45 * warmth**2)
     door = kind < 0.3
     left, right = np.where(door, z - 0.55, z - bay * 0.4), np.where(door, z + 0.55, z + bay * 0.4)
     foot = np.where(door, 0.15, 0.75)
-    _quads(sketch, house, light, rects(left, foot, right, 2.75), mix(warm, light.sky * 0.5, 0.18))
+    _quads(sheet, house, light, boxes(left, foot, right, 2.75), mix(warm, light.sky * 0.5, 0.18))
     if light.night:
-        warm = mix(paint("f0a850"), paint("fff0d0"), warmth[:, None]) * (0.35 + 0.55 * kind[:, None]).astype(np.float32)
-        _quads(sketch, house, light, rects(left, foot, right, 2.75), warm)
+        warm = mix(rgb("f0a850"), rgb("fff0d0"), warmth) * (0.35 + 0.55 * kind[:, None]).astype(np.float32)
+        _quads(sheet, house, light, boxes(left, foot, right, 2.75), warm)
     span = [max(float(house.near) + 0.3, NEAREST), float(house.far) - 0.3]
     cuts = np.linspace(span[0], span[1], 9)
-    _quads(sketch, house, light, rects(cuts[:-1], 3.1, cuts[1:], 3.7), sign * lit, 0.12)
+    _quads(sheet, house, light, boxes(cuts[:-1], 3.1, cuts[1:], 3.7), sign * lit, 0.12)
     if house.near < FINE:
-        _quads(sketch, house, light, rects(z - 0.03, foot, z + 0.03, 2.75), wood * lit * np.float32(1.5))
-        _goods(sketch, house, light, np.stack([left, right, foot], -1), rng)
+        _quads(sheet, house, light, boxes(z - 0.03, foot, z + 0.03, 2.75), wood * lit * np.float32(1.5))
+        _goods(sheet, house, light, np.stack([left, right, foot], -1), rng)
         letters = np.arange(span[0] + 0.5, span[1] - 0.5, 0.42)[::-1]
         letters = letters[rng.random(len(letters)) > 0.2]
-        _quads(sketch, house, light, rects(letters, 3.25, letters + 0.24, 3.55), house.trim * lit, 0.13)
+        _quads(sheet, house, light, boxes(letters, 3.25, letters + 0.24, 3.55), house.trim * lit, 0.13)
     if house.awning is not None:
-        _awning(sketch, house, light, span, house.awning)
+        _awning(sheet, house, light, span, house.awning)
 
 
-def _goods(sketch: Sketch, house: House, light: Daylight, panes: Points, rng: np.random.Generator) -> None:
+def _goods(sheet: Strokes, house: House, light: Daylight, panes: Points, rng: np.random.Generator) -> None:
     """What stands in the shop windows `panes` [N, 3] = (left, right, bottom)."""
     count = 7
     left, right, foot = (column[:, None] for column in panes.T)
@@ -258,17 +259,17 @@ def _goods(sketch: Sketch, house: House, light: Daylight, panes: Points, rng: np
     tones = GOODS[rng.integers(0, len(GOODS), at.size)] * np.float32(0.4)
     low = np.broadcast_to(foot, at.shape).ravel()
     wide = np.broadcast_to((right - left) * 0.08, at.shape).ravel()
-    _quads(sketch, house, light, rects(at.ravel(), low, at.ravel() + wide, tall.ravel()), tones)
+    _quads(sheet, house, light, boxes(at.ravel(), low, at.ravel() + wide, tall.ravel()), tones)
 
 
-def _awning(sketch: Sketch, house: House, light: Daylight, span: list[float], dye: FloatArray) -> None:
+def _awning(sheet: Strokes, house: House, light: Daylight, span: list[float], dye: FloatArray) -> None:
     """A striped cloth over the pavement, with a hem that hangs down."""
     camera, lit = light.camera, light.on(house.side)
-    _quads(sketch, house, light, rects(span[0], 2.2, span[1], 2.9), paint("101012"))
+    _quads(sheet, house, light, boxes(span[0], 2.2, span[1], 2.9), rgb("101012"))
     cuts = np.linspace(span[0], span[1], 6 * house.bays + 1)[::-1]
     a, b = cuts[:-1], cuts[1:]
     tones = np.where(np.arange(len(a))[:, None] % 2, dye, house.trim) * lit
     x = house.side * (camera.half - np.array([0.1, 0.1, 1.5, 1.5]))
     cloth = camera.project(x, np.array([3.15, 3.15, 2.45, 2.45]), np.stack([a, b, b, a], -1))
-    sketch.shapes(cloth, light.seen(tones, a))
-    _quads(sketch, house, light, rects(a, 2.2, b, 2.46), tones * np.float32(0.75), 1.5)
+    sheet.shapes(cloth, light.seen(tones, a))
+    _quads(sheet, house, light, boxes(a, 2.2, b, 2.46), tones * np.float32(0.75), 1.5)

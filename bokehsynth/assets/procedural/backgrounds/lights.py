@@ -1,26 +1,17 @@
-"""Points of light of a city and the dark sky above it."""
+"""Points of light of a city: splats far brighter than white, their colors, and the veil they throw around."""
 
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.assets.procedural.backgrounds.canvas import FloatArray, Points, grid, lamps, mix, paints, shape_of
-from bokehsynth.assets.procedural.backgrounds.noise import fractal, ramp
-from bokehsynth.rng import draw_seed, pick, uniform
+from bokehsynth.assets.procedural.backgrounds.painting import FloatArray, Points, palette
 
-WARM = paints("ffb45c ffc878 ff9c40 ffdca0 ffa850")
-COOL = paints("d8e8ff b0d0ff f0f4ff")
-NEON = paints("ff3068 30c8ff 50ff90 c050ff ff5030 ffe040 40ffe0")
-TAIL = paints("ff1808 ff2c10")
-
-_DUSKS = (
-    paints("0a1028 283468 b06450"),
-    paints("060a18 182444 805440"),
-    paints("10204c 3c5490 e09468"),
-    paints("0a0c12 20222e 5c4834"),
-    paints("0e1430 30345c b06a5c"),
-)
+WARM = palette("ffb45c ffc878 ff9c40 ffdca0 ffa850")
+COOL = palette("d8e8ff b0d0ff f0f4ff")
+NEON = palette("ff3068 30c8ff 50ff90 c050ff ff5030 ffe040 40ffe0")
+TAIL = palette("ff1808 ff2c10")
 
 
 @dataclass
@@ -32,7 +23,7 @@ class Lamps:
     tones: list[FloatArray] = field(default_factory=list)
 
     def add(self, places: npt.ArrayLike, radius: npt.ArrayLike, tones: npt.ArrayLike) -> None:
-        """Lights at `places` [N, 2] with `radius` [N] (picture heights) and peaks `tones` [N, 3]."""
+        """Lights at `places` [N, 2] with `radius` [N] (unit length) and peaks `tones` [N, 3]."""
         points = np.atleast_2d(np.asarray(places, np.float64))
         self.places.append(points)
         self.radii.append(np.broadcast_to(np.asarray(radius, np.float64), len(points)))
@@ -40,27 +31,38 @@ class Lamps:
 
     def shine(self, picture: FloatArray) -> None:
         """Lay all lights onto a picture."""
-        lamps(picture, np.concatenate(self.places), np.concatenate(self.radii), np.concatenate(self.tones))
+        lay_lamps(picture, np.concatenate(self.places), np.concatenate(self.radii), np.concatenate(self.tones))
 
 
-def lamp_tones(rng: np.random.Generator, count: int, low: float, high: float, palette: FloatArray = WARM) -> FloatArray:
+def lamp_tones(rng: np.random.Generator, count: int, low: float, high: float, colors: FloatArray = WARM) -> FloatArray:
     """Peaks [N, 3] of lamps whose brightest channel is `low` to `high` times white."""
-    tones = palette[rng.integers(0, len(palette), count)]
+    tones = colors[rng.integers(0, len(colors), count)]
     strength = rng.uniform(low, high, (count, 1)).astype(np.float32)
     return tones / tones.max(axis=1, keepdims=True) * strength
 
 
-def night_sky(rng: np.random.Generator, size: int, horizon: float) -> FloatArray:
-    """Dusk to deep night over the glow of the city, with clouds lit from below and a few stars."""
-    zenith, middle, glow = pick(rng, _DUSKS)
-    cover, seed = uniform(rng, -0.4, 0.9), draw_seed(rng)
-    stars = rng.uniform((0, 0), (1.34, horizon * 0.75), (110, 2))
-    magnitude = rng.uniform(0.1, 0.9, 110) ** 2
-    _, y = grid(size)
-    share = np.clip(y / np.float32(horizon), 0, 1)
-    light = mix(mix(zenith, middle, share[..., None]), glow, (share[..., None]) ** 4)
-    light = np.repeat(light, shape_of(size)[1], 1)
-    clouds = ramp(cover, cover + 1.6, fractal(seed, shape_of(size), (5, 3), 7, 0.55))
-    light = mix(light, light * np.float32(1.5) + glow * np.float32(0.10), clouds * np.float32(0.8))
-    lamps(light, stars, 0.0004, magnitude[:, None].astype(np.float32) * np.array([0.8, 0.9, 1.0], np.float32))
-    return light
+def lay_lamps(picture: FloatArray, places: Points, radius: npt.ArrayLike, tones: FloatArray) -> None:
+    """Lay points of light onto `picture` [H, W, 3] in place: peaks [N, 3], `radius` [N] in unit lengths.
+
+    A lamp smaller than a pixel still covers one. Lamps do not add up: the brighter one is seen.
+    """
+    height, width = picture.shape[:2]
+    down, across = np.arange(height)[:, None], np.arange(width)[None, :]
+    radii = np.maximum(np.broadcast_to(np.asarray(radius, np.float64), len(places)) * height, 0.6)
+    for (x, y), r, tone in zip((places * height - 0.5).tolist(), radii.tolist(), tones, strict=True):
+        reach = int(r + 2)
+        top, bottom = max(int(y) - reach, 0), min(int(y) + reach + 2, height)
+        left, right = max(int(x) - reach, 0), min(int(x) + reach + 2, width)
+        if top < bottom and left < right:
+            distance = np.hypot(down[top:bottom] - y, across[:, left:right] - x)
+            cover = np.minimum(np.maximum(r + 0.5 - distance, 0), 1).astype(np.float32)
+            window = picture[top:bottom, left:right]
+            np.maximum(window, cover[..., None] * tone, out=window)
+
+
+def add_glow(picture: FloatArray, radius: float, share: float, floor: float = 1.0) -> FloatArray:
+    """Add the veil that light above `floor` throws around itself, `radius` (unit length) wide."""
+    small_size = (max(picture.shape[1] // 4, 1), max(picture.shape[0] // 4, 1))
+    small = cv2.resize(np.maximum(picture - np.float32(floor), 0), small_size, interpolation=cv2.INTER_AREA)
+    veil = cv2.GaussianBlur(small, (0, 0), max(radius * small_size[1], 0.3))
+    return picture + np.float32(share) * np.asarray(cv2.resize(veil, picture.shape[1::-1]), np.float32)

@@ -1,4 +1,4 @@
-"""A street seen along its axis: metres to picture heights and back.
+"""A street seen along its axis: metres to unit coordinates and back.
 
 X runs right, Y up from the ground, Z along the street; the two rows of houses stand at X = -half and X = +half.
 """
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.assets.procedural.backgrounds.canvas import FloatArray, Points, grid
+from bokehsynth.assets.procedural.backgrounds.painting import FloatArray, Frame, Points
 
 NEAREST = 2.2
 """Nothing nearer than this, in metres, is projected."""
@@ -19,20 +19,19 @@ class Camera:
     """Where the street is seen from."""
 
     vanishing: tuple[float, float]
-    """The street's far end, in picture heights."""
+    """The street's far end, in unit coordinates."""
     focal: float
-    """Focal length in picture heights."""
+    """Focal length in unit coordinates."""
     eye: float
     """Height of the eye above the ground, metres."""
     half: float
     """Half the distance between the rows of houses, metres."""
 
     def project(self, x: npt.ArrayLike, y: npt.ArrayLike, z: npt.ArrayLike) -> Points:
-        """Points [..., 2] in picture heights."""
+        """Points [..., 2] in unit coordinates."""
         near = self.focal / np.maximum(np.asarray(z, np.float64), NEAREST)
         right, up = np.asarray(x, np.float64) * near, (np.asarray(y, np.float64) - self.eye) * near
-        shape = np.broadcast_shapes(right.shape, up.shape)
-        points = np.empty((*shape, 2))
+        points = np.empty((*np.broadcast(right, up).shape, 2))
         points[..., 0] = self.vanishing[0] + right
         points[..., 1] = self.vanishing[1] - up
         return points
@@ -45,27 +44,14 @@ class Camera:
         """Points [..., 2] = (x, z) on the ground."""
         return self.project(points[..., 0], 0.0, points[..., 1])
 
-    def ground_map(self, size: int) -> tuple[FloatArray, FloatArray]:
+    def ground_map(self, frame: Frame) -> tuple[FloatArray, FloatArray]:
         """For the pixels below the vanishing point: X [h, W] and Z [h, 1] of the ground."""
-        x, y = grid(size)
-        below = y[int(np.ceil(self.vanishing[1] * size)) :] - np.float32(self.vanishing[1])
+        below = frame.y[int(np.ceil(self.vanishing[1] * frame.size)) :] - np.float32(self.vanishing[1])
         z = np.float32(self.focal * self.eye) / np.maximum(below, np.float32(1e-4))
-        return (x - np.float32(self.vanishing[0])) * z / np.float32(self.focal), z
+        return (frame.x - np.float32(self.vanishing[0])) * z / np.float32(self.focal), z
 
-    def wall_map(self, size: int) -> tuple[FloatArray, FloatArray]:
+    def wall_map(self, frame: Frame) -> tuple[FloatArray, FloatArray]:
         """For all pixels, as if they belonged to the wall of their side: Z [1, W] and Y [H, W]."""
-        x, y = grid(size)
-        off = np.maximum(np.abs(x - np.float32(self.vanishing[0])), np.float32(0.004))
+        off = np.maximum(np.abs(frame.x - np.float32(self.vanishing[0])), np.float32(0.004))
         z = np.float32(self.focal * self.half) / off
-        return z, np.float32(self.eye) + (np.float32(self.vanishing[1]) - y) * z / np.float32(self.focal)
-
-
-def rects(z0: npt.ArrayLike, y0: npt.ArrayLike, z1: npt.ArrayLike, y1: npt.ArrayLike) -> Points:
-    """Upright rectangles [N, 4, 2] = (z, y) on a wall."""
-    shape = np.broadcast_shapes((1,), *(np.shape(v) for v in (z0, y0, z1, y1)))
-    outline = np.empty((*shape, 4, 2))
-    outline[:, 0, 0] = outline[:, 3, 0] = z0
-    outline[:, 1, 0] = outline[:, 2, 0] = z1
-    outline[:, 0, 1] = outline[:, 1, 1] = y0
-    outline[:, 2, 1] = outline[:, 3, 1] = y1
-    return outline
+        return z, np.float32(self.eye) + (np.float32(self.vanishing[1]) - frame.y) * z / np.float32(self.focal)

@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from bokehsynth.assets.procedural.backgrounds.painting import ASPECT, Strokes, mix
-
-FloatArray = npt.NDArray[np.float32]
+from bokehsynth.assets.procedural.backgrounds.painting import ASPECT, FloatArray, mix
+from bokehsynth.assets.procedural.backgrounds.strokes import Strokes, discs, leaves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,28 +50,50 @@ def _conifer_outline(tiers: int) -> FloatArray:
 
 
 def paint_crown(
-    sheet: Strokes, rng: np.random.Generator, blobs: FloatArray, leaves: int, leaf: float, look: Foliage
+    sheet: Strokes, rng: np.random.Generator, blobs: FloatArray, count: int, leaf: float, look: Foliage
 ) -> None:
-    """A crown of `leaves` short strokes of length `leaf` in round blobs [N, 3] (x, y, radius), dark ones first.
+    """A crown of `count` short strokes of length `leaf` in round blobs [N, 3] (x, y, radius), dark ones first.
 
     A leaf is bright where its blob faces the sun, with a spread that reads as single leaves.
     """
     area = blobs[:, 2] ** 2
-    owner = np.searchsorted(np.cumsum(area), rng.random(leaves) * area.sum()).clip(0, len(blobs) - 1)
-    radius = np.sqrt(rng.random(leaves)) * (1 + 0.12 * rng.standard_normal(leaves))
-    angle = rng.uniform(0, 2 * np.pi, leaves)
+    owner = np.searchsorted(np.cumsum(area), rng.random(count) * area.sum()).clip(0, len(blobs) - 1)
+    radius = np.sqrt(rng.random(count)) * (1 + 0.12 * rng.standard_normal(count))
+    angle = rng.uniform(0, 2 * np.pi, count)
     offset = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
     centre = blobs[owner, :2] + offset * blobs[owner, 2:]
     facing = offset @ np.array(look.sun) * 0.55 - 0.25 * radius
     height = (blobs[:, 1].mean() - blobs[owner, 1]) / max(float(np.ptp(blobs[:, 1])), 1e-6)
-    tone = np.clip(0.42 + facing + 0.25 * height + 0.16 * rng.standard_normal(leaves), 0, 0.999)
-    turn = rng.uniform(0, np.pi, leaves)
+    tone = np.clip(0.42 + facing + 0.25 * height + 0.16 * rng.standard_normal(count), 0, 0.999)
+    turn = rng.uniform(0, np.pi, count)
     half = np.stack([np.cos(turn), np.sin(turn)], 1) * leaf / 2
     strokes = np.stack([centre - half, centre + half], 1).astype(np.float32)
     bands = 7
     band = (tone * bands).astype(int)
     for k in range(bands):
         sheet.lines(strokes[band == k], leaf * 0.55, mix(look.dark, look.light, (k / (bands - 1)) ** 1.6))
+
+
+def paint_treetop(
+    sheet: Strokes, rng: np.random.Generator, middle: tuple[float, float], radius: float, tones: FloatArray, side: float
+) -> None:
+    """A leafy crown: clumps of leaves, dark below and inside; `tones` [2, 3] are the shaded and the lit colour."""
+    # A far tree has fewer and larger leaves: they are not told apart.
+    count, per_clump = 16, int(np.clip(700 * radius, 16, 56))
+    clumps = rng.normal(0, 0.42, (count, 2)) * (1.1, 0.9)
+    clumps = clumps[np.argsort(-clumps[:, 1])]
+    size = rng.uniform(0.25, 0.45, count)
+    sheet.shapes(discs(np.array(middle) + clumps * radius, size * radius * 0.75, 9), tones[0] * np.float32(0.6))
+    local = rng.normal(0, 0.5, (count, per_clump, 2)) * size[:, None, None]
+    slope = (0.5 * side * local[..., 0] - local[..., 1]) / size[:, None]
+    lit = np.clip(0.42 + 0.5 * slope + rng.normal(0, 0.2, slope.shape), 0, 1)
+    lit *= np.clip(0.8 - 0.35 * clumps[:, 1:], 0.3, 1)
+    # Clump by clump, in each the shaded leaves first.
+    order = np.argsort(lit + 2.0 * np.arange(count)[:, None], axis=None)
+    at = (np.array(middle) + (clumps[:, None] + local) * radius).reshape(-1, 2)[order]
+    length = np.maximum(radius * rng.uniform(0.08, 0.15, len(at)) * (56 / per_clump) ** 0.5, 0.003)
+    outline = leaves(at, length, rng.uniform(0, np.pi, len(at)), 0.55)
+    sheet.shapes(outline, mix(tones[0], tones[1], lit.ravel()[order]), together=4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,11 +154,11 @@ def paint_flowers(sheet: Strokes, rng: np.random.Generator, meadow: Meadow, coun
     y = y - meadow.tall * scale * rng.uniform(0.55, 1.0, count)
     shade = rng.uniform(0.7, 1.1, count).astype(np.float32)
     petal_light = rng.uniform(0.65, 1.1, (count, 6)).astype(np.float32)
-    radius = (0.0085 * scale).astype(np.float32)
+    radius = 0.0085 * scale
     color = petals[kind] * shade[:, None]
-    centre = np.stack([x, y], 1).astype(np.float32)
+    centre = np.stack([x, y], 1)
     far = scale <= 0.45
-    sheet.discs(centre[far], radius[far], color[far])
+    sheet.shapes(discs(centre[far], radius[far], 8), color[far])
     near = ~far
     ring = np.array([[-0.9, 0.1], [0.9, 0.0], [0.1, -0.75], [-0.4, 0.7], [0.5, 0.6], [0.0, 0.0]])
     places = centre[near][:, None] + ring * radius[near][:, None, None]
@@ -146,7 +166,7 @@ def paint_flowers(sheet: Strokes, rng: np.random.Generator, meadow: Meadow, coun
     tones = np.repeat(color[near][:, None], 6, axis=1)
     tones *= petal_light[near][..., None]
     tones[:, 5] = tones[:, 5] * np.float32(0.35) + np.array([0.25, 0.16, 0.0], np.float32)
-    sheet.discs(places.reshape(-1, 2).astype(np.float32), sizes.ravel().astype(np.float32), tones.reshape(-1, 3))
+    sheet.shapes(discs(places.reshape(-1, 2), sizes.ravel(), 10), tones.reshape(-1, 3))
 
 
 def paint_ferns(sheet: Strokes, rng: np.random.Generator, feet: FloatArray, span: float, look: Foliage) -> None:
@@ -199,8 +219,12 @@ def paint_litter(
     centre = np.stack([x, y], 1)
     leaf = np.stack([centre - along, centre + across, centre + along, centre - across], 1).astype(np.float32)
     kind = rng.integers(0, len(tones), count)
-    order = np.argsort(depth, kind="stable")
-    sheet.shapes(leaf[order], tones[kind[order]])
+    # From far to near in sixty steps, in each the leaves of one color together.
+    step = (depth * 60).astype(int) * len(tones) + kind
+    order = np.argsort(step, kind="stable")
+    edges = np.flatnonzero(np.diff(step[order])) + 1
+    for group in np.split(order, edges):
+        sheet.shapes(leaf[group], tones[kind[group[0]]], together=len(group))
 
 
 def paint_sprays(sheet: Strokes, rng: np.random.Generator, tips: FloatArray, leaf: float, look: Foliage) -> None:

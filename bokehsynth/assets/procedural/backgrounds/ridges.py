@@ -3,15 +3,22 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from bokehsynth.assets.procedural.backgrounds.painting import ASPECT, Frame, Strokes, blend, mix, rgb, smoothstep, tint
+from bokehsynth.assets.procedural.backgrounds.noise import Tile, fractal_curve
+from bokehsynth.assets.procedural.backgrounds.painting import (
+    ASPECT,
+    FloatArray,
+    Frame,
+    blend,
+    mix,
+    rgb,
+    smoothstep,
+    tint,
+)
+from bokehsynth.assets.procedural.backgrounds.palettes import Season
 from bokehsynth.assets.procedural.backgrounds.plants import Foliage, paint_conifers, paint_crown
-from bokehsynth.assets.procedural.backgrounds.seasons import Season
-from bokehsynth.assets.procedural.backgrounds.texture import Tile, fractal_curve
+from bokehsynth.assets.procedural.backgrounds.strokes import Strokes
 from bokehsynth.rng import uniform
-
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,32 @@
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
 from bokehsynth.assets.pictures import Landscape
 from bokehsynth.assets.procedural.backgrounds import houses, traffic
-from bokehsynth.assets.procedural.backgrounds.canvas import Sketch, finished, grid, lamps, mix, paint, paints
 from bokehsynth.assets.procedural.backgrounds.houses import Daylight, House
-from bokehsynth.assets.procedural.backgrounds.noise import fractal, ramp
+from bokehsynth.assets.procedural.backgrounds.lights import lay_lamps
+from bokehsynth.assets.procedural.backgrounds.noise import fractal_tile, grain, rough_tile
+from bokehsynth.assets.procedural.backgrounds.painting import (
+    FloatArray,
+    Frame,
+    blend,
+    finish,
+    mix,
+    palette,
+    rgb,
+    smoothstep,
+    spread,
+    tint,
+)
 from bokehsynth.assets.procedural.backgrounds.perspective import Camera
-from bokehsynth.assets.procedural.backgrounds.sky import Sky, painted
+from bokehsynth.assets.procedural.backgrounds.sky import Sky, paint_sky
+from bokehsynth.assets.procedural.backgrounds.strokes import Strokes
+from bokehsynth.assets.procedural.backgrounds.vista import paint_far_end
 from bokehsynth.rng import chance, draw_seed, from_seed, pick, uniform
 
-FloatArray = npt.NDArray[np.float32]
-
 FAR = 80.0
-TILE = 384
 
 
 @dataclass(frozen=True)
@@ -42,8 +51,8 @@ class Weather:
 
 
 def _weather(colors: str, sky: float, sun: float, ambient: float, clouds: tuple[float, float]) -> Weather:
-    zenith, horizon, sunlight, shade = paints(colors)[:4] * np.float32(sky)
-    direct, around, haze = paints(colors)[4:]
+    zenith, horizon, sunlight, shade = palette(colors)[:4] * np.float32(sky)
+    direct, around, haze = palette(colors)[4:]
     return Weather(zenith, horizon, sunlight * 1.2, shade, direct * sun, around * ambient, haze, clouds)
 
 
@@ -77,9 +86,10 @@ class Street:
 
 def draw_street(rng: np.random.Generator, size: int) -> Landscape:
     """A street in one-point perspective by day; `size` rows."""
+    frame = Frame(size)
     weather = pick(rng, (SUNNY, EVENING, OVERCAST), (4, 3, 2))
-    vanishing = (uniform(rng, 0.5, 0.83), uniform(rng, 0.52, 0.6))
-    camera = Camera(vanishing, uniform(rng, 0.8, 0.95), uniform(rng, 1.9, 2.8), uniform(rng, 6.0, 8.0))
+    vanishing = (uniform(rng, 0.34, 0.99), uniform(rng, 0.47, 0.63))
+    camera = Camera(vanishing, uniform(rng, 0.75, 1.1), uniform(rng, 1.7, 3.4), uniform(rng, 5.5, 9.5))
     sunny = -1.0 if chance(rng, 0.5) else 1.0
     side_light = weather.ambient + weather.sun
     sides = (side_light, weather.ambient) if sunny < 0 else (weather.ambient, side_light)
@@ -96,67 +106,79 @@ def draw_street(rng: np.random.Generator, size: int) -> Landscape:
         sunny=sunny,
         slant=uniform(rng, 0.35, 0.85),
     )
-    sun = (vanishing[0] - sunny * 0.7, 0.0)
-    cover, seed, ground_seed, wall_seed = uniform(rng, *weather.clouds), draw_seed(rng), draw_seed(rng), draw_seed(rng)
+    cover, sky_seed = uniform(rng, *weather.clouds), draw_seed(rng)
+    ground_place, grain_seed = uniform(rng, 0, 1), draw_seed(rng)
+    wall_place = 1 - ground_place
     bulk = from_seed(draw_seed(rng))
-    sky = Sky(weather.zenith, weather.horizon, weather.sunlight, weather.shade, sun, 0.4, cover, seed)
-    picture = painted(sky, size, vanishing[1])
-    blank = picture.copy()
-    _ground(picture, street, weather, ground_seed)
-    sketch = Sketch(picture)
-    _far_end(sketch, street, bulk)
+    picture = _paint_street_sky(frame, weather, (vanishing[0] - sunny * 0.7, 0.0), vanishing[1], (cover, sky_seed))
+    speckle = grain(from_seed(grain_seed), frame.height, frame.width)
+    _paint_ground(picture, street, weather, (ground_place, 2 * speckle))
+    sheet = Strokes(frame, ceiling=2.0)
+    paint_far_end(sheet, light, FAR + 30, bulk)
     row = sorted(street.rows[0] + street.rows[1], key=lambda house: -house.near)
     for house in row:
-        houses.paint_body(sketch, house, light)
-    picture = sketch.light()
-    _weathered_walls(picture, street, weather, wall_seed)
-    sketch = Sketch(picture)
+        houses.paint_body(sheet, house, light)
+    built = sheet.over(picture)
+    _weather_walls(picture, street, weather, wall_place)
+    sheet = Strokes(frame, ceiling=2.0)
     for house in row:
-        houses.paint_front(sketch, house, light, from_seed(house.seed))
-    traffic.populate(sketch, light, street.kerb, bulk)
-    picture = _grained(sketch.light(), blank, wall_seed)
-    _glints(picture, street, weather, bulk)
-    return Landscape(finished(picture))
+        houses.paint_front(sheet, house, light, from_seed(house.seed))
+    traffic.populate(sheet, light, street.kerb, bulk)
+    built = np.maximum(built, sheet.over(picture))
+    # The fine unevenness of cloth, paint, leaves and stone, on all that is not sky.
+    built[int(vanishing[1] * size) :] = 1
+    picture *= spread(1 + np.float32(0.08) * speckle * built)
+    _add_glints(picture, street, weather, bulk)
+    return Landscape(finish(picture, 20.0))
 
 
-def _ground(picture: FloatArray, street: Street, weather: Weather, seed: int) -> None:
-    """Carriageway, kerbs and pavement with the shadow of the houses."""
-    size = picture.shape[0]
-    x, z = street.camera.ground_map(size)
-    tile = fractal(seed, (TILE, TILE), (12, 12), 7, 0.8)
-    deep = np.broadcast_to(z, x.shape)
-    rough = np.float32(1.3) * _tiled(tile, x * 60, deep * 60) + _tiled(tile, x * 5, deep * 5)
-    rough += np.float32(1.5) * fractal(seed + 50, (size, x.shape[1]), (380, 500), 3, 1.0)[size - len(z) :]
-    fade = np.exp(-z / 22)
-    road = paint("6e6a66") * np.float32(0.85) if street.cobbles else paint("54555a")
-    tone = 1 + np.float32(0.13) * rough * (0.3 + 0.7 * fade)
-    pixel = z / np.float32(street.camera.focal * size)
+def _paint_street_sky(
+    frame: Frame, weather: Weather, sun: tuple[float, float], horizon: float, clouds: tuple[float, int]
+) -> FloatArray:
+    """The sky over the street; `clouds` are their share and the seed of their forms."""
+    sky = Sky(
+        zenith=weather.zenith,
+        horizon=weather.horizon,
+        glow=weather.sunlight * np.float32(0.4),
+        cloud_lit=weather.sunlight * np.float32(0.8),
+        cloud_shade=weather.shade,
+        cover=clouds[0],
+        sun=sun,
+        sun_peak=0.0,
+        horizon_y=horizon,
+        drift=(0.0, 0.0),
+    )
+    return paint_sky(frame, sky, fractal_tile(from_seed(clouds[1]), cells=4, gain=0.56))
+
+
+def _paint_ground(picture: FloatArray, street: Street, weather: Weather, rough: tuple[float, FloatArray]) -> None:
+    """Carriageway, kerbs and pavement with the shadow of the houses; `rough` is a place on the tile, and a grain."""
+    frame = Frame(len(picture))
+    x, z = street.camera.ground_map(frame)
+    place, speckle = np.float32(rough[0]), rough[1][frame.size - len(z) :]
+    tile = rough_tile()
+    uneven = np.float32(1.3) * tile.sample(x * np.float32(0.117) + place, z * np.float32(0.117))
+    uneven += tile.sample(x * np.float32(0.01) + place, z * np.float32(0.01)) + speckle
+    pixel = z / np.float32(street.camera.focal * frame.size)
+    tone = 1 + np.float32(0.13) * uneven * (np.float32(0.3) + np.float32(0.7) * np.exp(-z / 22))
     if street.cobbles:
         tone *= 1 - np.float32(0.55) * _joints(x, z, pixel, (0.32, 0.26), 0.045)
     slabs = 1 - np.float32(0.4) * _joints(x, z, pixel, (0.8, 0.8), 0.03)
-    pavement = np.abs(x) > street.kerb
-    base = np.where(pavement[..., None], paint("a8a298"), road)
-    base = base * np.where(pavement, slabs * (1 + np.float32(0.08) * rough), tone)[..., None]
-    kerb = np.clip(1 - np.abs(np.abs(x) - np.float32(street.kerb)) / np.maximum(0.13, pixel), 0, 1)
-    base = mix(base, paint("bcb8ae"), kerb * np.float32(0.8))
+    pavement, aside = (np.abs(x) > street.kerb).astype(np.float32), np.abs(x)
+    road = rgb("6e6a66") * np.float32(0.85) if street.cobbles else rgb("54555a")
+    base = tint(pavement * slabs * (1 + np.float32(0.08) * uneven), rgb("a8a298")) + tint((1 - pavement) * tone, road)
+    kerb = np.clip(1 - np.abs(aside - np.float32(street.kerb)) / np.maximum(0.13, pixel), 0, 1)
+    blend(base, rgb("bcb8ae"), kerb * np.float32(0.8))
     if not street.cobbles:
         dash = (np.mod(z, 6.0) < 2.6) & (z > 3)
-        line = np.clip(1.2 - np.abs(x) / np.maximum(0.09, pixel), 0, 1) * dash
-        base = mix(base, paint("e8e6e0"), line * np.float32(0.75))
+        blend(base, rgb("e8e6e0"), np.clip(1.2 - aside / np.maximum(0.09, pixel), 0, 1) * dash * np.float32(0.75))
     across = (x * np.float32(street.sunny) + np.float32(street.camera.half)) / np.float32(street.slant)
-    edge = np.maximum(weather.softness, pixel / 2)
-    shaded = np.clip((street.shadow(z) - across) / edge + 0.5, 0, 1)
-    lit = mix(weather.ambient + weather.sun, weather.ambient, shaded)
-    near_wall = 1 - 0.35 * np.exp(-np.abs(np.float32(street.camera.half) - np.abs(x)) / np.float32(0.7))
-    veil = 1 - np.exp(-z / np.float32(street.light.reach))
-    ground = mix(base * lit * near_wall[..., None], weather.haze, np.broadcast_to(veil, x.shape))
-    picture[size - len(z) :] = ground
-
-
-def _tiled(tile: FloatArray, u: FloatArray, v: FloatArray) -> FloatArray:
-    """A square of noise repeated (mirrored) over coordinates in its knots."""
-    maps = (np.ascontiguousarray(u, np.float32), np.ascontiguousarray(v, np.float32))
-    return np.asarray(cv2.remap(tile, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT), np.float32)
+    edge = np.maximum(np.float32(weather.softness), pixel / 2)
+    shaded = np.clip((street.shadow(z) - across) / edge + np.float32(0.5), 0, 1)
+    near_wall = 1 - np.float32(0.35) * np.exp(-np.abs(np.float32(street.camera.half) - aside) / np.float32(0.7))
+    base *= mix(weather.ambient + weather.sun, weather.ambient, shaded) * spread(near_wall)
+    blend(base, weather.haze, frame.wide(1 - np.exp(-z / np.float32(street.light.reach))))
+    picture[frame.size - len(z) :] = base
 
 
 def _joints(x: FloatArray, z: FloatArray, pixel: FloatArray, stone: tuple[float, float], gap: float) -> FloatArray:
@@ -166,21 +188,20 @@ def _joints(x: FloatArray, z: FloatArray, pixel: FloatArray, stone: tuple[float,
     shifted = x / np.float32(stone[0]) + 0.5 * np.mod(course, 2)
     across = np.abs(np.mod(shifted, 1) - 0.5) * np.float32(2 * stone[0])
     soft = np.float32(gap) + pixel
-    line = np.maximum(ramp(0, 1, (across - np.float32(stone[0]) + 2 * soft) / soft), 0)
-    seam = ramp(0, 1, (along - np.float32(stone[1]) + 2 * soft) / soft)
+    line = np.maximum(smoothstep(0, 1, (across - np.float32(stone[0]) + 2 * soft) / soft), 0)
+    seam = smoothstep(0, 1, (along - np.float32(stone[1]) + 2 * soft) / soft)
     return np.maximum(line, seam) * np.clip(1.4 - 5 * pixel / np.float32(min(stone)) * np.maximum(z / 12, 1), 0, 1)
 
 
-def _weathered_walls(picture: FloatArray, street: Street, weather: Weather, seed: int) -> None:
+def _weather_walls(picture: FloatArray, street: Street, weather: Weather, place: float) -> None:
     """Bricks, stains and the shadow of the opposite row on the fronts that are painted so far."""
-    size = picture.shape[0]
-    z, y = street.camera.wall_map(size)
-    x, _ = grid(size)
-    side = np.where(x[0] < street.camera.vanishing[0], -1.0, 1.0)
-    pixel = z / np.float32(street.camera.focal * size)
-    tile = fractal(seed, (TILE, TILE), (10, 10), 7, 0.75)
-    wide = np.broadcast_to(z, y.shape)
-    stain = _tiled(tile, wide * 60, y * 60) * np.float32(0.11) + _tiled(tile, wide * 3, y * 1.6) * np.float32(0.09)
+    frame, camera = Frame(len(picture)), street.camera
+    z, y = camera.wall_map(frame)
+    side = np.where(frame.x[0] < camera.vanishing[0], -1.0, 1.0)
+    pixel = z / np.float32(camera.focal * frame.size)
+    tile = rough_tile()
+    stain = np.float32(0.11) * tile.sample(z * np.float32(0.098) + np.float32(place), y * np.float32(0.098))
+    stain += np.float32(0.09) * tile.sample(z * np.float32(0.0049) + np.float32(place), y * np.float32(0.0026))
     factor = 1 + stain * np.exp(-z / 50)
     height = np.zeros_like(z[0])
     for row, sign in zip(street.rows, (-1.0, 1.0), strict=True):
@@ -189,39 +210,18 @@ def _weathered_walls(picture: FloatArray, street: Street, weather: Weather, seed
             height[columns] = house.height
             if house.brick and len(columns):
                 part = slice(columns[0], columns[-1] + 1)
-                factor[:, part] *= 1 - 0.42 * _joints(wide[:, part], y[:, part], pixel[:, part], (0.42, 0.15), 0.02)
-    inside = (y > 0) & (y < height[None])
-    reach = street.shadow(z) - np.float32(2 * street.camera.half / street.slant)
-    shaded = np.clip((reach - y) / np.maximum(weather.softness, pixel) + 0.5, 0, 1) * (side == street.sunny)
-    dim = mix(np.ones(3), weather.ambient / (weather.ambient + weather.sun), shaded)
-    near_ground = 1 - 0.25 * np.exp(-np.maximum(y, 0) / 1.5)
-    picture *= np.where(inside[..., None], dim * (factor * near_ground)[..., None], 1)
+                joints = _joints(z[:, part], y[:, part], pixel[:, part], (0.42, 0.15), 0.02)
+                factor[:, part] *= 1 - np.float32(0.42) * joints
+    inside = (y > 0) & (y < height)
+    reach = street.shadow(z) - np.float32(2 * camera.half / street.slant)
+    edge = np.maximum(np.float32(weather.softness), pixel)
+    shaded = np.clip((reach - y) / edge + np.float32(0.5), 0, 1) * (inside & (side == street.sunny))
+    factor *= 1 - np.float32(0.25) * np.exp(-np.maximum(y, 0) / np.float32(1.5))
+    ratio = np.asarray(weather.ambient / (weather.ambient + weather.sun), np.float32)
+    picture *= mix(np.ones(3, np.float32), ratio, shaded) * spread(np.where(inside, factor, np.float32(1)))
 
 
-def _far_end(sketch: Sketch, street: Street, rng: np.random.Generator) -> None:
-    """What closes the street: a church tower or a pale block between trees."""
-    camera, light = street.camera, street.light
-    stone = light.seen(paint("c8b89c") * (light.left + light.right) * np.float32(0.5), 170)
-    z, x = FAR + 30, float(rng.uniform(-4, 4))
-    tower = float(rng.uniform(24, 38))
-    for width, low, high in ((22.0, 0.0, 12.0), (7.0, 0.0, tower)):
-        box = [(x - width / 2, low), (x + width / 2, low), (x + width / 2, high), (x - width / 2, high)]
-        corners = np.array(box)
-        sketch.fill(camera.project(corners[:, 0], corners[:, 1], z), stone)
-    spire = camera.project(np.array([x - 3.9, x, x + 3.9]), np.array([tower, tower + 17, tower]), z)
-    sketch.fill(spire, stone * np.float32(0.55))
-    dark = camera.project(x + np.array([-1, 1, 1, 0, -1]), tower - np.array([8, 8, 4, 2.5, 4]), z)
-    sketch.fill(dark, stone * np.float32(0.4))
-
-
-def _grained(picture: FloatArray, sky: FloatArray, seed: int) -> FloatArray:
-    """The fine unevenness of cloth, paint, leaves and stone, on all that is not `sky`."""
-    built = np.abs(picture - sky).max(axis=2) > 0.02
-    grain = np.float32(0.055) * fractal(seed + 50, built.shape, (380, 500), 3, 1.0)
-    return picture * np.maximum(1 + grain * built, 0.5)[..., None]
-
-
-def _glints(picture: FloatArray, street: Street, weather: Weather, rng: np.random.Generator) -> None:
+def _add_glints(picture: FloatArray, street: Street, weather: Weather, rng: np.random.Generator) -> None:
     """The sun in some panes of the upper floors of the sunny side, several times white."""
     places = []
     for house in street.rows[0 if street.sunny < 0 else 1]:
@@ -232,4 +232,4 @@ def _glints(picture: FloatArray, street: Street, weather: Weather, rng: np.rando
     spots = street.camera.wall(street.sunny, np.concatenate(places))
     strength = rng.uniform(2.5, 7.0, (len(spots), 1)).astype(np.float32)
     if float(weather.sun.max()) > 0.5:
-        lamps(picture, spots, 0.0014, strength * weather.sunlight / weather.sunlight.max())
+        lay_lamps(picture, spots, 0.0014, strength * weather.sunlight / weather.sunlight.max())

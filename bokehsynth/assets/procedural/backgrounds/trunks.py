@@ -4,12 +4,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from bokehsynth.assets.procedural.backgrounds.painting import Frame, blend, mix, smoothstep, spread, tint
-from bokehsynth.assets.procedural.backgrounds.texture import Tile
-
-FloatArray = npt.NDArray[np.float32]
+from bokehsynth.assets.procedural.backgrounds.noise import Tile
+from bokehsynth.assets.procedural.backgrounds.painting import FloatArray, Frame, blend, mix, smoothstep, spread, tint
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,14 +16,25 @@ from tqdm import tqdm
 from bokehsynth.assets.index import Catalogue
 from bokehsynth.engines import Done, Failed, Progress, Report, default_workers, run_local
 from bokehsynth.errors import BokehsynthError, FailureBudgetError, StorageError, UsageError
-from bokehsynth.lock import RangeLock
+from bokehsynth.lock import set_up_lock, shard_lock
 from bokehsynth.machine import describe_machine
 from bokehsynth.pipeline import make_sample
 from bokehsynth.recipe import Recipe, load_recipe
 from bokehsynth.render import resolve_device
-from bokehsynth.root_files import finish, guard_output, write_root_files
+from bokehsynth.root_files import finish, guard_output, verify_root, write_root_files
 from bokehsynth.schema import Sample
-from bokehsynth.shards import Layout, ShardMarker, ShardPlan, find_shard, plan_shards, sweep_temporaries, write_shard
+from bokehsynth.shards import (
+    Fault,
+    Layout,
+    ShardMarker,
+    ShardPlan,
+    VerifyReport,
+    find_shard,
+    plan_shards,
+    sweep_temporaries,
+    verify_dataset,
+    write_shard,
+)
 
 FAILURES_ALLOWED = 0.05
 """Share of the planned shards (at least two) that may fail before a run gives up."""
@@ -90,23 +101,26 @@ def generate(
         raise UsageError(f"workers must be at least 1, got {workers}")
     recipe.identity  # noqa: B018  # indexes the assets: what is wrong with them is said before anything is written
     layout = Layout(Path(out))
-    everything = [plan for split in recipe.splits for plan in plans_of(recipe, split)]
+    everything = all_plans(recipe)
     mine = _range_of(everything, shards)
     machine = describe_machine(device)
     guard_output(layout, recipe, machine, allow_mixed)
-    with RangeLock(layout.hidden / "run.lock", _lock_ranges(mine)):
-        guard_output(layout, recipe, machine, allow_mixed)  # again: another run may have begun in between
-        missing = [plan for plan in mine if find_shard(layout, plan, recipe.identity) is None]
-        if not missing and layout.dataset.exists():
-            return Outcome(layout.root, _count(everything), 0, complete=True)
-        _say_notes(recipe.catalogue, say)
+    lock = layout.hidden / "run.lock"
+    with shard_lock(lock, _lock_ranges(mine)):
+        with set_up_lock(lock):
+            guard_output(layout, recipe, machine, allow_mixed)  # again: another run may have begun in between
+            if layout.dataset.exists() and not _missing(layout, recipe, everything):
+                return Outcome(layout.root, _count(everything), 0, complete=True)
+            write_root_files(layout, recipe, machine)
         sweep_temporaries(layout, mine)
-        write_root_files(layout, recipe, machine)
+        _say_notes(recipe.catalogue, say)
+        missing = _missing(layout, recipe, mine)
         done = _count(mine) - _count(missing)
         _run(ShardMaker(recipe, layout, device), missing, workers, (done, _count(mine)), progress)
-        complete = all(find_shard(layout, plan, recipe.identity) is not None for plan in everything)
-        if complete:
-            finish(layout, recipe)
+        with set_up_lock(lock):
+            complete = not _missing(layout, recipe, everything)
+            if complete:
+                finish(layout, recipe, everything)
     return Outcome(layout.root, _count(everything), _count(missing), complete, recipe.catalogue.notes)
 
 
@@ -116,20 +130,43 @@ def finalize(out: str | Path) -> Outcome:
     if not layout.recipe.is_file():
         raise UsageError(f"{layout.root}: holds no recipe.yaml; it is not a data set of bokehsynth")
     recipe = load_recipe(layout.recipe)
-    everything = [plan for split in recipe.splits for plan in plans_of(recipe, split)]
-    missing = [plan.name for plan in everything if find_shard(layout, plan, recipe.identity) is None]
+    everything = all_plans(recipe)
+    missing = [plan.name for plan in _missing(layout, recipe, everything)]
     if missing:
         raise UsageError(
             f"{layout.root}: {len(missing)} of {len(everything)} shards are not committed yet: {', '.join(missing[:8])}"
             f"{' ...' if len(missing) > 8 else ''}; run the generate line again to make them"
         )
-    finish(layout, recipe)
+    with set_up_lock(layout.hidden / "run.lock"):
+        finish(layout, recipe, everything)
     return Outcome(layout.root, _count(everything), 0, complete=True)
 
 
-def plans_of(recipe: Recipe, split: str) -> list[ShardPlan]:
-    """All shards of one split."""
-    return plan_shards(split, recipe.count(split), recipe.shards.samples)
+def verify(out: str | Path, decode: float = 1.0, workers: int = 1, fix: bool = False) -> VerifyReport:
+    """Check every byte of a data set, and the files beside its shards against what the shards were made from.
+
+    With `fix`, the markers of damaged shards are taken away, so that the next `generate` makes just those again; no
+    shard is deleted. Raises LockedError if a run is working on one of them.
+    """
+    layout = Layout(Path(out))
+    report = verify_dataset(out, decode=decode, workers=workers)
+    report.faults += [Fault("", None, "beside the shards", message) for message in verify_root(layout)]
+    if fix and report.broken():
+        by_split = {split: [shard for s, shard in report.broken() if s == split] for split, _ in report.broken()}
+        with shard_lock(layout.hidden / "run.lock", {s: (min(n), max(n)) for s, n in by_split.items()}):
+            for split, shard in report.broken():
+                layout.marker(ShardPlan(split, shard, 0, 1)).unlink(missing_ok=True)
+            layout.dataset.unlink(missing_ok=True)
+    return report
+
+
+def all_plans(recipe: Recipe) -> list[ShardPlan]:
+    """Every shard of a data set, split by split."""
+    return [plan for split in recipe.splits for plan in plan_shards(split, recipe.count(split), recipe.shards.samples)]
+
+
+def _missing(layout: Layout, recipe: Recipe, plans: list[ShardPlan]) -> list[ShardPlan]:
+    return [plan for plan in plans if find_shard(layout, plan, recipe.identity) is None]
 
 
 def _run(task: ShardMaker, missing: list[ShardPlan], workers: int, standing: tuple[int, int], progress: bool) -> None:
@@ -194,7 +231,7 @@ def _log(layout: Layout, event: Done | Failed) -> None:
 def _range_of(plans: list[ShardPlan], shards: str) -> list[ShardPlan]:
     """The I-th of N nearly equal consecutive ranges of the shards."""
     number, slash, of = shards.partition("/")
-    if not (slash and number.isdigit() and of.isdigit() and int(number) < int(of)):
+    if not (slash and number.isdecimal() and of.isdecimal() and int(number) < int(of)):
         raise UsageError(f"--shards must be I/N with 0 <= I < N, for example 0/3; got {shards!r}")
     i, n = int(number), int(of)
     return plans[len(plans) * i // n : len(plans) * (i + 1) // n]

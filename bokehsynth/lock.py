@@ -1,64 +1,110 @@
-"""Who may write which shards: kernel locks on byte ranges, gone the moment their owner is."""
+"""Who may write what in a data set: kernel locks on byte ranges, gone the moment their owner is."""
 
+import contextlib
+import fcntl
 import json
 import os
 import socket
+import struct
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
+from typing import Any, BinaryIO
 
 from bokehsynth.errors import LockedError
 from bokehsynth.files import make_directory, storage_errors
 
 SPLIT_OFFSET = {"train": 0, "val": 1 << 40}
+SET_UP_BYTE = 1 << 60
+"""Held while the files beside the shards are checked or written."""
+
+Ranges = dict[str, tuple[int, int]]
+"""First and last shard of each split."""
 
 
-class RangeLock:
-    """Exclusive use of the shards `first` .. `last` of some splits, for as long as the block runs.
+@contextlib.contextmanager
+def shard_lock(path: Path, ranges: Ranges) -> Iterator[None]:
+    """Exclusive use of some shards for as long as the block runs; LockedError if another run has any of them.
 
-    POSIX record locks: a dead owner's lock vanishes with it, so there is nothing stale to sweep. The file's lines say
-    who took what, for the message only.
+    A dead owner's lock vanishes with it, so there is nothing stale to sweep. The file's lines say who took what, for
+    the message only.
     """
+    with _opened(path) as file:
+        for split, (first, last) in ranges.items():
+            if not _lock(file, SPLIT_OFFSET[split] + first, last - first + 1, wait=False):
+                raise LockedError(_explain(path, file, split, first, last))
+        with set_up_lock(path), storage_errors(path):
+            others = [line for line in _lines(file) if _alive(line)]
+            mine = {"host": socket.gethostname(), "pid": os.getpid(), "ranges": ranges}
+            file.truncate(0)
+            file.write("".join(json.dumps(line) + "\n" for line in [*others, mine]).encode())
+            file.flush()
+        yield
 
-    def __init__(self, path: Path, ranges: dict[str, tuple[int, int]]) -> None:
-        self.path, self.ranges = path, ranges
 
-    def __enter__(self) -> "RangeLock":
-        import fcntl
+@contextlib.contextmanager
+def set_up_lock(path: Path) -> Iterator[None]:
+    """Waits for, then has, the files beside the shards to itself; held for moments only."""
+    with _opened(path) as file:
+        _lock(file, SET_UP_BYTE, 1, wait=True)
+        yield
 
-        make_directory(self.path.parent)
-        with storage_errors(self.path):
-            self._file = open(self.path, "a+b")  # open as long as the lock is held
-        try:
-            for split, (first, last) in self.ranges.items():
-                try:
-                    start = SPLIT_OFFSET[split] + first
-                    fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, last - first + 1, start)
-                except (BlockingIOError, PermissionError):
-                    raise LockedError(self._explain(split, first, last)) from None
-            owner = {"host": socket.gethostname(), "pid": os.getpid(), "ranges": self.ranges}
-            with storage_errors(self.path):
-                self._file.write(json.dumps(owner).encode() + b"\n")
-                self._file.flush()
-        except BaseException:
-            self._file.close()
-            raise
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    make_directory(path.parent)
+    with storage_errors(path):
+        file = open(path, "a+b")  # noqa: SIM115  # closed two lines on, which also releases the locks
+    with file:
+        yield file
 
-    def _explain(self, split: str, first: int, last: int) -> str:
-        owner = "another run"
-        self._file.seek(0)
-        for line in reversed(self._file.read().splitlines()):
-            record = json.loads(line)
-            theirs = record["ranges"].get(split)
-            if theirs and theirs[0] <= last and first <= theirs[1]:
-                owner = f"process {record['pid']} on {record['host']}"
-                break
-        return (
-            f"{self.path.parent.parent}: {split} shards {first} to {last} are being made by {owner}; wait for it, or "
-            "end it and run the same line again (what it committed stays)"
-        )
+
+def _lock(file: BinaryIO, start: int, length: int, wait: bool) -> bool:
+    """Lock bytes of an open file; False if somebody else has one of them.
+
+    Linux's locks of the open file itself, not of the process: two threads exclude each other, and closing another
+    handle of the same file loses nothing. Elsewhere, the process's.
+    """
+    try:
+        if hasattr(fcntl, "F_OFD_SETLK"):
+            request = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
+            fcntl.fcntl(file, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, request)
+        else:
+            fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), length, start)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _lines(file: BinaryIO) -> list[dict[str, Any]]:
+    file.seek(0)
+    found = []
+    for line in file.read().splitlines():
+        with contextlib.suppress(ValueError):  # a line torn by a kill
+            found.append(json.loads(line))
+    return found
+
+
+def _alive(line: dict[str, Any]) -> bool:
+    """Whether the owner may still live: processes of other hosts cannot be asked."""
+    if line["host"] != socket.gethostname():
+        return True
+    try:
+        os.kill(line["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _explain(path: Path, file: BinaryIO, split: str, first: int, last: int) -> str:
+    owner = "another run"
+    for line in reversed(_lines(file)):
+        theirs = line["ranges"].get(split)
+        if theirs and theirs[0] <= last and first <= theirs[1] and _alive(line):
+            owner = f"process {line['pid']} on {line['host']}"
+            break
+    return (
+        f"{path.parent.parent}: {split} shards {first} to {last} are being made by {owner}; wait for it, or end it and "
+        "run the same line again (what it committed stays)"
+    )

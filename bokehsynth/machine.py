@@ -11,6 +11,10 @@ PIXEL_PACKAGES = ("numpy", "numba", "llvmlite", "pillow")
 """Packages, besides OpenCV in either of its wheels, whose version may change a pixel or a byte."""
 
 
+DECISIVE = ("bokehsynth", "architecture", "cpu_features", "device", "opencv", *PIXEL_PACKAGES)
+"""The keys that two machines must share to work on one data set; the others are for the record."""
+
+
 def describe_machine(device: str) -> dict[str, Any]:
     """Versions, CPU class and device: flat, JSON-able, the same on every run of the same machine."""
     import cv2

@@ -129,6 +129,7 @@ class Recipe(Spec):
             "recipe_digest": self.digest,
             "assets_digest": self.catalogue.digest,
             "lens_digest": table_digest(self.lens.build),
+            "degradation_digest": self.resolved_degradation.digest,
         }
 
     def text(self) -> str:
@@ -145,8 +146,8 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = (), total: 
     path = find_recipe(path_or_name)
     recipe = load_yaml(path, Recipe, overrides)
     if total is not None:
-        if total < 1:
-            raise UsageError(f"--samples must be at least 1, got {total}")
+        if not 1 <= total < 10**9:
+            raise UsageError(f"--samples must be at least 1 and below 1,000,000,000, got {total}")
         recipe = recipe.model_copy(update={"samples": recipe.samples.shared_out(total)})
     return recipe.model_copy(update={"assets": _absolute(recipe.assets, path.parent, overrides)})
 

@@ -1,20 +1,35 @@
-"""What stands beside the shards: the recipe, its schema, the assets, and at the end the set's own description."""
+"""What stands beside the shards: the recipe, its schema, the assets, and at the end the set's own description.
+
+Whoever checks or writes these files holds `lock.set_up_lock`: other ranges of the same set may be starting or ending.
+"""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bokehsynth.errors import ChangedError, StorageError
-from bokehsynth.files import atomic_write, canonical_json, make_directory, pretty_json
+from bokehsynth.errors import BokehsynthError, ChangedError, StorageError
+from bokehsynth.files import TMP_MARK, atomic_write, canonical_json, make_directory, pretty_json
+from bokehsynth.machine import DECISIVE
 from bokehsynth.recipe import Recipe, load_recipe, recipe_schema
 from bokehsynth.schema import FORMAT_VERSION
-from bokehsynth.shards import DatasetInfo, Layout, open_dataset, plan_shards, write_dataset_files
+from bokehsynth.shards import (
+    DatasetInfo,
+    Layout,
+    ShardDataset,
+    ShardPlan,
+    describe_dataset,
+    read_dataset,
+    write_description,
+)
 from bokehsynth.sheet import contact_sheet, take_spread
 
 PREVIEW_ROWS = 8
 
+Machine = dict[str, Any]
 
-def guard_output(layout: Layout, recipe: Recipe, machine: dict[str, Any], allow_mixed: bool) -> None:
+
+def guard_output(layout: Layout, recipe: Recipe, machine: Machine, allow_mixed: bool) -> None:
     """Raise ChangedError if `out` holds something else than an unfinished or finished set of this very recipe.
 
     Nothing is written. A directory that was never one of ours must be empty.
@@ -22,37 +37,109 @@ def guard_output(layout: Layout, recipe: Recipe, machine: dict[str, Any], allow_
     if layout.root.exists() and not layout.root.is_dir():
         raise StorageError(f"{layout.root}: exists and is not a directory; choose another --out")
     if not layout.recipe.is_file():
-        strangers = (
-            [p.name for p in layout.root.iterdir() if p.name != layout.hidden.name] if layout.root.is_dir() else []
-        )
+        strangers = _strangers(layout)
         if strangers:
             raise ChangedError(
-                f"{layout.root}: is not empty and not a data set (found {sorted(strangers)[0]}); choose another --out"
+                f"{layout.root}: is not empty and not a data set (found {strangers[0]}); choose another --out"
             )
         return
     there = load_recipe(layout.recipe)
     differences = _differences(there.model_dump(mode="json"), recipe.model_dump(mode="json"))
-    if not differences and there.catalogue.digest != recipe.catalogue.digest:
-        differences = ["assets: the files behind the list have changed"]
+    if not differences and there.identity != recipe.identity:
+        differences = ["the assets, or a class that the recipe names, have changed since"]
     if differences:
         raise ChangedError(
-            f"{layout.root}: was begun with another recipe (there -> asked for):\n  " + "\n  ".join(differences) +
-            "\nGo on with the recipe it was begun with, or choose another --out."
-        )  # fmt: skip
-    _guard_machine(layout, machine, allow_mixed)
-
-
-def _guard_machine(layout: Layout, machine: dict[str, Any], allow_mixed: bool) -> None:
-    record = layout.hidden / "machine.json"
-    if not record.is_file() or allow_mixed:
-        return
-    differences = _differences(json.loads(record.read_text()), machine)
-    if differences:
+            f"{layout.root}: was begun with another recipe (there -> asked for):\n  "
+            + "\n  ".join(differences)
+            + "\nGo on with the recipe it was begun with, or choose another --out."
+        )
+    known = _machines(layout)
+    if known and not allow_mixed and not any(_same_kind(machine, other) for other in known):
         raise ChangedError(
             f"{layout.root}: was begun on another kind of machine or with other versions (there -> here):\n  "
-            + "\n  ".join(differences)
+            + "\n  ".join(_differences(_decisive(known[0]), _decisive(machine)))
             + "\nIts bytes would no longer be those of one machine; --allow-mixed goes on all the same."
         )
+
+
+def write_root_files(layout: Layout, recipe: Recipe, machine: Machine) -> None:
+    """Directories, recipe.yaml, assets.jsonl, schema.json and the record of machines; sweeps what dead writers left.
+
+    The recipe comes first: it is what tells a begun data set from somebody's folder.
+    """
+    for folder in (layout.root, layout.hidden, layout.staging, layout.logs):
+        make_directory(folder)
+    for folder in (layout.root, layout.hidden):
+        for leftover in folder.glob(f".*{TMP_MARK}*"):
+            leftover.unlink(missing_ok=True)
+    atomic_write(layout.recipe, recipe.text())
+    atomic_write(layout.assets, _assets_text(recipe))
+    atomic_write(layout.schema, pretty_json(recipe_schema()))
+    known = _machines(layout)
+    if not any(_same_kind(machine, other) for other in known):
+        atomic_write(layout.hidden / "machine.json", pretty_json([*known, machine]))
+
+
+def finish(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]) -> None:
+    """Describe a set whose shards are all committed: preview.png, card, and dataset.json last of all."""
+    by_split = {split: [plan for plan in plans if plan.split == split] for split in recipe.splits}
+    licences = sorted({asset.licence for asset in recipe.catalogue.assets})
+    machines = _machines(layout)
+    info = DatasetInfo(
+        name=recipe.name,
+        identity=recipe.identity,
+        licence=f"Made from assets under: {', '.join(licences)} (one line per asset in `assets.jsonl`).",
+        description=f"Format {FORMAT_VERSION}; the recipe it follows from is `recipe.yaml`.",
+        made_with=machines[0] if len(machines) == 1 else {"mixed": machines},
+    )
+    record = describe_dataset(layout, info, by_split)
+    stored = ShardDataset(layout, recipe.splits[0], record=record)
+    contact_sheet([stored[i] for i in take_spread(range(len(stored)), PREVIEW_ROWS)], layout.preview)
+    write_description(layout, info, record)
+
+
+def verify_root(layout: Layout) -> list[str]:
+    """What is wrong with the files beside the shards, one line each: they must be what `dataset.json` was made from."""
+    try:
+        identity = read_dataset(layout)["identity"]
+        recipe = load_recipe(layout.recipe)
+    except BokehsynthError as error:
+        return [str(error)]
+    faults = [
+        f"{layout.recipe}: is not the recipe the shards were made with ({name} differs)"
+        for name, value in recipe.identity.items()
+        if identity.get(name) != value
+    ]
+    for path, text in ((layout.assets, _assets_text(recipe)), (layout.recipe, recipe.text())):
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            faults.append(f"{path}: missing or altered")
+    faults += [f"{path}: missing" for path in (layout.card, layout.schema, layout.preview) if not path.is_file()]
+    return faults
+
+
+def _strangers(layout: Layout) -> list[str]:
+    """Names in the output folder that no run of ours puts there before recipe.yaml."""
+    if not layout.root.is_dir():
+        return []
+    ours = {layout.hidden.name, layout.logs.name}
+    return sorted(path.name for path in layout.root.iterdir() if path.name not in ours and TMP_MARK not in path.name)
+
+
+def _assets_text(recipe: Recipe) -> str:
+    return "".join(f"{canonical_json(asdict(asset))}\n" for asset in recipe.catalogue.assets)
+
+
+def _machines(layout: Layout) -> list[Machine]:
+    record = layout.hidden / "machine.json"
+    return list(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else []
+
+
+def _decisive(machine: Mapping[str, Any]) -> Machine:
+    return {key: machine.get(key) for key in DECISIVE}
+
+
+def _same_kind(one: Machine, other: Machine) -> bool:
+    return _decisive(one) == _decisive(other)
 
 
 def _differences(old: Any, new: Any, place: str = "") -> list[str]:
@@ -64,33 +151,3 @@ def _differences(old: Any, new: Any, place: str = "") -> list[str]:
     if old == new:
         return []
     return [f"{place}: {json.dumps(old)} -> {json.dumps(new)}"]
-
-
-def write_root_files(layout: Layout, recipe: Recipe, machine: dict[str, Any]) -> None:
-    """Directories, recipe.yaml, schema.json, assets.jsonl and the machine's record; the same bytes on every run."""
-    for folder in (layout.root, layout.hidden, layout.staging, layout.logs):
-        make_directory(folder)
-    assets = "".join(f"{canonical_json(asdict(asset))}\n" for asset in recipe.catalogue.assets)
-    record = layout.hidden / "machine.json"
-    if not record.is_file():
-        atomic_write(record, pretty_json(machine))
-    atomic_write(layout.assets, assets)
-    atomic_write(layout.schema, pretty_json(recipe_schema()))
-    atomic_write(layout.recipe, recipe.text())
-
-
-def finish(layout: Layout, recipe: Recipe) -> None:
-    """Describe a set whose shards are all committed: card and dataset.json, then preview.png."""
-    plans = {split: plan_shards(split, recipe.count(split), recipe.shards.samples) for split in recipe.splits}
-    licences = sorted({asset.licence for asset in recipe.catalogue.assets})
-    info = DatasetInfo(
-        name=recipe.name,
-        identity=recipe.identity,
-        licence=f"Made from assets under: {', '.join(licences)} (one line per asset in `assets.jsonl`).",
-        description=f"Format {FORMAT_VERSION}; the recipe it follows from is `recipe.yaml`.",
-        made_with=json.loads((layout.hidden / "machine.json").read_text()),
-    )
-    write_dataset_files(layout, info, plans)
-    split = recipe.splits[0]
-    stored = open_dataset(layout.root, split)
-    contact_sheet([stored[i] for i in take_spread(range(len(stored)), PREVIEW_ROWS)], layout.preview)

@@ -61,6 +61,7 @@ META_TYPES: dict[str, type] = {
     "recipe_digest": str,
     "assets_digest": str,
     "lens_digest": str,
+    "degradation_digest": str,
     "draw": str,  # canonical JSON of every random choice; a string, since its shape varies from sample to sample
 }
 """Keys and types of the flat sample JSON: the same in every sample, or table readers break."""

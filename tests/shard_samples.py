@@ -11,6 +11,7 @@ from bokehsynth.shards.marker import Layout, plan_shards
 from bokehsynth.shards.writer import write_shard
 
 IDENTITY = {"recipe_digest": "ab" * 32, "assets_digest": "cd" * 32, "lens_digest": "ef" * 32, "device": "cpu"}
+IDENTITY["degradation_digest"] = "01" * 32
 SCALES = {"defocus": 24 / 65535, "disparity": 1 / 65535}
 
 # Shapes that differ from sample to sample, as the record of a scene does.
@@ -36,6 +37,7 @@ def make_meta(split: str, index: int, height: int, width: int) -> dict:
         "recipe_digest": IDENTITY["recipe_digest"],
         "assets_digest": IDENTITY["assets_digest"],
         "lens_digest": IDENTITY["lens_digest"],
+        "degradation_digest": IDENTITY["degradation_digest"],
         "draw": canonical_json(DRAWS[index % len(DRAWS)]),
     }
 

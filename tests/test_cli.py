@@ -1,5 +1,6 @@
 """Bad input and good: each with its message, its exit code, and nothing half-written."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from bokehsynth.generate import plans_of
-from bokehsynth.lock import RangeLock
+from bokehsynth.generate import all_plans
+from bokehsynth.lock import shard_lock
 from bokehsynth.recipe import load_recipe
 from bokehsynth.shards import Layout
 
@@ -111,8 +112,8 @@ def test_directory_of_somebody_else_is_refused(tmp_path: Path, tiny_recipe: Path
 def test_another_run_in_the_same_range(tiny_recipe: Path, tmp_path: Path) -> None:
     """The lock is held by this process; the command is another one. Disjoint ranges do not disturb each other."""
     layout, recipe = Layout(tmp_path / "out"), load_recipe(tiny_recipe)
-    last = len(plans_of(recipe, "train")) - 1
-    with RangeLock(layout.hidden / "run.lock", {"train": (0, last)}):
+    last = sum(plan.split == "train" for plan in all_plans(recipe)) - 1
+    with shard_lock(layout.hidden / "run.lock", {"train": (0, last)}):
         result = run("generate", tiny_recipe, "--out", layout.root, "--workers", 1)
         assert result.returncode == 5
         assert str(os.getpid()) in result.stderr
@@ -145,7 +146,10 @@ def test_another_machine_is_refused_unless_allowed(tiny_dataset: Path, tiny_reci
     result = run("generate", tiny_recipe, "--out", out)
     assert result.returncode == 2
     assert 'device: "cuda" -> "cpu"' in result.stderr
+    (out / ".bokehsynth/train/train-000001.done.json").unlink()  # something is left to be made
     assert run("generate", tiny_recipe, "--out", out, "--allow-mixed").returncode == 0
+    made_with = json.loads((out / "dataset.json").read_text())["made_with"]
+    assert [machine["device"] for machine in made_with["mixed"]] == ["cuda", "cpu"]
 
 
 def test_preview_shows_what_generate_stores(tiny_recipe: Path, tiny_dataset: Path, tmp_path: Path) -> None:
@@ -175,6 +179,16 @@ def test_verify_and_replay_report_by_exit_code(tiny_dataset: Path, tmp_path: Pat
     result = run("verify", out)
     assert result.returncode == 1
     assert "train shard 1" in result.stdout
+    assert "--fix" in result.stderr
+    assert run("verify", out, "--fix").returncode == 1
+    assert run("generate", out / "recipe.yaml", "--out", out).returncode == 0, "remakes what was damaged"
+    assert run("verify", out).returncode == 0
+    (out / "assets.jsonl").unlink()
+    (out / "recipe.yaml").write_text((out / "recipe.yaml").read_text().replace("seed: 11", "seed: 12"))
+    result = run("verify", out)
+    assert result.returncode == 1
+    assert "assets.jsonl: missing" in result.stdout
+    assert "recipe_digest differs" in result.stdout
 
 
 def test_degrade_command(tmp_path: Path) -> None:

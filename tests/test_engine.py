@@ -85,13 +85,34 @@ def test_a_script_without_main_guard_is_told_so(tmp_path: Path, tiny_recipe: Pat
 
 @pytest.mark.parametrize("closed", [True, False])
 def test_kernels_compile_where_neither_package_nor_home_can_be_written(tmp_path: Path, closed: bool) -> None:
-    """With both of Numba's own places closed the kernels go to the temporary directory, and only then."""
+    """A copy of the package that nobody may write to, run by a user without a home; workers find the kernels too."""
+    import shutil
+
+    import bokehsynth
+
+    source = Path(bokehsynth.__file__).parent
+    shutil.copytree(source, tmp_path / "bokehsynth", ignore=shutil.ignore_patterns("__pycache__", "recipes"))
     script = (
-        "import sys; from pathlib import Path; from bokehsynth.render import kernel_cache\n"
-        f"kernel_cache._writable = lambda place: {not closed}\n"
-        "kernel_cache.ensure_cache_place(); import numba; print(numba.config.CACHE_DIR or 'own')\n"
+        "import os, sys, concurrent.futures.thread, numba, numpy\n"
+        "numba.njit(lambda x: x + 1)(1.0)\n"  # what Numba imports lazily may lie where only root can read
+        "import bokehsynth.layers, bokehsynth.optics, cv2\n"
+        f"if {closed} and os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+        "from bokehsynth.render import cpu\n"
+        "cpu.warm_up()\n"
+        "print(numba.config.CACHE_DIR or 'own')\n"
     )
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    environment.pop("NUMBA_CACHE_DIR", None)
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
-    assert (str(tmp_path) in result.stdout) == closed
+    for folder in [tmp_path, *tmp_path.parents]:
+        if folder.stat().st_uid == os.getuid() and len(folder.parts) > 2:
+            folder.chmod(folder.stat().st_mode | 0o055)
+    if closed:
+        for folder in (path for path in (tmp_path / "bokehsynth").rglob("*") if path.is_dir()):
+            folder.chmod(0o555)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
+        environment.pop(name, None)
+    environment["HOME"] = "/proc/nowhere" if closed else str(tmp_path)
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment, cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    assert ("bokehsynth-kernels-" in result.stdout) == closed

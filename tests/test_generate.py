@@ -15,7 +15,7 @@ import pytest
 from promised import PROMISED, promised_files, torn_shards
 
 import bokehsynth as bs
-from bokehsynth.generate import _range_of, finalize, plans_of
+from bokehsynth.generate import _range_of, all_plans, finalize
 from bokehsynth.shards import verify_dataset
 
 COMMAND = [sys.executable, "-c", "from bokehsynth.cli import main; main()", "generate"]
@@ -47,8 +47,7 @@ def test_ranges_in_any_order_make_the_same_set(tiny_dataset: Path, tiny_recipe: 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 20])
 def test_ranges_share_out_every_shard_once(tiny_recipe: Path, n: int) -> None:
-    recipe = bs.load_recipe(tiny_recipe)
-    plans = [plan for split in recipe.splits for plan in plans_of(recipe, split)]
+    plans = all_plans(bs.load_recipe(tiny_recipe))
     assert [plan for i in range(n) for plan in _range_of(plans, f"{i}/{n}")] == plans
 
 
@@ -132,12 +131,14 @@ def _kill_when(run: "subprocess.Popen[bytes]", ready: "float | Path") -> None:
 @pytest.mark.timeout(600)
 def test_ten_kills_end_in_the_bytes_of_a_clean_run(tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path) -> None:
     out, dice = tmp_path / "killed", random.Random(5)
-    leftovers = kills = 0
+    leftovers = kills = runs = 0
     while kills < 10:
-        run = _start(tiny_recipe, out, workers=1 + kills % 3)
-        _kill_when(run, out if kills % 2 else dice.uniform(1.0, 3.5))
-        kills += 1
+        run = _start(tiny_recipe, out, workers=1 + runs % 3)
+        _kill_when(run, out if runs % 2 else dice.uniform(0.8, 3.0))
+        runs += 1
+        assert run.returncode in {0, -signal.SIGKILL}, out.with_suffix(".log").read_text()
         assert torn_shards(out) == []
+        kills += run.returncode == -signal.SIGKILL
         leftovers += bool(_half_written(out)) if out.exists() else 0
         if run.returncode == 0:  # it was done before the signal came: take three shards away and go on
             (out / "dataset.json").unlink()
@@ -147,6 +148,42 @@ def test_ten_kills_end_in_the_bytes_of_a_clean_run(tiny_dataset: Path, tiny_reci
     assert bs.generate(tiny_recipe, out, workers=2).complete
     assert promised_files(out) == promised_files(tiny_dataset)
     assert _half_written(out) == [], "the next run sweeps what dead writers left"
+
+
+def test_ranges_started_at_once_share_the_set(tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "together"
+    command = [*COMMAND, str(tiny_recipe), "--out", str(out), "--workers", "1", "--shards"]
+    runs = [subprocess.Popen([*command, f"{i}/3"], stderr=subprocess.PIPE, text=True) for i in range(3)]
+    for run in runs:
+        words = run.communicate()[1]
+        assert run.returncode == 0, words
+    assert promised_files(out) == promised_files(tiny_dataset)
+    assert (out / "preview.png").is_file()
+
+
+@pytest.mark.parametrize("stage", ["recipe.yaml", "assets.jsonl", "preview.png", "dataset.json"])
+def test_stopped_at_any_file_beside_the_shards_it_goes_on(
+    tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path, stage: str
+) -> None:
+    """The disk says no while one of these files is written; the same line goes on once it has room again."""
+    out = tmp_path / "full"
+    script = (
+        "import bokehsynth.root_files as r, bokehsynth.sheet as s, bokehsynth.shards.dataset as d\n"
+        "from bokehsynth.errors import StorageError\n"
+        "def full(path, data, write=r.atomic_write):\n"
+        f"    if str(path).endswith({stage!r}): raise StorageError(f'{{path}}: no room')\n"
+        "    write(path, data)\n"
+        "r.atomic_write = s.atomic_write = d.atomic_write = full\n"
+        "if __name__ == '__main__':\n"
+        f"    import bokehsynth as bs; bs.generate({str(tiny_recipe)!r}, {str(out)!r}, workers=1)\n"
+    )
+    (tmp_path / "full_disk.py").write_text(script)
+    run = subprocess.run([sys.executable, tmp_path / "full_disk.py"], capture_output=True, text=True, check=False)
+    assert "no room" in run.stderr
+    assert not (out / "dataset.json").exists()
+    assert bs.generate(tiny_recipe, out, workers=1).complete
+    assert promised_files(out) == promised_files(tiny_dataset)
+    assert (out / "preview.png").is_file()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

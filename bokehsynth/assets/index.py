@@ -103,7 +103,7 @@ def build_catalogue(spec: AssetsSpec, splits: Sequence[str] = ("train", "val")) 
         found: dict[str, Asset] = {}
         for source in sources:
             for asset in _from_source(source, kind, spec.val_fraction):
-                found.setdefault(asset.sha256, asset)
+                found[asset.sha256] = asset  # a source named later speaks more exactly
         listed = sorted(found.values(), key=lambda asset: asset.id)
         assets += _fill_empty_splits(listed, kind, spec.val_fraction, splits, notes)
     return Catalogue(tuple(assets), tuple(notes))

@@ -40,8 +40,8 @@ def cli() -> None:
       bokehsynth preview my.yaml --out sheet.png   look before you make thousands
 
     \b
-    Exit codes: 0 done; 1 unexpected error; 2 usage, recipe or device; 3 done with quarantined
-    samples; 4 disk or permission; 5 locked by another run; 6 too many failures; 130, 143 interrupted.
+    Exit codes: 0 done; 1 unexpected error or damage found; 2 usage, recipe or device; 4 disk or
+    permission; 5 locked by another run; 6 too many failures; 130, 143 interrupted.
     """
 
 

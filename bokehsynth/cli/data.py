@@ -16,8 +16,11 @@ class _Terminated(BaseException):
     """SIGTERM, raised in the main thread so that workers are ended on the way out."""
 
 
-def _on_sigterm(number: int, frame: types.FrameType | None) -> None:
-    raise _Terminated
+def _on_signal(number: int, frame: types.FrameType | None) -> None:
+    """Stop once; what comes while stopping is ignored, or it would interrupt the ending of the workers."""
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
+    raise _Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
 @click.command()
@@ -62,7 +65,8 @@ def generate(
     from bokehsynth.generate import generate as make
     from bokehsynth.recipe import load_recipe
 
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    signal.signal(signal.SIGTERM, _on_signal)
+    signal.signal(signal.SIGINT, _on_signal)
     try:
         outcome = make(
             load_recipe(recipe, overrides, samples), out, workers=workers, device=device, shards=shards,
@@ -89,19 +93,24 @@ def generate(
     help="Share of the samples whose pictures are decoded and compared with their digests.",
 )  # fmt: skip
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Threads.")
-def verify(dataset: Path, decode: float, workers: int) -> None:
-    """Check every byte of DATASET against its markers: hashes, members, keys, pixels, totals, strays.
+@click.option(
+    "--fix", is_flag=True, help="Let the next `generate` remake the damaged shards (takes their markers away)."
+)
+def verify(dataset: Path, decode: float, workers: int, fix: bool) -> None:
+    """Check every byte of DATASET against its markers: hashes, members, keys, pixels, totals, strays, recipe, assets.
 
-    Reads everything, changes nothing. Exit code 1 if anything is wrong, with one line per fault.
+    Reads everything and, without --fix, changes nothing. Exit code 1 if anything is wrong, with one line per fault.
     """
-    from bokehsynth.shards import verify_dataset
+    from bokehsynth.generate import verify as check
 
-    report = verify_dataset(dataset, decode=decode, workers=workers)
+    report = check(dataset, decode, workers, fix)
     for fault in report.faults:
         where = fault.split if fault.shard is None else f"{fault.split} shard {fault.shard}"
-        click.echo(f"{where}: {fault.kind}: {fault.message}")
+        click.echo(f"{where}: {fault.kind}: {fault.message}".removeprefix(": "))
     if report.faults:
-        raise DataError(f"{dataset}: {len(report.faults)} faults; run the generate line again to remake broken shards")
+        way_out = "run the generate line again" if fix else "`verify --fix`, then the generate line again,"
+        remake = f"; {way_out} to remake the {len(report.broken())} broken shards" if report.broken() else ""
+        raise DataError(f"{dataset}: {len(report.faults)} faults{remake}")
     click.echo(
         f"{dataset}: whole. {report.shards} shards, {report.samples} samples ({report.decoded} decoded), "
         f"{report.bytes / 1e6:.1f} MB"

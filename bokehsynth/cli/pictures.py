@@ -13,13 +13,20 @@ from bokehsynth.errors import UsageError
 @click.option("--out", default="preview.png", show_default=True, type=click.Path(path_type=Path), help="PNG to write.")
 @click.option("--count", default=6, show_default=True, type=click.IntRange(1, 200), help="Samples to show.")
 @click.option("--first", default=0, show_default=True, type=click.IntRange(min=0), help="Index of the first.")
-@click.option("--split", default="train", show_default=True, type=click.Choice(["train", "val"]))
+@click.option("--split", type=click.Choice(["train", "val"]), help="[default: the first that has samples]")
 @click.option(
     "--cell", default=256, show_default=True, type=click.IntRange(128, 2048), help="Longer side of a picture."
 )
 @device_option
 def preview(
-    recipe: str, overrides: tuple[str, ...], out: Path, count: int, first: int, split: str, cell: int, device: str
+    recipe: str,
+    overrides: tuple[str, ...],
+    out: Path,
+    count: int,
+    first: int,
+    split: str | None,
+    cell: int,
+    device: str,
 ) -> None:
     """Show samples of RECIPE as one contact sheet, without making a data set.
 
@@ -32,7 +39,9 @@ def preview(
     from bokehsynth.render import resolve_device
     from bokehsynth.sheet import contact_sheet
 
+    _check_png(out)
     loaded = load_recipe(recipe, overrides)
+    split = split or loaded.splits[0]
     backend = resolve_device(device)
     indices = tqdm(range(first, first + count), unit="sample", leave=False)
     contact_sheet([make_sample(loaded, index, split, backend) for index in indices], out, cell)
@@ -56,13 +65,24 @@ def degrade(source: Path, target: Path, preset: str, seed: int, backend: str) ->
     from bokehsynth.degrade import degrade as apply
     from bokehsynth.files import atomic_write
 
-    if target.suffix.lower() != ".png":
-        raise UsageError(f"OUT must end in .png, or the file would be degraded once more by its format; got {target}")
+    _check_png(target)
     if not source.is_file():
         raise UsageError(f"{source}: no such file")
-    image = cv2.imdecode(np.fromfile(source, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if image is None:
+    data = np.fromfile(source, np.uint8)
+    stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if stored is None:
         raise UsageError(f"{source}: is not a picture that can be read")
-    result = apply(image, preset, seed, backend=backend)  # type: ignore[arg-type]
+    if stored.ndim == 3 and stored.shape[2] == 4:
+        raise UsageError(f"{source}: has transparency, which a photograph to be degraded has not; flatten it first")
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)  # upright and in colour, 16 bits kept
+    result = apply(image[..., ::-1], preset, seed, backend=backend)  # type: ignore[arg-type,index]
     atomic_write(target, cv2.imencode(".png", result[..., ::-1])[1].tobytes())
     click.echo(f"wrote {target}")
+
+
+def _check_png(path: Path) -> None:
+    """Before any work: a lossless name, in a folder that is there."""
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"{path}: must end in .png: sheets and degraded pictures are stored without further loss")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.absolute().parent}")

@@ -5,6 +5,7 @@ stranger as you would treat a stranger's recipe.
 """
 
 import importlib
+import inspect
 import json
 import re
 from typing import Any, Protocol
@@ -75,6 +76,14 @@ def load_step(path: str) -> DegradationStep:
     except TypeError as error:
         raise UsageError(f"degradation step {path!r}: cannot be made without arguments ({error})") from error
     return step
+
+
+def step_source(path: str) -> str:
+    """The source text of the class at `path`, as far as it can be had: its identity in a data set."""
+    try:
+        return inspect.getsource(type(load_step(path)))
+    except OSError:  # built in C, or typed into a console
+        return path
 
 
 def draw_custom(path: str, rng: np.random.Generator) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
-from bokehsynth.degrade.custom import check_step_path, load_step
+from bokehsynth.degrade.custom import check_step_path, load_step, step_source
 from bokehsynth.errors import UsageError
+from bokehsynth.files import canonical_json, sha256_bytes
 from bokehsynth.spec import Spec
 
 Mode = Literal["area", "bilinear", "bicubic"]
@@ -267,6 +268,12 @@ class Degradation:
     def upscale(self) -> tuple[Mode, ...]:
         """The modes that bring the result back to the picture's size; bicubic without a `final` step."""
         return self.final.upscale if self.final else ("bicubic",)
+
+    @property
+    def digest(self) -> str:
+        """Identity of the chain: every number of its steps, and the source text of classes of somebody's own."""
+        sources = [step_source(step.path) for step in self.steps if isinstance(step, CustomStep)]
+        return sha256_bytes(canonical_json([[step.model_dump(mode="json") for step in self.steps], sources]))
 
 
 PRESETS: dict[str, Degradation] = {

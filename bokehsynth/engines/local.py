@@ -76,7 +76,7 @@ class _Worker:
 
     def __init__(self, payload: bytes) -> None:
         self.pipe, theirs = _CONTEXT.Pipe()
-        self.process = _CONTEXT.Process(target=_serve, args=(theirs, payload), name="bokehsynth-worker")
+        self.process = _CONTEXT.Process(target=_serve, args=(theirs, payload), name="bokehsynth-worker", daemon=True)
         self.job: _Job | None = None
         self.greeted = False
         with _environment(dict.fromkeys(_SINGLE_THREAD, "1")):
@@ -125,7 +125,7 @@ def _bury(worker: _Worker, job: _Job, slots: list[_Worker], waiting: deque[_Job]
     code = worker.process.exitcode
     slots.remove(worker)
     worker.kill()
-    if not worker.greeted:
+    if not worker.greeted and code is not None and code >= 0:  # it ended itself; a signal may strike at any time
         raise UsageError(
             f"a worker process ended with code {code} while starting; its message stands above. If you call bokehsynth "
             "from a script, the call must stand under `if __name__ == '__main__':`"

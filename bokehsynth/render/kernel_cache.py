@@ -1,6 +1,8 @@
 """A place for compiled kernels: Numba looks beside the module and in the user cache, and fails if both are closed."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -11,11 +13,15 @@ def ensure_cache_place() -> None:
     """Point Numba at the temporary directory where neither of its own places can be written (read-only installs)."""
     if numba.config.CACHE_DIR:  # type: ignore[attr-defined]
         return
-    beside = Path(__file__).parent / "__pycache__"
-    own = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numba"
-    if not any(_writable(place) for place in (beside, own)):
-        user = os.getuid() if hasattr(os, "getuid") else "user"
-        numba.config.CACHE_DIR = str(Path(tempfile.gettempdir()) / f"bokehsynth-kernels-{user}")  # type: ignore[attr-defined]
+    places = [Path(__file__).parent / "__pycache__"]
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if not home.startswith("~"):  # a user without a home has no cache there
+        places.append(Path(home) / "numba")
+    if not any(_writable(place) for place in places):
+        # A directory of this process's own: compiled kernels are code, and others must not be able to plant theirs.
+        numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="bokehsynth-kernels-")  # type: ignore[attr-defined]
+        os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR  # type: ignore[attr-defined]  # for spawned workers
+        atexit.register(shutil.rmtree, numba.config.CACHE_DIR, ignore_errors=True)  # type: ignore[attr-defined]
 
 
 def _writable(place: Path) -> bool:

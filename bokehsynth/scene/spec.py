@@ -28,7 +28,7 @@ class SceneSpec(Spec):
     """What stands where, and what is in focus."""
 
     foregrounds: Annotated[Distribution, within(0, 6)] = Constant(value=2)
-    """Number of cut-outs in front of the background, 0 to 6."""
+    """Number of cut-outs in front of the background, 0 to 6; what is drawn is rounded."""
     disparity: DisparitySpec = DisparitySpec()
     """Where the layers stand."""
     blur: Annotated[Distribution, within(0, 4096)] = Uniform(kind="uniform", low=0.0, high=32.0)
@@ -141,7 +141,10 @@ def _load(name: Any) -> Aperture:
     try:
         aperture = getattr(importlib.import_module(module), attribute)()
     except Exception as error:  # whatever somebody's module may raise while it is imported or built
-        raise UsageError(f"aperture {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
+        raise UsageError(
+            f"aperture {name!r} cannot be loaded: {type(error).__name__}: {error}; the module must be importable "
+            "(installed, or its folder named in PYTHONPATH)"
+        ) from error
     if not isinstance(aperture, Aperture):
         raise UsageError(f"aperture {name!r} is a {type(aperture).__name__}, not a subclass of bokehsynth.Aperture")
     return aperture

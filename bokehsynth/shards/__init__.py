@@ -4,7 +4,14 @@
 """
 
 from bokehsynth.shards.codec import decode_sample, encode_sample, pixels_digest
-from bokehsynth.shards.dataset import DatasetInfo, read_dataset, stored_plans, write_dataset_files
+from bokehsynth.shards.dataset import (
+    DatasetInfo,
+    describe_dataset,
+    read_dataset,
+    stored_plans,
+    write_dataset_files,
+    write_description,
+)
 from bokehsynth.shards.marker import (
     Layout,
     ShardMarker,
@@ -30,6 +37,7 @@ __all__ = [
     "check_shard",
     "committed_plans",
     "decode_sample",
+    "describe_dataset",
     "encode_sample",
     "find_shard",
     "open_dataset",
@@ -40,5 +48,6 @@ __all__ = [
     "sweep_temporaries",
     "verify_dataset",
     "write_dataset_files",
+    "write_description",
     "write_shard",
 ]

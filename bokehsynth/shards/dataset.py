@@ -41,7 +41,14 @@ class DatasetInfo:
 
 
 def write_dataset_files(layout: Layout, info: DatasetInfo, plans: Mapping[str, Sequence[ShardPlan]]) -> dict[str, Any]:
-    """Write the card, then `dataset.json`, and return its content. The bytes follow from the markers and `info` alone.
+    """Describe the data set, write the card, then `dataset.json`, and return its content."""
+    record = describe_dataset(layout, info, plans)
+    write_description(layout, info, record)
+    return record
+
+
+def describe_dataset(layout: Layout, info: DatasetInfo, plans: Mapping[str, Sequence[ShardPlan]]) -> dict[str, Any]:
+    """The content of `dataset.json`, which follows from the markers and `info` alone; nothing is written.
 
     `plans` holds all shards of every split (empty splits are left out). Raises DataError if one of them does not
     exist: a data set is complete or has no `dataset.json`.
@@ -53,7 +60,7 @@ def write_dataset_files(layout: Layout, info: DatasetInfo, plans: Mapping[str, S
     }
     if not markers:
         raise DataError(f"{layout.root}: a data set without any shard")
-    record = {
+    return {
         "format": FORMAT_VERSION,
         "name": info.name,
         "licence": info.licence,
@@ -63,9 +70,12 @@ def write_dataset_files(layout: Layout, info: DatasetInfo, plans: Mapping[str, S
         "fields": _field_table(layout, [marker for group in markers.values() for marker in group]),
         "splits": {split: _split_record(group) for split, group in markers.items()},
     }
+
+
+def write_description(layout: Layout, info: DatasetInfo, record: Mapping[str, Any]) -> None:
+    """Write the card and, last of all, `dataset.json`."""
     atomic_write(layout.card, card_text(record, info.description))
     atomic_write(layout.dataset, pretty_json(record))
-    return record
 
 
 def read_dataset(layout: Layout) -> dict[str, Any]:

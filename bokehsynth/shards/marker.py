@@ -154,7 +154,7 @@ class ShardMarker:
     members: list[str]
     """Members of every sample, in file order: `aif.png`, ..., `json`, ..."""
     identity: dict[str, str]
-    """Digests of what the data set is made from: recipe, assets, lens, kind of machine."""
+    """Digests of what the data set is made from: recipe, assets, lens, degradation."""
 
     @property
     def plan(self) -> ShardPlan:

@@ -39,11 +39,17 @@ class ShardDataset:
     at sample 0, or where `load_state_dict` put it; `state_dict` says where the loop that ran last stands.
     """
 
-    def __init__(self, layout: Layout, split: str, fields: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        split: str,
+        fields: Sequence[str] | None = None,
+        record: dict[str, Any] | None = None,
+    ) -> None:
         self.layout = layout
         self.split = split
-        self.record: dict[str, Any] = read_dataset(layout)
-        """The content of `dataset.json`."""
+        self.record: dict[str, Any] = read_dataset(layout) if record is None else record
+        """The content of `dataset.json`, or what it will be."""
         self.plans: list[ShardPlan] = stored_plans(self.record, split)
         self.fields = list(self.record["fields"] if fields is None else fields)
         """Names of the arrays that each sample will hold."""
@@ -115,6 +121,9 @@ class ShardDataset:
                 raise DataError(f"{path}: cannot be read ({error})") from None
             if len(samples) != plan.count:
                 raise DataError(f"{path}: lists {len(samples)} samples where the shard holds {plan.count}")
+            for entries, key in zip(samples, plan.keys(), strict=True):
+                if split_name(entries[0].name)[0] != key:
+                    raise DataError(f"{path}: lists {entries[0].name} where {key} should stand: another shard's index")
             self._indices[plan.shard] = samples
         return self._indices[plan.shard]
 

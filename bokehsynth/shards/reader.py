@@ -121,7 +121,7 @@ class ShardDataset:
                 raise DataError(f"{path}: cannot be read ({error})") from None
             if len(samples) != plan.count:
                 raise DataError(f"{path}: lists {len(samples)} samples where the shard holds {plan.count}")
-            for entries, key in zip(samples, plan.keys(), strict=True):
+            for entries, key in zip(samples, plan.keys, strict=True):
                 if split_name(entries[0].name)[0] != key:
                     raise DataError(f"{path}: lists {entries[0].name} where {key} should stand: another shard's index")
             self._indices[plan.shard] = samples

@@ -174,7 +174,9 @@ def test_what_a_recipe_allows_can_be_photographed(values):
     for index in range(100):
         scene = draw_scene(spec, (size, size), CATALOGUE, 1, "train", index)
         for lens in lenses_of(scene):
-            lens.margin(planes_of(scene), size, size)  # a UsageError where rays would run along the plane
+            # A UsageError where rays would run along the plane; K * slope <= 0.5 at most doubles the radius.
+            radius = max(lens.radius_max(plane, size, size) for plane in planes_of(scene))
+            assert lens.margin(planes_of(scene), size, size) <= 2 * radius + 3 + 1e-6
 
 
 def test_tilt_is_the_difference_across_the_picture():

@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bokehsynth.assets.index import Catalogue
-from bokehsynth.engines import Done, Failed, Progress, Report, default_workers, run_local
+from bokehsynth.engines import Done, Failed, Progress, Report, default_workers, run_local, stopping
 from bokehsynth.errors import BokehsynthError, FailureBudgetError, StorageError, UsageError
 from bokehsynth.lock import set_up_lock, shard_lock
 from bokehsynth.machine import describe_machine
@@ -117,6 +117,7 @@ def generate(
         missing = _missing(layout, recipe, mine)
         done = _count(mine) - _count(missing)
         _run(ShardMaker(recipe, layout, device), missing, workers, (done, _count(mine)), progress)
+        sweep_temporaries(layout, mine)  # of workers that were killed and replaced
         with set_up_lock(lock):
             complete = not _missing(layout, recipe, everything)
             if complete:
@@ -138,6 +139,7 @@ def finalize(out: str | Path) -> Outcome:
             f"{' ...' if len(missing) > 8 else ''}; run the generate line again to make them"
         )
     with set_up_lock(layout.hidden / "run.lock"):
+        write_root_files(layout, recipe, machine=None)
         finish(layout, recipe, everything)
     return Outcome(layout.root, _count(everything), 0, complete=True)
 
@@ -145,15 +147,17 @@ def finalize(out: str | Path) -> Outcome:
 def verify(out: str | Path, decode: float = 1.0, workers: int = 1, fix: bool = False) -> VerifyReport:
     """Check every byte of a data set, and the files beside its shards against what the shards were made from.
 
-    With `fix`, the markers of damaged shards are taken away, so that the next `generate` makes just those again; no
-    shard is deleted. Raises LockedError if a run is working on one of them.
+    With `fix`, the markers of damaged shards and dataset.json are taken away, so that the next `generate` makes just
+    those shards again and writes all files beside them; no shard is deleted. Raises LockedError if a run is working
+    on one of them.
     """
     layout = Layout(Path(out))
     report = verify_dataset(out, decode=decode, workers=workers)
     report.faults += [Fault("", None, "beside the shards", message) for message in verify_root(layout)]
-    if fix and report.broken():
+    if fix and not report.ok:
+        lock = layout.hidden / "run.lock"
         by_split = {split: [shard for s, shard in report.broken() if s == split] for split, _ in report.broken()}
-        with shard_lock(layout.hidden / "run.lock", {s: (min(n), max(n)) for s, n in by_split.items()}):
+        with shard_lock(lock, {s: (min(n), max(n)) for s, n in by_split.items()}), set_up_lock(lock):
             for split, shard in report.broken():
                 layout.marker(ShardPlan(split, shard, 0, 1)).unlink(missing_ok=True)
             layout.dataset.unlink(missing_ok=True)
@@ -173,9 +177,10 @@ def _run(task: ShardMaker, missing: list[ShardPlan], workers: int, standing: tup
     """Have the missing shards made; raises once enough has failed, or at the end if anything has."""
     if not missing:
         return
-    from bokehsynth.render import cpu
+    with stopping.held_back():
+        from bokehsynth.render import cpu
 
-    cpu.warm_up()
+        cpu.warm_up()
     done, total = standing
     failures: list[Failed] = []
     allowed = max(2, int(FAILURES_ALLOWED * len(missing)))
@@ -183,6 +188,7 @@ def _run(task: ShardMaker, missing: list[ShardPlan], workers: int, standing: tup
         total=total, initial=done, unit="sample", disable=not progress, dynamic_ncols=True, smoothing=0.05
     ) as bar:
         for event in run_local(task, missing, min(workers, len(missing))):
+            stopping.check()
             match event:
                 case Progress(units=units):
                     bar.update(units)

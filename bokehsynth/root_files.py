@@ -6,10 +6,11 @@ Whoever checks or writes these files holds `lock.set_up_lock`: other ranges of t
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from bokehsynth.errors import BokehsynthError, ChangedError, StorageError
-from bokehsynth.files import TMP_MARK, atomic_write, canonical_json, make_directory, pretty_json
+from bokehsynth.files import TMP_MARK, atomic_write, canonical_json, make_directory, pretty_json, storage_errors
 from bokehsynth.machine import DECISIVE
 from bokehsynth.recipe import Recipe, load_recipe, recipe_schema
 from bokehsynth.schema import FORMAT_VERSION
@@ -34,25 +35,23 @@ def guard_output(layout: Layout, recipe: Recipe, machine: Machine, allow_mixed: 
 
     Nothing is written. A directory that was never one of ours must be empty.
     """
-    if layout.root.exists() and not layout.root.is_dir():
-        raise StorageError(f"{layout.root}: exists and is not a directory; choose another --out")
-    if not layout.recipe.is_file():
-        strangers = _strangers(layout)
-        if strangers:
-            raise ChangedError(
-                f"{layout.root}: is not empty and not a data set (found {strangers[0]}); choose another --out"
-            )
-        return
-    there = load_recipe(layout.recipe)
-    differences = _differences(there.model_dump(mode="json"), recipe.model_dump(mode="json"))
-    if not differences and there.identity != recipe.identity:
-        differences = ["the assets, or a class that the recipe names, have changed since"]
-    if differences:
+    with storage_errors(layout.root):
+        if layout.root.exists() and not layout.root.is_dir():
+            raise StorageError(f"{layout.root}: exists and is not a directory; choose another --out")
+        strangers = [] if _identity_file(layout).is_file() else _strangers(layout)
+    if strangers:
         raise ChangedError(
-            f"{layout.root}: was begun with another recipe (there -> asked for):\n  "
-            + "\n  ".join(differences)
-            + "\nGo on with the recipe it was begun with, or choose another --out."
+            f"{layout.root}: is not empty and not a data set (found {strangers[0]}); choose another --out"
         )
+    if not _identity_file(layout).is_file():
+        return
+    if layout.recipe.is_file():
+        there = load_recipe(layout.recipe).model_dump(mode="json")
+        _refuse(layout, "another recipe", _differences(there, recipe.model_dump(mode="json")))
+    identity = json.loads(_identity_file(layout).read_text(encoding="utf-8"))
+    _refuse(
+        layout, "other assets, or other code of a class that the recipe names", _differences(identity, recipe.identity)
+    )
     known = _machines(layout)
     if known and not allow_mixed and not any(_same_kind(machine, other) for other in known):
         raise ChangedError(
@@ -62,21 +61,32 @@ def guard_output(layout: Layout, recipe: Recipe, machine: Machine, allow_mixed: 
         )
 
 
-def write_root_files(layout: Layout, recipe: Recipe, machine: Machine) -> None:
-    """Directories, recipe.yaml, assets.jsonl, schema.json and the record of machines; sweeps what dead writers left.
+def _refuse(layout: Layout, what: str, differences: list[str]) -> None:
+    if differences:
+        raise ChangedError(
+            f"{layout.root}: was begun with {what} (there -> asked for):\n  "
+            + "\n  ".join(differences)
+            + "\nGo on with what it was begun with, or choose another --out."
+        )
 
-    The recipe comes first: it is what tells a begun data set from somebody's folder.
+
+def write_root_files(layout: Layout, recipe: Recipe, machine: Machine | None) -> None:
+    """Directories, identity, recipe.yaml, assets.jsonl, schema.json; sweeps what dead writers left.
+
+    The identity comes first: it is what tells a begun data set from somebody's folder. `machine` is added to the record
+    of machines that have worked on the set, if given.
     """
     for folder in (layout.root, layout.hidden, layout.staging, layout.logs):
         make_directory(folder)
     for folder in (layout.root, layout.hidden):
         for leftover in folder.glob(f".*{TMP_MARK}*"):
             leftover.unlink(missing_ok=True)
+    atomic_write(_identity_file(layout), pretty_json(recipe.identity))
     atomic_write(layout.recipe, recipe.text())
     atomic_write(layout.assets, _assets_text(recipe))
     atomic_write(layout.schema, pretty_json(recipe_schema()))
     known = _machines(layout)
-    if not any(_same_kind(machine, other) for other in known):
+    if machine is not None and not any(_same_kind(machine, other) for other in known):
         atomic_write(layout.hidden / "machine.json", pretty_json([*known, machine]))
 
 
@@ -104,21 +114,30 @@ def verify_root(layout: Layout) -> list[str]:
         identity = read_dataset(layout)["identity"]
         recipe = load_recipe(layout.recipe)
     except BokehsynthError as error:
-        return [str(error)]
+        return [] if not layout.dataset.is_file() else [str(error)]  # an unfinished set is a fault already named
     faults = [
         f"{layout.recipe}: is not the recipe the shards were made with ({name} differs)"
         for name, value in recipe.identity.items()
         if identity.get(name) != value
     ]
-    for path, text in ((layout.assets, _assets_text(recipe)), (layout.recipe, recipe.text())):
+    written = {
+        layout.assets: _assets_text(recipe),
+        layout.recipe: recipe.text(),
+        layout.schema: pretty_json(recipe_schema()),
+    }
+    for path, text in written.items():
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             faults.append(f"{path}: missing or altered")
-    faults += [f"{path}: missing" for path in (layout.card, layout.schema, layout.preview) if not path.is_file()]
+    faults += [f"{path}: missing" for path in (layout.card, layout.preview) if not path.is_file()]
     return faults
 
 
+def _identity_file(layout: Layout) -> Path:
+    return layout.hidden / "identity.json"
+
+
 def _strangers(layout: Layout) -> list[str]:
-    """Names in the output folder that no run of ours puts there before recipe.yaml."""
+    """Names in the output folder that no run of ours puts there before its identity."""
     if not layout.root.is_dir():
         return []
     ours = {layout.hidden.name, layout.logs.name}

@@ -152,6 +152,34 @@ def test_another_machine_is_refused_unless_allowed(tiny_dataset: Path, tiny_reci
     assert [machine["device"] for machine in made_with["mixed"]] == ["cuda", "cpu"]
 
 
+def test_an_edited_class_is_refused_and_nothing_is_replaced(tmp_path: Path) -> None:
+    module, recipe, out = tmp_path / "mine.py", tmp_path / "r.yaml", tmp_path / "set"
+    module.write_text(
+        "K = 0.5\n"
+        "class Dim:\n"
+        "    def draw(self, rng): return {'k': rng.random()}\n"
+        "    def apply(self, image, params): return image * K * params['k']\n"
+    )
+    recipe.write_text(GOOD + "degradation: mine:Dim\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    assert run("generate", recipe, "--out", out, "--workers", 1, env=environment).returncode == 0
+    before = (out / "train/train-000000.tar").read_bytes()
+    module.write_text(module.read_text().replace("K = 0.5", "K = 0.25"))
+    result = run("generate", recipe, "--out", out, "--workers", 1, env=environment)
+    assert result.returncode == 2
+    assert "degradation_digest" in result.stderr
+    assert (out / "train/train-000000.tar").read_bytes() == before
+
+
+def test_ones_own_folder_with_a_recipe_is_not_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("# my notes\n" + GOOD)
+    result = run("generate", "recipe.yaml", "--out", ".", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "recipe.yaml" in result.stderr
+    assert (tmp_path / "recipe.yaml").read_text().startswith("# my notes")
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
+
+
 def test_preview_shows_what_generate_stores(tiny_recipe: Path, tiny_dataset: Path, tmp_path: Path) -> None:
     import bokehsynth as bs
 
@@ -189,6 +217,10 @@ def test_verify_and_replay_report_by_exit_code(tiny_dataset: Path, tmp_path: Pat
     assert result.returncode == 1
     assert "assets.jsonl: missing" in result.stdout
     assert "recipe_digest differs" in result.stdout
+    (out / "recipe.yaml").write_text((out / "recipe.yaml").read_text().replace("seed: 12", "seed: 11"))
+    assert run("verify", out, "--fix").returncode == 1
+    assert run("generate", out / "recipe.yaml", "--out", out).returncode == 0
+    assert run("verify", out).returncode == 0, "the files beside the shards are mended too"
 
 
 def test_degrade_command(tmp_path: Path) -> None:

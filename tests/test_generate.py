@@ -161,7 +161,7 @@ def test_ranges_started_at_once_share_the_set(tiny_dataset: Path, tiny_recipe: P
     assert (out / "preview.png").is_file()
 
 
-@pytest.mark.parametrize("stage", ["recipe.yaml", "assets.jsonl", "preview.png", "dataset.json"])
+@pytest.mark.parametrize("stage", ["identity.json", "recipe.yaml", "assets.jsonl", "preview.png", "dataset.json"])
 def test_stopped_at_any_file_beside_the_shards_it_goes_on(
     tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path, stage: str
 ) -> None:
@@ -202,6 +202,21 @@ def test_a_signal_stops_with_its_own_code_and_says_how_to_go_on(
     assert "To go on:" in words
     assert str(tmp_path / "x") in words
     assert torn_shards(tmp_path / "x") == []
+
+
+@pytest.mark.parametrize("delay", [0.7, 0.9, 1.1, 1.3])
+def test_a_signal_while_kernels_load_is_not_lost(tiny_recipe: Path, tmp_path: Path, delay: float) -> None:
+    """The group gets it twice, as from an impatient Ctrl-C: it ends with the right code and leaves nobody behind."""
+    command = [*COMMAND, str(tiny_recipe), "--out", str(tmp_path / "x"), "--workers", "2", "--samples", "4000"]
+    run = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    time.sleep(delay)
+    os.killpg(run.pid, signal.SIGINT)
+    time.sleep(0.05)
+    if run.poll() is None:
+        os.killpg(run.pid, signal.SIGINT)
+    words = run.communicate(timeout=30)[1]
+    assert run.returncode in {130, -signal.SIGINT}, words  # minus: before Python had set up anything
+    assert not _group_alive(run.pid)
 
 
 def test_workers_die_with_their_parent(tiny_recipe: Path, tmp_path: Path) -> None:

@@ -1,26 +1,14 @@
 """generate, verify, finalize: commands that make and check data sets."""
 
 import shlex
-import signal
 import sys
-import types
 from pathlib import Path
 
 import click
 
 from bokehsynth.cli.options import device_option, recipe_options, samples_option
+from bokehsynth.engines.stopping import Stopped, stop_on_signals
 from bokehsynth.errors import DataError
-
-
-class _Terminated(BaseException):
-    """SIGTERM, raised in the main thread so that workers are ended on the way out."""
-
-
-def _on_signal(number: int, frame: types.FrameType | None) -> None:
-    """Stop once; what comes while stopping is ignored, or it would interrupt the ending of the workers."""
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, signal.SIG_IGN)
-    raise _Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
 @click.command()
@@ -65,17 +53,16 @@ def generate(
     from bokehsynth.generate import generate as make
     from bokehsynth.recipe import load_recipe
 
-    signal.signal(signal.SIGTERM, _on_signal)
-    signal.signal(signal.SIGINT, _on_signal)
     try:
-        outcome = make(
-            load_recipe(recipe, overrides, samples), out, workers=workers, device=device, shards=shards,
-            allow_mixed=allow_mixed, progress=not quiet, say=lambda message: click.echo(message, err=True),
-        )  # fmt: skip
-    except (KeyboardInterrupt, _Terminated) as stop:
+        with stop_on_signals():
+            outcome = make(
+                load_recipe(recipe, overrides, samples), out, workers=workers, device=device, shards=shards,
+                allow_mixed=allow_mixed, progress=not quiet, say=lambda message: click.echo(message, err=True),
+            )  # fmt: skip
+    except Stopped as stop:
         line = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         click.echo(f"\ninterrupted; what was committed stays. To go on: {line}", err=True)
-        sys.exit(143 if isinstance(stop, _Terminated) else 130)
+        sys.exit(128 + stop.number)
     if quiet:
         return
     if not outcome.complete:
@@ -93,9 +80,7 @@ def generate(
     help="Share of the samples whose pictures are decoded and compared with their digests.",
 )  # fmt: skip
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Threads.")
-@click.option(
-    "--fix", is_flag=True, help="Let the next `generate` remake the damaged shards (takes their markers away)."
-)
+@click.option("--fix", is_flag=True, help="Let the next `generate` remake what is damaged (takes its markers away).")
 def verify(dataset: Path, decode: float, workers: int, fix: bool) -> None:
     """Check every byte of DATASET against its markers: hashes, members, keys, pixels, totals, strays, recipe, assets.
 
@@ -108,9 +93,8 @@ def verify(dataset: Path, decode: float, workers: int, fix: bool) -> None:
         where = fault.split if fault.shard is None else f"{fault.split} shard {fault.shard}"
         click.echo(f"{where}: {fault.kind}: {fault.message}".removeprefix(": "))
     if report.faults:
-        way_out = "run the generate line again" if fix else "`verify --fix`, then the generate line again,"
-        remake = f"; {way_out} to remake the {len(report.broken())} broken shards" if report.broken() else ""
-        raise DataError(f"{dataset}: {len(report.faults)} faults{remake}")
+        way_out = "now run the generate line again" if fix else "`verify --fix`, then the generate line again"
+        raise DataError(f"{dataset}: {len(report.faults)} faults; to mend them: {way_out} (strays: move them away)")
     click.echo(
         f"{dataset}: whole. {report.shards} shards, {report.samples} samples ({report.decoded} decoded), "
         f"{report.bytes / 1e6:.1f} MB"

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import json
 import re
+import sys
 from typing import Any, Protocol
 
 import numpy as np
@@ -79,9 +80,9 @@ def load_step(path: str) -> DegradationStep:
 
 
 def step_source(path: str) -> str:
-    """The source text of the class at `path`, as far as it can be had: its identity in a data set."""
+    """The source text of the module of the class at `path`, as far as it can be had: its identity in a data set."""
     try:
-        return inspect.getsource(type(load_step(path)))
+        return inspect.getsource(sys.modules[type(load_step(path)).__module__])
     except OSError:  # built in C, or typed into a console
         return path
 

@@ -79,7 +79,7 @@ class _Worker:
         self.process = _CONTEXT.Process(target=_serve, args=(theirs, payload), name="bokehsynth-worker", daemon=True)
         self.job: _Job | None = None
         self.greeted = False
-        with _environment(dict.fromkeys(_SINGLE_THREAD, "1")):
+        with _environment(dict.fromkeys(_SINGLE_THREAD, "1")), _sigint_blocked():
             self.process.start()
         theirs.close()
 
@@ -144,6 +144,7 @@ def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
     """A worker's life: unpickle the task, then specs in, results out, until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _die_with_parent()
     import cv2
 
@@ -183,8 +184,26 @@ def _picklable(error: Exception) -> BaseException:
 
 
 @contextlib.contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """A child started inside the block inherits the block, until it has chosen to ignore Ctrl-C itself."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_ENVIRONMENT = threading.Lock()
+
+
+@contextlib.contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Environment variables for a child that is started inside the block."""
+    """Environment variables for a child that is started inside the block; one thread at a time."""
+    with _ENVIRONMENT:
+        yield from _changed_environment(values)
+
+
+def _changed_environment(values: dict[str, str]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

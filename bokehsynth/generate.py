@@ -203,6 +203,8 @@ def _run(task: ShardMaker, missing: list[ShardPlan], workers: int, standing: tup
                         raise FailureBudgetError(
                             f"{len(failures)} shards failed, so the run stops. {_account(failures)}"
                         )
+    if len(failures) == len(missing):
+        raise FailureBudgetError(f"every one of the {len(missing)} shards failed. {_account(failures)}")
     if failures:
         raise BokehsynthError(f"{len(failures)} of {len(missing)} shards failed. {_account(failures)}")
 

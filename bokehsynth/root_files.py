@@ -25,7 +25,7 @@ from bokehsynth.shards import (
 )
 from bokehsynth.sheet import contact_sheet, take_spread
 
-PREVIEW_ROWS = 8
+PREVIEW_ROWS = 10
 
 Machine = dict[str, Any]
 

@@ -171,6 +171,20 @@ def test_an_edited_class_is_refused_and_nothing_is_replaced(tmp_path: Path) -> N
     assert (out / "train/train-000000.tar").read_bytes() == before
 
 
+def test_when_every_shard_fails_the_exit_code_is_six(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(
+        "class Step:\n"
+        "    def draw(self, rng): return {}\n"
+        "    def apply(self, image, params): raise RuntimeError('out of film')\n"
+    )
+    recipe, out = tmp_path / "r.yaml", tmp_path / "set"
+    recipe.write_text(GOOD + "degradation: broken:Step\n")
+    result = run("generate", recipe, "--out", out, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert result.returncode == 6
+    assert "out of film" in result.stderr
+    assert list((out / "train").glob("*")) == []
+
+
 def test_ones_own_folder_with_a_recipe_is_not_taken_over(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("# my notes\n" + GOOD)
     result = run("generate", "recipe.yaml", "--out", ".", cwd=tmp_path)

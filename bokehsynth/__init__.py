@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from bokehsynth.files import atomic_write
     from bokehsynth.generate import generate
     from bokehsynth.layers import Layer
-    from bokehsynth.optics import Aperture, CatEye, Disc, Lens, Plane, Polygon, Ring
+    from bokehsynth.lens_contract import LensReport, check_aperture
+    from bokehsynth.optics import Aperture, CatEye, Disc, HeightField, Lens, Plane, Polygon, Ring
     from bokehsynth.pipeline import SampleDraw, draw_sample, make_sample
     from bokehsynth.recipe import Recipe, find_recipe, load_recipe
     from bokehsynth.render import render
@@ -52,7 +53,8 @@ _HOME = {
     "files": ["atomic_write"],
     "generate": ["generate"],
     "layers": ["Layer"],
-    "optics": ["Aperture", "CatEye", "Disc", "Lens", "Plane", "Polygon", "Ring"],
+    "lens_contract": ["LensReport", "check_aperture"],
+    "optics": ["Aperture", "CatEye", "Disc", "HeightField", "Lens", "Plane", "Polygon", "Ring"],
     "pipeline": ["SampleDraw", "draw_sample", "make_sample"],
     "recipe": ["Recipe", "find_recipe", "load_recipe"],
     "render": ["render"],
@@ -67,7 +69,8 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022  # by room, as in the docs
-    "Plane", "Layer", "Lens", "Aperture", "Disc", "Polygon", "CatEye", "Ring", "render", "Frames",
+    "Plane", "HeightField", "Layer", "Lens", "Aperture", "Disc", "Polygon", "CatEye", "Ring", "check_aperture",
+    "LensReport", "render", "Frames",
     "Recipe", "load_recipe", "find_recipe", "load_yaml", "SampleDraw", "draw_sample", "make_sample", "Sample",
     "degrade", "generate", "open_dataset", "contact_sheet", "srgb_to_linear", "linear_to_srgb", "atomic_write",
     "BokehsynthError", "UsageError", "RecipeError", "DeviceError", "ChangedError", "DataError", "AssetError",

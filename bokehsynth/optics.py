@@ -5,12 +5,15 @@ ray from pixel p through lens point s (unit disc, x right, y down) meets the pla
 
     p' = p + s * K * delta / (1 - K g.s),    delta = d(p) - d_f,    g = gradient of d
 
-and a point at disparity d draws a disc of radius r = K * |d - d_f| pixels.
+and a point at disparity d draws a disc of radius r = K * |d - d_f| pixels. Where d is a height field there is no
+closed form: the ray's hit is the nearest solution of p' = p + s * K * (d(p') - d_f).
 """
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -52,6 +55,61 @@ class Plane:
         """Disparity at the four corner pixels of a centred width x height picture; its extremes lie there."""
         x, y = (width - 1) / 2, (height - 1) / 2
         return self.at(-x, -y), self.at(x, -y), self.at(-x, y), self.at(x, y)
+
+    def extremes(self, width: int, height: int) -> tuple[float, float]:
+        """Smallest and largest disparity over the pixels of a centred width x height picture."""
+        corners = self.corners(width, height)
+        return min(corners), max(corners)
+
+
+@dataclass(frozen=True, eq=False)
+class HeightField:
+    """A layer's disparity given at every texel of its canvas, float32 [Hc, Wc], bilinear between texels.
+
+    A step between two texels is therefore a steep wall, not a gap: a "rubber sheet". Beyond the canvas the border
+    texels go on. Other float types are converted; the array must not be changed afterwards.
+    """
+
+    values: npt.NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        values = np.asarray(self.values)
+        if values.ndim != 2 or values.size == 0 or not np.issubdtype(values.dtype, np.floating):
+            raise UsageError(f"a height field must be a float array [H, W], got {values.dtype} {values.shape}")
+        values = np.ascontiguousarray(values, dtype=np.float32)
+        if not np.isfinite(values).all():
+            raise UsageError("a height field must be finite: it has NaN or infinite disparities")
+        object.__setattr__(self, "values", values)
+
+    @cached_property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest disparity on the canvas."""
+        return float(self.values.min()), float(self.values.max())
+
+    def at(self, x: Any, y: Any) -> Float64Array:
+        """Disparity at offsets (x, y) from the canvas's centre, numbers or arrays that broadcast, float64."""
+        height, width = self.values.shape
+        px = np.clip(x + (width - 1) / 2, 0, width - 1)
+        py = np.clip(y + (height - 1) / 2, 0, height - 1)
+        ix, iy = np.floor(px).astype(np.int64), np.floor(py).astype(np.int64)
+        jx, jy = np.minimum(ix + 1, width - 1), np.minimum(iy + 1, height - 1)
+        fx, fy = px - ix, py - iy
+        upper, lower = self.values[iy, ix].astype(np.float64), self.values[jy, ix].astype(np.float64)
+        upper += fx * (self.values[iy, jx] - upper)
+        lower += fx * (self.values[jy, jx] - lower)
+        result: Float64Array = upper + fy * (lower - upper)
+        return result
+
+    def extremes(self, width: int, height: int) -> tuple[float, float]:
+        """Smallest and largest disparity over the pixels of the centred width x height picture."""
+        rows, columns = self.values.shape
+        top, left = (rows - height) // 2, (columns - width) // 2
+        inside = self.values[top : top + height, left : left + width]
+        return float(inside.min()), float(inside.max())
+
+
+Surface = Plane | HeightField
+"""Where a layer lies."""
 
 
 class Aperture(ABC):
@@ -207,20 +265,30 @@ class Lens:
         """Blur radius in pixels at a disparity (number or array)."""
         return self.blur * abs(disparity - self.focus)
 
-    def radius_max(self, plane: Plane, width: int, height: int) -> float:
-        """Largest blur radius of a plane over a centred picture, in pixels."""
-        return max(self.radius(d) for d in plane.corners(width, height))
+    def radius_max(self, surface: Surface, width: int, height: int) -> float:
+        """Largest blur radius of a layer over a centred picture, in pixels."""
+        return max(self.radius(d) for d in surface.extremes(width, height))
 
-    def reach(self, plane: Plane, width: int, height: int) -> float:
-        """Farthest distance in pixels between a pixel and any of its hits on the plane: r_max / (1 - K|g|)."""
-        eccentricity = self.blur * plane.slope
+    def reach(self, surface: Surface, width: int, height: int) -> float:
+        """Farthest distance in pixels between a pixel and any of its hits on the layer.
+
+        For a plane r_max / (1 - K|g|). For a height field the largest blur radius over its whole canvas: a hit at q
+        lies K * |s| * |d(q) - d_f| from its pixel. That is a bound, reached only if the extreme lies where rays go.
+        """
+        if isinstance(surface, HeightField):
+            return max(self.radius(d) for d in surface.range)
+        eccentricity = self.blur * surface.slope
         if eccentricity >= 1:
             raise UsageError(
-                f"the plane is too steep for this lens: blur {self.blur:g} px x slope {plane.slope:g} per px must be "
-                f"below 1, or rays run along the plane; lower the blur below {1 / plane.slope:g} or the tilt"
+                f"the plane is too steep for this lens: blur {self.blur:g} px x slope {surface.slope:g} per px must be "
+                f"below 1, or rays run along the plane; lower the blur below {1 / surface.slope:g} or the tilt"
             )
-        return self.radius_max(plane, width, height) / (1 - eccentricity)
+        return self.radius_max(surface, width, height) / (1 - eccentricity)
 
-    def margin(self, planes: list[Plane], width: int, height: int) -> int:
-        """Overscan in pixels that makes every ray of these planes land on the canvas."""
-        return math.ceil(max(self.reach(plane, width, height) for plane in planes)) + 2
+    def margin(self, surfaces: Sequence[Surface], width: int, height: int) -> int:
+        """Overscan in pixels that makes every ray of these layers land on the canvas.
+
+        `width` and `height` are the picture's. A height field is as large as its canvas, so its answer serves to check
+        a margin; to choose one before the field exists, ask with the plane of its largest defocus.
+        """
+        return math.ceil(max(self.reach(surface, width, height) for surface in surfaces)) + 2

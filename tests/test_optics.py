@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import bokehsynth as bs
 from bokehsynth.errors import UsageError
 from bokehsynth.render.bake import bake, table_digest, vogel_points
-from bokehsynth.render.kernels import grid_side
+from bokehsynth.render.rays import grid_side
 
 CAMERA = {
     "focal_length_mm": 50.0,

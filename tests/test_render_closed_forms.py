@@ -26,7 +26,7 @@ from scenes import (
 import bokehsynth as bs
 from bokehsynth.errors import DeviceError, UsageError
 from bokehsynth.render.bake import bake
-from bokehsynth.render.kernels import grid_side
+from bokehsynth.render.rays import grid_side
 
 SIZE = (32, 48)
 BACKENDS = ["cpu", "reference"]
@@ -712,8 +712,8 @@ def put(value):
         (1, lambda a: a[1:], "alpha must have the color's shape"),
         (1, lambda a: a[..., None], "alpha must have the color's shape"),
         (1, lambda a: a > 0, "float array.*bool"),
-        (2, lambda _: 0.5, "must be a Plane, got float"),
-        (2, lambda _: np.zeros((20, 24), np.float32), "must be a Plane, got ndarray"),
+        (2, lambda _: 0.5, "must be a Plane or a height field .*, got float"),
+        (2, lambda _: np.zeros((20, 23), np.float32), "must have the canvas's shape"),
     ],
 )
 def test_a_layer_that_cannot_be_is_refused(index, change, message):

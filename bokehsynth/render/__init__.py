@@ -13,6 +13,11 @@ from bokehsynth.render.shot import Shot, Trace
 
 BACKENDS = ("auto", "cpu", "cuda", "reference")
 
+PATHS = ("copy", "taps", "runs", "together", "rays")
+"""How a tile was made (`Frames.paths` holds the index): nothing is blurred, the all-in-focus pixels; blurred by kernels
+tap by tap; by kernels with prefix sums; either, plus rays for layers that vary together; rays alone, where layers
+change order."""
+
 
 def render(
     layers: Sequence[Layer], lens: Lens, margin: int, backend: str = "auto", samples: int | None = None

@@ -3,8 +3,9 @@
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
-from bokehsynth.optics import Lens
+from bokehsynth.optics import Lens, Plane
 from bokehsynth.render.bake import transmission_map
 from bokehsynth.render.shot import Exposure, Float64Array, FloatArray, Shot, Trace
 
@@ -35,6 +36,14 @@ class Frames:
         return self._exposure.coverage
 
     @property
+    def paths(self) -> npt.NDArray[np.uint8] | None:
+        """Which way each tile of `bokeh` went: uint8 [ceil(H/8), ceil(W/16)], names in `render.PATHS`.
+
+        None on backends, and for height fields, that have one way only.
+        """
+        return self._exposure.paths
+
+    @property
     def all_in_focus(self) -> FloatArray:
         """The same layers through a pinhole (K = 0), [H, W, 3] linear light, not clamped."""
         return self._pinhole.color
@@ -46,13 +55,17 @@ class Frames:
         Never a blend of two layers: a blend crosses the focus and would draw a false sharp rim. Where nothing
         reaches 0.5 it is the farthest layer's.
         """
-        return _visible_disparity(self._shot).astype(np.float32)
+        return self._visible.astype(np.float32)
 
     @cached_property
     def defocus(self) -> FloatArray:
         """Blur radius in pixels of that layer, r = K * |d - d_f|, [H, W], >= 0."""
-        radius: Float64Array = self._shot.lens.radius(_visible_disparity(self._shot))
+        radius: Float64Array = self._shot.lens.radius(self._visible)
         return radius.astype(np.float32)
+
+    @cached_property
+    def _visible(self) -> Float64Array:
+        return _visible_disparity(self._shot)
 
     @cached_property
     def transmission(self) -> FloatArray:
@@ -61,6 +74,14 @@ class Frames:
 
 
 def _visible_disparity(shot: Shot) -> Float64Array:
+    surfaces = [layer.disparity for layer in shot.layers]
+    planes = [surface for surface in surfaces if isinstance(surface, Plane)]
+    if len(planes) == len(surfaces):
+        corners = np.array([plane.corners(shot.width, shot.height) for plane in planes])
+        if (np.diff(corners, axis=0) <= 0).all():  # planes that are in order at the corners are so everywhere
+            from bokehsynth.render.maps import visible_disparity_of_planes
+
+            return visible_disparity_of_planes(shot, np.array([(p.d, p.gx, p.gy) for p in planes]))
     x, y = shot.offsets()
     shape = (len(shot.layers), shot.height, shot.width)
     disparity = np.empty(shape)
@@ -70,7 +91,7 @@ def _visible_disparity(shot: Shot) -> Float64Array:
         alpha[i] = shot.crop(layer.alpha)
     if (
         np.diff(disparity, axis=0) > 0
-    ).any():  # planes cross inside the picture: near to far changes from pixel to pixel
+    ).any():  # layers cross inside the picture: near to far changes from pixel to pixel
         order = np.argsort(-disparity, axis=0, kind="stable")
         disparity = np.take_along_axis(disparity, order, axis=0)
         alpha = np.take_along_axis(alpha, order, axis=0)

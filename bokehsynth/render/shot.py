@@ -12,6 +12,7 @@ from bokehsynth.optics import Lens
 
 FloatArray = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,8 @@ class Exposure:
     """[H, W, 3] linear."""
     coverage: FloatArray
     """[H, W] in 0..1: the share of rays that some layer stopped."""
+    paths: npt.NDArray[np.uint8] | None = None
+    """Which way each tile went, where a backend has several (`render.develop`)."""
 
 
 Trace = Callable[[Shot, int | None], Exposure]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from bokehsynth.assets.shelf import Shelf
 from bokehsynth.color import LUMINANCE, FloatArray
 from bokehsynth.layers import Layer
-from bokehsynth.optics import Aperture, Lens, Plane
+from bokehsynth.optics import Aperture, Lens, Plane, Surface
 from bokehsynth.scene.draw import BackgroundDraw, ForegroundDraw, SceneDraw
 from bokehsynth.scene.place import place_cutout, show_landscape, side_on_canvas
 
@@ -70,7 +70,7 @@ def _focus(draw: SceneDraw, layers: list[Layer], margin: int) -> float:
     return _plane_at(layers[-1].disparity, draw)
 
 
-def _plane_at(plane: Plane, draw: SceneDraw) -> float:
+def _plane_at(plane: Surface, draw: SceneDraw) -> float:
     return float(plane.at(draw.focus.x - (draw.width - 1) / 2, draw.focus.y - (draw.height - 1) / 2))
 
 

@@ -1,78 +1,59 @@
-"""Numba kernels of the CPU ray tracer. They get arrays and numbers, allocate scratch of one tile, and only fill."""
+"""Plain rays, ray-outer and pixel-inner: for tiles in which layers change order from ray to ray, and as a measure.
 
-import numba as nb
+For one lens point all pixels of a row see a layer through (nearly) the same displacement, so the inner loop runs over
+neighbouring pixels with four shared bilinear taps and vectorises.
+
+Exact by construction: a layer in focus does not move with the lens point, so its colour is taken out of the sum over
+rays and multiplied by the light that reaches it. Where nothing blurred lies in front that factor is exactly 1, and
+the pixel is bit-identical to the all-in-focus picture.
+"""
+
 import numpy as np
 
-from bokehsynth.render.kernel_cache import ensure_cache_place
-
-ensure_cache_place()
-
-TILE_H, TILE_W = 8, 256
-BLOCK = 8
-
-VISIBLE, OPAQUE, LOW, HIGH, REACH = range(5)
-"""What a tile knows of a layer: seen at all, hides what lies behind, range of d(p') - d_f, reach in pixels."""
-
-_jit = nb.njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)
+from bokehsynth.render.jit import kernel
+from bokehsynth.render.tiles import OPAQUE, REACH, STATES, TILE_H, TILE_W, classify, is_ordered, visible_order
 
 
-@_jit
+@kernel
 def grid_side(radius):
     """Side of the square grid of rays for a blur radius in pixels: even, so that the set is mirror symmetric.
 
-    Chosen so that no scene measured is worse than 51 x 51 rays (`benchmarks/rays.md`): the first term covers soft
-    mattes and lights of 20 at small radii, the second keeps neighbouring rays within 1.3 px at large ones.
+    Chosen so that no scene measured was worse than 51 x 51 rays: the first term covers soft mattes and lights of 20 at
+    small radii, the second keeps neighbouring rays within 1.3 px at large ones.
     """
     return 2 * int(np.ceil(max(18 + 1.3 * radius, 1.4 * radius) / 2))
 
 
-@_jit
-def block_extremes(alpha):
-    """Smallest and largest alpha of every BLOCK x BLOCK block: float32 [2, ceil(H/BLOCK), ceil(W/BLOCK)]."""
-    height, width = alpha.shape
-    rows, columns = (height + BLOCK - 1) // BLOCK, (width + BLOCK - 1) // BLOCK
-    out = np.empty((2, rows, columns), np.float32)
-    for r in range(rows):
-        for c in range(columns):
-            low, high = np.float32(2), np.float32(-1)
-            for y in range(r * BLOCK, min(height, r * BLOCK + BLOCK)):
-                for x in range(c * BLOCK, min(width, c * BLOCK + BLOCK)):
-                    low = min(low, alpha[y, x])
-                    high = max(high, alpha[y, x])
-            out[0, r, c] = low
-            out[1, r, c] = high
-    return out
-
-
-@_jit
-def trace_tile(packed, planes, extremes, points, weights, first, last_side, K, focus, margin, y0, x0, color, coverage):
+@kernel
+def trace_tile(packed, planes, extremes, levels, view, margin, rays, y0, x0, color, coverage):
     """Trace the TILE_H x TILE_W tile at (y0, x0) of the picture.
 
-    packed float32 [L, 4, Hc, Wc] premultiplied R, G, B, A; planes float64 [L, 3] (d, gx, gy); extremes [L, 2, ., .];
-    points float64 [N, 2], weights float32 [N, 3], first int64: rays by grid side (see cpu._ray_tables), `last_side`
-    the largest, or minus the only one; color float32 [H, W, 3] and coverage float32 [H, W] are filled.
+    packed float32 [L, 4, Hc, Wc] premultiplied R, G, B, A; planes float64 [L, 3] (d, gx, gy); extremes, levels: see
+    `tiles`; view (K, focus, oy, ox); rays: points, weights and spans of a `lens_tables.RayTable`; color float32
+    [H, W, 3] and coverage float32 [H, W] are filled.
     """
+    points, weights, spans = rays
     layers = len(packed)
     rows, n = min(TILE_H, len(color) - y0), min(TILE_W, color.shape[1] - x0)
     # Coordinates are offsets from the picture's centre, which lies at (oy, ox) of the canvas.
-    oy, ox = (packed.shape[2] - 1) / 2, (packed.shape[3] - 1) / 2
-    view = (K, focus, oy, ox)
-    y, x = y0 + margin - oy, x0 + margin - ox
-    state = np.zeros((layers, 5))
+    y, x = y0 + margin - view[2], x0 + margin - view[3]
+    state, seen = np.zeros((layers, STATES)), np.empty(layers, np.int64)
     for m in range(layers):
-        _classify(planes[m], extremes[m], view, y, x, rows, n, state[m])
-    order = _visible_order(state)
-    ordered = _is_ordered(state, order)
-    start, stop, moving = _rays_for(state, order, first, last_side)
+        classify(planes, extremes, levels, view, y, x, rows, n, m, state)
+    order = seen[: visible_order(state, seen)]
+    ordered = is_ordered(state, order, planes)
+    start, stop, moving = _rays_for(state, order, spans)
 
     light = np.zeros((rows, 3, n), np.float32)
     arrived = np.zeros((rows, 3, n), np.float32)
     sharp = np.zeros((rows, layers, 3, n), np.float32)  # light that reaches a layer in focus
-    total, unit = np.zeros(3, np.float32), np.ones(3, np.float32)
+    total, w = np.zeros(3, np.float32), np.ones(3, np.float32)
     through = np.empty(n, np.float32)
     for i in range(start, stop):
         s = (points[i, 0], points[i, 1])
-        w = weights[i] if moving else unit
+        if moving:
+            for c in range(3):
+                w[c] = weights[min(c, len(weights) - 1), i]
         total += w
         for row in range(rows):
             through[:] = 1
@@ -86,68 +67,8 @@ def trace_tile(packed, planes, extremes, points, weights, first, last_side, K, f
     _develop(packed, state, order, margin, y0, x0, light, arrived, sharp, total, color, coverage)
 
 
-@_jit
-def _classify(plane, extremes, view, y, x, rows, n, out):
-    """Depth range, reach and alpha range of one layer over the footprint of a tile whose corner is at offset (x, y)."""
-    K, focus, oy, ox = view
-    e = K * np.hypot(plane[1], plane[2])
-    low, high = np.inf, -np.inf
-    for j in range(2):
-        for i in range(2):
-            delta = plane[0] + plane[1] * (x + i * (n - 1)) + plane[2] * (y + j * (rows - 1)) - focus
-            low, high = min(low, delta), max(high, delta)
-    reach = K * max(abs(low), abs(high)) / (1 - e)
-    top, left = int(y + oy), int(x + ox)
-    pad = int(np.ceil(reach)) + 1
-    r0, r1 = max(0, top - pad) // BLOCK, min(extremes.shape[1] - 1, (top + rows - 1 + pad) // BLOCK)
-    c0, c1 = max(0, left - pad) // BLOCK, min(extremes.shape[2] - 1, (left + n - 1 + pad) // BLOCK)
-    out[VISIBLE] = 1 if extremes[1, r0 : r1 + 1, c0 : c1 + 1].max() > 0 else 0
-    out[OPAQUE] = 1 if extremes[0, r0 : r1 + 1, c0 : c1 + 1].min() == 1 else 0
-    # d(p') - d_f = delta / (1 - K g.s): the lens point stretches the range by 1/(1 -+ e)
-    out[LOW] = low / (1 + e) if low > 0 else low / (1 - e)
-    out[HIGH] = high / (1 - e) if high > 0 else high / (1 + e)
-    out[REACH] = reach
-
-
-@_jit
-def _visible_order(state):
-    """Indices of the layers that can be seen on this tile, near to far.
-
-    A layer is left out where its footprint is empty, or where an opaque layer lies in front of it for every ray.
-    """
-    layers = len(state)
-    order = np.empty(layers, np.int64)
-    visible = 0
-    for m in range(layers):
-        hidden = state[m, VISIBLE] == 0
-        for k in range(layers):
-            if state[k, OPAQUE] == 1 and (
-                state[k, LOW] > state[m, HIGH] or (state[k, LOW] == state[m, HIGH] and k < m)
-            ):
-                hidden = True
-        if hidden:
-            continue
-        place = visible  # insertion by nearness, ties by the order given
-        while place > 0 and state[order[place - 1], HIGH] < state[m, HIGH]:
-            order[place] = order[place - 1]
-            place -= 1
-        order[place] = m
-        visible += 1
-    return order[:visible]
-
-
-@_jit
-def _is_ordered(state, order):
-    """Whether one order, near to far, holds for every ray and pixel of the tile."""
-    for k in range(1, len(order)):
-        a, b = order[k - 1], order[k]
-        if state[a, LOW] < state[b, HIGH] or (state[a, LOW] == state[b, HIGH] and a > b):
-            return False
-    return True
-
-
-@_jit
-def _rays_for(state, order, first, last_side):
+@kernel
+def _rays_for(state, order, spans):
     """Start and stop in the ray tables, by the tile's largest reach, and whether anything moves with the lens point.
 
     Where nothing does, any one ray is the answer, whatever weight it has in the table.
@@ -157,11 +78,11 @@ def _rays_for(state, order, first, last_side):
         reach = max(reach, state[m, REACH])
     if reach == 0:
         return 0, 1, False
-    side = -last_side if last_side < 0 else min(last_side, grid_side(reach))
-    return first[side // 2], first[side // 2 + 1], True
+    side = min(len(spans) - 1, grid_side(reach))
+    return spans[side, 0], spans[side, 1], True
 
 
-@_jit
+@kernel
 def _cross_unordered(packed, planes, state, order, view, s, w, y, x, light, sharp, through):
     """One ray over one row whose layers change order: cut at the crossings, then sort each piece.
 
@@ -193,14 +114,14 @@ def _cross_unordered(packed, planes, state, order, view, s, w, y, x, light, shar
             _cross_layers(packed, planes, state, local, view, s, w, y, x, x0, x1, light, sharp, through)
 
 
-@_jit
+@kernel
 def _nearness(plane, view, s, y, x):
     """d(p') - d_f where the ray through offset (x, y) and lens point s meets a plane."""
     d, gx, gy = plane
     return (d + gx * x + gy * y - view[1]) / (1 - view[0] * (gx * s[0] + gy * s[1]))
 
 
-@_jit
+@kernel
 def _sorted_by(nearness, order):
     """The layers of `order`, nearest first; ties keep the order of the layers."""
     local, rank = order.copy(), nearness.copy()
@@ -213,7 +134,7 @@ def _sorted_by(nearness, order):
     return local
 
 
-@_jit
+@kernel
 def _cross_layers(packed, planes, state, order, view, s, w, y, x, x0, x1, light, sharp, through):
     """Carry one ray through the layers for pixels x0..x1 of a row; (x, y) is the offset of the row's first pixel."""
     K, focus, oy, ox = view
@@ -236,7 +157,7 @@ def _cross_layers(packed, planes, state, order, view, s, w, y, x, x0, x1, light,
             start = stop
 
 
-@_jit
+@kernel
 def _arrive(through, w, arrived):
     """Note how much of this ray some layer has stopped."""
     for c in range(3):
@@ -245,7 +166,7 @@ def _arrive(through, w, arrived):
             seen[x] += w[c] * (np.float32(1) - through[x])
 
 
-@_jit
+@kernel
 def _same_texel(fx, fy, dfx, dfy, start, stop):
     """Where the run of pixels ends whose taps are the same texels apart from the step of one per pixel."""
     length = float(stop - start)
@@ -260,7 +181,7 @@ def _same_texel(fx, fy, dfx, dfy, start, stop):
     return start + max(1, int(length))
 
 
-@_jit
+@kernel
 def _reach_sharp(packed, m, top, left, opaque, w, sharp, through, start, stop):
     """Note the light that reaches a layer in focus; its colour is multiplied in once, after all rays."""
     first, last = np.uint64(start), np.uint64(stop)
@@ -277,7 +198,7 @@ def _reach_sharp(packed, m, top, left, opaque, w, sharp, through, start, stop):
             through[x] *= np.float32(1) - packed[m, 3, top, base + x]
 
 
-@_jit
+@kernel
 def _hit_span(packed, m, ix, iy, fx, fy, dfx, dfy, opaque, w, light, through, start, stop):
     """Add a blurred layer to pixels start..stop of a row, a run whose bilinear taps are the same texels plus x.
 
@@ -297,7 +218,7 @@ def _hit_span(packed, m, ix, iy, fx, fy, dfx, dfy, opaque, w, light, through, st
         _dim(packed, m, ix, iy, jy, fx, fy, dfx, dfy, through, start, stop)
 
 
-@_jit
+@kernel
 def _add_frontal(packed, m, c, ix, iy, jy, fx, fy, w, light, through, start, stop):
     u, v, one = np.float32(fx), np.float32(fy), np.float32(1)
     f00, f10, f01, f11 = w * (one - u) * (one - v), w * u * (one - v), w * (one - u) * v, w * u * v
@@ -309,7 +230,7 @@ def _add_frontal(packed, m, c, ix, iy, jy, fx, fy, w, light, through, start, sto
         )  # fmt: skip
 
 
-@_jit
+@kernel
 def _add_tilted(packed, m, c, ix, iy, jy, fx, fy, dfx, dfy, w, light, through, start, stop):
     fx32, fy32, dx32, dy32, one = np.float32(fx), np.float32(fy), np.float32(dfx), np.float32(dfy), np.float32(1)
     i, j, first = np.uint64(ix), np.uint64(ix + 1), np.uint64(start)
@@ -321,7 +242,7 @@ def _add_tilted(packed, m, c, ix, iy, jy, fx, fy, dfx, dfy, w, light, through, s
         light[c, x] += w * through[x] * ((one - v) * upper + v * lower)
 
 
-@_jit
+@kernel
 def _dim(packed, m, ix, iy, jy, fx, fy, dfx, dfy, through, start, stop):
     fx32, fy32, dx32, dy32, one = np.float32(fx), np.float32(fy), np.float32(dfx), np.float32(dfy), np.float32(1)
     i, j, first = np.uint64(ix), np.uint64(ix + 1), np.uint64(start)
@@ -333,7 +254,7 @@ def _dim(packed, m, ix, iy, jy, fx, fy, dfx, dfy, through, start, stop):
         through[x] *= one - ((one - v) * upper + v * lower)
 
 
-@_jit
+@kernel
 def _develop(packed, state, order, margin, y0, x0, light, arrived, sharp, total, color, coverage):
     """Sums over rays -> normalised colour and coverage of a tile.
 
@@ -366,7 +287,7 @@ def _develop(packed, state, order, margin, y0, x0, light, arrived, sharp, total,
             coverage[y0 + row, x0 + x] = seen / channels
 
 
-@_jit
+@kernel
 def _pinhole(packed, state, order, margin, y0, x0, row, x, light, arrived, sharp, total, value, share):
     """Colour and coverage of the layers in focus alone, and whether they are all that this pixel saw.
 

@@ -1,0 +1,175 @@
+"""What each tile of a picture sees: which layers, in which order, and whether two of them vary together.
+
+Alpha is bounded over a tile's footprint by minima and maxima of blocks, kept in a pyramid. Bounds that are too loose
+cost time and never change what a tile's exact parts converge to.
+"""
+
+import numpy as np
+
+from bokehsynth.render.jit import kernel, leaf
+
+TILE_H, TILE_W = 8, 16
+BLOCK = 4
+"""Side in texels of the finest blocks."""
+FINE, COARSE = 24, 6
+"""Most blocks across a footprint for the careful and for the quick look."""
+
+VISIBLE, OPAQUE, LOW, HIGH, REACH, VARIES, BRIGHT = range(7)
+"""State of a layer on a tile: seen at all; hides what lies behind; range of d(p') - d_f; reach in pixels; whether its
+alpha varies over the footprint; its brightest premultiplied channel there."""
+STATES = 7
+
+
+def pyramid_levels(height: int, width: int) -> "np.ndarray[tuple[int, int], np.dtype[np.int64]]":
+    """Offset, rows and columns of every level of a canvas's pyramid, int64 [n, 3]; sides halve up to one block."""
+    levels, offset, side = [], 0, BLOCK
+    while True:
+        rows, columns = -(-height // side), -(-width // side)
+        levels.append((offset, rows, columns))
+        offset += rows * columns
+        if rows == columns == 1:
+            return np.array(levels, np.int64)
+        side *= 2
+
+
+@kernel
+def pyramid(packed, levels):
+    """Smallest and largest alpha and largest premultiplied colour of blocks: float32 [3, blocks of all levels]."""
+    offset, rows, columns = levels[-1]
+    out = np.empty((3, offset + rows * columns), np.float32)
+    _, height, width = packed.shape
+    low, high, bright = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
+    for r in range(levels[0, 1]):
+        low[:], high[:], bright[:] = 2, -1, 0
+        for y in range(r * BLOCK, min(height, r * BLOCK + BLOCK)):
+            for x in range(width):
+                low[x] = min(low[x], packed[3, y, x])
+                high[x] = max(high[x], packed[3, y, x])
+                bright[x] = max(bright[x], packed[0, y, x], packed[1, y, x], packed[2, y, x])
+        for c in range(levels[0, 2]):
+            stop, at = min(width, c * BLOCK + BLOCK), r * levels[0, 2] + c
+            out[0, at], out[1, at], out[2, at] = low[c * BLOCK], high[c * BLOCK], bright[c * BLOCK]
+            for x in range(c * BLOCK + 1, stop):
+                out[0, at] = min(out[0, at], low[x])
+                out[1, at] = max(out[1, at], high[x])
+                out[2, at] = max(out[2, at], bright[x])
+    for level in range(1, len(levels)):
+        offset, rows, columns = levels[level]
+        finer, fine_rows, fine_columns = levels[level - 1]
+        for r in range(rows):
+            for c in range(columns):
+                at = offset + r * columns + c
+                out[0, at], out[1, at], out[2, at] = 2, -1, 0
+                for y in range(2 * r, min(fine_rows, 2 * r + 2)):
+                    for x in range(2 * c, min(fine_columns, 2 * c + 2)):
+                        source = finer + y * fine_columns + x
+                        out[0, at] = min(out[0, at], out[0, source])
+                        out[1, at] = max(out[1, at], out[1, source])
+                        out[2, at] = max(out[2, at], out[2, source])
+    return out
+
+
+@leaf
+def classify(planes, extremes, levels, view, y, x, rows, n, m, state):
+    """State of layer m over the footprint of the tile of rows x n pixels whose corner is at offset (x, y).
+
+    Arrays come whole, with an index: a slice would be counted and released, which costs as much as the work.
+    """
+    K, focus, oy, ox = view
+    d, gx, gy = planes[m, 0], planes[m, 1], planes[m, 2]
+    e = K * np.hypot(gx, gy)
+    low, high = np.inf, -np.inf
+    for j in range(2):
+        for i in range(2):
+            delta = d + gx * (x + i * (n - 1)) + gy * (y + j * (rows - 1)) - focus
+            low, high = min(low, delta), max(high, delta)
+    reach = K * max(abs(low), abs(high)) / (1 - e)
+    # d(p') - d_f = delta / (1 - K g.s): the lens point stretches the range by 1/(1 -+ e)
+    state[m, LOW] = low / (1 + e) if low > 0 else low / (1 - e)
+    state[m, HIGH] = high / (1 - e) if high > 0 else high / (1 + e)
+    state[m, REACH] = reach
+    top, left = y + oy, x + ox
+    pad = reach + 1 if reach > 0 else 0.0
+    least, most, bright = _bounds(extremes, levels, m, COARSE, top, left, rows, n, pad)
+    if least < most and (least < 1 and most > 0):  # the quick look did not settle it
+        least, most, bright = _bounds(extremes, levels, m, FINE, top, left, rows, n, pad)
+    state[m, VISIBLE] = 1 if most > 0 else 0
+    state[m, OPAQUE] = 1 if least == 1 else 0
+    state[m, VARIES] = 1 if least < most else 0
+    state[m, BRIGHT] = bright
+
+
+@leaf
+def _bounds(extremes, levels, m, across, top, left, rows, n, pad):
+    """Smallest and largest alpha and brightest colour of the blocks that come within `pad` px of a tile."""
+    level, side = 0, BLOCK
+    while (2 * pad + n) / side > across and level < len(levels) - 1:
+        level += 1
+        side *= 2
+    offset, block_rows, block_columns = levels[level, 0], levels[level, 1], levels[level, 2]
+    r0, r1 = max(0, int(top - pad) // side), min(block_rows - 1, int(top + rows - 1 + pad) // side)
+    least, most, bright = np.float32(2), np.float32(-1), np.float32(0)
+    for r in range(r0, r1 + 1):
+        dy = max(0.0, top - (r * side + side - 1), r * side - (top + rows - 1))
+        if dy > pad:
+            continue
+        wide = np.sqrt(pad * pad - dy * dy)
+        c0 = max(0, int(np.floor((left - wide) / side)))
+        c1 = min(block_columns - 1, int(np.floor((left + n - 1 + wide) / side)))
+        for at in range(offset + r * block_columns + c0, offset + r * block_columns + c1 + 1):
+            least = min(least, extremes[m, 0, at])
+            most = max(most, extremes[m, 1, at])
+            bright = max(bright, extremes[m, 2, at])
+    return least, most, bright
+
+
+@leaf
+def visible_order(state, order):
+    """Fill `order` with the layers that can be seen on this tile, near to far; returns how many.
+
+    A layer is left out where its footprint is empty, or where an opaque layer lies in front of it for every ray.
+    """
+    layers = len(state)
+    visible = 0
+    for m in range(layers):
+        hidden = state[m, VISIBLE] == 0
+        for k in range(layers):
+            if state[k, OPAQUE] == 1 and (
+                state[k, LOW] > state[m, HIGH] or (state[k, LOW] == state[m, HIGH] and k < m)
+            ):
+                hidden = True
+        if hidden:
+            continue
+        place = visible  # insertion by nearness, ties by the order given
+        while place > 0 and state[order[place - 1], HIGH] < state[m, HIGH]:
+            order[place] = order[place - 1]
+            place -= 1
+        order[place] = m
+        visible += 1
+    return visible
+
+
+@leaf
+def is_ordered(state, order, planes):
+    """Whether one order, near to far, holds for every ray and pixel of the tile."""
+    for k in range(1, len(order)):
+        a, b = order[k - 1], order[k]
+        if planes[a, 0] == planes[b, 0] and planes[a, 1] == planes[b, 1] and planes[a, 2] == planes[b, 2]:
+            continue  # one plane: a tie for every ray
+        if state[a, LOW] < state[b, HIGH] or (state[a, LOW] == state[b, HIGH] and a > b):
+            return False
+    return True
+
+
+@leaf
+def varies_together(state, order):
+    """Whether a blurred layer's alpha varies in front of another blurred layer that is seen through it."""
+    dimming = False
+    for m in order:
+        if state[m, REACH] == 0:
+            continue
+        if dimming and (state[m, VARIES] == 1 or state[m, BRIGHT] > 0):
+            return True
+        if state[m, VARIES] == 1:
+            dimming = True
+    return False

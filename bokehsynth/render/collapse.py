@@ -34,7 +34,8 @@ GAUSS_X, GAUSS_W = (GAUSS[0] + 1) / 2, GAUSS[1] / 2
 PIECE = 0.5 / np.sqrt(3.0)
 """Two Gauss points 1/2 -+ PIECE per texel make the integral of a linear function times a smooth one."""
 
-NO_PUPIL = np.array([0.0, 0.0, np.inf])
+NO_PUPIL = np.array([[0.0, 0.0, np.inf]])
+"""Of `collapse`: no second disc."""
 
 
 @kernel
@@ -158,7 +159,7 @@ def _through_pupil(y, left, right, r, ex, ey, pupil):
 
     |u - c| <= radius with u = D / (r + e.D) is a quadratic inequality in x.
     """
-    cx, cy, radius = pupil
+    cx, cy, radius = pupil[0], pupil[1], pupil[2]
     if radius >= 1 + np.hypot(cx, cy):
         return left, right
     q = r + ey * y
@@ -201,8 +202,13 @@ def coverage_kernel(outline, detail, r, ex, ey, pupil, half):
     outline: `lens_tables.LensTables.outline`, scanned in sub-rows `detail` times as close as a disc needs; r: signed
     blur radius in px; (ex, ey) = K g; pupil: centre and radius of a second disc that lens points must lie in.
     """
-    out = np.zeros((2 * half + 1, 2 * half + 1))
     y, g, x, first = _crossings(outline, r, ex, ey, detail)
+    return _covered(y, g, x, first, r, ex, ey, pupil, half)
+
+
+@kernel
+def _covered(y, g, x, first, r, ex, ey, pupil, half):
+    out = np.zeros((2 * half + 1, 2 * half + 1))
     for n in range(len(y)):
         for k in range(first[n], first[n + 1] - 1, 2):
             left, right = _through_pupil(y[n], x[k], x[k + 1], r, ex, ey, pupil)
@@ -223,13 +229,18 @@ def density_kernel(outline, detail, r, ex, ey, pupil, table, half):
 
     table float32 [C, T, T]: transmission over the square -1..1 of lens points, [1, 1, 1] where it is uniform.
     """
+    y, g, x, first = _crossings(outline, r, ex, ey, detail)
+    return _weights(y, g, x, first, detail, r, ex, ey, pupil, table, half)
+
+
+@kernel
+def _weights(y, g, x, first, detail, r, ex, ey, pupil, table, half):
     channels, side = len(table), table.shape[1]
     out = np.zeros((channels, 2 * half + 1, 2 * half + 1))
     if r == 0:
         out[:, half, half] = 1
         return out
     step = 2 * half if side == 1 else abs(r) / (4 * detail)  # transmission may vary within a texel
-    y, g, x, first = _crossings(outline, r, ex, ey, detail)
     for n in range(len(y)):
         row = int(np.floor(y[n]))
         v, j = y[n] - row, row + half
@@ -256,6 +267,26 @@ def density_kernel(outline, detail, r, ex, ey, pupil, table, half):
         total = out[c].sum()
         if total > 0:
             out[c] /= total
+    return out
+
+
+@kernel
+def passed_light(outline, detail, table, pupils):
+    """Integral of the transmission over the part of the opening that each pupil (cx, cy, radius) lets pass: [P, C]."""
+    channels, side = len(table), table.shape[1]
+    out = np.zeros((len(pupils), channels))
+    y, g, x, first = _crossings(outline, 1.0, 0.0, 0.0, detail)
+    for p in range(len(pupils)):
+        for n in range(len(y)):
+            for k in range(first[n], first[n + 1] - 1, 2):
+                left, right = _through_pupil(y[n], x[k], x[k + 1], 1.0, 0.0, 0.0, pupils[p])
+                pieces = 1 if side == 1 else 8 * detail
+                for piece in range(pieces if right > left else 0):
+                    for point in range(2):
+                        at = left + (right - left) * (piece + 0.5 + (2 * point - 1) * PIECE) / pieces
+                        for c in range(channels):
+                            w = 1.0 if side == 1 else _transmission(table[c], at, y[n])
+                            out[p, c] += w * g[n] * (right - left) / (2 * pieces)
     return out
 
 
@@ -300,8 +331,9 @@ def _room(array, needed):
 
 
 @kernel
-def collapse(outline, detail, table, pupil, nodes, ex, ey, runs, stride):
-    """Kernels at all `nodes` (signed radii), as lists of taps ready to be applied.
+def collapse(outline, detail, table, pupils, nodes, ex, ey, runs, stride):
+    """Kernels at all `nodes` (signed radii) and `pupils` (rows cx, cy, radius; one for all, or one for each node), as
+    lists of taps ready to be applied.
 
     Entry i holds the kernel of node i and its difference to node i + 1 (0 for the last). Returns
     offsets int64 [1, T] (row * stride + column), weights float32 [2C, T] (C values, then C differences),
@@ -316,12 +348,16 @@ def collapse(outline, detail, table, pupil, nodes, ex, ey, runs, stride):
     for i in range(n):
         half = max(half, half_width(nodes[i], ex, ey))
     side = 2 * half + 1
-    after = _kernels(outline, detail, table, pupil, nodes[0], ex, ey, runs, half)
+    y, g, x, first = _crossings(outline, nodes[0], ex, ey, detail)
+    after = _kernels(y, g, x, first, detail, table, pupils[0], nodes[0], ex, ey, runs, half)
     taps, ends = 0, 0
     for i in range(n):
         here, last = after, i == n - 1
         if not last:
-            after = _kernels(outline, detail, table, pupil, nodes[i + 1], ex, ey, runs, half)
+            pupil = pupils[min(i + 1, len(pupils) - 1)]
+            if nodes[i + 1] != nodes[i]:
+                y, g, x, first = _crossings(outline, nodes[i + 1], ex, ey, detail)
+            after = _kernels(y, g, x, first, detail, table, pupil, nodes[i + 1], ex, ey, runs, half)
         if runs:
             beyond = nodes[i] if last else nodes[i + 1]
             norms[i, 0], norms[i, 1] = _norm(here[0], half, nodes[i], ex, ey), _norm(here[0], half, beyond, ex, ey)
@@ -329,27 +365,27 @@ def collapse(outline, detail, table, pupil, nodes, ex, ey, runs, stride):
         for j in range(side):
             offsets, weights = _room(offsets, taps + side), _room(weights, taps + side)
             edges = _room(edges, ends + side)
-            x = 0
-            while x < side:
-                stop = x
+            column = 0
+            while column < side:
+                stop = column
                 while runs and stop < side and _inside(here[0, j, stop]) and _inside(after[0, j, stop]):
                     stop += 1
-                if stop - x >= SHORTEST_RUN:
+                if stop - column >= SHORTEST_RUN:
                     edges[0, ends] = (j - half) * stride + stop - half
-                    edges[1, ends] = (j - half) * stride + x - half
+                    edges[1, ends] = (j - half) * stride + column - half
                     ends += 1
-                    x = stop
+                    column = stop
                     continue
                 used = False
                 for c in range(channels):
-                    used = used or here[c, j, x] > 1e-12 or after[c, j, x] > 1e-12
+                    used = used or here[c, j, column] > 1e-12 or after[c, j, column] > 1e-12
                 if used:
-                    offsets[0, taps] = (j - half) * stride + x - half
+                    offsets[0, taps] = (j - half) * stride + column - half
                     for c in range(channels):
-                        weights[c, taps] = here[c, j, x]
-                        weights[channels + c, taps] = after[c, j, x] - here[c, j, x]
+                        weights[c, taps] = here[c, j, column]
+                        weights[channels + c, taps] = after[c, j, column] - here[c, j, column]
                     taps += 1
-                x += 1
+                column += 1
         first_tap[i + 1], first_run[i + 1] = taps, ends
     return offsets[0, :taps].copy(), weights[:, :taps].copy(), first_tap, edges[:, :ends].copy(), first_run, norms
 
@@ -360,9 +396,9 @@ def _inside(coverage):
 
 
 @kernel
-def _kernels(outline, detail, table, pupil, r, ex, ey, runs, half):
+def _kernels(y, g, x, first, detail, table, pupil, r, ex, ey, runs, half):
     if runs:
         out = np.empty((1, 2 * half + 1, 2 * half + 1))
-        out[0] = coverage_kernel(outline, detail, r, ex, ey, pupil, half)
+        out[0] = _covered(y, g, x, first, r, ex, ey, pupil, half)
         return out
-    return density_kernel(outline, detail, r, ex, ey, pupil, table, half)
+    return _weights(y, g, x, first, detail, r, ex, ey, pupil, table, half)

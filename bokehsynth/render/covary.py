@@ -15,7 +15,21 @@ adds a plane's light up, `dim` takes from the rays what the layer stops.
 import numpy as np
 
 from bokehsynth.render.jit import leaf
-from bokehsynth.render.lanes import LANES, add, load, madd, mul, peek, positive, put, ramp, splat, store, sub
+from bokehsynth.render.lanes import (
+    LANES,
+    add,
+    load,
+    madd,
+    mul,
+    peek,
+    positive,
+    put,
+    ramp,
+    splat,
+    store,
+    sub,
+    where_positive,
+)
 from bokehsynth.render.marginal import GROUP
 
 BATCH = 32
@@ -59,26 +73,30 @@ def _spread(per_column, per_row, drift, n, at):
 
 
 @leaf
-def sum_light(plane, stride, frontal, texel, place, drift, kind, through, weights, channel, start, count, mean, full):
+def sum_light(
+    plane, stride, frontal, texel, place, drift, kind, through, mask, weights, channel, start, count, mean, full
+):
     """Add w c to `mean` and w T c to `full` over `count` rays.
 
     plane: address of canvas texel (0, 0); weights float32 [C, N], used from ray `start` on; through, mean, full:
-    addresses of CELL floats, the first for every ray.
+    addresses of CELL floats, the first for every ray, as for `mask`: which rays the pupil lets pass, 0 if all.
     """
     if frontal:
-        _sum_frontal(plane, stride, texel, place, through, weights, channel, start, count, mean, full)
+        _sum_frontal(plane, stride, texel, place, through, mask, weights, channel, start, count, mean, full)
         return
     for row in range(GROUP):
         m, f = load(mean, row * LANES), load(full, row * LANES)
         for i in range(count):
             c = mul(splat(weights[channel, start + i]), _slanted(plane, stride, texel, place, drift, kind, i, row))
+            if mask != 0:
+                c = mul(c, load(mask, i * CELL + row * LANES))
             m, f = add(m, c), madd(f, load(through, i * CELL + row * LANES), c)
         store(mean, row * LANES, m)
         store(full, row * LANES, f)
 
 
 @leaf
-def _sum_frontal(plane, stride, texel, place, through, weights, channel, start, count, mean, full):
+def _sum_frontal(plane, stride, texel, place, through, mask, weights, channel, start, count, mean, full):
     """The same four taps for every pixel; rows of texels are shared between rows of pixels."""
     m0, m1, m2, m3 = load(mean, 0), load(mean, LANES), load(mean, 2 * LANES), load(mean, 3 * LANES)
     f0, f1, f2, f3 = load(full, 0), load(full, LANES), load(full, 2 * LANES), load(full, 3 * LANES)
@@ -90,18 +108,26 @@ def _sum_frontal(plane, stride, texel, place, through, weights, channel, start, 
         at += stride
         h1 = madd(mul(left, load(plane, at)), right, load(plane, at + 1))
         c = madd(mul(upper, h0), lower, h1)
+        if mask != 0:
+            c = mul(c, load(mask, ray))
         m0, f0 = add(m0, c), madd(f0, load(through, ray), c)
         at += stride
         h0 = madd(mul(left, load(plane, at)), right, load(plane, at + 1))
         c = madd(mul(upper, h1), lower, h0)
+        if mask != 0:
+            c = mul(c, load(mask, ray + LANES))
         m1, f1 = add(m1, c), madd(f1, load(through, ray + LANES), c)
         at += stride
         h1 = madd(mul(left, load(plane, at)), right, load(plane, at + 1))
         c = madd(mul(upper, h0), lower, h1)
+        if mask != 0:
+            c = mul(c, load(mask, ray + 2 * LANES))
         m2, f2 = add(m2, c), madd(f2, load(through, ray + 2 * LANES), c)
         at += stride
         h0 = madd(mul(left, load(plane, at)), right, load(plane, at + 1))
         c = madd(mul(upper, h1), lower, h0)
+        if mask != 0:
+            c = mul(c, load(mask, ray + 3 * LANES))
         m3, f3 = add(m3, c), madd(f3, load(through, ray + 3 * LANES), c)
     store(mean, 0, m0)
     store(mean, LANES, m1)
@@ -179,12 +205,15 @@ def _look_frontal(plane, stride, at, u, v, samples, here):
 
 
 @leaf
-def sum_samples(samples, weights, channel, start, count, total):
+def sum_samples(samples, mask, weights, channel, start, count, total):
     """Add w times the samples of `count` rays to `total`."""
     for row in range(GROUP):
         t = load(total, row * LANES)
         for i in range(count):
-            t = madd(t, splat(weights[channel, start + i]), load(samples, (i * GROUP + row) * LANES))
+            at, w = (i * GROUP + row) * LANES, splat(weights[channel, start + i])
+            if mask != 0:
+                w = mul(w, load(mask, at))
+            t = madd(t, w, load(samples, at))
         store(total, row * LANES, t)
 
 
@@ -203,3 +232,19 @@ def repeat(plane, stride, base, count, samples):
         value = load(plane, base + row * stride)
         for i in range(count):
             store(samples, (i * GROUP + row) * LANES, value)
+
+
+@leaf
+def mark_passed(centres, pixel, width, radius, points, start, count, mask):
+    """Which of `count` rays lie in the pupil's disc at each pixel of a group: 1 or 0 at the address `mask`.
+
+    centres: address of two planes [H, W] of its centre's x and y; pixel: index of the group's first pixel in them;
+    width: of a row; radius of the disc.
+    """
+    limit, one, none = splat(np.float32(radius * radius)), splat(np.float32(1)), splat(np.float32(0))
+    for i in range(count):
+        sx, sy = splat(np.float32(points[start + i, 0])), splat(np.float32(points[start + i, 1]))
+        for row in range(GROUP):
+            dx, dy = sub(load(centres[0], pixel + row * width), sx), sub(load(centres[1], pixel + row * width), sy)
+            within = sub(limit, madd(mul(dx, dx), dy, dy))
+            store(mask, (i * GROUP + row) * LANES, where_positive(within, one, none))

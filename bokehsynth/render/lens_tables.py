@@ -40,7 +40,7 @@ class LensTables:
         """
         last = None
         for power in range(6):
-            kernel = density_kernel(self.outline, 2**power, 3.3, 0.1, 0.05, NO_PUPIL, self.transmission, 8)
+            kernel = density_kernel(self.outline, 2**power, 3.3, 0.1, 0.05, NO_PUPIL[0], self.transmission, 8)
             if last is not None and np.abs(kernel - last).max() < 5e-4 * kernel.max():
                 return int(2 ** (power - 1))
             last = kernel
@@ -124,6 +124,12 @@ class RayTable:
     points: Float64Array
     weights: FloatArray
     spans: IntArray
+
+    @property
+    def lit(self) -> IntArray:
+        """Whether R, G and B pass at all, int64 [3]."""
+        passes = (self.weights > 0).any(axis=1)
+        return np.broadcast_to(passes, 3).astype(np.int64)
 
 
 def _bake_or_none(aperture: Aperture, side: int) -> LensTable | None:

@@ -212,3 +212,45 @@ def filter_plane(
         entry += 1
         _shares(r, rx, ry, nodes[entry], nodes[entry + 1], scratch)
         _slope(source, stride, base, offsets, weights, first_tap, entry, channel, scratch, out)
+
+
+@leaf
+def filter_between(
+    source, sums, stride, base, offsets, weights, first_tap, edges, first_run, above, below, per_tile, row, rows,
+    channel, scratch, out,
+):  # fmt: skip
+    """`filter_plane` between kernels at corners: entries `above` .. `above` + per_tile along the tile, and `below` ...
+
+    The group's first pixel lies `row` rows below the upper line of corners, of the `rows` between the two lines.
+    scratch: address of 2 x GROUP x LANES floats.
+    """
+    lower = scratch + 4 * GROUP * LANES
+    for entry, here in ((above, out), (below, lower)):
+        for step in range(per_tile):
+            for r in range(GROUP):
+                way = madd(splat(np.float32(-step)), splat(np.float32(per_tile / LANES)), ramp())
+                store(scratch, r * LANES, clamp01(way))
+            if step == 0:
+                _value_and_slope(
+                    source, sums, stride, base, offsets, weights, first_tap, edges, first_run, entry, channel,
+                    scratch, here,
+                )  # fmt: skip
+            else:
+                _slope(source, stride, base, offsets, weights, first_tap, entry + step, channel, scratch, here)
+    for r in range(GROUP):
+        way = splat(np.float32((row + r) / rows))
+        near = load(out, r * LANES)
+        store(out, r * LANES, madd(near, way, sub(load(lower, r * LANES), near)))
+
+
+@leaf
+def gains_between(r, rx, ry, norms, above, below, per_tile, row, rows, reference, tilted, out):
+    """`gains` for `filter_between`."""
+    for i in range(GROUP):
+        for lane in range(LANES):
+            step = lane * per_tile // LANES
+            t, v = lane * per_tile / LANES - step, (row + i) / rows
+            near = norms[above + step, 0] + t * (norms[above + step, 3] - norms[above + step, 0])
+            far = norms[below + step, 0] + t * (norms[below + step, 3] - norms[below + step, 0])
+            ratio = abs(r + ry * i + rx * lane) / reference if tilted else 1.0
+            poke(out, i * LANES + lane, np.float32(ratio * ratio * ratio / (near + v * (far - near))))

@@ -25,12 +25,13 @@ def grid_side(radius):
 
 
 @kernel
-def trace_tile(packed, planes, extremes, levels, view, margin, rays, y0, x0, color, coverage):
+def trace_tile(packed, planes, extremes, levels, view, margin, rays, centres, radius, y0, x0, color, coverage):
     """Trace the TILE_H x TILE_W tile at (y0, x0) of the picture.
 
     packed float32 [L, 4, Hc, Wc] premultiplied R, G, B, A; planes float64 [L, 3] (d, gx, gy); extremes, levels: see
-    `tiles`; view (K, focus, oy, ox); rays: points, weights and spans of a `lens_tables.RayTable`; color float32
-    [H, W, 3] and coverage float32 [H, W] are filled.
+    `tiles`; view (K, focus, oy, ox); rays: points, weights and spans of a `lens_tables.RayTable`; centres
+    float32 [2, H, W] and radius: of the pupil's disc, [2, 0, 0] without one; color float32 [H, W, 3] and coverage
+    float32 [H, W] are filled.
     """
     points, weights, spans = rays
     layers = len(packed)
@@ -47,24 +48,27 @@ def trace_tile(packed, planes, extremes, levels, view, margin, rays, y0, x0, col
     light = np.zeros((rows, 3, n), np.float32)
     arrived = np.zeros((rows, 3, n), np.float32)
     sharp = np.zeros((rows, layers, 3, n), np.float32)  # light that reaches a layer in focus
-    total, w = np.zeros(3, np.float32), np.ones(3, np.float32)
-    through = np.empty(n, np.float32)
+    passed, w = np.zeros((rows, 3, n), np.float32), np.ones(3, np.float32)
+    through, open_to = np.empty(n, np.float32), np.ones(n, np.float32)
     for i in range(start, stop):
         s = (points[i, 0], points[i, 1])
         if moving:
             for c in range(3):
                 w[c] = weights[min(c, len(weights) - 1), i]
-        total += w
         for row in range(rows):
-            through[:] = 1
+            if centres.shape[1] > 0 and moving:
+                for k in range(n):
+                    dx, dy = centres[0, y0 + row, x0 + k] - s[0], centres[1, y0 + row, x0 + k] - s[1]
+                    open_to[k] = 1 if dx * dx + dy * dy <= radius * radius else 0
+            through[:] = open_to
             if ordered:
                 _cross_layers(
                     packed, planes, state, order, view, s, w, y + row, x, 0, n, light[row], sharp[row], through
                 )
             else:
                 _cross_unordered(packed, planes, state, order, view, s, w, y + row, x, light[row], sharp[row], through)
-            _arrive(through, w, arrived[row])
-    _develop(packed, state, order, margin, y0, x0, light, arrived, sharp, total, color, coverage)
+            _arrive(open_to, through, w, arrived[row], passed[row])
+    _develop(packed, state, order, margin, y0, x0, light, arrived, sharp, passed, color, coverage)
 
 
 @kernel
@@ -158,12 +162,13 @@ def _cross_layers(packed, planes, state, order, view, s, w, y, x, x0, x1, light,
 
 
 @kernel
-def _arrive(through, w, arrived):
-    """Note how much of this ray some layer has stopped."""
+def _arrive(open_to, through, w, arrived, passed):
+    """Note how much of this ray some layer has stopped, and how much the pupil let pass."""
     for c in range(3):
-        seen = arrived[c]
+        seen, all_of_it = arrived[c], passed[c]
         for x in range(len(through)):
-            seen[x] += w[c] * (np.float32(1) - through[x])
+            seen[x] += w[c] * (open_to[x] - through[x])
+            all_of_it[x] += w[c] * open_to[x]
 
 
 @kernel
@@ -255,7 +260,7 @@ def _dim(packed, m, ix, iy, jy, fx, fy, dfx, dfy, through, start, stop):
 
 
 @kernel
-def _develop(packed, state, order, margin, y0, x0, light, arrived, sharp, total, color, coverage):
+def _develop(packed, state, order, margin, y0, x0, light, arrived, sharp, passed, color, coverage):
     """Sums over rays -> normalised colour and coverage of a tile.
 
     A pixel that nothing blurred touches gets what a pinhole sees, computed as the pinhole does and not as a mean over
@@ -266,29 +271,29 @@ def _develop(packed, state, order, margin, y0, x0, light, arrived, sharp, total,
     for row in range(len(light)):
         for x in range(light.shape[2]):
             untouched = _pinhole(
-                packed, state, order, margin, y0, x0, row, x, light, arrived, sharp, total, value, share
+                packed, state, order, margin, y0, x0, row, x, light, arrived, sharp, passed, value, share
             )
             seen, channels = np.float32(0), np.float32(0)
             for c in range(3):
                 color[y0 + row, x0 + x, c] = 0
-                if total[c] == 0:
+                if passed[row, c, x] == 0:
                     continue
                 if not untouched:
-                    value[c] = light[row, c, x] / total[c]
+                    value[c] = light[row, c, x] / passed[row, c, x]
                     for m in order:
                         if state[m, REACH] == 0:
-                            reached = sharp[row, m, c, x] / total[c]
+                            reached = sharp[row, m, c, x] / passed[row, c, x]
                             value[c] += packed[m, c, y0 + row + margin, x0 + x + margin] * reached
-                    share[c] = arrived[row, c, x] / total[c]
+                    share[c] = arrived[row, c, x] / passed[row, c, x]
                 seen += share[c]
                 channels += 1
                 if share[c] > 0:
                     color[y0 + row, x0 + x, c] = value[c] / share[c]
-            coverage[y0 + row, x0 + x] = seen / channels
+            coverage[y0 + row, x0 + x] = seen / max(channels, np.float32(1))
 
 
 @kernel
-def _pinhole(packed, state, order, margin, y0, x0, row, x, light, arrived, sharp, total, value, share):
+def _pinhole(packed, state, order, margin, y0, x0, row, x, light, arrived, sharp, passed, value, share):
     """Colour and coverage of the layers in focus alone, and whether they are all that this pixel saw.
 
     They are if no blurred light arrived and every layer in focus was reached by the light that those before it let
@@ -304,12 +309,12 @@ def _pinhole(packed, state, order, margin, y0, x0, row, x, light, arrived, sharp
         if state[m, REACH] != 0:
             continue
         for c in range(3):
-            if total[c] > 0 and abs(sharp[row, m, c, x] / total[c] - through) > 2e-5:
+            if passed[row, c, x] > 0 and abs(sharp[row, m, c, x] / passed[row, c, x] - through) > 2e-5:
                 untouched = False
             value[c] += packed[m, c, y0 + row + margin, x0 + x + margin] * through
         through *= np.float32(1) - packed[m, 3, y0 + row + margin, x0 + x + margin]
     share[:] = np.float32(1) - through
     for c in range(3):
-        if total[c] > 0 and abs(arrived[row, c, x] / total[c] - share[c]) > 2e-5:
+        if passed[row, c, x] > 0 and abs(arrived[row, c, x] / passed[row, c, x] - share[c]) > 2e-5:
             untouched = False
     return untouched

@@ -20,10 +20,10 @@ import bokehsynth as bs
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import HeightField
 from bokehsynth.render import reference, relief
-from bokehsynth.render.bake import bake, vogel_points
+from bokehsynth.render.bake import bake, transmission_map, vogel_points
 from bokehsynth.render.frames import Frames
 from bokehsynth.render.relief_hits import list_crossings, meet_field
-from bokehsynth.render.shot import Shot
+from bokehsynth.render.shot import Backend, Shot
 
 SIZE = (26, 150)
 """Two tiles wide, four high."""
@@ -34,7 +34,7 @@ backends = pytest.mark.parametrize("backend", BACKENDS)
 
 def photograph(scene, backend, samples=None):
     """`scene.render` by a tracer of this file's choice, whatever the layers are."""
-    return Frames(Shot(scene.layers, scene.lens, scene.margin), BACKENDS[backend], samples)
+    return Frames(Shot(scene.layers, scene.lens, scene.margin), Backend(BACKENDS[backend], transmission_map), samples)
 
 
 def light(frames):

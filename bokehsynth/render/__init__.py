@@ -9,7 +9,7 @@ from bokehsynth.errors import DeviceError, UsageError
 from bokehsynth.layers import Layer
 from bokehsynth.optics import Lens
 from bokehsynth.render.frames import Frames
-from bokehsynth.render.shot import Shot, Trace
+from bokehsynth.render.shot import Backend, Shot
 
 BACKENDS = ("auto", "cpu", "cuda", "reference")
 
@@ -46,17 +46,18 @@ def resolve_device(name: str) -> str:
     return "cpu"
 
 
-def _backend(name: str) -> Trace:
+def _backend(name: str) -> Backend:
     if name not in BACKENDS:
         raise UsageError(f"unknown backend {name!r}; choose one of {', '.join(BACKENDS)}")
     if name == "reference":
         from bokehsynth.render import reference
+        from bokehsynth.render.bake import transmission_map
 
-        return reference.trace
+        return Backend(reference.trace, transmission_map)
     resolve_device(name)
     from bokehsynth.render import cpu
 
-    return cpu.trace
+    return Backend(cpu.trace, cpu.transmission)
 
 
 def _checked(layers: Sequence[Layer], lens: Lens, margin: int) -> Shot:

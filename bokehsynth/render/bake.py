@@ -18,6 +18,9 @@ Float64Array = npt.NDArray[np.float64]
 _DIGEST_SIDE = 512
 """Grid whose accepted points and weights stand for an aperture in a data set's identity."""
 
+_DIGEST_FIELD = 65
+"""Field positions per side at which a pupil is noted in that identity."""
+
 _FIELD_POINTS = 4096
 """Lens points per pixel of the transmission map."""
 
@@ -96,11 +99,15 @@ def in_pupil(aperture: Aperture, s: Float64Array, h: Float64Array) -> npt.NDArra
 
 
 def table_digest(aperture: Aperture) -> str:
-    """Hex digest of an aperture's openness and weights on a fine grid: the identity of its lens in a data set."""
+    """Hex digest of an aperture's openness, weights and pupil on fine grids: the identity of its lens in a data set."""
     points = _concentric_grid(_DIGEST_SIDE)
     inside = np.asarray(aperture.inside(points), np.bool_)
     digest = hashlib.sha256(np.packbits(inside).tobytes())
     digest.update(check_weights(aperture, points[inside]).astype(np.float32).tobytes())
+    if type(aperture).pupil is not Aperture.pupil:
+        line = np.linspace(-1, 1, _DIGEST_FIELD)
+        centre, radius = aperture.pupil(np.stack(np.meshgrid(line, line), axis=-1))
+        digest.update(np.asarray(centre, np.float64).tobytes() + np.float64(radius).tobytes())
     return digest.hexdigest()
 
 

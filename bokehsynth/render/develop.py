@@ -40,7 +40,7 @@ PACKED, PACKED_STEP, SOURCE, SOURCE_STEP, SUMS, SUMS_STEP = range(6)
 premultiplied planes; what run kernels read; its prefix sums."""
 
 NO_PUPIL, BY_CORNERS, BY_RAYS = range(3)
-"""Whether the opening changes over the picture, and if so, whether kernels at tiles' corners follow it closely enough."""
+"""Whether the opening changes over the picture, and if so, whether kernels at corners of tiles follow it closely."""
 
 DIRECT, AFTER, BEFORE = range(3)
 """Families of a layer's kernels (`spans` [L, 3, 2]): tap by tap; with prefix sums for r > 0; for r < 0."""
@@ -93,8 +93,9 @@ def develop_rows(scene, book, rays, pupil, start, stop, color, coverage, paths, 
             paths[row, column] = way
             for top in range(0, rows, GROUP):
                 _expose(
-                    addresses, planes, opaque, spans, view, stride, kinds, state, order, y + top, x, pupil[0] == BY_CORNERS, top,
-                    column, offsets, kernel_weights, first_tap, edges, first_run, nodes, norms, reference, means, spare,
+                    addresses, planes, opaque, spans, view, stride, kinds, state, order, y + top, x,
+                    pupil[0] == BY_CORNERS, top, column,
+                    offsets, kernel_weights, first_tap, edges, first_run, nodes, norms, reference, means, spare,
                 )  # fmt: skip
                 if together:
                     begin, end = _rays_for(state, order, ray_spans)
@@ -171,19 +172,8 @@ def _expose(  # noqa: PLR0912  # one branch for each way a layer can be blurred
         if runs:
             if vignetted:
                 gains_between(
-                    r,
-                    rx,
-                    ry,
-                    norms,
-                    entry,
-                    stop,
-                    per_tile,
-                    top - line * rows,
-                    rows,
-                    reference[m],
-                    rx != 0 or ry != 0,
-                    spare,
-                )
+                    r, rx, ry, norms, entry, stop, per_tile, top - line * rows, rows, reference[m], spare
+                )  # fmt: skip
             else:
                 gains(r, rx, ry, nodes, norms, entry, stop, reference[m], spare)
             for p in range(count):

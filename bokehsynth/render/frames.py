@@ -6,24 +6,23 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.optics import Lens, Plane
-from bokehsynth.render.bake import transmission_map
-from bokehsynth.render.shot import Exposure, Float64Array, FloatArray, Shot, Trace
+from bokehsynth.render.shot import Backend, Exposure, Float64Array, FloatArray, Shot
 
 
 class Frames:
     """The pictures and maps of one shot, NumPy float32 on every backend; each is computed when first read."""
 
-    def __init__(self, shot: Shot, trace: Trace, samples: int | None) -> None:
-        self._shot, self._trace, self._samples = shot, trace, samples
+    def __init__(self, shot: Shot, backend: Backend, samples: int | None) -> None:
+        self._shot, self._backend, self._samples = shot, backend, samples
 
     @cached_property
     def _exposure(self) -> Exposure:
-        return self._trace(self._shot, self._samples) if self._shot.lens.blur > 0 else self._pinhole
+        return self._backend.trace(self._shot, self._samples) if self._shot.lens.blur > 0 else self._pinhole
 
     @cached_property
     def _pinhole(self) -> Exposure:
         """K = 0: no lens point moves anything, so the aperture has no say."""
-        return self._trace(Shot(self._shot.layers, Lens(0.0, self._shot.lens.focus), self._shot.margin), 1)
+        return self._backend.trace(Shot(self._shot.layers, Lens(0.0, self._shot.lens.focus), self._shot.margin), 1)
 
     @property
     def bokeh(self) -> FloatArray:
@@ -70,7 +69,7 @@ class Frames:
     @cached_property
     def transmission(self) -> FloatArray:
         """Light that a field-dependent aperture lets pass, relative to none being blocked, [H, W] in 0..1."""
-        return transmission_map(self._shot)
+        return self._backend.transmission(self._shot)
 
 
 def _visible_disparity(shot: Shot) -> Float64Array:

@@ -244,7 +244,7 @@ def filter_between(
 
 
 @leaf
-def gains_between(r, rx, ry, norms, above, below, per_tile, row, rows, reference, tilted, out):
+def gains_between(r, rx, ry, norms, above, below, per_tile, row, rows, reference, out):
     """`gains` for `filter_between`."""
     for i in range(GROUP):
         for lane in range(LANES):
@@ -252,5 +252,5 @@ def gains_between(r, rx, ry, norms, above, below, per_tile, row, rows, reference
             t, v = lane * per_tile / LANES - step, (row + i) / rows
             near = norms[above + step, 0] + t * (norms[above + step, 3] - norms[above + step, 0])
             far = norms[below + step, 0] + t * (norms[below + step, 3] - norms[below + step, 0])
-            ratio = abs(r + ry * i + rx * lane) / reference if tilted else 1.0
+            ratio = abs(r + ry * i + rx * lane) / reference
             poke(out, i * LANES + lane, np.float32(ratio * ratio * ratio / (near + v * (far - near))))

@@ -32,8 +32,8 @@ def trace(shot: Shot, samples: int | None) -> Exposure:
     lens = shot.lens
     if lens.aperture.depends_on_field:
         raise UsageError(
-            f"{type(lens.aperture).__name__} changes over the picture (pupil or aberration), which the cpu backend "
-            "does not render; use backend='reference'"
+            f"{type(lens.aperture).__name__} changes over the picture (pupil or aberration): the cpu backend renders "
+            "no height field through it; use backend='reference', or cut the field into layers with one Plane each"
         )
     packed = np.stack([layer.packed for layer in shot.layers])
     planes, which, heights = _surfaces(shot)

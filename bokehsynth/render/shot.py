@@ -56,5 +56,11 @@ class Exposure:
     """Which way each tile went, where a backend has several (`render.develop`)."""
 
 
-Trace = Callable[[Shot, int | None], Exposure]
-"""A backend: (shot, number of rays or None for training quality) -> exposure."""
+@dataclass(frozen=True)
+class Backend:
+    """One implementation of the definition."""
+
+    trace: Callable[[Shot, int | None], Exposure]
+    """(shot, number of rays or None for training quality) -> exposure."""
+    transmission: Callable[[Shot], FloatArray]
+    """Share of the opening's light that its pupil lets pass at each pixel, float32 [H, W]."""

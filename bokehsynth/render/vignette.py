@@ -13,8 +13,14 @@ from bokehsynth.render.lens_tables import LensTables
 from bokehsynth.render.shot import Float64Array, FloatArray, IntArray, Shot
 from bokehsynth.render.tiles import TILE_H, TILE_W
 
-_LATTICE = 8
-"""Pixels between the points at which the light that passes is integrated; a cat's eye is within 1e-4 between them."""
+_LATTICE = 64
+"""Points along the shorter side, at least and at most eight px apart, at which the light that passes is integrated."""
+
+
+_RIM_STEP, _FOCUS_STEP = 0.35, 0.05
+"""Pixels by which rims may move from corner to corner; less where a layer crosses the focus, since |r| has a kink."""
+
+_CHOICES = ((TILE_W, TILE_W // 2, TILE_W // 4), (TILE_H, TILE_H // 2))
 
 
 def has_pupil(aperture: Aperture) -> bool:
@@ -72,7 +78,7 @@ class Steps:
 def steps(shot: Shot) -> "list[Steps | None] | None":
     """For each layer how close corners must lie, None for one in focus; None altogether if none lie close enough.
 
-    Between two corners the kernel's rim, and that of the pupil, move by at most half a pixel.
+    Between two corners the kernel's rim, and that of the pupil, move by at most _RIM_STEP.
     """
     x, y = np.meshgrid(np.linspace(0, shot.width - 1, 33), np.linspace(0, shot.height - 1, 33))
     pupils = _pupils_at(shot, x.ravel(), y.ravel())[:, :2].reshape(33, 33, 2)
@@ -85,12 +91,13 @@ def steps(shot: Shot) -> "list[Steps | None] | None":
             found.append(None)
             continue
         slopes = [shot.lens.blur * abs(g) for g in (plane.gx, plane.gy)]  # type: ignore[union-attr]
-        per_pixel = [
-            largest * d / max(1, side - 1) + s
-            for d, s, side in zip(drift, slopes, (shot.width, shot.height), strict=True)
-        ]
-        across = next((step for step in (TILE_W, TILE_W // 2, TILE_W // 4) if step * per_pixel[0] <= 0.5), None)
-        down = next((step for step in (TILE_H, TILE_H // 2) if step * per_pixel[1] <= 0.5), None)
+        radii = [shot.lens.blur * (d - shot.lens.focus) for d in plane.extremes(shot.width, shot.height)]
+        limit = _RIM_STEP if radii[0] * radii[1] > 0 else _FOCUS_STEP
+        sides = (max(1, shot.width - 1), max(1, shot.height - 1))
+        across, down = (
+            next((step for step in choice if step * (largest * d / side + s) <= limit), None)
+            for choice, d, s, side in zip(_CHOICES, drift, slopes, sides, strict=True)
+        )
         if across is None or down is None:
             return None
         found.append(Steps(across, down))
@@ -140,14 +147,15 @@ def transmission(shot: Shot, tables: LensTables) -> FloatArray:
     """Share of the opening's light that its pupil lets pass at each pixel, float32 [H, W]."""
     if not has_pupil(shot.lens.aperture):
         return np.ones((shot.height, shot.width), np.float32)
-    x, y = (np.arange(-(-side // _LATTICE) + 1, dtype=np.float64) * _LATTICE for side in (shot.width, shot.height))
+    step = min(8, max(1, min(shot.width, shot.height) // _LATTICE))
+    x, y = (np.arange(-(-side // step) + 1, dtype=np.float64) * step for side in (shot.width, shot.height))
     pupils = _pupils_at(shot, *(a.ravel() for a in np.meshgrid(x, y)))
     everything = passed_light(tables.outline, tables.detail, tables.transmission, np.array([(0.0, 0.0, np.inf)]))
     share = passed_light(tables.outline, tables.detail, tables.transmission, pupils).mean(axis=1) / everything.mean()
     lattice = share.reshape(len(y), len(x))
-    i, u = np.divmod(np.arange(shot.width), _LATTICE)
-    j, v = np.divmod(np.arange(shot.height), _LATTICE)
-    u, v = u[None, :] / _LATTICE, v[:, None] / _LATTICE
+    i, u = np.divmod(np.arange(shot.width), step)
+    j, v = np.divmod(np.arange(shot.height), step)
+    u, v = u[None, :] / step, v[:, None] / step
     upper = lattice[j][:, i] * (1 - u) + lattice[j][:, i + 1] * u
     lower = lattice[j + 1][:, i] * (1 - u) + lattice[j + 1][:, i + 1] * u
     result: FloatArray = np.clip(upper * (1 - v) + lower * v, 0, 1).astype(np.float32)

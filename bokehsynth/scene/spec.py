@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from bokehsynth.errors import UsageError
-from bokehsynth.optics import Aperture, Disc, Polygon, Ring
+from bokehsynth.optics import Aperture, CatEye, Disc, Polygon, Ring
 from bokehsynth.spec import Constant, Distribution, Spec, Uniform, bounds, within
 
 FocusMode = Literal["layer", "foreground", "background", "pixel"]
@@ -103,16 +103,29 @@ class RingSpec(Spec):
     """Radius of the obstructed middle, relative to the opening."""
 
 
+class CatEyeSpec(Spec):
+    """A disc that the lens's rim cuts more and more towards the picture's corners."""
+
+    kind: Literal["cat_eye"]
+    strength: Annotated[float, Field(ge=0)]
+    """How far the rim's disc moves from the picture's middle to its corner, in radii of the opening."""
+    radius: Annotated[float, Field(gt=0)] = 1.0
+    """Of the rim's disc, relative to the opening."""
+
+
 class LensSpec(Spec):
     """The opening of the lens."""
 
-    aperture: str | Annotated[PolygonSpec | RingSpec, Field(discriminator="kind")] = "disc"
-    """`disc`, a mapping with `kind` (polygon, ring), or `package.module:Class` for an Aperture of one's own."""
+    aperture: str | Annotated[PolygonSpec | RingSpec | CatEyeSpec, Field(discriminator="kind")] = "disc"
+    """`disc`, a mapping with `kind` (polygon, ring, cat_eye), or `package.module:Class` for an Aperture of one's own."""
 
     @model_validator(mode="after")
     def _usable(self) -> "LensSpec":
-        if self.build.depends_on_field:
-            raise ValueError(f"aperture {self.aperture} changes over the picture, which data sets cannot use yet")
+        if type(self.build).aberration is not Aperture.aberration:
+            raise ValueError(
+                f"aperture {self.aperture} has an aberration, which only the reference renderer knows: data sets "
+                "cannot use it"
+            )
         return self
 
     @cached_property
@@ -125,6 +138,8 @@ class LensSpec(Spec):
                 return Polygon(blades, rotation, curvature)
             case RingSpec(inner=inner):
                 return Ring(inner)
+            case CatEyeSpec(strength=strength, radius=radius):
+                return CatEye(strength, radius)
             case name:
                 return _load(name)
 

@@ -17,13 +17,18 @@ import numpy as np
 from bokehsynth.errors import UsageError
 from bokehsynth.layers import Layer
 from bokehsynth.optics import Aperture, HeightField, Plane
-from bokehsynth.render import develop, plates, relief, vignette
+from bokehsynth.render import develop, pinhole, plates, relief, vignette
 from bokehsynth.render.covary import CELL
 from bokehsynth.render.lanes import address_of
 from bokehsynth.render.lens_tables import LensTables, RayTable, tables_of
 from bokehsynth.render.rays import grid_side, trace_tile
 from bokehsynth.render.shot import Exposure, FloatArray, Shot
 from bokehsynth.render.tiles import TILE_H, TILE_W
+
+PupilForTiles = tuple[int, tuple[int, int], float]
+"""How tiles deal with a pupil, addresses of the planes of its centre, its radius."""
+
+NO_PUPIL: PupilForTiles = (develop.NO_PUPIL, (0, 0), 0.0)
 
 THREADS = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 """Set by the environment variable of that name, like every Numba program; workers of a generator run with 1."""
@@ -43,49 +48,70 @@ def trace(shot: Shot, samples: int | None) -> Exposure:
     if any(isinstance(layer.disparity, HeightField) for layer in shot.layers):
         return relief.trace(shot, samples)
     tables = tables_of(aperture)
-    color = np.empty((shot.height, shot.width, 3), np.float32)
-    coverage = np.empty((shot.height, shot.width), np.float32)
-    paths = np.zeros((-(-shot.height // TILE_H), -(-shot.width // TILE_W)), np.uint8)
-    exposure = Exposure(color, coverage, paths)
-    table = _ray_table(shot, tables, samples)
+    exposure = unexposed(shot)
+    if shot.lens.blur == 0 and pinhole.planes_in_order(shot) is not None:
+        pinhole.see(shot, exposure)
+        return exposure
+    table = ray_table(shot, tables, samples)
     pupil = vignette.pupil_of(shot)
     _develop(shot, tables, table, pupil, exposure)
     _trace_crossings(shot, table, pupil, exposure)
     if shot.lens.falloff:
-        color *= vignette.transmission(shot, tables)[..., None]
+        exposure.color[:] *= vignette.transmission(shot, tables)[..., None]
     return exposure
+
+
+def unexposed(shot: Shot) -> Exposure:
+    """Room for the picture."""
+    tiles = -(-shot.height // TILE_H), -(-shot.width // TILE_W)
+    color, coverage = (
+        np.empty((shot.height, shot.width, 3), np.float32),
+        np.empty((shot.height, shot.width), np.float32),
+    )
+    return Exposure(color, coverage, np.zeros(tiles, np.uint8))
 
 
 def _develop(shot: Shot, tables: LensTables, table: RayTable, pupil: vignette.Pupil | None, exposure: Exposure) -> None:
     """All tiles but those in which layers change order."""
     layers = [plates.plate(layer, shot, tables) for layer in shot.layers]
-    spare_rows = develop.room_rows(len(layers), len(table.weights))
-    rays = (table.points, table.weights, table.spans, table.lit)
-    second, distances = (develop.NO_PUPIL, (0, 0), 0.0), None
-    if pupil is not None:
-        x, y = pupil.centres
-        distances = vignette.steps(shot)
-        way = develop.BY_RAYS if distances is None else develop.BY_CORNERS
-        second = (way, (address_of(x), address_of(y)), pupil.radius)
-    if distances is None:
-        shared_book, shared_spans = plates.book_of_planes(shot, layers, tables)
+    distances = None if pupil is None else vignette.steps(shot)
+    turns = _pupil_for_tiles(pupil, distances)
+    if distances is None:  # one book for the whole picture
+        book, spans = plates.book_of_planes(shot, layers, tables)
 
     def develop_rows(start: int, stop: int) -> None:
-        room = np.zeros((spare_rows, CELL), np.float32)
-        for first, last in [(start, stop)] if distances is None else [(row, row + 1) for row in range(start, stop)]:
-            if distances is None:
-                book, spans = shared_book, shared_spans
-            else:
-                corners = list(vignette.corner_kernels(shot, tables, distances, first))
-                book, spans = plates.book_of_corners(corners, layers)
-            scene = plates.scene(shot, layers, weighed, spans)
-            develop.develop_rows(
-                scene, book, rays, second, first, last, exposure.color, exposure.coverage, exposure.paths, room
-            )
+        develop_tiles(plates.scene(shot, layers, weighed, spans), book, table, turns, start, stop, exposure)
+
+    def develop_by_corners(start: int, stop: int) -> None:
+        assert distances is not None
+        for row in range(start, stop):
+            corners = list(vignette.corner_kernels(shot, tables, distances, row))
+            own_book, own_spans = plates.book_of_corners(corners, layers)
+            scene = plates.scene(shot, layers, weighed, own_spans)
+            develop_tiles(scene, own_book, table, turns, row, row + 1, exposure)
 
     for band in plates.bands(shot, layers):
         weighed = [plates.weigh(layer, shot, band) for layer in layers]
-        _each(*band, develop_rows)
+        _each(*band, develop_rows if distances is None else develop_by_corners)
+
+
+def _pupil_for_tiles(pupil: "vignette.Pupil | None", distances: Any) -> PupilForTiles:
+    if pupil is None:
+        return NO_PUPIL
+    x, y = pupil.centres
+    way = develop.BY_RAYS if distances is None else develop.BY_CORNERS
+    return way, (address_of(x), address_of(y)), pupil.radius
+
+
+def develop_tiles(
+    scene: Any, book: Any, table: RayTable, pupil: PupilForTiles, start: int, stop: int, exposure: Exposure
+) -> None:
+    """`develop.develop_rows` with scratch of its own."""
+    room = np.zeros((develop.room_rows(len(scene[1]), len(table.weights)), CELL), np.float32)
+    rays = (table.points, table.weights, table.spans, table.lit)
+    develop.develop_rows(
+        scene, book, rays, pupil, start, stop, exposure.color, exposure.coverage, exposure.paths, room
+    )  # fmt: skip
 
 
 def _trace_crossings(shot: Shot, table: RayTable, pupil: vignette.Pupil | None, exposure: Exposure) -> None:
@@ -124,7 +150,7 @@ def _each(start: int, stop: int, work: Callable[[int, int], Any]) -> None:
         list(pool.map(lambda first: work(first, min(stop, first + piece)), range(start, stop, piece)))
 
 
-def _ray_table(shot: Shot, tables: LensTables, samples: int | None) -> RayTable:
+def ray_table(shot: Shot, tables: LensTables, samples: int | None) -> RayTable:
     """The sets of rays that tiles of this shot may ask for."""
     if samples is not None:
         side = max(2, 2 * int(np.sqrt(samples) / 2))

@@ -290,7 +290,7 @@ def _rays_for(state, order, ray_spans):
         if n > 0:
             bright = max(bright, state[order[n], BRIGHT])
     share = min(1.0, 0.8 + 0.04 * max(0.0, bright - 1))
-    side = 2 * int(np.ceil(share * (3.2 + 0.4 * np.sqrt(widest * second))))
+    side = 2 * int(np.ceil(share * (3.2 + 0.36 * np.sqrt(widest * second))))
     side = min(side, len(ray_spans) - 1)
     return ray_spans[side, 0], ray_spans[side, 1]
 

@@ -5,7 +5,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.optics import Lens, Plane
+from bokehsynth.optics import Lens
 from bokehsynth.render.shot import Backend, Exposure, Float64Array, FloatArray, Shot
 
 
@@ -73,14 +73,11 @@ class Frames:
 
 
 def _visible_disparity(shot: Shot) -> Float64Array:
-    surfaces = [layer.disparity for layer in shot.layers]
-    planes = [surface for surface in surfaces if isinstance(surface, Plane)]
-    if len(planes) == len(surfaces):
-        corners = np.array([plane.corners(shot.width, shot.height) for plane in planes])
-        if (np.diff(corners, axis=0) <= 0).all():  # planes that are in order at the corners are so everywhere
-            from bokehsynth.render.maps import visible_disparity_of_planes
+    from bokehsynth.render import pinhole
 
-            return visible_disparity_of_planes(shot, np.array([(p.d, p.gx, p.gy) for p in planes]))
+    planes = pinhole.planes_in_order(shot)
+    if planes is not None:
+        return pinhole.visible_disparity(shot, planes)
     x, y = shot.offsets()
     shape = (len(shot.layers), shot.height, shot.width)
     disparity = np.empty(shape)

@@ -117,7 +117,7 @@ class LensSpec(Spec):
     """The opening of the lens."""
 
     aperture: str | Annotated[PolygonSpec | RingSpec | CatEyeSpec, Field(discriminator="kind")] = "disc"
-    """`disc`, a mapping with `kind` (polygon, ring, cat_eye), or `package.module:Class` for an Aperture of one's own."""
+    """`disc`, a mapping with `kind` (polygon, ring, cat_eye), or `package.module:Class` for an Aperture of your own."""
 
     @model_validator(mode="after")
     def _usable(self) -> "LensSpec":

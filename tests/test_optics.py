@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import bokehsynth as bs
 from bokehsynth.errors import UsageError
 from bokehsynth.render.bake import bake, table_digest, vogel_points
+from bokehsynth.render.lens_tables import tables_of
 from bokehsynth.render.rays import grid_side
 
 CAMERA = {
@@ -311,12 +312,54 @@ class SquareData(Square):
 
 
 @pytest.mark.parametrize("make", [Square, SquareData])
-def test_an_opening_may_be_changed_between_two_renders(make):
-    """A table must never be older than the aperture it was baked from."""
+def test_an_opening_may_be_changed_until_it_is_first_rendered_with(make):
+    """`bake` asks anew each time; what a renderer keeps is made once for each opening."""
     aperture = make()
     wide = len(bake(aperture, 40).points)
     aperture.side = 0.3
     assert len(bake(aperture, 40).points) < wide / 4
+    assert np.abs(tables_of(aperture).outline).max() == pytest.approx(0.3, abs=1e-6)
+
+
+@pytest.mark.parametrize("make", [Square, bs.Disc, lambda: bs.Polygon(5, 0.2), lambda: bs.Ring(0.4)])
+def test_tables_are_kept_for_each_opening(make):
+    aperture = make()
+    tables = tables_of(aperture)
+    assert tables_of(aperture) is tables
+    assert tables.outline is tables_of(aperture).outline
+
+
+def test_openings_that_are_equal_share_tables_and_others_do_not():
+    assert tables_of(bs.Polygon(5, 0.2)) is tables_of(bs.Polygon(5, 0.2))
+    assert tables_of(bs.Polygon(5, 0.2)) is not tables_of(bs.Polygon(5, 0.3))
+    assert tables_of(Square()) is not tables_of(Square()), "no equality of its own: one object, one table"
+    one, other = SquareData(0.5), SquareData(0.7)
+    widths = [np.abs(tables_of(aperture).outline).max() for aperture in (one, other)]
+    assert widths == pytest.approx([0.5, 0.7], abs=1e-6)
+
+
+@dataclass(frozen=True)
+class TintedDisc(bs.Disc):
+    """Equal to every disc by the equality that it inherits, were that asked."""
+
+    def weight(self, s):
+        return 1 + 0.5 * s[:, 0]
+
+
+class ShiftedSquare(SquareData):
+    """Inherits an equality that does not see what it adds."""
+
+    offset = 0.3
+
+    def inside(self, s):
+        return super().inside(s - [self.offset, 0])
+
+
+def test_an_inherited_equality_does_not_make_two_openings_one():
+    assert tables_of(TintedDisc()).transmission.shape != tables_of(bs.Disc()).transmission.shape
+    plain, shifted = SquareData(0.5), ShiftedSquare(0.5)
+    assert tables_of(plain).outline[:, 0].max() == pytest.approx(0.5, abs=1e-6)
+    assert tables_of(shifted).outline[:, 0].max() == pytest.approx(0.8, abs=1e-6)
 
 
 def wrong(**methods):

@@ -1,15 +1,16 @@
-"""The backends against one another, and each against a ray tracer written apart from both (`scenes.trace_by_hand`)."""
+"""The backends against one another, and each against a ray tracer written apart from both (`scenes.trace_by_hand`).
 
-import hashlib
-import os
-import subprocess
-import sys
+The CPU renderer averages layers by kernels and composites the averages; `rays_only` drives its plain-ray kernels alone.
+Those are pinned here ray by ray, and what the whole renderer makes is compared to what they converge to.
+"""
+
 from functools import cache
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from compare import Tolerance, assert_alike, occlusion_band
+from rays_only import trace_grid, trace_points
 from scenes import BATTERY, Scene, battery_scene, enough, sheet, texture, trace_by_hand
 
 import bokehsynth as bs
@@ -18,15 +19,22 @@ from bokehsynth.render.bake import bake, vogel_points
 SAME_RAYS = 1.2e-6
 """Same lens points, so only float32 sums differ, relative to lights above 1: worst 9.3e-7 (battery), 7e-7 (fuzz)."""
 
+CONVERGED = {
+    "disc": Tolerance(inside=9e-5, edge=1.6e-4, edge_share=0.03),  # worst 8.5e-5, 1.5e-4, 0.027
+    # worst 2.07e-4, 5.3e-4, 0.110; a mean of 7.6e-6: 4000 rays miss what varies together between them
+    "tinted pentagon": Tolerance(inside=2.2e-4, edge=5.5e-4, edge_share=0.116, sigmas=5.2),
+}
+"""4000 rays, on tiles that need any, against 100 x 100 plain ones; most of it is the sampling error of these."""
+
 OTHER_RAYS = Tolerance(inside=6.5e-4, edge=1.4e-3, edge_share=0.09)
 """cpu at 4000 rays or training quality against 500 rays of the reference: worst 6.0e-4, 1.3e-3 and 0.085."""
 
 
-def assert_same_rays(frames, color, coverage):
+def assert_same_rays(traced, color, coverage):
     """Equal but for the rounding of float32 sums."""
     expected = color * coverage[..., None]
-    assert (np.abs(light(frames) - expected) / np.maximum(1, expected)).max() < SAME_RAYS
-    assert np.abs(frames.coverage - coverage).max() < 1e-6  # worst 6e-7
+    assert (np.abs(arriving(*traced) - expected) / np.maximum(1, expected)).max() < SAME_RAYS
+    assert np.abs(traced[1] - coverage).max() < 1e-6  # worst 6e-7
 
 
 class TintedPentagon(bs.Polygon):
@@ -42,19 +50,22 @@ class TintedPentagon(bs.Polygon):
 APERTURES = {"disc": bs.Disc(), "tinted pentagon": TintedPentagon()}
 
 
-def light(frames):
+def arriving(color, coverage):
     """Light that arrives: colour times coverage. The colour alone is a quotient of noise where coverage is near 0."""
-    return frames.bokeh * frames.coverage[..., None]
+    return color * coverage[..., None]
+
+
+def light(frames):
+    return arriving(frames.bokeh, frames.coverage)
 
 
 @pytest.mark.parametrize("aperture", APERTURES)
 @pytest.mark.parametrize("name", BATTERY)
-def test_cpu_is_the_definition_ray_by_ray(name, aperture):
+def test_plain_rays_are_the_definition_ray_by_ray(name, aperture):
     scene = battery_scene(name, aperture=APERTURES[aperture])
     table = bake(scene.lens.aperture, 10)
     color, coverage = trace_by_hand(scene, table.points, table.weights)
-    frames = scene.render("cpu", samples=len(table.points))
-    assert_same_rays(frames, color, coverage)
+    assert_same_rays(trace_points(scene, table.points, table.weights), color, coverage)
 
 
 @pytest.mark.parametrize("name", BATTERY)
@@ -90,12 +101,29 @@ def fuzz_scene(seed):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_cpu_is_the_definition_on_random_scenes(seed):
+def test_plain_rays_are_the_definition_on_random_scenes(seed):
     scene = fuzz_scene(seed)
     table = bake(scene.lens.aperture, 6)
     color, coverage = trace_by_hand(scene, table.points, table.weights)
-    frames = scene.render("cpu", samples=36)
-    assert_same_rays(frames, color, coverage)
+    assert_same_rays(trace_points(scene, table.points, table.weights), color, coverage)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_cpu_is_what_plain_rays_converge_to_on_random_scenes(seed):
+    """Lights of 20 among alpha that is noise: what is left is the sampling error of 1,600 rays (a third at 3,600)."""
+    scene = fuzz_scene(seed)
+    difference = light(scene.render("cpu", samples=1600)) - arriving(*trace_grid(scene, 40))
+    assert np.abs(difference).max() < 3.2e-3  # worst 3.0e-3
+    assert np.sqrt(np.square(difference).mean()) < 3.5e-4  # worst 3.3e-4
+
+
+@pytest.mark.parametrize("aperture", APERTURES)
+@pytest.mark.parametrize("name", BATTERY)
+def test_cpu_is_what_plain_rays_converge_to(name, aperture):
+    scene = battery_scene(name, lights=0, smooth=5.0, aperture=APERTURES[aperture])
+    expected = arriving(*trace_grid(scene, 100))
+    actual = light(scene.render("cpu", samples=4000))
+    assert_alike(actual, expected, occlusion_band(scene), CONVERGED[aperture])
 
 
 @cache
@@ -142,28 +170,3 @@ def test_asking_again_gives_the_same_bits():
     for name in ("bokeh", "all_in_focus", "disparity", "defocus", "coverage", "transmission"):
         assert getattr(first, name).dtype == np.float32
         assert getattr(first, name).tobytes() == getattr(second, name).tobytes(), name
-
-
-DIGEST = """
-import hashlib, sys
-sys.path.insert(0, {tests!r})
-from scenes import battery_scene
-digest = hashlib.sha256()
-for name in ("tilted", "crossing", "wider than a tile"):
-    digest.update(battery_scene(name).render().bokeh.tobytes())
-print(digest.hexdigest())
-"""
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_the_number_of_threads_does_not_show(threads):
-    expected = hashlib.sha256()
-    for name in ("tilted", "crossing", "wider than a tile"):
-        expected.update(battery_scene(name).render().bokeh.tobytes())
-    done = subprocess.run(
-        [sys.executable, "-c", DIGEST.format(tests=os.path.dirname(__file__))],
-        env={**os.environ, "NUMBA_NUM_THREADS": str(threads)},
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == expected.hexdigest()

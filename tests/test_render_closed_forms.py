@@ -1,6 +1,8 @@
 """Scenes whose picture is known by theory, through the public door, on every backend that needs no GPU.
 
-Tolerances say the worst value seen here (x86-64, NumPy 2.4, Numba 0.68) and lie a little above it.
+Tolerances say the worst value seen here (x86-64, NumPy 2.4, Numba 0.68) and lie a little above it. The CPU renderer
+averages a layer exactly, so that its limits are those of float32 and, on tilted planes, of kernels kept for some radii
+only; the reference samples.
 """
 
 import math
@@ -25,8 +27,6 @@ from scenes import (
 
 import bokehsynth as bs
 from bokehsynth.errors import DeviceError, UsageError
-from bokehsynth.render.bake import bake
-from bokehsynth.render.rays import grid_side
 
 SIZE = (32, 48)
 BACKENDS = ["cpu", "reference"]
@@ -142,7 +142,7 @@ def aperture_name(aperture):
 
 @pytest.mark.parametrize(
     ("backend", "aperture"),
-    [("cpu", a) for a in APERTURES] + [("reference", a) for a in APERTURES + FIELD_APERTURES],
+    [(backend, aperture) for backend in BACKENDS for aperture in APERTURES + FIELD_APERTURES],
     ids=lambda value: value if isinstance(value, str) else aperture_name(value),
 )
 def test_without_blur_the_picture_is_the_all_in_focus_one_bit_for_bit(backend, aperture):
@@ -210,8 +210,18 @@ PLANES = {
     "tilted both": bs.Plane(0.85, -7e-3, 5e-3),
     "behind the focus": bs.Plane(0.1, 3e-3, 3e-3),
 }
-KNIFE = {"cpu": 1.0e-4, "reference": 1.35e-3}
-"""Largest error of a knife edge at the rays of MANY: worst 9.3e-5 and 1.26e-3."""
+
+
+def assert_knife(backend, plane, actual, expected):
+    """A knife edge to the error of the backend: the largest, and the mean, which has no reason to have a sign.
+
+    cpu: float32 on a frontal plane (worst 2.6e-6), kernels between two nodes of the radius on a tilted one (worst
+    2.7e-4 where the edge touches the rim, mean 5.1e-6). reference: the sampling error of its rays (1.26e-3).
+    """
+    largest, mean = {"cpu": (2.8e-6 if plane.slope == 0 else 2.9e-4, 5.4e-6), "reference": (1.35e-3, 1.35e-4)}[backend]
+    difference = actual.astype(np.float64) - expected
+    assert np.abs(difference).max() < largest
+    assert abs(difference.mean()) < mean
 
 
 @backends
@@ -227,8 +237,7 @@ def test_a_blurred_knife_edge_over_a_sharp_background(backend, name, axis):
     expected = 1 - knife_edge(SIZE, lens, plane, edge, axis)
     if name == "behind the focus":
         expected = np.ones(SIZE)  # hidden by the white sheet
-    assert np.abs(picture - expected).max() < KNIFE[backend]
-    assert abs((picture - expected).mean()) < KNIFE[backend] / 10
+    assert_knife(backend, plane, picture, expected)
 
 
 @backends
@@ -240,7 +249,7 @@ def test_coverage_of_a_knife_edge_over_nothing(backend, name):
     scene = Scene((sheet(SIZE, margin, (0.8, 2.0, 0.1), half_plane(SIZE, margin, 30), plane),), lens, margin)
     frames = scene.render(backend, MANY[backend])
     expected = knife_edge(SIZE, lens, plane, 30)
-    assert np.abs(frames.coverage - expected).max() < KNIFE[backend]
+    assert_knife(backend, plane, frames.coverage, expected)
     seen = frames.coverage > 0
     assert np.isfinite(frames.bokeh).all()
     assert np.abs(frames.bokeh[frames.coverage > 1e-3] / np.float32([0.8, 2.0, 0.1]) - 1).max() < 1e-4
@@ -264,7 +273,7 @@ def test_a_sharp_edge_before_a_blurred_background(backend):
     subject = sheet(SIZE, 13, (0.4, 0.5, 0.6), half_plane(SIZE, 13, 30), bs.Plane(0.9))
     frames = Scene((subject, hidden, black), lens, 13).render(backend, MANY[backend])
     expected = knife_edge(SIZE, lens, bs.Plane(0.3), 30)
-    assert np.abs(frames.bokeh[:, :30, 0] - expected[:, :30]).max() < KNIFE[backend]
+    assert_knife(backend, bs.Plane(0.3), frames.bokeh[:, :30, 0], expected[:, :30])
     assert frames.bokeh[:, 29, 0].min() > 0.4
     np.testing.assert_allclose(frames.bokeh[:, 30:] / np.float32([0.4, 0.5, 0.6]), 1, rtol=1e-6)
 
@@ -287,7 +296,8 @@ def test_complementary_mattes_at_one_depth_are_one_sheet(backend):
     picture = Scene(layers, lens, margin).render(backend, MANY[backend]).bokeh
     mean, square = knife_edge(SIZE, lens, plane, 30), knife_edge(SIZE, lens, plane, 30, power=2)
     expected = np.stack([mean, 1 - 2 * mean + square, mean - square], axis=-1)
-    assert np.abs(picture - expected).max() < KNIFE[backend]
+    limit = {"cpu": 1.5e-4, "reference": 1.35e-3}[backend]  # worst 1.43e-4 and 1.2e-3
+    assert np.abs(picture - expected).max() < limit
     marginals = np.stack([mean, (1 - mean) ** 2, mean * (1 - mean)], axis=-1)
     assert np.abs(marginals - expected).max() > 0.19, "the scene tells the two apart"
 
@@ -308,15 +318,17 @@ def test_a_frontal_point_light_is_a_flat_disc(backend, disparity):
     radius = 8.0
     image = shoot_light(backend, lens, bs.Plane(disparity), at)[..., 0]
     total, mean, square = moments(image, at)
-    assert total == pytest.approx(1, abs=2e-6)  # each ray gives its whole light away: worst 3e-7
-    assert np.abs(mean).max() < 0.02  # worst 0.012 (reference)
-    np.testing.assert_allclose(square, radius**2 / 4 + 1 / 6, rtol=3e-3)  # 1/6: the bilinear tent; worst 1.3e-3
+    exact = backend == "cpu"
+    assert total == pytest.approx(1, abs=1e-7 if exact else 2e-6)  # all light arrives: worst 3.4e-8 and 3e-7
+    assert np.abs(mean).max() < (1e-6 if exact else 0.02)  # worst 0 and 0.012
+    # 1/6: the bilinear tent; worst 3.2e-5 and 1.3e-3
+    np.testing.assert_allclose(square, radius**2 / 4 + 1 / 6, rtol=3.4e-5 if exact else 3e-3)
     distance = distance_from(at)
     assert (image[distance > radius + math.sqrt(2)] == 0).all()
     assert (image[distance < radius - math.sqrt(2)] > 0).all()
     flat = image[distance < radius - math.sqrt(2)] * math.pi * radius**2
     assert flat.mean() == pytest.approx(1, abs=4e-3)
-    assert np.abs(flat - 1).max() < {"cpu": 0.05, "reference": 0.15}[backend]
+    assert np.abs(flat - 1).max() < (3e-7 if exact else 0.15)  # worst 1.8e-7, two steps of float32
 
 
 @backends
@@ -327,18 +339,22 @@ def test_a_point_light_on_a_tilted_plane(backend, gradient, focus):
 
     A pixel p that sees q has p = q - s*K*delta(q). Its share of the lens is the Jacobian
     delta(p) / (pi K^2 delta(q)^3): linear in p, 1/(pi r^2) at q. So the light's sum is 1, its centroid is shifted by
-    g*r^2 / (4 delta(q)) and its mean square per axis is r^2/4 + 1/6.
+    g*r^2 / (4 delta(q)) and its mean square per axis is r^2/4 + 1/6. That is for an image without pixels: the sum over
+    pixel centres differs by up to 5.0e-4 (cpu), the centroid by 2.6e-3 px, the square by 1.4e-3.
+
+    A kernel between two nodes has a little of the larger one's rim: 2.3e-6 of a disc's brightness.
     """
     lens, plane, at = bs.Lens(20.0, focus), bs.Plane(0.6, *gradient), (30, 18)
     delta = plane.at(*centred(SIZE, at)) - focus
     radius = 20.0 * abs(delta)
     image = shoot_light(backend, lens, plane, at)[..., 0]
     total, mean, square = moments(image, at)
-    assert total == pytest.approx(1, abs=4e-3)
-    np.testing.assert_allclose(mean, np.array(gradient) * radius**2 / 4 / delta, atol=0.03)
-    np.testing.assert_allclose(square, radius**2 / 4 + 1 / 6, rtol=0.02)
-    distance = distance_from(at)
-    assert (image[distance > radius + 1.6] == 0).all()
+    exact = backend == "cpu"
+    assert total == pytest.approx(1, abs=5.3e-4 if exact else 4e-3)
+    np.testing.assert_allclose(mean, np.array(gradient) * radius**2 / 4 / delta, atol=2.8e-3 if exact else 0.03)
+    np.testing.assert_allclose(square, radius**2 / 4 + 1 / 6, rtol=1.5e-3 if exact else 0.02)
+    beyond = image[distance_from(at) > radius + 1.6] * math.pi * radius**2
+    assert beyond.max() <= (2.5e-6 if exact else 0)
 
 
 @backends
@@ -350,7 +366,10 @@ def test_the_blur_radius_is_linear_along_a_tilted_plane(backend):
         _, _, square = moments(shoot_light(backend, lens, plane, (x, 16), size, MANY[backend] // 4)[..., 0], (x, 16))
         measured.append(math.sqrt(max(0, 4 * (sum(square) / 2 - 1 / 6))))
     expected = [12.0 * abs(plane.at(x - 59.5, 0) - 0.5) for x in (10, 35, 60, 85, 110)]
+    # worst, at the light in focus (radius 0.05): 0.048; elsewhere 1.2e-3 (cpu) and 0.1
     np.testing.assert_allclose(measured, expected, atol=0.15)
+    if backend == "cpu":
+        np.testing.assert_allclose(measured[:2] + measured[3:], expected[:2] + expected[3:], atol=1.3e-3)
 
 
 @backends
@@ -362,12 +381,14 @@ def test_a_triangular_iris_points_the_right_way(backend):
         image = shoot_light(backend, lens, bs.Plane(disparity), (28, 20))[..., 0]
         total, mean, square = moments(image, (28, 20))
         columns = np.flatnonzero(image.sum(axis=0)) - 28
-        assert total == pytest.approx(1, abs=2e-6)
-        assert np.abs(mean).max() < 0.06
+        exact = backend == "cpu"
+        assert total == pytest.approx(1, abs=1e-7 if exact else 2e-6)
+        assert np.abs(mean).max() < (1.1e-5 if exact else 0.06)  # worst 9.7e-6
         assert (-sign * columns).max() == pytest.approx(4, abs=1)  # the side at -r/2
         assert (sign * columns).max() == pytest.approx(8, abs=1)  # the vertex at +r
-        assert image[20, 28] == pytest.approx(1 / (share * math.pi * 64), rel=0.15)
-        np.testing.assert_allclose(square, 64 / 8 + 1 / 6, rtol=0.03)  # second moment of the triangle: R^2/8
+        assert image[20, 28] == pytest.approx(1 / (share * math.pi * 64), rel=3e-6 if exact else 0.15)  # worst 2.4e-6
+        # second moment of the triangle: R^2/8; worst 1.4e-5 (cpu)
+        np.testing.assert_allclose(square, 64 / 8 + 1 / 6, rtol=1.5e-5 if exact else 0.03)
 
 
 @backends
@@ -378,8 +399,11 @@ def test_a_mirror_lens_has_a_hole(backend):
     ring = image[(distance > 4 + math.sqrt(2)) & (distance < 8 - math.sqrt(2))] * math.pi * (64 - 16)
     assert ring.mean() == pytest.approx(1, abs=0.02)
     total, _, square = moments(image, (28, 20))
-    assert total == pytest.approx(1, abs=2e-6)
-    np.testing.assert_allclose(square, (64 + 16) / 4 + 1 / 6, rtol=5e-3)
+    exact = backend == "cpu"
+    assert total == pytest.approx(1, abs=1e-7 if exact else 2e-6)
+    np.testing.assert_allclose(square, (64 + 16) / 4 + 1 / 6, rtol=3e-7 if exact else 5e-3)  # worst 1.3e-7 (cpu)
+    if exact:
+        np.testing.assert_allclose(ring, 1, rtol=3e-7)
 
 
 @backends
@@ -389,8 +413,9 @@ def test_weights_per_channel_move_the_channels_apart(backend, disparity, side):
     image = shoot_light(backend, bs.Lens(20.0, 0.5, Tilted()), bs.Plane(disparity), (28, 20))
     shifts = [moments(image[..., c], (28, 20))[1][0] for c in range(3)]
     totals = [moments(image[..., c], (28, 20))[0] for c in range(3)]
-    np.testing.assert_allclose(totals, 1, rtol=1e-4)  # 10,000 float32 weights: worst 8.7e-5
-    np.testing.assert_allclose(shifts, np.array([side, 0, -side]) * 8.0 / 4, atol=0.02)
+    np.testing.assert_allclose(totals, 1, rtol=1e-6)
+    atol = {"cpu": 2.8e-5, "reference": 0.02}[backend]  # worst 2.7e-5 (cpu)
+    np.testing.assert_allclose(shifts, np.array([side, 0, -side]) * 8.0 / 4, atol=atol)
 
 
 @backends
@@ -471,10 +496,10 @@ def test_no_pupil_no_darkening():
     assert (frames.transmission == 1).all()
 
 
-def test_cats_eye_and_aberration_are_refused_on_the_cpu():
-    for aperture in (bs.CatEye(0.5), Shifted()):
-        with pytest.raises(UsageError, match="backend='reference'"):
-            _ = soft_layers(bs.Lens(5.0, 0.5, aperture)).render("cpu").bokeh
+@pytest.mark.parametrize("aperture", [Shifted(), Defocused(), Magnifying()], ids=aperture_name)
+def test_aberration_is_refused_on_the_cpu(aperture):
+    with pytest.raises(UsageError, match="backend='reference'"):
+        _ = soft_layers(bs.Lens(5.0, 0.5, aperture)).render("cpu").bokeh
 
 
 def test_aberration_adds_pixels_to_every_ray():
@@ -542,7 +567,10 @@ def test_a_mirrored_or_turned_scene_gives_a_mirrored_or_turned_picture(name, how
     scene = battery_scene(name)
     other, image = turned(scene, how)
     expected = image(scene.render("cpu", 256).bokeh)
-    np.testing.assert_allclose(other.render("cpu", 256).bokeh, expected, rtol=3e-6, atol=3e-6)
+    # Sixteen columns by four rows share a choice of kernels, from whichever end they are counted: lights of 20 show it.
+    # Worst 1.1e-6, 3.4e-4 and 6.0e-4.
+    limit = {"mirror": 1.2e-6, "flip": 3.6e-4, "turn": 6.3e-4}[how]
+    assert np.abs(other.render("cpu", 256).bokeh - expected).max() < limit
     np.testing.assert_allclose(other.render().defocus, image(scene.render().defocus), atol=1e-5)
 
 
@@ -626,7 +654,7 @@ def test_an_x_of_two_sheets_is_an_x(backend):
     expected = disc_share((r - g) / cut)
     limit = {"cpu": 7.5e-4, "reference": 6.2e-3}[backend]  # yes or no per ray, no ramp to soften it: 7.1e-4, 5.9e-3
     assert np.abs(picture[..., 0] - expected).max() < limit
-    np.testing.assert_allclose(picture.sum(axis=-1), 1, rtol=2e-6)
+    np.testing.assert_allclose(picture.sum(axis=-1), 1, rtol=5.1e-6)  # float32 sums over 10,000 rays: worst 4.9e-6
     assert ((expected > 0) & (expected < 1)).mean() > 0.1
 
 
@@ -807,15 +835,26 @@ def test_maps_are_the_same_on_every_backend_and_never_trace_a_ray():
     assert "_exposure" not in vars(frames[0])
 
 
-@pytest.mark.parametrize("radius", [0.5, 8.0, 20.0, 70.0])
-def test_training_quality_is_a_choice_of_rays_only(radius):
-    """Kernel and tables agree on the number of rays: asking for as many gives the same bits where the blur is even."""
+@pytest.mark.parametrize("radius", [0.5, 8.0, 20.0])
+def test_one_blurred_layer_needs_no_rays(radius):
+    """However many are asked for, the mean over the opening is the same table of weights."""
     lens, size = bs.Lens(radius * 2, 0.5), (9, 12)
-    plane = bs.Plane(1.0)
-    margin = enough([plane], lens, size)
-    scene = Scene((sheet(size, margin, texture(size, margin, 5), 1.0, plane),), lens, margin)
-    rays = len(bake(bs.Disc(), grid_side(radius)).points)
-    assert scene.render().bokeh.tobytes() == scene.render(samples=rays).bokeh.tobytes()
+    margin = enough([bs.Plane(1.0)], lens, size)
+    scene = Scene((sheet(size, margin, texture(size, margin, 5, lights=3), 1.0, bs.Plane(1.0)),), lens, margin)
+    pictures = {scene.render(samples=samples).bokeh.tobytes() for samples in (None, 1, 50, 3000)}
+    assert len(pictures) == 1
+
+
+@pytest.mark.parametrize("radius", [2.0, 8.0, 20.0])
+def test_training_quality_is_a_choice_of_rays_only(radius):
+    """Where two layers vary together: there is a number of rays that gives the same bits where the blur is even."""
+    lens, size = bs.Lens(radius * 2, 0.5), (8, 16)
+    margin = enough([bs.Plane(1.0)], lens, size)
+    front = sheet(size, margin, texture(size, margin, 5), matte(size, margin, 3), bs.Plane(1.0))
+    scene = Scene((front, sheet(size, margin, texture(size, margin, 6), 1.0, bs.Plane(0.0))), lens, margin)
+    pictures = [scene.render(samples=side * side).bokeh.tobytes() for side in range(2, 42, 2)]
+    assert len(set(pictures)) > 15, "rays matter here"
+    assert scene.render().bokeh.tobytes() in pictures
 
 
 def test_two_soft_layers_in_focus_stay_bit_identical_beside_a_blurred_one():

@@ -47,6 +47,9 @@ DIRECT, AFTER, BEFORE = range(3)
 
 FLOAT = 4
 
+MOST = 64
+"""Largest side of a tile's grid of rays: with what kernels make exact, 4,096 are better than 51 x 51 alone at any radius."""
+
 
 def room_rows(layers: int, channels: int) -> int:
     """Rows of scratch that `develop_rows` needs."""
@@ -291,7 +294,7 @@ def _rays_for(state, order, ray_spans):
             bright = max(bright, state[order[n], BRIGHT])
     share = min(1.0, 0.8 + 0.04 * max(0.0, bright - 1))
     side = 2 * int(np.ceil(share * (3.2 + 0.36 * np.sqrt(widest * second))))
-    side = min(side, len(ray_spans) - 1)
+    side = min(side, MOST, len(ray_spans) - 1)
     return ray_spans[side, 0], ray_spans[side, 1]
 
 

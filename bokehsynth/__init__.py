@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bokehsynth.generate import generate
     from bokehsynth.layers import Layer
     from bokehsynth.lens_contract import LensReport, check_aperture
-    from bokehsynth.optics import Aperture, CatEye, Disc, HeightField, Lens, Plane, Polygon, Ring
+    from bokehsynth.optics import Aperture, CatEye, Disc, Lens, Plane, Polygon, Ring
     from bokehsynth.pipeline import SampleDraw, draw_sample, make_sample
     from bokehsynth.recipe import Recipe, find_recipe, load_recipe
     from bokehsynth.render import render
@@ -54,7 +54,7 @@ _HOME = {
     "generate": ["generate"],
     "layers": ["Layer"],
     "lens_contract": ["LensReport", "check_aperture"],
-    "optics": ["Aperture", "CatEye", "Disc", "HeightField", "Lens", "Plane", "Polygon", "Ring"],
+    "optics": ["Aperture", "CatEye", "Disc", "Lens", "Plane", "Polygon", "Ring"],
     "pipeline": ["SampleDraw", "draw_sample", "make_sample"],
     "recipe": ["Recipe", "find_recipe", "load_recipe"],
     "render": ["render"],
@@ -69,7 +69,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __version__ = "0.2.0"
 
 __all__ = [  # noqa: RUF022  # by room, as in the docs
-    "Plane", "HeightField", "Layer", "Lens", "Aperture", "Disc", "Polygon", "CatEye", "Ring", "check_aperture",
+    "Plane", "Layer", "Lens", "Aperture", "Disc", "Polygon", "CatEye", "Ring", "check_aperture",
     "LensReport", "render", "Frames",
     "Recipe", "load_recipe", "find_recipe", "load_yaml", "SampleDraw", "draw_sample", "make_sample", "Sample",
     "degrade", "generate", "open_dataset", "contact_sheet", "srgb_to_linear", "linear_to_srgb", "atomic_write",

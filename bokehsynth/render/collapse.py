@@ -19,6 +19,7 @@ Between two radii the weights are interpolated: `SPACING` keeps the error of tha
 import numpy as np
 
 from bokehsynth.render.jit import kernel
+from bokehsynth.render.scanlines import scan, through_pupil
 
 RUNS_FROM = 6.0
 """Blur radius in px from which sums along a row pay: below, the rim has as many texels as the disc."""
@@ -29,8 +30,6 @@ INTERIOR = 1e-6
 SHORTEST_RUN = 4
 """Texels; a shorter run costs more than its taps."""
 
-GAUSS = np.polynomial.legendre.leggauss(8)
-GAUSS_X, GAUSS_W = (GAUSS[0] + 1) / 2, GAUSS[1] / 2
 PIECE = 0.5 / np.sqrt(3.0)
 """Two Gauss points 1/2 -+ PIECE per texel make the integral of a linear function times a smooth one."""
 
@@ -73,126 +72,26 @@ def nodes_between(low, high):
 
 
 @kernel
-def _scanlines(low, high, detail):
-    """Sub-rows y [n] and their heights [n] between low and high, Gauss points in every texel row.
+def _cover(out, half, x, y, weight, lean_x, lean_y):
+    """Add weight * tent-smoothed step, 1 left of x, as differences along the rows above and below y.
 
-    Near the tips the chord of a smooth opening grows like a square root, over several texels in one row: there
-    y = tip + t^2, with as many groups of points as texels are swept; `detail` times as many for any opening.
+    (lean_x, lean_y) = 3 e / r: within a texel the density falls by that share per px, which a rim texel, covered on
+    one side, feels at first order; one covered throughout does not.
     """
-    first, last = int(np.floor(low)), int(np.ceil(high))
-    sweep = np.sqrt(high - low)  # texels that half a chord gains in the row of the tip, for a disc
-    most = int(sweep / 3) + 1
-    room = 8 * (last - first + 4) * most * detail
-    y, g = np.empty(room), np.empty(room)
-    n = 0
-    middle = (low + high) / 2
-    for half in range(2):
-        a, b = (low, middle) if half == 0 else (middle, high)
-        edge = a
-        while edge < b:
-            stop = min(b, np.floor(edge) + 1)
-            near, far = (edge - low, stop - low) if half == 0 else (high - stop, high - edge)
-            groups = detail * min(most, int(sweep * (np.sqrt(far) - np.sqrt(near)) / 3) + 1)
-            for group in range(groups):
-                for k in range(8):
-                    t = (group + GAUSS_X[k]) / groups
-                    w = GAUSS_W[k] / groups
-                    n = _sub_row(edge, stop, t, w, edge == low, stop == high, y, g, n)
-            edge = stop
-    return y[:n], g[:n]
-
-
-@kernel
-def _sub_row(a, b, t, w, at_top, at_bottom, y, g, n):
-    """One point t of 0..1 and its weight, as y in a..b; quadratic towards a tip."""
-    if at_top:
-        y[n], g[n] = a + (b - a) * t * t, (b - a) * 2 * t * w
-    elif at_bottom:
-        y[n], g[n] = b - (b - a) * (1 - t) * (1 - t), (b - a) * 2 * (1 - t) * w
-    else:
-        y[n], g[n] = a + (b - a) * t, (b - a) * w
-    return n + 1
-
-
-@kernel
-def _crossings(outline, r, ex, ey, detail):
-    """Where the image of the outline crosses its scanlines: y, heights, crossings sorted by x, first [n + 1]."""
-    count = len(outline)
-    placed = np.empty((count, 4))
-    low, high = np.inf, -np.inf
-    for i in range(count):
-        for end in range(2):
-            ux, uy = outline[i, 2 * end], outline[i, 2 * end + 1]
-            stretch = r / (1 - ex * ux - ey * uy)
-            placed[i, 2 * end], placed[i, 2 * end + 1] = ux * stretch, uy * stretch
-            low, high = min(low, uy * stretch), max(high, uy * stretch)
-    y, g = _scanlines(low, high, detail)
-    first = np.zeros(len(y) + 1, np.int64)
-    for i in range(count):
-        upper, lower = min(placed[i, 1], placed[i, 3]), max(placed[i, 1], placed[i, 3])
-        n = np.searchsorted(y, upper)
-        while n < len(y) and y[n] < lower:
-            first[n + 1] += 1
-            n += 1
-    for n in range(len(y)):
-        first[n + 1] += first[n]
-    x, used = np.empty(first[-1]), np.zeros(len(y), np.int64)
-    for i in range(count):
-        upper, lower = min(placed[i, 1], placed[i, 3]), max(placed[i, 1], placed[i, 3])
-        n = np.searchsorted(y, upper)
-        slope = (placed[i, 2] - placed[i, 0]) / (placed[i, 3] - placed[i, 1])
-        while n < len(y) and y[n] < lower:
-            at = placed[i, 0] + (y[n] - placed[i, 1]) * slope
-            place = first[n] + used[n]
-            while place > first[n] and x[place - 1] > at:
-                x[place] = x[place - 1]
-                place -= 1
-            x[place] = at
-            used[n] += 1
-            n += 1
-    return y, g, x, first
-
-
-@kernel
-def _through_pupil(y, left, right, r, ex, ey, pupil):
-    """The part of a chord left..right at height y whose lens points lie in the pupil's disc (cx, cy, radius).
-
-    |u - c| <= radius with u = D / (r + e.D) is a quadratic inequality in x.
-    """
-    cx, cy, radius = pupil[0], pupil[1], pupil[2]
-    if radius >= 1 + np.hypot(cx, cy):
-        return left, right
-    q = r + ey * y
-    a = (1 - cx * ex) ** 2 + (cy * ex) ** 2 - (radius * ex) ** 2
-    b = -(1 - cx * ex) * cx * q - (y - cy * q) * cy * ex - radius**2 * q * ex
-    c = (cx * q) ** 2 + (y - cy * q) ** 2 - (radius * q) ** 2
-    inner = b * b - a * c
-    if a > 0:
-        if inner <= 0:
-            return left, left
-        return max(left, (-b - np.sqrt(inner)) / a), min(right, (-b + np.sqrt(inner)) / a)
-    if inner <= 0 or a == 0:
-        return left, right
-    near, far = (-b + np.sqrt(inner)) / a, (-b - np.sqrt(inner)) / a  # a < 0: passes outside of near..far
-    if left + right > near + far:
-        return max(left, far), right
-    return left, min(right, near)
-
-
-@kernel
-def _cover(out, half, x, y, weight):
-    """Add weight * tent-smoothed step, 1 left of x, as differences along the rows above and below y."""
     row, column = int(np.floor(y)), int(np.floor(x))
     f, v = x - column, y - row
     near, far = (1 - f) * (1 - f) / 2, f * f / 2
+    # First moments of the tent left of x, of the texels at and after it: integral of t (1 - |t|).
+    at = -lean_x * (f * f / 2 - f * f * f / 3 - 1 / 6)
+    after = -lean_x * ((f - 1) ** 2 / 2 + (f - 1) ** 3 / 3 - 1 / 6)
     j, i = row + half, column + half
-    upper, lower = weight * (1 - v), weight * v
-    out[j, i - 1] += upper * near
-    out[j, i] += upper * (1 - near - far)
-    out[j, i + 1] += upper * far
-    out[j + 1, i - 1] += lower * near
-    out[j + 1, i] += lower * (1 - near - far)
-    out[j + 1, i + 1] += lower * far
+    upper, lower = weight * (1 - v) * (1 - lean_y * v), weight * v * (1 - lean_y * (v - 1))
+    out[j, i - 1] += upper * (near - at)
+    out[j, i] += upper * (1 - near - far + at - after)
+    out[j, i + 1] += upper * (far + after)
+    out[j + 1, i - 1] += lower * (near - at)
+    out[j + 1, i] += lower * (1 - near - far + at - after)
+    out[j + 1, i + 1] += lower * (far + after)
 
 
 @kernel
@@ -202,7 +101,7 @@ def coverage_kernel(outline, detail, r, ex, ey, pupil, half):
     outline: `lens_tables.LensTables.outline`, scanned in sub-rows `detail` times as close as a disc needs; r: signed
     blur radius in px; (ex, ey) = K g; pupil: centre and radius of a second disc that lens points must lie in.
     """
-    y, g, x, first = _crossings(outline, r, ex, ey, detail)
+    y, g, x, first = scan(outline, r, ex, ey, detail)
     return _covered(y, g, x, first, r, ex, ey, pupil, half)
 
 
@@ -211,10 +110,10 @@ def _covered(y, g, x, first, r, ex, ey, pupil, half):
     out = np.zeros((2 * half + 1, 2 * half + 1))
     for n in range(len(y)):
         for k in range(first[n], first[n + 1] - 1, 2):
-            left, right = _through_pupil(y[n], x[k], x[k + 1], r, ex, ey, pupil)
+            left, right = through_pupil(y[n], x[k], x[k + 1], r, ex, ey, pupil)
             if right > left:
-                _cover(out, half, right, y[n], g[n])
-                _cover(out, half, left, y[n], -g[n])
+                _cover(out, half, right, y[n], g[n], 3 * ex / r, 3 * ey / r)
+                _cover(out, half, left, y[n], -g[n], 3 * ex / r, 3 * ey / r)
     for j in range(len(out)):
         total = 0.0
         for i in range(len(out) - 1, -1, -1):
@@ -229,7 +128,7 @@ def density_kernel(outline, detail, r, ex, ey, pupil, table, half):
 
     table float32 [C, T, T]: transmission over the square -1..1 of lens points, [1, 1, 1] where it is uniform.
     """
-    y, g, x, first = _crossings(outline, r, ex, ey, detail)
+    y, g, x, first = scan(outline, r, ex, ey, detail)
     return _weights(y, g, x, first, detail, r, ex, ey, pupil, table, half)
 
 
@@ -245,7 +144,7 @@ def _weights(y, g, x, first, detail, r, ex, ey, pupil, table, half):
         row = int(np.floor(y[n]))
         v, j = y[n] - row, row + half
         for k in range(first[n], first[n + 1] - 1, 2):
-            left, right = _through_pupil(y[n], x[k], x[k + 1], r, ex, ey, pupil)
+            left, right = through_pupil(y[n], x[k], x[k + 1], r, ex, ey, pupil)
             start = left
             while start < right:
                 column = int(np.floor(start))
@@ -275,11 +174,11 @@ def passed_light(outline, detail, table, pupils):
     """Integral of the transmission over the part of the opening that each pupil (cx, cy, radius) lets pass: [P, C]."""
     channels, side = len(table), table.shape[1]
     out = np.zeros((len(pupils), channels))
-    y, g, x, first = _crossings(outline, 1.0, 0.0, 0.0, detail)
+    y, g, x, first = scan(outline, 1.0, 0.0, 0.0, detail)
     for p in range(len(pupils)):
         for n in range(len(y)):
             for k in range(first[n], first[n + 1] - 1, 2):
-                left, right = _through_pupil(y[n], x[k], x[k + 1], 1.0, 0.0, 0.0, pupils[p])
+                left, right = through_pupil(y[n], x[k], x[k + 1], 1.0, 0.0, 0.0, pupils[p])
                 pieces = 1 if side == 1 else 8 * detail
                 for piece in range(pieces if right > left else 0):
                     for point in range(2):
@@ -348,7 +247,7 @@ def collapse(outline, detail, table, pupils, nodes, ex, ey, runs, stride):
     for i in range(n):
         half = max(half, half_width(nodes[i], ex, ey))
     side = 2 * half + 1
-    y, g, x, first = _crossings(outline, nodes[0], ex, ey, detail)
+    y, g, x, first = scan(outline, nodes[0], ex, ey, detail)
     after = _kernels(y, g, x, first, detail, table, pupils[0], nodes[0], ex, ey, runs, half)
     taps, ends = 0, 0
     for i in range(n):
@@ -356,7 +255,7 @@ def collapse(outline, detail, table, pupils, nodes, ex, ey, runs, stride):
         if not last:
             pupil = pupils[min(i + 1, len(pupils) - 1)]
             if nodes[i + 1] != nodes[i]:
-                y, g, x, first = _crossings(outline, nodes[i + 1], ex, ey, detail)
+                y, g, x, first = scan(outline, nodes[i + 1], ex, ey, detail)
             after = _kernels(y, g, x, first, detail, table, pupil, nodes[i + 1], ex, ey, runs, half)
         if runs:
             beyond = nodes[i] if last else nodes[i + 1]

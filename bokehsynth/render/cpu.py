@@ -91,6 +91,7 @@ def _develop(shot: Shot, tables: LensTables, table: RayTable, pupil: vignette.Pu
             develop_tiles(scene, own_book, table, turns, row, row + 1, exposure)
 
     for band in plates.bands(shot, layers):
+        weighed: list[plates.Weighed | None] = []  # lets go of the last band's before this one's are made
         weighed = [plates.weigh(layer, shot, band) for layer in layers]
         _each(*band, develop_rows if distances is None else develop_by_corners)
 

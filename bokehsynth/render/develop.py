@@ -21,7 +21,6 @@ from bokehsynth.render.lanes import (
 )
 from bokehsynth.render.marginal import GROUP, filter_between, filter_plane, gains, gains_between
 from bokehsynth.render.tiles import (
-    BRIGHT,
     REACH,
     STATES,
     TILE_H,
@@ -48,7 +47,7 @@ DIRECT, AFTER, BEFORE = range(3)
 FLOAT = 4
 
 MOST = 64
-"""Largest side of a tile's grid of rays: with what kernels make exact, 4,096 are better than 51 x 51 alone at any radius."""
+"""Largest side of a grid of rays in a tile: 4,096 for what kernels leave over beat 51 x 51 alone at any radius."""
 
 
 def room_rows(layers: int, channels: int) -> int:
@@ -190,9 +189,10 @@ def _family(spans, m, r, rx, ry):
     """Which kernels serve a group: with prefix sums where the layer has them and all its radii are large enough."""
     low = r + min(0.0, rx * (LANES - 1)) + min(0.0, ry * (GROUP - 1))
     high = r + max(0.0, rx * (LANES - 1)) + max(0.0, ry * (GROUP - 1))
-    if low >= RUNS_FROM and spans[m, AFTER, 1] > spans[m, AFTER, 0]:
+    alone = spans[m, DIRECT, 1] == spans[m, DIRECT, 0]  # then only pixels beyond the border have smaller radii
+    if (low >= RUNS_FROM or alone) and spans[m, AFTER, 1] > spans[m, AFTER, 0]:
         return AFTER
-    if high <= -RUNS_FROM and spans[m, BEFORE, 1] > spans[m, BEFORE, 0]:
+    if (high <= -RUNS_FROM or alone) and spans[m, BEFORE, 1] > spans[m, BEFORE, 0]:
         return BEFORE
     return DIRECT
 
@@ -281,19 +281,16 @@ def _rays_for(state, order, ray_spans):
     """Start and stop in the ray tables for a tile.
 
     What is estimated is how two layers vary together, so the side follows the geometric mean of the two largest blur
-    radii; where nothing behind the first layer is bright, fewer rays do (`benchmarks/render.md`).
+    radii (`benchmarks/render.md`).
     """
-    widest, second, bright = 0.0, 0.0, 0.0
+    widest, second = 0.0, 0.0
     for n in range(len(order)):
         reach = state[order[n], REACH]
         if reach > widest:
             widest, second = reach, widest
         else:
             second = max(second, reach)
-        if n > 0:
-            bright = max(bright, state[order[n], BRIGHT])
-    share = min(1.0, 0.8 + 0.04 * max(0.0, bright - 1))
-    side = 2 * int(np.ceil(share * (3.2 + 0.36 * np.sqrt(widest * second))))
+    side = 2 * int(np.ceil(5.05 + 0.45 * np.sqrt(widest * second)))
     side = min(side, MOST, len(ray_spans) - 1)
     return ray_spans[side, 0], ray_spans[side, 1]
 

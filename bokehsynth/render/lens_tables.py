@@ -181,7 +181,7 @@ class _Same:
         self.aperture = aperture
 
     def __hash__(self) -> int:
-        return id(self.aperture)
+        return object.__hash__(self.aperture)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Same) and other.aperture is self.aperture

@@ -218,7 +218,7 @@ def assert_knife(backend, plane, actual, expected):
     cpu: float32 on a frontal plane (worst 2.6e-6), kernels between two nodes of the radius on a tilted one (worst
     2.7e-4 where the edge touches the rim, mean 5.1e-6). reference: the sampling error of its rays (1.26e-3).
     """
-    largest, mean = {"cpu": (2.8e-6 if plane.slope == 0 else 2.9e-4, 5.4e-6), "reference": (1.35e-3, 1.35e-4)}[backend]
+    largest, mean = {"cpu": (2.8e-6 if plane.slope == 0 else 2.9e-4, 7e-6), "reference": (1.35e-3, 1.35e-4)}[backend]
     difference = actual.astype(np.float64) - expected
     assert np.abs(difference).max() < largest
     assert abs(difference.mean()) < mean
@@ -340,7 +340,7 @@ def test_a_point_light_on_a_tilted_plane(backend, gradient, focus):
     A pixel p that sees q has p = q - s*K*delta(q). Its share of the lens is the Jacobian
     delta(p) / (pi K^2 delta(q)^3): linear in p, 1/(pi r^2) at q. So the light's sum is 1, its centroid is shifted by
     g*r^2 / (4 delta(q)) and its mean square per axis is r^2/4 + 1/6. That is for an image without pixels: the sum over
-    pixel centres differs by up to 5.0e-4 (cpu), the centroid by 2.6e-3 px, the square by 1.4e-3.
+    pixel centres differs by up to 5.0e-4 (cpu), the centroid by 2.9e-3 px, the square by 1.6e-3.
 
     A kernel between two nodes has a little of the larger one's rim: 2.3e-6 of a disc's brightness.
     """
@@ -351,8 +351,8 @@ def test_a_point_light_on_a_tilted_plane(backend, gradient, focus):
     total, mean, square = moments(image, at)
     exact = backend == "cpu"
     assert total == pytest.approx(1, abs=5.3e-4 if exact else 4e-3)
-    np.testing.assert_allclose(mean, np.array(gradient) * radius**2 / 4 / delta, atol=2.8e-3 if exact else 0.03)
-    np.testing.assert_allclose(square, radius**2 / 4 + 1 / 6, rtol=1.5e-3 if exact else 0.02)
+    np.testing.assert_allclose(mean, np.array(gradient) * radius**2 / 4 / delta, atol=3e-3 if exact else 0.03)
+    np.testing.assert_allclose(square, radius**2 / 4 + 1 / 6, rtol=1.7e-3 if exact else 0.02)
     beyond = image[distance_from(at) > radius + 1.6] * math.pi * radius**2
     assert beyond.max() <= (2.5e-6 if exact else 0)
 

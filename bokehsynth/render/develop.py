@@ -27,6 +27,7 @@ from bokehsynth.render.tiles import (
     TILE_W,
     classify,
     is_ordered,
+    same_plane,
     varies_together,
     visible_order,
 )
@@ -100,7 +101,7 @@ def develop_rows(scene, book, rays, pupil, start, stop, color, coverage, paths, 
                     offsets, kernel_weights, first_tap, edges, first_run, nodes, norms, reference, means, spare,
                 )  # fmt: skip
                 if together:
-                    begin, end = _rays_for(state, order, ray_spans)
+                    begin, end = _rays_for(planes, state, order, ray_spans)
                     pixel = (y0 + top) * color.shape[1] + x0
                     _correlate(
                         addresses, planes, opaque, view, stride, kinds, state, order, y + top, x, pupil, pixel,
@@ -277,20 +278,23 @@ def _take_light(addresses, planes, m, stride, base, sharp, texel, place, drift, 
 
 
 @leaf
-def _rays_for(state, order, ray_spans):
+def _rays_for(planes, state, order, ray_spans):
     """Start and stop in the ray tables for a tile.
 
     What is estimated is how two layers vary together, so the side follows the geometric mean of the two largest blur
-    radii (`benchmarks/render.md`).
+    radii (`benchmarks/render.md`). Edges of two layers in one plane coincide on every ray: more rays find the seam.
     """
-    widest, second = 0.0, 0.0
+    widest, second, seam = 0.0, 0.0, 1.0
     for n in range(len(order)):
-        reach = state[order[n], REACH]
+        m, before = order[n], order[max(0, n - 1)]
+        if n > 0 and same_plane(planes, m, before):
+            seam = 1.7
+        reach = state[m, REACH]
         if reach > widest:
             widest, second = reach, widest
         else:
             second = max(second, reach)
-    side = 2 * int(np.ceil(5.05 + 0.45 * np.sqrt(widest * second)))
+    side = 2 * int(np.ceil(seam * (5.05 + 0.45 * np.sqrt(widest * second))))
     side = min(side, MOST, len(ray_spans) - 1)
     return ray_spans[side, 0], ray_spans[side, 1]
 

@@ -150,12 +150,18 @@ def visible_order(state, order):
 
 
 @leaf
+def same_plane(planes, a, b):
+    """Whether two layers lie in one plane."""
+    return planes[a, 0] == planes[b, 0] and planes[a, 1] == planes[b, 1] and planes[a, 2] == planes[b, 2]
+
+
+@leaf
 def is_ordered(state, order, planes):
     """Whether one order, near to far, holds for every ray and pixel of the tile."""
     for k in range(1, len(order)):
         a, b = order[k - 1], order[k]
-        if planes[a, 0] == planes[b, 0] and planes[a, 1] == planes[b, 1] and planes[a, 2] == planes[b, 2]:
-            continue  # one plane: a tie for every ray
+        if same_plane(planes, a, b):
+            continue  # a tie for every ray
         if state[a, LOW] < state[b, HIGH] or (state[a, LOW] == state[b, HIGH] and a > b):
             return False
     return True

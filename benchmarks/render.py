@@ -157,7 +157,8 @@ def split(layers: Sequence[bs.Layer], lens: bs.Lens, margin: int) -> dict[str, f
     lap("sums")
     scene = plates.scene(shot, prepared, weighed, spans)
     for stage, table in (("filter", tables.rays(2)), ("rays", cpu.ray_table(shot, tables, None))):
-        cpu.develop_tiles(scene, book, table, cpu.NO_PUPIL, 0, tile_rows, cpu.unexposed(shot))
+        aims = plates.aims(shot, prepared, table.points)
+        cpu.develop_tiles(scene, book, table, aims, cpu.NO_PUPIL, 0, tile_rows, cpu.unexposed(shot))
         lap(stage)
     spent["rays"] -= spent["filter"]
     frames = bs.render(layers, lens, margin, backend="cpu")

@@ -43,26 +43,32 @@ per pixel; they need a neighbour more; each has its own."""
 
 
 @leaf
-def aim(planes, m, view, x, y, points, start, stop, stride, texel, place, drift, kind):
+def aim(planes, m, view, x, y, points, stretches, steps, places, start, stop, stride, texel, place, drift, kind):
     """Where rays start .. stop - 1 meet layer m: one row of `texel`, `place`, `drift` and `kind` per ray.
 
-    planes [L, 3] (d, gx, gy); view (K, focus, oy, ox); (x, y) offset of the group's first pixel. texel int64: index
-    of the upper left texel; place float32 [., 2]: of the first pixel, relative to it; drift float32 [., 4]: of the
-    hit's x per column and row, then of its y.
+    planes [L, 3] (d, gx, gy); view (K, focus, oy, ox); (x, y) offset of the group's first pixel; stretches, steps,
+    places: see `plates.Aims`. texel int64: index of the upper left texel; place float32 [., 2]: of the first pixel,
+    relative to it; drift float32 [., 4]: of the hit's x per column and row, then of its y.
     """
-    K, focus, oy, ox = view
+    _, focus, oy, ox = view
     d, gx, gy = planes[m, 0], planes[m, 1], planes[m, 2]
+    base = int(y + oy) * stride + int(x + ox)
+    if gx == 0 and gy == 0:
+        for i in range(start, stop):
+            n = i - start
+            texel[n], place[n, 0], place[n, 1] = base + steps[m, i], places[m, i, 0], places[m, i, 1]
+        return
     delta = d + gx * x + gy * y - focus
     for i in range(start, stop):
-        sx, sy, n = points[i, 0], points[i, 1], i - start
-        stretch = K / (1 - K * (gx * sx + gy * sy))
-        qx, qy = x + ox + sx * stretch * delta, y + oy + sy * stretch * delta
-        spread_x = _spread(sx * stretch * gx, sx * stretch * gy, drift, n, 0)
-        spread_y = _spread(sy * stretch * gx, sy * stretch * gy, drift, n, 2)
-        ix, iy = int(np.floor(qx + spread_x[0])), int(np.floor(qy + spread_y[0]))
+        n = i - start
+        along_x, along_y = points[i, 0] * stretches[m, i], points[i, 1] * stretches[m, i]
+        qx, qy = along_x * delta, along_y * delta
+        spread_x = _spread(along_x * gx, along_x * gy, drift, n, 0)
+        spread_y = _spread(along_y * gx, along_y * gy, drift, n, 2)
+        ix, iy = np.floor(qx + spread_x[0]), np.floor(qy + spread_y[0])
         widest = max(qx + spread_x[1] - ix, qy + spread_y[1] - iy)
         kind[n] = ONE_TEXEL if widest < 1 else TWO_TEXELS if widest < 2 else SCATTERED
-        texel[n], place[n, 0], place[n, 1] = iy * stride + ix, qx - ix, qy - iy
+        texel[n], place[n, 0], place[n, 1] = base + int(iy) * stride + int(ix), qx - ix, qy - iy
 
 
 @leaf
@@ -163,6 +169,53 @@ def _slanted(plane, stride, texel, place, drift, kind, i, row):
         h = madd(madd(mul(u0, load(plane, at)), u1, load(plane, at + 1)), u2, load(plane, at + 2))
         return madd(total, v2, h)
     return _scattered(plane, stride, at, fx, fy, drift[i, 0], drift[i, 2])
+
+
+@leaf
+def sum_slanted_colour(
+    plane, step, stride, texel, place, drift, kind, through, mask, weights, start, count, mean, full, cell
+):
+    """`sum_light` of a tilted layer's three colour planes at once, for a lens that treats them alike.
+
+    step: bytes from plane to plane; mean, full: of red; `cell` bytes further of green, and again of blue.
+    """
+    one = splat(np.float32(1))
+    for row in range(GROUP):
+        at = row * LANES
+        m0, m1, m2 = load(mean, at), load(mean + cell, at), load(mean + 2 * cell, at)
+        f0, f1, f2 = load(full, at), load(full + cell, at), load(full + 2 * cell, at)
+        for i in range(count):
+            w, t = splat(weights[0, start + i]), load(through, i * CELL + at)
+            if mask != 0:
+                w = mul(w, load(mask, i * CELL + at))
+            if kind[i] == ONE_TEXEL:
+                u = madd(splat(place[i, 0] + drift[i, 1] * np.float32(row)), splat(drift[i, 0]), ramp())
+                v = madd(splat(place[i, 1] + drift[i, 3] * np.float32(row)), splat(drift[i, 2]), ramp())
+                lower, upper = mul(v, w), mul(sub(one, v), w)
+                w00, w01 = mul(sub(one, u), upper), mul(u, upper)
+                w10, w11 = mul(sub(one, u), lower), mul(u, lower)
+                here = texel[i] + row * stride
+                below = here + stride
+                red = madd(mul(w00, load(plane, here)), w01, load(plane, here + 1))
+                c0 = madd(madd(red, w10, load(plane, below)), w11, load(plane, below + 1))
+                green = madd(mul(w00, load(plane + step, here)), w01, load(plane + step, here + 1))
+                c1 = madd(madd(green, w10, load(plane + step, below)), w11, load(plane + step, below + 1))
+                last = plane + 2 * step
+                blue = madd(mul(w00, load(last, here)), w01, load(last, here + 1))
+                c2 = madd(madd(blue, w10, load(last, below)), w11, load(last, below + 1))
+            else:
+                c0 = mul(w, _slanted(plane, stride, texel, place, drift, kind, i, row))
+                c1 = mul(w, _slanted(plane + step, stride, texel, place, drift, kind, i, row))
+                c2 = mul(w, _slanted(plane + 2 * step, stride, texel, place, drift, kind, i, row))
+            m0, f0 = add(m0, c0), madd(f0, t, c0)
+            m1, f1 = add(m1, c1), madd(f1, t, c1)
+            m2, f2 = add(m2, c2), madd(f2, t, c2)
+        store(mean, at, m0)
+        store(mean + cell, at, m1)
+        store(mean + 2 * cell, at, m2)
+        store(full, at, f0)
+        store(full + cell, at, f1)
+        store(full + 2 * cell, at, f2)
 
 
 @leaf

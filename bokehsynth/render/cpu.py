@@ -74,13 +74,14 @@ def unexposed(shot: Shot) -> Exposure:
 def _develop(shot: Shot, tables: LensTables, table: RayTable, pupil: vignette.Pupil | None, exposure: Exposure) -> None:
     """All tiles but those in which layers change order."""
     layers = [plates.plate(layer, shot, tables) for layer in shot.layers]
+    aims = plates.aims(shot, layers, table.points)
     distances = None if pupil is None else vignette.steps(shot)
     turns = _pupil_for_tiles(pupil, distances)
     if distances is None:  # one book for the whole picture
         book, spans = plates.book_of_planes(shot, layers, tables)
 
     def develop_rows(start: int, stop: int) -> None:
-        develop_tiles(plates.scene(shot, layers, weighed, spans), book, table, turns, start, stop, exposure)
+        develop_tiles(plates.scene(shot, layers, weighed, spans), book, table, aims, turns, start, stop, exposure)
 
     def develop_by_corners(start: int, stop: int) -> None:
         assert distances is not None
@@ -88,7 +89,7 @@ def _develop(shot: Shot, tables: LensTables, table: RayTable, pupil: vignette.Pu
             corners = list(vignette.corner_kernels(shot, tables, distances, row))
             own_book, own_spans = plates.book_of_corners(corners, layers)
             scene = plates.scene(shot, layers, weighed, own_spans)
-            develop_tiles(scene, own_book, table, turns, row, row + 1, exposure)
+            develop_tiles(scene, own_book, table, aims, turns, row, row + 1, exposure)
 
     for band in plates.bands(shot, layers):
         weighed: list[plates.Weighed | None] = []  # lets go of the last band's before this one's are made
@@ -105,11 +106,12 @@ def _pupil_for_tiles(pupil: "vignette.Pupil | None", distances: Any) -> PupilFor
 
 
 def develop_tiles(
-    scene: Any, book: Any, table: RayTable, pupil: PupilForTiles, start: int, stop: int, exposure: Exposure
-) -> None:
+    scene: Any, book: Any, table: RayTable, aims: plates.Aims, pupil: PupilForTiles, start: int, stop: int,
+    exposure: Exposure,
+) -> None:  # fmt: skip
     """`develop.develop_rows` with scratch of its own."""
     room = np.zeros((develop.room_rows(len(scene[1]), len(table.weights)), CELL), np.float32)
-    rays = (table.points, table.weights, table.spans, table.lit)
+    rays = (table.points, table.weights, table.spans, table.lit, aims.stretches, aims.steps, aims.places)
     develop.develop_rows(
         scene, book, rays, pupil, start, stop, exposure.color, exposure.coverage, exposure.paths, room
     )  # fmt: skip

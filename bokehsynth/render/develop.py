@@ -3,7 +3,18 @@
 import numpy as np
 
 from bokehsynth.render.collapse import RUNS_FROM
-from bokehsynth.render.covary import BATCH, CELL, aim, dim, look_up, mark_passed, repeat, sum_light, sum_samples
+from bokehsynth.render.covary import (
+    BATCH,
+    CELL,
+    aim,
+    dim,
+    look_up,
+    mark_passed,
+    repeat,
+    sum_light,
+    sum_samples,
+    sum_slanted_colour,
+)
 from bokehsynth.render.jit import kernel, leaf
 from bokehsynth.render.lanes import (
     LANES,
@@ -61,8 +72,8 @@ def develop_rows(scene, book, rays, pupil, start, stop, color, coverage, paths, 
     """Fill tile rows start .. stop - 1 of color [H, W, 3], coverage [H, W] and paths [tile rows, tile columns].
 
     scene: (addresses, planes, extremes, levels, opaque, spans, view, margin, stride); book: (taps, nodes, norms,
-    reference); rays: points, weights and spans of a `lens_tables.RayTable` and
-    which of R, G, B pass at all; pupil: (NO_PUPIL, BY_CORNERS or BY_RAYS,
+    reference); rays: points, weights and spans of a `lens_tables.RayTable`,
+    which of R, G, B pass at all, and `plates.Aims`; pupil: (NO_PUPIL, BY_CORNERS or BY_RAYS,
     addresses of the two planes [H, W] of its centre, its radius); with corners, `spans` and the book are those of a
     single tile row (`plates.book_of_corners`); see `cpu`. Tiles marked RAYS are
     left alone. room: float32 [room_rows(L, C), CELL] of scratch; the caller holds it, since addresses into it would not
@@ -70,7 +81,7 @@ def develop_rows(scene, book, rays, pupil, start, stop, color, coverage, paths, 
     """
     addresses, planes, extremes, levels, opaque, spans, view, margin, stride = scene
     (offsets, kernel_weights, first_tap, edges, first_run), nodes, norms, reference = book
-    points, weights, ray_spans, lit = rays
+    points, weights, ray_spans, lit, stretches, steps, places = rays
     layers, kinds = len(planes), 3 + len(weights)
     state, seen = np.zeros((layers, STATES)), np.empty(layers, np.int64)
     texel, kind = np.empty(BATCH, np.int64), np.empty(BATCH, np.int64)
@@ -105,7 +116,8 @@ def develop_rows(scene, book, rays, pupil, start, stop, color, coverage, paths, 
                     pixel = (y0 + top) * color.shape[1] + x0
                     _correlate(
                         addresses, planes, opaque, view, stride, kinds, state, order, y + top, x, pupil, pixel,
-                        color.shape[1], points, weights, begin, end, texel, place, drift, kind, sums, spare,
+                        color.shape[1], points, weights, stretches, steps, places, begin, end,
+                        texel, place, drift, kind, sums, spare,
                     )  # fmt: skip
                 _finish(
                     kinds, opaque, lit, state, order, together, means, sums, spare,
@@ -201,7 +213,7 @@ def _family(spans, m, r, rx, ry):
 @leaf
 def _correlate(  # noqa: PLR0912  # one batch of rays, from start to end
     addresses, planes, opaque, view, stride, kinds, state, order, y, x, pupil, pixel,
-    width, points, weights, start, stop, texel, place, drift, kind, sums, spare,
+    width, points, weights, stretches, steps, places, start, stop, texel, place, drift, kind, sums, spare,
 ):  # fmt: skip
     """Sums over rays start .. stop - 1: of w c and w a of each layer (rows of `sums` by layer), and of what arrives.
 
@@ -231,8 +243,31 @@ def _correlate(  # noqa: PLR0912  # one batch of rays, from start to end
             m = order[n]
             sharp = state[m, REACH] == 0
             if not sharp:
-                aim(planes, m, view, x, y, points, batch, end, stride, texel, place, drift, kind)
-            if n > 0:  # nothing lies in front of the first: its light is its mean
+                aim(
+                    planes,
+                    m,
+                    view,
+                    x,
+                    y,
+                    points,
+                    stretches,
+                    steps,
+                    places,
+                    batch,
+                    end,
+                    stride,
+                    texel,
+                    place,
+                    drift,
+                    kind,
+                )
+            slanted = planes[m, 1] != 0 or planes[m, 2] != 0
+            if n > 0 and slanted and not sharp and kinds == 4:
+                sum_slanted_colour(
+                    addresses[m, PACKED], addresses[m, PACKED_STEP], stride, texel, place, drift, kind, through, mask,
+                    weights, batch, count, _cell(sums, kinds, m, 0), _cell(sums, kinds, layers, 0), FLOAT * CELL,
+                )  # fmt: skip
+            elif n > 0:  # nothing lies in front of the first: its light is its mean
                 for p in range(3):
                     _add_light(
                         addresses, planes, m, p, stride, base, sharp, texel, place, drift, kind, through, mask,
@@ -294,7 +329,7 @@ def _rays_for(planes, state, order, ray_spans):
             widest, second = reach, widest
         else:
             second = max(second, reach)
-    side = 2 * int(np.ceil(seam * (5.05 + 0.45 * np.sqrt(widest * second))))
+    side = 2 * int(np.ceil(seam * (3.6 + 0.52 * np.sqrt(widest * second))))
     side = min(side, MOST, len(ray_spans) - 1)
     return ray_spans[side, 0], ray_spans[side, 1]
 

@@ -119,6 +119,33 @@ def scene(shot: Shot, plates: Sequence[Plate], weighed: Sequence[Weighed | None]
     return addresses, planes, extremes, levels, opaque, spans, view(shot), shot.margin, stride
 
 
+@dataclass(frozen=True, eq=False)
+class Aims:
+    """What rays have in common on all tiles: found once for each layer."""
+
+    stretches: Float64Array
+    """[L, N] K / (1 - K g.s): a hit lies at the ray's lens point times this times delta."""
+    steps: IntArray
+    """[L, N] from a pixel's own texel to the hit's upper left one, for frontal layers; 0 for tilted ones."""
+    places: FloatArray
+    """float32 [L, N, 2] of the hit relative to that texel."""
+
+
+def aims(shot: Shot, plates: Sequence[Plate], points: Float64Array) -> Aims:
+    """Prepare the rays through lens points [N, 2]."""
+    stretches = np.empty((len(plates), len(points)))
+    steps, places = np.zeros(stretches.shape, np.int64), np.zeros((*stretches.shape, 2), np.float32)
+    K, stride = shot.lens.blur, shot.layers[0].shape[1]
+    for m, each in enumerate(plates):
+        stretches[m] = K / (1 - K * (points @ np.array([each.plane.gx, each.plane.gy])))
+        if each.plane.slope == 0:
+            hits = points * (K * (each.plane.d - shot.lens.focus))
+            whole = np.floor(hits)
+            places[m] = hits - whole
+            steps[m] = whole[:, 1] * stride + whole[:, 0]
+    return Aims(stretches, steps, places)
+
+
 def book_of_planes(shot: Shot, plates: Sequence[Plate], tables: LensTables) -> tuple[Any, IntArray]:
     """Kernels at nodes of the radius for every layer: the book and, [L, 3, 2], where each family lies in it."""
     spans, pages = np.zeros((len(plates), 3, 2), np.int64), []

@@ -16,6 +16,14 @@ SOURCES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 
+MAGIC = PACKAGE.parent / "magicbokeh"
+MAGIC_SOURCES = {
+    ".".join(path.relative_to(MAGIC.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(MAGIC.rglob("*.py"))
+}
+"""The second package, which is a user of the first."""
+ALL_SOURCES = SOURCES | MAGIC_SOURCES
+
 # (floor, room). Imports go down only: to a lower floor, or within the room. Rooms on one floor do not know each other.
 COMMON, MAKING, STORING, RUNNING = "common", "making", "storing", "running"
 ROOMS = {
@@ -54,7 +62,7 @@ HEAVY = ("torch", "numba", "cupy", "pydantic", "llvmlite", "scipy", "basicsr", "
 
 
 def tree_of(module: str) -> ast.Module:
-    return ast.parse(SOURCES[module].read_text(encoding="utf-8"))
+    return ast.parse(ALL_SOURCES[module].read_text(encoding="utf-8"))
 
 
 def imported(tree: ast.AST) -> set[str]:
@@ -66,7 +74,7 @@ def imported(tree: ast.AST) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"relative import in line {node.lineno}"
             names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in SOURCES else node.module for name in names}
+            found |= {name if name in ALL_SOURCES else node.module for name in names}
     return found
 
 
@@ -192,8 +200,62 @@ def test_pipeline_is_one_page():
 
 
 def test_no_path_surgery():
-    for module in SOURCES:
+    for module in ALL_SOURCES:
         assert "sys.path" not in {dotted(node) for node in ast.walk(tree_of(module))}, module
+
+
+# --- magicbokeh
+
+# Imports go down only here too: each room may use those of the lines above its own.
+MAGIC_ROOMS = [
+    {"config", "adapters", "attention", "tiling", "conditioning", "detail", "depth", "icc", "pickles", "weights"},
+    {"blocks", "photo", "tiled"},
+    {"model"},
+    {"networks"},
+    {"pipeline"},
+    {"convert_depth"},
+    {"convert"},
+    {"infer"},
+    {"cli"},
+]
+MAGIC_FLOOR = {room: floor for floor, rooms in enumerate(MAGIC_ROOMS) for room in rooms}
+
+
+@pytest.mark.parametrize("module", [module for module in MAGIC_SOURCES if module != "magicbokeh"])
+def test_magicbokeh_imports_go_down_only(module):
+    here = MAGIC_FLOOR[room_of(module)]
+    for name in imported(tree_of(module)):
+        if name.startswith("magicbokeh."):
+            assert MAGIC_FLOOR[room_of(name)] < here, f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", MAGIC_SOURCES)
+def test_magicbokeh_uses_the_public_door_only(module):
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.Import):
+            assert not [alias.name for alias in node.names if alias.name.startswith("bokehsynth.")]
+        if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "bokehsynth":
+            assert node.module == "bokehsynth"
+            assert {alias.name for alias in node.names} <= set(bs.__all__)
+
+
+def test_bokehsynth_does_not_know_magicbokeh():
+    assert not [module for module in SOURCES for name in IMPORTS[module] if name.startswith("magicbokeh")]
+
+
+def test_magicbokeh_needs_no_torchvision():
+    users = {module for module in MAGIC_SOURCES if {"torchvision", "lpips"} & foreign_of(module)}
+    assert not users
+
+
+def foreign_of(module: str) -> set[str]:
+    return {name.partition(".")[0] for name in imported(tree_of(module))}
+
+
+def test_importing_magicbokeh_imports_nothing(fresh_python):
+    heavy = (*HEAVY, "numpy", "cv2", "PIL", "click", "diffusers", "transformers", "peft")
+    assert heavy_after(fresh_python, "import magicbokeh", heavy) == set()
+    assert heavy_after(fresh_python, "import magicbokeh.cli", ("torch", "diffusers", "cv2")) == set()
 
 
 # --- what importing costs
@@ -358,14 +420,14 @@ def test_generators_are_constructed_in_rng_only(module):
 
 
 def test_modules_are_short():
-    long = {module: len(path.read_text().splitlines()) for module, path in SOURCES.items()}
+    long = {module: len(path.read_text().splitlines()) for module, path in ALL_SOURCES.items()}
     assert not {module: lines for module, lines in long.items() if lines > 400}
 
 
 def test_functions_are_short():
     long = {
         f"{module}.{node.name}": node.end_lineno - node.lineno + 1
-        for module in SOURCES
+        for module in ALL_SOURCES
         for node in ast.walk(tree_of(module))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno + 1 > 80
     }
@@ -374,12 +436,14 @@ def test_functions_are_short():
 
 def test_no_drawer_for_odds_and_ends():
     drawers = {"util", "utils", "helper", "helpers", "misc", "common", "tools"}
-    assert not {module for module in SOURCES if module.rpartition(".")[2] in drawers}
+    assert not {module for module in ALL_SOURCES if module.rpartition(".")[2] in drawers}
 
 
 def test_every_module_says_what_it_is():
     silent = [
-        module for module in SOURCES if SOURCES[module].read_text().strip() and not ast.get_docstring(tree_of(module))
+        module
+        for module in ALL_SOURCES
+        if ALL_SOURCES[module].read_text().strip() and not ast.get_docstring(tree_of(module))
     ]
     assert not silent
 

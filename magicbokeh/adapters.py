@@ -1,0 +1,47 @@
+"""The super-resolution LoRA: peft layers in every convolution and projection, and how to melt them into the weights."""
+
+from collections.abc import Iterable, Sequence
+
+from torch import nn
+
+ADAPTER = "sr"
+"""peft's adapter name, part of the parameter names in the files."""
+
+
+def lora_targets(model: nn.Module, inside: Sequence[str] = ("",), without: Iterable[str] = ()) -> list[str]:
+    """Names of the convolutions and linear layers below the prefixes `inside`, but for those whose name holds a word
+    of `without`.
+    """
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+        and any(name.startswith(prefix) for prefix in inside)
+        and not any(word in name for word in without)
+    ]
+
+
+def add_lora(model: nn.Module, targets: list[str], rank: int, alpha: float) -> None:
+    """Wrap the `targets` in peft layers of this rank, scaled by alpha/rank (A gaussian, B zero: no change yet)."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, init_lora_weights="gaussian", lora_dropout=0)
+    inject_adapter_in_model(config, model, adapter_name=ADAPTER)
+    found = sum(1 for _ in _lora_layers(model))
+    assert found == len(targets), f"peft wrapped {found} of {len(targets)} layers"
+
+
+def merge_lora(model: nn.Module) -> None:
+    """Add every LoRA to the weights it changes and leave plain layers behind; the function stays the same."""
+    for name, layer in list(_lora_layers(model)):
+        layer.merge()  # type: ignore[operator]  # peft's own method, untyped
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, layer.base_layer)
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+
+
+def _lora_layers(model: nn.Module) -> Iterable[tuple[str, nn.Module]]:
+    from peft.tuners.lora import LoraLayer
+
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer))

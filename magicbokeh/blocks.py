@@ -1,0 +1,116 @@
+"""Parts that UNet and ControlNet share: diffusers' own blocks, built without cross-attention, and the one time step."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.unets.unet_2d_blocks import (
+    CrossAttnDownBlock2D,
+    CrossAttnUpBlock2D,
+    DownBlock2D,
+    UpBlock2D,
+)
+from torch import Tensor, nn
+
+TIMESTEP = 999
+"""The one step that is ever taken."""
+
+
+def down_blocks(
+    channels: Sequence[int], heads: Sequence[int], layers: int, time_channels: int | None, **shared: Any
+) -> nn.ModuleList:
+    """The encoder: self-attention in all blocks but the last, which also does not halve.
+
+    `time_channels` None builds resnets without a time projection. `shared`: see `resnet_options`.
+    """
+    blocks = nn.ModuleList()
+    before = channels[0]
+    for index, width in enumerate(channels):
+        last = index == len(channels) - 1
+        common: dict[str, Any] = {
+            "in_channels": before,
+            "out_channels": width,
+            "temb_channels": time_channels,
+            "num_layers": layers,
+            "add_downsample": not last,
+            "downsample_padding": 1,
+            **_resnet(shared),
+        }
+        blocks.append(
+            DownBlock2D(**common)
+            if last
+            else CrossAttnDownBlock2D(**common, num_attention_heads=heads[index], **_attention(shared))
+        )
+        before = width
+    return blocks
+
+
+def up_blocks(
+    channels: Sequence[int], heads: Sequence[int], layers: int, time_channels: int | None, **shared: Any
+) -> nn.ModuleList:
+    """The decoder, the encoder's mirror: self-attention in all blocks but the first."""
+    blocks = nn.ModuleList()
+    widths, many = list(reversed(channels)), list(reversed(heads))
+    before = widths[0]
+    for index, width in enumerate(widths):
+        common: dict[str, Any] = {
+            "in_channels": widths[min(index + 1, len(widths) - 1)],
+            "prev_output_channel": before,
+            "out_channels": width,
+            "temb_channels": time_channels,
+            "num_layers": layers + 1,
+            "add_upsample": index < len(widths) - 1,
+            **_resnet(shared),
+        }
+        blocks.append(
+            UpBlock2D(**common)
+            if index == 0
+            else CrossAttnUpBlock2D(**common, num_attention_heads=many[index], **_attention(shared))
+        )
+        before = width
+    return blocks
+
+
+def _resnet(shared: dict[str, Any]) -> dict[str, Any]:
+    return {"resnet_eps": shared["norm_eps"], "resnet_groups": shared["norm_groups"], "resnet_act_fn": "silu"}
+
+
+def _attention(shared: dict[str, Any]) -> dict[str, Any]:
+    # Without a width for cross-attention diffusers builds neither attn2 nor norm2: nothing to prune, nothing to load.
+    return {
+        "cross_attention_dim": None,
+        "use_linear_projection": shared["use_linear_projection"],
+        "upcast_attention": shared["upcast_attention"],
+    }
+
+
+def time_mlp(channels: int) -> TimestepEmbedding:
+    """The two layers between the sinusoids and the resnets' time projections."""
+    return TimestepEmbedding(channels, 4 * channels)
+
+
+def embed_time(mlp: nn.Module, channels: int, batch: int, like: Tensor) -> Tensor:
+    """The embedding of TIMESTEP for every sample, [B, 4·channels] in the device and dtype of `like`."""
+    steps = torch.full((batch,), TIMESTEP, device=like.device)
+    waves = get_timestep_embedding(steps, channels, flip_sin_to_cos=True, downscale_freq_shift=0)
+    return mlp(waves.to(like.dtype))
+
+
+def resnets(model: nn.Module) -> Iterator[ResnetBlock2D]:
+    """Every resnet of the model."""
+    return (module for module in model.modules() if isinstance(module, ResnetBlock2D))
+
+
+@torch.no_grad()
+def fold_time(model: nn.Module, embedding: Tensor) -> None:
+    """Add what each resnet makes of the constant `embedding` [1, C] to its first convolution's bias, and forget the
+    projection. The function stays the same.
+    """
+    for resnet in resnets(model):
+        assert resnet.time_emb_proj is not None
+        shift = resnet.time_emb_proj(torch.nn.functional.silu(embedding))[0]
+        convolution = getattr(resnet.conv1, "base_layer", resnet.conv1)  # under a LoRA lies the convolution
+        convolution.bias.add_(shift)
+        resnet.time_emb_proj = None

@@ -1,0 +1,147 @@
+"""The command line of magicbokeh: options in, a call of the library, exit codes out."""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+
+import bokehsynth
+from bokehsynth import AssetError, BokehsynthError, UsageError
+
+_PATH = click.Path(path_type=Path)
+
+
+class _Group(click.Group):
+    """Lists commands in the order a newcomer needs them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(bokehsynth.__version__, prog_name="magicbokeh")
+def cli() -> None:
+    """Restore degraded photographs and give them shallow depth of field, in one step of a network.
+
+    \b
+    First steps:
+      magicbokeh convert --base SD21 --lora lora.pkl --out model     the official weights, read without running them
+      magicbokeh infer photo.jpg --model model --focus 812,640 --blur 24 --out results
+
+    \b
+    Exit codes: 0 done; 1 unexpected error or damaged weights; 2 usage or device; 3 done, but for photos that
+    cannot be read; 4 disk or permission; 130, 143 interrupted.
+    """
+
+
+@cli.command()
+@click.argument("photos", metavar="PHOTO...", nargs=-1, required=True, type=_PATH)
+@click.option("--model", required=True, help="Folder made by convert or export, or a repository of one.")
+@click.option("--out", required=True, type=_PATH, help="Folder for the results, one PNG of the same name per photo.")
+@click.option(
+    "--focus", "focuses", multiple=True, metavar="X,Y",
+    help="What is sharp: x,y in pixels of the upright photo (again for several points), a box x0,y0,x1,y1, a "
+    "disparity 0..1, a mask file, or auto.  [default: auto]",
+)  # fmt: skip
+@click.option(
+    "--blur", default=16.0, show_default=True, type=click.FloatRange(min=0),
+    help="Blur radius per unit of disparity difference, pixels at 512 px of the shorter side; 0 restores only.",
+)  # fmt: skip
+@click.option(
+    "--focus-range", default=0.0, show_default=True, type=click.FloatRange(0, 1),
+    help="Half width, in disparity, of a zone around the focus that stays sharp.",
+)  # fmt: skip
+@click.option(
+    "--depth", type=_PATH, metavar="MAP", help="Disparity map, 1 = near: .npy or grey picture. For one photo."
+)
+@click.option("--depth-model", metavar="DIR", help="Depth Anything V2 in transformers' layout, folder or repository.")
+@click.option("--sweep", type=click.Choice(["aperture", "focus"]), help="A strip of pictures instead of one.")
+@click.option("--steps", default=5, show_default=True, type=click.IntRange(2, 50), help="Pictures of a strip.")
+@click.option("--work-size", metavar="PX|full", help="Shorter side at which the network works.  [default: by the blur]")
+@click.option(
+    "--color", default="focus", show_default=True, type=click.Choice(["focus", "wavelet", "adain", "none"]),
+    help="How colour is brought back to the photo's.",
+)  # fmt: skip
+@click.option("--seed", type=click.IntRange(min=0), help="Draw the latents from this seed instead of their mode.")
+@click.option("--tile-batch", default=1, show_default=True, type=click.IntRange(min=1), help="Tiles at once.")
+@click.option(
+    "--maps", is_flag=True, help="Also write NAME.defocus.npy (radius in photo pixels) and NAME.disparity.npy."
+)
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where to run.")
+@click.option(
+    "--dtype", type=click.Choice(["float32", "float16"]), help="[default: float16 on CUDA, float32 on the CPU]"
+)
+def infer(photos: tuple[Path, ...], out: Path, **options: Any) -> None:
+    """Restore PHOTOs and blur what is out of focus; the results keep size, colour profile and EXIF.
+
+    A photo that cannot be read is reported, the others are done, and the exit code is 3.
+    """
+    from magicbokeh.infer import InferOptions, infer_photos
+
+    wanted = options.pop("focuses")
+    settings = InferOptions(focus=tuple(wanted), **options)
+    failed = 0
+    for photo, outcome in infer_photos(photos, out, settings):
+        if isinstance(outcome, AssetError):
+            failed += 1
+            click.echo(f"error: {outcome}", err=True)
+        else:
+            click.echo(f"{photo.name} -> {outcome}")
+    if failed:
+        raise _UnreadableError(f"{failed} of {len(photos)} photos could not be read")
+
+
+@cli.command()
+@click.option("--base", required=True, type=_PATH, help="Stable Diffusion 2.1-base: a folder with unet/ and vae/.")
+@click.option("--lora", required=True, type=_PATH, help="The official lora.pkl.")
+@click.option("--depth", type=_PATH, help="The official DAdepth.pth.")
+@click.option("--out", required=True, type=_PATH, help="Pipeline folder to write; must not be there yet.")
+def convert(base: Path, lora: Path, depth: Path | None, out: Path) -> None:
+    """Turn the official files into a pipeline folder of safetensors. Nothing in them is executed.
+
+    The weights keep their licences: CreativeML Open RAIL++-M for Stable Diffusion, the authors' for theirs.
+    """
+    from magicbokeh.convert import convert_official as run
+
+    click.echo(f"wrote {run(base, lora, out, depth)}")
+
+
+@cli.command()
+@click.option("--model", required=True, help="Pipeline folder or repository.")
+@click.option("--out", required=True, type=_PATH, help="Pipeline folder to write; must not be there yet.")
+@click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "float16"]))
+def export(model: str, out: Path, dtype: str) -> None:
+    """Write MODEL with LoRAs and time embeddings melted into the weights: the same pictures, smaller and faster."""
+    from magicbokeh.infer import export_model
+
+    click.echo(f"wrote {export_model(model, out, dtype)}")
+
+
+class _UnreadableError(BokehsynthError):
+    exit_code = 3
+
+
+def main() -> None:
+    """Entry point of the console script: errors as messages, interrupts as 130 and 143, never 0."""
+    warnings.simplefilter("default")
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except BokehsynthError as error:
+        click.echo(f"error: {error}", err=True)
+        code = error.exit_code
+    except ImportError as error:
+        missing = UsageError(f"{error}; magicbokeh needs torch and diffusers: pip install 'bokehsynth[train]'")
+        click.echo(f"error: {missing}", err=True)
+        code = missing.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        code = 130
+    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+        sys.stderr.close()
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)

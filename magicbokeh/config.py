@@ -26,6 +26,8 @@ class ModelConfig:
     norm_eps: float = 1e-5
     use_linear_projection: bool = True
     upcast_attention: bool = False
+    map_channels: tuple[int, ...] = (16, 32, 96, 256)
+    """Channels through which the defocus map comes down to the latents' size."""
     latent_channels: int = 4
     vae_block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
     vae_layers_per_block: int = 2

@@ -203,7 +203,10 @@ def base_tensors(folder: Path) -> Tensors:
     elif (folder / "diffusion_pytorch_model.safetensors").is_file():
         files = [folder / "diffusion_pytorch_model.safetensors"]
     else:
-        files = sorted(folder.glob("*.safetensors"))[:1]
+        files = sorted(folder.glob("*.safetensors"))
+    if len(files) > 1 and not index.is_file():
+        names = ", ".join(file.name for file in files)
+        raise UsageError(f"{folder}: which of {names}? Keep one, as diffusion_pytorch_model.safetensors")
     if not files:
         raise UsageError(
             f"{folder}: holds no *.safetensors; .bin and .ckpt are pickles and are not read: download the safetensors"

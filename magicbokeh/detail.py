@@ -72,7 +72,8 @@ def enlarge_rows(values: FloatArray, size: tuple[int, int], top: int, bottom: in
 
 
 def fix_color(result: FloatArray, photo: FloatArray, in_focus: npt.NDArray[np.bool_], method: ColorFix) -> FloatArray:
-    """Take colour from the photo: both [h, w, 3] in 0..1, over the whole picture at once, never per tile.
+    """Take colour from the photo: both [h, w, 3] in 0..1, over the whole picture at once, never per tile. `result` may
+    be changed in place.
 
     focus    mean and spread of each channel over the region in focus (over the whole picture the mean alone, where
              hardly anything is in focus: blur lowers the spread, and must)
@@ -90,13 +91,15 @@ def fix_color(result: FloatArray, photo: FloatArray, in_focus: npt.NDArray[np.bo
 
 
 def _match(result: FloatArray, photo: FloatArray, where: npt.NDArray[np.bool_], spread: bool) -> FloatArray:
-    fixed = np.empty_like(result)
     for channel in range(3):
         own, wanted = result[..., channel][where], photo[..., channel][where]
         mean, target = own.mean(dtype=np.float64), wanted.mean(dtype=np.float64)
         scale = _spread(wanted) / _spread(own) if spread else 1.0
-        fixed[..., channel] = (result[..., channel] - np.float32(mean)) * np.float32(scale) + np.float32(target)
-    return fixed
+        plane = result[..., channel]
+        plane -= np.float32(mean)
+        plane *= np.float32(scale)
+        plane += np.float32(target)
+    return result
 
 
 def _spread(values: FloatArray) -> float:

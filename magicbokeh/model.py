@@ -38,6 +38,10 @@ class StrictModel(ModelMixin, ConfigMixin):
                 f"({', '.join(missing[:3]) or 'none'}), {len(unexpected)} unknown "
                 f"({', '.join(unexpected[:3]) or 'none'}); make it with `magicbokeh convert` or `export`"
             )
+        # Weights mapped from a file lie at odd addresses, where kernels sum in another order: in memory of their own
+        # an opened model gives bit for bit what the saved one gave.
+        for value in model.parameters():
+            value.data = value.data.clone()
         return (model, info) if wants_info else model
 
 

@@ -137,7 +137,7 @@ def build_networks(config: ModelConfig, seed: int | None = None) -> Networks:
         bokeh_alpha=config.bokeh_alpha,
         **_shared(config),
     )
-    controlnet = DefocusControlNet(heads=config.heads, **_shared(config))
+    controlnet = DefocusControlNet(heads=config.heads, map_channels=config.map_channels, **_shared(config))
     vae = BokehVAE(
         latent_channels=config.latent_channels,
         block_out_channels=config.vae_block_out_channels,

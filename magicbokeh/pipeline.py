@@ -125,7 +125,7 @@ class MagicBokehPipeline(DiffusionPipeline):
     def from_pretrained(cls, path: str | Path, **options: Any) -> "MagicBokehPipeline":
         """Open a folder made by `magicbokeh convert`, `export` or `save_pretrained`, or such a repository.
 
-        Takes diffusers' options (`torch_dtype`, `variant`, ...). UsageError where there is no such folder, or it is
+        Takes diffusers' options (`variant`, `revision`, ...). UsageError where there is no such folder, or it is
         another model's; DataError where its weights are incomplete.
         """
         folder = Path(path)
@@ -273,7 +273,8 @@ class MagicBokehPipeline(DiffusionPipeline):
             noise = randn_tensor(shape, generator=generator, device=torch.device("cpu"), dtype=torch.float32)
         picture = self._run(wish.tiles).picture(canvas, noise)
         del canvas
-        picture = np.clip(fix_color(picture, small, defocus <= self.config.focus_threshold, wish.color), 0, 1)
+        picture = fix_color(picture, small, defocus <= self.config.focus_threshold, wish.color)
+        np.clip(picture, 0, 1, out=picture)
         image = _finish(photo, picture, small, small_radius, wish.output_type)
         focus = None if shot.focus is None else (shot.focus.far, shot.focus.near)
         return image, radius, shot.disparity, focus

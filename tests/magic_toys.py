@@ -4,10 +4,13 @@ more on stock diffusers: the reference of the tests.
 
 import copy
 import dataclasses
+import os
 import sys
 import types
 from contextlib import contextmanager
 from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is imported; no test needs a network
 
 import torch
 import torch.nn.functional as F  # noqa: N812

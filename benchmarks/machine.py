@@ -6,7 +6,7 @@ import platform
 import sys
 from pathlib import Path
 
-PACKAGES = ("numpy", "numba", "opencv-python-headless", "pillow", "torch", "basicsr")
+PACKAGES = ("numpy", "numba", "opencv-python-headless", "pillow", "torch", "diffusers", "peft", "basicsr")
 
 
 def machine_lines(command: str) -> list[str]:

@@ -65,6 +65,8 @@ def _focus_values(focus: Any, disparity: FloatArray | None, size: tuple[int, int
         return [float(focus)]
     if disparity is None:
         raise UsageError("focus: needs a disparity map")
+    if hasattr(focus, "getexif"):  # a PIL picture
+        focus = np.asarray(focus.convert("L"))
     if isinstance(focus, str):
         if focus != "auto":
             raise UsageError(f"focus: the only word is 'auto', not {focus!r}")

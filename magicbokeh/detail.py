@@ -47,8 +47,7 @@ class GuidedUpsampler:
         m_result, m_guide = mean(result), mean(guide)
         covariance = mean(result * guide) - m_result * m_guide
         follows = np.clip(covariance / (mean(guide * guide) - m_guide**2 + _FLAT), 0, 1)
-        in_focus = np.clip((_SOFT - radius) / (_SOFT - _SHARP), 0, 1)
-        return cls(low, photo_low, (follows * in_focus).astype(np.float32), size)
+        return cls(low, photo_low, (follows * sharpness(radius)).astype(np.float32), size)
 
     def rows(self, top: int, photo: FloatArray) -> FloatArray:
         """The enlarged rows [n, W, 3] from `top` on, where `photo` [n, W, 3] holds the same rows of the photo."""
@@ -59,6 +58,11 @@ class GuidedUpsampler:
 
     def _enlarge(self, values: FloatArray, top: int, bottom: int) -> FloatArray:
         return enlarge_rows(values, self.size, top, bottom)
+
+
+def sharpness(radius: FloatArray) -> FloatArray:
+    """Blur radii in network pixels to the share, 0..1, of what comes from the photo alone."""
+    return np.clip((_SOFT - radius) / (_SOFT - _SHARP), 0, 1)
 
 
 def enlarge_rows(values: FloatArray, size: tuple[int, int], top: int, bottom: int) -> FloatArray:

@@ -47,9 +47,18 @@ class Photo:
         encoded = _to_float(self.pixels[rows])
         return encoded if self.profile is None else self.profile.to_srgb(encoded)
 
-    def encode(self, srgb: FloatArray) -> Pixels:
-        """sRGB [h, W, 3] in 0..1 to the photo's own colours and number type."""
+    def beyond_srgb(self, rows: slice) -> FloatArray | None:
+        """[rows, W, 3]: what the photo's own values lose on the way to sRGB and back; None where they are sRGB."""
+        if self.profile is None:
+            return None
+        encoded = _to_float(self.pixels[rows])
+        return encoded - self.profile.from_srgb(self.profile.to_srgb(encoded))
+
+    def encode(self, srgb: FloatArray, beyond: FloatArray | None = None) -> Pixels:
+        """sRGB [h, W, 3] in 0..1 to the photo's own colours and number type; `beyond` is added in those colours."""
         encoded = srgb if self.profile is None else self.profile.from_srgb(srgb)
+        if beyond is not None:
+            encoded = encoded + beyond
         if self.grey:
             encoded = np.repeat(encoded @ np.array([[0.299], [0.587], [0.114]], np.float32), 3, axis=-1)
         encoded = np.clip(encoded, 0, 1)

@@ -19,7 +19,7 @@ from bokehsynth import DataError, DeviceError, UsageError
 from magicbokeh.conditioning import BLUR_SIZE, Focus, blur_in_pixels, defocus_map, find_focus
 from magicbokeh.config import SD_ALPHA_BAR, ModelConfig
 from magicbokeh.depth import DEFAULT_MODEL, estimate_disparity, load_depth_model, read_map
-from magicbokeh.detail import COLOR_FIXES, ColorFix, GuidedUpsampler, fix_color
+from magicbokeh.detail import COLOR_FIXES, ColorFix, GuidedUpsampler, enlarge_rows, fix_color, sharpness
 from magicbokeh.model import BokehUNet, BokehVAE, DefocusControlNet
 from magicbokeh.networks import Networks, OneStep, Restored
 from magicbokeh.photo import Photo, open_photo
@@ -209,6 +209,8 @@ class MagicBokehPipeline(DiffusionPipeline):
             tiles=tiles or TileOptions(),
             output_type=_one_of("output_type", output_type, ("pil", "np", "photo")),
         )
+        if self.unet.dtype == torch.bfloat16:
+            warnings.warn("bfloat16: the step multiplies its rounding by 14.6; use float16 or float32", stacklevel=2)
         several = isinstance(image, list | tuple)
         sources = list(image) if several else [image]
         if not sources:
@@ -248,7 +250,9 @@ class MagicBokehPipeline(DiffusionPipeline):
             return read_map(depth, photo.size)
         if self.depth_estimator is None:
             self.register_modules(depth_estimator=load_depth_model(DEFAULT_MODEL).to(self.device, self.dtype))
-        return estimate_disparity(self.depth_estimator, photo.srgb(), self._execution_device)
+        model = self.depth_estimator
+        device = self._execution_device if hasattr(model, "_hf_hook") else model.device  # the hook brings it there
+        return estimate_disparity(model, photo.srgb(), device)
 
     def _aim(self, photo: Photo, focus: Any, blur: float, depth: Any, focus_range: float) -> _Shot:
         pixels = blur_in_pixels(blur, photo.size)
@@ -327,7 +331,13 @@ def _finish(photo: Photo, picture: FloatArray, small: FloatArray, radius: FloatA
         rows = slice(top, min(top + _BAND, height))
         band = picture[rows] if upsampler is None else upsampler.rows(top, photo.srgb(rows))
         band = np.clip(band, 0, 1)
-        out[rows] = band if kind == "np" else photo.encode(band)
+        if kind == "np":
+            out[rows] = band
+            continue
+        beyond = photo.beyond_srgb(rows)
+        if beyond is not None:  # the network knows no such colours; where it is sharp the photo's are kept
+            beyond *= enlarge_rows(sharpness(radius), photo.size, top, rows.stop)[..., None]
+        out[rows] = photo.encode(band, beyond)
     if kind == "np":
         return out
     result = replace(photo, pixels=cast(Any, out))

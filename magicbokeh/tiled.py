@@ -107,7 +107,7 @@ class TiledRun:
                 own = torch.cat([_cut(noise, tile) for tile in some]).to(self.device)
             try:
                 x0 = self.forward(lq, defocus, own)["x0"].float().cpu()
-            except torch.OutOfMemoryError:
+            except torch.cuda.OutOfMemoryError:
                 many = self._fewer(many)
                 continue
             yield some, x0

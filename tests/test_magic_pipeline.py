@@ -269,7 +269,7 @@ def test_less_memory_means_smaller_batches(echo, monkeypatch):
     def narrow(lq, defocus, latent_noise=None):
         sizes.append(len(lq))
         if len(lq) > 1:
-            raise torch.OutOfMemoryError("no room")
+            raise torch.cuda.OutOfMemoryError("no room")
         return real(lq, defocus, latent_noise)
 
     monkeypatch.setattr(echo, "forward_tensors", narrow)
@@ -279,7 +279,7 @@ def test_less_memory_means_smaller_batches(echo, monkeypatch):
     assert np.abs(np.asarray(out.images[0]).astype(int) - photo()).max() <= 1
 
     def none(*_):
-        raise torch.OutOfMemoryError("no room")
+        raise torch.cuda.OutOfMemoryError("no room")
 
     monkeypatch.setattr(echo, "forward_tensors", none)
     with pytest.raises(DeviceError, match="not enough memory for one tile"):
@@ -437,6 +437,15 @@ def test_profiles_are_converted_in_and_back(echo, make, tmp_path):
     assert written.info["icc_profile"] == icc
     assert np.abs(np.asarray(written).astype(int) - np.asarray(image)).max() <= 1
     assert through(echo, tmp_path / "x.png").info["icc_profile"] == icc
+
+
+def test_colours_beyond_srgb_survive_in_focus(echo, tmp_path):
+    image = photo(48, 64)
+    image[..., 1:] //= 4  # reds that sRGB does not have
+    Image.fromarray(image).save(tmp_path / "x.png", icc_profile=p3_profile())
+    seen = open_photo(tmp_path / "x.png")
+    assert np.abs(seen.beyond_srgb(slice(None))).max() > 0.02
+    assert np.abs(np.asarray(through(echo, tmp_path / "x.png")).astype(int) - image).max() <= 1
 
 
 def test_srgb_profiles_change_nothing(echo, tmp_path):

@@ -101,7 +101,9 @@ def open_pipeline(model: str, device: str = "auto", dtype: str | None = None) ->
     logging.disable_progress_bar()
     where = check_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     kind = torch.float16 if dtype == "float16" or (dtype is None and where.type == "cuda") else torch.float32
-    pipe = MagicBokehPipeline.from_pretrained(model).to(where, kind)
+    pipe = MagicBokehPipeline.from_pretrained(model).to(where)
+    if kind != torch.float32:
+        pipe.to(kind)
     pipe.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False, unit="tile")
     return pipe
 

@@ -61,7 +61,8 @@ def test_strips(monkeypatch, capsys, model, photo, tmp_path, sweep):
     line = ["infer", photo, "--model", model, "--depth", tmp_path / "map.npy", "--out", tmp_path, "--device", "cpu"]
     code, out, err = run(monkeypatch, capsys, *line, "--sweep", sweep, "--steps", 3)
     assert code == 0, err
-    assert Image.open(tmp_path / f"photo.{sweep}.png").size == (3 * 112, 80)
+    with Image.open(tmp_path / f"photo.{sweep}.png") as strip:
+        assert strip.size == (3 * 112, 80)
     assert ("blur 0, 8, 16" if sweep == "aperture" else "focus 0.05, 0.5, 0.95") in out
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import bokehsynth
-from bokehsynth import AssetError, BokehsynthError, UsageError
+from bokehsynth import BokehsynthError, UsageError
 
 _PATH = click.Path(path_type=Path)
 
@@ -32,7 +32,7 @@ def cli() -> None:
 
     \b
     Exit codes: 0 done; 1 unexpected error or damaged weights; 2 usage or device; 3 done, but for photos that
-    cannot be read; 4 disk or permission; 130, 143 interrupted.
+    cannot be used; 4 disk or permission; 130, 143 interrupted.
     """
 
 
@@ -76,7 +76,7 @@ def cli() -> None:
 def infer(photos: tuple[Path, ...], out: Path, **options: Any) -> None:
     """Restore PHOTOs and blur what is out of focus; the results keep size, colour profile and EXIF.
 
-    A photo that cannot be read is reported, the others are done, and the exit code is 3.
+    A photo that cannot be read, or is under 16 px, is reported, the others are done, and the exit code is 3.
     """
     from magicbokeh.infer import InferOptions, infer_photos
 
@@ -84,13 +84,13 @@ def infer(photos: tuple[Path, ...], out: Path, **options: Any) -> None:
     settings = InferOptions(focus=tuple(wanted), **options)
     failed = 0
     for photo, outcome in infer_photos(photos, out, settings):
-        if isinstance(outcome, AssetError):
+        if isinstance(outcome, BokehsynthError):
             failed += 1
             click.echo(f"error: {outcome}", err=True)
         else:
             click.echo(f"{photo.name} -> {outcome}")
     if failed:
-        raise _UnreadableError(f"{failed} of {len(photos)} photos could not be read")
+        raise _UnreadableError(f"{failed} of {len(photos)} photos could not be used")
 
 
 @cli.command()

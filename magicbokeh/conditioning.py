@@ -33,8 +33,8 @@ class Focus:
 
 def blur_in_pixels(blur: float, size: tuple[int, int]) -> float:
     """K of a picture of (height, width): pixels of radius per unit of disparity difference."""
-    if not np.isfinite(blur) or blur < 0:
-        raise UsageError(f"blur: a radius in pixels at {BLUR_SIZE} px of the shorter side, 0 or more, not {blur}")
+    if not isinstance(blur, int | float | np.integer | np.floating) or not np.isfinite(blur) or blur < 0:
+        raise UsageError(f"blur: a radius in pixels at {BLUR_SIZE} px of the shorter side, 0 or more, not {blur!r}")
     return float(blur) * min(size) / BLUR_SIZE
 
 
@@ -67,6 +67,8 @@ def _focus_values(focus: Any, disparity: FloatArray | None, size: tuple[int, int
         raise UsageError("focus: needs a disparity map")
     if hasattr(focus, "getexif"):  # a PIL picture
         focus = np.asarray(focus.convert("L"))
+    if hasattr(focus, "detach"):  # a tensor
+        focus = focus.detach().cpu().numpy()
     if isinstance(focus, str):
         if focus != "auto":
             raise UsageError(f"focus: the only word is 'auto', not {focus!r}")
@@ -102,11 +104,11 @@ def _at(disparity: FloatArray, x: float, y: float, size: tuple[int, int]) -> flo
 
 
 def _mask(mask: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """True above half of the type's range."""
+    """True above half of the type's range; integers 0 and 1 count as false and true."""
     if mask.dtype == np.bool_:
         return mask
-    full = np.iinfo(mask.dtype).max if np.issubdtype(mask.dtype, np.integer) else 1
-    return mask > 0.5 * full
+    whole = np.issubdtype(mask.dtype, np.integer) and mask.max() > 1
+    return mask > 0.5 * (np.iinfo(mask.dtype).max if whole else 1)
 
 
 def _median(values: FloatArray, where: str) -> float:

@@ -94,7 +94,8 @@ def _load(path: Path) -> npt.NDArray[Any]:
             return np.asarray(np.load(path, allow_pickle=False))
         except (ValueError, OSError, EOFError) as error:
             raise AssetError(f"{path}: is not an array of numbers ({error})") from None
-    stored = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    data = np.fromfile(path, np.uint8)
+    stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if stored is None:
         raise AssetError(f"{path}: is not a picture that can be read; a map is a grey PNG or a .npy")
     return stored

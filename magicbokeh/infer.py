@@ -1,7 +1,6 @@
 """What `magicbokeh infer` and `export` do: photographs from files to files."""
 
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bokehsynth import AssetError, StorageError, UsageError
+from bokehsynth import AssetError, BokehsynthError, StorageError, UsageError
 from magicbokeh.depth import load_depth_model
 from magicbokeh.detail import ColorFix
 from magicbokeh.photo import Photo, open_photo
@@ -45,8 +44,10 @@ class InferOptions:
     dtype: str | None = None
 
 
-def infer_photos(photos: Sequence[Path], out: Path, options: InferOptions) -> Iterator[tuple[Path, AssetError | str]]:
-    """Run over photos; yields each with a line about its result, or the error of a file that cannot be read.
+def infer_photos(
+    photos: Sequence[Path], out: Path, options: InferOptions
+) -> Iterator[tuple[Path, BokehsynthError | str]]:
+    """Run over photos; yields each with a line about its result, or the error of a file that cannot be used.
 
     Everything that can be wrong with the options is found before the first photo.
     """
@@ -70,7 +71,7 @@ def infer_photos(photos: Sequence[Path], out: Path, options: InferOptions) -> It
             call["generator"] = torch.Generator().manual_seed(options.seed)
         try:
             photo = open_photo(path)
-        except AssetError as error:
+        except (AssetError, UsageError) as error:
             yield path, error
             continue
         if options.sweep is not None:
@@ -102,8 +103,7 @@ def open_pipeline(model: str, device: str = "auto", dtype: str | None = None) ->
     where = check_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     kind = torch.float16 if dtype == "float16" or (dtype is None and where.type == "cuda") else torch.float32
     pipe = MagicBokehPipeline.from_pretrained(model).to(where)
-    if kind != torch.float32:
-        pipe.to(kind)
+    _cast(pipe, kind)
     pipe.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False, unit="tile")
     return pipe
 
@@ -113,11 +113,25 @@ def export_model(model: str, out: Path, dtype: str = "float32") -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out}: is there already; choose another --out or remove it")
     pipe = open_pipeline(model, "cpu", "float32").fuse()  # merged in float32, then rounded once
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # diffusers warns of float16 on the CPU, where this only passes through
-        pipe.to(getattr(torch, dtype))
+    _cast(pipe, getattr(torch, dtype))
     write_folder(out, pipe.save_pretrained)
     return out
+
+
+def _cast(pipe: MagicBokehPipeline, dtype: torch.dtype) -> None:
+    """From float32 to another type, without diffusers' warnings: of an empty list of modules that it would harm, and
+    of float16 on the CPU, which was asked for.
+    """
+    from diffusers.utils import logging
+
+    if dtype == torch.float32:
+        return
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        pipe.to(dtype)
+    finally:
+        logging.set_verbosity(before)
 
 
 def parse_focus(words: Sequence[str]) -> Any:

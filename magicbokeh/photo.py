@@ -149,7 +149,8 @@ def _from_file(path: Path) -> Photo:
             image.load()
             photo = _from_pil(image, str(path))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        deep = _read_16bit(path)  # Pillow opens no TIFF with 16 bits per colour
+        tiff = path.suffix.lower() in (".tif", ".tiff")  # Pillow opens none with 16 bits per colour
+        deep = _read_16bit(path) if tiff else None
         if deep is None:
             raise AssetError(f"{path}: is not a picture that can be read ({error}); save it as PNG or JPEG") from None
         return _from_array(deep, str(path))
@@ -167,7 +168,8 @@ def _read_16bit(path: Path) -> npt.NDArray[np.uint16] | None:
 
     if path.suffix.lower() not in _SIXTEEN_BIT:
         return None
-    stored = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    data = np.fromfile(path, np.uint8)
+    stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if stored is None or stored.dtype != np.uint16:
         return None
     if stored.ndim == 3:

@@ -217,6 +217,8 @@ class MagicBokehPipeline(DiffusionPipeline):
             raise UsageError("image: an empty list; give at least one photo")
         depths = _per_photo(depth, len(sources)) if several else [depth]
         wishes = _per_photo(focus, len(sources)) if several else [focus]
+        if isinstance(generator, list) and len(generator) != len(sources):
+            raise UsageError(f"generator: one, or one per photo: {len(sources)} photos, {len(generator)} generators")
         drawn = _per_photo(generator, len(sources))
         done = []
         for source, own_focus, own_depth, own_generator in zip(sources, wishes, depths, drawn, strict=True):
@@ -274,7 +276,7 @@ class MagicBokehPipeline(DiffusionPipeline):
         noise = None
         if generator is not None:
             shape = (1, self.vae.config.latent_channels, *canvas.latent_size)
-            noise = randn_tensor(shape, generator=generator, device=torch.device("cpu"), dtype=torch.float32)
+            noise = randn_tensor(shape, generator=generator, device=generator.device, dtype=torch.float32)
         picture = self._run(wish.tiles).picture(canvas, noise)
         del canvas
         picture = fix_color(picture, small, defocus <= self.config.focus_threshold, wish.color)

@@ -68,11 +68,14 @@ def test_strips(monkeypatch, capsys, model, photo, tmp_path, sweep):
 
 def test_unreadable_photos_are_reported_and_the_others_done(monkeypatch, capsys, model, photo, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    line = ["infer", tmp_path / "broken.jpg", photo, "--model", model, "--blur", 0, "--device", "cpu"]
+    (tmp_path / "empty.png").write_bytes(b"")
+    Image.new("RGB", (10, 90)).save(tmp_path / "small.png")
+    bad = [tmp_path / name for name in ("broken.jpg", "empty.png", "small.png")]
+    line = ["infer", *bad, photo, "--model", model, "--blur", 0, "--device", "cpu"]
     code, _, err = run(monkeypatch, capsys, *line, "--out", tmp_path / "out")
     assert code == 3
-    assert "broken.jpg" in err
-    assert "1 of 2" in err
+    assert all(path.name in err for path in bad)
+    assert "3 of 4" in err
     assert (tmp_path / "out" / "photo.png").is_file()
 
 
@@ -101,7 +104,7 @@ def test_convert_export_infer(monkeypatch, capsys, photo, tmp_path):
     assert code == 2
     assert "is there already" in err
     line = ["export", "--model", tmp_path / "model", "--out", tmp_path / "half", "--dtype", "float16"]
-    assert run(monkeypatch, capsys, *line)[0] == 0
+    assert run(monkeypatch, capsys, *line) == (0, f"wrote {tmp_path / 'half'}\n", "")
     folders = [tmp_path / "merged", tmp_path / "half"]
     sizes = [sum(file.stat().st_size for file in folder.rglob("*.safetensors")) for folder in folders]
     assert sizes[1] < 0.6 * sizes[0]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from bokehsynth import AssetError, UsageError
@@ -43,6 +44,9 @@ def test_masks_and_boxes_take_the_lower_median():
     mask = np.zeros(SIZE, bool)
     mask[:, 20:24] = True
     assert focus_at(mask) == (STEPS[0, 21],) * 2
+    for same in (mask.astype(np.uint8), mask.astype(np.uint8) * 255, mask.astype(np.float32), torch.from_numpy(mask)):
+        assert focus_at(same) == (STEPS[0, 21],) * 2
+    assert focus_at(torch.tensor([21, 3])) == (STEPS[0, 21],) * 2
     assert focus_at((20, 0, 24, 40)) == focus_at(mask)
     grey = mask.astype(np.uint8) * 255
     grey[:, 50:] = 127  # under one half: not of the mask, as soft edges and haze are not

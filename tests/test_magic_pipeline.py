@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -308,6 +309,9 @@ def test_less_memory_means_smaller_batches(echo, monkeypatch):
         ({"blur": 8, "depth": np.zeros((112, 80))}, "do not match the photo"),
         ({"blur": 8, "depth": np.full((80, 112), np.nan)}, "NaN"),
         ({"blur": 9000}, "at most"),
+        ({"blur": None}, "blur"),
+        ({"blur": "8"}, "blur"),
+        ({"blur": 8, "generator": [torch.Generator()] * 2}, "1 photos, 2 generators"),
     ],
 )
 def test_wrong_wishes_are_named(pipe, options, says):
@@ -522,6 +526,17 @@ def test_a_damaged_file(echo, tmp_path):
     (tmp_path / "x.jpg").write_bytes(b"\xff\xd8\xff not a photo")
     with pytest.raises(AssetError, match="is not a picture that can be read"):
         echo(tmp_path / "x.jpg", blur=0)
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif", "x.jpg"])
+@pytest.mark.parametrize("share", [0, 0.6])
+def test_no_half_of_a_file_passes_for_a_photo(tmp_path, name, share):
+    """Nothing at all, and deep pictures cut short, of which OpenCV alone would give the upper part."""
+    pixels = np.random.default_rng(0).integers(0, 65536, (64, 64, 3), np.uint16)
+    data = cv2.imencode(".png", pixels)[1].tobytes()
+    (tmp_path / name).write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(AssetError, match="is not a picture that can be read"):
+        open_photo(tmp_path / name)
 
 
 def test_detail_comes_back_from_the_photo(echo):

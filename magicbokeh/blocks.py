@@ -23,7 +23,8 @@ def down_blocks(
 ) -> nn.ModuleList:
     """The encoder: self-attention in all blocks but the last, which also does not halve.
 
-    `time_channels` None builds resnets without a time projection. `shared`: see `resnet_options`.
+    `time_channels` None builds resnets without a time projection. `shared`: norm_groups, norm_eps,
+    use_linear_projection, upcast_attention.
     """
     blocks = nn.ModuleList()
     before = channels[0]

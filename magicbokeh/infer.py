@@ -74,11 +74,11 @@ def infer_photos(
         except (AssetError, UsageError) as error:
             yield path, error
             continue
+        target = _target(path, out, options)
         if options.sweep is not None:
-            yield path, _strip(pipe, photo, focus, options, call, out / f"{path.stem}.{options.sweep}.png")
+            yield path, _strip(pipe, photo, focus, options, call, target)
             continue
         result = pipe(photo, focus=focus, blur=options.blur, **call)
-        target = out / f"{path.stem}.png"
         result.images[0].save(target)
         if options.maps:
             _write_maps(result, target)
@@ -176,10 +176,21 @@ def _check(photos: Sequence[Path], out: Path, options: InferOptions) -> None:
         raise UsageError("--depth: goes with one photo, or leave it to the depth model")
     if options.sweep == "focus" and options.focus:
         raise UsageError("--focus: has no meaning with --sweep focus, which runs through all depths")
+    inputs = [*photos, *(Path(word) for word in (options.depth, *options.focus) if word is not None)]
+    read = {path.resolve() for path in inputs}
+    for path in photos:
+        if _target(path, out, options).resolve() in read:
+            raise UsageError(
+                f"--out: {_target(path, out, options)} is read from, and would be overwritten; choose another"
+            )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{out}: {error.strerror or error} (choose another --out)") from None
+
+
+def _target(photo: Path, out: Path, options: InferOptions) -> Path:
+    return out / (f"{photo.stem}.png" if options.sweep is None else f"{photo.stem}.{options.sweep}.png")
 
 
 def _work_size(word: str | None) -> int | str | None:

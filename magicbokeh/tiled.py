@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bokehsynth import DeviceError
+from bokehsynth import DeviceError, UsageError
 from magicbokeh.tiling import Bands, Grid, Tile, TileOptions, place, place_flexible
 
 FloatArray = npt.NDArray[np.float32]
@@ -69,7 +69,9 @@ class TiledRun:
 
     def grid(self, canvas: Canvas) -> Grid:
         """The tiles of the step."""
-        overlap = self.options.overlap
+        overlap, tile = self.options.overlap, self.sample_size * SCALE
+        if overlap is not None and overlap > tile - SCALE:
+            raise UsageError(f"overlap: at most {tile - SCALE} px of this model's tiles of {tile}, not {overlap}")
         in_latents = self.sample_size // 4 if overlap is None else -(-overlap // SCALE)
         return Grid(*(place(length, self.sample_size, in_latents) for length in canvas.latent_size))
 

@@ -79,6 +79,20 @@ def test_unreadable_photos_are_reported_and_the_others_done(monkeypatch, capsys,
     assert (tmp_path / "out" / "photo.png").is_file()
 
 
+def test_what_is_read_is_never_overwritten(monkeypatch, capsys, model, photo, tmp_path):
+    Image.open(photo).save(tmp_path / "other.png")
+    before = (tmp_path / "other.png").read_bytes()
+    line = ["infer", tmp_path / "other.png", "--model", model, "--blur", 0, "--device", "cpu"]
+    code, _, err = run(monkeypatch, capsys, *line, "--out", tmp_path)
+    assert code == 2
+    assert "would be overwritten" in err
+    map_beside = tmp_path / "photo.png"
+    Image.fromarray(np.zeros((80, 112), np.uint8)).save(map_beside)
+    line = ["infer", photo, "--model", model, "--depth", map_beside, "--device", "cpu"]
+    assert run(monkeypatch, capsys, *line, "--out", tmp_path)[0] == 2
+    assert (tmp_path / "other.png").read_bytes() == before
+
+
 def test_convert_export_infer(monkeypatch, capsys, photo, tmp_path):
     networks = toy_networks()
     base = write_base(tmp_path / "base", networks)

@@ -113,7 +113,8 @@ def test_maps_that_are_none(source, error, says):
 def test_maps_that_cannot_be_read(tmp_path):
     (tmp_path / "x.npy").write_bytes(b"nothing")
     (tmp_path / "x.png").write_bytes(b"nothing")
+    (tmp_path / "empty.png").write_bytes(b"")
     np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
-    for name in ("x.npy", "x.png", "objects.npy"):
+    for name in ("x.npy", "x.png", "empty.png", "objects.npy"):
         with pytest.raises(AssetError):
             read_map(tmp_path / name, SIZE)

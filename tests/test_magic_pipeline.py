@@ -309,6 +309,7 @@ def test_less_memory_means_smaller_batches(echo, monkeypatch):
         ({"blur": 8, "depth": np.zeros((112, 80))}, "do not match the photo"),
         ({"blur": 8, "depth": np.full((80, 112), np.nan)}, "NaN"),
         ({"blur": 9000}, "at most"),
+        ({"blur": 8, "tiles": TileOptions(overlap=64)}, "at most 56 px of this model's tiles of 64"),
         ({"blur": None}, "blur"),
         ({"blur": "8"}, "blur"),
         ({"blur": 8, "generator": [torch.Generator()] * 2}, "1 photos, 2 generators"),

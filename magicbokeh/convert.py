@@ -53,7 +53,10 @@ def convert_official(base: str | Path, lora: str | Path, out: str | Path, depth:
         raise UsageError(f"{out}: is there already; choose another --out or remove it")
     official = read_official(lora)
     config = base_config(base, official)
-    networks = build_on_meta(config)
+    try:
+        networks = build_on_meta(config)
+    except ValueError as error:
+        raise UsageError(f"{base}: its config.json files describe no network that can be built ({error})") from None
     _load_all(networks, base, official, lora)
     estimator = None if depth is None else depth_from_official(Path(depth))
     pipeline = MagicBokehPipeline.from_networks(networks, config, depth_estimator=estimator)
@@ -139,6 +142,9 @@ def base_config(base: Path, official: Official) -> ModelConfig:
     unet, vae = _json(base / "unet" / "config.json"), _json(base / "vae" / "config.json")
     heads = unet.get("num_attention_heads") or unet.get("attention_head_dim", 8)
     channels = tuple(unet.get("block_out_channels", ()))
+    vae_channels = tuple(vae.get("block_out_channels") or ())
+    if not vae_channels:
+        raise UsageError(f"{base}/vae/config.json: must describe the VAE of Stable Diffusion 2.1-base")
     if not channels or unet.get("class_embed_type") or unet.get("dual_cross_attention"):
         raise UsageError(f"{base}/unet/config.json: must describe a Stable Diffusion 2.1-base UNet")
     return ModelConfig(
@@ -151,7 +157,7 @@ def base_config(base: Path, official: Official) -> ModelConfig:
         use_linear_projection=bool(unet.get("use_linear_projection", False)),
         upcast_attention=bool(unet.get("upcast_attention") or False),
         latent_channels=int(vae.get("latent_channels", 4)),
-        vae_block_out_channels=tuple(vae["block_out_channels"]),
+        vae_block_out_channels=vae_channels,
         vae_layers_per_block=int(vae.get("layers_per_block", 1)),
         vae_norm_groups=int(vae.get("norm_num_groups", 32)),
         scaling_factor=float(vae.get("scaling_factor", 0.18215)),
@@ -183,13 +189,16 @@ def _alpha_bar(path: Path) -> float:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text()))
+        found = json.loads(path.read_text())
     except OSError:
         raise UsageError(
             f"{path}: cannot be read; --base must be a folder of Stable Diffusion 2.1-base with unet/ and vae/"
         ) from None
     except ValueError as error:
         raise DataError(f"{path}: is not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: must hold a JSON object, not a {type(found).__name__}")
+    return found
 
 
 def base_tensors(folder: Path) -> Tensors:
@@ -217,6 +226,9 @@ def base_tensors(folder: Path) -> Tensors:
             found |= {name: value.float() for name, value in load_file(file).items()}
         except (SafetensorError, OSError) as error:
             raise DataError(f"{file}: damaged or incomplete ({error}); fetch it again") from None
+    for name, value in found.items():
+        if not torch.isfinite(value).all():
+            raise DataError(f"{folder}: {name} holds NaN or infinity; fetch the base again")
     return found
 
 

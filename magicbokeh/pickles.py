@@ -1,6 +1,6 @@
 """Read the tensors of a torch checkpoint without running anything that it says.
 
-A pickle is a program. This reader knows the dozen names that tensors are made of; classes of network modules become
+A pickle is a program. This reader knows the few names that tensors are made of; classes of network modules become
 empty shells whose state can be looked at; every other name ends the reading. Nothing is ever imported or called on
 behalf of the file. Storages are read here too, so that sizes are checked before memory is taken.
 """

@@ -20,6 +20,7 @@ from magic_toys import (
     write_base,
     write_official,
 )
+from safetensors.torch import load_file, save_file
 
 from bokehsynth import DataError, UsageError
 from magicbokeh import MagicBokehPipeline, convert_official
@@ -164,6 +165,35 @@ def test_wrong_bases_are_named(base, lora, tmp_path):
         convert_official(folder, lora, tmp_path / "out")
     weights.rename(weights.with_name("diffusion_pytorch_model.bin"))
     with pytest.raises(UsageError, match="safetensors"):
+        convert_official(folder, lora, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "says"),
+    [
+        ("vae", {"block_out_channels": None}, "vae/config.json: must describe the VAE"),
+        ("unet", {"norm_num_groups": 7}, "no network that can be built"),
+        ("unet", None, "must hold a JSON object"),
+    ],
+)
+def test_wrong_configurations_of_a_base_are_named(base, lora, tmp_path, part, change, says):
+    folder = tmp_path / "base"
+    shutil.copytree(base, folder)
+    file = folder / part / "config.json"
+    content = [] if change is None else json.loads(file.read_text()) | change
+    file.write_text(json.dumps(content))
+    with pytest.raises((UsageError, DataError), match=says):
+        convert_official(folder, lora, tmp_path / "out")
+
+
+def test_a_base_that_is_not_finite(base, lora, tmp_path):
+    folder = tmp_path / "base"
+    shutil.copytree(base, folder)
+    file = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    tensors["decoder.conv_in.bias"][0] = float("nan")
+    save_file(tensors, file)
+    with pytest.raises(DataError, match=r"decoder\.conv_in\.bias holds NaN"):
         convert_official(folder, lora, tmp_path / "out")
 
 

@@ -187,7 +187,7 @@ def _from_pil(image: Any, name: str) -> Photo:
         return _from_array(_upright(np.asarray(image), orientation), name)
     profile = read_profile(icc) if icc else None
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
-        clear = image.mode in ("P", "PA", "La", "RGBa") and ("A" in image.mode or "transparency" in image.info)
+        clear = image.mode in ("PA", "RGBa") or (image.mode == "P" and "transparency" in image.info)
         image, icc = _to_rgb(image, icc, clear)
     elif icc and image.mode.startswith("RGB") and profile is None:
         image, icc = _by_tables(image, icc)
@@ -215,7 +215,7 @@ def _by_tables(image: Any, icc: bytes) -> tuple[Any, bytes | None]:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         done = ImageCms.profileToProfile(colours, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except ImageCms.PyCMSError:  # a profile that describes other pixels than these says nothing about them
+    except (ImageCms.PyCMSError, OSError):  # damaged, or of other pixels than these: it says nothing about them
         done = colours.convert("RGB")
     assert done is not None
     if alpha is not None:
@@ -248,9 +248,12 @@ def _orientation(image: Any) -> int:
 
 def _exif_upright(image: Any) -> bytes | None:
     """The EXIF block with the orientation reset: the pixels are turned, and must not be turned again."""
-    exif = image.getexif()
-    if not len(exif):
+    from PIL import Image
+
+    if not len(image.getexif()):
         return None
+    exif = Image.Exif()  # a copy: the caller's picture keeps its orientation
+    exif.load(image.getexif().tobytes())
     if _ORIENTATION in exif:
         exif[_ORIENTATION] = 1
     return bytes(exif.tobytes())

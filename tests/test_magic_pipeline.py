@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -527,6 +528,37 @@ def test_a_damaged_file(echo, tmp_path):
     (tmp_path / "x.jpg").write_bytes(b"\xff\xd8\xff not a photo")
     with pytest.raises(AssetError, match="is not a picture that can be read"):
         echo(tmp_path / "x.jpg", blur=0)
+
+
+def test_a_damaged_profile_is_no_profile(echo, tmp_path):
+    Image.fromarray(photo()).save(tmp_path / "x.png", icc_profile=b"garbage")
+    result = echo(tmp_path / "x.png", blur=0).images[0]
+    assert "icc_profile" not in result.info
+    assert np.abs(np.asarray(result).astype(int) - photo()).max() <= 1
+
+
+def test_a_turned_picture_is_turned_every_time(tmp_path):
+    """A PIL picture keeps its orientation when it is read; deep files are turned as shallow ones are."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(photo(40, 64)).save(tmp_path / "x.png", exif=exif)
+    with Image.open(tmp_path / "x.png") as image:
+        assert [open_photo(image).size for _ in range(2)] == [(64, 40)] * 2
+    deep = open_photo(photo(40, 64).astype(np.uint16) * 257)
+    replace(deep, exif=exif.tobytes()).save(tmp_path / "deep.png")
+    turned = open_photo(tmp_path / "deep.png")
+    assert turned.pixels.dtype == np.uint16
+    assert np.array_equal(turned.pixels // 257, open_photo(tmp_path / "x.png").pixels)
+    again = Image.Exif()
+    again.load(turned.exif)
+    assert again[0x0112] == 1
+
+
+@pytest.mark.parametrize("mode", ["RGBa", "PA"])
+def test_transparency_stays_in_rare_modes(mode):
+    image = Image.fromarray(photo()).convert("RGBA")
+    image.putalpha(128)
+    assert (open_photo(image.convert(mode)).alpha == 128).all()
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.tif", "x.jpg"])

@@ -13,7 +13,7 @@ coverage  weight of area du * (1 - e.u)^-3, uniform where the tent lies inside: 
           The picture it is applied to carries the missing factor |s|^-3 (`render.marginal.preweigh`).
 density   the true weight, also with a transmission that varies over the opening. Every texel is a tap of its own.
 
-Between two radii the weights are interpolated: `SPACING` keeps the error of that below 5e-5 of the light.
+Between two radii the weights are interpolated; `spacing` says what that costs.
 """
 
 import numpy as np
@@ -42,7 +42,8 @@ def spacing(radius):
     """Distance in px between interpolated kernels at a blur radius: about r / 32.
 
     The interpolated rim is off by h^2/8 of a texel's weight 1/(pi r^2), and near the focus, where weights are linear in
-    r but for a term r^2/(2 pi), by h^2/(8 pi): for a single texel of light 20 by 8e-4 at worst.
+    r but for a term r^2/(2 pi), by h^2/(8 pi). Measured: a weight of the disc is off by 1.0e-4 at most (r = 1.1), of a
+    ring by 4.2e-4; from 6 px on by 6e-5.
     """
     r = abs(radius)
     step = 0.03125

@@ -323,13 +323,14 @@ def _rays_for(planes, state, order, ray_spans):
     for n in range(len(order)):
         m, before = order[n], order[max(0, n - 1)]
         if n > 0 and same_plane(planes, m, before):
-            seam = 1.7
+            seam = 2.0
         reach = state[m, REACH]
         if reach > widest:
             widest, second = reach, widest
         else:
             second = max(second, reach)
-    side = 2 * int(np.ceil(seam * (3.6 + 0.52 * np.sqrt(widest * second))))
+    mean = np.sqrt(widest * second)
+    side = 2 * int(np.ceil(seam * max(min(3.4 + 0.52 * mean, 11.0), 0.45 * mean)))
     side = min(side, MOST, len(ray_spans) - 1)
     return ray_spans[side, 0], ray_spans[side, 1]
 

@@ -47,24 +47,30 @@ class Frames:
         """The same layers through a pinhole (K = 0), [H, W, 3] linear light, not clamped."""
         return self._pinhole.color
 
-    @cached_property
+    @property
     def disparity(self) -> FloatArray:
         """Disparity of the nearest layer at which the accumulated alpha reaches 0.5, [H, W].
 
         Never a blend of two layers: a blend crosses the focus and would draw a false sharp rim. Where nothing
         reaches 0.5 it is the farthest layer's.
         """
-        return self._visible.astype(np.float32)
+        return self._maps[0]
 
-    @cached_property
+    @property
     def defocus(self) -> FloatArray:
         """Blur radius in pixels of that layer, r = K * |d - d_f|, [H, W], >= 0."""
-        radius: Float64Array = self._shot.lens.radius(self._visible)
-        return radius.astype(np.float32)
+        return self._maps[1]
 
     @cached_property
-    def _visible(self) -> Float64Array:
-        return _visible_disparity(self._shot)
+    def _maps(self) -> tuple[FloatArray, FloatArray]:
+        from bokehsynth.render import pinhole
+
+        planes = pinhole.planes_in_order(self._shot)
+        if planes is not None:
+            return pinhole.maps(self._shot, planes)
+        visible = _visible_disparity(self._shot)
+        radius: Float64Array = self._shot.lens.radius(visible)
+        return visible.astype(np.float32), radius.astype(np.float32)
 
     @cached_property
     def transmission(self) -> FloatArray:
@@ -73,11 +79,6 @@ class Frames:
 
 
 def _visible_disparity(shot: Shot) -> Float64Array:
-    from bokehsynth.render import pinhole
-
-    planes = pinhole.planes_in_order(shot)
-    if planes is not None:
-        return pinhole.visible_disparity(shot, planes)
     x, y = shot.offsets()
     shape = (len(shot.layers), shot.height, shot.width)
     disparity = np.empty(shape)

@@ -24,7 +24,7 @@ from bokehsynth.render.lanes import (
     sub,
     where_positive,
 )
-from bokehsynth.render.shot import Exposure, Float64Array, Shot
+from bokehsynth.render.shot import Exposure, FloatArray, Shot
 
 
 def planes_in_order(shot: Shot) -> "Sequence[Plane] | None":
@@ -76,18 +76,22 @@ def _composite(packed, step, stride, margin, spare, color, coverage):
                 coverage[y, x + lane] = peek(spare, 3 * LANES + lane)
 
 
-def visible_disparity(shot: Shot, planes: Sequence[Plane]) -> Float64Array:
-    """Disparity [H, W] of the nearest layer at which the accumulated alpha reaches 0.5, else of the last."""
-    out = np.empty((shot.height, shot.width))
+def maps(shot: Shot, planes: Sequence[Plane]) -> tuple[FloatArray, FloatArray]:
+    """Disparity and defocus, float32 [H, W], of the nearest layer at which the accumulated alpha reaches 0.5.
+
+    Of the last layer where none does. Both are rounded once, from float64.
+    """
+    disparity, defocus = (np.empty((shot.height, shot.width), np.float32) for _ in range(2))
     alphas = np.array([address_of(layer.alpha) for layer in shot.layers], np.int64)
     numbers = np.array([(plane.d, plane.gx, plane.gy) for plane in planes])
-    _fill(alphas, numbers, shot.margin, shot.layers[0].shape[1], out)
-    return out
+    stride = shot.layers[0].shape[1]
+    _fill(alphas, numbers, shot.lens.blur, shot.lens.focus, shot.margin, stride, disparity, defocus)
+    return disparity, defocus
 
 
 @leaf
-def _fill(alphas, planes, margin, stride, out):
-    height, width = out.shape
+def _fill(alphas, planes, blur, focus, margin, stride, disparity, defocus):
+    height, width = disparity.shape
     last = len(alphas) - 1
     for row in range(height):
         y, first = row - (height - 1) / 2, (row + margin) * stride + margin
@@ -98,4 +102,5 @@ def _fill(alphas, planes, margin, stride, out):
                 if through <= np.float32(0.5):
                     break
                 m += 1
-            out[row, column] = planes[m, 0] + planes[m, 1] * (column - (width - 1) / 2) + planes[m, 2] * y
+            d = planes[m, 0] + planes[m, 1] * (column - (width - 1) / 2) + planes[m, 2] * y
+            disparity[row, column], defocus[row, column] = d, blur * abs(d - focus)

@@ -85,7 +85,7 @@ def square_grid(side):
 
 @pytest.mark.parametrize("name", BATTERY)
 def test_training_quality_is_never_worse_than_51_by_51_rays(name):
-    """The promise of `samples=None`, with single texels of light 20: no larger RMSE, worst 0.68 times ("three frontal").
+    """The promise of `samples=None`, single texels of light 20: no larger RMSE, worst 0.68 times ("three frontal").
 
     The worst single pixel is less than theirs in nine scenes of ten; in that one it is 2.1 times theirs.
     """

@@ -17,7 +17,7 @@ _LATTICE = 64
 """Points along the shorter side, at least and at most eight px apart, at which the light that passes is integrated."""
 
 
-_RIM_STEP, _FOCUS_STEP = 0.35, 0.05
+_RIM_STEP, _FOCUS_STEP = 0.42, 0.05
 """Pixels by which rims may move from corner to corner; less where a layer crosses the focus, since |r| has a kink."""
 
 _CHOICES = ((TILE_W, TILE_W // 2, TILE_W // 4), (TILE_H, TILE_H // 2))

@@ -17,7 +17,7 @@ import numpy as np
 from bokehsynth.errors import UsageError
 from bokehsynth.layers import Layer
 from bokehsynth.optics import Aperture, HeightField, Plane
-from bokehsynth.render import develop, pinhole, plates, relief, vignette
+from bokehsynth.render import develop, layout, pinhole, plates, relief, vignette
 from bokehsynth.render.covary import CELL
 from bokehsynth.render.lanes import address_of
 from bokehsynth.render.lens_tables import LensTables, RayTable, tables_of
@@ -28,7 +28,7 @@ from bokehsynth.render.tiles import TILE_H, TILE_W
 PupilForTiles = tuple[int, tuple[int, int], float]
 """How tiles deal with a pupil, addresses of the planes of its centre, its radius."""
 
-NO_PUPIL: PupilForTiles = (develop.NO_PUPIL, (0, 0), 0.0)
+NO_PUPIL: PupilForTiles = (layout.NO_PUPIL, (0, 0), 0.0)
 
 THREADS = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 """Set by the environment variable of that name, like every Numba program; workers of a generator run with 1."""
@@ -101,7 +101,7 @@ def _pupil_for_tiles(pupil: "vignette.Pupil | None", distances: Any) -> PupilFor
     if pupil is None:
         return NO_PUPIL
     x, y = pupil.centres
-    way = develop.BY_RAYS if distances is None else develop.BY_CORNERS
+    way = layout.BY_RAYS if distances is None else layout.BY_CORNERS
     return way, (address_of(x), address_of(y)), pupil.radius
 
 
@@ -120,7 +120,7 @@ def develop_tiles(
 def _trace_crossings(shot: Shot, table: RayTable, pupil: vignette.Pupil | None, exposure: Exposure) -> None:
     """Tiles in which layers change order from ray to ray."""
     assert exposure.paths is not None
-    crossing = np.argwhere(exposure.paths == develop.RAYS)
+    crossing = np.argwhere(exposure.paths == layout.RAYS)
     if len(crossing) == 0:
         return
     packed = np.stack([layer.packed for layer in shot.layers])

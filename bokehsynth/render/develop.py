@@ -3,63 +3,33 @@
 import numpy as np
 
 from bokehsynth.render.collapse import RUNS_FROM
-from bokehsynth.render.covary import (
-    BATCH,
-    CELL,
-    aim,
-    dim,
-    look_up,
-    mark_passed,
-    repeat,
-    sum_light,
-    sum_samples,
-    sum_slanted_colour,
-)
+from bokehsynth.render.correlate import correlate, rays_for
+from bokehsynth.render.covary import BATCH, CELL
+from bokehsynth.render.finish import finish
 from bokehsynth.render.jit import kernel, leaf
-from bokehsynth.render.lanes import (
-    LANES,
-    add,
-    div,
-    load,
-    madd,
-    mul,
-    peek,
-    splat,
-    store,
-    store_rgb,
-    sub,
-    where_positive,
+from bokehsynth.render.lanes import LANES, load, mul, store
+from bokehsynth.render.layout import (
+    AFTER,
+    BEFORE,
+    BY_CORNERS,
+    BY_RAYS,
+    COPY,
+    DIRECT,
+    FLOAT,
+    PACKED,
+    PACKED_STEP,
+    RAYS,
+    RUNS,
+    SOURCE,
+    SOURCE_STEP,
+    SUMS,
+    SUMS_STEP,
+    TAPS,
+    TOGETHER,
+    cell,
 )
 from bokehsynth.render.marginal import GROUP, filter_between, filter_plane, gains, gains_between
-from bokehsynth.render.tiles import (
-    REACH,
-    STATES,
-    TILE_H,
-    TILE_W,
-    classify,
-    is_ordered,
-    same_plane,
-    varies_together,
-    visible_order,
-)
-
-COPY, TAPS, RUNS, TOGETHER, RAYS = range(5)
-"""Indices into `render.PATHS`. Tiles of the last kind are drawn by `render.rays`."""
-
-PACKED, PACKED_STEP, SOURCE, SOURCE_STEP, SUMS, SUMS_STEP = range(6)
-"""Columns of `addresses` [L, 6]: of canvas texel (0, 0) of the first plane, and from one plane to the next, in bytes:
-premultiplied planes; what run kernels read; its prefix sums."""
-
-NO_PUPIL, BY_CORNERS, BY_RAYS = range(3)
-"""Whether the opening changes over the picture, and if so, whether kernels at corners of tiles follow it closely."""
-
-DIRECT, AFTER, BEFORE = range(3)
-"""Families of a layer's kernels (`spans` [L, 3, 2]): tap by tap; with prefix sums for r > 0; for r < 0."""
-
-FLOAT = 4
-
-MOST = 64
-"""Largest side of a grid of rays in a tile: 4,096 for what kernels leave over beat 51 x 51 alone at any radius."""
+from bokehsynth.render.tiles import REACH, STATES, TILE_H, TILE_W, classify, is_ordered, varies_together, visible_order
 
 
 def room_rows(layers: int, channels: int) -> int:
@@ -112,14 +82,14 @@ def develop_rows(scene, book, rays, pupil, start, stop, color, coverage, paths, 
                     offsets, kernel_weights, first_tap, edges, first_run, nodes, norms, reference, means, spare,
                 )  # fmt: skip
                 if together:
-                    begin, end = _rays_for(planes, state, order, ray_spans)
+                    begin, end = rays_for(planes, state, order, ray_spans)
                     pixel = (y0 + top) * color.shape[1] + x0
-                    _correlate(
+                    correlate(
                         addresses, planes, opaque, view, stride, kinds, state, order, y + top, x, pupil, pixel,
                         color.shape[1], points, weights, stretches, steps, places, begin, end,
                         texel, place, drift, kind, sums, spare,
                     )  # fmt: skip
-                _finish(
+                finish(
                     kinds, opaque, lit, state, order, together, means, sums, spare,
                     y0 + top, x0, min(GROUP, rows - top), n, color, coverage,
                 )  # fmt: skip
@@ -133,11 +103,6 @@ def _path(state, order, together):
     for m in order:
         reach = max(reach, state[m, REACH])
     return COPY if reach == 0 else TAPS if reach < RUNS_FROM else RUNS
-
-
-@leaf
-def _cell(address, kinds, m, p):
-    return address + FLOAT * CELL * (m * kinds + p)
 
 
 @leaf
@@ -155,7 +120,7 @@ def _expose(  # noqa: PLR0912  # one branch for each way a layer can be blurred
         count = 3 if opaque[m] == 1 else kinds
         if state[m, REACH] == 0:
             for p in range(count):
-                plane, here = addresses[m, PACKED] + min(p, 3) * addresses[m, PACKED_STEP], _cell(means, kinds, m, p)
+                plane, here = addresses[m, PACKED] + min(p, 3) * addresses[m, PACKED_STEP], cell(means, kinds, m, p)
                 for r in range(GROUP):
                     store(here, r * LANES, load(plane, base + r * stride))
             continue
@@ -177,12 +142,12 @@ def _expose(  # noqa: PLR0912  # one branch for each way a layer can be blurred
             if vignetted:
                 filter_between(
                     at, prefix, stride, base, offsets, weights, first_tap, edges, first_run, entry, stop, per_tile,
-                    top - line * rows, rows, channel, spare, _cell(means, kinds, m, p),
+                    top - line * rows, rows, channel, spare, cell(means, kinds, m, p),
                 )  # fmt: skip
             else:
                 filter_plane(
                     at, prefix, stride, base, offsets, weights, first_tap, edges, first_run, nodes, entry, stop,
-                    r, rx, ry, channel, spare, _cell(means, kinds, m, p),
+                    r, rx, ry, channel, spare, cell(means, kinds, m, p),
                 )  # fmt: skip
         if runs:
             if vignetted:
@@ -192,7 +157,7 @@ def _expose(  # noqa: PLR0912  # one branch for each way a layer can be blurred
             else:
                 gains(r, rx, ry, nodes, norms, entry, stop, reference[m], spare)
             for p in range(count):
-                here = _cell(means, kinds, m, p)
+                here = cell(means, kinds, m, p)
                 for i in range(GROUP):
                     store(here, i * LANES, mul(load(here, i * LANES), load(spare, i * LANES)))
 
@@ -208,207 +173,3 @@ def _family(spans, m, r, rx, ry):
     if (high <= -RUNS_FROM or alone) and spans[m, BEFORE, 1] > spans[m, BEFORE, 0]:
         return BEFORE
     return DIRECT
-
-
-@leaf
-def _correlate(  # noqa: PLR0912  # one batch of rays, from start to end
-    addresses, planes, opaque, view, stride, kinds, state, order, y, x, pupil, pixel,
-    width, points, weights, stretches, steps, places, start, stop, texel, place, drift, kind, sums, spare,
-):  # fmt: skip
-    """Sums over rays start .. stop - 1: of w c and w a of each layer (rows of `sums` by layer), and of what arrives.
-
-    Row `layers` of sums gets sum w T c of all layers but the first and sum w T at the end, the next one sum w. Rays
-    that the pupil stops count for nothing; `pixel` is the group's first in its planes, which are `width` wide.
-    """
-    layers = len(planes)
-    mode, centres, radius = pupil
-    nothing = splat(np.float32(0))
-    for m in range(layers + 2):
-        for p in range(kinds):
-            for r in range(GROUP):
-                store(_cell(sums, kinds, m, p), r * LANES, nothing)
-    through, samples = spare, spare + FLOAT * CELL * BATCH
-    mask = samples + FLOAT * CELL * BATCH if mode != NO_PUPIL else 0
-    base = int(y + view[2]) * stride + int(x + view[3])
-    for batch in range(start, stop, BATCH):
-        end = min(stop, batch + BATCH)
-        count, closed = end - batch, False
-        for i in range(count * GROUP):
-            store(through, i * LANES, splat(np.float32(1)))
-        if mode != NO_PUPIL:
-            mark_passed(centres, pixel, width, radius, points, batch, count, mask)
-        for c in range(kinds - 3):
-            sum_samples(through, mask, weights, c, batch, count, _cell(sums, kinds, layers + 1, c))
-        for n in range(len(order)):
-            m = order[n]
-            sharp = state[m, REACH] == 0
-            if not sharp:
-                aim(
-                    planes,
-                    m,
-                    view,
-                    x,
-                    y,
-                    points,
-                    stretches,
-                    steps,
-                    places,
-                    batch,
-                    end,
-                    stride,
-                    texel,
-                    place,
-                    drift,
-                    kind,
-                )
-            slanted = planes[m, 1] != 0 or planes[m, 2] != 0
-            if n > 0 and slanted and not sharp and kinds == 4:
-                sum_slanted_colour(
-                    addresses[m, PACKED], addresses[m, PACKED_STEP], stride, texel, place, drift, kind, through, mask,
-                    weights, batch, count, _cell(sums, kinds, m, 0), _cell(sums, kinds, layers, 0), FLOAT * CELL,
-                )  # fmt: skip
-            elif n > 0:  # nothing lies in front of the first: its light is its mean
-                for p in range(3):
-                    _add_light(
-                        addresses, planes, m, p, stride, base, sharp, texel, place, drift, kind, through, mask,
-                        weights, min(p, kinds - 4), batch, count, _cell(sums, kinds, m, p),
-                        _cell(sums, kinds, layers, p),
-                    )  # fmt: skip
-            if opaque[m] == 1:
-                closed = True
-                break
-            _take_light(addresses, planes, m, stride, base, sharp, texel, place, drift, kind, count, through, samples)
-            for c in range(kinds - 3):
-                sum_samples(samples, mask, weights, c, batch, count, _cell(sums, kinds, m, 3 + c))
-        for c in range(0 if closed else kinds - 3):
-            sum_samples(through, mask, weights, c, batch, count, _cell(sums, kinds, layers, 3 + c))
-
-
-@leaf
-def _add_light(
-    addresses, planes, m, p, stride, base, sharp, texel, place, drift, kind, through, mask,
-    weights, channel, start, count, mean, full,
-):  # fmt: skip
-    """Add plane p of layer m, as `count` rays see it, to its own mean and to the light that arrives."""
-    plane = addresses[m, PACKED] + p * addresses[m, PACKED_STEP]
-    if sharp:
-        _sum_sharp(plane, stride, base, through, mask, weights, channel, start, count, mean, full)
-        return
-    frontal = planes[m, 1] == 0 and planes[m, 2] == 0
-    sum_light(
-        plane, stride, frontal, texel, place, drift, kind, through, mask, weights, channel, start, count, mean, full
-    )  # fmt: skip
-
-
-@leaf
-def _take_light(addresses, planes, m, stride, base, sharp, texel, place, drift, kind, count, through, samples):
-    """Alpha of layer m as `count` rays see it, into `samples`, and out of what they let `through`."""
-    plane = addresses[m, PACKED] + 3 * addresses[m, PACKED_STEP]
-    if sharp:
-        repeat(plane, stride, base, count, samples)
-    else:
-        frontal = planes[m, 1] == 0 and planes[m, 2] == 0
-        look_up(plane, stride, frontal, texel, place, drift, kind, count, samples)
-    dim(samples, through, count)
-
-
-@leaf
-def _rays_for(planes, state, order, ray_spans):
-    """Start and stop in the ray tables for a tile.
-
-    What is estimated is how two layers vary together, so the side follows the geometric mean of the two largest blur
-    radii (`benchmarks/render.md`). Edges of two layers in one plane coincide on every ray: more rays find the seam.
-    """
-    widest, second, seam = 0.0, 0.0, 1.0
-    for n in range(len(order)):
-        m, before = order[n], order[max(0, n - 1)]
-        if n > 0 and same_plane(planes, m, before):
-            seam = 2.0
-        reach = state[m, REACH]
-        if reach > widest:
-            widest, second = reach, widest
-        else:
-            second = max(second, reach)
-    mean = np.sqrt(widest * second)
-    side = 2 * int(np.ceil(seam * max(min(3.4 + 0.52 * mean, 11.0), 0.45 * mean)))
-    side = min(side, MOST, len(ray_spans) - 1)
-    return ray_spans[side, 0], ray_spans[side, 1]
-
-
-@leaf
-def _sum_sharp(plane, stride, base, through, mask, weights, channel, start, count, mean, full):
-    """`sum_light` of a layer in focus: every ray sees the pixel's own texel."""
-    for row in range(GROUP):
-        value = load(plane, base + row * stride)
-        m, f = load(mean, row * LANES), load(full, row * LANES)
-        for i in range(count):
-            c = mul(splat(weights[channel, start + i]), value)
-            if mask != 0:
-                c = mul(c, load(mask, (i * GROUP + row) * LANES))
-            m, f = add(m, c), madd(f, load(through, (i * GROUP + row) * LANES), c)
-        store(mean, row * LANES, m)
-        store(full, row * LANES, f)
-
-
-@leaf
-def _finish(kinds, opaque, lit, state, order, together, means, sums, spare, y0, x0, rows, n, color, coverage):
-    """Composite the means, add what varies together, divide by the light that arrived, write the pixels."""
-    nothing, one = splat(np.float32(0)), splat(np.float32(1))
-    layers = len(opaque)
-    rgb, share = spare, spare + FLOAT * 3 * LANES
-    for r in range(rows):
-        at = r * LANES
-        covered = nothing
-        for c in range(3):
-            if lit[c] == 0:  # the aperture blocks this channel: black, and no part of the coverage
-                store(rgb, c * LANES, nothing)
-                continue
-            a = 3 + min(c, kinds - 4)
-            value, through, before = nothing, one, nothing
-            for place in range(len(order)):
-                m = order[place]
-                value = madd(value, load(_cell(means, kinds, m, c), at), through)
-                if opaque[m] == 1:
-                    through = nothing
-                    break
-                alpha = load(_cell(means, kinds, m, a), at)
-                if place < len(order) - 1 and state[m, REACH] > 0:
-                    before = add(before, alpha)
-                through = mul(through, sub(one, alpha))
-            if together:
-                total = load(_cell(sums, kinds, layers + 1, a - 3), at)
-                weight = where_positive(total, div(one, total), nothing)  # a pupil may stop every ray of a set
-                light, left = _over_sums(kinds, opaque, order, sums, c, a, at, weight)
-                seen = add(light, mul(load(_cell(sums, kinds, layers, c), at), weight))
-                value = add(value, where_positive(before, seen, nothing))
-                seen = sub(mul(load(_cell(sums, kinds, layers, a), at), weight), left)
-                through = add(through, where_positive(before, seen, nothing))
-            arrived = sub(one, through)
-            store(rgb, c * LANES, where_positive(arrived, div(value, arrived), nothing))
-            covered = arrived if kinds == 4 else add(covered, arrived)
-        store(share, 0, covered if kinds == 4 else div(covered, splat(np.float32(lit[0] + lit[1] + lit[2]))))
-        if n == LANES:
-            pixel = (y0 + r) * coverage.shape[1] + x0
-            red, green, blue = load(rgb, 0), load(rgb, LANES), load(rgb, 2 * LANES)
-            store_rgb(np.int64(color.ctypes.data), 3 * pixel, red, green, blue)
-            store(np.int64(coverage.ctypes.data), pixel, load(share, 0))
-            continue
-        for lane in range(n):
-            for c in range(3):
-                color[y0 + r, x0 + lane, c] = peek(rgb, c * LANES + lane)
-            coverage[y0 + r, x0 + lane] = peek(share, lane)
-
-
-@leaf
-def _over_sums(kinds, opaque, order, sums, c, a, at, weight):
-    """Minus the light of the rays' own means composited, without the first layer's, and what they let through."""
-    light, through = splat(np.float32(0)), splat(np.float32(1))
-    for place in range(len(order)):
-        m = order[place]
-        if place > 0:
-            light = sub(light, mul(mul(load(_cell(sums, kinds, m, c), at), weight), through))
-        if opaque[m] == 1:
-            through = splat(np.float32(0))
-            break
-        through = mul(through, sub(splat(np.float32(1)), mul(load(_cell(sums, kinds, m, a), at), weight)))
-    return light, through

@@ -10,8 +10,8 @@ import numpy as np
 from bokehsynth.layers import Layer, spacious
 from bokehsynth.optics import Plane
 from bokehsynth.render.collapse import NO_PUPIL, RUNS_FROM, collapse, nodes_between
-from bokehsynth.render.develop import AFTER, BEFORE, DIRECT
 from bokehsynth.render.lanes import LANES, address_of
+from bokehsynth.render.layout import AFTER, BEFORE, DIRECT
 from bokehsynth.render.lens_tables import LensTables
 from bokehsynth.render.marginal import GROUP, preweigh
 from bokehsynth.render.shot import Float64Array, FloatArray, IntArray, Shot

@@ -53,7 +53,7 @@ class Exposure:
     coverage: FloatArray
     """[H, W] in 0..1: the share of rays that some layer stopped."""
     paths: npt.NDArray[np.uint8] | None = None
-    """Which way each tile went, where a backend has several (`render.develop`)."""
+    """Which way each tile went, where a backend has several (`render.layout`)."""
 
 
 @dataclass(frozen=True)

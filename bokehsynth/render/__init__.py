@@ -25,7 +25,7 @@ def render(
     """Photograph layers through a lens.
 
     `layers` near to far (the order decides ties), all on one canvas [H + 2*margin, W + 2*margin]; the picture is its
-    centre. `samples` is the number of rays per pixel; None means training quality, never worse than 51 x 51 rays.
+    centre. `samples` is the number of rays per pixel; None means training quality, no larger RMSE than 51 x 51 rays.
     Returns Frames: float32 NumPy pictures [H, W, 3] in linear light and maps [H, W], computed when first read.
 
     Raises UsageError where the input cannot be rendered (shapes, a margin the rays would leave, a plane too steep for

@@ -51,6 +51,7 @@ from benchmarks.brute import (
 )
 from benchmarks.machine import machine_lines
 from bokehsynth.render import cpu, plates
+from bokehsynth.render.layout import NO_PUPIL
 from bokehsynth.render.lens_tables import tables_of
 from bokehsynth.render.shot import Shot
 from bokehsynth.render.tiles import TILE_H
@@ -137,8 +138,9 @@ def photograph(layers: Sequence[bs.Layer], lens: bs.Lens, margin: int) -> list[n
 def split(layers: Sequence[bs.Layer], lens: bs.Lens, margin: int) -> dict[str, float]:
     """Milliseconds of a shot by stage; the keys become columns of the table.
 
-    kernels: tables of texel weights; sums: weighed planes and their prefix sums; filter: all tiles, with four rays
-    where layers vary together; rays: what the full sets of rays take on top; then the other fields.
+    kernels: tables of texel weights; sums: weighed planes and their prefix sums; filter: a look at all tiles, then all
+    of them with four rays where layers vary together; rays: what the full sets of rays take on top; then the other
+    fields.
     """
     shot, tables = Shot(tuple(layers), lens, margin), tables_of(lens.aperture)
     spent = {}
@@ -153,12 +155,14 @@ def split(layers: Sequence[bs.Layer], lens: bs.Lens, margin: int) -> dict[str, f
     book, spans = plates.book_of_planes(shot, prepared, tables)
     lap("kernels")
     tile_rows = -(-shot.height // TILE_H)
-    weighed = [plates.weigh(plate, shot, (0, tile_rows)) for plate in prepared]
+    weighed = plates.weigh(prepared, shot, (0, tile_rows))
     lap("sums")
     scene = plates.scene(shot, prepared, weighed, spans)
     for stage, table in (("filter", tables.rays(2)), ("rays", cpu.ray_table(shot, tables, None))):
         aims = plates.aims(shot, prepared, table.points)
-        cpu.develop_tiles(scene, book, table, aims, cpu.NO_PUPIL, 0, tile_rows, cpu.unexposed(shot))
+        exposure = cpu.unexposed(shot)
+        survey = cpu.look_round(shot, prepared, NO_PUPIL, exposure)
+        cpu.develop_tiles(scene, survey, book, table, aims, cpu.NO_PUPIL, 0, tile_rows, exposure)
         lap(stage)
     spent["rays"] -= spent["filter"]
     frames = bs.render(layers, lens, margin, backend="cpu")

@@ -7,7 +7,7 @@ varies too, a set of rays adds what means miss (`covary`); tiles in which layers
 same bytes for any number of threads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,7 +23,8 @@ from bokehsynth.render.lanes import address_of
 from bokehsynth.render.lens_tables import LensTables, RayTable, tables_of
 from bokehsynth.render.rays import grid_side, trace_tile
 from bokehsynth.render.shot import Exposure, FloatArray, Shot
-from bokehsynth.render.tiles import TILE_H, TILE_W
+from bokehsynth.render.survey import Survey, blank_survey, survey_rows, typical_light
+from bokehsynth.render.tiles import TILE_H, TILE_W, pyramid_levels
 
 PupilForTiles = tuple[int, tuple[int, int], float]
 """How tiles deal with a pupil, addresses of the planes of its centre, its radius."""
@@ -77,11 +78,13 @@ def _develop(shot: Shot, tables: LensTables, table: RayTable, pupil: vignette.Pu
     aims = plates.aims(shot, layers, table.points)
     distances = None if pupil is None else vignette.steps(shot)
     turns = _pupil_for_tiles(pupil, distances)
+    survey = look_round(shot, layers, turns[0], exposure)
     if distances is None:  # one book for the whole picture
         book, spans = plates.book_of_planes(shot, layers, tables)
 
     def develop_rows(start: int, stop: int) -> None:
-        develop_tiles(plates.scene(shot, layers, weighed, spans), book, table, aims, turns, start, stop, exposure)
+        scene = plates.scene(shot, layers, weighed, spans)
+        develop_tiles(scene, survey, book, table, aims, turns, start, stop, exposure)
 
     def develop_by_corners(start: int, stop: int) -> None:
         assert distances is not None
@@ -89,12 +92,30 @@ def _develop(shot: Shot, tables: LensTables, table: RayTable, pupil: vignette.Pu
             corners = list(vignette.corner_kernels(shot, tables, distances, row))
             own_book, own_spans = plates.book_of_corners(corners, layers)
             scene = plates.scene(shot, layers, weighed, own_spans)
-            develop_tiles(scene, own_book, table, aims, turns, row, row + 1, exposure)
+            develop_tiles(scene, survey, own_book, table, aims, turns, row, row + 1, exposure)
 
     for band in plates.bands(shot, layers):
         weighed: list[plates.Weighed | None] = []  # lets go of the last band's before this one's are made
-        weighed = [plates.weigh(layer, shot, band) for layer in layers]
+        weighed = plates.weigh(layers, shot, band)
         _each(*band, develop_rows if distances is None else develop_by_corners)
+
+
+def look_round(shot: Shot, layers: Sequence[plates.Plate], mode: int, exposure: Exposure) -> Survey:
+    """Look at every tile: the survey, and the exposure's paths."""
+    paths = exposure.paths
+    assert paths is not None
+    survey = blank_survey(paths.shape[0], paths.shape[1], len(layers))
+    planes, levels = plates.plane_rows(layers), pyramid_levels(*shot.layers[0].shape)
+    extremes, size = np.stack([each.extremes for each in layers]), (shot.height, shot.width)
+
+    def look(start: int, stop: int) -> None:
+        survey_rows(
+            planes, extremes, levels, plates.view(shot), shot.margin, size, mode, start, stop,
+            survey.states, survey.orders, survey.lights, paths,
+        )  # fmt: skip
+
+    _each(0, len(paths), look)
+    return survey
 
 
 def _pupil_for_tiles(pupil: "vignette.Pupil | None", distances: Any) -> PupilForTiles:
@@ -106,15 +127,14 @@ def _pupil_for_tiles(pupil: "vignette.Pupil | None", distances: Any) -> PupilFor
 
 
 def develop_tiles(
-    scene: Any, book: Any, table: RayTable, aims: plates.Aims, pupil: PupilForTiles, start: int, stop: int,
-    exposure: Exposure,
+    scene: Any, survey: Survey, book: Any, table: RayTable, aims: plates.Aims, pupil: PupilForTiles,
+    start: int, stop: int, exposure: Exposure,
 ) -> None:  # fmt: skip
     """`develop.develop_rows` with scratch of its own."""
-    room = np.zeros((develop.room_rows(len(scene[1]), len(table.weights)), CELL), np.float32)
+    room = np.zeros((develop.room_rows(survey.orders.shape[2], len(table.weights)), CELL), np.float32)
     rays = (table.points, table.weights, table.spans, table.lit, aims.stretches, aims.steps, aims.places)
-    develop.develop_rows(
-        scene, book, rays, pupil, start, stop, exposure.color, exposure.coverage, exposure.paths, room
-    )  # fmt: skip
+    known = (survey.states, survey.orders, survey.lights, typical_light(survey.lights), exposure.paths)
+    develop.develop_rows(scene, known, book, rays, pupil, start, stop, exposure.color, exposure.coverage, room)
 
 
 def _trace_crossings(shot: Shot, table: RayTable, pupil: vignette.Pupil | None, exposure: Exposure) -> None:
@@ -125,9 +145,8 @@ def _trace_crossings(shot: Shot, table: RayTable, pupil: vignette.Pupil | None, 
         return
     packed = np.stack([layer.packed for layer in shot.layers])
     layers = [plates.plate(layer, shot, tables_of(shot.lens.aperture)) for layer in shot.layers]
-    _, planes, extremes, levels, _, _, view, margin, _ = plates.scene(
-        shot, layers, [None] * len(layers), np.zeros((0, 3, 2), np.int64)
-    )
+    planes, levels = plates.plane_rows(layers), pyramid_levels(*shot.layers[0].shape)
+    extremes, view = np.stack([each.extremes for each in layers]), plates.view(shot)
     centres, radius = np.zeros((2, 0, 0), np.float32), 0.0
     if pupil is not None:
         centres, radius = pupil.centres, pupil.radius
@@ -136,7 +155,7 @@ def _trace_crossings(shot: Shot, table: RayTable, pupil: vignette.Pupil | None, 
     def trace_tiles(start: int, stop: int) -> None:
         for row, column in crossing[start:stop].tolist():
             trace_tile(
-                packed, planes, extremes, levels, view, margin, rays, centres, radius,
+                packed, planes, extremes, levels, view, shot.margin, rays, centres, radius,
                 row * TILE_H, column * TILE_W, exposure.color, exposure.coverage,
             )  # fmt: skip
 

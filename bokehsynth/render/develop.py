@@ -12,24 +12,20 @@ from bokehsynth.render.layout import (
     AFTER,
     BEFORE,
     BY_CORNERS,
-    BY_RAYS,
-    COPY,
     DIRECT,
     FLOAT,
     PACKED,
     PACKED_STEP,
     RAYS,
-    RUNS,
     SOURCE,
     SOURCE_STEP,
     SUMS,
     SUMS_STEP,
-    TAPS,
     TOGETHER,
     cell,
 )
 from bokehsynth.render.marginal import GROUP, filter_between, filter_plane, gains, gains_between
-from bokehsynth.render.tiles import REACH, STATES, TILE_H, TILE_W, classify, is_ordered, varies_together, visible_order
+from bokehsynth.render.tiles import REACH, STATES, TILE_H, TILE_W
 
 
 def room_rows(layers: int, channels: int) -> int:
@@ -38,18 +34,19 @@ def room_rows(layers: int, channels: int) -> int:
 
 
 @kernel
-def develop_rows(scene, book, rays, pupil, start, stop, color, coverage, paths, room):
-    """Fill tile rows start .. stop - 1 of color [H, W, 3], coverage [H, W] and paths [tile rows, tile columns].
+def develop_rows(scene, survey, book, rays, pupil, start, stop, color, coverage, room):
+    """Fill tile rows start .. stop - 1 of color [H, W, 3] and coverage [H, W].
 
-    scene: (addresses, planes, extremes, levels, opaque, spans, view, margin, stride); book: (taps, nodes, norms,
-    reference); rays: points, weights and spans of a `lens_tables.RayTable`,
-    which of R, G, B pass at all, and `plates.Aims`; pupil: (NO_PUPIL, BY_CORNERS or BY_RAYS,
-    addresses of the two planes [H, W] of its centre, its radius); with corners, `spans` and the book are those of a
-    single tile row (`plates.book_of_corners`); see `cpu`. Tiles marked RAYS are
+    scene: (addresses, planes, opaque, spans, view, margin, stride); survey: states, orders and lights of a
+    `survey.Survey`, their typical light and which way each tile goes; book: (taps, nodes, norms, reference); rays:
+    points, weights and spans of a `lens_tables.RayTable`, which of R, G, B pass at all, and `plates.Aims`; pupil:
+    (NO_PUPIL, BY_CORNERS or BY_RAYS, addresses of the two planes [H, W] of its centre, its radius); with corners,
+    `spans` and the book are those of a single tile row (`plates.book_of_corners`); see `cpu`. Tiles marked RAYS are
     left alone. room: float32 [room_rows(L, C), CELL] of scratch; the caller holds it, since addresses into it would not
     keep it alive.
     """
-    addresses, planes, extremes, levels, opaque, spans, view, margin, stride = scene
+    addresses, planes, opaque, spans, view, margin, stride = scene
+    states, orders, lights, typical, paths = survey
     (offsets, kernel_weights, first_tap, edges, first_run), nodes, norms, reference = book
     points, weights, ray_spans, lit, stretches, steps, places = rays
     layers, kinds = len(planes), 3 + len(weights)
@@ -63,18 +60,15 @@ def develop_rows(scene, book, rays, pupil, start, stop, color, coverage, paths, 
         y0 = row * TILE_H
         rows = min(TILE_H, len(color) - y0)
         for column in range(paths.shape[1]):
-            x0 = column * TILE_W
+            way = paths[row, column]
+            if way == RAYS:
+                continue
+            together, x0 = way == TOGETHER, column * TILE_W
             n = min(TILE_W, color.shape[1] - x0)
             y, x = y0 + margin - view[2], x0 + margin - view[3]
-            for m in range(layers):
-                classify(planes, extremes, levels, view, y, x, rows, n, m, state)
-            order = seen[: visible_order(state, seen)]
-            together = varies_together(state, order)
-            way = _path(state, order, together)
-            if not is_ordered(state, order, planes) or (pupil[0] == BY_RAYS and way != COPY):
-                paths[row, column] = RAYS
-                continue
-            paths[row, column] = way
+            order = seen[: _recall(states, orders, row, column, state, seen)]
+            if together:
+                begin, end = rays_for(planes, state, order, ray_spans, lights[row, column] / typical)
             for top in range(0, rows, GROUP):
                 _expose(
                     addresses, planes, opaque, spans, view, stride, kinds, state, order, y + top, x,
@@ -82,7 +76,6 @@ def develop_rows(scene, book, rays, pupil, start, stop, color, coverage, paths, 
                     offsets, kernel_weights, first_tap, edges, first_run, nodes, norms, reference, means, spare,
                 )  # fmt: skip
                 if together:
-                    begin, end = rays_for(planes, state, order, ray_spans)
                     pixel = (y0 + top) * color.shape[1] + x0
                     correlate(
                         addresses, planes, opaque, view, stride, kinds, state, order, y + top, x, pupil, pixel,
@@ -96,13 +89,15 @@ def develop_rows(scene, book, rays, pupil, start, stop, color, coverage, paths, 
 
 
 @leaf
-def _path(state, order, together):
-    if together:
-        return TOGETHER
-    reach = 0.0
-    for m in order:
-        reach = max(reach, state[m, REACH])
-    return COPY if reach == 0 else TAPS if reach < RUNS_FROM else RUNS
+def _recall(states, orders, row, column, state, seen):
+    """Copy what is known of a tile: a slice would be counted and released. Returns how many layers are seen."""
+    count = 0
+    for m in range(len(seen)):
+        seen[m] = orders[row, column, m]
+        count += seen[m] >= 0
+        for k in range(STATES):
+            state[m, k] = states[row, column, m, k]
+    return count
 
 
 @leaf

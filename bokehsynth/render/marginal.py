@@ -18,11 +18,25 @@ NEAREST = 2.0
 
 
 @kernel
+def sum_along(planes, y0, sums):
+    """Prefix sums along x (excluding the texel itself) of planes [P, Hc, Wc] from canvas row y0 on: [P, rows, Wc]."""
+    count, rows, width = sums.shape
+    for row in range(rows):
+        y, r, g, b, a = y0 + row, 0.0, 0.0, 0.0, 0.0
+        for x in range(width):  # four sums at once, since one waits for each of its additions
+            sums[0, row, x], sums[1, row, x], sums[2, row, x] = r, g, b
+            r, g, b = r + planes[0, y, x], g + planes[1, y, x], b + planes[2, y, x]
+            if count == 4:
+                sums[3, row, x] = a
+                a += planes[3, y, x]
+
+
+@kernel
 def preweigh(planes, plane, view, reference, y0, weighed, sums):
-    """Planes times (reference / |K s|)^3 and their prefix sums along x (excluding the texel itself).
+    """Planes of a tilted layer times (reference / |K s|)^3 and their prefix sums along x (excluding the texel itself).
 
     planes float32 [P, Hc, Wc], premultiplied; plane (d, gx, gy); view (K, focus, oy, ox) with (oy, ox) the canvas's
-    centre; weighed, sums float32 [P, rows, Wc] are filled for canvas rows y0 on. A frontal layer has weight 1.
+    centre; weighed, sums float32 [P, rows, Wc] are filled for canvas rows y0 on.
 
     Sums run from both ends of a row towards the line in focus, where weights are largest: added last, they do not
     drown the others. No run crosses that line.
@@ -30,19 +44,17 @@ def preweigh(planes, plane, view, reference, y0, weighed, sums):
     K, focus, oy, ox = view
     d, gx, gy = plane
     count, rows, width = weighed.shape
-    tilted = gx != 0 or gy != 0
-    weight = np.ones(width, np.float32)
+    weight = np.empty(width, np.float32)
     for row in range(rows):
         y = y0 + row
         turn = width
-        if tilted:
-            start, slope = K * (d + gy * (y - oy) - focus - gx * ox), K * gx
-            if slope != 0:
-                turn = int(min(max(np.ceil(-start / slope), 0.0), float(width)))
-            for x in range(width):
-                s = abs(start + slope * x)
-                ratio = reference / s if s >= NEAREST else 0.0
-                weight[x] = ratio * ratio * ratio
+        start, slope = K * (d + gy * (y - oy) - focus - gx * ox), K * gx
+        if slope != 0:
+            turn = int(min(max(np.ceil(-start / slope), 0.0), float(width)))
+        for x in range(width):
+            s = abs(start + slope * x)
+            ratio = reference / s if s >= NEAREST else 0.0
+            weight[x] = ratio * ratio * ratio
         _sum_colour(planes, weight, y, row, turn, weighed, sums)
         if count == 4:
             _sum_plane(planes, weight, y, row, turn, weighed, sums)

@@ -13,7 +13,7 @@ from bokehsynth.render.collapse import NO_PUPIL, RUNS_FROM, collapse, nodes_betw
 from bokehsynth.render.lanes import LANES, address_of
 from bokehsynth.render.layout import AFTER, BEFORE, DIRECT
 from bokehsynth.render.lens_tables import LensTables
-from bokehsynth.render.marginal import GROUP, preweigh
+from bokehsynth.render.marginal import GROUP, preweigh, sum_along
 from bokehsynth.render.shot import Float64Array, FloatArray, IntArray, Shot
 from bokehsynth.render.tiles import TILE_H, TILE_W, pyramid, pyramid_levels
 from bokehsynth.render.vignette import CornerKernels
@@ -78,22 +78,35 @@ def bands(shot: Shot, plates: Sequence[Plate]) -> list[tuple[int, int]]:
 class Weighed:
     """Planes times |s|^-3 and their prefix sums (`marginal.preweigh`) for canvas rows `first` on."""
 
-    planes: FloatArray
+    planes: FloatArray | None
+    """None for a frontal layer, whose weight is 1: its packed planes serve as they are."""
     sums: FloatArray
     first: int
 
 
-def weigh(each: Plate, shot: Shot, band: tuple[int, int]) -> Weighed | None:
-    """The weighed planes for all footprints of a band of tile rows, None for a layer that needs none."""
-    if not each.runs:
-        return None
-    height, width = each.layer.shape
+def weigh(plates: Sequence[Plate], shot: Shot, band: tuple[int, int]) -> list[Weighed | None]:
+    """The weighed planes for all footprints of a band of tile rows, None for a layer that needs none.
+
+    They share one allocation, which the allocator then keeps for the next picture: fresh pages cost as much as sums.
+    """
+    height, width = shot.layers[0].shape
     first, last = band[0] * TILE_H, min(height, band[1] * TILE_H + 2 * shot.margin)
-    planes = each.layer.packed[:3] if each.opaque else each.layer.packed
-    shape = (len(planes), last - first, width)
-    result = Weighed(spacious(shape), spacious(shape), first)
-    plane = each.plane
-    preweigh(planes, (plane.d, plane.gx, plane.gy), view(shot), each.reference, first, result.planes, result.sums)
+    counts = [(3 if each.opaque else 4) if each.runs else 0 for each in plates]
+    tilted = [each.plane.slope != 0 for each in plates]
+    room = spacious((sum(n * (1 + more) for n, more in zip(counts, tilted, strict=True)), last - first, width))
+    result: list[Weighed | None] = []
+    for each, count, more in zip(plates, counts, tilted, strict=True):
+        if count == 0:
+            result.append(None)
+            continue
+        sums, planes, room = room[:count], room[count : count * (1 + more)], room[count * (1 + more) :]
+        packed = each.layer.packed[:count]
+        if more:
+            plane = each.plane
+            preweigh(packed, (plane.d, plane.gx, plane.gy), view(shot), each.reference, first, planes, sums)
+        else:
+            sum_along(packed, first, sums)
+        result.append(Weighed(planes if more else None, sums, first))
     return result
 
 
@@ -110,13 +123,16 @@ def scene(shot: Shot, plates: Sequence[Plate], weighed: Sequence[Weighed | None]
         packed = each.layer.packed
         row[:] = address_of(packed), packed[0].nbytes, 0, 0, 0, 0
         if more is not None:  # as if the rows before the band were there: one index serves all three
-            before, step = 4 * more.first * stride, more.planes[0].nbytes
-            row[2:] = address_of(more.planes) - before, step, address_of(more.sums) - before, step
-    planes = np.array([(each.plane.d, each.plane.gx, each.plane.gy) for each in plates])
-    extremes = np.stack([each.extremes for each in plates])
+            before, step = 4 * more.first * stride, more.sums[0].nbytes
+            row[2:4] = row[:2] if more.planes is None else (address_of(more.planes) - before, step)
+            row[4:] = address_of(more.sums) - before, step
     opaque = np.array([each.opaque for each in plates], np.int64)
-    levels = pyramid_levels(*shot.layers[0].shape)
-    return addresses, planes, extremes, levels, opaque, spans, view(shot), shot.margin, stride
+    return addresses, plane_rows(plates), opaque, spans, view(shot), shot.margin, stride
+
+
+def plane_rows(plates: Sequence[Plate]) -> Float64Array:
+    """(d, gx, gy) of every layer: [L, 3]."""
+    return np.array([(each.plane.d, each.plane.gx, each.plane.gy) for each in plates])
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,7 +43,7 @@ def trace_tile(packed, planes, extremes, levels, view, margin, rays, centres, ra
     for m in range(layers):
         classify(planes, extremes, levels, view, y, x, rows, n, m, state)
     order = seen[: visible_order(state, seen)]
-    ordered = is_ordered(state, order, planes)
+    ordered = is_ordered(state, order, len(order), planes)
     start, stop, moving = _rays_for(state, order, spans)
 
     light = np.zeros((rows, 3, n), np.float32)

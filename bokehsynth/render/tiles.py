@@ -11,13 +11,13 @@ from bokehsynth.render.jit import kernel, leaf
 TILE_H, TILE_W = 8, 16
 BLOCK = 4
 """Side in texels of the finest blocks."""
-FINE, COARSE = 24, 6
-"""Most blocks across a footprint for the careful and for the quick look."""
+ACROSS, COARSER, GLANCE = 24, 2, 6
+"""Most fine blocks across a footprint; how many levels above them a look begins; most blocks for a rough look."""
 
-VISIBLE, OPAQUE, LOW, HIGH, REACH, VARIES, BRIGHT = range(7)
+VISIBLE, OPAQUE, LOW, HIGH, REACH, VARIES = range(6)
 """State of a layer on a tile: seen at all; hides what lies behind; range of d(p') - d_f; reach in pixels; whether its
-alpha varies over the footprint; its brightest premultiplied channel there."""
-STATES = 7
+alpha varies over the footprint."""
+STATES = 6
 
 
 def pyramid_levels(height: int, width: int) -> "np.ndarray[tuple[int, int], np.dtype[np.int64]]":
@@ -88,39 +88,86 @@ def classify(planes, extremes, levels, view, y, x, rows, n, m, state):
     state[m, LOW] = low / (1 + e) if low > 0 else low / (1 - e)
     state[m, HIGH] = high / (1 - e) if high > 0 else high / (1 + e)
     state[m, REACH] = reach
-    top, left = y + oy, x + ox
-    pad = reach + 1 if reach > 0 else 0.0
-    least, most, bright = _bounds(extremes, levels, m, COARSE, top, left, rows, n, pad)
-    if least < most and (least < 1 and most > 0):  # the quick look did not settle it
-        least, most, bright = _bounds(extremes, levels, m, FINE, top, left, rows, n, pad)
+    if extremes[m, 0, -1] == 1:
+        least, most = np.float32(1), np.float32(1)
+    else:
+        pad = reach + 1 if reach > 0 else 0.0
+        least, most = _bounds(extremes, levels, m, y + oy, x + ox, rows, n, pad)
     state[m, VISIBLE] = 1 if most > 0 else 0
     state[m, OPAQUE] = 1 if least == 1 else 0
     state[m, VARIES] = 1 if least < most else 0
-    state[m, BRIGHT] = bright
 
 
 @leaf
-def _bounds(extremes, levels, m, across, top, left, rows, n, pad):
-    """Smallest and largest alpha and brightest colour of the blocks that come within `pad` px of a tile."""
+def _bounds(extremes, levels, m, top, left, rows, n, pad):
+    """Smallest and largest alpha of the blocks that come within `pad` px of a tile.
+
+    Coarse blocks first; fine ones of those whose alpha varies. Stops once alpha is known to vary around 0 and 1.
+    """
+    fine, side = 0, BLOCK
+    while (2 * pad + n) / side > ACROSS and fine < len(levels) - 1:
+        fine += 1
+        side *= 2
+    level = min(fine + COARSER, len(levels) - 1)
+    side <<= level - fine
+    offset, block_rows, block_columns = levels[level, 0], levels[level, 1], levels[level, 2]
+    r0, r1 = max(0, int(top - pad) // side), min(block_rows - 1, int(top + rows - 1 + pad) // side)
+    least, most = np.float32(2), np.float32(-1)
+    for r in range(r0, r1 + 1):
+        c0, c1 = _columns(r, side, block_columns, top, left, rows, n, pad)
+        for c in range(c0, c1 + 1):
+            at = offset + r * block_columns + c
+            low, high = extremes[m, 0, at], extremes[m, 1, at]
+            if low < high and level > fine:
+                low, high = _inside(extremes, levels, m, r, c, level, fine, top, left, rows, n, pad)
+            least, most = min(least, low), max(most, high)
+            if least < most and least < 1 and most > 0:
+                return least, most
+    return least, most
+
+
+@leaf
+def _inside(extremes, levels, m, row, column, level, fine, top, left, rows, n, pad):
+    """`_bounds` over the fine blocks of one coarse block."""
+    more, side = level - fine, BLOCK << fine
+    offset, block_rows, block_columns = levels[fine, 0], levels[fine, 1], levels[fine, 2]
+    least, most = np.float32(2), np.float32(-1)
+    for r in range(row << more, min(block_rows, (row + 1) << more)):
+        c0, c1 = _columns(r, side, block_columns, top, left, rows, n, pad)
+        for c in range(max(c0, column << more), min(c1, ((column + 1) << more) - 1) + 1):
+            at = offset + r * block_columns + c
+            least, most = min(least, extremes[m, 0, at]), max(most, extremes[m, 1, at])
+            if least < most and least < 1 and most > 0:
+                return least, most
+    return least, most
+
+
+@leaf
+def _columns(r, side, block_columns, top, left, rows, n, pad):
+    """First and last block of row r that comes within `pad` px of a tile; none where the first comes after the last."""
+    dy = max(0.0, top - (r * side + side - 1), r * side - (top + rows - 1))
+    if dy > pad:
+        return 0, -1
+    wide = np.sqrt(pad * pad - dy * dy)
+    first, last = int(np.floor((left - wide) / side)), int(np.floor((left + n - 1 + wide) / side))
+    return max(0, first), min(block_columns - 1, last)
+
+
+@leaf
+def brightest(extremes, levels, m, top, left, rows, n, pad):
+    """Largest premultiplied channel of the blocks that come within `pad` px of a tile, or a little farther out."""
     level, side = 0, BLOCK
-    while (2 * pad + n) / side > across and level < len(levels) - 1:
+    while (2 * pad + n) / side > GLANCE and level < len(levels) - 1:
         level += 1
         side *= 2
     offset, block_rows, block_columns = levels[level, 0], levels[level, 1], levels[level, 2]
     r0, r1 = max(0, int(top - pad) // side), min(block_rows - 1, int(top + rows - 1 + pad) // side)
-    least, most, bright = np.float32(2), np.float32(-1), np.float32(0)
+    bright = np.float32(0)
     for r in range(r0, r1 + 1):
-        dy = max(0.0, top - (r * side + side - 1), r * side - (top + rows - 1))
-        if dy > pad:
-            continue
-        wide = np.sqrt(pad * pad - dy * dy)
-        c0 = max(0, int(np.floor((left - wide) / side)))
-        c1 = min(block_columns - 1, int(np.floor((left + n - 1 + wide) / side)))
+        c0, c1 = _columns(r, side, block_columns, top, left, rows, n, pad)
         for at in range(offset + r * block_columns + c0, offset + r * block_columns + c1 + 1):
-            least = min(least, extremes[m, 0, at])
-            most = max(most, extremes[m, 1, at])
             bright = max(bright, extremes[m, 2, at])
-    return least, most, bright
+    return bright
 
 
 @leaf
@@ -156,9 +203,9 @@ def same_plane(planes, a, b):
 
 
 @leaf
-def is_ordered(state, order, planes):
+def is_ordered(state, order, count, planes):
     """Whether one order, near to far, holds for every ray and pixel of the tile."""
-    for k in range(1, len(order)):
+    for k in range(1, count):
         a, b = order[k - 1], order[k]
         if same_plane(planes, a, b):
             continue  # a tie for every ray
@@ -168,13 +215,14 @@ def is_ordered(state, order, planes):
 
 
 @leaf
-def varies_together(state, order):
+def varies_together(state, order, count, extremes):
     """Whether a blurred layer's alpha varies in front of another blurred layer that is seen through it."""
     dimming = False
-    for m in order:
+    for k in range(count):
+        m = order[k]
         if state[m, REACH] == 0:
             continue
-        if dimming and (state[m, VARIES] == 1 or state[m, BRIGHT] > 0):
+        if dimming and (state[m, VARIES] == 1 or extremes[m, 2, -1] > 0):
             return True
         if state[m, VARIES] == 1:
             dimming = True

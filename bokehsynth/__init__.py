@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from bokehsynth.files import atomic_write
     from bokehsynth.generate import generate
+    from bokehsynth.icc import RgbProfile, read_profile
     from bokehsynth.layers import Layer
     from bokehsynth.lens_contract import LensReport, check_aperture
     from bokehsynth.optics import Aperture, CatEye, Disc, Lens, Plane, Polygon, Ring
@@ -52,6 +53,7 @@ _HOME = {
     ],
     "files": ["atomic_write"],
     "generate": ["generate"],
+    "icc": ["RgbProfile", "read_profile"],
     "layers": ["Layer"],
     "lens_contract": ["LensReport", "check_aperture"],
     "optics": ["Aperture", "CatEye", "Disc", "Lens", "Plane", "Polygon", "Ring"],
@@ -72,7 +74,8 @@ __all__ = [  # noqa: RUF022  # by room, as in the docs
     "Plane", "Layer", "Lens", "Aperture", "Disc", "Polygon", "CatEye", "Ring", "check_aperture",
     "LensReport", "render", "Frames",
     "Recipe", "load_recipe", "find_recipe", "load_yaml", "SampleDraw", "draw_sample", "make_sample", "Sample",
-    "degrade", "generate", "open_dataset", "contact_sheet", "srgb_to_linear", "linear_to_srgb", "atomic_write",
+    "degrade", "generate", "open_dataset", "contact_sheet", "srgb_to_linear", "linear_to_srgb", "RgbProfile",
+    "read_profile", "atomic_write",
     "BokehsynthError", "UsageError", "RecipeError", "DeviceError", "ChangedError", "DataError", "AssetError",
     "StorageError", "LockedError", "FailureBudgetError",
 ]  # fmt: skip

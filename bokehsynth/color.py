@@ -1,5 +1,7 @@
 """sRGB at the edges, linear light inside (IEC 61966-2-1)."""
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -19,6 +21,8 @@ def srgb_to_linear(encoded: npt.NDArray[np.generic]) -> FloatArray:
     array = np.asarray(encoded)
     if array.dtype == np.uint8:
         return _DECODE_8[array]
+    if array.dtype == np.uint16:
+        return _decode_16()[array]
     if np.issubdtype(array.dtype, np.integer):
         array = array.astype(np.float64) / np.iinfo(array.dtype).max
     return _decode(array.astype(np.float64)).astype(np.float32)
@@ -40,6 +44,11 @@ def encode_8bit(linear: npt.NDArray[np.generic]) -> ByteArray:
 def _decode(value: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     curve = ((np.maximum(value, 0.04045) + 0.055) / 1.055) ** 2.4
     return np.where(value <= 0.04045, value / 12.92, curve)
+
+
+@cache
+def _decode_16() -> FloatArray:
+    return _decode(np.arange(65536) / 65535.0).astype(np.float32)
 
 
 _DECODE_8 = _decode(np.arange(256) / 255.0).astype(np.float32)

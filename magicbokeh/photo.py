@@ -10,8 +10,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth import AssetError, UsageError, atomic_write
-from magicbokeh.icc import RgbProfile, read_profile
+from bokehsynth import AssetError, RgbProfile, UsageError, atomic_write, read_profile
 
 FloatArray = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | FloatArray

@@ -32,6 +32,7 @@ ROOMS = {
     "color": (COMMON, 1),
     "files": (COMMON, 1),
     "schema": (COMMON, 1),
+    "icc": (COMMON, 2),
     "spec": (MAKING, 2),
     "strict_yaml": (MAKING, 2),
     "optics": (MAKING, 2),
@@ -178,7 +179,7 @@ def test_shards_know_no_lens_and_need_little():
 
 
 def test_common_needs_numpy_at_most():
-    for module in in_room("errors", "rng", "color", "files", "schema"):
+    for module in in_room("errors", "rng", "color", "files", "icc", "schema"):
         assert foreign(module) <= {"numpy"}, module
 
 
@@ -208,7 +209,7 @@ def test_no_path_surgery():
 
 # Imports go down only here too: each room may use those of the lines above its own.
 MAGIC_ROOMS = [
-    {"config", "adapters", "attention", "tiling", "conditioning", "detail", "depth", "icc", "pickles", "weights"},
+    {"config", "adapters", "attention", "tiling", "conditioning", "detail", "depth", "pickles", "weights"},
     {"blocks", "photo", "tiled"},
     {"model"},
     {"networks"},

@@ -22,6 +22,7 @@ ERRORS = {  # name: (parent, exit code at the command line)
 NAMES = {
     *("Plane", "Layer", "Lens", "Aperture", "Disc", "Polygon", "CatEye", "Ring", "render", "Frames"),
     *("check_aperture", "LensReport"),  # the contract of an aperture of one's own (docs/lenses.md)
+    *("RgbProfile", "read_profile"),  # colours of photographs, which both packages read
     *("Recipe", "load_recipe", "find_recipe", "load_yaml", "SampleDraw", "draw_sample", "make_sample", "Sample"),
     *("degrade", "generate", "open_dataset", "contact_sheet", "srgb_to_linear", "linear_to_srgb", "atomic_write"),
     *ERRORS,

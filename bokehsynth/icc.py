@@ -6,9 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth import linear_to_srgb, srgb_to_linear
-
-FloatArray = npt.NDArray[np.float32]
+from bokehsynth.color import FloatArray, linear_to_srgb, srgb_to_linear
 
 _SRGB_TO_XYZ = np.array(
     [[0.436066, 0.385147, 0.143066], [0.222488, 0.716873, 0.060608], [0.013916, 0.097076, 0.714096]], np.float64
@@ -35,6 +33,12 @@ class RgbProfile:
             np.abs(self.to_xyz - _SRGB_TO_XYZ).max() < 2e-3 and np.abs(self.curves - reference[None]).max() < 2e-3
         )
 
+    def to_linear(self, stored: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> FloatArray:
+        """Integers [..., 3] over their full scale to linear sRGB light, clamped to 0..1."""
+        linear = np.stack([_look_up(self.curves[c], stored[..., c]) for c in range(3)], axis=-1)
+        matrix = (np.linalg.inv(_SRGB_TO_XYZ) @ self.to_xyz).astype(np.float32)
+        return np.clip(linear @ matrix.T, np.float32(0), np.float32(1))
+
     def to_srgb(self, encoded: FloatArray) -> FloatArray:
         """[..., 3] in 0..1 to sRGB, clamped to 0..1: colours beyond sRGB become its most saturated ones."""
         linear = np.stack([np.interp(encoded[..., c], _GRID, self.curves[c]) for c in range(3)], axis=-1)
@@ -49,22 +53,65 @@ class RgbProfile:
         return found.astype(np.float32)
 
 
+@dataclass(frozen=True)
+class GreyProfile:
+    """A grey profile: one curve, as scanners and dot gains have them."""
+
+    curve: npt.NDArray[np.float64]
+    """[4096]: linear light over the encoded value 0..1."""
+
+    @property
+    def is_srgb(self) -> bool:
+        """Close enough to sRGB's own curve to be left alone."""
+        return bool(np.abs(self.curve - srgb_to_linear(_GRID.astype(np.float32))).max() < 2e-3)
+
+    def to_linear(self, stored: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> FloatArray:
+        """Integers over their full scale to linear light in 0..1."""
+        return np.clip(_look_up(self.curve, stored), np.float32(0), np.float32(1))
+
+
+def power_profile(gamma: float, grey: bool) -> GreyProfile | RgbProfile:
+    """sRGB's primaries with light as the encoded value to the power `gamma`."""
+    curve = _GRID**gamma
+    return GreyProfile(curve) if grey else RgbProfile(_SRGB_TO_XYZ, np.stack([curve] * 3))
+
+
+def read_grey_profile(data: bytes) -> GreyProfile | None:
+    """The curve in the ICC bytes of a grey picture; None where there is none or it is damaged."""
+    try:
+        curve = _curve(_tags(data)[b"kTRC"]) if data[16:20] == b"GRAY" else None
+    except (struct.error, KeyError, ValueError, IndexError):
+        return None
+    return GreyProfile(curve) if curve is not None and np.isfinite(curve).all() else None
+
+
 def read_profile(data: bytes) -> RgbProfile | None:
     """The profile in ICC bytes; None where it is not of the matrix kind (tables, CMYK, grey) or is damaged."""
     try:
         if data[16:20] != b"RGB " or data[20:24] != b"XYZ ":
             return None
-        tags = {}
-        for index in range(min(struct.unpack_from(">I", data, 128)[0], 200)):
-            name, offset, size = struct.unpack_from(">4sII", data, 132 + 12 * index)
-            tags[name] = data[offset : offset + size]
+        tags = _tags(data)
         columns = [_xyz(tags[name]) for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
         curves = [_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC")]
-    except (struct.error, KeyError, ValueError):
+    except (struct.error, KeyError, ValueError, IndexError):
         return None
     profile = RgbProfile(np.stack(columns, axis=1), np.stack(curves))
     usable = np.isfinite(profile.curves).all() and abs(np.linalg.det(profile.to_xyz)) > 1e-6
     return profile if usable else None
+
+
+def _tags(data: bytes) -> dict[bytes, bytes]:
+    tags = {}
+    for index in range(min(struct.unpack_from(">I", data, 128)[0], 200)):
+        name, offset, size = struct.unpack_from(">4sII", data, 132 + 12 * index)
+        tags[name] = data[offset : offset + size]
+    return tags
+
+
+def _look_up(curve: npt.NDArray[np.float64], stored: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> FloatArray:
+    """A curve over integers of either width, by a table of every value there is."""
+    steps = np.linspace(0, 1, np.iinfo(stored.dtype).max + 1)
+    return np.interp(steps, _GRID, curve).astype(np.float32)[stored]
 
 
 def _xyz(tag: bytes) -> npt.NDArray[np.float64]:

@@ -1,0 +1,65 @@
+"""Pictures whose numbers are light: Radiance .hdr and OpenEXR."""
+
+import tempfile
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from bokehsynth.assets.headers import read_hdr
+from bokehsynth.assets.raster import Raster
+from bokehsynth.assets.refusal import BadPicture
+from bokehsynth.color import FloatArray
+
+CheckSize = Callable[[int, int, str], None]
+
+_REC709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
+"""x, y of red, green, blue and white: what an OpenEXR file without `chromaticities` means."""
+
+
+def read_hdr_raster(data: bytes, name: str, check: CheckSize) -> Raster:
+    """A Radiance picture, through OpenCV: imageio reads it only with a FreeImage that it downloads when run."""
+    check(*read_hdr(data, name), name)
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong, we say ourselves
+    try:
+        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if stored is None:  # OpenCV names no cause; a file whose every row is there fails for what the rows hold
+        raise BadPicture(f"{name}: the .hdr file's rows cannot be decoded, or end too early", "truncated")
+    return Raster(np.ascontiguousarray(stored[..., ::-1], np.float32), None, "HDR", "float")
+
+
+def read_exr(data: bytes, name: str, check: CheckSize) -> Raster:
+    """An OpenEXR picture: R, G, B (A) or Y of its first part."""
+    import OpenEXR
+
+    with tempfile.NamedTemporaryFile(prefix="bokehsynth-", suffix=".exr") as file:  # the library reads named files only
+        file.write(data)
+        file.flush()
+        header = OpenEXR.File(file.name, header_only=True).header()
+        (left, top), (right, bottom) = header["dataWindow"]
+        check(int(right - left) + 1, int(bottom - top) + 1, name)
+        primaries = header.get("chromaticities")
+        if primaries is not None and np.abs(np.array(primaries, float).ravel() - _REC709).max() > 0.01:
+            raise BadPicture(f"{name}: its primaries are not Rec. 709; convert it first", "unsupported_format")
+        channels = {key: channel.pixels for key, channel in OpenEXR.File(file.name).channels().items()}
+    key = next((key for key in ("RGBA", "RGB", "Y", "YA") if key in channels), None)
+    if key is None:
+        raise BadPicture(f"{name}: has channels {', '.join(sorted(channels))}, not R, G, B or Y", "unsupported_format")
+    pixels = np.asarray(channels[key], np.float32)
+    if key in {"RGB", "Y"}:
+        alpha = channels.get("A")
+        color = pixels
+    else:
+        color, alpha = pixels[..., :-1], pixels[..., -1]
+    if alpha is None:
+        return Raster(np.ascontiguousarray(color), None, "EXR", "float")
+    alpha = np.clip(np.asarray(alpha, np.float32), np.float32(0), np.float32(1))
+    return Raster(straight(color, alpha), alpha, "EXR", "float", notes=("premultiplied, as OpenEXR has it",))
+
+
+def straight(color: FloatArray, alpha: FloatArray) -> FloatArray:
+    """Premultiplied [H, W] or [H, W, 3] over its alpha; black where that is 0."""
+    over = alpha if color.ndim == 2 else alpha[..., None]
+    return np.divide(color, over, out=np.zeros_like(color), where=over > 0)

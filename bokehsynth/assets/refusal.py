@@ -1,0 +1,39 @@
+"""Why a file cannot be used: a fixed vocabulary, so that quarantine lists can be counted and searched."""
+
+from bokehsynth.errors import AssetError
+
+REASONS = {
+    "missing": "there is no such file (a link that leads nowhere, or it vanished meanwhile)",
+    "not_a_file": "a folder, FIFO, socket or device; only regular files are opened",
+    "outside_root": "a link that leads out of its source's folder",
+    "unreadable": "the file system refuses to give it: permission or a read error",
+    "unsupported_format": "none of PNG, JPEG, WebP, TIFF, Radiance .hdr and OpenEXR, or a variant of them not read",
+    "too_large": "more pixels, bytes or memory than a picture may take",
+    "too_small": "fewer pixels on a side than can be used",
+    "truncated": "the file ends before its picture does",
+    "corrupt": "the file contradicts itself: a checksum, a length or a code is wrong",
+    "too_slow": "decoding did not end within its time",
+    "animated": "holds several frames; a data set is made of stills",
+    "not_finite": "holds NaN or infinite values",
+    "no_matte": "a foreground without a matte: neither transparency nor a matte file beside it",
+    "empty_matte": "a matte that shows nothing",
+    "matte_size": "the matte has another size than its picture",
+    "matte_in_color": "the matte file is no matte: its channels differ",
+    "ambiguous_matte": "several files could be the matte",
+    "blurred": "a landscape that is itself out of focus, below the sharpness floor",
+    "has_alpha": "a landscape with transparent parts: there is nothing behind it",
+    "links_splits": "looks like an asset of train and like one of val, so it belongs to neither",
+}
+"""Every `reason`, and what it means."""
+
+
+class BadPicture(AssetError):  # noqa: N818  # it is the picture that is bad; the class above ends in Error
+    """A picture file that cannot be used; `reason` is one of REASONS, the message says more."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        if reason not in REASONS:
+            raise ValueError(f"{reason!r} is not in the vocabulary of reasons")
+        super().__init__(message, reason)
+
+    def __reduce__(self) -> tuple[type["BadPicture"], tuple[str, str]]:
+        return BadPicture, (str(self), self.reason)

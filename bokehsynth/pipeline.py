@@ -58,7 +58,7 @@ def make_sample(recipe: Recipe, index: int, split: str = "train", backend: str =
 
 def develop(recipe: Recipe, draw: SampleDraw, backend: str = "auto") -> Sample:
     """The sample behind a draw: deterministic, whoever drew it and when."""
-    scene = compose(draw.scene, SHELF, recipe.lens.build)
+    scene = compose(draw.scene, SHELF.of(recipe.catalogue), recipe.lens.build)
     frames = render(scene.layers, scene.lens, scene.margin, backend)
     aif, hq = encode_8bit(frames.all_in_focus), encode_8bit(frames.bokeh)
     lq = apply_degradation(aif, draw.degradation).lq

@@ -10,7 +10,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from bokehsynth.assets.index import AssetsSpec, Catalogue, absolute_source, build_catalogue
+from bokehsynth.assets.catalogue import Catalogue
+from bokehsynth.assets.index import absolute_source, build_catalogue, portable
+from bokehsynth.assets.spec import AssetsSpec
 from bokehsynth.degrade import Degradation, DegradationSpec, resolve
 from bokehsynth.errors import RecipeError, UsageError
 from bokehsynth.files import canonical_json, sha256_bytes
@@ -119,8 +121,16 @@ class Recipe(Spec):
 
     @cached_property
     def digest(self) -> str:
-        """Identity of everything that shapes a sample or its packing; the number of samples is not part of it."""
-        return sha256_bytes(canonical_json(self.model_dump(mode="json", exclude={"samples"})))
+        """Identity of everything that shapes a sample or its packing; the number of samples is not part of it.
+
+        Nor is where photographs lie: what they are is in the digest of the asset list.
+        """
+        return sha256_bytes(canonical_json({k: v for k, v in self.portable.items() if k != "samples"}))
+
+    @property
+    def portable(self) -> dict[str, Any]:
+        """All of the recipe but the places of folders on this machine."""
+        return self.model_dump(mode="json") | {"assets": portable(self.assets)}
 
     @cached_property
     def identity(self) -> dict[str, str]:
@@ -149,18 +159,45 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = (), total: 
         if not 1 <= total < 10**9:
             raise UsageError(f"--samples must be at least 1 and below 1,000,000,000, got {total}")
         recipe = recipe.model_copy(update={"samples": recipe.samples.shared_out(total)})
-    return recipe.model_copy(update={"assets": _absolute(recipe.assets, path.parent, overrides)})
+    packaged = path in packaged_recipes().values()
+    return recipe.model_copy(update={"assets": _absolute(recipe.assets, path, packaged, overrides)})
 
 
-def _absolute(spec: AssetsSpec, base: Path, overrides: Sequence[str]) -> AssetsSpec:
-    """Relative sources of the file belong to its folder; those of --set to the working directory."""
+def _absolute(spec: AssetsSpec, path: Path, packaged: bool, overrides: Sequence[str]) -> AssetsSpec:
+    """Relative sources lie in assets.root, or beside the recipe file; what --set gives, in the working directory."""
     given = _sources_set(overrides)
-    changed = {}
+    changed: dict[str, Any] = {}
+    base = path.parent
+    if spec.root is not None:
+        base = ((Path.cwd() if ("root", None) in given else base) / Path(spec.root).expanduser()).absolute()
+        if not base.is_dir():
+            raise RecipeError(f"assets.root: there is no folder {str(base)!r}")
+        changed["root"] = str(base)
+    elif packaged:
+        _needs_no_root(spec, path.stem, given)
     for kind in ("foregrounds", "backgrounds"):
         sources = getattr(spec, kind)
         bases = [Path.cwd() if {(kind, None), (kind, i)} & given else base for i in range(len(sources))]
         changed[kind] = [absolute_source(source, root) for source, root in zip(sources, bases, strict=True)]
     return spec.model_copy(update=changed)
+
+
+def _needs_no_root(spec: AssetsSpec, name: str, given: set[tuple[str, int | None]]) -> None:
+    """A packaged recipe that needs photographs cannot know where they are."""
+    wanted = [
+        f"{item} ({kind})"
+        for kind in ("foregrounds", "backgrounds")
+        for i, source in enumerate(getattr(spec, kind))
+        if not source.procedural and not {(kind, None), (kind, i)} & given
+        for item in source.paths
+        if not Path(item).is_absolute()
+    ]
+    if wanted:
+        raise RecipeError(
+            f"the recipe {name!r} is made from photographs; say which folder they are in:\n"
+            f"  bokehsynth generate {name} --out DIR --set assets.root=FOLDER\n"
+            f"FOLDER must hold: {', '.join(wanted)}"
+        )
 
 
 def _sources_set(overrides: Sequence[str]) -> set[tuple[str, int | None]]:

@@ -35,6 +35,7 @@ ROOMS = {
     "icc": (COMMON, 2),
     "spec": (MAKING, 2),
     "strict_yaml": (MAKING, 2),
+    "kernel_cache": (MAKING, 2),
     "optics": (MAKING, 2),
     "layers": (MAKING, 3),
     "render": (MAKING, 4),
@@ -157,7 +158,7 @@ def test_render_knows_numbers_only():
     for module in in_room("render"):
         assert foreign(module) <= {"numpy", "numba", "llvmlite", "cupy"}, module  # llvmlite is half of numba
         rooms = {room_of(name) for name in own(module)}
-        assert rooms <= {"render", "errors", "optics", "layers"}, module
+        assert rooms <= {"render", "errors", "optics", "layers", "kernel_cache"}, module
 
 
 def test_optics_and_layers_know_numpy_only():

@@ -105,6 +105,8 @@ def decode_raster(data: bytes, name: str, limits: Limits = DEFAULT_LIMITS) -> Ra
         raise BadPicture(f"{name}: takes more memory to decode than a picture may", "too_large") from None
     except Exception as error:  # what decoders raise on malformed bytes is no fixed set
         text = f"{type(error).__name__}: {error}"
+        if any(word in text.lower() for word in ("insufficient memory", "bad_alloc", "out of memory")):
+            raise BadPicture(f"{name}: takes more memory to decode than a picture may", "too_large") from None
         cut = any(word in text.lower() for word in ("truncated", "unexpected end", "eof", "not enough", "incomplete"))
         raise BadPicture(f"{name}: cannot be decoded ({text})", "truncated" if cut else "corrupt") from None
     for values in (raster.values, raster.alpha):

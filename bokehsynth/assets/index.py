@@ -1,157 +1,270 @@
-"""The asset list: frozen, hashed and split before the first draw."""
+"""The asset list: indexed, hashed, split and frozen before the first draw."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
-
+from bokehsynth.assets.catalogue import KINDS, Asset, AssetFiles, Catalogue, Kind, Refused
 from bokehsynth.assets.embedded import PROCEDURAL_VERSION, families
+from bokehsynth.assets.ledger import Ledger, relative_name, stamp
+from bokehsynth.assets.probe import Candidate, Probe
+from bokehsynth.assets.prober import probe_all
+from bokehsynth.assets.refusal import BadPicture
+from bokehsynth.assets.sources import Found, find_candidates
+from bokehsynth.assets.spec import AssetsSpec, SourceSpec
+from bokehsynth.assets.splits import Placeable, place, place_all
 from bokehsynth.errors import RecipeError
-from bokehsynth.files import canonical_json, sha256_bytes
-from bokehsynth.spec import Spec
+from bokehsynth.files import sha256_bytes
 
-Kind = Literal["foreground", "background"]
-KINDS: tuple[Kind, Kind] = ("foreground", "background")
+__all__ = ["Asset", "AssetsSpec", "Catalogue", "Indexed", "SourceSpec", "build_catalogue", "index_source"]
 
 VARIANTS = 24
 """Procedural pictures per family."""
 
-
-class SourceSpec(Spec):
-    """Where assets come from; a plain string means its `path`."""
-
-    path: str
-    """`procedural` for the embedded pictures, or `procedural/FAMILY` for one family of them."""
-    licence: str = "Apache-2.0"
-    """Licence of every picture of this source, recorded in assets.jsonl."""
-    weight: Annotated[float, Field(gt=0)] = 1.0
-    """How often an asset of this source is drawn, relative to assets of the other sources."""
-    limit: Annotated[int, Field(ge=1)] | None = None
-    """Use at most this many assets of the source, the first in order of their identity."""
-
-
-def _path_as_source(value: object) -> object:
-    return {"path": value} if isinstance(value, str) else value
-
-
-Source = Annotated[SourceSpec, BeforeValidator(_path_as_source)]
-
-
-class AssetsSpec(Spec):
-    """Which pictures a data set is made of."""
-
-    foregrounds: Annotated[list[Source], Field(min_length=1)] = Field(default=[SourceSpec(path="procedural")])
-    """Sources of matted cut-outs."""
-    backgrounds: Annotated[list[Source], Field(min_length=1)] = Field(default=[SourceSpec(path="procedural")])
-    """Sources of landscapes."""
-    val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of the assets that only the val split uses: those whose hashed content falls below it."""
+Seen = Callable[[int, int], None]
+"""Told, while files are being looked at, how many are done of how many."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asset:
-    """One picture of the frozen list."""
+class Indexed:
+    """A usable picture of a source."""
 
-    id: str
-    """Unique name, stored in every sample that shows it."""
     kind: Kind
-    split: str
+    id: str
     sha256: str
-    """Of the content; for a procedural picture, of what it is drawn from."""
-    licence: str
-    weight: float
+    source: SourceSpec
+    probe: Probe | None = None
+    """None for procedural pictures."""
+    files: AssetFiles | None = None
+    ledger: Ledger | None = None
+
+    def placeable(self, val_fraction: float) -> Placeable:
+        """What deciding its side needs."""
+        if self.probe is None or self.ledger is None:
+            return Placeable(sha256=self.sha256)
+        side = self.ledger.side(self.kind, val_fraction, self.sha256)
+        look = self.probe
+        return Placeable(
+            sha256=self.sha256, known_side=side, dhash=look.dhash, thumb=look.thumb, aspect=look.aspect
+        )  # fmt: skip
+
+    def asset(self, split: str) -> Asset:
+        """The line of the frozen list."""
+        colors = self.source.colors
+        if colors == "auto":
+            colors = self.probe.colors or "straight" if self.probe is not None else "straight"  # type: ignore[assignment]
+        return Asset(
+            id=self.id, kind=self.kind, split=split, sha256=self.sha256, licence=self.source.licence_name,
+            weight=self.source.weight, colors=colors,
+        )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Catalogue:
-    """The frozen asset list of a data set; `notes` are remarks for the user about how it came to be."""
-
-    assets: tuple[Asset, ...]
-    notes: tuple[str, ...] = ()
-
-    @cached_property
-    def digest(self) -> str:
-        """Identity of the list: any change of an asset, its split or its weight changes it."""
-        return sha256_bytes(canonical_json([asdict(asset) for asset in self.assets]))
-
-    @cached_property
-    def _pools(self) -> dict[tuple[str, str], tuple[Asset, ...]]:
-        return {
-            (kind, split): tuple(a for a in self.assets if a.kind == kind and a.split == split)
-            for kind in KINDS
-            for split in ("train", "val")
-        }
-
-    def pool(self, kind: Kind, split: str) -> tuple[Asset, ...]:
-        """The assets of one kind that one split may use."""
-        return self._pools[kind, split]
-
-
-def build_catalogue(spec: AssetsSpec, splits: Sequence[str] = ("train", "val")) -> Catalogue:
+def build_catalogue(
+    spec: AssetsSpec, splits: Sequence[str] = ("train", "val"), seen: Seen = lambda done, total: None
+) -> Catalogue:
     """Index every source, decide each asset's split, and freeze the list in order of kind and identity.
 
-    An asset is val when the hash of its sha256 falls below `val_fraction`, so that adding assets never moves old
-    ones. A kind that would leave one of the `splits` in use without any gives it the asset with the nearest hash.
+    An asset is val when the hash of its sha256 falls below `val_fraction`, or when it looks like one that is; a side
+    once given is kept in the folder's index, so that adding assets never moves old ones. A kind that would leave one
+    of the `splits` in use without any gives it the asset with the nearest hash. Files that cannot be used are listed
+    in `quarantine`. Raises RecipeError where a source names nothing, or a licence that is not allowed.
     """
+    _check_licences(spec)
     notes: list[str] = []
     assets: list[Asset] = []
+    files: dict[str, AssetFiles] = {}
+    quarantine: list[Refused] = []
     for kind in KINDS:
-        sources = spec.foregrounds if kind == "foreground" else spec.backgrounds
-        found: dict[str, Asset] = {}
-        for source in sources:
-            for asset in _from_source(source, kind, spec.val_fraction):
-                found[asset.sha256] = asset  # a source named later speaks more exactly
-        listed = sorted(found.values(), key=lambda asset: asset.id)
-        assets += _fill_empty_splits(listed, kind, spec.val_fraction, splits, notes)
-    return Catalogue(tuple(assets), tuple(notes))
+        indexed: dict[str, Indexed] = {}
+        for source in spec.foregrounds if kind == "foreground" else spec.backgrounds:
+            usable, refused = index_source(source, kind, spec, notes, seen)
+            for item in usable:
+                indexed[item.sha256] = item  # a source named later speaks more exactly
+            quarantine += refused
+        sides = _sides(list(indexed.values()), kind, spec.val_fraction, splits, notes, quarantine)
+        assets += sorted((indexed[sha].asset(side) for sha, side in sides.items()), key=lambda asset: asset.id)
+        files |= {item.id: item.files for item in indexed.values() if item.files is not None and item.sha256 in sides}
+        for ledger in {id(item.ledger): item.ledger for item in indexed.values() if item.ledger is not None}.values():
+            ledger.save()
+    quarantine.sort(key=lambda refused: (refused.kind, refused.name, refused.reason))
+    return Catalogue(tuple(assets), tuple(notes), files, tuple(quarantine))
 
 
-def _from_source(source: SourceSpec, kind: Kind, val_fraction: float) -> list[Asset]:
-    first, _, family = source.path.partition("/")
+def index_source(
+    source: SourceSpec, kind: Kind, spec: AssetsSpec, notes: list[str], seen: Seen = lambda done, total: None
+) -> tuple[list[Indexed], list[Refused]]:
+    """The usable pictures of a source, up to its limit, and the refused ones."""
+    if source.procedural:
+        return [_procedural(name, kind, source) for name in _procedural_names(source, kind)], []
+    usable: dict[str, Indexed] = {}
+    refused: list[Refused] = []
+    root = Path(spec.root) if spec.root is not None else None
+    for found in find_candidates(source.paths, kind, root):
+        ledger = Ledger.open(found.folder)
+        probed = _look(found, ledger, spec, seen)
+        for candidate, answer in probed:
+            name = relative_name(candidate.image, found.folder)
+            if isinstance(answer, Probe):
+                answer = _sharp_enough(candidate, answer, spec)  # noqa: PLW2901
+            if isinstance(answer, BadPicture):
+                refused.append(Refused(kind=kind, name=name, reason=answer.reason, message=_said(answer, candidate)))
+            elif answer.sha256 not in usable:  # copies under other names count once
+                usable[answer.sha256] = _photograph(candidate, answer, name, source, kind, ledger)
+        ledger.save()
+        if found.passed_over:
+            notes.append(f"{found.folder}: passed over {found.passed_over} files that are no pictures or loose mattes")
+    return _limited(list(usable.values()), source, spec.val_fraction), refused
+
+
+def _look(found: Found, ledger: Ledger, spec: AssetsSpec, seen: Seen) -> list[tuple[Candidate, Probe | BadPicture]]:
+    """What is known of each candidate, those not known yet being looked at first."""
+    known = {candidate: ledger.recall(candidate, spec.limits) for candidate in found.candidates}
+    new = [candidate for candidate, answer in known.items() if answer is None]
+    stamps = [stamp(candidate, spec.limits) for candidate in new]
+    done = iter(range(1, len(new) + 1))
+    answers = probe_all(new, spec.limits, lambda: seen(next(done), len(new)))
+    for candidate, before, answer in zip(new, stamps, answers, strict=True):
+        ledger.remember(candidate, before, answer)
+        known[candidate] = answer
+    refused = [(Candidate(kind="", image=path, root=path), error) for path, error in found.refused]
+    return [*((candidate, answer) for candidate, answer in known.items() if answer is not None), *refused]
+
+
+def _sharp_enough(candidate: Candidate, found: Probe, spec: AssetsSpec) -> Probe | BadPicture:
+    """Light itself (.hdr, .exr) is made by people who look at it, and is not judged."""
+    if found.sharpness is None or found.bright or found.sharpness >= spec.sharpness_floor:
+        return found
+    return BadPicture(
+        f"{candidate.image}: sharpness {found.sharpness:.2f} is below the floor of {spec.sharpness_floor:g}: it is "
+        "itself blurred",
+        "blurred",
+    )
+
+
+def _photograph(
+    candidate: Candidate, found: Probe, name: str, source: SourceSpec, kind: Kind, ledger: Ledger
+) -> Indexed:
+    files = AssetFiles(
+        name=name, image=candidate.image, image_sha256=found.image_sha256,
+        size=(found.height, found.width), root=candidate.root, matte=candidate.matte, matte_sha256=found.matte_sha256,
+    )  # fmt: skip
+    return Indexed(
+        kind=kind, id=f"photo-{found.sha256[:16]}", sha256=found.sha256, source=source, probe=found, files=files,
+        ledger=ledger,
+    )  # fmt: skip
+
+
+def _limited(usable: list[Indexed], source: SourceSpec, val_fraction: float) -> list[Indexed]:
+    """The first of a source: those that have a side already, then by content."""
+
+    def order(item: Indexed) -> tuple[bool, str]:
+        return item.placeable(val_fraction).known_side is None, item.sha256
+
+    return sorted(usable, key=order)[: source.limit]
+
+
+def _said(refusal: BadPicture, candidate: Candidate) -> str:
+    """The message without the folder, which is another one on every machine."""
+    return str(refusal).replace(f"{candidate.image.parent}/", "")
+
+
+def _procedural_names(source: SourceSpec, kind: Kind) -> list[str]:
+    _, _, family = str(source.path).partition("/")
     known = families(kind)
-    if first != "procedural" or (family and family not in known):
+    if family and family not in known:
         raise RecipeError(
-            f"assets: {source.path!r} is not a source of {kind}s that this version can read; use 'procedural', or one "
-            f"family of it: {', '.join(f'procedural/{name}' for name in known)}"
+            f"assets: {source.path!r} is no family of embedded {kind}s; use 'procedural', or one family of it: "
+            f"{', '.join(f'procedural/{name}' for name in known)}"
         )
     names = [f"procedural/{name}/{v:02d}" for v in range(VARIANTS) for name in ([family] if family else known)]
-    return [_asset(name, kind, source, val_fraction) for name in names[: source.limit]]
+    return names[: source.limit]
 
 
-def _asset(name: str, kind: Kind, source: SourceSpec, val_fraction: float) -> Asset:
-    digest = sha256_bytes(f"{name}@{PROCEDURAL_VERSION}")
-    split = "val" if _place(digest) < val_fraction else "train"
-    return Asset(id=name, kind=kind, split=split, sha256=digest, licence=source.licence, weight=source.weight)
+def _procedural(name: str, kind: Kind, source: SourceSpec) -> Indexed:
+    return Indexed(kind=kind, id=name, sha256=sha256_bytes(f"{name}@{PROCEDURAL_VERSION}"), source=source)
 
 
-def _place(sha256: str) -> float:
-    """A number in [0, 1) from a content hash, hashed again so that it says nothing about the content."""
-    return int(sha256_bytes(f"split:{sha256}")[:13], 16) / 16**13
-
-
-def _fill_empty_splits(
-    assets: list[Asset], kind: Kind, val_fraction: float, splits: Sequence[str], notes: list[str]
-) -> list[Asset]:
-    used = {asset.split for asset in assets}
+def _sides(
+    indexed: list[Indexed], kind: Kind, val_fraction: float, splits: Sequence[str], notes: list[str],
+    quarantine: list[Refused],
+) -> dict[str, str]:  # fmt: skip
+    """The side of every usable asset by sha256; those without one go into quarantine."""
+    placed = place_all((item.placeable(val_fraction) for item in indexed), val_fraction)
+    sides: dict[str, str] = {}
+    names = {item.sha256: item.files.name if item.files else item.id for item in indexed}
+    for item in indexed:
+        found = placed[item.sha256]
+        if found.side is not None:
+            sides[item.sha256] = found.side
+        elif item.files is not None:
+            message = f"{item.files.name}: looks like pictures of both splits, one of them {names[found.like or '']}"
+            quarantine.append(Refused(kind=kind, name=item.files.name, reason="links_splits", message=message))
+    groups = {sha: found.like for sha, found in placed.items()}
     for split in splits:
-        if split in used:
-            continue
-        if len(assets) < 2:
-            raise RecipeError(
-                f"assets: train and val must not share a {kind}, and there is only one; add another, or set "
-                f"samples.{'val' if split == 'val' else 'train'} to 0"
-            )
-        moved = min(assets, key=lambda asset: abs(_place(asset.sha256) - val_fraction))
-        notes.append(f"no {kind} fell to {split} (val_fraction {val_fraction:g}); it was given {moved.id}")
-        assets = [Asset(**(asdict(a) | {"split": split})) if a is moved else a for a in assets]
-    return assets
+        if split not in sides.values():
+            _fill(split, sides, groups, names, kind, val_fraction, notes)
+    for item in indexed:
+        if item.ledger is not None and item.sha256 in sides:
+            item.ledger.keep_side(kind, val_fraction, item.sha256, sides[item.sha256])
+    return sides
+
+
+def _fill(
+    split: str, sides: dict[str, str], groups: dict[str, str | None], names: dict[str, str], kind: Kind,
+    val_fraction: float, notes: list[str],
+) -> None:  # fmt: skip
+    """Give a split in use without any asset the one with the nearest hash, and what looks like it."""
+    families_of: dict[str, list[str]] = {}
+    for sha in sides:
+        families_of.setdefault(_head(sha, groups), []).append(sha)
+    if not sides:
+        raise RecipeError(f"assets: there is no usable {kind}; look at the sources with `bokehsynth assets FOLDER`")
+    if len(families_of) < 2:
+        other = " that looks different" if len(sides) > 1 else ""
+        raise RecipeError(
+            f"assets: train and val must not share a {kind}, and there is only one; add another{other}, or set "
+            f"samples.{split} to 0"
+        )
+    nearest = min(families_of, key=lambda sha: abs(place(sha) - val_fraction))
+    for sha in families_of[nearest]:
+        sides[sha] = split
+    notes.append(f"no {kind} fell to {split} (val_fraction {val_fraction:g}); it was given {names[nearest]}")
+
+
+def _head(sha: str, groups: dict[str, str | None]) -> str:
+    """The asset that a chain of likenesses ends at."""
+    while (like := groups.get(sha)) is not None:
+        sha = like
+    return sha
+
+
+def _check_licences(spec: AssetsSpec) -> None:
+    allowed = spec.licences.allow
+    if allowed is None:
+        return
+    for kind in KINDS:
+        for source in spec.foregrounds if kind == "foreground" else spec.backgrounds:
+            if source.licence_name not in allowed:
+                raise RecipeError(
+                    f"assets.{kind}s: the source {source.path!r} has the licence {source.licence_name!r}, which "
+                    f"assets.licences.allow does not list ({', '.join(allowed) or 'none'}); leave the source out, "
+                    "state its licence, or allow it"
+                )
 
 
 def absolute_source(source: SourceSpec, base: Path) -> SourceSpec:
-    """The source with its path resolved against `base`; the embedded pictures have none."""
-    if source.path.partition("/")[0] == "procedural":
+    """The source with its paths resolved against `base`; the embedded pictures have none."""
+    if source.procedural:
         return source
-    return source.model_copy(update={"path": str((base / source.path).absolute())})
+    paths = [str((base / path).absolute()) for path in source.paths]
+    return source.model_copy(update={"path": paths[0] if isinstance(source.path, str) else paths})
+
+
+def portable(spec: AssetsSpec) -> dict[str, object]:
+    """The section without places on this machine: what a moved folder leaves as it is."""
+    record = spec.model_dump(mode="json", exclude={"root"})
+    for name in ("foregrounds", "backgrounds"):
+        for source, dumped in zip(getattr(spec, name), record[name], strict=True):
+            if not source.procedural:
+                dumped["path"] = "files"
+    return record

@@ -1,32 +1,167 @@
 """Reads the pictures that a scene asks for and keeps the last few at hand."""
 
-from functools import lru_cache
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any
 
+import numpy as np
+
+from bokehsynth.assets.catalogue import Asset, AssetFiles, Catalogue
+from bokehsynth.assets.colors import own_colors
+from bokehsynth.assets.decode import Limits, decode_raster
 from bokehsynth.assets.embedded import draw_background, draw_foreground
+from bokehsynth.assets.opening import read_file
 from bokehsynth.assets.pictures import Cutout, Landscape
+from bokehsynth.assets.probe import with_matte
+from bokehsynth.assets.raster import Raster
+from bokehsynth.assets.rasters_deep import straight
+from bokehsynth.assets.reduce import averaged, reduced, reduced_alpha
+from bokehsynth.assets.spec import PILLOW_GUARD
+from bokehsynth.color import LUMINANCE, FloatArray
+from bokehsynth.errors import ChangedError
+from bokehsynth.files import sha256_bytes
 
 DRAWN_SIZES = (64, 96, 128, 192, 256, 384, 512, 768, 1024)
 """Procedural pictures are drawn at one of these and scaled down, so that few sizes fill the cache."""
 
+KEPT_BYTES = 400_000_000
+"""What a worker's shelf holds at most: thirty pictures of 1280 x 853."""
 
-KEPT_CUTOUTS, KEPT_LANDSCAPES = 16, 8
-"""At 1024 px a picture takes 17 MB, so a worker's shelf stays below half a gigabyte."""
+LIGHT_MAX = 64.0
+"""Real light is cut off here, six stops above white: a sun disc then still fills its circle, and sums stay exact."""
+USUAL_LIGHT = (0.03, 0.25)
+"""Geometric mean of luminance within which a picture of real light is left as it is; its unit is nobody's promise."""
 
 
 class Shelf:
-    """Loads assets by id at least as large as asked for, if they can be had that large."""
+    """The pictures of a catalogue, as large as asked for or larger, if they can be had that large.
 
-    def __init__(self) -> None:
-        self._cutout = lru_cache(maxsize=KEPT_CUTOUTS)(draw_foreground)
-        self._landscape = lru_cache(maxsize=KEPT_LANDSCAPES)(draw_background)
+    What is kept is shared by all views of a process (`of`); it never changes a picture.
+    """
+
+    def __init__(self, catalogue: Catalogue | None = None, kept: "Kept | None" = None) -> None:
+        self._catalogue = catalogue
+        self._kept = Kept(KEPT_BYTES) if kept is None else kept
+
+    def of(self, catalogue: Catalogue) -> "Shelf":
+        """This shelf for the assets of a catalogue."""
+        return Shelf(catalogue, self._kept)
 
     def cutout(self, asset_id: str, longer_side: int) -> Cutout:
         """The cut-out with a longer side of at least `longer_side` pixels, or its largest."""
-        return self._cutout(asset_id, _drawn_size(longer_side))
+        asset, files = self._find(asset_id)
+        if files is None:
+            size = _drawn_size(longer_side)
+            return self._kept.get((asset_id, size), lambda: draw_foreground(asset_id, size))
+        assert asset is not None
+        factor = max(1, max(files.size) // max(longer_side, 1))
+        key = (asset.sha256, asset.colors, factor)
+        return self._kept.get(key, lambda: cutout_from(read_asset(files), asset.colors, min(files.size) // factor))
 
     def landscape(self, asset_id: str, shorter_side: int) -> Landscape:
         """The landscape with a shorter side of at least `shorter_side` pixels, or its largest."""
-        return self._landscape(asset_id, _drawn_size(shorter_side))
+        asset, files = self._find(asset_id)
+        if files is None:
+            size = _drawn_size(shorter_side)
+            return self._kept.get((asset_id, size), lambda: draw_background(asset_id, size))
+        assert asset is not None
+        factor = max(1, min(files.size) // max(shorter_side, 1))
+        key = (asset.sha256, factor)
+        return self._kept.get(key, lambda: landscape_from(read_asset(files), min(files.size) // factor))
+
+    def _find(self, asset_id: str) -> tuple[Asset | None, AssetFiles | None]:
+        if self._catalogue is None or asset_id not in self._catalogue.files:
+            return None, None
+        return self._catalogue.by_id[asset_id], self._catalogue.files[asset_id]
+
+
+def read_asset(files: AssetFiles) -> Raster:
+    """The stored numbers of an indexed asset; ChangedError if its files are not what was indexed."""
+    raster = decode_raster(_unchanged(files, matte=False), files.name, _ANY)
+    if files.matte is None:
+        return raster
+    return with_matte(raster, decode_raster(_unchanged(files, matte=True), f"{files.name}'s matte", _ANY), files.matte)
+
+
+_ANY = Limits(max_pixels=PILLOW_GUARD, min_side=1)
+"""What was indexed has passed the recipe's limits."""
+
+
+def _unchanged(files: AssetFiles, matte: bool) -> bytes:
+    path, expected = (files.matte, files.matte_sha256) if matte else (files.image, files.image_sha256)
+    assert path is not None
+    data = read_file(path, files.root)
+    if sha256_bytes(data) != expected:
+        raise ChangedError(
+            f"{path}: an asset changed under a running recipe: its content is no longer what was indexed. Put the old "
+            "file back, or begin a new data set with another --out"
+        )
+    return data
+
+
+def cutout_from(raster: Raster, colors: str, shorter: int = 1 << 30) -> Cutout:
+    """A photographed cut-out, reduced by a whole factor to a shorter side of at least `shorter` pixels."""
+    alpha = raster.opacity()
+    assert alpha is not None
+    small_alpha = reduced_alpha(raster, shorter)
+    if colors == "photographed" or small_alpha.shape == alpha.shape:
+        color = reduced(raster, shorter)
+        if colors == "premultiplied":
+            color = _undone(raster, alpha)
+    else:  # straight colour counts as much as it is seen
+        color = straight(_premultiplied(raster, colors, alpha, small_alpha.shape), small_alpha)
+    return Cutout(own_colors(color, small_alpha, colors), small_alpha)
+
+
+def _undone(raster: Raster, alpha: FloatArray) -> FloatArray:
+    """Stored colours over their alpha: programs multiply what is encoded, so they are divided before they are light."""
+    values = raster.values.astype(np.float32)
+    full = np.float32(1 if raster.linear else np.iinfo(raster.values.dtype).max)
+    freed = np.clip(np.rint(straight(values, alpha)), 0, full) if not raster.linear else straight(values, alpha)
+    return Raster(freed.astype(raster.values.dtype), None, raster.format, raster.mode, raster.profile).light()
+
+
+def _premultiplied(raster: Raster, colors: str, alpha: FloatArray, size: tuple[int, ...]) -> FloatArray:
+    color = _undone(raster, alpha) if colors == "premultiplied" else raster.light()
+    factor = alpha.shape[0] // size[0]
+    return averaged(color * alpha[..., None], factor)
+
+
+def landscape_from(raster: Raster, shorter: int = 1 << 30) -> Landscape:
+    """A photographed landscape, reduced by a whole factor to a shorter side of at least `shorter` pixels."""
+    color = reduced(raster, shorter)
+    return Landscape(_exposed(color) if raster.linear else color)
+
+
+def _exposed(color: FloatArray) -> FloatArray:
+    """Real light brought to usual brightness, by no more than it takes, and cut off at LIGHT_MAX."""
+    stops = np.log2(np.maximum(color @ LUMINANCE, np.float32(1e-6))).mean(dtype=np.float64)
+    low, high = USUAL_LIGHT
+    gain = min(max(1.0, low / 2**stops), max(high / 2**stops, 1e-12)) if 2**stops > 0 else 1.0
+    return np.minimum(color * np.float32(gain), np.float32(LIGHT_MAX))
+
+
+class Kept:
+    """The pictures used last, by key, within a bound of bytes."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+        self._items: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """The picture under a key, made if it is not there; the ones not used for longest make room."""
+        if key in self._items:
+            self._items.move_to_end(key)
+            return self._items[key][0]
+        item = make()
+        size = sum(value.nbytes for value in vars(item).values() if isinstance(value, np.ndarray))
+        if size <= self._most // 2:
+            while self._items and self._held + size > self._most:
+                self._held -= self._items.popitem(last=False)[1][1]
+            self._items[key] = (item, size)
+            self._held += size
+        return item
 
 
 def _drawn_size(pixels: int) -> int:

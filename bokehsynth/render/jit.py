@@ -1,12 +1,13 @@
 """How kernels are compiled: strict IEEE arithmetic, cached, without Python's lock."""
 
+from pathlib import Path
 from typing import Any
 
 import numba as nb
 
-from bokehsynth.render.kernel_cache import ensure_cache_place
+from bokehsynth.kernel_cache import ensure_cache_place
 
-ensure_cache_place()
+ensure_cache_place(Path(__file__).parent)
 
 _STRICT: Any = {"nogil": True, "cache": True, "error_model": "numpy", "boundscheck": False}
 

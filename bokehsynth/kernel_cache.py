@@ -9,11 +9,14 @@ from pathlib import Path
 import numba
 
 
-def ensure_cache_place() -> None:
-    """Point Numba at the temporary directory where neither of its own places can be written (read-only installs)."""
+def ensure_cache_place(beside: Path) -> None:
+    """Point Numba at the temporary directory where neither of its own places can be written (read-only installs).
+
+    `beside` is the folder of the modules that hold the kernels.
+    """
     if numba.config.CACHE_DIR:  # type: ignore[attr-defined]
         return
-    places = [Path(__file__).parent / "__pycache__"]
+    places = [beside / "__pycache__"]
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if not home.startswith("~"):  # a user without a home has no cache there
         places.append(Path(home) / "numba")

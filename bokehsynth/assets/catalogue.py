@@ -1,0 +1,110 @@
+"""The frozen asset list of a data set."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from bokehsynth.errors import DataError
+from bokehsynth.files import canonical_json, sha256_bytes
+
+Kind = Literal["foreground", "background"]
+KINDS: tuple[Kind, Kind] = ("foreground", "background")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asset:
+    """One picture of the frozen list."""
+
+    id: str
+    """Unique name, stored in every sample that shows it; it says nothing about where the file lies."""
+    kind: Kind
+    split: str
+    sha256: str
+    """Of the content; for a procedural picture, of what it is drawn from; for image and matte, of both."""
+    licence: str
+    weight: float
+    colors: str = "straight"
+    """What stands under soft alpha of a cut-out: photographed, straight or premultiplied."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssetFiles:
+    """Where a photographed asset lies on this machine; no part of a data set's identity."""
+
+    name: str
+    """Of the picture, relative to its source."""
+    image: Path
+    image_sha256: str
+    size: tuple[int, int]
+    """Height and width, pixels."""
+    root: Path
+    """Links must end below it."""
+    matte: Path | None = None
+    matte_sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """A file that is in quarantine."""
+
+    kind: Kind
+    name: str
+    """Relative to its source."""
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The frozen asset list of a data set; `notes` are remarks for the user about how it came to be."""
+
+    assets: tuple[Asset, ...]
+    notes: tuple[str, ...] = ()
+    files: Mapping[str, AssetFiles] = field(default_factory=dict)
+    """Of photographed assets, by id."""
+    quarantine: tuple[Refused, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of the list: any change of an asset, its split or its weight changes it."""
+        return sha256_bytes(canonical_json([asdict(asset) for asset in self.assets]))
+
+    @cached_property
+    def by_id(self) -> dict[str, Asset]:
+        """The assets by their ids."""
+        return {asset.id: asset for asset in self.assets}
+
+    @cached_property
+    def _pools(self) -> dict[tuple[str, str], tuple[Asset, ...]]:
+        return {
+            (kind, split): tuple(a for a in self.assets if a.kind == kind and a.split == split)
+            for kind in KINDS
+            for split in ("train", "val")
+        }
+
+    def pool(self, kind: Kind, split: str) -> tuple[Asset, ...]:
+        """The assets of one kind that one split may use."""
+        return self._pools[kind, split]
+
+    def lines(self) -> str:
+        """The list as `assets.jsonl` holds it: identity, and the file's name within its source."""
+        records = [
+            asdict(asset) | ({"file": self.files[asset.id].name} if asset.id in self.files else {})
+            for asset in self.assets
+        ]
+        return "".join(f"{canonical_json(record)}\n" for record in records)
+
+    def quarantine_lines(self) -> str:
+        """The refused files as `quarantine.jsonl` holds them."""
+        return "".join(f"{canonical_json(asdict(refused))}\n" for refused in self.quarantine)
+
+
+def assets_of(records: Sequence[Mapping[str, Any]]) -> tuple[Asset, ...]:
+    """The assets behind the lines of an `assets.jsonl`; DataError if they are not such lines."""
+    names = {item.name for item in fields(Asset)}
+    try:
+        return tuple(Asset(**{key: value for key, value in record.items() if key in names}) for record in records)
+    except TypeError as error:
+        raise DataError(f"assets.jsonl: a line is no asset: {error}") from None

@@ -1,0 +1,141 @@
+"""What is measured of a picture once, when it is indexed: sharpness, likeness, the state of a matte."""
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from bokehsynth.color import LUMINANCE, FloatArray, linear_to_srgb
+
+SHARPNESS_SIDE = 512
+"""Shorter side at which sharpness is judged: about what a scene shows of a landscape."""
+THUMB = 24
+"""Side of the thumbnail that two pictures are compared by."""
+
+
+def shrunk(image: FloatArray, shorter: int) -> FloatArray:
+    """Area-averaged so that the shorter side is at most `shorter`; never enlarged."""
+    factor = shorter / min(image.shape[:2])
+    if factor >= 1:
+        return image
+    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def grey_of(color: FloatArray) -> FloatArray:
+    """sRGB-encoded luminance [H, W], clipped at white, of linear light [H, W, 3]."""
+    return linear_to_srgb(np.minimum(color @ LUMINANCE, np.float32(1)))
+
+
+def sharpness(color: FloatArray) -> float:
+    """How much of a landscape's contrast is finer than a pixel or two, 0..1, at a shorter side of 512 px.
+
+    In the quarter of its tiles that have most contrast: what a blur of 1 px takes away, over what one of 4 px does.
+    The quietest tiles stand for noise and are subtracted. Photographs that are sharp all over have 0.34 and more, a
+    sharp edge drawn by hand 0.25, the same photographs behind a blur of 1.5 px (sigma) 0.20 at most.
+    """
+    grey = grey_of(shrunk(color, SHARPNESS_SIDE))
+    tile = int(np.clip(min(grey.shape) // 8, 4, 32))
+    fine = _tile_means(np.abs(grey - cv2.GaussianBlur(grey, (0, 0), 1.0)), tile)
+    broad = _tile_means(np.abs(grey - cv2.GaussianBlur(grey, (0, 0), 4.0)), tile)
+    fine, broad = fine - np.percentile(fine, 5), broad - np.percentile(broad, 5)
+    chosen = broad >= np.percentile(broad, 75)
+    return float(np.clip(np.median(fine[chosen] / np.maximum(broad[chosen], 1e-4)), 0, 1))
+
+
+def _tile_means(values: npt.NDArray[Any], tile: int) -> npt.NDArray[Any]:
+    h, w = (side // tile * tile for side in values.shape)
+    return values[:h, :w].reshape(h // tile, tile, w // tile, tile).mean(axis=(1, 3)).ravel()
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What two pictures are compared by, whichever way round, at whatever size and compression."""
+
+    dhash: str
+    """128 bits in hex: whether each of 8 x 8 cells is brighter than its right, and than its lower neighbour."""
+    thumb: str
+    """24 x 24 levels of grey, base64."""
+    aspect: float
+    """Width over height."""
+
+
+def likeness(grey: FloatArray) -> Likeness:
+    """Of sRGB-encoded grey [H, W] in 0..1."""
+    height, width = grey.shape
+    across = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
+    down = cv2.resize(grey, (8, 9), interpolation=cv2.INTER_AREA)
+    bits = np.concatenate([(across[:, :-1] > across[:, 1:]).ravel(), (down[:-1] > down[1:]).ravel()])
+    small = cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
+    levels = np.rint(np.clip(small, 0, 1) * 255).astype(np.uint8)
+    return Likeness(np.packbits(bits).tobytes().hex(), base64.b64encode(levels.tobytes()).decode(), width / height)
+
+
+@dataclass(frozen=True)
+class MatteFacts:
+    """What a matte is like."""
+
+    coverage: float
+    """Mean alpha."""
+    soft: float
+    """Share of pixels between 0.02 and 0.98: 0 is a hard matte, as cut with scissors."""
+    box: tuple[int, int, int, int]
+    """Top, left, height, width of what is not transparent, in pixels."""
+    colors: str
+    """What stands under soft alpha: photographed, straight or premultiplied."""
+
+
+SHOWN, SOLID = 0.02, 0.98
+
+
+def matte_facts(encoded: FloatArray, alpha: FloatArray) -> MatteFacts | None:
+    """Of sRGB-encoded colour and alpha as stored; None for a matte that shows nothing."""
+    rows, columns = np.flatnonzero((alpha >= SHOWN).any(axis=1)), np.flatnonzero((alpha >= SHOWN).any(axis=0))
+    if len(rows) == 0 or float(alpha.max()) < 0.1:
+        return None
+    box = (int(rows[0]), int(columns[0]), int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1))
+    soft = (alpha > SHOWN) & (alpha < SOLID)
+    return MatteFacts(
+        float(alpha.mean(dtype=np.float64)), float(soft.mean()), box, colors_under_alpha(encoded, alpha, soft)
+    )
+
+
+def colors_under_alpha(encoded: FloatArray, alpha: FloatArray, soft: npt.NDArray[np.bool_]) -> str:
+    """What stands under soft alpha, by comparing it with the solid colours and with the surroundings nearby.
+
+    Premultiplied colour never exceeds alpha, and fades with it. Photographed colour runs from the solid colour to
+    another one, the old background's, in the measure of 1 - alpha. All else is the foreground's own colour.
+    """
+    if np.count_nonzero(soft) < 50:
+        return "straight"  # a hard matte: nothing to tell by, and little to lose
+    solid, near = _nearby(encoded, alpha >= 0.95)
+    low = soft & (alpha < 0.5) & near
+    if np.count_nonzero(low) < 20:
+        return "straight"
+    brightest = encoded.max(axis=2)
+    fades = float((encoded[low] * solid[low]).sum() / max(float((solid[low] ** 2).sum()), 1e-6))
+    within = float((brightest[soft] <= alpha[soft] + 2 / 255).mean())
+    if within > 0.995 and fades < 0.5 + 0.5 * float(alpha[low].mean()):
+        return "premultiplied"
+    outside, known = _nearby(encoded, (alpha <= SHOWN) & (brightest > 0))
+    both = low & known
+    if np.count_nonzero(both) < 20:
+        return "straight"
+    way = outside[both] - solid[both]
+    distance = float(np.sqrt((way**2).sum(axis=1).mean()))
+    moved = float(((encoded[both] - solid[both]) * way).sum() / max(float((way**2).sum()), 1e-6))
+    # Seen on cut-outs with old backgrounds: distance 0.55 to 0.87, moved within 0.05 of 1 - alpha; on estimated and
+    # generated ones: distance up to 0.36 (their colour ends with alpha, and what lies outside it is an echo).
+    expected = float((1 - alpha[both]).mean())
+    return "photographed" if distance > 0.4 and abs(moved - expected) < 0.25 else "straight"
+
+
+def _nearby(color: FloatArray, where: npt.NDArray[np.bool_]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Mean colour of the chosen pixels within 20 px, and whether there are enough of them."""
+    weight = where.astype(np.float32)
+    total = cv2.boxFilter(color * weight[..., None], -1, (41, 41), normalize=False)
+    count = cv2.boxFilter(weight, -1, (41, 41), normalize=False)
+    return np.asarray(total / np.maximum(count, np.float32(1))[..., None], np.float32), np.asarray(count > 3)

@@ -1,0 +1,41 @@
+"""Large pictures made smaller, in linear light and without ever being whole in floats."""
+
+import cv2
+import numpy as np
+
+from bokehsynth.assets.raster import Raster
+from bokehsynth.color import FloatArray
+
+STRIP = 256
+"""Rows that are in floats at a time."""
+
+
+def reduced(raster: Raster, shorter: int) -> FloatArray:
+    """Linear light, reduced by a whole factor so that the shorter side is still at least `shorter` pixels.
+
+    Averaged in linear light strip by strip, so that a large photograph is never whole in floats.
+    """
+    height, width = raster.size
+    factor = max(1, min(height, width) // shorter)
+    if factor == 1:
+        return raster.light()
+    strip = STRIP // factor * factor or factor
+    rows = [averaged(raster.light(slice(top, min(top + strip, height))), factor) for top in range(0, height, strip)]
+    return np.concatenate([row for row in rows if row.size])
+
+
+def reduced_alpha(raster: Raster, shorter: int) -> FloatArray:
+    """Alpha reduced like `reduced` does the colour; it must be there."""
+    factor = max(1, min(raster.size) // shorter)
+    alpha = raster.opacity()
+    assert alpha is not None
+    return alpha if factor == 1 else averaged(alpha, factor)
+
+
+def averaged(image: FloatArray, factor: int) -> FloatArray:
+    """Means of factor x factor boxes; what is left over at the lower and right edge is cut off."""
+    height, width = (side // factor for side in image.shape[:2])
+    if not height or not width:
+        return np.empty((0, width, *image.shape[2:]), np.float32)
+    part = image[: height * factor, : width * factor]
+    return np.asarray(cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA), np.float32)

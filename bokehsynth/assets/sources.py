@@ -1,0 +1,191 @@
+"""From what a recipe names to candidates: folders walked, globs and lists read, pictures paired with their mattes."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bokehsynth.assets.probe import Candidate
+from bokehsynth.assets.refusal import BadPicture
+from bokehsynth.errors import RecipeError
+
+READ = (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".tif", ".tiff", ".hdr", ".exr")
+UNREAD = (
+    ".gif", ".bmp", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw",
+    ".raf", ".orf", ".rw2",
+)  # fmt: skip
+"""Pictures too, which cannot be read: they are quarantined, while other files are passed over."""
+
+IMAGE_FOLDERS = (
+    "image", "images", "img", "imgs", "original", "originals", "original_image", "original_images", "fgr", "fg", "rgb",
+    "foreground", "foregrounds", "blurred_image",
+)  # fmt: skip
+"""Names of folders that hold the pictures of a set of pairs; where one picture is in several, the first counts.
+P3M-10k has faces blurred in `blurred_image` and, for its test sets, as photographed in `original_image`."""
+MATTE_FOLDERS = ("alpha", "alphas", "matte", "mattes", "mask", "masks", "pha", "gt")
+OTHER_FOLDERS = ("trimap", "trimaps", "usr", "facemask", "bg", "caption", "captions", "__macosx")
+"""What matting sets keep beside pictures and mattes."""
+_MATTE_NAME = re.compile(r"(?i)(.+)[ ._-](alpha|matte|mask|pha)$")
+"""`cat_alpha.png` beside `cat.jpg`."""
+
+_GLOB = re.compile(r"[*?\[]")
+
+
+@dataclass
+class Found:
+    """What a source holds."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    refused: list[tuple[Path, BadPicture]] = field(default_factory=list)
+    """Names of pictures that need not be opened to be refused."""
+    passed_over: int = 0
+    """Files that are no pictures, and mattes without a picture."""
+    folder: Path = Path()
+    """What names are relative to, and where the index is kept."""
+
+
+def find_candidates(paths: Sequence[str], kind: str, root: Path | None) -> list[Found]:
+    """The candidates of a source's absolute paths; RecipeError where one leads to nothing.
+
+    `root` is the folder links must stay below where the source lies in it; else it is the source's own.
+    """
+    return [_of_path(Path(path), kind, root) for path in paths]
+
+
+def _of_path(path: Path, kind: str, root: Path | None) -> Found:
+    names = str(path)
+    if path.is_dir():
+        return _pair(_walk(path), kind, path, _boundary(path, root))
+    if _GLOB.search(names):
+        parts = path.parts
+        fixed = next(i for i, part in enumerate(parts) if _GLOB.search(part))
+        folder = Path(*parts[:fixed])
+        listed = sorted(folder.glob(str(Path(*parts[fixed:])))) if folder.is_dir() else []
+        if not listed:
+            raise RecipeError(f"assets: {names!r} matches no file; check the pattern (`**` goes through subfolders)")
+        whole: list[Path] = []
+        for item in listed:
+            whole += list(_walk(item)) if item.is_dir() and not item.is_symlink() and not _named(item) else [item]
+        return _pair(whole, kind, folder, _boundary(folder, root))
+    if path.suffix.lower() == ".txt":
+        return _pair(_listed(path), kind, path.parent, _boundary(path.parent, root))
+    if not os.path.lexists(path):
+        raise RecipeError(
+            f"assets: there is no {names!r}; name a folder, a glob, a picture or a .txt list, or `procedural` for the "
+            "embedded pictures (relative paths lie in assets.root, or beside the recipe file)"
+        )
+    return _pair([path], kind, path.parent, _boundary(path.parent, root))
+
+
+def _boundary(folder: Path, root: Path | None) -> Path:
+    real = Path(os.path.realpath(folder))
+    return root if root is not None and real.is_relative_to(os.path.realpath(root)) else folder
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Every file below, sorted, hidden ones left out; links to folders are named and not followed (they may loop)."""
+    for place, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(place, name)) or _named(Path(name))]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in links)
+        yield from sorted(Path(place, name) for name in [*files, *links] if not name.startswith("."))
+
+
+def _listed(path: Path) -> list[Path]:
+    """The pictures of a .txt list, one path a line, relative to the list's folder."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"assets: the list {str(path)!r} cannot be read: {error}") from None
+    names = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not names:
+        raise RecipeError(f"assets: the list {str(path)!r} names no picture")
+    return [path.parent / name for name in names]
+
+
+def _named(path: Path) -> bool:
+    return path.suffix.lower() in READ
+
+
+def _pair(files: Iterable[Path], kind: str, folder: Path, root: Path) -> Found:
+    """Sort files into pictures, mattes and others, and join what belongs together."""
+    found = Found(folder=folder)
+    pictures: list[Path] = []
+    for path in files:
+        if path.suffix.lower() in UNREAD:
+            text = f"{path}: {path.suffix} is not read; PNG, JPEG, WebP, TIFF, .hdr and .exr are"
+            found.refused.append((path, BadPicture(text, "unsupported_format")))
+        elif not _named(path):
+            found.passed_over += 1
+        else:
+            pictures.append(path)
+    if kind == "background":
+        found.candidates = [Candidate(kind=kind, image=path, root=root) for path in pictures]
+        return found
+    _join_mattes(pictures, found, kind, root)
+    return found
+
+
+def _join_mattes(pictures: list[Path], found: Found, kind: str, root: Path) -> None:
+    mattes: dict[tuple[Path, str], list[Path]] = {}
+    shown: dict[tuple[Path, str], list[Path]] = {}
+    plain: list[Path] = []
+    for path in pictures:
+        role, set_folder, key = _role(path, found.folder)
+        if role == "matte":
+            mattes.setdefault((set_folder, key), []).append(path)
+        elif role == "image":
+            shown.setdefault((set_folder, key), []).append(path)
+        elif role == "other":
+            found.passed_over += 1
+        else:
+            plain.append(path)
+    beside = {(path.parent, m[1]): path for path in plain if (m := _MATTE_NAME.match(path.stem))}
+    stems = {(path.parent, path.stem) for path in plain}
+    beside = {key: path for key, path in beside.items() if key in stems}
+    used = set(beside.values())
+    for path in plain:
+        if path not in used:
+            matte = beside.get((path.parent, path.stem))
+            found.candidates.append(Candidate(kind=kind, image=path, root=root, matte=matte))
+    for pair, path in [(pair, path) for pair, several in shown.items() for path in _first(several, found.folder)]:
+        choice = mattes.get(pair, [])
+        if len(choice) > 1:
+            names = ", ".join(matte.name for matte in choice)
+            found.refused.append((path, BadPicture(f"{path}: its matte may be any of {names}", "ambiguous_matte")))
+            continue
+        found.candidates.append(Candidate(kind=kind, image=path, root=root, matte=choice[0] if choice else None))
+    found.passed_over += sum(len(left) for pair, left in mattes.items() if pair not in shown)
+
+
+def _role(path: Path, folder: Path) -> tuple[str, Path, str]:
+    """image, matte, other or plain; the folder of its set of pairs; and its name within the set, without suffix."""
+    parents = [path.parent, *path.parent.parents]
+    below = [parent for parent in parents if parent == folder or folder in parent.parents]
+    for place in below:
+        name = place.name.lower()
+        paired = name in IMAGE_FOLDERS and _has(place.parent, MATTE_FOLDERS)
+        matted = name in MATTE_FOLDERS and _has(place.parent, IMAGE_FOLDERS)
+        if paired or matted or (name in OTHER_FOLDERS and _has(place.parent, MATTE_FOLDERS)):
+            key = str(path.relative_to(place).with_suffix(""))
+            return "image" if paired else "matte" if matted else "other", place.parent, key
+    return "plain", path.parent, path.stem
+
+
+def _first(several: list[Path], folder: Path) -> list[Path]:
+    """Of one picture in several folders, those in the folder that counts first."""
+    best = min(_rank(path, folder) for path in several)
+    return [path for path in several if _rank(path, folder) == best]
+
+
+def _rank(path: Path, folder: Path) -> int:
+    names = [parent.name.lower() for parent in path.parents if parent == folder or folder in parent.parents]
+    return min((IMAGE_FOLDERS.index(name) for name in names if name in IMAGE_FOLDERS), default=len(IMAGE_FOLDERS))
+
+
+def _has(place: Path, names: tuple[str, ...]) -> bool:
+    """Whether a folder holds one of the named folders."""
+    try:
+        return any(entry.is_dir() and entry.name.lower() in names for entry in os.scandir(place))
+    except OSError:
+        return False

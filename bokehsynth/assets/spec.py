@@ -1,0 +1,97 @@
+"""What a recipe says about its pictures."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from bokehsynth.assets.decode import MAX_PIXELS, MIN_SIDE, Limits
+from bokehsynth.spec import Spec
+
+PILLOW_GUARD = 89_478_485
+"""Pixels above which Pillow itself suspects an attack."""
+
+SHARPNESS_FLOOR = 0.2
+"""See docs/assets.md for what it was calibrated on."""
+
+
+class SourceSpec(Spec):
+    """Where assets come from; a plain string or list of strings means its `path`."""
+
+    path: str | Annotated[list[str], Field(min_length=1)]
+    """A folder (with all below it), a glob, a picture, a .txt list of pictures, or a list of these; `procedural` for
+    the embedded pictures, `procedural/FAMILY` for one family of them. Relative paths: see `assets.root`."""
+    licence: str | None = None
+    """Licence of every picture of this source, recorded in assets.jsonl [default: unknown; of embedded pictures
+    Apache-2.0]."""
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """How often an asset of this source is drawn, relative to assets of the other sources."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Use at most this many assets of the source; those that were indexed first stay."""
+    colors: Literal["auto", "photographed", "straight", "premultiplied"] = "auto"
+    """What stands under soft alpha: the photograph with its old background (the foreground's own colour is then
+    estimated), that colour already, or that colour times alpha. `auto` looks at each picture; a matte in a file of its
+    own means photographed."""
+
+    @property
+    def procedural(self) -> bool:
+        """Whether these are the embedded pictures."""
+        return isinstance(self.path, str) and self.path.partition("/")[0] == "procedural"
+
+    @property
+    def licence_name(self) -> str:
+        """The licence, or what stands for one that nobody stated."""
+        return self.licence or ("Apache-2.0" if self.procedural else "unknown")
+
+    @property
+    def paths(self) -> list[str]:
+        """`path` as a list."""
+        return [self.path] if isinstance(self.path, str) else list(self.path)
+
+
+def _as_source(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str | list) else value
+
+
+def _as_sources(value: Any) -> Any:
+    return [value] if isinstance(value, str | dict) else value
+
+
+Source = Annotated[SourceSpec, BeforeValidator(_as_source)]
+Sources = Annotated[list[Source], Field(min_length=1), BeforeValidator(_as_sources)]
+
+
+class LicencesSpec(Spec):
+    """Which licences may go into the data set."""
+
+    allow: list[str] | None = None
+    """Licences of sources that may be used; a source of another licence is an error. Unset: all, `unknown` too."""
+
+
+class AssetsSpec(Spec):
+    """Which pictures a data set is made of."""
+
+    root: str | None = None
+    """Folder that relative sources lie in [default: the folder of the recipe file]. Links inside it may lead anywhere
+    below it. Packaged recipes that need photographs have no folder of their own: say where with
+    `--set assets.root=FOLDER`."""
+    foregrounds: Sources = Field(default=[SourceSpec(path="procedural")])
+    """Sources of matted cut-outs: pictures with transparency, or pictures and mattes in folders beside each other."""
+    backgrounds: Sources = Field(default=[SourceSpec(path="procedural")])
+    """Sources of landscapes."""
+    val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the assets that only the val split uses: those whose hashed content falls below it, with all that look
+    like them."""
+    licences: LicencesSpec = LicencesSpec()
+    """Which licences may be used."""
+    max_pixels: Annotated[int, Field(ge=1, le=PILLOW_GUARD)] = MAX_PIXELS
+    """Larger pictures are quarantined before they are decoded."""
+    min_side: Annotated[int, Field(ge=1)] = MIN_SIDE
+    """Pictures with fewer pixels on a side are quarantined."""
+    sharpness_floor: Annotated[float, Field(ge=0, lt=1)] = SHARPNESS_FLOOR
+    """Photographed landscapes less sharp than this are quarantined as blurred; 0 takes all. `bokehsynth assets` shows
+    the sharpness of each."""
+
+    @property
+    def limits(self) -> Limits:
+        """What a header may say."""
+        return Limits(self.max_pixels, self.min_side)

@@ -26,4 +26,6 @@ class Landscape:
     """A background picture, sharp everywhere."""
 
     color: FloatArray
-    """[H, W, 3], linear light; 1.0 is display white, lights may be up to 20 times as bright."""
+    """[H, W, 3], linear light; 1.0 is display white, lights may be a thousand times as bright."""
+    lamps: FloatArray | None = None
+    """[H, W, 3], the light of lamps that the file clipped at white, part of `color`; None where nothing is clipped."""

@@ -1,5 +1,7 @@
 """Large pictures made smaller, in linear light and without ever being whole in floats."""
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
@@ -15,18 +17,29 @@ def reduced(raster: Raster, shorter: int) -> FloatArray:
 
     Averaged in linear light strip by strip, so that a large photograph is never whole in floats.
     """
-    height, width = raster.size
-    factor = max(1, min(height, width) // shorter)
+    return in_strips(raster, whole_factor(raster.size, shorter), lambda light: light)
+
+
+def whole_factor(size: tuple[int, int], shorter: int) -> int:
+    """The largest whole factor that leaves `shorter` pixels on the shorter side."""
+    return max(1, min(size) // shorter)
+
+
+def in_strips(raster: Raster, factor: int, change: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    """`change` applied to linear light [h, W, 3] strip by strip, each reduced by a whole factor at once."""
+    height = raster.size[0]
     if factor == 1:
-        return raster.light()
-    strip = STRIP // factor * factor or factor
-    rows = [averaged(raster.light(slice(top, min(top + strip, height))), factor) for top in range(0, height, strip)]
+        return change(raster.light())
+    strip = max(1, STRIP // factor) * factor
+    rows = [
+        averaged(change(raster.light(slice(top, min(top + strip, height)))), factor) for top in range(0, height, strip)
+    ]
     return np.concatenate([row for row in rows if row.size])
 
 
 def reduced_alpha(raster: Raster, shorter: int) -> FloatArray:
     """Alpha reduced like `reduced` does the colour; it must be there."""
-    factor = max(1, min(raster.size) // shorter)
+    factor = whole_factor(raster.size, shorter)
     alpha = raster.opacity()
     assert alpha is not None
     return alpha if factor == 1 else averaged(alpha, factor)

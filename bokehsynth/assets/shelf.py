@@ -10,12 +10,13 @@ from bokehsynth.assets.catalogue import Asset, AssetFiles, Catalogue
 from bokehsynth.assets.colors import own_colors
 from bokehsynth.assets.decode import Limits, decode_raster
 from bokehsynth.assets.embedded import draw_background, draw_foreground
+from bokehsynth.assets.lamps import lamp_light
 from bokehsynth.assets.opening import read_file
 from bokehsynth.assets.pictures import Cutout, Landscape
 from bokehsynth.assets.probe import with_matte
 from bokehsynth.assets.raster import Raster
 from bokehsynth.assets.rasters_deep import straight
-from bokehsynth.assets.reduce import averaged, reduced, reduced_alpha
+from bokehsynth.assets.reduce import averaged, reduced, reduced_alpha, whole_factor
 from bokehsynth.assets.spec import PILLOW_GUARD
 from bokehsynth.color import LUMINANCE, FloatArray
 from bokehsynth.errors import ChangedError
@@ -27,8 +28,8 @@ DRAWN_SIZES = (64, 96, 128, 192, 256, 384, 512, 768, 1024)
 KEPT_BYTES = 400_000_000
 """What a worker's shelf holds at most: thirty pictures of 1280 x 853."""
 
-LIGHT_MAX = 64.0
-"""Real light is cut off here, six stops above white: a sun disc then still fills its circle, and sums stay exact."""
+LIGHT_MAX = 500.0
+"""Real light is cut off here, nine stops above white: a sun still fills its circle, and sums in 32 bits stay exact."""
 USUAL_LIGHT = (0.03, 0.25)
 """Geometric mean of luminance within which a picture of real light is left as it is; its unit is nobody's promise."""
 
@@ -130,7 +131,9 @@ def _premultiplied(raster: Raster, colors: str, alpha: FloatArray, size: tuple[i
 def landscape_from(raster: Raster, shorter: int = 1 << 30) -> Landscape:
     """A photographed landscape, reduced by a whole factor to a shorter side of at least `shorter` pixels."""
     color = reduced(raster, shorter)
-    return Landscape(_exposed(color) if raster.linear else color)
+    if raster.linear:
+        return Landscape(_exposed(color))
+    return Landscape(color, lamp_light(raster, color, whole_factor(raster.size, shorter)))
 
 
 def _exposed(color: FloatArray) -> FloatArray:

@@ -91,8 +91,9 @@ def _background(draw: BackgroundDraw, shelf: Shelf, height: int, width: int, boo
     """The landscape on the canvas [height, width, 3], and by how much it had to be enlarged."""
     landscape = shelf.landscape(draw.asset, round(draw.zoom * max(height, width * 3 / 4)))
     color, enlarged = show_landscape(landscape.color, draw, height, width)
-    if landscape.color.max() <= 1:
-        color = restore_highlights(color, boost)
+    if landscape.lamps is not None and boost > 1:
+        lamps, _ = show_landscape(landscape.lamps, draw, height, width, cv2.INTER_LINEAR)  # cubic would ring round them
+        color = color + lamps * np.float32(boost - 1)
     return color * np.float32(2**draw.exposure), enlarged
 
 
@@ -102,23 +103,7 @@ def _foreground(draw: ForegroundDraw, shelf: Shelf, scene: SceneDraw, margin: in
     if side > max(cutout.alpha.shape):  # a fence that has to cover the canvas is shown larger than drawn
         cutout = shelf.cutout(draw.asset, side)
     color, alpha = place_cutout(cutout, draw, scene.height, scene.width, margin)
-    if cutout.color.max() <= 1:
-        color = restore_highlights(color, scene.highlight_boost)
     return color * np.float32(2**draw.exposure), alpha
-
-
-def restore_highlights(color: FloatArray, boost: float) -> FloatArray:
-    """Give clipped highlights [H, W, 3] their light back: pixels near white become up to `boost` times as bright.
-
-    A display picture stops at 1.0, while a lamp does not, and bokeh lives from lamps. The gain rises smoothly from 1
-    at 0.8 of the brightest channel to `boost` at white.
-    """
-    if boost == 1:
-        return color
-    t = np.clip((color.max(axis=2, keepdims=True) - np.float32(0.8)) / np.float32(0.2), 0, 1)
-    rise = t * t * (3 - 2 * t)
-    result: FloatArray = color * (1 + np.float32(boost - 1) * rise * rise)
-    return result
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,17 @@ TOUCH_SHARE, TWIG_SHARE = 0.04, 0.008
 cut. One that would touch nothing hangs by a twig from the side it touches most, if by no less than the second share."""
 
 
-def show_landscape(color: FloatArray, draw: BackgroundDraw, height: int, width: int) -> tuple[FloatArray, float]:
-    """The drawn part of a landscape [h, w, 3] at canvas size [height, width, 3], aspect kept, and its enlargement."""
+def show_landscape(
+    color: FloatArray, draw: BackgroundDraw, height: int, width: int, upwards: int = cv2.INTER_CUBIC
+) -> tuple[FloatArray, float]:
+    """The drawn part of a landscape [h, w, 3] at canvas size [height, width, 3], aspect kept, and its enlargement.
+
+    `upwards` is OpenCV's interpolation for enlarging.
+    """
     h, w = color.shape[:2]
     cover = max(height / h, width / w)
     factor = min(cover * draw.zoom, max(cover, 1.0), ENLARGE_MAX) if cover * draw.zoom > 1 else cover * draw.zoom
-    shown: FloatArray = _resize(color, math.ceil(h * factor - 1e-9), math.ceil(w * factor - 1e-9))
+    shown: FloatArray = _resize(color, math.ceil(h * factor - 1e-9), math.ceil(w * factor - 1e-9), upwards)
     if draw.flip:
         shown = shown[:, ::-1]
     down, right = height - shown.shape[0], width - shown.shape[1]
@@ -103,12 +108,12 @@ def _against_sides(
     return top, left
 
 
-def _resize(image: FloatArray, height: int, width: int) -> FloatArray:
+def _resize(image: FloatArray, height: int, width: int, upwards: int = cv2.INTER_CUBIC) -> FloatArray:
     """Area averaging down, cubic up (which may ring below zero: clipped by those who mind)."""
     if image.shape[:2] == (height, width):
         return image
     shrinks = height <= image.shape[0] and width <= image.shape[1]
-    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else upwards)
     return np.maximum(resized, 0).astype(np.float32, copy=False)
 
 

@@ -39,6 +39,9 @@ from bokehsynth.shards import (
 FAILURES_ALLOWED = 0.05
 """Share of the planned shards (at least two) that may fail before a run gives up."""
 
+QUARANTINE_SHOWN = 10
+"""Files in quarantine that are named while running; all of them stand in quarantine.jsonl."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -52,6 +55,8 @@ class Outcome:
     complete: bool
     """Whether every shard of the data set is committed and `dataset.json` is written."""
     notes: tuple[str, ...] = field(default=())
+    quarantined: int = 0
+    """Files of photographs that could not be used; `quarantine.jsonl` says why."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ def generate(
         with set_up_lock(lock):
             guard_output(layout, recipe, machine, allow_mixed)  # again: another run may have begun in between
             if layout.dataset.exists() and not _missing(layout, recipe, everything):
-                return Outcome(layout.root, _count(everything), 0, complete=True)
+                return _outcome(recipe, layout, everything, 0, True)
             write_root_files(layout, recipe, machine)
         sweep_temporaries(layout, mine)
         _say_notes(recipe.catalogue, say)
@@ -122,7 +127,12 @@ def generate(
             complete = not _missing(layout, recipe, everything)
             if complete:
                 finish(layout, recipe, everything)
-    return Outcome(layout.root, _count(everything), _count(missing), complete, recipe.catalogue.notes)
+    return _outcome(recipe, layout, everything, _count(missing), complete)
+
+
+def _outcome(recipe: Recipe, layout: Layout, everything: list[ShardPlan], made: int, complete: bool) -> Outcome:
+    catalogue = recipe.catalogue
+    return Outcome(layout.root, _count(everything), made, complete, catalogue.notes, len(catalogue.quarantine))
 
 
 def finalize(out: str | Path) -> Outcome:
@@ -260,3 +270,7 @@ def _count(plans: list[ShardPlan]) -> int:
 def _say_notes(catalogue: Catalogue, say: Callable[[str], None]) -> None:
     for note in catalogue.notes:
         say(f"note: {note}")
+    for refused in catalogue.quarantine[:QUARANTINE_SHOWN]:
+        say(f"quarantined ({refused.reason}): {refused.message}")
+    if len(catalogue.quarantine) > QUARANTINE_SHOWN:
+        say(f"... and {len(catalogue.quarantine) - QUARANTINE_SHOWN} more in quarantine.jsonl")

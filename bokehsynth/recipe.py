@@ -135,9 +135,13 @@ class Recipe(Spec):
     @cached_property
     def identity(self) -> dict[str, str]:
         """The digests that every sample and every shard carries."""
+        return self.identity_of_code | {"assets_digest": self.catalogue.digest}
+
+    @property
+    def identity_of_code(self) -> dict[str, str]:
+        """The digests that need no look at any picture."""
         return {
             "recipe_digest": self.digest,
-            "assets_digest": self.catalogue.digest,
             "lens_digest": table_digest(self.lens.build),
             "degradation_digest": self.resolved_degradation.digest,
         }

@@ -4,12 +4,13 @@ Whoever checks or writes these files holds `lock.set_up_lock`: other ranges of t
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bokehsynth.errors import BokehsynthError, ChangedError, StorageError
+from bokehsynth.assets.catalogue import Catalogue, assets_of
+from bokehsynth.errors import BokehsynthError, ChangedError, DataError, StorageError
 from bokehsynth.files import TMP_MARK, atomic_write, canonical_json, make_directory, pretty_json, storage_errors
 from bokehsynth.machine import DECISIVE
 from bokehsynth.recipe import Recipe, load_recipe, recipe_schema
@@ -46,8 +47,7 @@ def guard_output(layout: Layout, recipe: Recipe, machine: Machine, allow_mixed: 
     if not _identity_file(layout).is_file():
         return
     if layout.recipe.is_file():
-        there = load_recipe(layout.recipe).model_dump(mode="json")
-        _refuse(layout, "another recipe", _differences(there, recipe.model_dump(mode="json")))
+        _refuse(layout, "another recipe", _differences(load_recipe(layout.recipe).portable, recipe.portable))
     identity = json.loads(_identity_file(layout).read_text(encoding="utf-8"))
     _refuse(
         layout, "other assets, or other code of a class that the recipe names", _differences(identity, recipe.identity)
@@ -83,7 +83,8 @@ def write_root_files(layout: Layout, recipe: Recipe, machine: Machine | None) ->
             leftover.unlink(missing_ok=True)
     atomic_write(_identity_file(layout), pretty_json(recipe.identity))
     atomic_write(layout.recipe, recipe.text())
-    atomic_write(layout.assets, _assets_text(recipe))
+    atomic_write(layout.assets, recipe.catalogue.lines())
+    atomic_write(layout.quarantine, recipe.catalogue.quarantine_lines())
     atomic_write(layout.schema, pretty_json(recipe_schema()))
     known = _machines(layout)
     if machine is not None and not any(_same_kind(machine, other) for other in known):
@@ -93,19 +94,40 @@ def write_root_files(layout: Layout, recipe: Recipe, machine: Machine | None) ->
 def finish(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]) -> None:
     """Describe a set whose shards are all committed: preview.png, card, and dataset.json last of all."""
     by_split = {split: [plan for plan in plans if plan.split == split] for split in recipe.splits}
-    licences = sorted({asset.licence for asset in recipe.catalogue.assets})
     machines = _machines(layout)
     info = DatasetInfo(
         name=recipe.name,
         identity=recipe.identity,
-        licence=f"Made from assets under: {', '.join(licences)} (one line per asset in `assets.jsonl`).",
         description=f"Format {FORMAT_VERSION}; the recipe it follows from is `recipe.yaml`.",
         made_with=machines[0] if len(machines) == 1 else {"mixed": machines},
     )
     record = describe_dataset(layout, info, by_split)
+    record["licence"] = _licence_text(recipe.catalogue, layout, record)
     stored = ShardDataset(layout, recipe.splits[0], record=record)
     contact_sheet([stored[i] for i in take_spread(range(len(stored)), PREVIEW_ROWS)], layout.preview)
     write_description(layout, info, record)
+
+
+def _licence_text(catalogue: Catalogue, layout: Layout, record: dict[str, Any]) -> str:
+    """For the card: of each licence, how many assets there are and how many samples show at least one of them."""
+    licence_of = {asset.id: asset.licence for asset in catalogue.assets}
+    samples: Counter[str] = Counter()
+    for split in record["splits"]:
+        stored = ShardDataset(layout, split, fields=[], record=record)
+        for index in range(len(stored)):
+            samples.update({licence_of[name] for name in stored.meta(index)["assets"]})
+    assets = Counter(licence_of.values())
+    rows = [f"| {licence} | {assets[licence]} | {samples[licence]} |" for licence in sorted(assets)]
+    return "\n".join(
+        [
+            "Samples inherit the licences of the pictures in them (one line per picture in `assets.jsonl`); a sample",
+            "counts once for each licence in it.",
+            "",
+            "| licence | assets | samples |",
+            "| --- | --- | --- |",
+            *rows,
+        ]
+    )
 
 
 def verify_root(layout: Layout) -> list[str]:
@@ -115,16 +137,15 @@ def verify_root(layout: Layout) -> list[str]:
         recipe = load_recipe(layout.recipe)
     except BokehsynthError as error:
         return [] if not layout.dataset.is_file() else [str(error)]  # an unfinished set is a fault already named
+    # What follows from the recipe alone is compared; its photographs need not be there any more.
     faults = [
         f"{layout.recipe}: is not the recipe the shards were made with ({name} differs)"
-        for name, value in recipe.identity.items()
+        for name, value in recipe.identity_of_code.items()
         if identity.get(name) != value
     ]
-    written = {
-        layout.assets: _assets_text(recipe),
-        layout.recipe: recipe.text(),
-        layout.schema: pretty_json(recipe_schema()),
-    }
+    if _assets_digest(layout) != identity.get("assets_digest"):
+        faults.append(f"{layout.assets}: missing or altered")
+    written = {layout.recipe: recipe.text(), layout.schema: pretty_json(recipe_schema())}
     for path, text in written.items():
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             faults.append(f"{path}: missing or altered")
@@ -144,8 +165,16 @@ def _strangers(layout: Layout) -> list[str]:
     return sorted(path.name for path in layout.root.iterdir() if path.name not in ours and TMP_MARK not in path.name)
 
 
-def _assets_text(recipe: Recipe) -> str:
-    return "".join(f"{canonical_json(asdict(asset))}\n" for asset in recipe.catalogue.assets)
+def _assets_digest(layout: Layout) -> str | None:
+    """Of the list in assets.jsonl; None where there is none, or it is not as it is written."""
+    try:
+        lines = layout.assets.read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+        if [canonical_json(record) for record in records] != lines:
+            return None
+        return Catalogue(assets_of(records)).digest
+    except (OSError, ValueError, DataError):
+        return None
 
 
 def _machines(layout: Layout) -> list[Machine]:

@@ -10,7 +10,6 @@ from bokehsynth.assets.pictures import Cutout, Landscape
 from bokehsynth.color import LUMINANCE
 from bokehsynth.files import canonical_json
 from bokehsynth.scene import compose
-from bokehsynth.scene.compose import restore_highlights
 from bokehsynth.scene.draw import BackgroundDraw, FocusDraw, ForegroundDraw, SceneDraw
 from bokehsynth.scene.place import ENLARGE_MAX, place_cutout, show_landscape, touching_sides
 
@@ -368,37 +367,18 @@ def test_a_cutout_that_covers_the_canvas_is_not_enlarged_from_a_small_one():
 # --- light
 
 
-def test_restore_highlights():
-    value = np.linspace(0, 1, 501, dtype=np.float32)
-    grey = np.repeat(value[None, :, None], 3, axis=2)
-    boosted = restore_highlights(grey, 8.0)[0, :, 0]
-    assert np.array_equal(boosted[value <= 0.8], value[value <= 0.8])
-    assert boosted[-1] == pytest.approx(8.0)
-    assert (np.diff(boosted) >= 0).all()
-    assert boosted.dtype == np.float32
-    assert np.array_equal(restore_highlights(grey, 1.0), grey)
-
-
-def test_restored_highlights_keep_their_hue():
-    red = np.array([[[1.0, 0.25, 0.1]]], np.float32)
-    boosted = restore_highlights(red, 5.0)[0, 0]
-    np.testing.assert_allclose(boosted / boosted[0], red[0, 0], rtol=1e-6)
-
-
-@pytest.mark.parametrize(("brightest", "gain"), [(1.0, 6.0), (1.01, 1.0), (20.0, 1.0)])
-def test_only_pictures_that_end_at_white_are_boosted(brightest, gain):
-    """A picture that holds more than white is HDR already: its lamps have their light."""
-    land = Landscape(np.full((300, 400, 3), 0.3, np.float32))
-    land.color[100:200, 100:300] = brightest
-    cut = block(size=(100, 100), color=(0.3, 0.3, 0.3))
-    cut.color[30:70, 30:70] = brightest
-    result = composed(scene(foreground(), highlight_boost=6.0), land=land, cut=cut)
-    for layer in result.layers:
-        # Both are reduced by area averaging, which keeps the patch's middle as it is.
-        assert layer.color.max() == pytest.approx(brightest * gain, rel=1e-4)
+def test_lamps_get_their_light_back_and_nothing_else_does():
+    lamps = np.zeros((300, 400, 3), np.float32)
+    lamps[140:160, 190:210] = 0.5
+    land = Landscape(np.full((300, 400, 3), 0.9, np.float32), lamps)
+    cut = block(size=(100, 100), color=(1.0, 1.0, 1.0))
+    boosted = composed(scene(foreground(), highlight_boost=6.0), land=land, cut=cut)
     plain = composed(scene(foreground()), land=land, cut=cut)
-    for layer in plain.layers:
-        assert layer.color.max() == pytest.approx(brightest, rel=1e-4)
+    # Reduced by area averaging, which keeps the patch's middle as it is: its own light and five times its lamp's.
+    assert boosted.layers[1].color.max() == pytest.approx(0.9 + 5 * 0.5, rel=1e-4)
+    assert boosted.layers[1].color.min() == pytest.approx(0.9, rel=1e-4)
+    assert plain.layers[1].color.max() == pytest.approx(0.9, rel=1e-4)
+    np.testing.assert_array_equal(boosted.layers[0].color, plain.layers[0].color)
 
 
 def test_exposure_is_in_stops():

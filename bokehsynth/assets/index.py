@@ -81,11 +81,12 @@ def build_catalogue(
             for item in usable:
                 indexed[item.sha256] = item  # a source named later speaks more exactly
             quarantine += refused
-        sides = _sides(list(indexed.values()), kind, spec.val_fraction, splits, notes, quarantine)
+        sides = sides_of(list(indexed.values()), kind, spec.val_fraction, splits, notes, quarantine)
         assets += sorted((indexed[sha].asset(side) for sha, side in sides.items()), key=lambda asset: asset.id)
         files |= {item.id: item.files for item in indexed.values() if item.files is not None and item.sha256 in sides}
-        for ledger in {id(item.ledger): item.ledger for item in indexed.values() if item.ledger is not None}.values():
-            ledger.save()
+        for item in indexed.values():
+            if item.ledger is not None:
+                item.ledger.save()
     quarantine.sort(key=lambda refused: (refused.kind, refused.name, refused.reason))
     return Catalogue(tuple(assets), tuple(notes), files, tuple(quarantine))
 
@@ -184,7 +185,7 @@ def _procedural(name: str, kind: Kind, source: SourceSpec) -> Indexed:
     return Indexed(kind=kind, id=name, sha256=sha256_bytes(f"{name}@{PROCEDURAL_VERSION}"), source=source)
 
 
-def _sides(
+def sides_of(
     indexed: list[Indexed], kind: Kind, val_fraction: float, splits: Sequence[str], notes: list[str],
     quarantine: list[Refused],
 ) -> dict[str, str]:  # fmt: skip

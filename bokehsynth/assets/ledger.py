@@ -50,10 +50,11 @@ class Ledger:
 
     def save(self) -> Path | None:
         """Write the index where it belongs, if anything changed; the place, or None where nothing can be written."""
-        text = canonical_json({"format": FORMAT, "files": self.files, "sides": self.sides}) + "\n"
         for place in (self.folder / NAME, _cache_place(self.folder)):
             if not self.changed and place.is_file():
                 return place
+            self._take_in_others()
+            text = canonical_json({"format": FORMAT, "files": self.files, "sides": self.sides}) + "\n"
             if place.parent.parent == self.folder and not _writable(self.folder):
                 continue
             try:
@@ -64,6 +65,13 @@ class Ledger:
             self.changed = False
             return place
         return None
+
+    def _take_in_others(self) -> None:
+        """What another run, or another source in this folder, has written meanwhile."""
+        there = Ledger.open(self.folder)
+        self.files = there.files | self.files
+        for key, sides in there.sides.items():
+            self.sides[key] = sides | self.sides.get(key, {})
 
     def recall(self, candidate: Candidate, limits: Limits) -> Answer | None:
         """What is known of a candidate, if its files are what they were."""

@@ -6,12 +6,13 @@ import warnings
 import click
 
 import bokehsynth
-from bokehsynth.cli import data, inspect, pictures, recipes
+from bokehsynth.cli import assets, data, inspect, pictures, recipes
 from bokehsynth.errors import BokehsynthError
 
 COMMANDS = [
     data.generate,
     pictures.preview,
+    assets.assets,
     data.verify,
     inspect.replay,
     data.finalize,
@@ -40,8 +41,9 @@ def cli() -> None:
       bokehsynth preview my.yaml --out sheet.png   look before you make thousands
 
     \b
-    Exit codes: 0 done; 1 unexpected error or damage found; 2 usage, recipe or device; 4 disk or
-    permission; 5 locked by another run; 6 too many failures; 130, 143 interrupted.
+    Exit codes: 0 done; 1 unexpected error or damage found; 2 usage, recipe or device; 3 done, but some files or
+    samples are in quarantine; 4 disk or permission; 5 locked by another run; 6 too many failures; 130, 143
+    interrupted.
     """
 
 

@@ -3,8 +3,12 @@
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from bokehsynth.generate import Outcome
 
 from bokehsynth.cli.options import device_option, recipe_options, samples_option
 from bokehsynth.engines.stopping import Stopped, stop_on_signals
@@ -63,8 +67,17 @@ def generate(
         line = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         click.echo(f"\ninterrupted; what was committed stays. To go on: {line}", err=True)
         sys.exit(128 + stop.number)
-    if quiet:
-        return
+    if not quiet:
+        _closing_words(out, outcome)
+    if outcome.quarantined:
+        sys.exit(3)
+
+
+def _closing_words(out: Path, outcome: "Outcome") -> None:
+    if outcome.quarantined:
+        click.echo(
+            f"{out}: {outcome.quarantined} files could not be used; {out / 'quarantine.jsonl'} says why.", err=True
+        )
     if not outcome.complete:
         click.echo(f"{out}: this range is done ({outcome.made} samples made now); other ranges are still missing.")
     elif outcome.made == 0:

@@ -39,7 +39,7 @@ def preview(
     from bokehsynth.render import resolve_device
     from bokehsynth.sheet import contact_sheet
 
-    _check_png(out)
+    check_png(out)
     loaded = load_recipe(recipe, overrides)
     split = split or loaded.splits[0]
     backend = resolve_device(device)
@@ -65,7 +65,7 @@ def degrade(source: Path, target: Path, preset: str, seed: int, backend: str) ->
     from bokehsynth.degrade import degrade as apply
     from bokehsynth.files import atomic_write
 
-    _check_png(target)
+    check_png(target)
     if not source.is_file():
         raise UsageError(f"{source}: no such file")
     data = np.fromfile(source, np.uint8)
@@ -80,7 +80,7 @@ def degrade(source: Path, target: Path, preset: str, seed: int, backend: str) ->
     click.echo(f"wrote {target}")
 
 
-def _check_png(path: Path) -> None:
+def check_png(path: Path) -> None:
     """Before any work: a lossless name, in a folder that is there."""
     if path.suffix.lower() != ".png":
         raise UsageError(f"{path}: must end in .png: sheets and degraded pictures are stored without further loss")

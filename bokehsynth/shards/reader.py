@@ -15,7 +15,7 @@ from typing import Any
 from bokehsynth.errors import DataError, UsageError
 from bokehsynth.files import canonical_json, sha256_bytes
 from bokehsynth.schema import FIELDS, FORMAT_VERSION, Sample, sample_key
-from bokehsynth.shards.codec import decode_sample
+from bokehsynth.shards.codec import META_MEMBER, decode_meta, decode_sample
 from bokehsynth.shards.dataset import read_dataset, stored_plans
 from bokehsynth.shards.marker import Layout, ShardPlan, check_shard
 from bokehsynth.shards.tar import BLOCK, TarEntry, padded, parse_index, read_entry, split_name
@@ -80,6 +80,15 @@ class ShardDataset:
         if not -len(self) <= number < len(self):
             raise IndexError(f"sample {number} of {len(self)} in split {self.split}")
         return self._read(number % len(self))
+
+    def meta(self, index: int) -> dict[str, Any]:
+        """The JSON record of a sample, its pictures left unread."""
+        plan = self.plans[bisect_right(self._firsts, index) - 1]
+        key = sample_key(self.split, index)
+        entry = next(e for e in self._entries(plan)[index - plan.first] if split_name(e.name)[1] == META_MEMBER)
+        with open(self.layout.tar(plan), "rb", buffering=0) as file:
+            file.seek(entry.offset)
+            return decode_meta(key, {META_MEMBER: file.read(entry.size)})
 
     def state_dict(self) -> dict[str, Any]:
         """The position of the last loop, as plain JSON: `load_state_dict` continues with the sample after it."""

@@ -1,0 +1,92 @@
+"""assets: what a folder of photographs holds, before anything is made of it."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from bokehsynth.assets.report import FolderReport
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--kind", default="auto", show_default=True, type=click.Choice(["auto", "foreground", "background"]),
+    help="What the pictures are for. auto: cut-outs where there is transparency or there are matte folders.",
+)  # fmt: skip
+@click.option(
+    "--sheet", type=click.Path(path_type=Path), metavar="PNG",
+    help="Where the contact sheet goes  [default: assets-NAME.png in the working directory]",
+)  # fmt: skip
+@click.option(
+    "--val-fraction", default=0.1, show_default=True, type=click.FloatRange(0, 1, max_open=True),
+    help="Share of the pictures that only val uses; the recipe's assets.val_fraction.",
+)  # fmt: skip
+@click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help="Refuse larger pictures  [default: 64 M]")
+@click.option("--sharpness-floor", type=click.FloatRange(0, 1, max_open=True), metavar="X", help="[default: 0.2]")
+@click.option("--list", "list_all", is_flag=True, help="Also name every usable picture with what was measured.")
+def assets(
+    folder: Path, kind: str, sheet: Path | None, val_fraction: float, max_pixels: int | None,
+    sharpness_floor: float | None, list_all: bool,
+) -> None:  # fmt: skip
+    """Index the photographs in DIR: measure, split, show, and name what cannot be used.
+
+    DIR (with all below it) may hold landscapes, cut-outs with transparency, or pictures and mattes in folders beside
+    each other: image/ + alpha/, original/ + mask/ (AIM-500), blurred_image/ + mask/ (P3M-10k), x.jpg + x_alpha.png.
+    PNG, JPEG, WebP, TIFF (8 and 16 bits), .hdr and .exr are read; EXIF orientation and ICC profiles are applied.
+
+    Files are decoded in processes of their own, within bounds of memory and time. The index is kept in
+    DIR/.bokehsynth/assets.json (or in ~/.cache/bokehsynth where DIR cannot be written), so that a second run is fast,
+    and so that a picture that was once train or val stays that, whatever is added. docs/assets.md has it all.
+
+    Exit code 3 if any file is in quarantine, each named with its reason.
+
+    \b
+    Examples:
+      bokehsynth assets photos/landscapes
+      bokehsynth assets AIM-500 --kind foreground --sheet aim.png --list
+    """
+    from tqdm import tqdm
+
+    from bokehsynth.assets.report import FolderReport, draw_assets_sheet
+    from bokehsynth.cli.pictures import check_png
+
+    name = folder.absolute().name or "root"
+    sheet = Path(f"assets-{name}.png") if sheet is None else sheet
+    check_png(sheet)
+    changes = {"val_fraction": val_fraction, "max_pixels": max_pixels, "sharpness_floor": sharpness_floor}
+    with tqdm(unit="file", leave=False, disable=not sys.stderr.isatty()) as bar:
+
+        def seen(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        report = FolderReport.of(folder, kind, {k: v for k, v in changes.items() if v is not None}, seen)
+    _say(report, list_all)
+    if report.usable:
+        draw_assets_sheet(report, sheet)
+        click.echo(f"sheet: {sheet}")
+    click.echo(f"index: {report.index_place or 'could not be kept anywhere'}")
+    if report.quarantine:
+        sys.exit(3)
+
+
+def _say(report: "FolderReport", list_all: bool) -> None:
+    """The summary, then quarantine."""
+    sides = Counter(report.sides.values())
+    kind = "cut-outs" if report.kind == "foreground" else "landscapes"
+    click.echo(f"{report.folder}: {len(report.usable)} usable {kind}, {sides['train']} train, {sides['val']} val")
+    for title, counted in report.counts().items():
+        click.echo(f"  {title:12} " + ", ".join(f"{count} {name}" for name, count in counted.most_common()))
+    for note in report.notes:
+        click.echo(f"note: {note}")
+    if list_all:
+        for line in report.lines():
+            click.echo(line)
+    if report.quarantine:
+        click.echo(f"quarantine: {len(report.quarantine)} files")
+        for refused in report.quarantine:
+            click.echo(f"  {refused.reason:18} {refused.message!r}"[:400])

@@ -108,7 +108,7 @@ def index_source(
             if isinstance(answer, Probe):
                 answer = _sharp_enough(candidate, answer, spec)  # noqa: PLW2901
             if isinstance(answer, BadPicture):
-                refused.append(Refused(kind=kind, name=name, reason=answer.reason, message=_said(answer, candidate)))
+                refused.append(Refused(kind=kind, name=name, reason=answer.reason, message=_said(answer, found.folder)))
             elif answer.sha256 not in usable:  # copies under other names count once
                 usable[answer.sha256] = _photograph(candidate, answer, name, source, kind, ledger)
         ledger.save()
@@ -164,9 +164,9 @@ def _limited(usable: list[Indexed], source: SourceSpec, val_fraction: float) -> 
     return sorted(usable, key=order)[: source.limit]
 
 
-def _said(refusal: BadPicture, candidate: Candidate) -> str:
+def _said(refusal: BadPicture, folder: Path) -> str:
     """The message without the folder, which is another one on every machine."""
-    return str(refusal).replace(f"{candidate.image.parent}/", "")
+    return str(refusal).replace(f"{folder}/", "")
 
 
 def _procedural_names(source: SourceSpec, kind: Kind) -> list[str]:
@@ -203,7 +203,7 @@ def sides_of(
     groups = {sha: found.like for sha, found in placed.items()}
     for split in splits:
         if split not in sides.values():
-            _fill(split, sides, groups, names, kind, val_fraction, notes)
+            _fill(split, splits, sides, groups, names, kind, val_fraction, notes)
     for item in indexed:
         if item.ledger is not None and item.sha256 in sides:
             item.ledger.keep_side(kind, val_fraction, item.sha256, sides[item.sha256])
@@ -211,7 +211,7 @@ def sides_of(
 
 
 def _fill(
-    split: str, sides: dict[str, str], groups: dict[str, str | None], names: dict[str, str], kind: Kind,
+    split: str, splits: Sequence[str], sides: dict[str, str], groups: dict[str, str | None], names: dict[str, str], kind: Kind,
     val_fraction: float, notes: list[str],
 ) -> None:  # fmt: skip
     """Give a split in use without any asset the one with the nearest hash, and what looks like it."""
@@ -220,7 +220,7 @@ def _fill(
         families_of.setdefault(_head(sha, groups), []).append(sha)
     if not sides:
         raise RecipeError(f"assets: there is no usable {kind}; look at the sources with `bokehsynth assets FOLDER`")
-    if len(families_of) < 2:
+    if len(families_of) < len(splits):
         other = " that looks different" if len(sides) > 1 else ""
         raise RecipeError(
             f"assets: train and val must not share a {kind}, and there is only one; add another{other}, or set "

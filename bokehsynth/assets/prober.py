@@ -67,12 +67,12 @@ def _share_out(
                 number = child.holds
                 if number is None:
                     continue
-                answer = child.answer() if child in ready else None
-                if answer is None and child in ready:
-                    answer = child.why_it_died(candidates[number])
-                elif answer is None and child.overdue():
+                answer: Answer | None = None
+                if child.overdue():
                     text = f"{candidates[number].image}: decoding took more than {SECONDS:g} s"
                     answer = BadPicture(text, "too_slow")
+                elif child in ready:
+                    answer = child.answer() or child.why_it_died(candidates[number])
                 if answer is None:
                     continue
                 yield number, answer

@@ -61,7 +61,8 @@ def _of_path(path: Path, kind: str, root: Path | None) -> Found:
         parts = path.parts
         fixed = next(i for i, part in enumerate(parts) if _GLOB.search(part))
         folder = Path(*parts[:fixed])
-        listed = sorted(folder.glob(str(Path(*parts[fixed:])))) if folder.is_dir() else []
+        matching = sorted(folder.glob(str(Path(*parts[fixed:])))) if folder.is_dir() else []
+        listed = [path for path in matching if not _hidden(path, folder)]
         if not listed:
             raise RecipeError(f"assets: {names!r} matches no file; check the pattern (`**` goes through subfolders)")
         whole: list[Path] = []
@@ -89,6 +90,10 @@ def _walk(folder: Path) -> Iterator[Path]:
         links = [name for name in folders if os.path.islink(os.path.join(place, name)) or _named(Path(name))]
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in links)
         yield from sorted(Path(place, name) for name in [*files, *links] if not name.startswith("."))
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _listed(path: Path) -> list[Path]:
@@ -186,6 +191,7 @@ def _rank(path: Path, folder: Path) -> int:
 def _has(place: Path, names: tuple[str, ...]) -> bool:
     """Whether a folder holds one of the named folders."""
     try:
-        return any(entry.is_dir() and entry.name.lower() in names for entry in os.scandir(place))
+        with os.scandir(place) as entries:
+            return any(entry.is_dir() and entry.name.lower() in names for entry in entries)
     except OSError:
         return False

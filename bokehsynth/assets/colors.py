@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.color import FloatArray
+from bokehsynth.color import FloatArray, linear_to_srgb, srgb_to_linear
 
 TRUSTED = 1e-3
 """Alpha below which a file's colour says nothing about what was behind it."""
@@ -36,18 +36,18 @@ def _is_soft(alpha: FloatArray) -> bool:
 def estimated(color: FloatArray, alpha: FloatArray) -> FloatArray:
     """Foreground colour by multi-level estimation (pymatting) from a photograph [H, W, 3] and its matte [H, W].
 
-    Deterministic: it runs in one thread and in a fixed order. Mattes are drawn on encoded pictures, so colours are
-    parted in that encoding. Around the matte the file may be blank; there its colour is continued outwards first,
+    Deterministic: it runs in one thread and in a fixed order. Mattes, drawn by hand or by a network, are made on sRGB
+    values as if those were mixed, so the colours are parted in that encoding. Around the matte the file may be blank; there its colour is continued outwards first,
     or blankness would be taken for the old background.
     """
     bright = np.float32(max(1.0, float(color.max())))
-    encoded = np.sqrt(color / bright)
+    encoded = linear_to_srgb(color / bright)
     blank = (alpha <= TRUSTED) & (color.max(axis=2) <= 0)
     if blank.any():
         encoded = filled(encoded, (~blank).astype(np.float32))
     found = _estimator()(encoded, alpha.astype(np.float32, copy=False))
     solid = (alpha >= 0.995)[..., None]
-    return np.where(solid, color, np.square(np.asarray(found, np.float32)) * bright).astype(np.float32, copy=False)
+    return np.where(solid, color, srgb_to_linear(np.asarray(found, np.float32)) * bright).astype(np.float32, copy=False)
 
 
 def spread(color: FloatArray, alpha: FloatArray) -> FloatArray:

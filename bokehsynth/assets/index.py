@@ -211,8 +211,8 @@ def sides_of(
 
 
 def _fill(
-    split: str, splits: Sequence[str], sides: dict[str, str], groups: dict[str, str | None], names: dict[str, str], kind: Kind,
-    val_fraction: float, notes: list[str],
+    split: str, splits: Sequence[str], sides: dict[str, str], groups: dict[str, str | None], names: dict[str, str],
+    kind: Kind, val_fraction: float, notes: list[str],
 ) -> None:  # fmt: skip
     """Give a split in use without any asset the one with the nearest hash, and what looks like it."""
     families_of: dict[str, list[str]] = {}

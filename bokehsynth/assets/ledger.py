@@ -80,7 +80,7 @@ class Ledger:
             return None
         try:
             if "refused" in known:
-                return BadPicture(f"{candidate.image}{known['message']}", known["refused"])
+                return BadPicture(known["message"], known["refused"])
             return probe_from(known["probe"])
         except (KeyError, TypeError, ValueError):
             return None
@@ -90,7 +90,7 @@ class Ledger:
         if stamp is None or (isinstance(answer, BadPicture) and answer.reason in _PASSING):
             return
         if isinstance(answer, BadPicture):
-            found: dict[str, Any] = {"refused": answer.reason, "message": _without_name(answer, candidate)}
+            found: dict[str, Any] = {"refused": answer.reason, "message": str(answer).replace(f"{self.folder}/", "")}
         else:
             found = {"probe": asdict(answer)}
         self.files[self._key(candidate)] = {"stamp": stamp, **found}
@@ -115,11 +115,6 @@ class Ledger:
 def relative_name(path: Path, folder: Path) -> str:
     """The name of a file below a folder, with forward slashes, whatever bytes it holds."""
     return Path(os.path.relpath(path, folder)).as_posix()
-
-
-def _without_name(refusal: BadPicture, candidate: Candidate) -> str:
-    """The message without the path it begins with, which may be another one next time."""
-    return str(refusal).removeprefix(str(candidate.image))
 
 
 def stamp(candidate: Candidate, limits: Limits) -> list[Any] | None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bokehsynth.assets.index import Catalogue
+from bokehsynth.assets import colors
+from bokehsynth.assets.catalogue import Catalogue
 from bokehsynth.engines import Done, Failed, Progress, Report, default_workers, run_local, stopping
 from bokehsynth.errors import BokehsynthError, FailureBudgetError, StorageError, UsageError
 from bokehsynth.lock import set_up_lock, shard_lock
@@ -191,6 +192,8 @@ def _run(task: ShardMaker, missing: list[ShardPlan], workers: int, standing: tup
         from bokehsynth.render import cpu
 
         cpu.warm_up()
+        if any(asset.colors == "photographed" for asset in task.recipe.catalogue.assets):
+            colors.warm_up()
     done, total = standing
     failures: list[Failed] = []
     allowed = max(2, int(FAILURES_ALLOWED * len(missing)))

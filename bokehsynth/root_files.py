@@ -84,7 +84,8 @@ def write_root_files(layout: Layout, recipe: Recipe, machine: Machine | None) ->
     atomic_write(_identity_file(layout), pretty_json(recipe.identity))
     atomic_write(layout.recipe, recipe.text())
     atomic_write(layout.assets, recipe.catalogue.lines())
-    atomic_write(layout.quarantine, recipe.catalogue.quarantine_lines())
+    if recipe.catalogue.quarantine:
+        atomic_write(layout.quarantine, recipe.catalogue.quarantine_lines())
     atomic_write(layout.schema, pretty_json(recipe_schema()))
     known = _machines(layout)
     if machine is not None and not any(_same_kind(machine, other) for other in known):

@@ -48,20 +48,21 @@ def test_what_stands_under_soft_alpha_is_seen(state):
 
 
 @pytest.mark.parametrize("blank", [False, True])
-@pytest.mark.parametrize("size", [200, 50])
+@pytest.mark.parametrize("factor", [1, 4])
 @pytest.mark.parametrize("state", ["photographed", "straight", "premultiplied"])
-def test_the_old_background_is_gone(state, size, blank):
+def test_the_old_background_is_gone(state, factor, blank):
     """Whatever the file holds, the subject is red up to its faintest rim, also where the file was blanked outside."""
     alpha = matte()
     rgba = states(alpha)[state]
     if blank:
         rgba[alpha == 0, :3] = 0
-    found = cutout_from(Raster(rgba[..., :3], rgba[..., 3], "PNG", "RGBA"), state, size)
-    assert found.alpha.shape == (size, size)
+    found = cutout_from(Raster(rgba[..., :3], rgba[..., 3], "PNG", "RGBA"), state, factor)
+    assert abs(max(found.alpha.shape) - 200 / factor) < 12  # its empty margins are taken off
     error = np.abs(found.color - srgb_to_linear(OWN)).max(axis=2)
-    # Worst seen: 0.0076, of eight bits divided by alpha.
-    assert error[found.alpha > 0.7].max() < 0.008
-    assert (error * found.alpha).max() < 0.008
+    # Worst seen: 0.0109 as stored, 0.022 reduced, where light is averaged and the estimate is of encoded colours.
+    bound = 0.012 if factor == 1 else 0.024
+    assert error[found.alpha > 0.7].max() < bound
+    assert (error * found.alpha).max() < bound
     assert np.isfinite(found.color).all()
     if state == "photographed":
         blue = srgb_to_linear(BEHIND)
@@ -157,11 +158,11 @@ def test_large_bright_areas_are_no_lamps():
     assert found is None or found[:125].max() < 0.02
 
 
-def test_by_day_small_highlights_keep_a_little():
+def test_by_day_nothing_is_a_lamp():
     day = night()
     day[day[..., 0] == 18] = (120, 140, 150)
     assert night_share(srgb_to_linear(day)) == 0
-    assert lamps_of(day).max() <= 0.03
+    assert lamps_of(day) is None
     assert lamps_of(np.full((50, 60, 3), 90, np.uint8)) is None
 
 
@@ -215,5 +216,5 @@ def test_touching_sides_hold_for_photographed_cutouts():
 
     rgba = cutout(4, 160, 120)
     rgba[100:, 30:90, 3] = 255
-    found = cutout_from(Raster(rgba[..., :3], rgba[..., 3], "PNG", "RGBA"), "photographed", 60)
+    found = cutout_from(Raster(rgba[..., :3], rgba[..., 3], "PNG", "RGBA"), "photographed", 2)
     assert touching_sides(found.alpha) == {"bottom"}

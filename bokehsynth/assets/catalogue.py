@@ -41,6 +41,8 @@ class AssetFiles:
     """Height and width, pixels."""
     root: Path
     """Links must end below it."""
+    box: tuple[int, int, int, int] | None = None
+    """Of a cut-out, what its subject fills: top, left, height and width, pixels."""
     matte: Path | None = None
     matte_sha256: str | None = None
 

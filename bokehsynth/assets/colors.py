@@ -37,8 +37,8 @@ def estimated(color: FloatArray, alpha: FloatArray) -> FloatArray:
     """Foreground colour by multi-level estimation (pymatting) from a photograph [H, W, 3] and its matte [H, W].
 
     Deterministic: it runs in one thread and in a fixed order. Mattes, drawn by hand or by a network, are made on sRGB
-    values as if those were mixed, so the colours are parted in that encoding. Around the matte the file may be blank; there its colour is continued outwards first,
-    or blankness would be taken for the old background.
+    values as if those were mixed, so the colours are parted in that encoding. Around the matte the file may be blank;
+    there its colour is continued outwards first, or blankness would be taken for the old background.
     """
     bright = np.float32(max(1.0, float(color.max())))
     encoded = linear_to_srgb(color / bright)
@@ -46,8 +46,10 @@ def estimated(color: FloatArray, alpha: FloatArray) -> FloatArray:
     if blank.any():
         encoded = filled(encoded, (~blank).astype(np.float32))
     found = _estimator()(encoded, alpha.astype(np.float32, copy=False))
-    solid = (alpha >= 0.995)[..., None]
-    return np.where(solid, color, srgb_to_linear(np.asarray(found, np.float32)) * bright).astype(np.float32, copy=False)
+    result = color.copy()
+    soft = (alpha < 0.995) & (alpha > TRUSTED)
+    result[soft] = srgb_to_linear(np.asarray(found, np.float32)[soft]) * bright
+    return result
 
 
 def spread(color: FloatArray, alpha: FloatArray) -> FloatArray:
@@ -76,6 +78,11 @@ def filled(color: FloatArray, weight: FloatArray) -> FloatArray:
 
 
 Estimator = Callable[[npt.NDArray[Any], npt.NDArray[Any]], npt.NDArray[Any]]
+
+
+def warm_up() -> None:
+    """Compile the kernel, once and for all processes that share Numba's cache."""
+    _estimator()
 
 
 @cache

@@ -147,7 +147,8 @@ def _photograph(
 ) -> Indexed:
     files = AssetFiles(
         name=name, image=candidate.image, image_sha256=found.image_sha256,
-        size=(found.height, found.width), root=candidate.root, matte=candidate.matte, matte_sha256=found.matte_sha256,
+        size=(found.height, found.width), box=found.box, root=candidate.root, matte=candidate.matte,
+        matte_sha256=found.matte_sha256,
     )  # fmt: skip
     return Indexed(
         kind=kind, id=f"photo-{found.sha256[:16]}", sha256=found.sha256, source=source, probe=found, files=files,

@@ -47,6 +47,8 @@ def reduced_alpha(raster: Raster, shorter: int) -> FloatArray:
 
 def averaged(image: FloatArray, factor: int) -> FloatArray:
     """Means of factor x factor boxes; what is left over at the lower and right edge is cut off."""
+    if factor == 1:
+        return image
     height, width = (side // factor for side in image.shape[:2])
     if not height or not width:
         return np.empty((0, width, *image.shape[2:]), np.float32)

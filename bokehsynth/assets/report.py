@@ -161,7 +161,7 @@ def _shown(item: Indexed) -> npt.NDArray[np.uint8]:
     raster = read_asset(item.files)
     if item.kind == "background":
         return encode_8bit(landscape_from(raster, CELL).color)
-    cutout = cutout_from(raster, item.asset("train").colors, CELL)
+    cutout = cutout_from(raster, item.asset("train").colors, max(1, max(raster.size) // CELL))
     y, x = np.indices(cutout.alpha.shape) // max(6, min(cutout.alpha.shape) // 16)
     board = np.where(((x + y) % 2)[..., None] == 1, np.float32(0.35), np.float32(0.55))
     return encode_8bit(cutout.color * cutout.alpha[..., None] + board * (1 - cutout.alpha[..., None]))

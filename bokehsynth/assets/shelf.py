@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,13 @@ from bokehsynth.assets.colors import own_colors
 from bokehsynth.assets.decode import Limits, decode_raster
 from bokehsynth.assets.embedded import draw_background, draw_foreground
 from bokehsynth.assets.lamps import lamp_light
+from bokehsynth.assets.measure import SHOWN
 from bokehsynth.assets.opening import read_file
 from bokehsynth.assets.pictures import Cutout, Landscape
 from bokehsynth.assets.probe import with_matte
 from bokehsynth.assets.raster import Raster
 from bokehsynth.assets.rasters_deep import straight
-from bokehsynth.assets.reduce import averaged, reduced, reduced_alpha, whole_factor
+from bokehsynth.assets.reduce import averaged, in_strips, reduced, whole_factor
 from bokehsynth.assets.spec import PILLOW_GUARD
 from bokehsynth.color import LUMINANCE, FloatArray
 from bokehsynth.errors import ChangedError
@@ -55,9 +57,9 @@ class Shelf:
             size = _drawn_size(longer_side)
             return self._kept.get((asset_id, size), lambda: draw_foreground(asset_id, size))
         assert asset is not None
-        factor = max(1, max(files.size) // max(longer_side, 1))
+        factor = max(1, max(files.box[2:] if files.box else files.size) // max(longer_side, 1))
         key = (asset.sha256, asset.colors, factor)
-        return self._kept.get(key, lambda: cutout_from(read_asset(files), asset.colors, min(files.size) // factor))
+        return self._kept.get(key, lambda: cutout_from(read_asset(files), asset.colors, factor))
 
     def landscape(self, asset_id: str, shorter_side: int) -> Landscape:
         """The landscape with a shorter side of at least `shorter_side` pixels, or its largest."""
@@ -100,18 +102,46 @@ def _unchanged(files: AssetFiles, matte: bool) -> bytes:
     return data
 
 
-def cutout_from(raster: Raster, colors: str, shorter: int = 1 << 30) -> Cutout:
-    """A photographed cut-out, reduced by a whole factor to a shorter side of at least `shorter` pixels."""
+def cutout_from(raster: Raster, colors: str, factor: int = 1) -> Cutout:
+    """A photographed cut-out: its surroundings taken off, reduced by a whole factor, the old background taken out."""
+    raster = _with_surroundings(raster, factor)
     alpha = raster.opacity()
     assert alpha is not None
-    small_alpha = reduced_alpha(raster, shorter)
-    if colors == "photographed" or small_alpha.shape == alpha.shape:
-        color = reduced(raster, shorter)
-        if colors == "premultiplied":
-            color = _undone(raster, alpha)
+    small = averaged(alpha, factor)
+    if colors == "photographed" or factor == 1:
+        color = _undone(raster, alpha) if colors == "premultiplied" else in_strips(raster, factor, lambda light: light)
     else:  # straight colour counts as much as it is seen
-        color = straight(_premultiplied(raster, colors, alpha, small_alpha.shape), small_alpha)
-    return Cutout(own_colors(color, small_alpha, colors), small_alpha)
+        light = _undone(raster, alpha) if colors == "premultiplied" else raster.light()
+        color = straight(averaged(light * alpha[..., None], factor), small)
+    own = own_colors(color, small, colors)
+    top, bottom, left, right = _subject(small, 2)
+    return Cutout(own[top:bottom, left:right].copy(), small[top:bottom, left:right].copy())
+
+
+SURROUNDINGS = 32
+"""Pixels beside the subject, after reduction, that tell what was behind it."""
+
+
+def _with_surroundings(raster: Raster, factor: int) -> Raster:
+    """The part of a picture that its subject fills, and a little around it: a person in a wide photograph is small."""
+    alpha = raster.opacity()
+    assert alpha is not None
+    assert raster.alpha is not None
+    top, bottom, left, right = _subject(alpha, SURROUNDINGS * factor)
+    part = (slice(top, bottom), slice(left, right))
+    return replace(raster, values=raster.values[part], alpha=raster.alpha[part])
+
+
+def _subject(alpha: FloatArray, beside: int) -> tuple[int, int, int, int]:
+    """Rows and columns (top, bottom, left, right) of what is shown, and so many pixels more where there are any."""
+    shown = alpha >= SHOWN
+    rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
+    if not len(rows):
+        return 0, alpha.shape[0], 0, alpha.shape[1]
+    return (
+        max(int(rows[0]) - beside, 0), min(int(rows[-1]) + 1 + beside, alpha.shape[0]),
+        max(int(columns[0]) - beside, 0), min(int(columns[-1]) + 1 + beside, alpha.shape[1]),
+    )  # fmt: skip
 
 
 def _undone(raster: Raster, alpha: FloatArray) -> FloatArray:
@@ -120,12 +150,6 @@ def _undone(raster: Raster, alpha: FloatArray) -> FloatArray:
     full = np.float32(1 if raster.linear else np.iinfo(raster.values.dtype).max)
     freed = np.clip(np.rint(straight(values, alpha)), 0, full) if not raster.linear else straight(values, alpha)
     return Raster(freed.astype(raster.values.dtype), None, raster.format, raster.mode, raster.profile).light()
-
-
-def _premultiplied(raster: Raster, colors: str, alpha: FloatArray, size: tuple[int, ...]) -> FloatArray:
-    color = _undone(raster, alpha) if colors == "premultiplied" else raster.light()
-    factor = alpha.shape[0] // size[0]
-    return averaged(color * alpha[..., None], factor)
 
 
 def landscape_from(raster: Raster, shorter: int = 1 << 30) -> Landscape:

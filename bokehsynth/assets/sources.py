@@ -73,8 +73,8 @@ def _of_path(path: Path, kind: str, root: Path | None) -> Found:
         return _pair(_listed(path), kind, path.parent, _boundary(path.parent, root))
     if not os.path.lexists(path):
         raise RecipeError(
-            f"assets: there is no {names!r}; name a folder, a glob, a picture or a .txt list, or `procedural` for the "
-            "embedded pictures (relative paths lie in assets.root, or beside the recipe file)"
+            f"assets: there is no {names!r}; name a folder, a glob, a picture or a .txt list (relative paths lie in "
+            "assets.root, or beside the recipe file), or `procedural` or `procedural/FAMILY` for the embedded pictures"
         )
     return _pair([path], kind, path.parent, _boundary(path.parent, root))
 

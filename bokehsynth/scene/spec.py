@@ -50,8 +50,7 @@ class SceneSpec(Spec):
     """Disparity difference of a cut-out's plane across the picture; its direction is drawn evenly."""
     highlight_boost: Annotated[Distribution, within(1, 1000)] = Constant(value=1.0)
     """Gain given back to the lamps of a photographed landscape that its file clipped at white: small, in the dark, by
-    night (by day a thirtieth of it, for glints). Large bright areas are left. City lights become discs at 50 to 300; 1
-    leaves them as they are."""
+    night. Large bright areas, pictures taken by day and cut-outs are left. City lights become discs at 10 to 100."""
     scale: Annotated[Distribution, within(0.05, 4)] = Uniform(kind="uniform", low=0.55, high=0.95)
     """Longer side of a cut-out over the shorter side of the picture."""
     rotation: Distribution = Uniform(kind="uniform", low=-4.0, high=4.0)

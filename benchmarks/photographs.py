@@ -62,9 +62,9 @@ def report(path: Path, size: int, samples: int) -> None:
     seconds = [time_shard(recipe, shard * samples, samples) for shard in range(3)]
     print("\n".join(machine_lines("python -m benchmarks.photographs")))
     print(
-        f"\n{size} px, two foregrounds, blur 0..32 px at 512, five PNG fields, one thread, CPU time; shards of {samples};"
-        f"\n{assets} photographs, indexed in {indexed:.1f} s (from the index where there is one)\n"
+        f"\n{size} px, two foregrounds, blur 0..32 px at 512, five PNG fields, one thread, CPU time, {samples} a shard;"
     )
+    print(f"{assets} photographs, indexed in {indexed:.1f} s (from the index where there is one)\n")
     print("| stage | cold first shard, mean ms | second | third |\n|---|---|---|---|")
     totals = [sum(statistics.mean(shard[stage]) for stage in STAGES) for shard in seconds]
     for stage in STAGES:

@@ -194,6 +194,8 @@ def _serve(limits: Limits) -> None:
     import OpenEXR  # noqa: F401  # all that decodes is loaded before the limit is set
 
     cv2.setNumThreads(1)
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # decoders in C print what they think of a file
     _limit_memory(limits.max_pixels)
     for line in sys.stdin:
         record = json.loads(line)
@@ -206,7 +208,7 @@ def _serve(limits: Limits) -> None:
             answer = {"refused": error.reason, "message": str(error)}
         except MemoryError:
             answer = {"refused": "too_large", "message": f"{record['image']}: takes more memory than a picture may"}
-        print(json.dumps(answer), flush=True)
+        print(json.dumps(answer), file=replies, flush=True)
 
 
 if __name__ == "__main__":

@@ -226,7 +226,7 @@ def test_ids_say_nothing_about_names_and_survive_a_move(tmp_path):
 
 
 def test_a_decoder_that_hangs_or_dies_takes_nobody_with_it(tmp_path, monkeypatch):
-    """A child that is killed while it holds a file; a file that takes too long; the others are looked at anyway."""
+    """A child that has been killed when it gets a file; a file that takes too long; the others are looked at anyway."""
     folders(tmp_path, 0, 3)
     files = sorted((tmp_path / "landscapes").iterdir())
     candidates = [Candidate(kind="background", image=path, root=tmp_path) for path in files]
@@ -234,9 +234,10 @@ def test_a_decoder_that_hangs_or_dies_takes_nobody_with_it(tmp_path, monkeypatch
     real = prober._Child.give_next
 
     def deadly(child, waiting, all_of_them):
-        real(child, waiting, all_of_them)
-        if child.holds == 2:
+        if waiting and waiting[0] == 2:
             child._process.kill()
+            child._process.wait()
+        real(child, waiting, all_of_them)
 
     monkeypatch.setattr(prober._Child, "give_next", deadly)
     answers = probe_all(candidates, Limits())

@@ -51,7 +51,8 @@ def stages_of(recipe: Any, index: int, timed: Callable[[str, Callable[[], Any]],
     from bokehsynth.schema import Sample, dequantize_map, quantize_map, sample_key
 
     draw = timed("draw", lambda: pipeline.draw_sample(recipe, index))
-    scene = timed("compose", lambda: compose(draw.scene, pipeline.SHELF.of(recipe.catalogue), recipe.lens.build))
+    aperture = recipe.lens.apertures[draw.aperture]
+    scene = timed("compose", lambda: compose(draw.scene, pipeline.SHELF.of(recipe.catalogue), aperture))
 
     def photograph() -> Any:
         frames = render(scene.layers, scene.lens, scene.margin, "cpu")

@@ -12,8 +12,9 @@ what is nearer, its colour filled in there by push-pull. `field`: one layer whos
 "rubber sheet" of docs/optics.md. K and focus are searched by a pattern search on the squared error, every stop on its
 own: nothing in the search knows that K should go as 1/N.
 
-Errors are taken in sRGB, 0..1. SSIM is Wang's: windows of 11 x 11 with sigma 1.5, K1 = 0.01, K2 = 0.03, on the
-Rec. 709 luminance of the sRGB values; for a part of the picture, the mean of its map over that part.
+Errors are taken in sRGB, 0..1. SSIM is Wang's, on the Rec. 709 luminance of the sRGB values; for a part of the
+picture, the mean of its map over that part. Measures, scenes and search are the product's (`bokehsynth.likeness`, `scene.relief`,
+`scene.fit`): a recipe of pairs uses them too.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -32,16 +33,13 @@ import numpy as np
 
 import bokehsynth as bs
 from benchmarks.machine import machine_lines
-from bokehsynth.color import LUMINANCE, encode_8bit
+from bokehsynth.color import encode_8bit
+from bokehsynth.likeness import CLIPPED, Comparison, gain_between, shift_between, tone_curve
+from bokehsynth.scene.fit import Error, Fit, best_of, pattern
+from bokehsynth.scene.relief import STEP, bent_sheet, distance_to, flat_sheets, sharpened
 
 PINHOLE = 16.0
 """The stop that stands for an all-in-focus picture."""
-CLIPPED = 0.95
-"""Linear value from which a photograph is taken to be clipped."""
-STEP = 0.06
-"""Jump of disparity between neighbours from which it counts as an edge."""
-SHARPEN = 5
-"""Window in pixels within which the ramp of a depth edge becomes a step."""
 GROW = 1
 """Pixels that depth edges are moved towards the far side."""
 SHEETS = 8
@@ -122,20 +120,6 @@ def load(folder: Path, name: str, width: int, grow: int = GROW) -> Series:
     return Series(name, photographs.pop(PINHOLE), photographs, sharpened(disparity, grow), subject)
 
 
-def sharpened(disparity: np.ndarray, grow: int) -> np.ndarray:
-    """Ramps of depth edges as steps, which then give `grow` pixels to the near side.
-
-    A pixel on a ramp takes the nearer of the extremes round it. The near side grows because the pixels beside an edge
-    have colours of both sides, which would else be spread by the blur of the far side.
-    """
-    window = np.ones((SHARPEN, SHARPEN), np.uint8)
-    high, low = cv2.dilate(disparity, window), cv2.erode(disparity, window)
-    steep = np.where(high - disparity < disparity - low, high, low)
-    sharp = np.where(high - low > STEP, steep, disparity)
-    near = cv2.dilate(sharp, np.ones((2 * grow + 1, 2 * grow + 1), np.uint8))
-    return np.where(near - sharp > STEP, near, sharp)
-
-
 # Two scenes from one photograph -----------------------------------------------------------------------------------
 
 
@@ -154,116 +138,41 @@ Builder = Callable[[Series, np.ndarray, int], Scene]
 """From a series, the colour to use for it, and a margin."""
 
 
-def padded(picture: np.ndarray, margin: int) -> np.ndarray:
-    return cv2.copyMakeBorder(picture, margin, margin, margin, margin, cv2.BORDER_REFLECT_101)
-
-
 def as_field(series: Series, color: np.ndarray, margin: int) -> Scene:
     """One opaque layer that the disparity map bends."""
-    disparity = padded(series.disparity, margin)
-    return Scene([bs.Layer(padded(color, margin), np.ones_like(disparity), disparity)], margin)
+    return Scene(bent_sheet(color, series.disparity, margin), margin)
 
 
 @dataclass(frozen=True)
 class Sheets:
-    """The disparity cut into slabs, each a frontal plane of its own."""
+    """The disparity cut into slabs, each a frontal plane of its own; the arguments are those of `flat_sheets`."""
 
     count: int = SHEETS
     soft: float = 0.0
-    """Sigma in pixels of the blur of the mattes."""
     filled: bool = True
-    """Whether a sheet goes on behind what is nearer."""
 
     def __call__(self, series: Series, color: np.ndarray, margin: int) -> Scene:
-        """Build the scene; a sheet reaches as far behind nearer ones as any ray, the last one everywhere."""
-        color, disparity = padded(color, margin), padded(series.disparity, margin)
-        slab = slabs(disparity, self.count)
-        layers = []
-        for k in range(slab.max() + 1):
-            own, nearer = slab == k, slab < k
-            alpha = own.astype(np.float32)
-            if self.filled:
-                alpha[nearer & (distance_to(own) <= margin)] = 1
-                alpha[:] = 1 if k == slab.max() else alpha
-            if self.soft:
-                alpha = cv2.GaussianBlur(alpha, (0, 0), self.soft).clip(0, 1)
-            layers.append(bs.Layer(fill(color, own), alpha, bs.Plane(float(disparity[own].mean()))))
-        return Scene(layers, margin)
-
-
-def slabs(disparity: np.ndarray, count: int) -> np.ndarray:
-    """Number of each pixel's slab, 0 the nearest: Lloyd's cuts of the histogram, empty slabs dropped."""
-    values = np.linspace(float(disparity.min()), float(disparity.max()), 1024)
-    weights, _ = np.histogram(disparity, bins=1024, range=(values[0], values[-1]))
-    mass = np.cumsum(np.cbrt(weights))  # the best levels are as dense as the cube root of the histogram
-    levels = np.interp((np.arange(count) + 0.5) / count * mass[-1], mass, values)
-    for _ in range(100):
-        cell = np.searchsorted((levels[1:] + levels[:-1]) / 2, values)
-        mass = np.bincount(cell, weights, len(levels))
-        levels = np.bincount(cell, weights * values, len(levels))[mass > 0] / mass[mass > 0]
-    cell = np.searchsorted((levels[1:] + levels[:-1]) / 2, disparity)
-    _, index = np.unique(cell, return_inverse=True)  # rounding may leave one empty
-    return index.max() - index.reshape(disparity.shape)
-
-
-def distance_to(mask: np.ndarray) -> np.ndarray:
-    """Pixels to the nearest of a mask."""
-    return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
-
-
-def fill(color: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Push-pull: unknown pixels take the means of ever larger cells, known ones stay as they are."""
-
-    def pull(total: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        mean = total / np.maximum(weight, 1e-6)[..., None]
-        height, width = weight.shape
-        if weight.min() >= 1 or max(height, width) == 1:
-            return mean
-        size = (max(1, width // 2), max(1, height // 2))
-        smaller = (cv2.resize(a, size, interpolation=cv2.INTER_AREA) for a in (total, weight))
-        far = cv2.resize(pull(*smaller), (width, height), interpolation=cv2.INTER_LINEAR)
-        share = np.minimum(weight, 1)[..., None]
-        return share * mean + (1 - share) * far
-
-    weight = known.astype(np.float32)
-    return pull(color * weight[..., None], weight).astype(np.float32).clip(0)
+        """Build the scene."""
+        return Scene(flat_sheets(color, series.disparity, margin, self.count, self.soft, self.filled), margin)
 
 
 # A photograph to compare with -------------------------------------------------------------------------------------
 
 
 def tone(series: Series, photo: np.ndarray) -> np.ndarray:
-    """The f/16 photograph in the tones of another exposure.
-
-    A camera's jpeg is not sRGB of the light: shadows and lights of one subject differ between two exposures by factors
-    that differ by two. One curve for all channels, from sRGB value to sRGB value: medians over the subject, which is
-    sharp in both, made monotone; straight to black and to white beyond the subject's tones.
-    """
-    source, target = (bs.linear_to_srgb(p.clip(0, 1)) for p in (series.closed, photo))
-    s, t = source[series.subject].ravel(), target[series.subject].ravel()
-    cell = (s * 64).astype(int)
-    knots = [(0.0, 0.0)]
-    for k in np.flatnonzero(np.bincount(cell) >= 50):
-        knots.append((float(np.median(s[cell == k])), float(np.median(t[cell == k]))))
-    x, y = np.array([*knots, (1.0, max(1.0, knots[-1][1]))]).T
-    return bs.srgb_to_linear(np.interp(source, x, np.maximum.accumulate(y)).astype(np.float32))
+    """The f/16 photograph in the tones of another exposure, measured on the subject (`likeness.tone_curve`)."""
+    return tone_curve(series.closed, photo, series.subject)(series.closed)
 
 
 def gained(picture: np.ndarray, photo: np.ndarray) -> np.ndarray:
     """The picture times the gain of each channel that brings it nearest to the photograph, in linear light."""
-    usable = np.maximum(picture, photo).max(axis=2) < CLIPPED
-    p, q = picture[usable].astype(np.float64), photo[usable].astype(np.float64)
-    return picture * ((p * q).sum(0) / (p * p).sum(0)).astype(np.float32)
+    return picture * gain_between(picture, photo)
 
 
 def shift(series: Series, photo: np.ndarray) -> tuple[float, float]:
-    """Where the subject lies in another photograph, in pixels (x, y) from where f/16 has it: phase correlation."""
+    """Where the subject lies in another photograph, in pixels (x, y) from where f/16 has it."""
     window = cv2.GaussianBlur(series.subject.astype(np.float64), (0, 0), 3)
-    pictures = []
-    for linear in (series.closed, photo):
-        values = np.log(0.01 + linear @ LUMINANCE).astype(np.float64)
-        pictures.append((values - values[series.subject].mean()) * window)
-    return cv2.phaseCorrelate(*pictures)[0]
+    return shift_between(series.closed, photo, window)[:2]
 
 
 def moved(series: Series, picture: np.ndarray, photo: np.ndarray) -> tuple[float, float]:
@@ -295,85 +204,22 @@ def moved(series: Series, picture: np.ndarray, photo: np.ndarray) -> tuple[float
     return best[1:]
 
 
-# Measures ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """How a picture differs from a photograph, in sRGB, after a gain."""
-
-    square: np.ndarray
-    """Squared error, mean of the channels, [H, W]."""
-    similarity: np.ndarray
-    """SSIM map [H, W]."""
-
-    @classmethod
-    def of(cls, picture: np.ndarray, photo: np.ndarray) -> "Comparison":
-        """Of two linear pictures."""
-        ours, theirs = (bs.linear_to_srgb(p.clip(0, 1)) for p in (gained(picture, photo), photo))
-        return cls(((ours - theirs) ** 2).mean(axis=2), ssim_map(ours @ LUMINANCE, theirs @ LUMINANCE))
-
-    def psnr(self, where: np.ndarray | None = None) -> float:
-        """Decibels over a part of the picture."""
-        return -10 * math.log10(float((self.square if where is None else self.square[where]).mean()))
-
-    def ssim(self, where: np.ndarray | None = None) -> float:
-        """Mean similarity over a part of the picture."""
-        return float((self.similarity if where is None else self.similarity[where]).mean())
-
-
-def ssim_map(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """SSIM of every 11 x 11 window of two pictures in 0..1, [H, W]."""
-
-    def blurred(x: np.ndarray) -> np.ndarray:
-        return cv2.GaussianBlur(x.astype(np.float64), (11, 11), 1.5)
-
-    ma, mb = blurred(a), blurred(b)
-    va, vb, cov = blurred(a * a) - ma * ma, blurred(b * b) - mb * mb, blurred(a * b) - ma * mb
-    c1, c2 = 0.01**2, 0.03**2
-    return (2 * ma * mb + c1) * (2 * cov + c2) / ((ma * ma + mb * mb + c1) * (va + vb + c2))
-
-
 # Search -----------------------------------------------------------------------------------------------------------
 
 
-class Fit(NamedTuple):
-    """The lens that brings a scene nearest to a photograph."""
-
-    blur: float
-    focus: float
-    error: float
-
-    @property
-    def lens(self) -> bs.Lens:
-        """With a round opening."""
-        return bs.Lens(self.blur, self.focus)
+def lens_of(fit: Fit) -> bs.Lens:
+    """With a round opening."""
+    return bs.Lens(fit.blur, fit.focus)
 
 
-def grid(series: Series, error: Callable[[float, float], float]) -> Fit:
+def grid(series: Series, error: Error) -> Fit:
     """The best of a coarse grid: K by factors of 1.5, focus round the subject."""
     blurs = [LARGEST * series.disparity.shape[1] * 1.5**-k for k in range(9)]
     focuses = [series.focus + step for step in (-0.12, 0.0, 0.12)]
-    return min((Fit(k, f, error(k, f)) for k, f in itertools.product(blurs, focuses)), key=lambda fit: fit.error)
+    return best_of(itertools.product(blurs, focuses), error)
 
 
-def pattern(start: Fit, error: Callable[[float, float], float], step: float, least: float) -> Fit:
-    """Pattern search in log K and focus: to the best neighbour while there is one, else with half the step."""
-    best = Fit(start.blur, start.focus, error(start.blur, start.focus))
-    while step > least:
-        steps = ((step, 0), (-step, 0), (0, step / 3), (0, -step / 3))
-        tries = [(best.blur * math.exp(a), best.focus + b) for a, b in steps]
-        nearest = min((Fit(k, f, error(k, f)) for k, f in tries), key=lambda fit: fit.error)
-        if nearest.error < best.error:
-            best = nearest
-        else:
-            step /= 2
-    return best
-
-
-def error_at(
-    series: Series, stop: float, build: Builder, samples: int | None = None
-) -> Callable[[float, float], float]:
+def error_at(series: Series, stop: float, build: Builder, samples: int | None = None) -> Error:
     """Mean squared error of a scene by K and focus; infinite where the rays would leave the canvas."""
     photo, margin = series.wide[stop], margin_for(series)
     scene = build(series, tone(series, photo), margin)
@@ -397,13 +243,20 @@ def search(series: Series, stop: float) -> Fit:
     """K and focus of one stop for sheets: grid and pattern at half the width, a finer pattern at the full one."""
     small = series.half()
     half = grid(small, error_at(small, stop, Sheets()))
-    half = pattern(half, error_at(small, stop, Sheets()), 0.2, 0.02)
-    return pattern(half._replace(blur=2 * half.blur), error_at(series, stop, Sheets()), 0.04, 0.01)
+    half = refined(half, error_at(small, stop, Sheets()), 0.2, 0.02)
+    return refined(replace(half, blur=2 * half.blur), error_at(series, stop, Sheets()), 0.04, 0.01)
+
+
+def refined(start: Fit, error: Error, step: float, least: float) -> Fit:
+    """Pattern search from a lens whose error is not known yet; focus may leave 0..1, which a map's ends are not."""
+    return pattern(
+        replace(start, error=error(start.blur, start.focus)), error, step, least, focuses=(-math.inf, math.inf)
+    )
 
 
 def refine(series: Series, stop: float, start: Fit, build: Builder) -> Fit:
     """The search for another way of building the scene, with few rays, from the fit of sheets."""
-    return pattern(start, error_at(series, stop, build, FEW_RAYS), 0.1, 0.02)
+    return refined(start, error_at(series, stop, build, FEW_RAYS), 0.1, 0.02)
 
 
 def hold_focus(series: Series, stop: float, start: Fit, focus: float) -> Fit:
@@ -479,9 +332,9 @@ def measure(series: Series) -> list[Row]:
         pictures = {
             AS_IS: series.closed,
             TONED: toned,
-            PLAIN: Sheets()(series, series.closed, margin).photograph(sheets.lens),
-            BY_SHEETS: Sheets()(series, toned, margin).photograph(sheets.lens),
-            BY_FIELD: as_field(series, toned, margin).photograph(bent.lens),
+            PLAIN: Sheets()(series, series.closed, margin).photograph(lens_of(sheets)),
+            BY_SHEETS: Sheets()(series, toned, margin).photograph(lens_of(sheets)),
+            BY_FIELD: as_field(series, toned, margin).photograph(lens_of(bent)),
         }
         compared = {name: Comparison.of(picture, photo) for name, picture in pictures.items()}
         rows.append(Row(series, stop, sheets, bent, held, pictures, compared))
@@ -496,7 +349,7 @@ def boosted(row: Row) -> dict[float, Comparison]:
     for boost in BOOSTS:
         color = tone(row.series, row.series.wide[row.stop])
         color[row.series.lights] *= np.float32(boost)
-        picture = Sheets()(row.series, color, margin_for(row.series)).photograph(row.sheets.lens)
+        picture = Sheets()(row.series, color, margin_for(row.series)).photograph(lens_of(row.sheets))
         found[boost] = Comparison.of(picture, row.series.wide[row.stop])
     return found
 
@@ -516,7 +369,7 @@ def variants(row: Row, ungrown: Series) -> dict[str, Comparison]:
     photo, margin = row.series.wide[row.stop], margin_for(row.series)
     color = tone(row.series, photo)
     return {
-        name: Comparison.of(build(series, color, margin).photograph(row.sheets.lens), photo)
+        name: Comparison.of(build(series, color, margin).photograph(lens_of(row.sheets)), photo)
         for name, (series, build) in ways.items()
     }
 

@@ -41,6 +41,12 @@ def encode_8bit(linear: npt.NDArray[np.generic]) -> ByteArray:
     return (linear_to_srgb(clipped) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
 
 
+def encode_16bit(linear: npt.NDArray[np.generic]) -> npt.NDArray[np.uint16]:
+    """Linear light to 16-bit sRGB, clamped to 0..1 and rounded to nearest."""
+    clipped = np.clip(np.asarray(linear, dtype=np.float32), np.float32(0), np.float32(1))
+    return np.rint(linear_to_srgb(clipped).astype(np.float64) * 65535).astype(np.uint16)
+
+
 def _decode(value: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     curve = ((np.maximum(value, 0.04045) + 0.055) / 1.055) ** 2.4
     return np.where(value <= 0.04045, value / 12.92, curve)

@@ -224,13 +224,12 @@ def _scene(aperture: Aperture, extra: int) -> tuple[list[Layer], Lens, int]:
 
 def main() -> None:
     """Check the `package.module:Class` of the command line; exit code 2 if it does not keep the contract."""
-    from bokehsynth.scene.spec import LensSpec
+    from bokehsynth.scene.lens import build_aperture
 
     try:
         if len(sys.argv) != 2:
             raise UsageError("use: python -m bokehsynth.lens_contract package.module:Class")
-        spec = LensSpec.model_construct(aperture=sys.argv[1])  # not validated: recipes may refuse what renders well
-        print(check_aperture(spec.build))
+        print(check_aperture(build_aperture(sys.argv[1])))  # not as a recipe: recipes may refuse what renders well
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

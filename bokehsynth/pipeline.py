@@ -1,13 +1,14 @@
 """The product in one page: draw -> compose -> render -> degrade -> Sample."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from bokehsynth.assets.shelf import Shelf
-from bokehsynth.color import encode_8bit
+from bokehsynth.color import encode_8bit, encode_16bit
 from bokehsynth.degrade import DegradationDraw, apply_degradation, draw_degradation
 from bokehsynth.errors import DataError, UsageError
 from bokehsynth.files import canonical_json
@@ -15,11 +16,14 @@ from bokehsynth.recipe import Recipe
 from bokehsynth.render import render
 from bokehsynth.render.frames import Frames
 from bokehsynth.rng import Stage, stream
-from bokehsynth.scene import Composition, SceneDraw, compose, draw_scene
-from bokehsynth.schema import FORMAT_VERSION, Sample, dequantize_map, quantize_map, sample_key
+from bokehsynth.scene import AnyDraw, Composition, compose, draw_scene
+from bokehsynth.schema import FIELDS, FORMAT_VERSION, Sample, dequantize_map, quantize_map, sample_key
 
 SHELF = Shelf()
 """The last few pictures of this process; what is on it never changes a sample."""
+
+IN_FOCUS = 1.0
+"""Blur radius in pixels up to which `mask` calls a pixel in focus, where nobody marked it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +33,9 @@ class SampleDraw:
     split: str
     index: int
     attempt: int
-    scene: SceneDraw
+    aperture: int
+    """Place in the recipe's list of apertures."""
+    scene: AnyDraw
     degradation: DegradationDraw
 
 
@@ -44,11 +50,14 @@ def draw_sample(recipe: Recipe, index: int, split: str = "train", attempt: int =
         )
     if not 0 <= index < 2**32:  # a larger index would share its stream with a redraw of a smaller one
         raise UsageError(f"index must be >= 0 and below 2**32, got {index}")
-    size = (recipe.height, recipe.width)
-    scene = draw_scene(recipe.scene, size, recipe.catalogue, recipe.seed, split, index, attempt)
+    rng = stream(recipe.seed, split, Stage.APERTURE, index, attempt)
+    which, aperture = recipe.lens.turn(index, rng)
+    scene = draw_scene(recipe.scene, recipe.frame, recipe.catalogue, recipe.seed, split, which, attempt)
     rng = stream(recipe.seed, split, Stage.DEGRADE, index, attempt)
     degradation = draw_degradation(recipe.resolved_degradation, rng)
-    return SampleDraw(split=split, index=index, attempt=attempt, scene=scene, degradation=degradation)
+    return SampleDraw(
+        split=split, index=index, attempt=attempt, aperture=aperture, scene=scene, degradation=degradation
+    )
 
 
 def make_sample(recipe: Recipe, index: int, split: str = "train", backend: str = "auto") -> Sample:
@@ -58,23 +67,27 @@ def make_sample(recipe: Recipe, index: int, split: str = "train", backend: str =
 
 def develop(recipe: Recipe, draw: SampleDraw, backend: str = "auto") -> Sample:
     """The sample behind a draw: deterministic, whoever drew it and when."""
-    scene = compose(draw.scene, SHELF.of(recipe.catalogue), recipe.lens.build)
+    scene = compose(draw.scene, SHELF.of(recipe.catalogue), recipe.lens.apertures[draw.aperture])
     frames = render(scene.layers, scene.lens, scene.margin, backend)
-    aif, hq = encode_8bit(frames.all_in_focus), encode_8bit(frames.bokeh)
-    lq = apply_degradation(aif, draw.degradation).lq
-    maps = {
-        name: dequantize_map(quantize_map(getattr(frames, name), scale, name), scale)
-        for name, scale in (
-            ("defocus", recipe.scales["defocus_scale"]),
-            ("disparity", recipe.scales["disparity_scale"]),
-        )
+    bokeh = frames.bokeh if scene.photograph is None else scene.photograph
+    mask = frames.defocus <= IN_FOCUS if scene.mask is None else scene.mask
+    aif = encode_8bit(frames.all_in_focus)
+    degraded = apply_degradation(aif, draw.degradation)
+    fields: dict[str, Callable[[], Any]] = {  # what the recipe does not store is not computed
+        "lq": lambda: degraded.lq,
+        "hq": lambda: encode_8bit(bokeh),
+        "aif": lambda: aif,
+        "defocus": lambda: frames.defocus,
+        "disparity": lambda: frames.disparity,
+        "mask": lambda: mask,
+        "hq16": lambda: encode_16bit(bokeh),
+        "lq_native": lambda: degraded.lq_native,
     }
-    arrays: dict[str, Any] = {"lq": lq, "hq": hq, "aif": aif, **maps}
-    return Sample(
-        sample_key(draw.split, draw.index),
-        _meta(recipe, draw, scene, frames),
-        {name: arrays[name] for name in recipe.shards.fields},
-    )
+    arrays: dict[str, Any] = {name: fields[name]() for name in recipe.shards.fields}
+    for name in [name for name in arrays if FIELDS[name].kind == "map"]:
+        scale = FIELDS[name].scale(recipe.scales)
+        arrays[name] = dequantize_map(quantize_map(arrays[name], scale, name), scale)
+    return Sample(sample_key(draw.split, draw.index), _meta(recipe, draw, scene, frames), arrays)
 
 
 def _meta(recipe: Recipe, draw: SampleDraw, scene: Composition, frames: Frames) -> dict[str, Any]:
@@ -84,14 +97,14 @@ def _meta(recipe: Recipe, draw: SampleDraw, scene: Composition, frames: Frames) 
         "split": draw.split,
         "seed": recipe.seed,
         "attempt": draw.attempt,
-        "width": recipe.width,
-        "height": recipe.height,
+        "width": draw.scene.width,
+        "height": draw.scene.height,
         "blur": float(scene.lens.blur),
         "focus": float(scene.lens.focus),
         "radius_max": float(frames.defocus.max()),
-        "aperture": recipe.lens.name,
+        "aperture": recipe.lens.names[draw.aperture],
         **recipe.scales,
-        "assets": [draw.scene.background.asset, *(foreground.asset for foreground in draw.scene.foregrounds)],
+        "assets": draw.scene.assets,
         **recipe.identity,
         "draw": canonical_json(asdict(draw) | {"composed": scene.facts}),
     }

@@ -6,18 +6,17 @@ from difflib import get_close_matches
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bokehsynth.assets.catalogue import Catalogue
-from bokehsynth.assets.index import absolute_source, build_catalogue, portable
+from bokehsynth.assets.index import SOURCE_LISTS, absolute_source, build_catalogue, portable
 from bokehsynth.assets.spec import AssetsSpec
 from bokehsynth.degrade import Degradation, DegradationSpec, resolve
 from bokehsynth.errors import RecipeError, UsageError
 from bokehsynth.files import canonical_json, sha256_bytes
-from bokehsynth.render.bake import table_digest
-from bokehsynth.scene import LensSpec, SceneSpec
+from bokehsynth.scene import AnySpec, LensSpec, SceneSpec, kinds_of_assets
 from bokehsynth.schema import MAP_MAX, ShardSpec
 from bokehsynth.spec import Spec
 from bokehsynth.strict_yaml import dump_yaml, load_yaml
@@ -38,25 +37,27 @@ def _resolvable(value: Any) -> Any:
 
 
 Side = Annotated[int, Field(ge=16, le=8192)]
+Count = Annotated[int, Field(ge=0, le=999_999_999)] | Literal["each"]
 
 
 class SamplesSpec(Spec):
     """How many samples; the splits are two index spaces."""
 
-    train: Annotated[int, Field(ge=0, le=999_999_999)]
-    """Samples of the train split."""
-    val: Annotated[int, Field(ge=0, le=999_999_999)] = 0
-    """Samples of the val split; its assets are not in train."""
+    train: Count
+    """Samples of the train split; `each`: as many as it has photographs or pairs."""
+    val: Count = 0
+    """Samples of the val split, likewise; its assets are not in train."""
 
     @model_validator(mode="after")
     def _some(self) -> "SamplesSpec":
-        if self.train + self.val == 0:
+        if self.train == 0 and self.val == 0:
             raise ValueError("train and val are both 0: nothing to make")
         return self
 
-    def shared_out(self, total: int) -> "SamplesSpec":
-        """`total` samples in all, in this proportion, val rounded up."""
-        val = min(total, math.ceil(total * self.val / (self.train + self.val)))
+    @staticmethod
+    def shared_out(total: int, train: int, val: int) -> "SamplesSpec":
+        """`total` samples in all, in the proportion of two numbers, val rounded up."""
+        val = min(total, math.ceil(total * val / (train + val)))
         return SamplesSpec(train=total - val, val=val)
 
 
@@ -69,12 +70,12 @@ class Recipe(Spec):
     """Root of every random choice."""
     samples: SamplesSpec
     """How many."""
-    size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] = 512
-    """Pixels: one number for a square, or [height, width]."""
+    size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] | Literal["own"] = 512
+    """Pixels: one number for a square, or [height, width]; for photographs and pairs also `own`: each as it is."""
     assets: AssetsSpec = AssetsSpec()
     """Which pictures it is made of."""
-    scene: SceneSpec = SceneSpec()
-    """What stands where, and what is in focus."""
+    scene: AnySpec = SceneSpec()
+    """What stands where, and what is in focus; `kind: photo` or `kind: pair` for photographs instead of layers."""
     lens: LensSpec = LensSpec()
     """The opening of the lens."""
     degradation: Annotated[DegradationSpec, AfterValidator(_resolvable)] = "real-esrgan"
@@ -82,31 +83,57 @@ class Recipe(Spec):
     shards: Annotated[ShardSpec, BeforeValidator(_whole_samples)] = ShardSpec()
     """How samples are packed."""
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Recipe":
+        layers = isinstance(self.scene, SceneSpec)
+        if layers and self.size == "own":
+            raise ValueError(
+                "size: own needs photographs (scene.kind: photo or pair); layers have no size of their own"
+            )
+        if layers and "each" in (self.samples.train, self.samples.val):
+            raise ValueError("samples: `each` needs photographs (scene.kind: photo or pair); give scenes a number")
+        return self
+
+    @property
+    def frame(self) -> tuple[int, int] | None:
+        """Height and width of every picture in pixels; None where each has its own."""
+        if isinstance(self.size, str):
+            return None
+        return (self.size, self.size) if isinstance(self.size, int) else (self.size[0], self.size[1])
+
     @property
     def height(self) -> int:
-        """Of every picture, pixels."""
-        return self.size if isinstance(self.size, int) else self.size[0]
+        """Of every picture, pixels; UsageError where each has its own size."""
+        return self._frame[0]
 
     @property
     def width(self) -> int:
-        """Of every picture, pixels."""
-        return self.size if isinstance(self.size, int) else self.size[1]
+        """Of every picture, pixels; UsageError where each has its own size."""
+        return self._frame[1]
+
+    @property
+    def _frame(self) -> tuple[int, int]:
+        if self.frame is None:
+            raise UsageError(f"recipe {self.name}: size is `own`, so pictures differ in height and width")
+        return self.frame
 
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits that have samples."""
-        return tuple(split for split in SPLITS if self.count(split))
+        return tuple(split for split in SPLITS if getattr(self.samples, split) != 0)
 
     def count(self, split: str) -> int:
         """Samples of one split; UsageError for a split there is not."""
         if split not in SPLITS:
             raise UsageError(f"unknown split {split!r}; choose train or val")
-        return int(getattr(self.samples, split))
+        count = getattr(self.samples, split)
+        return len(self.catalogue.pool(kinds_of_assets(self.scene)[0], split)) if count == "each" else int(count)
 
-    @property
+    @cached_property
     def scales(self) -> dict[str, float]:
         """What one count of each 16-bit map means, fixed by the recipe's bounds: defocus_scale, disparity_scale."""
-        bound = self.scene.radius_bound(min(self.height, self.width))
+        sides = [min(self.frame)] if self.frame else [min(asset.height, asset.width) for asset in self.catalogue.assets]
+        bound = self.scene.radius_bound(max(sides))
         return {"defocus_scale": (bound or 1.0) / MAP_MAX, "disparity_scale": 1.0 / MAP_MAX}
 
     @cached_property
@@ -117,7 +144,7 @@ class Recipe(Spec):
     @cached_property
     def catalogue(self) -> Catalogue:
         """The asset list, indexed and frozen when first asked for."""
-        return build_catalogue(self.assets, self.splits)
+        return build_catalogue(self.assets, self.splits, kinds_of_assets(self.scene))
 
     @cached_property
     def digest(self) -> str:
@@ -142,7 +169,7 @@ class Recipe(Spec):
         """The digests that need no look at any picture."""
         return {
             "recipe_digest": self.digest,
-            "lens_digest": table_digest(self.lens.build),
+            "lens_digest": self.lens.digest,
             "degradation_digest": self.resolved_degradation.digest,
         }
 
@@ -159,12 +186,14 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = (), total: 
     """
     path = find_recipe(path_or_name)
     recipe = load_yaml(path, Recipe, overrides)
+    packaged = path in packaged_recipes().values()
+    recipe = recipe.model_copy(update={"assets": _absolute(recipe.assets, path, packaged, overrides)})
     if total is not None:
         if not 1 <= total < 10**9:
             raise UsageError(f"--samples must be at least 1 and below 1,000,000,000, got {total}")
-        recipe = recipe.model_copy(update={"samples": recipe.samples.shared_out(total)})
-    packaged = path in packaged_recipes().values()
-    return recipe.model_copy(update={"assets": _absolute(recipe.assets, path, packaged, overrides)})
+        counts = (recipe.count(split) if split in recipe.splits else 0 for split in SPLITS)
+        recipe = recipe.model_copy(update={"samples": SamplesSpec.shared_out(total, *counts)})
+    return recipe
 
 
 def _absolute(spec: AssetsSpec, path: Path, packaged: bool, overrides: Sequence[str]) -> AssetsSpec:
@@ -179,7 +208,7 @@ def _absolute(spec: AssetsSpec, path: Path, packaged: bool, overrides: Sequence[
         changed["root"] = str(base)
     elif packaged:
         _needs_no_root(spec, path.stem, given)
-    for kind in ("foregrounds", "backgrounds"):
+    for kind in SOURCE_LISTS:
         sources = getattr(spec, kind)
         bases = [Path.cwd() if {(kind, None), (kind, i)} & given else base for i in range(len(sources))]
         changed[kind] = [absolute_source(source, root) for source, root in zip(sources, bases, strict=True)]
@@ -190,7 +219,7 @@ def _needs_no_root(spec: AssetsSpec, name: str, given: set[tuple[str, int | None
     """A packaged recipe that needs photographs cannot know where they are."""
     wanted = [
         f"{item} ({kind})"
-        for kind in ("foregrounds", "backgrounds")
+        for kind in SOURCE_LISTS
         for i, source in enumerate(getattr(spec, kind))
         if not source.procedural and not {(kind, None), (kind, i)} & given
         for item in source.paths
@@ -212,7 +241,7 @@ def _sources_set(overrides: Sequence[str]) -> set[tuple[str, int | None]]:
         if key != "assets":
             continue
         if not rest:
-            given |= {("foregrounds", None), ("backgrounds", None)}
+            given |= {(kind, None) for kind in SOURCE_LISTS}
         else:
             given.add((rest[0], int(rest[1]) if len(rest) > 1 and rest[1].isdigit() else None))
     return given

@@ -23,6 +23,7 @@ class Stage(IntEnum):
     SCENE = 1
     LENS = 2
     DEGRADE = 3
+    APERTURE = 4
 
 
 def stream(seed: int, split: str, stage: Stage, index: int, attempt: int = 0) -> np.random.Generator:

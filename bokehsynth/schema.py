@@ -28,11 +28,21 @@ MAP_MAX = 65535
 class Field:
     """One stored array of a sample."""
 
-    kind: Literal["color", "map"]
-    """`color`: uint8 [H, W, 3] sRGB, stored by the codec. `map`: float32 [H, W], stored as 16-bit grey PNG."""
+    kind: Literal["color", "color16", "map"]
+    """`color`: uint8 [H, W, 3] sRGB, stored by the codec. `color16`: uint16 [H, W, 3] sRGB, stored as 16-bit RGB PNG.
+    `map`: float32 [H, W], stored as 16-bit grey PNG."""
     scale_key: str = ""
-    """For maps: the metadata key whose value times the stored 16-bit number is the quantity."""
+    """For maps: the metadata key whose value times the stored 16-bit number is the quantity; without one, the number
+    is a share of 65535."""
+    optional: bool = False
+    """Whether a recipe has to name it in `shards.fields`."""
+    own_size: bool = False
+    """Whether it may be of another size than the sample."""
     about: str
+
+    def scale(self, meta: Mapping[str, Any]) -> float:
+        """For maps: what one count means in a sample with this metadata."""
+        return float(meta[self.scale_key]) if self.scale_key else 1 / MAP_MAX
 
 
 FIELDS: dict[str, Field] = {
@@ -41,7 +51,11 @@ FIELDS: dict[str, Field] = {
     "aif": Field(kind="color", about="the scene all in focus, clean"),
     "defocus": Field(kind="map", scale_key="defocus_scale", about="blur radius in pixels, K*|d - d_f|"),
     "disparity": Field(kind="map", scale_key="disparity_scale", about="relative inverse depth, 0..1, 1 = near"),
+    "mask": Field(kind="map", optional=True, about="1 where the picture is in focus, 0 elsewhere"),
+    "hq16": Field(kind="color16", optional=True, about="hq with 16 bits per channel"),
+    "lq_native": Field(kind="color", optional=True, own_size=True, about="lq as degraded, before it was enlarged"),
 }
+DEFAULT_FIELDS = tuple(name for name, item in FIELDS.items() if not item.optional)
 
 META_TYPES: dict[str, type] = {
     "format": int,  # FORMAT_VERSION
@@ -76,9 +90,10 @@ class ShardSpec:
     samples: int = 256
     """Samples per shard; the last shard of a split may hold fewer."""
     codec: Literal["png", "webp"] = "png"
-    """Encoder of the colour fields, lossless either way. Maps are always 16-bit grey PNG."""
-    fields: list[str] = field(default_factory=lambda: list(FIELDS))
-    """Which arrays to store, out of lq, hq, aif, defocus, disparity."""
+    """Encoder of the 8-bit colour fields, lossless either way. Maps and hq16 are always 16-bit PNG."""
+    fields: list[str] = field(default_factory=lambda: list(DEFAULT_FIELDS))
+    """Which arrays to store, out of lq, hq, aif, defocus, disparity, and those only stored when named: mask (where the
+    picture is in focus), hq16 (hq with 16 bits), lq_native (lq before it was enlarged)."""
 
     def __post_init__(self) -> None:
         if self.samples < 1:

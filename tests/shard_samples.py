@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from bokehsynth.files import canonical_json
-from bokehsynth.schema import FIELDS, FORMAT_VERSION, Sample, ShardSpec, dequantize_map, sample_key
+from bokehsynth.schema import DEFAULT_FIELDS, FIELDS, FORMAT_VERSION, Sample, ShardSpec, dequantize_map, sample_key
 from bokehsynth.shards.dataset import DatasetInfo, write_dataset_files
 from bokehsynth.shards.marker import Layout, plan_shards
 from bokehsynth.shards.writer import write_shard
 
 IDENTITY = {"recipe_digest": "ab" * 32, "assets_digest": "cd" * 32, "lens_digest": "ef" * 32, "device": "cpu"}
 IDENTITY["degradation_digest"] = "01" * 32
-SCALES = {"defocus": 24 / 65535, "disparity": 1 / 65535}
+SCALES = {"defocus": 24 / 65535, "disparity": 1 / 65535, "mask": 1 / 65535}
 
 # Shapes that differ from sample to sample, as the record of a scene does.
 DRAWS = [{"scene": {"layers": [1, 2.5]}}, {"scene": None}, {"scene": [], "lens": {"blades": 6}}, {}, {"scene": "text"}]
@@ -42,12 +42,15 @@ def make_meta(split: str, index: int, height: int, width: int) -> dict:
     }
 
 
-def make_sample(split: str, index: int, height: int = 13, width: int = 17, fields=tuple(FIELDS)) -> Sample:
+def make_sample(split: str, index: int, height: int = 13, width: int = 17, fields=DEFAULT_FIELDS) -> Sample:
     rng = np.random.default_rng([index, len(split)])
     arrays = {}
     for name in fields:
         if FIELDS[name].kind == "color":
-            arrays[name] = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+            size = (height // 4 + 1, width // 4 + 1) if FIELDS[name].own_size else (height, width)
+            arrays[name] = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        elif FIELDS[name].kind == "color16":
+            arrays[name] = rng.integers(0, 65536, (height, width, 3), dtype=np.uint16)
         else:
             counts = rng.integers(0, 65536, (height, width), dtype=np.uint16)
             counts.flat[0], counts.flat[-1] = 0, 65535

@@ -14,7 +14,7 @@ from bokehsynth.pipeline import draw_from_meta, draw_sample
 from bokehsynth.recipe import load_recipe
 from bokehsynth.rng import Stage, stream
 from bokehsynth.scene import SceneSpec, draw_scene
-from bokehsynth.scene.compose import _lens
+from bokehsynth.scene.compose import lens_of
 from bokehsynth.schema import dequantize_map, quantize_map
 from bokehsynth.spec import bounds
 
@@ -98,7 +98,7 @@ def focus_candidates(scene):
 
 
 def lenses_of(scene):
-    return [_lens(scene, focus, Lens(0, 0).aperture, planes_of(scene)) for focus in focus_candidates(scene)]
+    return [lens_of(scene, focus, Lens(0, 0).aperture, planes_of(scene)) for focus in focus_candidates(scene)]
 
 
 def canvas_corners(plane, scene, margin):

@@ -18,7 +18,7 @@ from PIL import Image
 from shard_samples import IDENTITY, make_dataset, make_sample, same, samples_of
 
 from bokehsynth.errors import DataError, UsageError
-from bokehsynth.schema import FIELDS, ShardSpec
+from bokehsynth.schema import DEFAULT_FIELDS, FIELDS, ShardSpec
 from bokehsynth.shards.dataset import DatasetInfo, read_dataset, stored_plans, write_dataset_files
 from bokehsynth.shards.marker import Layout, ShardPlan, plan_shards
 from bokehsynth.shards.reader import open_dataset
@@ -236,7 +236,8 @@ def test_an_index_of_another_shard_is_noticed(copy):
 def from_pictures(record, extension="png"):
     """The arrays behind PIL pictures or bytes, as docs/dataset-format.md says to decode them."""
     arrays = {}
-    for name, field in FIELDS.items():
+    for name in DEFAULT_FIELDS:
+        field = FIELDS[name]
         member = f"{name}.{extension if field.kind == 'color' else 'png'}"
         picture = record[member]
         picture = Image.open(io.BytesIO(picture)) if isinstance(picture, bytes) else picture
@@ -255,8 +256,8 @@ def assert_equals_ours(records, layout, split, extension="png"):
         assert record["json"] == sample.meta
         json.loads(record["json"]["draw"])
         arrays = from_pictures(record, extension)
-        assert all(np.array_equal(arrays[name], sample.arrays[name]) for name in FIELDS)
-        assert all(arrays[name].dtype == sample.arrays[name].dtype for name in FIELDS)
+        assert all(np.array_equal(arrays[name], sample.arrays[name]) for name in DEFAULT_FIELDS)
+        assert all(arrays[name].dtype == sample.arrays[name].dtype for name in DEFAULT_FIELDS)
 
 
 @pytest.mark.parametrize("split", SIZES)
@@ -339,4 +340,4 @@ def test_the_card_snippet_runs_as_it_stands(copy, load_dataset):
     names = {"load_dataset": load_dataset}
     exec(snippet, names)
     sample = open_dataset(copy.root)[0]
-    assert all(np.array_equal(names[name], sample.arrays[name]) for name in FIELDS)
+    assert all(np.array_equal(names[name], sample.arrays[name]) for name in DEFAULT_FIELDS)

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from bokehsynth.errors import DataError
 from bokehsynth.files import canonical_json, sha256_bytes
 
-Kind = Literal["foreground", "background"]
-KINDS: tuple[Kind, Kind] = ("foreground", "background")
+Kind = Literal["foreground", "background", "photo", "pair"]
+KINDS: tuple[Kind, ...] = ("foreground", "background", "photo", "pair")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,9 @@ class Asset:
     """Of the content; for a procedural picture, of what it is drawn from; for image and matte, of both."""
     licence: str
     weight: float
+    height: int = 0
+    width: int = 0
+    """Pixels; 0 for procedural pictures, which are drawn as large as they are wanted."""
     colors: str = "straight"
     """What stands under soft alpha of a cut-out: photographed, straight or premultiplied."""
 
@@ -44,7 +47,26 @@ class AssetFiles:
     box: tuple[int, int, int, int] | None = None
     """Of a cut-out, what its subject fills: top, left, height and width, pixels."""
     matte: Path | None = None
+    """Of a pair: the focal mask."""
     matte_sha256: str | None = None
+    bokeh: Path | None = None
+    """Of a pair: the photo through the lens; `image` is the one all in focus."""
+    disparity: Path | None = None
+    beside_sha256: tuple[str | None, str | None] = (None, None)
+    """Of `bokeh` and `disparity`."""
+
+    @property
+    def roles(self) -> dict[str, Path]:
+        """The files of a pair by role."""
+        paths = {"aif": self.image, "bokeh": self.bokeh, "disparity": self.disparity, "mask": self.matte}
+        return {role: path for role, path in paths.items() if path is not None}
+
+    @property
+    def sums(self) -> dict[str, str]:
+        """Their sha256 by role."""
+        sums = (self.image_sha256, *self.beside_sha256, self.matte_sha256)
+        named = zip(("aif", "bokeh", "disparity", "mask"), sums, strict=True)
+        return {role: digest for role, digest in named if digest is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,19 +4,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bokehsynth.assets.catalogue import KINDS, Asset, AssetFiles, Catalogue, Kind, Refused
+from bokehsynth.assets.catalogue import Asset, AssetFiles, Catalogue, Kind, Refused
 from bokehsynth.assets.embedded import PROCEDURAL_VERSION, families
 from bokehsynth.assets.ledger import Ledger, relative_name, stamp
+from bokehsynth.assets.pairs import unfit
 from bokehsynth.assets.probe import Candidate, Probe
 from bokehsynth.assets.prober import probe_all
 from bokehsynth.assets.refusal import BadPicture
-from bokehsynth.assets.sources import Found, find_candidates
-from bokehsynth.assets.spec import AssetsSpec, SourceSpec
+from bokehsynth.assets.sources import Found, find_candidates, find_pairs
+from bokehsynth.assets.spec import AssetsSpec, PairSourceSpec, SourceSpec
 from bokehsynth.assets.splits import Placeable, place, place_all
 from bokehsynth.errors import RecipeError
 from bokehsynth.files import sha256_bytes
+from bokehsynth.likeness import Views
 
 __all__ = ["Asset", "AssetsSpec", "Catalogue", "Indexed", "SourceSpec", "build_catalogue", "index_source"]
+
+SOURCE_LISTS = ("foregrounds", "backgrounds", "photos", "pairs")
 
 VARIANTS = 24
 """Procedural pictures per family."""
@@ -53,14 +57,18 @@ class Indexed:
         colors = self.source.colors
         if colors == "auto":
             colors = self.probe.colors or "straight" if self.probe is not None else "straight"  # type: ignore[assignment]
+        height, width = self.files.size if self.files is not None else (0, 0)
         return Asset(
-            id=self.id, kind=self.kind, split=split, sha256=self.sha256, licence=self.source.licence_name,
-            weight=self.source.weight, colors=colors,
+            id=self.id, kind=self.kind, height=height, width=width, split=split,
+            sha256=self.sha256, licence=self.source.licence_name, weight=self.source.weight, colors=colors,
         )  # fmt: skip
 
 
 def build_catalogue(
-    spec: AssetsSpec, splits: Sequence[str] = ("train", "val"), seen: Seen = lambda done, total: None
+    spec: AssetsSpec,
+    splits: Sequence[str] = ("train", "val"),
+    kinds: Sequence[Kind] = ("foreground", "background"),
+    seen: Seen = lambda done, total: None,
 ) -> Catalogue:
     """Index every source, decide each asset's split, and freeze the list in order of kind and identity.
 
@@ -69,20 +77,23 @@ def build_catalogue(
     of the `splits` in use without any gives it the asset with the nearest hash. Files that cannot be used are listed
     in `quarantine`. Raises RecipeError where a source names nothing, or a licence that is not allowed.
     """
-    _check_licences(spec)
+    _check_licences(spec, kinds)
     notes: list[str] = []
     assets: list[Asset] = []
     files: dict[str, AssetFiles] = {}
     quarantine: list[Refused] = []
-    for kind in KINDS:
+    for kind in kinds:
         indexed: dict[str, Indexed] = {}
-        for source in spec.foregrounds if kind == "foreground" else spec.backgrounds:
+        if not spec.sources(kind):
+            raise RecipeError(f"assets.{kind}s: names no folder, and the scene is made of {kind}s")
+        for source in spec.sources(kind):
             usable, refused = index_source(source, kind, spec, notes, seen)
             for item in usable:
                 indexed[item.sha256] = item  # a source named later speaks more exactly
             quarantine += refused
         sides = sides_of(list(indexed.values()), kind, spec.val_fraction, splits, notes, quarantine)
-        assets += sorted((indexed[sha].asset(side) for sha, side in sides.items()), key=lambda asset: asset.id)
+        placed = sorted((indexed[sha] for sha in sides), key=_in_order)
+        assets += [item.asset(sides[item.sha256]) for item in placed]
         files |= {item.id: item.files for item in indexed.values() if item.files is not None and item.sha256 in sides}
         for item in indexed.values():
             if item.ledger is not None:
@@ -100,13 +111,19 @@ def index_source(
     usable: dict[str, Indexed] = {}
     refused: list[Refused] = []
     root = Path(spec.root) if spec.root is not None else None
-    for found in find_candidates(source.paths, kind, root):
+    if isinstance(source, PairSourceSpec):
+        listed = find_pairs(source.paths, source.names, root)
+    else:
+        listed = find_candidates(source.paths, kind, root)
+    for found in listed:
+        if source.first is not None:
+            found.candidates = sorted(found.candidates, key=lambda candidate: candidate.image)[: source.first]
         ledger = Ledger.open(found.folder)
         probed = _look(found, ledger, spec, seen)
         for candidate, answer in probed:
             name = relative_name(candidate.image, found.folder)
             if isinstance(answer, Probe):
-                answer = _sharp_enough(candidate, answer, spec)  # noqa: PLW2901
+                answer = _fit_for_use(candidate, answer, spec)  # noqa: PLW2901
             if isinstance(answer, BadPicture):
                 refused.append(Refused(kind=kind, name=name, reason=answer.reason, message=_said(answer, found.folder)))
             elif answer.sha256 not in usable:  # copies under other names count once
@@ -131,9 +148,23 @@ def _look(found: Found, ledger: Ledger, spec: AssetsSpec, seen: Seen) -> list[tu
     return [*((candidate, answer) for candidate, answer in known.items() if answer is not None), *refused]
 
 
-def _sharp_enough(candidate: Candidate, found: Probe, spec: AssetsSpec) -> Probe | BadPicture:
-    """Light itself (.hdr, .exr) is made by people who look at it, and is not judged."""
-    if found.sharpness is None or found.bright or found.sharpness >= spec.sharpness_floor:
+def _in_order(item: Indexed) -> tuple[str, str]:
+    """Pairs by their names, so that a benchmark keeps the order of its folder; others by their content."""
+    return (item.files.name if item.kind == "pair" and item.files is not None else "", item.id)
+
+
+def _fit_for_use(candidate: Candidate, found: Probe, spec: AssetsSpec) -> Probe | BadPicture:
+    """What was measured, against what the recipe asks for.
+
+    Light itself (.hdr, .exr) is made by people who look at it, and its sharpness is not judged.
+    """
+    if candidate.kind == "pair" and found.views is not None:
+        red, green, blue, x, y, alike = found.views
+        views = Views([red, green, blue], (x, y), alike)
+        return unfit(views, min(found.height, found.width), spec.checks, str(candidate.image)) or found
+    if candidate.kind != "background" or found.sharpness is None or found.bright:
+        return found
+    if found.sharpness >= spec.sharpness_floor:
         return found
     return BadPicture(
         f"{candidate.image}: sharpness {found.sharpness:.2f} is below the floor of {spec.sharpness_floor:g}: it is "
@@ -149,10 +180,11 @@ def _photograph(
         name=name, image=candidate.image, image_sha256=found.image_sha256,
         size=(found.height, found.width), box=found.box, root=candidate.root, matte=candidate.matte,
         matte_sha256=found.matte_sha256,
+        bokeh=candidate.bokeh, disparity=candidate.disparity, beside_sha256=found.beside_sha256,
     )  # fmt: skip
     return Indexed(
-        kind=kind, id=f"photo-{found.sha256[:16]}", sha256=found.sha256, source=source, probe=found, files=files,
-        ledger=ledger,
+        kind=kind, id=f"{'pair' if kind == 'pair' else 'photo'}-{found.sha256[:16]}", sha256=found.sha256,
+        source=source, probe=found, files=files, ledger=ledger,
     )  # fmt: skip
 
 
@@ -240,12 +272,12 @@ def _head(sha: str, groups: dict[str, str | None]) -> str:
     return sha
 
 
-def _check_licences(spec: AssetsSpec) -> None:
+def _check_licences(spec: AssetsSpec, kinds: Sequence[Kind]) -> None:
     allowed = spec.licences.allow
     if allowed is None:
         return
-    for kind in KINDS:
-        for source in spec.foregrounds if kind == "foreground" else spec.backgrounds:
+    for kind in kinds:
+        for source in spec.sources(kind):
             if source.licence_name not in allowed:
                 raise RecipeError(
                     f"assets.{kind}s: the source {source.path!r} has the licence {source.licence_name!r}, which "
@@ -265,7 +297,7 @@ def absolute_source(source: SourceSpec, base: Path) -> SourceSpec:
 def portable(spec: AssetsSpec) -> dict[str, object]:
     """The section without places on this machine: what a moved folder leaves as it is."""
     record = spec.model_dump(mode="json", exclude={"root"})
-    for name in ("foregrounds", "backgrounds"):
+    for name in SOURCE_LISTS:
         for source, dumped in zip(getattr(spec, name), record[name], strict=True):
             if not source.procedural:
                 dumped["path"] = "files"

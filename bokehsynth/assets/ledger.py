@@ -108,8 +108,7 @@ class Ledger:
             self.changed = True
 
     def _key(self, candidate: Candidate) -> str:
-        names = [candidate.image] if candidate.matte is None else [candidate.image, candidate.matte]
-        return f"{candidate.kind} {json.dumps([relative_name(path, self.folder) for path in names])}"
+        return f"{candidate.kind} {json.dumps([relative_name(path, self.folder) for path in candidate.files])}"
 
 
 def relative_name(path: Path, folder: Path) -> str:
@@ -120,9 +119,7 @@ def relative_name(path: Path, folder: Path) -> str:
 def stamp(candidate: Candidate, limits: Limits) -> list[Any] | None:
     """What has to stay for a measurement to stay valid; None for files that are not there."""
     parts: list[Any] = [PROBE_VERSION, limits.max_pixels, limits.min_side]
-    for path in (candidate.image, candidate.matte):
-        if path is None:
-            continue
+    for path in candidate.files:
         try:
             status = os.stat(path)
         except OSError:

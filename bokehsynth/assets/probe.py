@@ -11,10 +11,12 @@ import numpy as np
 from bokehsynth.assets.decode import Limits, decode_raster
 from bokehsynth.assets.measure import MatteFacts, grey_of, likeness, matte_facts, sharpness, shrunk
 from bokehsynth.assets.opening import read_file
+from bokehsynth.assets.pairs import load_pair
 from bokehsynth.assets.raster import Raster
 from bokehsynth.assets.reduce import reduced, reduced_alpha
 from bokehsynth.assets.refusal import BadPicture
 from bokehsynth.color import FloatArray, linear_to_srgb
+from bokehsynth.likeness import compare_views
 
 PROBE_VERSION = 1
 """Raise it when a measure changes: cached results of another version are measured again."""
@@ -30,11 +32,20 @@ class Candidate:
     """Files that may be one asset."""
 
     kind: str
-    """foreground or background."""
+    """foreground, background, photo or pair."""
     image: Path
     root: Path
     """Links must end below it."""
     matte: Path | None = None
+    """Of a pair: the focal mask."""
+    bokeh: Path | None = None
+    """Of a pair: the photo through the lens; `image` is the one all in focus."""
+    disparity: Path | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """All that are there."""
+        return [path for path in (self.image, self.matte, self.bokeh, self.disparity) if path is not None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +71,20 @@ class Probe:
     soft: float | None = None
     colors: str | None = None
     box: tuple[int, int, int, int] | None = None
+    beside_sha256: tuple[str | None, str | None] = (None, None)
+    """Of a pair: of the photo through the lens, and of the disparity map."""
+    views: tuple[float, ...] | None = None
+    """Of a pair: gain of red, green, blue; shift in x, y; likeness (`likeness.Views`)."""
 
 
 def probe(candidate: Candidate, limits: Limits) -> Probe:
     """Read, decode and measure a candidate; BadPicture says why it cannot be used."""
+    if candidate.kind == "pair":
+        return _pair(candidate, limits)
     data = read_file(candidate.image, candidate.root)
     raster = decode_raster(data, str(candidate.image), limits)
     image_sha = hashlib.sha256(data).hexdigest()
-    if candidate.kind == "background":
+    if candidate.kind in {"background", "photo"}:
         return _landscape(candidate, raster, image_sha)
     return _cutout(candidate, raster, image_sha, limits)
 
@@ -107,6 +124,29 @@ def _cutout(candidate: Candidate, raster: Raster, image_sha: str, limits: Limits
     seen = encoded[part] if facts.colors == "premultiplied" else encoded[part] * alpha[part][..., None]
     look = likeness(_grey(seen) + np.float32(0.5) * (1 - alpha[part]))
     return _probe(raster, sha256, image_sha, matte_sha, asdict(look) | _matte_record(facts, raster, alpha.shape))
+
+
+def _pair(candidate: Candidate, limits: Limits) -> Probe:
+    """The identity of a pair is that of all its files; it looks like its sharp photo."""
+    roles = {
+        "aif": candidate.image,
+        "bokeh": candidate.bokeh,
+        "disparity": candidate.disparity,
+        "mask": candidate.matte,
+    }
+    paths = {role: path for role, path in roles.items() if path is not None}
+    sums = {role: hashlib.sha256(read_file(path, candidate.root)).hexdigest() for role, path in paths.items()}
+    pair, photo = load_pair(paths, candidate.root, limits, sums)
+    views = compare_views(pair.all_in_focus, pair.bokeh, pair.mask)
+    look = likeness(grey_of(shrunk(photo.color, 256)))
+    height, width = photo.color.shape[:2]
+    joined = "\n".join(f"{role} {digest}" for role, digest in sorted(sums.items()))
+    return Probe(
+        sha256=hashlib.sha256(joined.encode()).hexdigest(), image_sha256=sums["aif"], matte_sha256=sums.get("mask"),
+        beside_sha256=(sums["bokeh"], sums.get("disparity")), width=width, height=height, mode=photo.mode,
+        depth=photo.depth, bright=photo.bright, notes=photo.notes,
+        views=tuple(round(number, 4) for number in (*views.gain, *views.shift, views.likeness)), **asdict(look),
+    )  # fmt: skip
 
 
 def _matte_record(facts: MatteFacts, raster: Raster, measured: tuple[int, ...]) -> dict[str, Any]:

@@ -162,8 +162,8 @@ def _candidate_record(candidate: Candidate) -> dict[str, Any]:
 
 def probe_from(record: dict[str, Any]) -> Probe:
     """A Probe back from its JSON record; KeyError or TypeError if it is not one."""
-    box = record.get("box")
-    return Probe(**record | {"notes": tuple(record["notes"]), "box": None if box is None else tuple(box)})
+    lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
+    return Probe(**record | lists)
 
 
 def _cpus() -> int:
@@ -199,10 +199,9 @@ def _serve(limits: Limits) -> None:
     _limit_memory(limits.max_pixels)
     for line in sys.stdin:
         record = json.loads(line)
-        paths = {key: Path(record[key]) for key in ("image", "root")}
-        matte = None if record["matte"] is None else Path(record["matte"])
+        paths = {key: None if value is None else Path(value) for key, value in record.items() if key != "kind"}
         try:
-            found = probe(Candidate(kind=record["kind"], matte=matte, **paths), limits)
+            found = probe(Candidate(kind=record["kind"], **paths), limits)  # type: ignore[arg-type]
             answer = asdict(found)
         except BadPicture as error:
             answer = {"refused": error.reason, "message": str(error)}

@@ -22,6 +22,11 @@ REASONS = {
     "ambiguous_matte": "several files could be the matte",
     "blurred": "a landscape that is itself out of focus, below the sharpness floor",
     "has_alpha": "a landscape with transparent parts: there is nothing behind it",
+    "half_pair": "a pair of which one photograph is missing",
+    "pair_size": "a pair whose two photographs have different sizes",
+    "unlike": "a pair whose two photographs cannot be aligned: they do not show the same thing",
+    "misaligned": "a pair whose subject lies in different places",
+    "exposure": "a pair whose subject is lighter or darker in one photograph than the checks allow",
     "links_splits": "looks like an asset of train and like one of val, so it belongs to neither",
 }
 """Every `reason`, and what it means."""

@@ -14,6 +14,7 @@ from bokehsynth.assets.embedded import draw_background, draw_foreground
 from bokehsynth.assets.lamps import lamp_light
 from bokehsynth.assets.measure import SHOWN
 from bokehsynth.assets.opening import read_file
+from bokehsynth.assets.pairs import PhotoPair, load_pair
 from bokehsynth.assets.pictures import Cutout, Landscape
 from bokehsynth.assets.probe import with_matte
 from bokehsynth.assets.raster import Raster
@@ -71,6 +72,12 @@ class Shelf:
         factor = max(1, min(files.size) // max(shorter_side, 1))
         key = (asset.sha256, factor)
         return self._kept.get(key, lambda: landscape_from(read_asset(files), min(files.size) // factor))
+
+    def pair(self, asset_id: str) -> PhotoPair:
+        """The photographs of a pair with what goes with them, whole."""
+        _, files = self._find(asset_id)
+        assert files is not None, "pairs are photographs"
+        return self._kept.get(asset_id, lambda: load_pair(files.roles, files.root, _ANY, files.sums)[0])
 
     def _find(self, asset_id: str) -> tuple[Asset | None, AssetFiles | None]:
         if self._catalogue is None or asset_id not in self._catalogue.files:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bokehsynth.assets.pair_spec import PairPatterns
+from bokehsynth.assets.pairs import NEEDED, ROLES, group_pairs
 from bokehsynth.assets.probe import Candidate
 from bokehsynth.assets.refusal import BadPicture
 from bokehsynth.errors import RecipeError
@@ -51,6 +53,37 @@ def find_candidates(paths: Sequence[str], kind: str, root: Path | None) -> list[
     `root` is the folder links must stay below where the source lies in it; else it is the source's own.
     """
     return [_of_path(Path(path), kind, root) for path in paths]
+
+
+def find_pairs(paths: Sequence[str], names: PairPatterns | None, root: Path | None) -> list[Found]:
+    """The pairs of a source's absolute paths, which are folders; RecipeError where one holds none."""
+    return [_pairs_of(Path(path), names, root) for path in paths]
+
+
+def _pairs_of(folder: Path, names: PairPatterns | None, root: Path | None) -> Found:
+    if not folder.is_dir():
+        raise RecipeError(f"assets.pairs: there is no folder {str(folder)!r}; pairs lie in a folder")
+    groups, others = group_pairs(folder, names)
+    if not any(set(NEEDED) & set(roles) for roles in groups.values()):
+        known = "; ".join(f"{role}: {', '.join(words)}" for role, words in ROLES.items())
+        raise RecipeError(
+            f"assets.pairs: {str(folder)!r} holds no pairs; name folders or suffixes by their role ({known}), or give "
+            "patterns: {path: FOLDER, names: {aif: '{name}_f16.jpg', bokeh: '{name}_f1_8.jpg'}}"
+        )
+    found = Found(folder=folder, passed_over=len(others))
+    boundary = _boundary(folder, root)
+    for name, roles in groups.items():
+        missing = [role for role in NEEDED if role not in roles]
+        if not missing:
+            candidate = Candidate(
+                kind="pair", image=roles["aif"], root=boundary, matte=roles.get("mask"), bokeh=roles["bokeh"],
+                disparity=roles.get("disparity"),
+            )  # fmt: skip
+            found.candidates.append(candidate)
+            continue
+        path = next(iter(roles.values()))
+        found.refused.append((path, BadPicture(f"{path}: the pair {name} has no {missing[0]} photo", "half_pair")))
+    return found
 
 
 def _of_path(path: Path, kind: str, root: Path | None) -> Found:
@@ -124,7 +157,7 @@ def _pair(files: Iterable[Path], kind: str, folder: Path, root: Path) -> Found:
             found.passed_over += 1
         else:
             pictures.append(path)
-    if kind == "background":
+    if kind in {"background", "photo"}:
         found.candidates = [Candidate(kind=kind, image=path, root=root) for path in pictures]
         return found
     _join_mattes(pictures, found, kind, root)

@@ -1,10 +1,12 @@
 """What a recipe says about its pictures."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from bokehsynth.assets.decode import MAX_PIXELS, MIN_SIDE, Limits
+from bokehsynth.assets.pair_spec import PairChecks, PairPatterns
 from bokehsynth.spec import Spec
 
 PILLOW_GUARD = 89_478_485
@@ -27,6 +29,8 @@ class SourceSpec(Spec):
     """How often an asset of this source is drawn, relative to assets of the other sources."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use at most this many assets of the source; those that were indexed first stay."""
+    first: Annotated[int, Field(ge=1)] | None = None
+    """Look at the first so many pictures of the source only, in order of their paths (`limit` knows no order)."""
     colors: Literal["auto", "photographed", "straight", "premultiplied"] = "auto"
     """What stands under soft alpha: the photograph with its old background (the foreground's own colour is then
     estimated), that colour already, or that colour times alpha. `auto` looks at each picture; a matte in a file of its
@@ -56,7 +60,16 @@ def _as_sources(value: Any) -> Any:
     return [value] if isinstance(value, str | dict) else value
 
 
+class PairSourceSpec(SourceSpec):
+    """Where photographed pairs come from; a plain string means its `path`, a folder."""
+
+    names: PairPatterns | None = None
+    """How the files of a pair are called, where neither folders (`original/`, `bokeh/`, ...) nor suffixes (`_input`,
+    `_bokeh`, ...) say so."""
+
+
 Source = Annotated[SourceSpec, BeforeValidator(_as_source)]
+PairSource = Annotated[PairSourceSpec, BeforeValidator(_as_source)]
 Sources = Annotated[list[Source], Field(min_length=1), BeforeValidator(_as_sources)]
 
 
@@ -78,7 +91,13 @@ class AssetsSpec(Spec):
     """Sources of matted cut-outs: pictures with transparency, or pictures and mattes in folders beside each other."""
     backgrounds: Sources = Field(default=[SourceSpec(path="procedural")])
     """Sources of landscapes."""
-    val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    photos: Sources = Field(default=[SourceSpec(path="procedural")])
+    """Sources of photographs, for `scene.kind: photo`."""
+    pairs: Annotated[list[PairSource], BeforeValidator(_as_sources)] = Field(default=[])
+    """Folders of photographed pairs, for `scene.kind: pair`."""
+    checks: PairChecks = PairChecks()
+    """What the two photographs of a pair must have in common."""
+    val_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of the assets that only the val split uses: those whose hashed content falls below it, with all that look
     like them."""
     licences: LicencesSpec = LicencesSpec()
@@ -90,6 +109,11 @@ class AssetsSpec(Spec):
     sharpness_floor: Annotated[float, Field(ge=0, lt=1)] = SHARPNESS_FLOOR
     """Photographed landscapes less sharp than this are quarantined as blurred; 0 takes all. `bokehsynth assets` shows
     the sharpness of each."""
+
+    def sources(self, kind: str) -> Sequence[SourceSpec]:
+        """The sources of one kind of asset."""
+        sources: Sequence[SourceSpec] = getattr(self, f"{kind}s")
+        return sources
 
     @property
     def limits(self) -> Limits:

@@ -6,16 +6,18 @@ import warnings
 import click
 
 import bokehsynth
-from bokehsynth.cli import assets, data, inspect, pictures, recipes
+from bokehsynth.cli import assets, data, estimate, inspect, pictures, recipes, render
 from bokehsynth.errors import BokehsynthError
 
 COMMANDS = [
     data.generate,
     pictures.preview,
+    estimate.estimate,
     assets.assets,
     data.verify,
     inspect.replay,
     data.finalize,
+    render.render,
     pictures.degrade,
     recipes.recipes,
     recipes.schema,

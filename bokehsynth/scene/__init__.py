@@ -1,7 +1,26 @@
 """A scene: drawn as plain numbers (`draw_scene`), then composed into layers on one canvas (`compose`)."""
 
-from bokehsynth.scene.compose import Composition, compose
-from bokehsynth.scene.draw import SceneDraw, draw_scene
-from bokehsynth.scene.spec import LensSpec, SceneSpec
+from bokehsynth.scene.composition import Composition
+from bokehsynth.scene.draw import SceneDraw
+from bokehsynth.scene.kinds import AnyDraw, AnySpec, compose, draw_scene, kinds_of_assets
+from bokehsynth.scene.lens import LensSpec, read_aperture
+from bokehsynth.scene.pair import PairDraw, PairSpec
+from bokehsynth.scene.photo import PhotoDraw, PhotoSpec
+from bokehsynth.scene.spec import SceneSpec
 
-__all__ = ["Composition", "LensSpec", "SceneDraw", "SceneSpec", "compose", "draw_scene"]
+__all__ = [
+    "AnyDraw",
+    "AnySpec",
+    "Composition",
+    "LensSpec",
+    "PairDraw",
+    "PairSpec",
+    "PhotoDraw",
+    "PhotoSpec",
+    "SceneDraw",
+    "SceneSpec",
+    "compose",
+    "draw_scene",
+    "kinds_of_assets",
+    "read_aperture",
+]

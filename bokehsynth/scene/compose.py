@@ -1,7 +1,6 @@
 """From a scene's numbers to layers on one canvas, with the lens resolved."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +10,7 @@ from bokehsynth.assets.shelf import Shelf
 from bokehsynth.color import LUMINANCE, FloatArray
 from bokehsynth.layers import Layer
 from bokehsynth.optics import Aperture, Lens, Plane, Surface
+from bokehsynth.scene.composition import Composition
 from bokehsynth.scene.draw import BackgroundDraw, ForegroundDraw, SceneDraw
 from bokehsynth.scene.place import place_cutout, show_landscape, side_on_canvas
 
@@ -18,24 +18,12 @@ STEEPEST = 0.5
 """Largest K * slope of a plane: there its footprint reaches twice the blur radius."""
 
 
-@dataclass(frozen=True, eq=False)
-class Composition:
-    """A scene ready to be photographed: `render(layers, lens, margin)`."""
-
-    layers: list[Layer]
-    """Near to far, the background last."""
-    lens: Lens
-    margin: int
-    facts: dict[str, Any]
-    """What only composing could find out (enlargement of the background, light matching), JSON-able."""
-
-
-def compose(draw: SceneDraw, shelf: Shelf, aperture: Aperture) -> Composition:
+def compose_layers(draw: SceneDraw, shelf: Shelf, aperture: Aperture) -> Composition:
     """Load, scale and place the pictures of a scene on a canvas large enough for every ray of its lens."""
-    planes = [foreground.plane for foreground in draw.foregrounds] + [draw.background.plane]
+    planes = draw.planes
     margin = max(
-        _lens(draw, focus, aperture, planes).margin(planes, draw.width, draw.height)
-        for focus in _possible_focus(draw, planes)
+        lens_of(draw, focus, aperture, planes).margin(planes, draw.width, draw.height)
+        for focus in possible_focus(draw, planes)
     )
     height, width = draw.height + 2 * margin, draw.width + 2 * margin
     backdrop, enlarged = _background(draw.background, shelf, height, width, draw.highlight_boost)
@@ -47,11 +35,12 @@ def compose(draw: SceneDraw, shelf: Shelf, aperture: Aperture) -> Composition:
         layers.append(Layer(color * np.array(gain, np.float32), alpha, foreground.plane))
         gains.append(gain)
     layers.append(Layer(backdrop, np.ones((height, width), np.float32), draw.background.plane))
-    lens = _lens(draw, _focus(draw, layers, margin), aperture, planes)
-    return Composition(layers, lens, margin, {"background_enlarged": enlarged, "light_gains": gains})
+    lens = lens_of(draw, _focus(draw, layers, margin), aperture, planes)
+    facts = {"background_enlarged": enlarged, "light_gains": gains}
+    return Composition(layers=layers, lens=lens, margin=margin, facts=facts)
 
 
-def _possible_focus(draw: SceneDraw, planes: list[Plane]) -> list[float]:
+def possible_focus(draw: SceneDraw, planes: list[Plane]) -> list[float]:
     """The disparities that may turn out to be in focus: one, or every plane's at the drawn pixel."""
     if draw.focus.on == "disparity":
         return [draw.focus.disparity]
@@ -74,7 +63,7 @@ def _plane_at(plane: Surface, draw: SceneDraw) -> float:
     return float(plane.at(draw.focus.x - (draw.width - 1) / 2, draw.focus.y - (draw.height - 1) / 2))
 
 
-def _lens(draw: SceneDraw, focus: float, aperture: Aperture, planes: list[Plane]) -> Lens:
+def lens_of(draw: SceneDraw, focus: float, aperture: Aperture, planes: list[Plane]) -> Lens:
     """K as drawn, or the K that gives the most blurred corner the drawn radius (0 where all is in focus anyway).
 
     K times the steepest slope stays below STEEPEST: beyond, no canvas is large enough for the rays.

@@ -61,6 +61,7 @@ class FocusDraw:
 class SceneDraw:
     """One scene. Foregrounds stand near to far; disparities of planes are per pixel of a height x width picture."""
 
+    kind: Literal["layers"] = "layers"
     height: int
     width: int
     background: BackgroundDraw
@@ -72,8 +73,18 @@ class SceneDraw:
     highlight_boost: float
     light_match: float
 
+    @property
+    def planes(self) -> list[Plane]:
+        """Near to far, the background's last."""
+        return [*(foreground.plane for foreground in self.foregrounds), self.background.plane]
 
-def draw_scene(
+    @property
+    def assets(self) -> list[str]:
+        """The background first, then the foregrounds from near to far."""
+        return [self.background.asset, *(foreground.asset for foreground in self.foregrounds)]
+
+
+def draw_layers(
     spec: SceneSpec, size: tuple[int, int], catalogue: Catalogue, seed: int, split: str, index: int, attempt: int = 0
 ) -> SceneDraw:
     """Draw scene `index` of a split: assets, places, planes, then focus and blur, each from a stream of its own."""

@@ -1,6 +1,7 @@
 """Scaling and placing pictures on a canvas, in premultiplied linear light."""
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,11 +26,30 @@ def show_landscape(
 
     `upwards` is OpenCV's interpolation for enlarging.
     """
+    cover = max(height / color.shape[0], width / color.shape[1])
+    factor = min(cover * draw.zoom, max(cover, 1.0)) if cover * draw.zoom > 1 else cover * draw.zoom
+    shown, facts = show_window(color, factor, draw.flip, (draw.u, draw.v), (height, width), upwards)
+    return shown, max(1.0, facts["scaled"])
+
+
+def show_window(
+    color: FloatArray,
+    factor: float,
+    flip: bool,
+    at: tuple[float, float],
+    size: tuple[int, int],
+    upwards: int = cv2.INTER_CUBIC,
+) -> tuple[FloatArray, dict[str, Any]]:
+    """A window of `size` (height, width) in a picture [h, w, C] scaled by `factor`, and where it lies.
+
+    `at` is the place (u, v) of the window in what is left over, 0..1 from left and top. The picture is enlarged to at
+    most ENLARGE_MAX; what is still missing is mirrored. Facts: `scaled`, and `top`, `left` in the scaled picture.
+    """
+    height, width = size
     h, w = color.shape[:2]
-    cover = max(height / h, width / w)
-    factor = min(cover * draw.zoom, max(cover, 1.0), ENLARGE_MAX) if cover * draw.zoom > 1 else cover * draw.zoom
+    factor = min(factor, ENLARGE_MAX)
     shown: FloatArray = _resize(color, math.ceil(h * factor - 1e-9), math.ceil(w * factor - 1e-9), upwards)
-    if draw.flip:
+    if flip:
         shown = shown[:, ::-1]
     down, right = height - shown.shape[0], width - shown.shape[1]
     if down > 0 or right > 0:
@@ -37,9 +57,9 @@ def show_landscape(
             shown, max(down, 0) // 2, (max(down, 0) + 1) // 2, max(right, 0) // 2, (max(right, 0) + 1) // 2,
             cv2.BORDER_REFLECT_101,
         )  # fmt: skip
-    top = round(draw.v * (shown.shape[0] - height))
-    left = round(draw.u * (shown.shape[1] - width))
-    return np.ascontiguousarray(shown[top : top + height, left : left + width]), max(1.0, float(factor))
+    top, left = round(at[1] * (shown.shape[0] - height)), round(at[0] * (shown.shape[1] - width))
+    window = np.ascontiguousarray(shown[top : top + height, left : left + width])
+    return window, {"scaled": float(factor), "top": top, "left": left}
 
 
 def place_cutout(

@@ -1,13 +1,9 @@
-"""What a recipe says about scenes and lenses."""
+"""What a recipe says about a scene of layers."""
 
-import importlib
-from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from bokehsynth.errors import UsageError
-from bokehsynth.optics import Aperture, CatEye, Disc, Polygon, Ring
 from bokehsynth.spec import Constant, Distribution, Spec, Uniform, bounds, within
 
 FocusMode = Literal["layer", "foreground", "background", "pixel"]
@@ -25,8 +21,9 @@ class DisparitySpec(Spec):
 
 
 class SceneSpec(Spec):
-    """What stands where, and what is in focus."""
+    """Cut-outs in front of a background: what stands where, and what is in focus."""
 
+    kind: Literal["layers"] = "layers"
     foregrounds: Annotated[Distribution, within(0, 6)] = Constant(value=2)
     """Number of cut-outs in front of the background, 0 to 6; what is drawn is rounded."""
     disparity: DisparitySpec = DisparitySpec()
@@ -82,85 +79,3 @@ class SceneSpec(Spec):
     def blur_scale(self, shorter_side: int) -> float:
         """What `blur` is multiplied by to be in pixels of this data set."""
         return shorter_side / 512 if self.unit == "px_at_512" else 1.0
-
-
-class PolygonSpec(Spec):
-    """An iris of `blades` sides."""
-
-    kind: Literal["polygon"]
-    blades: Annotated[int, Field(ge=3, le=64)]
-    """Number of blades."""
-    rotation: float = 0.0
-    """Radians from +x to a vertex."""
-    curvature: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """0: straight blades, 1: a full disc."""
-
-
-class RingSpec(Spec):
-    """A mirror lens."""
-
-    kind: Literal["ring"]
-    inner: Annotated[float, Field(ge=0, lt=1)]
-    """Radius of the obstructed middle, relative to the opening."""
-
-
-class CatEyeSpec(Spec):
-    """A disc that the lens's rim cuts more and more towards the picture's corners."""
-
-    kind: Literal["cat_eye"]
-    strength: Annotated[float, Field(ge=0)]
-    """How far the rim's disc moves from the picture's middle to its corner, in radii of the opening."""
-    radius: Annotated[float, Field(gt=0)] = 1.0
-    """Of the rim's disc, relative to the opening."""
-
-
-class LensSpec(Spec):
-    """The opening of the lens."""
-
-    aperture: str | Annotated[PolygonSpec | RingSpec | CatEyeSpec, Field(discriminator="kind")] = "disc"
-    """`disc`, a mapping with `kind` (polygon, ring, cat_eye), or `package.module:Class` for an Aperture of your own."""
-
-    @model_validator(mode="after")
-    def _usable(self) -> "LensSpec":
-        if type(self.build).aberration is not Aperture.aberration:
-            raise ValueError(
-                f"aperture {self.aperture} has an aberration, which only the reference renderer knows: data sets "
-                "cannot use it"
-            )
-        return self
-
-    @cached_property
-    def build(self) -> Aperture:
-        """The aperture itself; UsageError if its class cannot be loaded."""
-        match self.aperture:
-            case "disc":
-                return Disc()
-            case PolygonSpec(blades=blades, rotation=rotation, curvature=curvature):
-                return Polygon(blades, rotation, curvature)
-            case RingSpec(inner=inner):
-                return Ring(inner)
-            case CatEyeSpec(strength=strength, radius=radius):
-                return CatEye(strength, radius)
-            case name:
-                return _load(name)
-
-    @property
-    def name(self) -> str:
-        """Short name for the sample's metadata."""
-        return self.aperture if isinstance(self.aperture, str) else self.aperture.kind
-
-
-def _load(name: Any) -> Aperture:
-    module, colon, attribute = str(name).partition(":")
-    if not colon:
-        raise UsageError(f"aperture {name!r}: use disc, a mapping with `kind`, or package.module:Class")
-    try:
-        aperture = getattr(importlib.import_module(module), attribute)()
-    except Exception as error:  # whatever somebody's module may raise while it is imported or built
-        raise UsageError(
-            f"aperture {name!r} cannot be loaded: {type(error).__name__}: {error}; the module must be importable "
-            "(installed, or its folder named in PYTHONPATH)"
-        ) from error
-    if not isinstance(aperture, Aperture):
-        raise UsageError(f"aperture {name!r} is a {type(aperture).__name__}, not a subclass of bokehsynth.Aperture")
-    return aperture

@@ -1,7 +1,7 @@
 """A sample to the members of a tar and back, without a loss.
 
-Colour fields become 8-bit PNG or lossless WebP, maps 16-bit grey PNG, the metadata canonical JSON. Every parameter of
-an encoder is given, so that bytes hang on the libraries alone and never on their defaults.
+Colour fields become 8-bit PNG or lossless WebP, maps and 16-bit colour 16-bit PNG, the metadata canonical JSON. Every
+parameter of an encoder is given, so that bytes hang on the libraries alone and never on their defaults.
 """
 
 import hashlib
@@ -29,6 +29,8 @@ from bokehsynth.schema import (
 )
 
 META_MEMBER = "json"
+
+_STORED_AS = {name: np.uint8 if field.kind == "color" else np.uint16 for name, field in FIELDS.items()}
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
 _INT64 = 2**63
@@ -74,8 +76,8 @@ def decode_sample(key: str, members: Mapping[str, bytes], fields: Iterable[str] 
     meta, stored = decode_stored(key, members, fields)
     arrays: dict[str, Array] = {}
     for name, values in stored.items():
-        scale_key = FIELDS[name].scale_key
-        arrays[name] = dequantize_map(values, meta[scale_key]) if scale_key else values
+        field = FIELDS[name]
+        arrays[name] = dequantize_map(values, field.scale(meta)) if field.kind == "map" else values
     return Sample(key, meta, arrays)
 
 
@@ -100,7 +102,7 @@ def stored_digest(stored: Mapping[str, Array], meta: Mapping[str, Any]) -> str:
 
 
 def stored_arrays(sample: Sample, spec: ShardSpec | None = None) -> dict[str, Array]:
-    """What a shard keeps of each field: uint8 [H, W, 3] RGB for colour, uint16 [H, W] counts for maps.
+    """What a shard keeps of each field: uint8 or uint16 [H, W, 3] RGB for colour, uint16 [H, W] counts for maps.
 
     Raises DataError unless key, metadata, dtypes and shapes follow the format, the fields are those of `spec`, and the
     maps already lie on their 16-bit steps (otherwise a reader would see other numbers than the sample showed).
@@ -113,9 +115,9 @@ def stored_arrays(sample: Sample, spec: ShardSpec | None = None) -> dict[str, Ar
     for name, values in sample.arrays.items():
         if name not in FIELDS:
             raise DataError(f"sample {sample.key}: {name!r} is no field; known are {', '.join(FIELDS)}")
-        color = FIELDS[name].kind == "color"
-        _check_array(f"sample {sample.key}, {name}", values, np.uint8 if color else np.float32, size, color)
-        stored[name] = values if color else _counts(sample, name, values)
+        is_map = FIELDS[name].kind == "map"
+        _check_array(f"sample {sample.key}, {name}", values, np.float32 if is_map else _STORED_AS[name], size, name)
+        stored[name] = _counts(sample, name, values) if is_map else values
     return stored
 
 
@@ -123,10 +125,8 @@ def encode_stored(stored: Mapping[str, Array], meta: Mapping[str, Any], spec: Sh
     """The members for arrays that `stored_arrays` has checked."""
     members = {META_MEMBER: canonical_json(dict(meta)).encode()}
     for name, values in stored.items():
-        if FIELDS[name].kind == "map":
-            members[member_name(name, spec.codec)] = encode_png(values)
-        else:
-            members[member_name(name, spec.codec)] = encode_png(values) if spec.codec == "png" else encode_webp(values)
+        member = member_name(name, spec.codec)
+        members[member] = encode_webp(values) if member.endswith(".webp") else encode_png(values)
     return {name: members[name] for name in sorted(members)}
 
 
@@ -143,10 +143,9 @@ def decode_stored(
     for name in names if fields is None else fields:
         if name not in names:
             raise DataError(f"sample {key} has no member for {name!r}; it holds {', '.join(sorted(members))}")
-        color = FIELDS[name].kind == "color"
         where = f"{key}.{names[name]}"
         stored[name] = decode_image(members[names[name]], where)
-        _check_array(where, stored[name], np.uint8 if color else np.uint16, (meta["height"], meta["width"]), color)
+        _check_array(where, stored[name], _STORED_AS[name], (meta["height"], meta["width"]), name)
     return meta, stored
 
 
@@ -165,7 +164,7 @@ def decode_meta(key: str, members: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def encode_png(values: Array) -> bytes:
-    """PNG of uint8 [H, W, 3] RGB or uint16 [H, W]."""
+    """PNG of uint8 or uint16 [H, W, 3] RGB, or of uint16 [H, W]."""
     if values.ndim == 3:
         return bytes(cv2.imencode(".png", cv2.cvtColor(values, cv2.COLOR_RGB2BGR), _PNG_COLOR)[1])
     return bytes(cv2.imencode(".png", values, _PNG_MAP)[1])
@@ -183,7 +182,7 @@ def encode_webp(values: Array) -> bytes:
 
 
 def decode_image(data: bytes, where: str) -> Array:
-    """Any member picture to uint8 [H, W, 3] RGB or uint16 [H, W]; a DataError, naming `where`, if it is damaged."""
+    """Any member picture to uint8 or uint16 [H, W, 3] RGB or uint16 [H, W]; DataError, naming `where`, if damaged."""
     try:
         values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -194,15 +193,17 @@ def decode_image(data: bytes, where: str) -> Array:
 
 
 def _counts(sample: Sample, name: str, values: Array) -> Array:
-    scale = sample.meta[FIELDS[name].scale_key]
+    scale = FIELDS[name].scale(sample.meta)
     counts = quantize_map(values, scale, f"sample {sample.key}, {name}")
     if not np.array_equal(dequantize_map(counts, scale), values):
         raise DataError(f"sample {sample.key}, {name}: not on its 16-bit steps; pass it through quantize_map first")
     return counts
 
 
-def _check_array(where: str, values: Array, dtype: type, size: tuple[int, int], color: bool) -> None:
-    shape = (*size, 3) if color else size
+def _check_array(where: str, values: Array, dtype: type, size: tuple[int, int], name: str) -> None:
+    if FIELDS[name].own_size and values.ndim == 3 and 0 not in values.shape:
+        size = (values.shape[0], values.shape[1])
+    shape = size if FIELDS[name].kind == "map" else (*size, 3)
     if values.dtype != dtype or values.shape != shape:
         wanted = f"{np.dtype(dtype).name} {list(shape)}"
         raise DataError(

@@ -16,9 +16,10 @@ from bokehsynth.shards.tar import parse_index, split_name
 
 _DECODE = {
     "color": "uint8 [height, width, 3], sRGB: np.asarray(Image.open(f))",
+    "color16": "uint16 [height, width, 3], sRGB: cv2.imdecode(data, cv2.IMREAD_UNCHANGED)[..., ::-1]",
     "map": "float32 [height, width]: np.asarray(Image.open(f)).astype(np.float32) * np.float32(scale)",
 }
-_UNITS = {"defocus": "px", "disparity": ""}
+_UNITS = {"defocus": "px"}
 _SPLIT_NAMES = {"train": "train", "val": "validation"}
 """Our folders to the split names that Hugging Face gives them, with the card and without."""
 
@@ -134,7 +135,12 @@ def card_text(record: Mapping[str, Any], description: str) -> str:
     sizes = [[_SPLIT_NAMES[name], f"`{name}/`", *(split[key] for key in _SIZES)] for name, split in splits.items()]
     columns = [[f"`{item['member']}`", item["about"], f"`{item['decode']}`"] for item in table.values()]
     scales = [
-        [f"`{name}`", f"`{item['scale_key']}`", repr(item["scale"]), item["unit"] or "1"]
+        [
+            f"`{name}`",
+            f"`{item['scale_key']}`" if item["scale_key"] else "fixed",
+            repr(item["scale"]),
+            item["unit"] or "1",
+        ]
         for name, item in table.items()
         if item["kind"] == "map"
     ]
@@ -197,7 +203,10 @@ def _card_line(name: str, item: Mapping[str, Any]) -> str:
     picture = f'np.asarray(sample["{item["member"]}"])'
     if item["kind"] == "color":
         return f"{name} = {picture}"
-    return f'{name} = {picture}.astype(np.float32) * np.float32(meta["{item["scale_key"]}"])'
+    if item["kind"] == "color16":
+        return f"# {name}: Pillow would bring it to 8 bits; bokehsynth and OpenCV read all 16"
+    scale = f'meta["{item["scale_key"]}"]' if item["scale_key"] else repr(item["scale"])
+    return f"{name} = {picture}.astype(np.float32) * np.float32({scale})"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -229,10 +238,10 @@ def _field_table(layout: Layout, markers: Sequence[ShardMarker]) -> dict[str, di
         name = split_name(member)[0]
         if name == META_MEMBER:
             continue
-        kind, scale_key = FIELDS[name].kind, FIELDS[name].scale_key
-        table[name] = {"kind": kind, "member": member, "about": FIELDS[name].about, "decode": _DECODE[kind]}
-        if scale_key:
-            table[name] |= {"scale_key": scale_key, "scale": meta[scale_key], "unit": _UNITS[name]}
+        field = FIELDS[name]
+        table[name] = {"kind": field.kind, "member": member, "about": field.about, "decode": _DECODE[field.kind]}
+        if field.kind == "map":
+            table[name] |= {"scale_key": field.scale_key, "scale": field.scale(meta), "unit": _UNITS.get(name, "")}
     return table
 
 

@@ -1,0 +1,116 @@
+"""estimate: what a recipe will cost and look like, from its draws alone."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bokehsynth.cli.options import recipe_options, samples_option
+
+BINS = 40
+BARS = " ▁▂▃▄▅▆▇█"
+
+
+@click.command()
+@recipe_options
+@samples_option
+@click.option(
+    "--draws", default=2000, show_default=True, type=click.IntRange(1, 1_000_000),
+    help="Samples to draw, evenly spread over the data set.",
+)  # fmt: skip
+@click.option(
+    "--measure", default=0, metavar="N", type=click.IntRange(0, 1000),
+    help="Make and time N samples here, instead of taking time and size from a table.",
+)  # fmt: skip
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Processes to reckon with  [default: as generate]"
+)
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Also draw the distributions as a PNG.")
+def estimate(
+    recipe: str,
+    overrides: tuple[str, ...],
+    samples: int | None,
+    draws: int,
+    measure: int,
+    workers: int | None,
+    plot: Path | None,
+) -> None:
+    """Tell time, size and distributions of RECIPE without rendering anything.
+
+    Every random choice of a sample follows from its index, so a sample can be drawn without being made. Time and size
+    come from a table (one core of the machine it names; a factor of two either way) unless --measure makes some.
+
+    \b
+    Examples:
+      bokehsynth estimate quickstart
+      bokehsynth estimate paper --set assets.root=/data/matting --samples 1000000 --workers 64
+      bokehsynth estimate my.yaml --measure 10 --plot my.png
+    """
+    from bokehsynth.engines import default_workers
+    from bokehsynth.estimate import estimate as reckon
+    from bokehsynth.estimate import plot_spreads
+    from bokehsynth.recipe import load_recipe
+    from bokehsynth.save_picture import check_name
+
+    if plot is not None:
+        check_name(plot)
+    loaded = load_recipe(recipe, overrides, samples)
+    found = reckon(loaded, draws, measure)
+    for line in _lines(loaded, found, workers or default_workers()):
+        click.echo(line)
+    if plot is not None:
+        plot_spreads(found, plot)
+        click.echo(f"wrote {plot}")
+
+
+def _lines(recipe: Any, found: Any, workers: int) -> list[str]:
+    counts = " + ".join(f"{count:,} {split}" for split, count in found.counts.items())
+    size = f"{recipe.width} x {recipe.height} px" if recipe.frame else "each in its own size"
+    basis = f"measured on {found.cost.measured} samples here" if found.cost.measured else "by the table"
+    lines = [
+        f"{recipe.name}: {counts} samples, {size}, {found.shards:,} shards",
+        f"  time   {_duration(found.seconds / workers)} with {workers} workers ({found.cost.seconds:.2f} s a sample, "
+        f"{basis})",
+        f"  size   {_bytes(found.bytes)} ({_bytes(found.cost.bytes)} a sample, "
+        f"{_bytes(found.cost.bytes * min(recipe.shards.samples, found.samples))} a shard)",
+        f"  distributions of {found.draws:,} draws:",
+    ]
+    for spread in found.spreads:
+        low, high = spread.bounds
+        quantiles = " ".join(f"{spread.quantile(share):.3g}" for share in (0.05, 0.5, 0.95))
+        title = f"{spread.name}, {spread.unit}"
+        lines.append(f"    {title:22} {low:g} |{_bars(spread.histogram(BINS))}| {high:.3g}   5, 50, 95 %: {quantiles}")
+    for topic, table in found.shares.items():
+        lines.append(f"    {topic:22} {_share_line(topic, table)}")
+    return [
+        *lines,
+        *(f"  note: {remark}" for remark in found.remarks),
+        *(f"  note: {n}" for n in recipe.catalogue.notes),
+    ]
+
+
+def _share_line(topic: str, table: dict[str, float]) -> str:
+    if topic == "pictures":
+        first, last = next(iter(table.items())), list(table.items())[-1]
+        return f"{len(table)} shown; most often {first[0]} ({first[1]:.1%}), least often {last[0]} ({last[1]:.1%})"
+    shown = [f"{name} {share:.1%}" for name, share in list(table.items())[:8]]
+    return ", ".join(shown) + (f", {len(table) - 8} more" if len(table) > 8 else "")
+
+
+def _bars(shares: list[float]) -> str:
+    most = max(*shares, 1e-9)
+    return "".join(BARS[0 if share == 0 else 1 + int(share / most * (len(BARS) - 2))] for share in shares)
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _bytes(count: float) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 1e3:.0f} kB"

@@ -1,0 +1,225 @@
+"""What a recipe will make, without making it: from draws alone, and from a few samples only if asked to measure."""
+
+import io
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from bokehsynth.files import atomic_write
+from bokehsynth.optics import Disc
+from bokehsynth.pipeline import SampleDraw, draw_sample, make_sample
+from bokehsynth.recipe import Recipe
+from bokehsynth.scene import PairDraw, PhotoDraw, SceneDraw
+from bokehsynth.scene.compose import lens_of, possible_focus
+from bokehsynth.schema import FIELDS
+from bokehsynth.shards import encode_sample
+
+DRAWS = 2000
+"""Samples that are drawn, evenly spread over the data set: distributions are then within 1 % or two of the whole's."""
+PAPER, INK, FAINT, BLUE = (250, 250, 248), (28, 28, 30), (120, 120, 124), (70, 110, 180)
+
+UNBLURRED = 3.0
+"""Radius in pixels below which a picture hardly shows a lens at work."""
+
+SECONDS_PER_MEGAPIXEL = {"layers": 1.0, "photo": 0.2, "pair": 1.0}
+SECONDS_PER_PAIR = 1.0
+BYTES_PER_PIXEL = {
+    "lq": 1.0, "hq": 1.0, "aif": 1.0, "defocus": 0.05, "disparity": 0.05, "mask": 0.05, "hq16": 3.0, "lq_native": 1.0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a number is distributed over the drawn samples."""
+
+    name: str
+    unit: str
+    values: tuple[float, ...]
+    bounds: tuple[float, float]
+    """Of the axis it is shown on."""
+
+    def histogram(self, bins: int) -> list[float]:
+        """Share of the values in each of `bins` equal cells of the axis."""
+        low, high = self.bounds
+        counts, _ = np.histogram(self.values, bins=bins, range=(low, max(high, low + 1e-9)))
+        return [float(count) / max(1, len(self.values)) for count in counts]
+
+    def quantile(self, share: float) -> float:
+        """The value that this share of the draws stays below."""
+        return float(np.quantile(self.values, share))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one sample, on one core."""
+
+    seconds: float
+    bytes: float
+    measured: int
+    """Samples it was measured on, here; 0: from the table of this module."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is to be expected of a recipe."""
+
+    counts: dict[str, int]
+    shards: int
+    cost: Cost
+    draws: int
+    spreads: list[Spread]
+    shares: dict[str, dict[str, float]]
+    """By topic: share of the drawn samples (or pictures) by name."""
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def samples(self) -> int:
+        """In all."""
+        return sum(self.counts.values())
+
+    @property
+    def seconds(self) -> float:
+        """Of one core."""
+        return self.samples * self.cost.seconds
+
+    @property
+    def bytes(self) -> float:
+        """Of all shards."""
+        return self.samples * self.cost.bytes
+
+
+def estimate(recipe: Recipe, draws: int = DRAWS, measure: int = 0) -> Estimate:
+    """Counts, cost and distributions of a recipe from `draws` of its samples; `measure` samples are made and timed."""
+    counts = {split: recipe.count(split) for split in recipe.splits}
+    drawn = [draw_sample(recipe, index, split) for split, index in spread_over(counts, draws)]
+    per_shard = recipe.shards.samples
+    cost = measure_cost(recipe, list(spread_over(counts, measure))) if measure else table_cost(recipe, drawn)
+    spreads, remarks = _spreads(recipe, drawn)
+    return Estimate(
+        counts=counts, shards=sum(-(-count // per_shard) for count in counts.values()), cost=cost, draws=len(drawn),
+        spreads=spreads, shares=_shares(recipe, drawn), remarks=remarks,
+    )  # fmt: skip
+
+
+def spread_over(counts: dict[str, int], wanted: int) -> Iterator[tuple[str, int]]:
+    """(split, index) of about `wanted` samples, evenly over all splits in proportion; at least one of each."""
+    total = sum(counts.values())
+    for split, count in counts.items():
+        share = min(count, max(1, round(wanted * count / total)))
+        yield from ((split, i * count // share) for i in range(share))
+
+
+def measure_cost(recipe: Recipe, chosen: Sequence[tuple[str, int]]) -> Cost:
+    """Make and encode these samples in this process, one thread, and time them; one more goes before, untimed."""
+    seconds, sizes = [], []
+    make_sample(recipe, chosen[0][1], chosen[0][0])  # loads the kernels
+    for split, index in chosen:
+        start = time.perf_counter()
+        members = encode_sample(make_sample(recipe, index, split), recipe.shards)
+        seconds.append(time.perf_counter() - start)
+        sizes.append(sum(512 + -(-len(data) // 512) * 512 for data in members.values()))
+    return Cost(statistics.mean(seconds), statistics.mean(sizes), len(chosen))
+
+
+def table_cost(recipe: Recipe, drawn: Sequence[SampleDraw]) -> Cost:
+    """From the constants above."""
+    pixels = statistics.mean(draw.scene.height * draw.scene.width for draw in drawn)
+    seconds = SECONDS_PER_MEGAPIXEL[recipe.scene.kind] * pixels / 1e6
+    seconds += SECONDS_PER_PAIR if recipe.scene.kind == "pair" else 0
+    per_pixel = sum(BYTES_PER_PIXEL[name] * _smaller(recipe, name) for name in recipe.shards.fields)
+    return Cost(seconds, pixels * per_pixel + 6000, 0)
+
+
+def _smaller(recipe: Recipe, name: str) -> float:
+    """What lossless WebP saves (measured, as the table), and how much smaller the native picture is."""
+    webp = 0.8 if recipe.shards.codec == "webp" and FIELDS[name].kind == "color" else 1.0
+    return webp / (recipe.resolved_degradation.scale**2 if name == "lq_native" else 1)
+
+
+def _spreads(recipe: Recipe, drawn: Sequence[SampleDraw]) -> tuple[list[Spread], list[str]]:
+    scenes = [draw.scene for draw in drawn]
+    layered = [scene for scene in scenes if isinstance(scene, SceneDraw)]
+    if layered:
+        return _of_layers(recipe, layered)
+    pairs = [scene for scene in scenes if isinstance(scene, PairDraw)]
+    known = tuple(pair.blur for pair in pairs if pair.blur is not None)
+    if pairs:
+        searched = "K is searched for every pair when it is made; so is the focus of a pair without a focal mask"
+        spreads = [Spread("K", "px", known, (0.0, max(known)))] if known else []
+        return spreads, [] if known else [searched]
+    sizes = [scene for scene in scenes if isinstance(scene, PhotoDraw)]
+    pixels = tuple(scene.height * scene.width / 1e6 for scene in sizes)
+    spreads = [Spread("size", "megapixels", pixels, (0.0, max(pixels)))] if len(set(pixels)) > 1 else []
+    return spreads, ["photographs: nothing is blurred, defocus is 0 everywhere"]
+
+
+def _of_layers(recipe: Recipe, scenes: Sequence[SceneDraw]) -> tuple[list[Spread], list[str]]:
+    bound = recipe.scene.radius_bound(min(recipe.height, recipe.width)) or 1.0
+    blurs, radii, focuses, near, far = [], [], [], [], []
+    for scene in scenes:
+        candidates = possible_focus(scene, scene.planes)
+        for focus in candidates:
+            lens = lens_of(scene, focus, Disc(), scene.planes)
+            blurs.append(lens.blur)
+            focuses.append(focus)
+            radii.append(max(lens.radius_max(plane, scene.width, scene.height) for plane in scene.planes))
+        near += [foreground.plane.d for foreground in scene.foregrounds]
+        far.append(scene.background.plane.d)
+    unseen = sum(radius <= UNBLURRED for radius in radii) / len(radii)
+    remarks = [f"nothing is blurred by more than {UNBLURRED:g} px in {unseen:.1%} of the samples"]
+    if recipe.scene.kind == "layers" and recipe.scene.focus == "pixel":
+        remarks.append("focus is on what a pixel shows, known when it is composed: here on each layer alike")
+    spreads = [
+        Spread("K", "px", tuple(blurs), (0.0, max(*blurs, 1e-6))),
+        Spread("largest radius", "px", tuple(radii), (0.0, bound)),
+        Spread("focus", "disparity", tuple(focuses), (0.0, 1.0)),
+        Spread("backgrounds", "disparity", tuple(far), (0.0, 1.0)),
+    ]
+    if near:
+        spreads.insert(3, Spread("foregrounds", "disparity", tuple(near), (0.0, 1.0)))
+    return spreads, remarks
+
+
+def _shares(recipe: Recipe, drawn: Sequence[SampleDraw]) -> dict[str, dict[str, float]]:
+    """Apertures and degradations by sample, licences by sample that shows a picture under it, pictures by use."""
+    by_id = {asset.id: asset for asset in recipe.catalogue.assets}
+    licences = Counter(licence for draw in drawn for licence in {by_id[name].licence for name in draw.scene.assets})
+    apertures = Counter(recipe.lens.names[draw.aperture] for draw in drawn)
+    layers = Counter(f"{len(draw.scene.assets) - 1} foregrounds" for draw in drawn if isinstance(draw.scene, SceneDraw))
+    shown = Counter(name for draw in drawn for name in draw.scene.assets)
+    tables = {"apertures": apertures, "layers": layers, "licences": licences, "pictures": shown}
+    return {
+        topic: {name: count / len(drawn) for name, count in table.most_common()}
+        for topic, table in tables.items()
+        if table
+    }
+
+
+def plot_spreads(found: Estimate, path: Path, bins: int = 40) -> None:
+    """The distributions as one PNG: a histogram each, its axis and quantiles written below."""
+    width, height, foot, left = 520, 90, 26, 150
+    sheet = Image.new("RGB", (left + width + 20, max(1, len(found.spreads)) * (height + foot) + 16), PAPER)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for row, spread in enumerate(found.spreads):
+        base = 8 + row * (height + foot) + height
+        pen.text((8, base - height / 2 - 16), spread.name, fill=INK, font=font)
+        pen.text((8, base - height / 2), spread.unit, fill=FAINT, font=font)
+        shares = spread.histogram(bins)
+        for i, share in enumerate(shares):
+            x = left + i * width / bins
+            pen.rectangle((x, base - share / max(*shares, 1e-9) * (height - 8), x + width / bins - 2, base), fill=BLUE)
+        pen.line((left, base, left + width, base), fill=INK)
+        low, high = spread.bounds
+        pen.text((left, base + 4), f"{low:g}", fill=INK, font=font)
+        pen.text((left + width - 30, base + 4), f"{high:.3g}", fill=INK, font=font)
+        quantiles = ", ".join(f"{spread.quantile(share):.3g}" for share in (0.05, 0.5, 0.95))
+        pen.text((left + 120, base + 4), f"5, 50, 95 %: {quantiles}", fill=FAINT, font=font)
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    atomic_write(path, buffer.getvalue())

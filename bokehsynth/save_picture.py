@@ -1,0 +1,78 @@
+"""Pictures and maps into files: PNG of 8 or 16 bits, OpenEXR, NumPy."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from bokehsynth.color import encode_8bit, encode_16bit
+from bokehsynth.errors import StorageError, UsageError
+from bokehsynth.files import atomic_write
+
+SUFFIXES = (".png", ".exr", ".npy")
+
+Array = npt.NDArray[Any]
+
+
+def check_name(path: Path) -> None:
+    """UsageError unless a picture can be stored under this name: a known ending, in a folder that is there."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path}: must end in {', '.join(SUFFIXES)}: pictures are stored without further loss")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.absolute().parent}")
+
+
+def save_color(path: Path, linear: Array, bits: int = 8) -> None:
+    """A linear picture [H, W, 3]: sRGB in PNG of 8 or 16 `bits`, clipped at white; light as it is in EXR and NPY."""
+    match path.suffix.lower():
+        case ".png":
+            encoded = encode_8bit(linear) if bits == 8 else encode_16bit(linear)
+            _save_png(path, encoded[..., ::-1])
+        case ".exr":
+            _save_exr(path, {"RGB": np.ascontiguousarray(linear, np.float32)})
+        case _:
+            _save_npy(path, linear)
+
+
+def save_map(path: Path, values: Array, per_unit: float) -> None:
+    """A map [H, W] of numbers >= 0: 16-bit grey PNG of `values * per_unit`, rounded; as it is in EXR and NPY."""
+    match path.suffix.lower():
+        case ".png":
+            counts = np.rint(values.astype(np.float64) * per_unit)
+            if counts.max() > 65535:
+                raise UsageError(
+                    f"{path}: {values.max():g} does not fit 16 bits at {per_unit:g} a unit; use .exr or .npy"
+                )
+            _save_png(path, counts.astype(np.uint16))
+        case ".exr":
+            _save_exr(path, {"Y": np.ascontiguousarray(values, np.float32)})
+        case _:
+            _save_npy(path, values)
+
+
+def _save_png(path: Path, values: Array) -> None:
+    atomic_write(path, cv2.imencode(".png", values)[1].tobytes())
+
+
+def _save_npy(path: Path, values: Array) -> None:
+    import io
+
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(values, np.float32), allow_pickle=False)
+    atomic_write(path, buffer.getvalue())
+
+
+def _save_exr(path: Path, channels: dict[str, Array]) -> None:
+    import OpenEXR
+
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / "picture.exr"
+        try:
+            OpenEXR.File(header, channels).write(str(draft))
+        except Exception as error:  # whatever the library raises
+            raise StorageError(f"{path}: OpenEXR cannot write it: {error}") from error
+        atomic_write(path, draft.read_bytes())

@@ -13,8 +13,8 @@ what is nearer, its colour filled in there by push-pull. `field`: one layer whos
 own: nothing in the search knows that K should go as 1/N.
 
 Errors are taken in sRGB, 0..1. SSIM is Wang's, on the Rec. 709 luminance of the sRGB values; for a part of the
-picture, the mean of its map over that part. Measures, scenes and search are the product's (`bokehsynth.likeness`, `scene.relief`,
-`scene.fit`): a recipe of pairs uses them too.
+picture, the mean of its map over that part. Measures, scenes and search are the product's (`bokehsynth.likeness`,
+`scene.relief`, `scene.fit`): a recipe of pairs uses them too.
 """
 
 import argparse

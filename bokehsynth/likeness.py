@@ -89,7 +89,7 @@ def compare_views(closed: FloatArray, photo: FloatArray, focal_mask: Array | Non
     Compared is what `focal_mask` [H, W] marks or, without one, what is about as sharp in the photograph.
     """
     marked = sharp_in_both(closed, photo) if focal_mask is None else (focal_mask >= 0.5).astype(np.float32)
-    inner = cv2.erode(marked, np.ones((5, 5), np.uint8))
+    inner = np.asarray(cv2.erode(marked, np.ones((5, 5), np.uint8)), np.float32)
     marked = inner if inner.mean() > 0.005 else marked
     if marked.mean() < 0.002:
         marked = np.ones_like(marked)
@@ -107,10 +107,10 @@ def compare_views(closed: FloatArray, photo: FloatArray, focal_mask: Array | Non
 
 def sharp_in_both(closed: FloatArray, photo: FloatArray) -> FloatArray:
     """1 where the photograph keeps most of the fine detail that the all-in-focus picture has, else 0; [H, W]."""
-    detail = []
+    detail: list[Array] = []
     for linear in (closed, photo):
-        values = np.log(0.01 + linear @ LUMINANCE)
-        fine = values - cv2.GaussianBlur(values, (0, 0), 1.5)
+        values: Array = np.log(0.01 + linear @ LUMINANCE)
+        fine: Array = values - cv2.GaussianBlur(values, (0, 0), 1.5)
         detail.append(np.asarray(cv2.GaussianBlur(fine * fine, (0, 0), 0.012 * min(values.shape)), np.float32))
     there = detail[0] > np.quantile(detail[0], 0.3)
     return np.asarray(there & (detail[1] > 0.5 * detail[0]), np.float32)

@@ -48,7 +48,7 @@ def stages_of(recipe: Any, index: int, timed: Callable[[str, Callable[[], Any]],
     from bokehsynth.degrade import apply_degradation
     from bokehsynth.render import render
     from bokehsynth.scene import compose
-    from bokehsynth.schema import Sample, dequantize_map, quantize_map, sample_key
+    from bokehsynth.schema import Sample, on_steps, sample_key
 
     draw = timed("draw", lambda: pipeline.draw_sample(recipe, index))
     aperture = recipe.lens.apertures[draw.aperture]
@@ -62,8 +62,7 @@ def stages_of(recipe: Any, index: int, timed: Callable[[str, Callable[[], Any]],
     lq = timed("degrade", lambda: apply_degradation(aif, draw.degradation).lq)
     arrays = {"lq": lq, "hq": hq, "aif": aif}
     for name, values in (("defocus", defocus), ("disparity", disparity)):
-        scale = recipe.scales[f"{name}_scale"]
-        arrays[name] = dequantize_map(quantize_map(values, scale, name), scale)
+        arrays[name] = on_steps(name, values, recipe.scales)
     return Sample(sample_key("train", index), pipeline._meta(recipe, draw, scene, frames), arrays)
 
 

@@ -1,7 +1,6 @@
 """The product in one page: draw -> compose -> render -> degrade -> Sample."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from bokehsynth.render import render
 from bokehsynth.render.frames import Frames
 from bokehsynth.rng import Stage, stream
 from bokehsynth.scene import AnyDraw, Composition, compose, draw_scene
-from bokehsynth.schema import FIELDS, FORMAT_VERSION, Sample, dequantize_map, quantize_map, sample_key
+from bokehsynth.schema import FORMAT_VERSION, Sample, on_steps, sample_key
 
 SHELF = Shelf()
 """The last few pictures of this process; what is on it never changes a sample."""
@@ -73,20 +72,13 @@ def develop(recipe: Recipe, draw: SampleDraw, backend: str = "auto") -> Sample:
     mask = frames.defocus <= IN_FOCUS if scene.mask is None else scene.mask
     aif = encode_8bit(frames.all_in_focus)
     degraded = apply_degradation(aif, draw.degradation)
-    fields: dict[str, Callable[[], Any]] = {  # what the recipe does not store is not computed
-        "lq": lambda: degraded.lq,
-        "hq": lambda: encode_8bit(bokeh),
-        "aif": lambda: aif,
-        "defocus": lambda: frames.defocus,
-        "disparity": lambda: frames.disparity,
-        "mask": lambda: mask,
-        "hq16": lambda: encode_16bit(bokeh),
-        "lq_native": lambda: degraded.lq_native,
-    }
-    arrays: dict[str, Any] = {name: fields[name]() for name in recipe.shards.fields}
-    for name in [name for name in arrays if FIELDS[name].kind == "map"]:
-        scale = FIELDS[name].scale(recipe.scales)
-        arrays[name] = dequantize_map(quantize_map(arrays[name], scale, name), scale)
+    made: dict[str, Any] = {
+        "lq": degraded.lq, "hq": encode_8bit(bokeh), "aif": aif, "defocus": frames.defocus,
+        "disparity": frames.disparity, "mask": mask, "lq_native": degraded.lq_native,
+    }  # fmt: skip
+    if "hq16" in recipe.shards.fields:
+        made["hq16"] = encode_16bit(bokeh)
+    arrays = {name: on_steps(name, made[name], recipe.scales) for name in recipe.shards.fields}
     return Sample(sample_key(draw.split, draw.index), _meta(recipe, draw, scene, frames), arrays)
 
 

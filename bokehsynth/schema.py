@@ -176,6 +176,14 @@ def dequantize_map(counts: WordArray, scale: float) -> FloatArray:
     return counts.astype(np.float32) * np.float32(scale)
 
 
+def on_steps(name: str, values: Array, scales: Mapping[str, Any]) -> Array:
+    """A field as a reader will see it: pictures as they are, maps on the 16-bit steps of their scale."""
+    if FIELDS[name].kind != "map":
+        return values
+    scale = FIELDS[name].scale(scales)
+    return dequantize_map(quantize_map(values, scale, name), scale)
+
+
 def check_meta(meta: Mapping[str, Any]) -> None:
     """Raise DataError unless `meta` has exactly the keys and types of META_TYPES."""
     if meta.keys() != META_TYPES.keys():

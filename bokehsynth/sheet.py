@@ -1,6 +1,7 @@
 """Contact sheets: samples as rows of pictures and coloured maps that a person can judge."""
 
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,15 +18,16 @@ from bokehsynth.schema import FIELDS, Sample
 
 ByteArray = npt.NDArray[np.uint8]
 
-COLUMNS = ("aif", "hq", "lq", "defocus", "disparity")
+COLUMNS = ("aif", "hq", "lq", "defocus", "disparity", "mask")
 TITLES = {
     "aif": "all in focus",
     "hq": "through the lens",
     "lq": "degraded",
     "defocus": "blur radius",
     "disparity": "0 far, 1 near",
+    "mask": "1 in focus",
 }
-COLOR_MAPS = {"defocus": cv2.COLORMAP_INFERNO, "disparity": cv2.COLORMAP_VIRIDIS}
+COLOR_MAPS = {"defocus": cv2.COLORMAP_INFERNO, "disparity": cv2.COLORMAP_VIRIDIS, "mask": cv2.COLORMAP_BONE}
 
 PAPER, INK, FAINT = (250, 250, 248), (28, 28, 30), (120, 120, 124)
 GAP, HEAD, CAPTION, BAR = 8, 56, 42, 30
@@ -36,23 +38,52 @@ SMALLEST_CELL = 128
 def contact_sheet(samples: Iterable[Sample], path: str | Path | None = None, cell: int = 256) -> ByteArray:
     """Rows of aif | hq | lq | defocus | disparity with captions, colour maps and scale bars: uint8 [H, W, 3].
 
-    Samples may lack fields; their cells say so. `cell` is the longer side of a picture in pixels, at least 128. Each
-    map's colours run over one range for the whole sheet, shown by its scale bar. With `path`, the sheet is also
-    written as PNG.
+    Fields that no sample has are left out (as is `mask`, mostly); where only some lack one, their cells say so. `cell`
+    is the longer side of a picture in pixels, at least 128. Each map's colours run over one range for the whole sheet,
+    shown by its scale bar. With `path`, the sheet is also written as PNG.
     """
     rows = list(samples)
     if not rows:
         raise UsageError("contact_sheet needs at least one sample")
-    height, width = _cell_size(rows[0], cell)
+    names = [name for name in COLUMNS if any(name in sample.arrays for sample in rows)] or ["hq"]
+    sizes = [_cell_size(sample, cell) for sample in rows]
     ranges = {name: _range(name, rows) for name in COLOR_MAPS}
-    column = max(width, SMALLEST_CELL)
-    bands = [_head(column, ranges)]
-    for sample in rows:
-        cells = [_cell(sample, name, height, width, ranges) for name in COLUMNS]
-        bands += [_beside(cells, column), _caption(sample, column)]
-    sheet = np.concatenate(bands, axis=0)
+    column = max(SMALLEST_CELL, *(width for _, width in sizes))
+    bands = [_head(column, ranges, names)]
+    for sample, (height, width) in zip(rows, sizes, strict=True):
+        cells = [_cell(sample, name, height, width, ranges) for name in names]
+        bands += [_beside(cells, column), _caption(sample, _total_width(column, len(names)))]
+    return _written(np.concatenate(bands, axis=0), path)
+
+
+def gallery(
+    samples: Iterable[Sample], path: str | Path | None = None, cell: int = 256, columns: int = 3, field: str = "hq"
+) -> ByteArray:
+    """One field of many samples, `columns` a row, each captioned by its aperture, or its key if all have one."""
+    shown = list(samples)
+    if not shown:
+        raise UsageError("gallery needs at least one sample")
+    by_aperture = len({sample.meta["aperture"] for sample in shown}) > 1
+    sizes = [_cell_size(sample, cell) for sample in shown]
+    height, width = (max(side) for side in zip(*sizes, strict=True))
+    ranges = {name: _range(name, shown) for name in COLOR_MAPS}
+    tiles = []
+    for sample, (h, w) in zip(shown, sizes, strict=True):
+        tile = _blank(height + CAPTION - GAP, width + GAP)
+        tile[:h, :w] = _cell(sample, field, h, w, ranges)
+        title = re.sub(r"^[\w.]*\.", "", sample.meta["aperture"]) if by_aperture else sample.key
+        tiles.append(_write(tile, [(4, height + 8, title, 15, INK)]))
+    tiles += [_blank(*tiles[0].shape[:2])] * (-len(tiles) % columns)
+    rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
+    sheet = np.concatenate(rows, axis=0)
+    frame = _blank(sheet.shape[0] + GAP, sheet.shape[1] + GAP)
+    frame[GAP:, GAP:] = sheet
+    return _written(frame, path)
+
+
+def _written(sheet: ByteArray, path: str | Path | None) -> ByteArray:
     if path is not None:
-        atomic_write(path, cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
+        atomic_write(path, cv2.imencode(".png", sheet[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
     return sheet
 
 
@@ -70,11 +101,11 @@ def _cell_size(sample: Sample, cell: int) -> tuple[int, int]:
 
 
 def _range(name: str, rows: list[Sample]) -> tuple[float, float]:
-    """Disparity always 0..1; radius from 0 to the sheet's largest."""
-    if name == "disparity":
+    """Disparity and mask always 0..1; radius from 0 to the sheet's largest, 1 px if nothing is blurred."""
+    if name != "defocus":
         return 0.0, 1.0
     largest = max((float(sample.arrays[name].max()) for sample in rows if name in sample.arrays), default=0.0)
-    return 0.0, max(largest, 1e-6)
+    return 0.0, largest or 1.0
 
 
 def _cell(sample: Sample, name: str, height: int, width: int, ranges: dict[str, tuple[float, float]]) -> ByteArray:
@@ -96,10 +127,10 @@ def _colored(unit: npt.NDArray[Any], color_map: int) -> ByteArray:
     return np.asarray(cv2.applyColorMap(levels, color_map)[..., ::-1], np.uint8)
 
 
-def _head(width: int, ranges: dict[str, tuple[float, float]]) -> ByteArray:
-    band = _blank(HEAD, _total_width(width))
+def _head(width: int, ranges: dict[str, tuple[float, float]], names: Sequence[str]) -> ByteArray:
+    band = _blank(HEAD, _total_width(width, len(names)))
     texts = []
-    for i, name in enumerate(COLUMNS):
+    for i, name in enumerate(names):
         left = GAP + i * (width + GAP)
         texts.append((left, 8, f"{name}", 16, INK))
         texts.append((left + 12 + 8 * len(name), 10, TITLES[name], 13, FAINT))
@@ -118,7 +149,7 @@ def _caption(sample: Sample, width: int) -> ByteArray:
     assets = "   ".join(name.removeprefix("procedural/") for name in meta["assets"][1:] + meta["assets"][:1])
     focus = f"K {meta['blur']:.1f} px   focus {meta['focus']:.3f}   largest radius {meta['radius_max']:.1f} px"
     texts = [(GAP, 4, sample.key, 14, INK), (GAP + 140, 4, focus, 13, INK), (GAP + 560, 4, assets, 13, FAINT)]
-    return _write(_blank(CAPTION, _total_width(width)), texts)
+    return _write(_blank(CAPTION, width), texts)
 
 
 def _beside(cells: list[ByteArray], column: int) -> ByteArray:
@@ -128,8 +159,8 @@ def _beside(cells: list[ByteArray], column: int) -> ByteArray:
     return np.concatenate([gap, *itertools.chain.from_iterable((cell, after) for cell in cells)], axis=1)
 
 
-def _total_width(width: int) -> int:
-    return GAP + len(COLUMNS) * (width + GAP)
+def _total_width(width: int, columns: int) -> int:
+    return GAP + columns * (width + GAP)
 
 
 def _blank(height: int, width: int) -> ByteArray:

@@ -8,7 +8,7 @@ from shard_samples import make_sample as made_up_sample
 
 from bokehsynth.errors import UsageError
 from bokehsynth.schema import FIELDS, Sample, sample_key
-from bokehsynth.sheet import BAR, CAPTION, COLUMNS, GAP, HEAD, contact_sheet, take_spread
+from bokehsynth.sheet import BAR, CAPTION, COLUMNS, GAP, HEAD, contact_sheet, gallery, take_spread
 
 SIDE = 128  # of the flat samples, and the smallest cell: pictures are shown pixel by pixel
 
@@ -115,14 +115,39 @@ def test_caption_tells_the_sample():
 
 @pytest.mark.parametrize("missing", COLUMNS)
 def test_missing_fields_have_an_empty_cell(missing):
-    sheet = contact_sheet([flat_sample(**{missing: None})], cell=SIDE)
+    """Where another sample has the field; one that no sample has gets no column."""
+    full = flat_sample(1, mask=1.0)
+    sheet = contact_sheet([flat_sample(**{"mask": 0.0, missing: None}), full], cell=SIDE)
     shown = cell_of(sheet, 0, missing)
     assert (shown[0, 0] == 230).all()
     assert (shown != 230).any()  # it says so in words
-    whole = contact_sheet([flat_sample()], cell=SIDE)
+    whole = contact_sheet([flat_sample(mask=0.0), full], cell=SIDE)
     for other in COLUMNS:
         if other != missing:
             assert np.array_equal(cell_of(sheet, 0, other), cell_of(whole, 0, other))
+
+
+def test_fields_that_no_sample_has_get_no_column():
+    sheet = contact_sheet([flat_sample(defocus=None, disparity=None)], cell=SIDE)
+    assert sheet.shape[1] == GAP + 3 * (SIDE + GAP)
+    assert contact_sheet([flat_sample(mask=1.0)], cell=SIDE).shape[1] == GAP + 6 * (SIDE + GAP)
+
+
+def test_pictures_of_another_shape_keep_it():
+    sheet = contact_sheet([flat_sample(0, 128, 128), flat_sample(1, 64, 128, aif=(200, 100, 0))], cell=SIDE)
+    second = sheet[HEAD + SIDE + CAPTION :]
+    assert (second[:64, GAP : GAP + SIDE] == (200, 100, 0)).all()
+    assert sheet.shape[0] == HEAD + SIDE + 64 + 2 * CAPTION
+
+
+def test_gallery_shows_one_field_of_each():
+    colors = [(250, 0, 0), (0, 250, 0), (0, 0, 250), (9, 9, 9)]
+    sheet = gallery([flat_sample(i, hq=color) for i, color in enumerate(colors)], cell=SIDE, columns=3)
+    step = (SIDE + CAPTION - GAP, SIDE + GAP)
+    for i, color in enumerate(colors):
+        top, left = GAP + i // 3 * step[0], GAP + i % 3 * step[1]
+        assert (sheet[top : top + SIDE, left : left + SIDE] == color).all()
+    assert (sheet[GAP + SIDE : GAP + step[0], GAP : GAP + SIDE] != 250).any()  # a caption
 
 
 def test_sample_with_one_field_only():

@@ -100,7 +100,7 @@ def unfit(views: Views, shorter_side: int, checks: PairChecks, name: str) -> Bad
     if views.likeness < checks.min_likeness:
         return BadPicture(
             f"{name}: the two photographs of this pair cannot be aligned: after the best shift their subjects "
-            f"correlate by {views.likeness:.2f}, at least {checks.min_likeness:g} is asked for (assets.checks.min_likeness)",
+            f"correlate by {views.likeness:.2f}, {checks.min_likeness:g} is asked for (assets.checks.min_likeness)",
             "unlike",
         )
     if views.pixels > allowed:

@@ -17,6 +17,8 @@ from bokehsynth.errors import UsageError
 @click.option(
     "--cell", default=256, show_default=True, type=click.IntRange(128, 2048), help="Longer side of a picture."
 )
+@click.option("--only", metavar="FIELD", help="Show this field alone, many a row, such as hq.")
+@click.option("--columns", default=3, show_default=True, type=click.IntRange(1, 20), help="Of --only.")
 @device_option
 def preview(
     recipe: str,
@@ -26,25 +28,38 @@ def preview(
     first: int,
     split: str | None,
     cell: int,
+    only: str | None,
+    columns: int,
     device: str,
 ) -> None:
     """Show samples of RECIPE as one contact sheet, without making a data set.
 
     The pictures are exactly those that generate would store: aif | hq | lq | defocus | disparity.
+
+    \b
+    Examples:
+      bokehsynth preview quickstart --first 24 --count 3
+      bokehsynth preview lens-gallery --only hq --count 9 --out gallery.png
     """
     from tqdm import tqdm
 
     from bokehsynth.pipeline import make_sample
     from bokehsynth.recipe import load_recipe
     from bokehsynth.render import resolve_device
-    from bokehsynth.sheet import contact_sheet
+    from bokehsynth.sheet import contact_sheet, gallery
 
     check_png(out)
     loaded = load_recipe(recipe, overrides)
+    if only is not None and only not in loaded.shards.fields:
+        raise UsageError(f"--only {only}: the recipe stores {', '.join(loaded.shards.fields)} (shards.fields)")
     split = split or loaded.splits[0]
     backend = resolve_device(device)
     indices = tqdm(range(first, first + count), unit="sample", leave=False)
-    contact_sheet([make_sample(loaded, index, split, backend) for index in indices], out, cell)
+    samples = [make_sample(loaded, index, split, backend) for index in indices]
+    if only is None:
+        contact_sheet(samples, out, cell)
+    else:
+        gallery(samples, out, cell, columns, only)
     click.echo(f"wrote {out}")
 
 

@@ -15,15 +15,16 @@ def recipes(name: str | None) -> None:
       bokehsynth recipes quickstart > my.yaml
       bokehsynth preview my.yaml
     """
-    from bokehsynth.recipe import find_recipe, load_recipe, packaged_recipes
+    from bokehsynth.recipe import Recipe, find_recipe, packaged_recipes
+    from bokehsynth.strict_yaml import load_yaml
 
     if name is not None:
         click.echo(find_recipe(name).read_text(encoding="utf-8"), nl=False)
         return
     for known, path in packaged_recipes().items():
-        recipe = load_recipe(path)
+        recipe = load_yaml(path, Recipe)  # as written: it need not have its photographs here
         first_line = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-        size = f"{recipe.width}x{recipe.height}"
+        size = f"{recipe.width}x{recipe.height}" if recipe.frame else "own size"
         click.echo(f"{known:14} {recipe.samples.train:>6} + {recipe.samples.val:<5} {size:>10}   {first_line}")
 
 

@@ -73,6 +73,16 @@ class Shelf:
         key = (asset.sha256, factor)
         return self._kept.get(key, lambda: landscape_from(read_asset(files), min(files.size) // factor))
 
+    def photo(self, asset_id: str, shorter_side: int) -> FloatArray:
+        """A photograph [H, W, 3] as it is, with a shorter side of at least `shorter_side` pixels, or its largest."""
+        asset, files = self._find(asset_id)
+        if files is None or asset is None:
+            return self.landscape(asset_id, shorter_side).color
+        factor = whole_factor(files.size, shorter_side)
+        key = ("photo", asset.sha256, factor)
+        kept: Landscape = self._kept.get(key, lambda: Landscape(reduced(read_asset(files), min(files.size) // factor)))
+        return kept.color
+
     def pair(self, asset_id: str) -> PhotoPair:
         """The photographs of a pair with what goes with them, whole."""
         _, files = self._find(asset_id)

@@ -49,7 +49,7 @@ PER_UNIT = {"defocus": 100.0, "disparity": 65535.0, "mask": 65535.0}
     default=1.0,
     show_default=True,
     metavar="X",
-    help="Gain given back to clipped highlights of the background or photograph: lamps then become discs.",
+    help="How much brighter lamps are that the file clipped at white: at 50 to 300, city lights become discs.",
 )
 @click.option("--bits", default="8", show_default=True, type=click.Choice(["8", "16"]), help="Of a PNG.")
 @click.option("--maps", is_flag=True, help="Also write OUT with _aif, _defocus and _disparity before its ending.")
@@ -151,19 +151,12 @@ def _numbers(text: str, separator: str, kind: type, rule: str) -> Any:
     return first, second
 
 
-def _picture(path: Path, boost: float) -> Any:
-    from bokehsynth.assets.decode import read_picture
-    from bokehsynth.scene.compose import restore_highlights
-
-    picture = read_picture(path)
-    return picture if picture.bright else replace(picture, color=restore_highlights(picture.color, boost))
-
-
 def _relief(photo: Path, disparity: Path, size: tuple[int, int] | None, shooting: Any, boost: float) -> Any:
     from bokehsynth.assets.pairs import read_map
+    from bokehsynth.assets.single import open_landscape
     from bokehsynth.scene.by_hand import fitted, relief
 
-    color = _picture(photo, boost).color
+    color = open_landscape(photo, boost)
     field = read_map(disparity, (color.shape[1], color.shape[0]))
     if shooting.focus is None:
         raise UsageError("a --photo needs --focus D or --focus-at X,Y")
@@ -174,9 +167,10 @@ def _staged(
     background: Path, d: float, tilt: str, foregrounds: tuple[str, ...], size: tuple[int, int] | None, shooting: Any,
     boost: float,
 ) -> Any:  # fmt: skip
+    from bokehsynth.assets.single import open_landscape
     from bokehsynth.scene.by_hand import fitted, stage, tilted
 
-    color = fitted(_picture(background, boost).color, size)
+    color = fitted(open_landscape(background, boost), size)
     span, _, angle = tilt.partition(":")
     try:
         plane = tilted(d, float(span), float(angle or 90), *color.shape[:2])
@@ -192,8 +186,7 @@ def _staged(
 
 def _standing(text: str) -> Any:
     """`FILE:D[,x=..]...`; the last colon ends the file's name."""
-    from bokehsynth.assets.decode import read_picture
-    from bokehsynth.assets.pictures import Cutout
+    from bokehsynth.assets.single import open_cutout
     from bokehsynth.scene.by_hand import Standing
 
     file, colon, rest = text.rpartition(":")
@@ -214,9 +207,4 @@ def _standing(text: str) -> Any:
             ) from None
         except ValueError:
             raise UsageError(f"--foreground {text}: {name} must be a number, got {number!r}") from None
-    picture = read_picture(Path(file))
-    if picture.alpha is None:
-        raise UsageError(
-            f"{file}: has no transparency, so it is no cut-out; give a PNG, WebP, TIFF or EXR with an alpha channel"
-        )
-    return Standing(cutout=Cutout(picture.color, picture.alpha), **given)
+    return Standing(cutout=open_cutout(Path(file)), **given)

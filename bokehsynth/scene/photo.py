@@ -88,7 +88,7 @@ def choose(pool: tuple[Asset, ...], order: Order, index: int, rng: np.random.Gen
 def compose_photo(draw: PhotoDraw, shelf: Shelf, aperture: Aperture) -> Composition:
     """One opaque layer at disparity 0, in focus; a photograph says nothing about depth."""
     enough = min(draw.height, draw.width) if draw.take == "fit" else WHOLE
-    color, facts = window_of(draw, shelf.landscape(draw.asset, enough).color)
+    color, facts = window_of(draw, shelf.photo(draw.asset, enough))
     layer = Layer(color, np.ones(color.shape[:2], np.float32), Plane(0.0))
     return Composition(layers=[layer], lens=Lens(0.0, 0.0, aperture), margin=0, facts=facts)
 

@@ -1,0 +1,27 @@
+"""One picture opened by hand, treated as an indexed one would be."""
+
+from pathlib import Path
+
+import numpy as np
+
+from bokehsynth.assets.decode import DEFAULT_LIMITS, Limits, decode_raster
+from bokehsynth.assets.opening import read_file
+from bokehsynth.assets.pictures import Cutout
+from bokehsynth.assets.probe import Candidate, probe
+from bokehsynth.assets.shelf import cutout_from, landscape_from
+from bokehsynth.color import FloatArray
+
+
+def open_cutout(path: Path, limits: Limits = DEFAULT_LIMITS) -> Cutout:
+    """The cut-out in a file with transparency, its own colours found under soft alpha; BadPicture if it is none."""
+    real = path.resolve()
+    facts = probe(Candidate(kind="foreground", image=real, root=real.parent), limits)
+    return cutout_from(decode_raster(read_file(real), str(path), limits), facts.colors or "straight")
+
+
+def open_landscape(path: Path, boost: float = 1.0, limits: Limits = DEFAULT_LIMITS) -> FloatArray:
+    """The picture in a file, [H, W, 3] linear; lamps that it clipped at white shine `boost` times as bright."""
+    landscape = landscape_from(decode_raster(read_file(path), str(path), limits))
+    if landscape.lamps is None or boost == 1:
+        return landscape.color
+    return landscape.color + landscape.lamps * np.float32(boost - 1)

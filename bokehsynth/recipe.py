@@ -234,11 +234,11 @@ def _needs_no_root(spec: AssetsSpec, name: str, given: set[tuple[str, int | None
 
 
 def _sources_set(overrides: Sequence[str]) -> set[tuple[str, int | None]]:
-    """Which sources --set wrote: (kind, position), or (kind, None) for the whole list."""
+    """Which sources --set wrote: (kind, position), or (kind, None) for the whole list. Not those it only weighs."""
     given: set[tuple[str, int | None]] = set()
     for text in overrides:
         key, *rest = text.partition("=")[0].strip().split(".")
-        if key != "assets":
+        if key != "assets" or (len(rest) > 2 and rest[2] != "path"):
             continue
         if not rest:
             given |= {(kind, None) for kind in SOURCE_LISTS}

@@ -14,7 +14,7 @@ class PairChecks(Spec):
     """How far the subject may lie from its place, as a share of the shorter side; 1.5 px are always allowed."""
     max_stops: Annotated[float, Field(ge=0, le=10)] = 0.75
     """How many stops the subject may be lighter or darker, in any channel."""
-    min_likeness: Annotated[float, Field(ge=-1, le=1)] = 0.6
+    min_likeness: Annotated[float, Field(ge=-1, le=1)] = 0.8
     """Least correlation of the subject's log luminance: below, they are not two pictures of one thing."""
 
 

@@ -99,8 +99,8 @@ def compare_views(closed: FloatArray, photo: FloatArray, focal_mask: Array | Non
     back = np.array([[1.0, 0.0, -x], [0.0, 1.0, -y]])
     moved = np.asarray(cv2.warpAffine(photo, back, (width, height), borderMode=cv2.BORDER_REPLICATE), np.float32)
     logs = [np.log(0.01 + picture @ LUMINANCE)[marked > 0.5].astype(np.float64) for picture in (closed, moved)]
-    flat = min(values.std() for values in logs) < 1e-3  # a wall of one colour is like any other
-    likeness = 1.0 if flat else float(np.corrcoef(*logs)[0, 1])
+    flat = [bool(values.std() < 1e-3) for values in logs]
+    likeness = float(all(flat)) if any(flat) else float(np.corrcoef(*logs)[0, 1])  # a wall is like a wall only
     gain = [float(value) for value in gain_between(closed, moved, marked > 0.5)]
     return Views(gain, (x, y), likeness)
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from bokehsynth.cli.options import device_option
-from bokehsynth.errors import UsageError
+from bokehsynth.errors import AssetError, UsageError
 
 PLACE = {"x": float, "bottom": float, "scale": float, "rotation": float}
 
@@ -102,11 +102,14 @@ def render(
         raise UsageError("--foreground needs --background; a --photo is a scene by itself")
     backend = resolve_device(device)
     shooting = Shooting(blur=blur, focus=_focus(focus, focus_at), aperture=read_aperture(aperture), falloff=falloff)
-    if photo is not None and disparity is not None:
-        scene = _relief(photo, disparity, _size(size), shooting, boost)
-    else:
-        assert background is not None
-        scene = _staged(background, background_disparity, tilt, foregrounds, _size(size), shooting, boost)
+    try:
+        if photo is not None and disparity is not None:
+            scene = _relief(photo, disparity, _size(size), shooting, boost)
+        else:
+            assert background is not None
+            scene = _staged(background, background_disparity, tilt, foregrounds, _size(size), shooting, boost)
+    except AssetError as error:  # here a picture is an argument, not one of thousands
+        raise UsageError(str(error)) from None
     frames = shoot(scene.layers, scene.lens, scene.margin, backend)
     save_color(out, frames.bokeh, int(bits))
     written = [out]

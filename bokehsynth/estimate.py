@@ -27,9 +27,9 @@ PAPER, INK, FAINT, BLUE = (250, 250, 248), (28, 28, 30), (120, 120, 124), (70, 1
 UNBLURRED = 3.0
 """Radius in pixels below which a picture hardly shows a lens at work."""
 
-# Measured by `measure_cost` on one core of an AMD EPYC, one thread, at 512 px (pairs at 1536 x 1024), on ten photographed
-# cut-outs and ten landscapes for the layers, the same landscapes as photographs, two real pairs. Embedded pictures take a
-# fifth longer than files. Other pictures and lenses: a factor of two either way.
+# Measured by `measure_cost` on one core of an AMD EPYC, one thread, at 512 px (pairs at 1536 x 1024), on ten
+# photographed cut-outs and ten landscapes for the layers, the same landscapes as photographs, two real pairs. Embedded
+# pictures take a fifth longer than files. Other pictures and lenses: a factor of two either way.
 SECONDS_PER_MEGAPIXEL = {"layers": 1.3, "photo": 0.25, "pair": 1.0}
 SECONDS_PER_PAIR = 0.8
 """The search for K, which is made at one size."""

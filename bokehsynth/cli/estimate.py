@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from bokehsynth.cli.options import recipe_options, samples_option
+from bokehsynth.cli.pictures import check_png
 
 BINS = 40
 BARS = " ▁▂▃▄▅▆▇█"
@@ -50,10 +51,9 @@ def estimate(
     from bokehsynth.estimate import estimate as reckon
     from bokehsynth.estimate import plot_spreads
     from bokehsynth.recipe import load_recipe
-    from bokehsynth.save_picture import check_name
 
     if plot is not None:
-        check_name(plot)
+        check_png(plot)
     loaded = load_recipe(recipe, overrides, samples)
     found = reckon(loaded, draws, measure)
     for line in _lines(loaded, found, workers or default_workers()):

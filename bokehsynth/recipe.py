@@ -203,8 +203,6 @@ def _absolute(spec: AssetsSpec, path: Path, packaged: bool, overrides: Sequence[
     base = path.parent
     if spec.root is not None:
         base = ((Path.cwd() if ("root", None) in given else base) / Path(spec.root).expanduser()).absolute()
-        if not base.is_dir():
-            raise RecipeError(f"assets.root: there is no folder {str(base)!r}")
         changed["root"] = str(base)
     elif packaged:
         _needs_no_root(spec, path.stem, given)

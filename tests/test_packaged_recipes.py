@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -255,6 +256,27 @@ def test_paired_bytes_do_not_hang_on_workers_and_replay(paired: tuple[Path, dict
         assert path.read_bytes() == (again.out / "val" / path.name).read_bytes()
     assert replay_sample(out, "val-000000001")[2] == {}
     assert verify_dataset(out).ok
+
+
+def test_paired_says_what_it_lacks_and_how_to_read_it(paired: tuple[Path, dict]) -> None:
+    notes = bs.load_recipe(paired[0] / "recipe.yaml").catalogue.notes
+    assert any("1 pairs have no disparity map" in note for note in notes)
+    assert 'split="validation"' in (paired[0] / "README.md").read_text(), "it has no train split"
+
+
+def test_finished_set_needs_no_photographs_to_be_verified(paired: tuple[Path, dict], tmp_path: Path) -> None:
+    from bokehsynth.generate import verify
+
+    copy = tmp_path / "copy"
+    shutil.copytree(paired[0], copy)
+    root, gone = paired[0].with_name("ebb"), paired[0].with_name("moved")
+    root.rename(gone)
+    try:
+        assert verify(copy).ok
+        with pytest.raises(bs.RecipeError, match="there is no folder"):
+            bs.make_sample(bs.load_recipe(copy / "recipe.yaml"), 0, "val")
+    finally:
+        gone.rename(root)
 
 
 def test_paired_with_a_fixed_blur(paired: tuple[Path, dict]) -> None:

@@ -78,6 +78,8 @@ def build_catalogue(
     in `quarantine`. Raises RecipeError where a source names nothing, or a licence that is not allowed.
     """
     _check_licences(spec, kinds)
+    if spec.root is not None and not Path(spec.root).is_dir():  # said here, so that a moved folder harms no reader
+        raise RecipeError(f"assets.root: there is no folder {spec.root!r}")
     notes: list[str] = []
     assets: list[Asset] = []
     files: dict[str, AssetFiles] = {}
@@ -129,6 +131,12 @@ def index_source(
             elif answer.sha256 not in usable:  # copies under other names count once
                 usable[answer.sha256] = _photograph(candidate, answer, name, source, kind, ledger)
         ledger.save()
+        blind = sum(candidate.kind == "pair" and candidate.disparity is None for candidate in found.candidates)
+        if blind:
+            notes.append(
+                f"{found.folder}: {blind} pairs have no disparity map; their focal mask stands for it (two planes, the "
+                "subject and the rest), and where there is none either, defocus is 0 and says nothing"
+            )
         if found.passed_over:
             notes.append(f"{found.folder}: passed over {found.passed_over} files that are no pictures or loose mattes")
     return _limited(list(usable.values()), source, spec.val_fraction), refused

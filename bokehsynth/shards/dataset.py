@@ -154,7 +154,11 @@ def card_text(record: Mapping[str, Any], description: str) -> str:
         _table(["column", "content", "decoded"], [*columns, ["`json`", "one flat record, alike in every sample", "-"]]),
         _CARD_MAPS if scales else "",
         _table(["map", "key of its scale", "scale", "unit"], scales) if scales else "",
-        _CARD_READING.format(arrays="\n".join(_card_line(name, item) for name, item in table.items())),
+        _CARD_READING.format(
+            arrays="\n".join(_card_line(name, item) for name, item in table.items()),
+            split=next(iter(splits)),
+            reader_split=_SPLIT_NAMES[next(iter(splits))],
+        ),
         "## Licence",
         record["licence"],
     ]
@@ -180,7 +184,7 @@ import json
 import numpy as np
 from datasets import load_dataset
 
-data = load_dataset("path/to/this/directory", split="train")
+data = load_dataset("path/to/this/directory", split="{reader_split}")
 sample = data[0]
 meta = sample["json"]
 {arrays}
@@ -190,7 +194,7 @@ draw = json.loads(meta["draw"])
 ```python
 import bokehsynth as bs
 
-for sample in bs.open_dataset("path/to/this/directory", split="train"):
+for sample in bs.open_dataset("path/to/this/directory", split="{split}"):
     sample.key, sample.arrays, sample.meta["focus"]
 ```
 

@@ -68,7 +68,7 @@ def develop(recipe: Recipe, draw: SampleDraw, backend: str = "auto") -> Sample:
     """The sample behind a draw: deterministic, whoever drew it and when."""
     scene = compose(draw.scene, SHELF.of(recipe.catalogue), recipe.lens.apertures[draw.aperture])
     frames = render(scene.layers, scene.lens, scene.margin, backend)
-    bokeh = frames.bokeh if scene.photograph is None else scene.photograph
+    bokeh = frames.bokeh if scene.photograph is None else scene.photograph  # a pair brings its own
     mask = frames.defocus <= IN_FOCUS if scene.mask is None else scene.mask
     aif = encode_8bit(frames.all_in_focus)
     degraded = apply_degradation(aif, draw.degradation)

@@ -131,6 +131,25 @@ def test_fields_not_asked_for_are_not_there(tmp_path: Path) -> None:
         sample.aif  # noqa: B018
 
 
+def test_optional_fields_survive_a_shard(tmp_path: Path) -> None:
+    path = tmp_path / "all.yaml"
+    fields = "[lq, hq, defocus, mask, hq16, lq_native]"
+    path.write_text(f"name: all\nsamples: {{train: 3}}\nsize: [48, 64]\nshards: {{fields: {fields}}}\n")
+    recipe = bs.load_recipe(path)
+    out = bs.generate(recipe, tmp_path / "out", workers=1).out
+    for index, stored in enumerate(bs.open_dataset(out)):
+        made = bs.make_sample(recipe, index)
+        assert set(stored.arrays) == set(made.arrays) == {"lq", "hq", "defocus", "mask", "hq16", "lq_native"}
+        for name, values in made.arrays.items():
+            np.testing.assert_array_equal(stored[name], values)
+        assert stored["hq16"].dtype == np.uint16
+        assert np.abs(stored["hq16"] / 65535 - stored.hq / 255).max() <= 0.5 / 255 + 1e-4
+        assert stored["lq_native"].shape == (12, 16, 3)
+        np.testing.assert_array_equal(stored["mask"] > 0.5, made.defocus <= 1)
+    card = (out / "README.md").read_text()
+    assert "# hq16: Pillow would bring it to 8 bits" in card
+
+
 def test_unknown_split_and_negative_index(paper: bs.Recipe) -> None:
     with pytest.raises(bs.UsageError, match="test"):
         bs.draw_sample(paper, 0, "test")

@@ -146,7 +146,10 @@ def _head(width: int, ranges: dict[str, tuple[float, float]], names: Sequence[st
 
 def _caption(sample: Sample, width: int) -> ByteArray:
     meta = sample.meta
-    assets = "   ".join(name.removeprefix("procedural/") for name in meta["assets"][1:] + meta["assets"][:1])
+    names = meta["assets"][1:] + meta["assets"][:1]
+    assets = "   ".join(
+        name[:12] if name.startswith(("photo-", "pair-")) else name.removeprefix("procedural/") for name in names
+    )
     focus = f"K {meta['blur']:.1f} px   focus {meta['focus']:.3f}   largest radius {meta['radius_max']:.1f} px"
     texts = [(GAP, 4, sample.key, 14, INK), (GAP + 140, 4, focus, 13, INK), (GAP + 560, 4, assets, 13, FAINT)]
     return _write(_blank(CAPTION, width), texts)

@@ -29,7 +29,8 @@ def touch(root: Path, *names: str) -> None:
         (["train/input/7.JPG", "train/target/7.jpg", "train/depth/7.npy"], "aif bokeh disparity"),
         (["Input/7.png", "GT/7.png"], "aif bokeh"),
         (["7_input.jpg", "7_bokeh.jpg", "7_disparity.png", "7_focalmask.jpg"], "aif bokeh disparity mask"),
-        (["7-aif.png", "7-HQ.png", "7_focal_mask.png"], "aif bokeh mask"),
+        (["7-aif.png", "7-HQ.png", "7_focal-mask.png"], "aif bokeh mask"),
+        (["All-in-Focus/7.png", "bokeh/7.png", "focal-mask/7.png"], "aif bokeh mask"),
     ],
 )
 def test_layouts(tmp_path: Path, files: list[str], roles: str) -> None:

@@ -26,7 +26,7 @@ from bokehsynth.color import FloatArray
 from bokehsynth.likeness import Views
 
 ROLES: dict[str, tuple[str, ...]] = {
-    "aif": ("aif", "input", "original", "all-in-focus", "all_in_focus", "sharp"),
+    "aif": ("aif", "input", "original", "all_in_focus", "sharp"),
     "bokeh": ("bokeh", "target", "gt", "hq", "wide"),
     "disparity": ("disparity", "depth"),
     "mask": ("mask", "focalmask", "focal_mask", "focal", "focusmask", "focus_mask"),
@@ -129,7 +129,7 @@ def _by_name(path: Path, folder: Path) -> tuple[str, str] | None:
             return "/".join([*parts[:depth], *parts[depth + 1 : -1], path.stem]), role
     for suffixes in ROLES.values():
         for suffix in suffixes:
-            match = re.fullmatch(rf"(.+)[_-]{re.escape(suffix)}", path.stem, re.IGNORECASE)
+            match = re.fullmatch(rf"(.+)[_-]{suffix.replace('_', '[_-]')}", path.stem, re.IGNORECASE)
             if match and _longest(path.stem) == suffix:
                 return "/".join([*parts[:-1], match[1]]), _role(suffix) or ""
     return None
@@ -138,12 +138,14 @@ def _by_name(path: Path, folder: Path) -> tuple[str, str] | None:
 def _longest(stem: str) -> str | None:
     """The longest suffix that a name ends in: `x_focal_mask` is a focal mask, not the mask of `x_focal`."""
     known = [suffix for suffixes in ROLES.values() for suffix in suffixes]
+    stem = stem.replace("-", "_")
     ends = [suffix for suffix in known if re.search(rf"[_-]{re.escape(suffix)}$", stem, re.IGNORECASE)]
     return max(ends, key=len, default=None)
 
 
 def _role(word: str) -> str | None:
-    return next((role for role, words in ROLES.items() if word.lower() in words), None)
+    """What a folder name or suffix means; `-` and `_` are the same."""
+    return next((role for role, words in ROLES.items() if word.lower().replace("-", "_") in words), None)
 
 
 def _by_patterns(path: Path, folder: Path, patterns: PairPatterns) -> tuple[str, str] | None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         LockedError,
         RecipeError,
         StorageError,
+        UnsoundError,
         UsageError,
     )
     from bokehsynth.files import atomic_write
@@ -49,7 +50,8 @@ _HOME = {
     "degrade": ["degrade"],
     "errors": [
         "AssetError", "BokehsynthError", "ChangedError", "DataError", "DeviceError", "FailureBudgetError",
-        "LockedError", "RecipeError", "StorageError", "UsageError",
+        "LockedError", "RecipeError", "StorageError", "UnsoundError",
+        "UsageError",
     ],
     "files": ["atomic_write"],
     "generate": ["generate"],
@@ -77,7 +79,7 @@ __all__ = [  # noqa: RUF022  # by room, as in the docs
     "degrade", "generate", "open_dataset", "contact_sheet", "srgb_to_linear", "linear_to_srgb", "RgbProfile",
     "read_profile", "atomic_write",
     "BokehsynthError", "UsageError", "RecipeError", "DeviceError", "ChangedError", "DataError", "AssetError",
-    "StorageError", "LockedError", "FailureBudgetError",
+    "UnsoundError", "StorageError", "LockedError", "FailureBudgetError",
 ]  # fmt: skip
 
 

@@ -5,6 +5,8 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from bokehsynth.errors import UnsoundError
+
 FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
 
@@ -36,7 +38,9 @@ def linear_to_srgb(linear: npt.NDArray[np.generic]) -> FloatArray:
 
 
 def encode_8bit(linear: npt.NDArray[np.generic]) -> ByteArray:
-    """Linear light to 8-bit sRGB, clamped to 0..1 and rounded to nearest."""
+    """Linear light to 8-bit sRGB, clamped to 0..1 and rounded to nearest; UnsoundError for NaN and infinity."""
+    if not np.isfinite(linear).all():
+        raise UnsoundError("a picture holds values that are not finite", "not_finite")
     clipped = np.clip(np.asarray(linear, dtype=np.float32), np.float32(0), np.float32(1))
     return (linear_to_srgb(clipped) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
 

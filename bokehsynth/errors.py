@@ -6,7 +6,8 @@
     │   ├── DeviceError            2  a device that is not there
     │   └── ChangedError           2  the output belongs to another recipe, asset list or machine
     ├── DataError                  1  shards that are not what their markers promise
-    │   └── AssetError             3  one picture that cannot be used
+    │   ├── AssetError             3  one picture that cannot be used
+    │   └── UnsoundError           1  a sample that is no use to anybody
     ├── StorageError               4  disk full, no permission, not a directory
     ├── LockedError                5  another living run owns these shards
     └── FailureBudgetError         6  too many shards failed
@@ -53,10 +54,22 @@ class AssetError(DataError):
         self.reason = reason
 
 
+class UnsoundError(DataError):
+    """A sample that shows nothing or contradicts itself; `reason` is a short word for the quarantine list."""
+
+    def __init__(self, message: str, reason: str = "unsound") -> None:
+        super().__init__(message, reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class StorageError(BokehsynthError):
-    """The file system said no: full, read-only, not permitted."""
+    """The file system said no: full, read-only, not permitted. `full` tells that there was no room."""
 
     exit_code = 4
+    full = False
 
 
 class LockedError(BokehsynthError):

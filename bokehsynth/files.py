@@ -30,7 +30,9 @@ def storage_errors(path: Path) -> Iterator[None]:
             advice = "no permission to write there: choose another --out or change its permissions"
         else:
             advice = "check the path, then run the same line again"
-        raise StorageError(f"{path}: {error.strerror or error} ({advice})") from error
+        refusal = StorageError(f"{path}: {error.strerror or error} ({advice})")
+        refusal.full = error.errno in _NO_ROOM
+        raise refusal from error
 
 
 @contextlib.contextmanager

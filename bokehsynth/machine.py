@@ -11,12 +11,16 @@ PIXEL_PACKAGES = ("numpy", "numba", "llvmlite", "pillow")
 """Packages, besides OpenCV in either of its wheels, whose version may change a pixel or a byte."""
 
 
-DECISIVE = ("bokehsynth", "architecture", "cpu_features", "device", "opencv", *PIXEL_PACKAGES)
+DECISIVE = ("bokehsynth", "architecture", "cpu_features", "dispatch", "device", "opencv", *PIXEL_PACKAGES)
 """The keys that two machines must share to work on one data set; the others are for the record."""
 
 
 def describe_machine(device: str) -> dict[str, Any]:
-    """Versions, CPU class and device: flat, JSON-able, the same on every run of the same machine."""
+    """Versions, CPU class and device: flat, JSON-able, the same on every run of the same machine.
+
+    `dispatch` is what the libraries use of the CPU, which variables such as NUMBA_CPU_FEATURES, OPENCV_CPU_DISABLE and
+    NPY_DISABLE_CPU_FEATURES hold down: it decides which code computes a pixel.
+    """
     import cv2
     from llvmlite import binding
 
@@ -29,7 +33,24 @@ def describe_machine(device: str) -> dict[str, Any]:
         "architecture": platform.machine(),
         "cpu": binding.get_host_cpu_name(),
         "cpu_features": sha256_bytes(flags)[:16],
+        "dispatch": _dispatch(flags),
         "device": device,
         "opencv": cv2.__version__,
         **{name: importlib.metadata.version(name) for name in PIXEL_PACKAGES},
     }
+
+
+def _dispatch(host_flags: str) -> str:
+    """`numba=host opencv=SSE,...,AVX2 numpy=X86_V2,X86_V3`, as these libraries have it in this process."""
+    import cv2
+    import numba
+    import numpy as np
+
+    held = (numba.config.CPU_NAME, numba.config.CPU_FEATURES)  # type: ignore[attr-defined]
+    features = held[1] if held[1] is not None else host_flags
+    compiled = "host" if held == (None, None) else f"{held[0] or 'host'}:{sha256_bytes(features)[:8]}"
+    opencv = [word.strip("*") for word in cv2.getCPUFeaturesLine().split() if not word.endswith("?")]
+    simd: dict[str, Any] = np.show_config(mode="dicts") or {}  # type: ignore[assignment]
+    found = simd.get("SIMD Extensions", {})
+    numpy = [*found.get("baseline", []), *found.get("found", [])]
+    return f"numba={compiled} opencv={','.join(opencv)} numpy={','.join(numpy)}"

@@ -17,6 +17,7 @@ from bokehsynth.render.frames import Frames
 from bokehsynth.rng import Stage, stream
 from bokehsynth.scene import AnyDraw, Composition, compose, draw_scene
 from bokehsynth.schema import FORMAT_VERSION, Sample, on_steps, sample_key
+from bokehsynth.soundness import first_sound
 
 SHELF = Shelf()
 """The last few pictures of this process; what is on it never changes a sample."""
@@ -60,8 +61,8 @@ def draw_sample(recipe: Recipe, index: int, split: str = "train", attempt: int =
 
 
 def make_sample(recipe: Recipe, index: int, split: str = "train", backend: str = "auto") -> Sample:
-    """Make sample `index`, quantised exactly as a shard holds it."""
-    return develop(recipe, draw_sample(recipe, index, split), backend)
+    """Make sample `index`, quantised exactly as a shard holds it: drawn again if it is no use (`soundness`)."""
+    return first_sound(lambda attempt: develop(recipe, draw_sample(recipe, index, split, attempt), backend))
 
 
 def develop(recipe: Recipe, draw: SampleDraw, backend: str = "auto") -> Sample:

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bokehsynth.assets.catalogue import Catalogue, assets_of
-from bokehsynth.errors import BokehsynthError, ChangedError, DataError, StorageError
-from bokehsynth.files import TMP_MARK, atomic_write, canonical_json, make_directory, pretty_json, storage_errors
+from bokehsynth.assets.catalogue import Catalogue
+from bokehsynth.errors import ChangedError, DataError, StorageError
+from bokehsynth.files import TMP_MARK, atomic_write, make_directory, pretty_json, storage_errors
 from bokehsynth.machine import DECISIVE
-from bokehsynth.recipe import Recipe, load_recipe, recipe_schema
+from bokehsynth.production.quarantine import whole_list
+from bokehsynth.recipe import Recipe, recipe_schema
 from bokehsynth.schema import FORMAT_VERSION
 from bokehsynth.shards import (
     DatasetInfo,
@@ -22,9 +23,11 @@ from bokehsynth.shards import (
     ShardPlan,
     describe_dataset,
     read_dataset,
+    stored_plans,
     write_description,
 )
 from bokehsynth.sheet import contact_sheet, take_spread
+from bokehsynth.strict_yaml import load_yaml
 
 PREVIEW_ROWS = 10
 
@@ -46,9 +49,10 @@ def guard_output(layout: Layout, recipe: Recipe, machine: Machine, allow_mixed: 
         )
     if not _identity_file(layout).is_file():
         return
+    check_format(layout)
     if layout.recipe.is_file():
-        _refuse(layout, "another recipe", _differences(load_recipe(layout.recipe).portable, recipe.portable))
-    identity = json.loads(_identity_file(layout).read_text(encoding="utf-8"))
+        _refuse(layout, "another recipe", _differences(stored_as_it_is(layout).portable, recipe.portable))
+    identity = _read_json(_identity_file(layout), dict)
     _refuse(
         layout, "other assets, or other code of a class that the recipe names", _differences(identity, recipe.identity)
     )
@@ -61,6 +65,25 @@ def guard_output(layout: Layout, recipe: Recipe, machine: Machine, allow_mixed: 
         )
 
 
+def check_format(layout: Layout) -> None:
+    """Raise ChangedError if anything at `layout` was committed in another format than this version writes.
+
+    Such shards would otherwise count as missing, and be written over.
+    """
+    paths = [layout.dataset, *sorted(layout.hidden.glob("*/*.done.json"))]
+    for path in paths:
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # missing or damaged: it will be made anew
+        version = record.get("format") if isinstance(record, dict) else None
+        if type(version) is int and version != FORMAT_VERSION:
+            raise ChangedError(
+                f"{path}: is of format {version}; this bokehsynth writes format {FORMAT_VERSION} and leaves other "
+                "formats alone. Choose another --out, or go on with the version that began it"
+            )
+
+
 def _refuse(layout: Layout, what: str, differences: list[str]) -> None:
     if differences:
         raise ChangedError(
@@ -70,7 +93,7 @@ def _refuse(layout: Layout, what: str, differences: list[str]) -> None:
         )
 
 
-def write_root_files(layout: Layout, recipe: Recipe, machine: Machine | None) -> None:
+def write_root_files(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan], machine: Machine | None) -> None:
     """Directories, identity, recipe.yaml, assets.jsonl, schema.json; sweeps what dead writers left.
 
     The identity comes first: it is what tells a begun data set from somebody's folder. `machine` is added to the record
@@ -84,12 +107,21 @@ def write_root_files(layout: Layout, recipe: Recipe, machine: Machine | None) ->
     atomic_write(_identity_file(layout), pretty_json(recipe.identity))
     atomic_write(layout.recipe, recipe.text())
     atomic_write(layout.assets, recipe.catalogue.lines())
-    if recipe.catalogue.quarantine:
-        atomic_write(layout.quarantine, recipe.catalogue.quarantine_lines())
+    write_quarantine(layout, recipe, plans)
     atomic_write(layout.schema, pretty_json(recipe_schema()))
     known = _machines(layout)
     if machine is not None and not any(_same_kind(machine, other) for other in known):
         atomic_write(layout.hidden / "machine.json", pretty_json([*known, machine]))
+
+
+def is_described(layout: Layout, plans: Sequence[ShardPlan]) -> bool:
+    """Whether `dataset.json` is there and counts just these shards (until an extension ends, it counts less)."""
+    try:
+        record = read_dataset(layout)
+        counted = [plan for split in record["splits"] for plan in stored_plans(record, split)]
+    except DataError:
+        return False
+    return sorted(counted) == sorted(plans)
 
 
 def finish(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]) -> None:
@@ -102,6 +134,7 @@ def finish(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]) -> None:
         description=f"Format {FORMAT_VERSION}; the recipe it follows from is `recipe.yaml`.",
         made_with=machines[0] if len(machines) == 1 else {"mixed": machines},
     )
+    write_quarantine(layout, recipe, plans)
     record = describe_dataset(layout, info, by_split)
     record["licence"] = _licence_text(recipe.catalogue, layout, record)
     stored = ShardDataset(layout, recipe.splits[0], record=record)
@@ -131,27 +164,14 @@ def _licence_text(catalogue: Catalogue, layout: Layout, record: dict[str, Any]) 
     )
 
 
-def verify_root(layout: Layout) -> list[str]:
-    """What is wrong with the files beside the shards, one line each: they must be what `dataset.json` was made from."""
-    try:
-        identity = read_dataset(layout)["identity"]
-        recipe = load_recipe(layout.recipe)
-    except BokehsynthError as error:
-        return [] if not layout.dataset.is_file() else [str(error)]  # an unfinished set is a fault already named
-    # What follows from the recipe alone is compared; its photographs need not be there any more.
-    faults = [
-        f"{layout.recipe}: is not the recipe the shards were made with ({name} differs)"
-        for name, value in recipe.identity_of_code.items()
-        if identity.get(name) != value
-    ]
-    if _assets_digest(layout) != identity.get("assets_digest"):
-        faults.append(f"{layout.assets}: missing or altered")
-    written = {layout.recipe: recipe.text(), layout.schema: pretty_json(recipe_schema())}
-    for path, text in written.items():
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            faults.append(f"{path}: missing or altered")
-    faults += [f"{path}: missing" for path in (layout.card, layout.preview) if not path.is_file()]
-    return faults
+def write_quarantine(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]) -> None:
+    """quarantine.jsonl: the assets that cannot be used, and the draws of samples, as far as they are known."""
+    text = recipe.catalogue.quarantine_lines() + "".join(draw.line() for draw in whole_list(layout, plans))
+    if text:
+        atomic_write(layout.quarantine, text)
+    else:
+        with storage_errors(layout.quarantine):
+            layout.quarantine.unlink(missing_ok=True)
 
 
 def _identity_file(layout: Layout) -> Path:
@@ -166,21 +186,24 @@ def _strangers(layout: Layout) -> list[str]:
     return sorted(path.name for path in layout.root.iterdir() if path.name not in ours and TMP_MARK not in path.name)
 
 
-def _assets_digest(layout: Layout) -> str | None:
-    """Of the list in assets.jsonl; None where there is none, or it is not as it is written."""
-    try:
-        lines = layout.assets.read_text(encoding="utf-8").splitlines()
-        records = [json.loads(line) for line in lines]
-        if [canonical_json(record) for record in records] != lines:
-            return None
-        return Catalogue(assets_of(records)).digest
-    except (OSError, ValueError, DataError):
-        return None
+def stored_as_it_is(layout: Layout) -> Recipe:
+    """The recipe of the data set as it stands there: its folders of photographs may be on another machine."""
+    return load_yaml(layout.recipe, Recipe)
 
 
 def _machines(layout: Layout) -> list[Machine]:
     record = layout.hidden / "machine.json"
-    return list(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else []
+    return list(_read_json(record, list)) if record.is_file() else []
+
+
+def _read_json(path: Path, kind: type) -> Any:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, kind):
+            raise ValueError(f"not a {kind.__name__}")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); restore it, or make the data set anew elsewhere") from None
+    return value
 
 
 def _decisive(machine: Mapping[str, Any]) -> Machine:

@@ -32,6 +32,12 @@ class Work:
             return {name: os.environ.get(name) for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")}
         if kind == "raise":
             raise StorageError(f"no room for {number}")
+        if kind == "hang" and not self._seen(number):
+            time.sleep(1000)
+        if kind == "pid":
+            return os.getpid()
+        if kind == "memory" and not self._seen(number):
+            raise MemoryError
         if kind == "awkward":
             raise AwkwardError(1, 2)
         if kind == "poison" or (kind == "once" and not self._seen(number)):

@@ -9,9 +9,10 @@ PROMISED = ("dataset.json", "recipe.yaml", "schema.json", "assets.jsonl", "READM
 
 def promised_files(root: Path) -> dict[str, str]:
     """Relative path -> sha256 of everything that design and docs promise to be the same on every run."""
-    paths = [root / name for name in PROMISED]
+    paths = [root / name for name in PROMISED if (root / name).exists()]
     paths += sorted(root.glob("train/*")) + sorted(root.glob("val/*"))
     paths += sorted(root.glob(".bokehsynth/*/*.done.json")) + sorted(root.glob(".bokehsynth/*/*.idx"))
+    paths += sorted(root.glob("quarantine.jsonl")) + sorted(root.glob(".bokehsynth/*/*.quarantine.jsonl"))
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 

@@ -46,6 +46,7 @@ ROOMS = {
     "scene": (MAKING, 5),
     "lens_contract": (MAKING, 6),
     "recipe": (MAKING, 6),
+    "soundness": (MAKING, 6),
     "pipeline": (MAKING, 7),
     "shards": (STORING, 2),
     "lock": (RUNNING, 8),
@@ -57,10 +58,12 @@ ROOMS = {
     "report": (RUNNING, 9),
     "estimate": (RUNNING, 9),
     "export": (RUNNING, 9),
-    "root_files": (RUNNING, 9),
-    "generate": (RUNNING, 10),
-    "extend": (RUNNING, 11),
-    "cli": (RUNNING, 12),
+    "production": (RUNNING, 9),
+    "root_files": (RUNNING, 10),
+    "generate": (RUNNING, 11),
+    "extend": (RUNNING, 12),
+    "repair": (RUNNING, 12),
+    "cli": (RUNNING, 13),
 }
 
 HEAVY = ("torch", "numba", "cupy", "pydantic", "llvmlite", "scipy", "basicsr", "ray", "torchvision")

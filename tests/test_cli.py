@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from bokehsynth.generate import all_plans
 from bokehsynth.lock import shard_lock
+from bokehsynth.production.plan import all_plans
 from bokehsynth.recipe import load_recipe
 from bokehsynth.shards import Layout
 

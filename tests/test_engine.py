@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from engine_tasks import Work
 
-from bokehsynth.engines import Done, Failed, Progress, run_local
+from bokehsynth.engines import Died, Done, Failed, LocalEngine, Patience, Progress
 from bokehsynth.engines.local import MAX_ATTEMPTS
+from bokehsynth.engines.patience import Pace
 from bokehsynth.errors import BokehsynthError, StorageError
 
 
@@ -20,14 +21,14 @@ def answers(events: list[object]) -> dict[object, object]:
 
 def test_every_spec_is_answered_once_with_its_progress(tmp_path: Path) -> None:
     specs = [("square", n) for n in range(12)]
-    events = list(run_local(Work(tmp_path), specs, 3))
+    events = list(LocalEngine(3).run(Work(tmp_path), specs))
     assert answers(events) == {("square", n): n * n for n in range(12)}
     assert sum(e.units for e in events if isinstance(e, Progress)) == 24
     assert all(e.attempts == 1 for e in events if isinstance(e, Done))
 
 
 def test_what_a_task_raises_arrives_and_is_not_tried_again(tmp_path: Path) -> None:
-    events = list(run_local(Work(tmp_path), [("raise", 7), ("square", 3), ("awkward", 0)], 2))
+    events = list(LocalEngine(2).run(Work(tmp_path), [("raise", 7), ("square", 3), ("awkward", 0)]))
     got = answers(events)
     assert isinstance(got["raise", 7], StorageError)
     assert "no room for 7" in str(got["raise", 7])
@@ -39,9 +40,9 @@ def test_what_a_task_raises_arrives_and_is_not_tried_again(tmp_path: Path) -> No
     assert "engine_tasks.py" in failed.trace
 
 
-def test_a_killed_worker_costs_one_attempt_and_a_poison_spec_three(tmp_path: Path) -> None:
+def test_a_killed_worker_costs_one_attempt_and_a_poison_spec_all_it_has(tmp_path: Path) -> None:
     specs = [("square", 1), ("once", 5), ("poison", 0), ("square", 2), ("square", 4)]
-    events = list(run_local(Work(tmp_path), specs, 2))
+    events = list(LocalEngine(2).run(Work(tmp_path), specs))
     got = answers(events)
     assert [got["square", n] for n in (1, 2, 4)] == [1, 4, 16]
     assert got["once", 5] == "survived"
@@ -53,9 +54,46 @@ def test_a_killed_worker_costs_one_attempt_and_a_poison_spec_three(tmp_path: Pat
     assert sum(e.units for e in events if isinstance(e, Progress) and e.spec == ("once", 5)) == 2, "taken back, redone"
 
 
+def test_a_worker_that_hangs_is_ended_and_the_others_go_on(tmp_path: Path) -> None:
+    engine = LocalEngine(2, Patience.fixed(2.5))
+    events = list(engine.run(Work(tmp_path), [("hang", 9), ("square", 3), ("square", 5)]))
+    assert answers(events) == {("hang", 9): "survived", ("square", 3): 9, ("square", 5): 25}
+    (death,) = [event for event in events if isinstance(event, Died) and event.hung]
+    assert death.spec == ("hang", 9)
+    assert "silence for " in death.cause
+
+
+def test_memory_that_runs_out_costs_the_worker(tmp_path: Path) -> None:
+    events = list(LocalEngine(1).run(Work(tmp_path), [("memory", 1)]))
+    assert answers(events) == {("memory", 1): "survived"}
+    assert [event.cause for event in events if isinstance(event, Died)] == ["out of memory"]
+
+
+def test_workers_are_replaced_after_their_lifetime(tmp_path: Path) -> None:
+    specs = [("pid", n) for n in range(3)]
+    kept = answers(list(LocalEngine(1).run(Work(tmp_path), specs)))
+    assert len(set(kept.values())) == 1
+    replaced = answers(list(LocalEngine(1, lifetime=0.0).run(Work(tmp_path), specs)))
+    assert len(set(replaced.values())) == 3
+
+
+def test_the_limit_follows_the_running_median_and_grows_with_attempts() -> None:
+    pace = Pace(Patience(first=120, least=20, times=50))
+    assert pace.limit(1) == 120
+    for seconds in (1.0, 2.0, 100.0):
+        pace.note(seconds, 1)
+    pace.note(7.0, -5)  # taken back: no measure of anything
+    assert pace.median == 2.0
+    assert [pace.limit(attempt) for attempt in (1, 2, 3)] == [100, 200, 400]
+    for _ in range(200):
+        pace.note(0.02, 2)
+    assert pace.limit(1) == 20
+    assert Pace(Patience.fixed(3)).limit(2) == 6
+
+
 def test_workers_are_single_threaded_and_the_parent_is_left_as_it_was(tmp_path: Path) -> None:
     before = dict(os.environ)
-    (result,) = answers(list(run_local(Work(tmp_path), [("threads", 0)], 1))).values()
+    (result,) = answers(list(LocalEngine(1).run(Work(tmp_path), [("threads", 0)]))).values()
     assert result == {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     assert dict(os.environ) == before
 
@@ -63,7 +101,7 @@ def test_workers_are_single_threaded_and_the_parent_is_left_as_it_was(tmp_path: 
 def test_closing_the_iterator_ends_the_workers(tmp_path: Path) -> None:
     import multiprocessing
 
-    run = run_local(Work(tmp_path), [("square", n) for n in range(50)], 2)
+    run = LocalEngine(2).run(Work(tmp_path), [("square", n) for n in range(50)])
     next(run)
     assert multiprocessing.active_children()
     run.close()

@@ -41,7 +41,7 @@ def _resolved(path: Path, root: Path | None) -> Path:
         raise _refusal(path, error) from None
     except ValueError:  # a NUL in the name
         raise BadPicture(f"{path!r}: is no name of a file", "missing") from None
-    raise BadPicture(f"{path}: leads to {target}, outside {root}", "outside_root")
+    raise BadPicture(f"{path}: is a link that leads out of its source's folder", "outside_root")
 
 
 def _must_be_regular(path: Path, status: os.stat_result) -> None:

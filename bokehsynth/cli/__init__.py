@@ -1,5 +1,7 @@
 """The command line: options in, a call of the library, exit codes out. Nothing here is worth testing without click."""
 
+import contextlib
+import os
 import sys
 import warnings
 
@@ -7,6 +9,7 @@ import click
 
 import bokehsynth
 from bokehsynth.cli import assets, data, estimate, inspect, pictures, recipes, render
+from bokehsynth.cli.supervision import tell
 from bokehsynth.errors import BokehsynthError
 
 COMMANDS = [
@@ -15,6 +18,7 @@ COMMANDS = [
     estimate.estimate,
     assets.assets,
     data.verify,
+    data.extend,
     inspect.replay,
     data.finalize,
     render.render,
@@ -43,9 +47,9 @@ def cli() -> None:
       bokehsynth preview my.yaml --out sheet.png   look before you make thousands
 
     \b
-    Exit codes: 0 done; 1 unexpected error or damage found; 2 usage, recipe or device; 3 done, but some files or
-    samples are in quarantine; 4 disk or permission; 5 locked by another run; 6 too many failures; 130, 143
-    interrupted.
+    Exit codes: 0 done; 1 unexpected error or damage found; 2 usage, recipe or device; 3 done, with
+    assets or samples in quarantine; 4 disk or permission; 5 locked by another run; 6 too many
+    failures; 130, 143 interrupted.
     """
 
 
@@ -55,19 +59,48 @@ for _command in COMMANDS:
 
 def main() -> None:
     """Entry point of the console script: errors as messages, interrupts as 130 and 143, never 0."""
+    _open_standard_streams()
     warnings.simplefilter("default")
     try:
         code = cli.main(standalone_mode=False)
+        code = code if isinstance(code, int) else 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         code = error.exit_code
     except BokehsynthError as error:
-        click.echo(f"error: {error}", err=True)
+        tell(f"error: {error}", err=True)
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
+        tell("interrupted", err=True)
         code = 130
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
-        sys.stderr.close()
         code = 0
-    sys.exit(code if isinstance(code, int) else 0)
+    except OSError as error:  # of an output stream: whatever touches files of ours says so itself
+        tell(f"error: {error.filename or 'output'}: {error.strerror}", err=True)
+        code = 4
+    _leave(code)
+
+
+def _open_standard_streams() -> None:
+    """A stream that came closed would give its number to the next file, and stray words would land in a shard."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
+
+
+def _leave(code: int) -> None:
+    """Exit with `code`, whatever the streams still hold: Python would turn a failing flush into 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)

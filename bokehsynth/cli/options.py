@@ -31,3 +31,33 @@ def device_option(command: Command) -> Command:
         "--device", default="auto", show_default=True, metavar="auto|cpu|cuda",
         help="Where to render. auto takes CUDA when it works.",
     )(command)  # fmt: skip
+
+
+def run_options(command: Command) -> Command:
+    """How the work is done; none of these changes a byte."""
+    options: list[Callable[[Command], Command]] = [
+        click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes  [default: one per CPU]"),
+        device_option,
+        click.option(
+            "--engine", default="local", show_default=True, type=click.Choice(["local"]), help="Where the workers run."
+        ),
+        click.option(
+            "--shards", default="0/1", metavar="I/N", help="Make only the I-th of N ranges of the shards, zero-based."
+        ),
+        click.option(
+            "--allow-mixed", is_flag=True,
+            help="Go on with other versions or another kind of CPU than the set was begun with.",
+        ),
+        click.option(
+            "--grace", default=25.0, show_default=True, type=click.FloatRange(min=0), metavar="SECONDS",
+            help="For shards in flight after SIGTERM or Ctrl-C.",
+        ),
+        click.option(
+            "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+            help="End a worker that finishes no sample for so long  [default: 20 s, or 50 times the running median]",
+        ),
+        click.option("--quiet", "-q", is_flag=True, help="No progress bar and no closing words."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -1,9 +1,23 @@
 """Where and when work runs: an engine calls a picklable task for each spec and reports what happened.
 
-An engine knows neither shards nor pixels. It retries what died without a word, and hands on what a task raised.
+An engine knows neither shards nor pixels. It tries again what died without a word, ends what hangs, hands on what a
+task raised, and stops cleanly when it is told to.
 """
 
-from bokehsynth.engines.events import Done, Event, Failed, Progress, Report, Task
-from bokehsynth.engines.local import default_workers, run_local
+from bokehsynth.engines.events import Abandoned, Died, Done, Event, Failed, Progress, Report, Task
+from bokehsynth.engines.local import LocalEngine, default_workers
+from bokehsynth.engines.patience import Patience
 
-__all__ = ["Done", "Event", "Failed", "Progress", "Report", "Task", "default_workers", "run_local"]
+__all__ = [
+    "Abandoned",
+    "Died",
+    "Done",
+    "Event",
+    "Failed",
+    "LocalEngine",
+    "Patience",
+    "Progress",
+    "Report",
+    "Task",
+    "default_workers",
+]

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 Report = Callable[[int], None]
-"""A task calls it with the number of units just finished."""
+"""A task calls it with the number of units just finished; a task that is silent for too long is taken for hung."""
 
 Task = Callable[[Any, Report], Any]
-"""Picklable; called as task(spec, report) in a worker, returns something small and picklable, or raises."""
+"""Picklable; called as task(spec, report) in a worker, returns something small and picklable, or raises.
+
+A task that kills its worker is called again with the same spec: what it learnt must lie on disk.
+"""
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,25 @@ class Progress:
 
     spec: Any
     units: int
+
+
+@dataclass(frozen=True)
+class Died:
+    """A worker ended over a spec, which is tried again unless a Failed follows."""
+
+    spec: Any
+    cause: str
+    """`signal SIGKILL`, `code 1`, or `silent for 20 s`."""
+    hung: bool
+    """Whether this engine ended it, for its silence."""
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Abandoned:
+    """A spec whose worker was ended because the run was told to stop: no fault of the spec's."""
+
+    spec: Any
 
 
 @dataclass(frozen=True)
@@ -39,4 +61,4 @@ class Failed:
     attempts: int
 
 
-Event = Progress | Done | Failed
+Event = Progress | Died | Abandoned | Done | Failed

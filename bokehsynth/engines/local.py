@@ -1,32 +1,36 @@
-"""Supervised processes on this machine: one spec per worker at a time, spawned, single-threaded, restarted if killed.
+"""Supervised processes on this machine: one spec per worker at a time, spawned, single-threaded, replaced if killed.
 
 `multiprocessing.Pool` hangs for ever when a worker is killed, and `ProcessPoolExecutor` gives up everything; here each
 worker has a pipe of its own, so that it is known who died over what, and the others go on.
 """
 
-import contextlib
 import multiprocessing
 import os
 import pickle
-import signal
-import threading
 import time
-import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from typing import Any
 
-from bokehsynth.engines.events import Done, Event, Failed, Progress, Task
+from bokehsynth.engines import stopping
+from bokehsynth.engines.events import Abandoned, Died, Done, Event, Failed, Progress, Task
+from bokehsynth.engines.patience import STARTING, Pace, Patience
+from bokehsynth.engines.worker import Job, Worker, how_it_ended
 from bokehsynth.errors import BokehsynthError, UsageError
 
-MAX_ATTEMPTS = 3
-"""How often a spec may kill its worker."""
+MAX_ATTEMPTS = 30
+"""How often a spec may end its worker in one run; a task that learns from what it left on disk needs far fewer."""
 
-_SINGLE_THREAD = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+MAX_STILLBORN = 50
+"""How many workers in a row may be killed from outside before any has started."""
 
-_CONTEXT = multiprocessing.get_context("spawn")
+TICK = 0.25
+"""Seconds between two looks at the clock and at the signals."""
+
+LIFETIME = 900.0
+"""Seconds after which a worker is replaced, between two specs: whatever a library leaks goes with it."""
 
 
 def default_workers() -> int:
@@ -34,183 +38,179 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_local(task: Task, specs: Iterable[Any], workers: int) -> Iterator[Event]:
-    """Run `task` over `specs` in `workers` processes; yields events as they happen, results in any order.
+@dataclass(frozen=True)
+class LocalEngine:
+    """Runs a task over specs in `workers` processes."""
 
-    The task is pickled once per worker. When the iterator is closed or an exception passes through, the workers are
-    killed; they also die by themselves when this process does. Raises UsageError if workers cannot even start.
-    """
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise UsageError(
-            "a worker process is importing your script, which calls bokehsynth again; put the call under "
-            "`if __name__ == '__main__':`"
-        )
-    waiting = deque(_Job(spec) for spec in specs)
-    payload = pickle.dumps(task)
-    slots: list[_Worker] = []
-    try:
-        while waiting or any(worker.job for worker in slots):
-            while waiting and len(slots) < workers:
-                slots.append(_Worker(payload))
-            for worker in slots:
-                if worker.job is None and waiting:
-                    worker.give(waiting.popleft())
-            ready = connection.wait([worker.pipe for worker in slots if worker.job])
-            for worker in [worker for worker in slots if worker.pipe in ready]:
-                yield from _attend(worker, slots, waiting)
-    finally:
-        for worker in slots:
-            worker.kill()
+    workers: int
+    patience: Patience = field(default_factory=Patience)
+    grace: float = 25.0
+    """Seconds that work in flight gets when the run is told to stop."""
+    lifetime: float = LIFETIME
 
+    def run(self, task: Task, specs: Iterable[Any]) -> Generator[Event, None, None]:
+        """Yield events as they happen, results in any order; a spec with a length tells how many units it holds.
 
-@dataclass
-class _Job:
-    spec: Any
-    attempts: int = 0
-    units: int = 0
-    started: float = field(default_factory=time.monotonic)
+        The task is pickled once per worker. SIGTERM and SIGINT are held back: no spec is handed out any more, those in
+        flight get `grace` seconds, and Stopped is raised. When the iterator is closed or an exception passes through,
+        the workers are ended; they also die by themselves when this process does. Raises UsageError if workers cannot
+        even start.
+        """
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            raise UsageError(
+                "a worker process is importing your script, which calls bokehsynth again; put the call under "
+                "`if __name__ == '__main__':`"
+            )
+        crew = _Crew(self, pickle.dumps(task), deque(Job(spec) for spec in specs))
+        with stopping.held_back():
+            try:
+                yield from crew.work()
+            finally:
+                crew.dismiss()
 
 
-class _Worker:
-    """A process, our end of its pipe, and the job it holds."""
+class _Crew:
+    """The workers of one run and what is still to be done."""
 
-    def __init__(self, payload: bytes) -> None:
-        self.pipe, theirs = _CONTEXT.Pipe()
-        self.process = _CONTEXT.Process(target=_serve, args=(theirs, payload), name="bokehsynth-worker", daemon=True)
-        self.job: _Job | None = None
-        self.greeted = False
-        with _environment(dict.fromkeys(_SINGLE_THREAD, "1")), _sigint_blocked():
-            self.process.start()
-        theirs.close()
+    def __init__(self, engine: LocalEngine, payload: bytes, waiting: "deque[Job]") -> None:
+        self.engine, self.payload, self.waiting = engine, payload, waiting
+        self.workers: list[Worker] = []
+        self.pace = Pace(engine.patience)
+        self.stillborn = 0
+        self.now = time.monotonic()
+        self.stop_by: float | None = None
 
-    def give(self, job: _Job) -> None:
-        """Hand over a job; a worker that is already dead is noticed when its pipe is read."""
-        job.attempts, job.units, job.started = job.attempts + 1, 0, time.monotonic()
-        self.job = job
-        with contextlib.suppress(OSError):
-            self.pipe.send(job.spec)
+    @property
+    def busy(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.job]
 
-    def kill(self) -> None:
-        """End the process at once and wait for it."""
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
+    def work(self) -> Iterator[Event]:
+        """Until nothing is left, or nobody may go on."""
+        while self.busy or (self.waiting and self.stop_by is None):
+            if self.stop_by is None:
+                self._hire()
+                self._hand_out()
+            for worker in self._ready():
+                yield from self._attend(worker)
+            yield from self._end_the_hung(self._pass_time())
+            if stopping.asked():
+                yield from self._wind_down()
 
+    def dismiss(self) -> None:
+        """End every worker."""
+        for worker in self.workers:
+            worker.end()
+        self.workers.clear()
 
-def _attend(worker: _Worker, slots: list[_Worker], waiting: deque[_Job]) -> Iterator[Event]:
-    """Read one message of a worker, or take in its death."""
-    job = worker.job
-    assert job is not None
-    try:
-        kind, value = worker.pipe.recv()
-    except (EOFError, OSError):
-        yield from _bury(worker, job, slots, waiting)
-        return
-    if kind == "ready":
-        worker.greeted = True
-    elif kind == "progress":
-        job.units += value
-        yield Progress(job.spec, value)
-    else:
-        worker.job = None
-        if kind == "done":
-            yield Done(job.spec, value, job.attempts, time.monotonic() - job.started)
-        else:
-            error, trace = value
-            yield Failed(job.spec, error, trace, job.attempts)
+    def _hire(self) -> None:
+        wanted = min(self.engine.workers, len(self.waiting) + len(self.busy))
+        while len(self.workers) < wanted:
+            self.workers.append(Worker(self.payload))
 
+    def _hand_out(self) -> None:
+        for worker in self.workers:
+            if worker.ready and worker.job is None and self.waiting:
+                worker.give(self.waiting.popleft())
 
-def _bury(worker: _Worker, job: _Job, slots: list[_Worker], waiting: deque[_Job]) -> Iterator[Event]:
-    worker.process.join()
-    code = worker.process.exitcode
-    slots.remove(worker)
-    worker.kill()
-    if not worker.greeted and code is not None and code >= 0:  # it ended itself; a signal may strike at any time
-        raise UsageError(
-            f"a worker process ended with code {code} while starting; its message stands above. If you call bokehsynth "
-            "from a script, the call must stand under `if __name__ == '__main__':`"
-        )
-    if job.units:
-        yield Progress(job.spec, -job.units)
-    if job.attempts < MAX_ATTEMPTS:
-        waiting.appendleft(job)
-    else:
-        killed = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"code {code}"
-        error = BokehsynthError(f"its worker was ended by {killed}, {job.attempts} times")
-        yield Failed(job.spec, error, "", job.attempts)
+    def _ready(self) -> list[Worker]:
+        """The workers that have something to say, or that are dead, within a tick."""
+        listening = [worker for worker in self.workers if worker.job or not worker.ready]
+        said = connection.wait([worker.pipe for worker in listening], TICK)
+        return [worker for worker in listening if worker.pipe in said]
 
+    def _pass_time(self) -> float:
+        """Seconds since the last look; a pause of this process itself (Ctrl-Z, a suspended machine) hardly counts."""
+        before, self.now = self.now, time.monotonic()
+        return min(self.now - before, 2 * TICK)
 
-def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
-    """A worker's life: unpickle the task, then specs in, results out, until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    _die_with_parent()
-    import cv2
-
-    cv2.setNumThreads(1)
-    task: Task = pickle.loads(payload)
-    pipe.send(("ready", None))
-    while True:
+    def _attend(self, worker: Worker) -> Iterator[Event]:
+        """Read one message of a worker, or take in its death."""
         try:
-            spec = pipe.recv()
-        except EOFError:
+            kind, value = worker.pipe.recv()
+        except (EOFError, OSError):
+            yield from self._bury(worker)
             return
-        try:
-            answer = ("done", task(spec, lambda units: pipe.send(("progress", units))))
-        except Exception as error:
-            answer = ("failed", (_picklable(error), traceback.format_exc()))
-        pipe.send(answer)
-
-
-def _die_with_parent() -> None:
-    """End this process as soon as the one that spawned it is gone, however that happened."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _picklable(error: Exception) -> BaseException:
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return BokehsynthError(f"{type(error).__name__}: {error}")
-    return error
-
-
-@contextlib.contextmanager
-def _sigint_blocked() -> Iterator[None]:
-    """A child started inside the block inherits the block, until it has chosen to ignore Ctrl-C itself."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-_ENVIRONMENT = threading.Lock()
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Environment variables for a child that is started inside the block; one thread at a time."""
-    with _ENVIRONMENT:
-        yield from _changed_environment(values)
-
-
-def _changed_environment(values: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
+        now = time.monotonic()
+        since, worker.heard, worker.silent = now - worker.heard, now, 0.0
+        job = worker.job
+        if job is None:  # its first words
+            worker.ready, self.stillborn = True, 0
+        elif kind == "progress":
+            job.units += value
+            self.pace.note(since, value)
+            yield Progress(job.spec, value)
+        else:
+            worker.job = None
+            if kind == "done":
+                yield Done(job.spec, value, job.attempts, now - job.started)
             else:
-                os.environ[name] = value
+                error, trace = value
+                yield Failed(job.spec, error, trace, job.attempts)
+            if now - worker.born > self.engine.lifetime:
+                self.workers.remove(worker)
+                worker.end()
+
+    def _bury(self, worker: Worker, silence: float = 0.0) -> Iterator[Event]:
+        """Take a dead or hung worker from the crew; its spec goes back to the front."""
+        self.workers.remove(worker)
+        job = worker.job
+        if not silence:
+            worker.process.join()
+        code = worker.process.exitcode
+        worker.end()
+        cause = f"silence for {silence:.0f} s" if silence else how_it_ended(code)
+        if job is None:
+            self._count_stillborn(code, cause)
+            return
+        if job.units:
+            yield Progress(job.spec, -job.units)
+        yield Died(job.spec, cause, bool(silence), job.attempts)
+        if job.attempts < MAX_ATTEMPTS:
+            self.waiting.appendleft(job)
+        else:
+            error = BokehsynthError(f"its worker was ended {job.attempts} times, at last by {cause}")
+            yield Failed(job.spec, error, "", job.attempts)
+
+    def _count_stillborn(self, code: int | None, cause: str) -> None:
+        self.stillborn += 1
+        if code is not None and code >= 0:  # it ended itself; a signal may strike at any time
+            raise UsageError(
+                f"a worker process ended with code {code} while starting; its message stands above. If you call "
+                "bokehsynth from a script, the call must stand under `if __name__ == '__main__':`"
+            )
+        if self.stillborn == MAX_STILLBORN:
+            raise BokehsynthError(
+                f"{MAX_STILLBORN} workers in a row were ended by {cause} while starting; is there enough "
+                "memory for --workers of them?"
+            )
+
+    def _end_the_hung(self, passed: float) -> Iterator[Event]:
+        """Workers that said nothing for longer than their kind of work ever takes."""
+        for worker in list(self.workers):
+            if worker.ready and worker.job is None:
+                continue
+            worker.silent += passed
+            limit = self.pace.limit(worker.job.attempts) if worker.job else STARTING
+            if worker.silent > max(limit, 4 * TICK):
+                yield from self._bury(worker, worker.silent)
+
+    def _wind_down(self) -> Iterator[Event]:
+        """Told to stop: whoever can finish in the time that is left may; the others are ended, and it is said over
+        what."""
+        if self.stop_by is None:
+            self.stop_by = self.now + self.engine.grace
+        left = self.stop_by - self.now
+        for worker in list(self.workers):
+            if worker.job is None or self._needs(worker.job) > left:
+                job = worker.job
+                self.workers.remove(worker)
+                worker.end()
+                if job is not None:
+                    yield Abandoned(job.spec)
+
+    def _needs(self, job: Job) -> float:
+        """Seconds to the end of a job, as far as that is known; never less than 0."""
+        median = self.pace.median
+        if median is None or not hasattr(job.spec, "__len__"):
+            return 0.0
+        return max(0.0, (len(job.spec) - job.units) * median / 2)  # it may be twice as fast as most: let it try

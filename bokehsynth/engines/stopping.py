@@ -1,11 +1,16 @@
-"""Being told to stop: once, at a moment when it can be done cleanly, and never forgotten."""
+"""Being told to stop: once, so that it can be done cleanly; twice, at once."""
 
 import contextlib
+import os
 import signal
+import time
 import types
 from collections.abc import Iterator
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+ONE_BLOW = 0.1
+"""Seconds within which signals count as one: `timeout` and launchers signal a process and then its group."""
 
 
 class Stopped(BaseException):
@@ -18,17 +23,23 @@ class Stopped(BaseException):
 
 class _State:
     received: int | None = None
-    held = False
+    since = 0.0
+    held = 0
+    last_words = ""
 
 
 _state = _State()
 
 
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[None]:
-    """Within the block the first SIGTERM or SIGINT raises Stopped; what comes while stopping is ignored."""
+def stop_on_signals(last_words: str = "") -> Iterator[None]:
+    """Within the block the first SIGTERM or SIGINT raises Stopped, at once or where `held_back` ends.
+
+    A second one ends this process on the spot, with `last_words` on stderr and the exit code 128 + its number; the
+    kernel ends its workers with it.
+    """
     before = {number: signal.signal(number, _receive) for number in SIGNALS}
-    _state.received = None
+    _state.received, _state.last_words = None, last_words
     try:
         yield
     finally:
@@ -38,24 +49,32 @@ def stop_on_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Signals wait until the block ends: a compiler interrupted in a callback swallows the exception, or hangs."""
-    _state.held = True
+    """Signals wait until the block ends well: work in flight is finished, a compiler is not interrupted in a callback
+    (where the exception would be swallowed)."""
+    _state.held += 1
     try:
         yield
     finally:
-        _state.held = False
+        _state.held -= 1
     check()
 
 
+def asked() -> bool:
+    """Whether a signal has come that nobody has acted upon yet."""
+    return _state.received is not None
+
+
 def check() -> None:
-    """Raise Stopped if a signal has come: also one whose exception got lost in somebody's callback."""
-    if _state.received is not None:
+    """Raise Stopped if a signal has come and none of our callers is in the middle of something."""
+    if _state.received is not None and not _state.held:
         raise Stopped(_state.received)
 
 
 def _receive(number: int, frame: types.FrameType | None) -> None:
-    first = _state.received is None
-    if first:
-        _state.received = number
-    if first and not _state.held:
-        raise Stopped(number)
+    if _state.received is None:
+        _state.received, _state.since = number, time.monotonic()
+        check()
+    elif time.monotonic() - _state.since > ONE_BLOW:
+        with contextlib.suppress(OSError):
+            os.write(2, f"\n{_state.last_words}\n".encode())
+        os._exit(128 + number)

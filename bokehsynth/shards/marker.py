@@ -30,6 +30,9 @@ class ShardPlan:
         """`train-000000`, the stem of the shard's files."""
         return f"{self.split}-{self.shard:06d}"
 
+    def __len__(self) -> int:
+        return self.count
+
     @property
     def keys(self) -> list[str]:
         """The keys of its samples, in file order."""
@@ -131,6 +134,14 @@ class Layout:
     def index(self, plan: ShardPlan) -> Path:
         """`.bokehsynth/train/train-000000.idx`, for DALI and for random access."""
         return self.split_markers(plan.split) / f"{plan.name}.idx"
+
+    def given_up(self, plan: ShardPlan) -> Path:
+        """`.bokehsynth/train/train-000000.quarantine.jsonl`: draws of its samples that were given up, if any."""
+        return self.split_markers(plan.split) / f"{plan.name}.quarantine.jsonl"
+
+    def trail(self, plan: ShardPlan) -> Path:
+        """`.bokehsynth/tmp/train-000000.trail`: what its workers were about to do, until it is committed."""
+        return self.staging / f"{plan.name}.trail"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,6 +60,8 @@ class VerifyReport:
     decoded: int = 0
     """Samples whose arrays were decoded."""
     bytes: int = 0
+    attempts: dict[tuple[str, int], dict[int, int]] = field(default_factory=dict)
+    """Per shard, the samples (by index) that were drawn more than once, with the attempt in their record."""
 
     @property
     def ok(self) -> bool:
@@ -82,6 +84,7 @@ class ShardCheck:
     decoded: int = 0
     bytes: int = 0
     sha256: str = ""
+    attempts: dict[int, int] = field(default_factory=dict)
 
     def fault(self, kind: str, message: str) -> None:
         """Note a fault; of each kind the first one of a shard speaks for all."""
@@ -118,6 +121,7 @@ def verify_dataset(
             report.shards += 1
             report.samples += check.samples
             report.decoded += check.decoded
+            report.attempts[check.plan.split, check.plan.shard] = check.attempts
             report.bytes += check.bytes
             if progress is not None:
                 progress(check)
@@ -238,6 +242,8 @@ def _check_sample(
     except DataError as error:
         check.fault("sample", f"{where}: {error}")
         return ""
+    if meta["attempt"]:
+        check.attempts[meta["index"]] = meta["attempt"]
     identity = check.marker.identity if check.marker is not None else {}
     for name in sorted(META_TYPES.keys() & identity.keys()):
         if meta[name] != identity[name]:

@@ -77,6 +77,7 @@ def _committed(layout: Layout, plan: ShardPlan) -> Iterator[TarWriter]:
             with storage_errors(final):
                 file.flush()
                 os.fsync(file.fileno())
+                file.close()  # a network file system may say only now that there was no room
         finally:
             # After a failed write, close tries to flush the rest and fails again; the first error is the story.
             with contextlib.suppress(OSError):

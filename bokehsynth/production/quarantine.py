@@ -1,0 +1,110 @@
+"""What was given up for good: draws of samples that cannot be made, or whose pictures are no use.
+
+The list is part of the data set: sample i is drawn with the first attempt that is not on it, so that the same recipe
+and the same list give the same bytes, whoever runs it. Each shard keeps its own part beside its marker, written before
+the marker; `quarantine.jsonl` is all of them in order, after the assets that could not be used.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bokehsynth.errors import ChangedError, UsageError
+from bokehsynth.files import atomic_write, canonical_json, make_directory, storage_errors
+from bokehsynth.schema import sample_key
+from bokehsynth.shards import Layout, ShardPlan
+
+MACHINE_REASONS = ("killed", "hung")
+"""Reasons that another machine may not find: there the list has to be handed over (`generate --quarantine`)."""
+
+
+@dataclass(frozen=True, order=True)
+class GivenUp:
+    """One draw of one sample that is not used."""
+
+    split: str
+    index: int
+    attempt: int
+    """0 is the ordinary draw; the sample is drawn again with the next one."""
+    reason: str
+    """`killed` or `hung`: its worker, also alone. `black`, `not_finite`, `not_degraded`, `out_of_range`: no use.
+    `raised`: an exception."""
+    message: str
+
+    def line(self) -> str:
+        """Its line in the list."""
+        return canonical_json({"kind": "sample", "key": sample_key(self.split, self.index)} | asdict(self)) + "\n"
+
+
+def read_shard_list(layout: Layout, plan: ShardPlan) -> list[GivenUp]:
+    """What a shard has given up so far, in order."""
+    path = layout.given_up(plan)
+    return read_list(path) if path.exists() else []
+
+
+def write_shard_list(layout: Layout, plan: ShardPlan, entries: Iterable[GivenUp]) -> None:
+    """Replace the list of a shard; no entries, no file."""
+    path = layout.given_up(plan)
+    text = "".join(entry.line() for entry in sorted(set(entries)))
+    if text:
+        make_directory(path.parent)
+        atomic_write(path, text)
+    else:
+        with storage_errors(path):
+            path.unlink(missing_ok=True)
+
+
+def read_list(path: Path) -> list[GivenUp]:
+    """The samples of a list, sorted; lines of another kind (assets) are passed over. UsageError if it is no list."""
+    try:
+        records: list[Any] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        entries = [
+            GivenUp(**{key: value for key, value in record.items() if key not in {"kind", "key"}})
+            for record in records
+            if record["kind"] == "sample"
+        ]
+        if not all(isinstance(entry.index, int) and isinstance(entry.attempt, int) for entry in entries):
+            raise TypeError("index and attempt must be whole numbers")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"{path}: is not a quarantine list ({type(error).__name__}: {error})") from None
+    return sorted(entries)
+
+
+def first_attempt(entries: Iterable[GivenUp], index: int) -> int:
+    """The first attempt at a sample that is not on the list."""
+    taken = {entry.attempt for entry in entries if entry.index == index}
+    return next(attempt for attempt in range(len(taken) + 1) if attempt not in taken)
+
+
+def adopt(layout: Layout, path: Path, plans: Sequence[ShardPlan], committed: set[ShardPlan]) -> None:
+    """Take over the list of another run for the shards that are still to be made.
+
+    Raises ChangedError if a shard is committed already that should have given up other draws.
+    """
+    entries = read_list(path)
+    for plan in plans:
+        mine = [e for e in entries if e.split == plan.split and plan.first <= e.index < plan.first + plan.count]
+        there = read_shard_list(layout, plan)
+        if plan in committed:
+            if not set(mine) <= set(there):
+                raise ChangedError(
+                    f"{layout.root}: {plan.name} was made without the quarantine of {path}; choose another --out"
+                )
+        elif mine:
+            write_shard_list(layout, plan, [*there, *mine])
+
+
+def whole_list(layout: Layout, plans: Iterable[ShardPlan]) -> list[GivenUp]:
+    """What all these shards have given up."""
+    return sorted(entry for plan in plans for entry in read_shard_list(layout, plan))
+
+
+def plain_words(error: BaseException) -> str:
+    """An error as one line that is the same on every run: no addresses of objects."""
+    first = (str(error).splitlines() or [""])[0]
+    return re.sub(r"0x[0-9a-fA-F]+", "0x...", f"{type(error).__name__}: {first}")[:500]

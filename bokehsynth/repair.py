@@ -1,0 +1,111 @@
+"""Doubting a whole data set and taking away what is damaged, so that the next run makes just that again."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+from bokehsynth.assets.catalogue import Catalogue, assets_of
+from bokehsynth.errors import BokehsynthError, DataError
+from bokehsynth.files import canonical_json, pretty_json
+from bokehsynth.lock import set_up_lock, shard_lock
+from bokehsynth.production.quarantine import first_attempt, read_shard_list, whole_list
+from bokehsynth.recipe import recipe_schema
+from bokehsynth.root_files import check_format, stored_as_it_is
+from bokehsynth.shards import Fault, Layout, ShardPlan, VerifyReport, committed_plans, read_dataset, verify_dataset
+
+
+def verify(out: str | Path, decode: float = 1.0, workers: int = 1, fix: bool = False) -> VerifyReport:
+    """Check every byte of a data set, and the files beside its shards against what the shards were made from.
+
+    With `fix`, the markers of damaged shards and dataset.json are taken away, so that the next `generate` makes just
+    those shards again and writes all files beside them; no shard is deleted. Raises LockedError if a run is working
+    on one of them, ChangedError for a data set of another format.
+    """
+    layout = Layout(Path(out))
+    check_format(layout)
+    report = verify_dataset(out, decode=decode, workers=workers)
+    report.faults += [Fault("", None, "beside the shards", message) for message in verify_root(layout)]
+    if decode == 1:
+        report.faults += _wrong_attempts(layout, report)
+    if fix and not report.ok:
+        lock = layout.hidden / "run.lock"
+        by_split = {split: [shard for s, shard in report.broken() if s == split] for split, _ in report.broken()}
+        with shard_lock(lock, {s: (min(n), max(n)) for s, n in by_split.items()}), set_up_lock(lock):
+            for split, shard in report.broken():
+                layout.marker(ShardPlan(split, shard, 0, 1)).unlink(missing_ok=True)
+            layout.dataset.unlink(missing_ok=True)
+    return report
+
+
+def verify_root(layout: Layout) -> list[str]:
+    """What is wrong with the files beside the shards, one line each: they must be what `dataset.json` was made from.
+
+    The photographs need not be there any more: what they were stands in assets.jsonl.
+    """
+    try:
+        identity = read_dataset(layout)["identity"]
+        recipe = stored_as_it_is(layout)
+        plans = [plan for split in ("train", "val") for plan in committed_plans(layout, split)]
+        draws = [draw.line() for draw in whole_list(layout, plans)]
+    except BokehsynthError as error:
+        return [] if not layout.dataset.is_file() else [str(error)]  # an unfinished set is a fault already named
+    faults = [
+        f"{layout.recipe}: is not the recipe the shards were made with ({name} differs)"
+        for name, value in recipe.identity_of_code.items()
+        if identity.get(name) != value
+    ]
+    if _assets_digest(layout) != identity.get("assets_digest"):
+        faults.append(f"{layout.assets}: missing or altered")
+    for path, text in {layout.recipe: recipe.text(), layout.schema: pretty_json(recipe_schema())}.items():
+        if _text(path) != text:
+            faults.append(f"{path}: missing or altered")
+    if [line for line in _text(layout.quarantine).splitlines(True) if '"kind":"sample"' in line] != draws:
+        faults.append(f"{layout.quarantine}: is not what the shards' own lists say")
+    faults += [f"{path}: missing" for path in (layout.card, layout.preview) if not path.is_file()]
+    return faults
+
+
+def _text(path: Path) -> str:
+    """What stands in a file; nothing where there is none, or none that can be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
+
+
+def _assets_digest(layout: Layout) -> str | None:
+    """Of the list in assets.jsonl; None where there is none, or it is not as it is written."""
+    try:
+        lines = layout.assets.read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+        if [canonical_json(record) for record in records] != lines:
+            return None
+        return Catalogue(assets_of(records)).digest
+    except (OSError, ValueError, DataError):
+        return None
+
+
+def _wrong_attempts(layout: Layout, report: VerifyReport) -> list[Fault]:
+    """Samples whose record speaks of another attempt than the quarantine lists allow."""
+    faults = []
+    for split in ("train", "val"):
+        for plan in committed_plans(layout, split):
+            if (plan.split, plan.shard) in report.broken():
+                continue
+            try:
+                entries = read_shard_list(layout, plan)
+            except BokehsynthError as error:
+                faults.append(Fault(split, plan.shard, "quarantine", str(error)))
+                continue
+            listed: dict[int, int] = defaultdict(int)
+            for index in {entry.index for entry in entries}:
+                listed[index] = first_attempt(entries, index)
+            drawn = report.attempts.get((split, plan.shard), {})
+            wrong = sorted(i for i in {*listed, *drawn} if listed.get(i, 0) != drawn.get(i, 0))
+            if wrong:
+                message = (
+                    f"{layout.given_up(plan)}: sample {wrong[0]} should be its draw {listed.get(wrong[0], 0)}, "
+                    f"and is its draw {drawn.get(wrong[0], 0)}"
+                )
+                faults.append(Fault(split, plan.shard, "quarantine", message))
+    return faults

@@ -39,16 +39,20 @@ def linear_to_srgb(linear: npt.NDArray[np.generic]) -> FloatArray:
 
 def encode_8bit(linear: npt.NDArray[np.generic]) -> ByteArray:
     """Linear light to 8-bit sRGB, clamped to 0..1 and rounded to nearest; UnsoundError for NaN and infinity."""
-    if not np.isfinite(linear).all():
-        raise UnsoundError("a picture holds values that are not finite", "not_finite")
-    clipped = np.clip(np.asarray(linear, dtype=np.float32), np.float32(0), np.float32(1))
+    clipped = _displayable(linear)
     return (linear_to_srgb(clipped) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
 
 
 def encode_16bit(linear: npt.NDArray[np.generic]) -> npt.NDArray[np.uint16]:
-    """Linear light to 16-bit sRGB, clamped to 0..1 and rounded to nearest."""
-    clipped = np.clip(np.asarray(linear, dtype=np.float32), np.float32(0), np.float32(1))
+    """Linear light to 16-bit sRGB, clamped to 0..1 and rounded to nearest; UnsoundError for NaN and infinity."""
+    clipped = _displayable(linear)
     return np.rint(linear_to_srgb(clipped).astype(np.float64) * 65535).astype(np.uint16)
+
+
+def _displayable(linear: npt.NDArray[np.generic]) -> FloatArray:
+    if not np.isfinite(linear).all():
+        raise UnsoundError("a picture holds values that are not finite", "not_finite")
+    return np.clip(np.asarray(linear, dtype=np.float32), np.float32(0), np.float32(1))
 
 
 def _decode(value: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

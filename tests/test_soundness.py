@@ -112,8 +112,9 @@ def test_what_is_not_the_samples_fault_passes_through(error: Exception) -> None:
 
 
 def test_pictures_with_nan_are_refused_before_they_become_bytes() -> None:
-    from bokehsynth.color import encode_8bit
+    from bokehsynth.color import encode_8bit, encode_16bit
 
     for value in (np.nan, np.inf):
-        with pytest.raises(UnsoundError, match="not finite"):
-            encode_8bit(np.full((2, 2, 3), value, np.float32))
+        for encode in (encode_8bit, encode_16bit):
+            with pytest.raises(UnsoundError, match="not finite"):
+                encode(np.full((2, 2, 3), value, np.float32))

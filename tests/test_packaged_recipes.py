@@ -265,7 +265,7 @@ def test_paired_says_what_it_lacks_and_how_to_read_it(paired: tuple[Path, dict])
 
 
 def test_finished_set_needs_no_photographs_to_be_verified(paired: tuple[Path, dict], tmp_path: Path) -> None:
-    from bokehsynth.generate import verify
+    from bokehsynth.repair import verify
 
     copy = tmp_path / "copy"
     shutil.copytree(paired[0], copy)

@@ -27,12 +27,13 @@ def cli() -> None:
 
     \b
     First steps:
+      magicbokeh train tiny --out run                                a toy from nothing, in minutes on a CPU
       magicbokeh convert --base SD21 --lora lora.pkl --out model     the official weights, read without running them
       magicbokeh infer photo.jpg --model model --focus 812,640 --blur 24 --out results
 
     \b
     Exit codes: 0 done; 1 unexpected error or damaged weights; 2 usage or device; 3 done, but for photos that
-    cannot be used; 4 disk or permission; 130, 143 interrupted.
+    cannot be used; 4 disk or permission; 5 another training is at work there; 130, 143 interrupted.
     """
 
 
@@ -109,14 +110,67 @@ def convert(base: Path, lora: Path, depth: Path | None, out: Path) -> None:
 
 
 @cli.command()
-@click.option("--model", required=True, help="Pipeline folder or repository.")
-@click.option("--out", required=True, type=_PATH, help="Pipeline folder to write; must not be there yet.")
+@click.argument("recipe", metavar="RECIPE")
+@click.option("--out", required=True, type=_PATH, help="Folder of the run.")
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --out, at step 0 if there is none.")
+@click.option(
+    "--init", type=_PATH, metavar="FOLDER",
+    help="Weights to start from: a pipeline folder (convert), another run, or Stable Diffusion 2.1-base.",
+)  # fmt: skip
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the recipe: dotted key, YAML value.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def train(recipe: str, out: Path, resume: bool, init: Path | None, changes: tuple[str, ...], quiet: bool) -> None:
+    """Train by RECIPE, a file or a packaged name: tiny, sr, alternate, depth, ...
+
+    A run that was interrupted, however it was, goes on with the same line and --resume, and ends in the same weights.
+    On several GPUs: accelerate launch --num_processes 4 -m magicbokeh train RECIPE --out RUN
+
+    \b
+    Exit codes: 0 done (also when there was nothing to do); 1 the loss is no number any more, or damaged files;
+    2 usage, recipe or device; 4 disk; 5 another training is at work in --out; 130, 143 interrupted.
+    """
+    from magicbokeh.recipe import load_train_recipe
+    from magicbokeh.train import train as run
+
+    outcome = run(
+        load_train_recipe(recipe, changes), out, resume=resume, init=init, progress=not quiet, say=_say_beside_bars
+    )
+    click.echo(
+        f"{outcome.run}: {outcome.steps} steps done; `magicbokeh export {outcome.run} MODEL` makes a model of it"
+    )
+    if not outcome.learned:
+        worse = ", ".join(task for task, score in outcome.scores.items() if not score.beats_lq)
+        click.echo(f"NOT LEARNING: {worse}: the model is no better than its input", err=True)
+
+
+def _say_beside_bars(message: str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(message)
+
+
+@cli.command()
+@click.argument("source", metavar="RUN", required=False, type=_PATH)
+@click.argument("target", metavar="OUT", required=False, type=_PATH)
+@click.option("--model", help="Pipeline folder or repository, instead of RUN.")
+@click.option("--out", type=_PATH, help="Instead of OUT: pipeline folder to write; must not be there yet.")
+@click.option("--checkpoint", default="last", show_default=True, help="Of a run: last, best or step-N.")
 @click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "float16"]))
-def export(model: str, out: Path, dtype: str) -> None:
-    """Write MODEL with LoRAs and time embeddings melted into the weights: the same pictures, smaller and faster."""
+def export(
+    source: Path | None, target: Path | None, model: str | None, out: Path | None, checkpoint: str, dtype: str
+) -> None:
+    """Write the model of RUN (or --model) into the new folder OUT, ready for `infer`.
+
+    LoRAs and time embeddings are melted into the weights: the same pictures, smaller and faster. Such a model is not
+    trained further; `train --init` takes the run itself.
+    """
     from magicbokeh.infer import export_model
 
-    click.echo(f"wrote {export_model(model, out, dtype)}")
+    if (source is None) == (model is None) or (target is None) == (out is None):
+        raise UsageError("export: give RUN OUT, or --model MODEL --out OUT")
+    place = target or out
+    assert place is not None
+    click.echo(f"wrote {export_model(str(source or model), place, dtype, checkpoint)}")
 
 
 class _UnreadableError(BokehsynthError):

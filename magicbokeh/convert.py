@@ -139,6 +139,19 @@ def sr_name(official: str) -> str:
 
 def base_config(base: Path, official: Official) -> ModelConfig:
     """The sizes of the networks from the base's config files and the official ranks."""
+    return ModelConfig(
+        **base_sizes(base),
+        sr_rank=official.sr_rank,
+        sr_alpha=OFFICIAL_SR_ALPHA,
+        vae_rank=official.vae_rank,
+        vae_alpha=OFFICIAL_SR_ALPHA,
+        bokeh_rank=official.bokeh_rank,
+        bokeh_alpha=OFFICIAL_BOKEH_ALPHA,
+    )
+
+
+def base_sizes(base: Path) -> dict[str, Any]:
+    """What a Stable Diffusion folder decides of a ModelConfig; UsageError where it is none."""
     unet, vae = _json(base / "unet" / "config.json"), _json(base / "vae" / "config.json")
     heads = unet.get("num_attention_heads") or unet.get("attention_head_dim", 8)
     channels = tuple(unet.get("block_out_channels", ()))
@@ -147,28 +160,22 @@ def base_config(base: Path, official: Official) -> ModelConfig:
         raise UsageError(f"{base}/vae/config.json: must describe the VAE of Stable Diffusion 2.1-base")
     if not channels or unet.get("class_embed_type") or unet.get("dual_cross_attention"):
         raise UsageError(f"{base}/unet/config.json: must describe a Stable Diffusion 2.1-base UNet")
-    return ModelConfig(
-        sample_size=int(unet.get("sample_size") or 64),
-        block_out_channels=channels,
-        heads=tuple(heads) if isinstance(heads, list) else (heads,) * len(channels),
-        layers_per_block=int(unet.get("layers_per_block", 2)),
-        norm_groups=int(unet.get("norm_num_groups", 32)),
-        norm_eps=float(unet.get("norm_eps", 1e-5)),
-        use_linear_projection=bool(unet.get("use_linear_projection", False)),
-        upcast_attention=bool(unet.get("upcast_attention") or False),
-        latent_channels=int(vae.get("latent_channels", 4)),
-        vae_block_out_channels=vae_channels,
-        vae_layers_per_block=int(vae.get("layers_per_block", 1)),
-        vae_norm_groups=int(vae.get("norm_num_groups", 32)),
-        scaling_factor=float(vae.get("scaling_factor", 0.18215)),
-        sr_rank=official.sr_rank,
-        sr_alpha=OFFICIAL_SR_ALPHA,
-        vae_rank=official.vae_rank,
-        vae_alpha=OFFICIAL_SR_ALPHA,
-        bokeh_rank=official.bokeh_rank,
-        bokeh_alpha=OFFICIAL_BOKEH_ALPHA,
-        alpha_bar=_alpha_bar(base / "scheduler" / "scheduler_config.json"),
-    )
+    return {
+        "sample_size": int(unet.get("sample_size") or 64),
+        "block_out_channels": channels,
+        "heads": tuple(heads) if isinstance(heads, list) else (heads,) * len(channels),
+        "layers_per_block": int(unet.get("layers_per_block", 2)),
+        "norm_groups": int(unet.get("norm_num_groups", 32)),
+        "norm_eps": float(unet.get("norm_eps", 1e-5)),
+        "use_linear_projection": bool(unet.get("use_linear_projection", False)),
+        "upcast_attention": bool(unet.get("upcast_attention") or False),
+        "latent_channels": int(vae.get("latent_channels", 4)),
+        "vae_block_out_channels": vae_channels,
+        "vae_layers_per_block": int(vae.get("layers_per_block", 1)),
+        "vae_norm_groups": int(vae.get("norm_num_groups", 32)),
+        "scaling_factor": float(vae.get("scaling_factor", 0.18215)),
+        "alpha_bar": _alpha_bar(base / "scheduler" / "scheduler_config.json"),
+    }
 
 
 def _alpha_bar(path: Path) -> float:

@@ -108,14 +108,28 @@ def open_pipeline(model: str, device: str = "auto", dtype: str | None = None) ->
     return pipe
 
 
-def export_model(model: str, out: Path, dtype: str = "float32") -> Path:
-    """Write the fused pipeline of `model` to the new folder `out`."""
+def export_model(model: str, out: Path, dtype: str = "float32", checkpoint: str = "last") -> Path:
+    """Write the fused pipeline of `model` to the new folder `out`.
+
+    `model` is a pipeline folder or repository, or the folder of a training run, of which `checkpoint` is taken.
+    """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out}: is there already; choose another --out or remove it")
-    pipe = open_pipeline(model, "cpu", "float32").fuse()  # merged in float32, then rounded once
+    pipe = open_pipeline(_of_run(model, checkpoint), "cpu", "float32").fuse()  # merged in float32, then rounded once
     _cast(pipe, getattr(torch, dtype))
     write_folder(out, pipe.save_pretrained)
     return out
+
+
+def _of_run(model: str, checkpoint: str) -> str:
+    """The pipeline folder inside a training run; anything else as it is."""
+    saved = Path(model) / "checkpoints"
+    if not (Path(model) / "run.json").is_file():
+        return model
+    if not (saved / checkpoint / "pipeline").is_dir():
+        there = sorted(path.name for path in saved.glob("[!.]*")) if saved.is_dir() else []
+        raise UsageError(f"{model}: this run has no checkpoint {checkpoint!r}; it has {', '.join(there) or 'none yet'}")
+    return str(saved / checkpoint / "pipeline")
 
 
 def _cast(pipe: MagicBokehPipeline, dtype: torch.dtype) -> None:

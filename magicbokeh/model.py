@@ -201,6 +201,8 @@ class DefocusControlNet(StrictModel):
 class BokehVAE(StrictModel):
     """Stable Diffusion's autoencoder, its encoder with a LoRA of its own. Works in *scaled* latents."""
 
+    _supports_gradient_checkpointing = True
+
     @register_to_config
     def __init__(
         self,

@@ -58,8 +58,9 @@ class OneStep:
     alpha_bar: float
 
     def x0(self, latent: Tensor, output: Tensor) -> Tensor:
-        """The clean latent, always in float32: the eps form multiplies every error of `output` by 14.6."""
-        latent, output = latent.float(), output.float()
+        """The clean latent, never in half precision: the eps form multiplies every error of `output` by 14.6."""
+        kind = torch.promote_types(latent.dtype, torch.float32)
+        latent, output = latent.to(kind), output.to(kind)
         if self.prediction == "residual":
             return latent - output
         return (latent - math.sqrt(1 - self.alpha_bar) * output) / math.sqrt(self.alpha_bar)

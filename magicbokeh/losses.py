@@ -1,0 +1,64 @@
+"""How far a picture is from its target. Which loss is used stands in the recipe; none takes another's place unasked."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, l1_loss, mse_loss
+
+from bokehsynth import UsageError
+from magicbokeh.recipe import LossSpec
+
+SCALES = 4
+
+
+class PictureLoss(nn.Module):
+    """l2 and the perceptual term of a recipe, weighted; pictures [B, 3, H, W] around -1..1."""
+
+    def __init__(self, spec: LossSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.lpips = load_lpips() if spec.perceptual == "lpips" else None
+
+    def forward(self, picture: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The weighted terms by name; their sum is the loss. Always at least float32."""
+        kind = torch.promote_types(picture.dtype, torch.float32)
+        with torch.autocast(picture.device.type, enabled=False):
+            picture, target = picture.to(kind), target.to(kind)
+            terms = {"l2": self.spec.l2 * mse_loss(picture, target)}
+            if self.spec.perceptual == "edges":
+                terms["edges"] = self.spec.weight * edge_loss(picture, target)
+            elif self.lpips is not None:
+                terms["lpips"] = self.spec.weight * self.lpips(picture.float(), target.float()).mean()
+        return terms
+
+
+def edge_loss(picture: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of the horizontal and vertical gradients at four scales, [B, C, H, W] to a number.
+
+    Like LPIPS it minds edges and texture more than level; unlike it, it has seen no photograph.
+    """
+    total = picture.new_zeros(())
+    for _ in range(SCALES):
+        for dim in (2, 3):
+            if picture.shape[dim] > 1:
+                total = total + l1_loss(picture.diff(dim=dim), target.diff(dim=dim))
+        picture, target = avg_pool2d(picture, 2, ceil_mode=True), avg_pool2d(target, 2, ceil_mode=True)
+    return total / SCALES
+
+
+def load_lpips() -> Any:
+    """LPIPS with VGG from the lpips package, frozen; UsageError says what is missing and how to get it."""
+    advice = (
+        "it needs `pip install lpips` (which installs torchvision: take the one that belongs to this torch) and, once, "
+        "a connection or torch's hub cache with vgg16-397923af.pth. Without them choose loss.perceptual: edges"
+    )
+    try:
+        import lpips
+    except (ImportError, RuntimeError) as error:
+        raise UsageError(f"loss.perceptual: lpips cannot be loaded ({error}); {advice}") from None
+    try:
+        loss = lpips.LPIPS(net="vgg", verbose=False)
+    except OSError as error:  # the download of the backbone failed
+        raise UsageError(f"loss.perceptual: lpips has no backbone ({error}); {advice}") from None
+    return loss.eval().requires_grad_(False)

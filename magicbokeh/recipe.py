@@ -1,0 +1,331 @@
+"""A training recipe: the one file from which a run follows. Strict: an unknown key is an error with the nearest name."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+
+from bokehsynth import UsageError, find_recipe, load_yaml
+from magicbokeh.config import ModelConfig
+
+Whole = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Chance = Annotated[float, Field(ge=0, le=1)]
+
+
+class Spec(BaseModel):
+    """Base of all sections."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+def _model_fields() -> dict[str, Any]:
+    """Every size of ModelConfig, each optional; YAML has lists where the configuration has tuples."""
+    hints = get_type_hints(ModelConfig)
+    lists = {name: list[int] if str(kind).startswith("tuple") else kind for name, kind in hints.items()}
+    return {field.name: (lists[field.name] | None, None) for field in dataclasses.fields(ModelConfig)}
+
+
+_Sizes: Any = create_model("_Sizes", __base__=Spec, **_model_fields())
+
+
+class ModelSpec(_Sizes):
+    """The networks of a fresh start; `--init` brings its own sizes and takes only what is set here besides them."""
+
+    preset: Literal["toy", "sd21"] = "sd21"
+    """Sizes that the other keys change: sd21 (Stable Diffusion 2.1-base) or toy."""
+
+    def changes(self) -> dict[str, Any]:
+        """The sizes that the recipe names, as ModelConfig wants them."""
+        named = {name: value for name, value in self if name != "preset" and value is not None}
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in named.items()}
+
+    def build(self, blur_reference: float) -> ModelConfig:
+        """The configuration; `blur_reference` is the data's where the recipe names none."""
+        preset = ModelConfig.toy if self.preset == "toy" else ModelConfig.sd21
+        return preset(**{"blur_reference": blur_reference, **self.changes()})
+
+
+class SourceSpec(Spec):
+    """Where samples come from: a data recipe, rendered as they are needed, or shards. Both give the same samples."""
+
+    recipe: str | None = None
+    """A data recipe: a path (relative to this file) or the name of a packaged one."""
+    set: list[str] = []
+    """KEY=VALUE changes to that recipe, as `bokehsynth generate --set` takes them."""
+    shards: str | None = None
+    """A finished data set: a folder, or the URL of one (http, https, s3, gs, file), which is fetched into `cache`."""
+    cache: str | None = None
+    """Folder for fetched shards; without it `data/` in the run's folder."""
+    store: bool = False
+    """Render the recipe's samples once, into `data/` of the run's folder, instead of on the fly."""
+    endless: bool = False
+    """Never see a sample twice: go on beyond the recipe's count. Needs a recipe, and `store: false`."""
+    backend: Literal["auto", "cpu", "cuda"] = "cpu"
+    """Which renderer. cpu: in the workers. cuda: workers plan, the main process renders."""
+
+    @model_validator(mode="after")
+    def _one(self) -> "SourceSpec":
+        if (self.recipe is None) == (self.shards is None):
+            raise ValueError("give either a recipe or shards")
+        if self.endless and (self.shards is not None or self.store):
+            raise ValueError("endless needs a recipe and store: false: shards end")
+        return self
+
+
+class CorruptionSpec(Spec):
+    """Faults of an estimated disparity map, so that training meets what inference will."""
+
+    probability: Chance = 0.5
+    """How often a sample's map is corrupted at all."""
+    blur: Annotated[float, Field(ge=0)] = 3.0
+    """Largest standard deviation, pixels at 512."""
+    morph: Annotated[float, Field(ge=0)] = 4.0
+    """Largest radius of dilation or erosion, pixels at 512."""
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Disparity differences are scaled by up to 1 ± this."""
+    shift: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    """Disparities are shifted by up to ± this against the focus."""
+
+
+class DataSpec(Spec):
+    """What the network sees."""
+
+    source: SourceSpec
+    """Train and val samples."""
+    sr_source: SourceSpec | None = None
+    """Another source for the SR phases (natural pictures); of its samples only `aif` and `lq` are used."""
+    crop: Annotated[int, Field(ge=64, multiple_of=64)] | None = None
+    """Side of a random window, pixels; without it whole samples, whose sides must then be multiples of 64."""
+    flip: Chance = 0.5
+    """How often a sample is mirrored left to right, all fields together."""
+    corruption: CorruptionSpec | None = None
+    """Corrupt the disparity from which the network's defocus map is made."""
+    fresh_lq: str | None = None
+    """Degrade `aif` afresh in each epoch by this preset (real-esrgan), instead of the sample's own LQ."""
+    refocus: Chance = 0.0
+    """How often LQ is the scene as another lens setting saw it: refocusing. `aif` and its disparity are rendered with
+    another focus, then degraded by `fresh_lq` (or real-esrgan)."""
+    workers: Whole = 2
+    """Processes that make samples; 0 makes them in the main process. Changes no number."""
+
+
+class LossSpec(Spec):
+    """How far a picture is from its target: l2 · MSE + the perceptual term, on -1..1."""
+
+    l2: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the mean squared difference."""
+    perceptual: Literal["lpips", "edges", "none"] = "lpips"
+    """lpips: the package of that name with its VGG, as the paper. edges: differences of gradients at four scales,
+    which needs no file. none."""
+    weight: Annotated[float, Field(ge=0)] = 2.0
+    """Weight of the perceptual term."""
+
+
+class _Stage(Spec):
+    steps: Count
+    """Optimiser steps."""
+    batch: Count = 4
+    """Samples per process and forward pass."""
+    accumulation: Count = 1
+    """Forward passes per step."""
+    warmup: Whole = 0
+    """Steps over which the learning rate rises from 0."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """constant, or cosine down to a hundredth."""
+    clip: Positive = 1.0
+    """Largest norm of the gradients."""
+    betas: Annotated[list[Chance], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    """AdamW's."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    """AdamW's."""
+
+
+class AutoencoderStage(_Stage):
+    """Train the whole VAE from nothing, for toys; real sizes start from Stable Diffusion's."""
+
+    stage: Literal["autoencoder"]
+    lr: Positive = 1e-3
+    """Learning rate."""
+    loss: LossSpec = LossSpec(perceptual="edges", weight=1.0)
+    """Reconstruction."""
+
+
+class SrStage(_Stage):
+    """LQ to clean all in focus: VAE-encoder LoRA, UNet LoRA, conv_in."""
+
+    stage: Literal["sr"]
+    lr: Positive = 5e-5
+    """Learning rate."""
+    unet: Literal["lora", "full"] = "lora"
+    """full trains the UNet's own weights instead of its LoRA: for toys, which have no pretrained UNet."""
+    loss: LossSpec = LossSpec()
+    """Against `aif`."""
+
+
+class PhaseSteps(Spec):
+    """Steps of each phase before the other's turn."""
+
+    bokeh: Count = 1
+    """Steps of the bokeh phase."""
+    sr: Whole = 1
+    """Steps of the SR phase; 0 leaves it out."""
+
+
+class AlternateStage(_Stage):
+    """Bokeh phase (ControlNet, bokeh LoRA) and SR phase (SR LoRA, zero defocus) in turn."""
+
+    stage: Literal["alternate"]
+    lr: Positive = 5e-5
+    """Learning rate of the bokeh phase."""
+    sr_lr: Positive = 5e-6
+    """Learning rate of the SR phase."""
+    phase_steps: PhaseSteps = PhaseSteps()
+    """How they take turns."""
+    joint: bool = False
+    """No turns: ControlNet, bokeh LoRA and SR LoRA at once, on bokeh pictures (the paper's ablation)."""
+    loss: LossSpec = LossSpec()
+    """Against `hq` in the bokeh phase, `aif` in the SR phase."""
+
+
+class DepthStage(_Stage):
+    """Disparity from degraded pictures: distilled from a teacher that sees clean ones, or from exact disparity."""
+
+    stage: Literal["depth"]
+    lr: Positive = 5e-6
+    """Learning rate of the encoder."""
+    head_lr: Positive = 5e-5
+    """Learning rate of neck and head."""
+    teacher: str | None = None
+    """Depth Anything V2 in transformers' layout, a folder (relative to this file) or repository: teacher and start of
+    the student. Without it a small network is trained from nothing on the recipe's exact disparity."""
+    clean: Chance = 0.3
+    """Share of inputs that are not degraded."""
+    feature_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the encoder's features (1 - cosine + 0.1 L1), with a teacher."""
+    gradient_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the disparity's gradients at four scales."""
+    width: Annotated[int, Field(ge=16, multiple_of=16)] = 48
+    """Channels of the small network."""
+
+
+Stage = Annotated[AutoencoderStage | SrStage | AlternateStage | DepthStage, Field(discriminator="stage")]
+
+
+class ComputeSpec(Spec):
+    """On what, and how exactly."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes CUDA where there is one."""
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Of the forward pass; trained weights stay fp32. fp16 needs CUDA. bf16 is too coarse for `prediction: eps`."""
+    checkpointing: list[Literal["unet", "controlnet", "vae"]] = []
+    """Networks whose activations are computed again in the backward pass; at real size the VAE pays most."""
+    deterministic: bool = False
+    """Ask torch for deterministic kernels on CUDA too, for a resume that is exact to the bit."""
+    threads: Count | None = None
+    """Threads of torch on the CPU; without it torch's choice. Exact to the bit only at the same number."""
+
+
+class ValidationSpec(Spec):
+    """Seeing it."""
+
+    every: Count = 1000
+    """Steps between two looks at the val split; there is one at the end of each stage besides."""
+    samples: Count = 16
+    """Val samples that are scored."""
+
+
+class KeepSpec(Spec):
+    """Checkpoints."""
+
+    every: Count = 1000
+    """Steps between two; there is one at the end of each stage besides."""
+    last: Count = 2
+    """How many `step-N` are kept, besides `last` and `best`."""
+
+
+class TrainRecipe(Spec):
+    """All of a training run."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+    """Name of the run: lower-case letters, digits, - and _."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Root of the weights, the order of samples and all augmentation."""
+    model: ModelSpec = ModelSpec()
+    """The networks."""
+    data: DataSpec
+    """The samples."""
+    stages: Annotated[list[Stage], Field(min_length=1)]
+    """One after another, each on what the one before left."""
+    compute: ComputeSpec = ComputeSpec()
+    """Device and precision."""
+    validation: ValidationSpec = ValidationSpec()
+    """Scores and sheets."""
+    checkpoints: KeepSpec = KeepSpec()
+    """How often, how many."""
+    log_every: Count = 10
+    """Steps between two points of the curves."""
+
+    @model_validator(mode="after")
+    def _each_stage_once(self) -> "TrainRecipe":
+        names = [stage.stage for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"each stage may stand once, got {', '.join(names)}")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the weights that come out; the rest may differ between a run and its resumption."""
+        content = self.model_dump(mode="json", exclude={"validation": True, "checkpoints": True, "log_every": True})
+        content["data"].pop("workers")
+        content["compute"].pop("device")
+        return content
+
+
+def load_train_recipe(path_or_name: str | Path, overrides: Sequence[str] = ()) -> TrainRecipe:
+    """Read a recipe from a file, or a packaged one by its name; relative paths in it are relative to the file.
+
+    `overrides` are `KEY=VALUE` strings; paths in them are relative to the working directory. RecipeError lists every
+    fault with file and line.
+    """
+    path = find_recipe(path_or_name, "train")
+    given = {text.partition("=")[0].strip() for text in overrides}
+    return _with_absolute_paths(load_yaml(path, TrainRecipe, overrides), path.resolve().parent, given)
+
+
+def _with_absolute_paths(recipe: TrainRecipe, folder: Path, given: set[str]) -> TrainRecipe:
+    def absolute(value: str | None, key: str) -> str | None:
+        base = Path.cwd() if key in given else folder
+        beside = base / value if value is not None and "://" not in value else None
+        return str(beside) if beside is not None and beside.exists() else value
+
+    def source(spec: SourceSpec | None, key: str) -> SourceSpec | None:
+        if spec is None:
+            return None
+        places = {name: absolute(getattr(spec, name), f"{key}.{name}") for name in ("recipe", "shards", "cache")}
+        return spec.model_copy(update=places)
+
+    data = recipe.data.model_copy(
+        update={
+            "source": source(recipe.data.source, "data.source"),
+            "sr_source": source(recipe.data.sr_source, "data.sr_source"),
+        }
+    )
+    stages = [
+        stage.model_copy(update={"teacher": absolute(stage.teacher, f"stages.{place}.teacher")})
+        if isinstance(stage, DepthStage)
+        else stage
+        for place, stage in enumerate(recipe.stages)
+    ]
+    return recipe.model_copy(update={"data": data, "stages": stages})
+
+
+def check_world(recipe: TrainRecipe, device: str) -> None:
+    """UsageError where precision and device do not go together."""
+    if recipe.compute.precision == "fp16" and device != "cuda":
+        raise UsageError("compute.precision: fp16 needs CUDA; on a CPU use fp32 (or bf16 with prediction: residual)")

@@ -1,0 +1,95 @@
+"""The folder of a run: what it was started with, its lock, and whether it may be gone on with.
+
+RUN/recipe.yaml   the resolved recipe     run.json    what a resumption must agree with
+    checkpoints/  sheets/  tensorboard/   summary.json at the end      data/  only with `store` or a URL
+"""
+
+import fcntl
+import io
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from bokehsynth import ChangedError, DataError, LockedError, StorageError, UsageError, atomic_write
+from magicbokeh.recipe import TrainRecipe
+
+
+class RunFolder:
+    """One run on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def started(self) -> bool:
+        """Whether a run was begun here."""
+        return (self.path / "run.json").is_file()
+
+    def check_free(self) -> None:
+        """UsageError unless a new run may begin here."""
+        if self.started:
+            raise UsageError(f"{self.path}: a run was begun here; --resume goes on with it, another --out begins anew")
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise UsageError(f"{self.path}: is there already and is no run; choose another --out or remove it")
+
+    def record(self) -> dict[str, Any]:
+        """What the run was begun with."""
+        path = self.path / "run.json"
+        try:
+            found: dict[str, Any] = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read ({error}); begin anew in another folder") from None
+        return found
+
+    def begin(self, recipe: TrainRecipe, facts: Mapping[str, Any]) -> None:
+        """Write down the recipe and everything a resumption must find again."""
+        content = {"recipe": recipe.identity(), **facts}
+        stream = io.StringIO()
+        writer = YAML(typ="rt", pure=True)
+        writer.dump(recipe.model_dump(mode="json"), stream)
+        atomic_write(self.path / "recipe.yaml", stream.getvalue())
+        atomic_write(self.path / "run.json", json.dumps(content, sort_keys=True, indent=1) + "\n")
+
+    def check_same(self, recipe: TrainRecipe, facts: Mapping[str, Any]) -> None:
+        """ChangedError, naming what differs, unless the run was begun with the same."""
+        begun = self.record()
+        now = json.loads(json.dumps({"recipe": recipe.identity(), **facts}))
+        changed = [text for key in now for text in differences(begun.get(key), now[key], key)]
+        if changed:
+            raise ChangedError(
+                f"{self.path}: was begun with something else: {'; '.join(changed[:5])}; set it back, or begin a new run "
+                "(--init with this one's folder keeps its weights)"
+            )
+
+    def make(self) -> None:
+        """Create the folder."""
+        try:
+            (self.path / "sheets").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{self.path}: {error.strerror} (choose another --out)") from None
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """One run at a time; the system drops the lock with its owner, however that ends."""
+        with open(self.path / ".lock", "ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise LockedError(f"{self.path}: another training is at work here; wait for it, or stop it") from None
+            yield
+
+
+def differences(before: Any, now: Any, where: str) -> Iterator[str]:
+    """Every leaf that is not the same, as text."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(before.keys() | now.keys()):
+            yield from differences(before.get(key), now.get(key), f"{where}.{key}")
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for place, pair in enumerate(zip(before, now, strict=True)):
+            yield from differences(*pair, f"{where}.{place}")
+    elif before != now:
+        yield f"{where} was {before}, is {now}"

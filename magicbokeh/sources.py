@@ -1,0 +1,186 @@
+"""Where samples come from: a data recipe or shards, by number, always the same sample for the same number."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from bokehsynth import (
+    DataError,
+    Recipe,
+    RecipeError,
+    Sample,
+    StorageError,
+    UsageError,
+    atomic_write,
+    draw_sample,
+    generate,
+    load_recipe,
+    make_sample,
+    open_dataset,
+)
+from magicbokeh.recipe import SourceSpec
+
+NEEDED = ("lq", "hq", "aif", "defocus", "disparity")
+"""Fields that training reads."""
+
+
+class Source(Protocol):
+    """Samples of one split by number."""
+
+    def __len__(self) -> int:
+        """How many make an epoch."""
+        ...
+
+    def __getitem__(self, index: int) -> Sample:
+        """Sample `index`."""
+        ...
+
+
+@dataclass
+class Rendered:
+    """Samples rendered from a recipe when they are asked for."""
+
+    recipe: Recipe
+    split: str
+    backend: str
+
+    def __len__(self) -> int:
+        return self.recipe.count(self.split)
+
+    def __getitem__(self, index: int) -> Sample:
+        return make_sample(self.recipe, index, self.split, self.backend)
+
+    def plan(self, index: int) -> Any:
+        """The draw alone, which takes a hundredth of the time: what a worker does when a GPU renders."""
+        return draw_sample(self.recipe, index, self.split)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Both splits of a source and what is known of all their samples."""
+
+    train: Source
+    val: Source
+    identity: dict[str, Any]
+    """Digests: a resumed run must find the same."""
+    radius_bound: float
+    """No defocus map exceeds it, pixels."""
+    size: tuple[int, int]
+    """Height and width of the samples."""
+    endless: bool
+    in_main: bool
+    """Samples are rendered by the main process, on its GPU."""
+
+
+def open_source(spec: SourceSpec, run_data: Path, workers: int, main: bool = True) -> Opened:
+    """Open a source; recipes with `store` and shards behind URLs are brought into `run_data` or `cache` first.
+
+    `main` False waits for nobody and finds what the main process has brought. UsageError and DataError name what is
+    missing.
+    """
+    if spec.shards is not None:
+        folder = Path(spec.shards)
+        if "://" in spec.shards:
+            folder = Path(spec.cache) if spec.cache else run_data
+            if main:
+                fetch_dataset(spec.shards, folder)
+        return _open_shards(folder)
+    assert spec.recipe is not None
+    recipe = load_recipe(spec.recipe, spec.set)
+    for split in ("train", "val"):
+        if recipe.count(split) == 0:
+            raise UsageError(f"{spec.recipe}: training needs samples in both splits; samples.{split} is 0")
+    missing = [name for name in NEEDED if name not in recipe.shards.fields]
+    if missing:
+        raise RecipeError(f"{spec.recipe}: shards.fields must hold {', '.join(missing)} too: training reads them")
+    if spec.store:
+        if main:
+            generate(recipe, run_data, workers=max(1, workers))
+        return _open_shards(run_data)
+    in_main = spec.backend != "cpu" and _renders_on_gpu(spec.backend)
+    return Opened(
+        train=Rendered(recipe, "train", spec.backend),
+        val=Rendered(recipe, "val", spec.backend),
+        identity={**recipe.identity, "samples": {split: recipe.count(split) for split in ("train", "val")}},
+        radius_bound=recipe.scales["defocus_scale"] * 65535,
+        size=(recipe.height, recipe.width),
+        endless=spec.endless,
+        in_main=in_main,
+    )
+
+
+def _renders_on_gpu(backend: str) -> bool:
+    import torch
+
+    return backend == "cuda" or torch.cuda.is_available()
+
+
+def _open_shards(folder: Path) -> Opened:
+    train, val = (open_dataset(folder, split, NEEDED) for split in ("train", "val"))
+    meta = train[0].meta
+    counts = {"train": len(train), "val": len(val)}
+    return Opened(
+        train=train,
+        val=val,
+        identity={**train.record["identity"], "samples": counts},
+        radius_bound=meta["defocus_scale"] * 65535,
+        size=(meta["height"], meta["width"]),
+        endless=False,
+        in_main=False,
+    )
+
+
+# --- shards behind a URL
+
+
+def fetch_dataset(url: str, folder: Path) -> None:
+    """Bring a data set from `url` into `folder`, once: what is there already, whole, is not fetched again.
+
+    Reads through webdataset's `gopen` (http, https, s3, gs, file, pipe). `dataset.json` comes last, so that a folder
+    with it is a whole one; the reader then believes markers and digests alone.
+    """
+    if (folder / "dataset.json").is_file():
+        return
+    text = _read(url, "dataset.json")
+    try:
+        splits = {name: len(part["counts"]) for name, part in json.loads(text)["splits"].items()}
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{url}/dataset.json: is not the description of a bokehsynth data set") from None
+    for split, shards in splits.items():
+        for number in range(shards):
+            for name in _shard_files(split, number):
+                if not (folder / name).is_file():
+                    _bring(url, name, folder)
+    atomic_write(folder / "dataset.json", text)
+
+
+def _shard_files(split: str, number: int) -> Sequence[str]:
+    stem = f"{split}/{split}-{number:06d}"
+    return (f"{stem}.tar", f".bokehsynth/{stem}.idx", f".bokehsynth/{stem}.done.json")
+
+
+def _bring(url: str, name: str, folder: Path) -> None:
+    path = folder / name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{path.parent}: {error.strerror} (choose another data.source.cache)") from None
+    atomic_write(path, _read(url, name))
+
+
+def _read(url: str, name: str) -> bytes:
+    try:
+        from webdataset import gopen
+    except ImportError as error:
+        raise UsageError(f"data.source.shards: a URL needs webdataset: pip install webdataset ({error})") from None
+    where = f"{url.rstrip('/')}/{name}"
+    try:
+        with gopen(where, "rb") as stream:
+            data: bytes = stream.read()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{where}: cannot be fetched ({error}); check the URL, then run the same line again") from None
+    if not data:
+        raise DataError(f"{where}: cannot be fetched, or is empty; check the URL, then run the same line again")
+    return data

@@ -6,6 +6,7 @@ acts upon it and is deterministic.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -97,7 +98,7 @@ def apply_changes(sample: Sample, changes: Changes, spec: DataSpec, fresh: bool 
         faulty = corrupt_disparity(disparity, changes.corruption)
         defocus = np.abs(faulty - np.float32(focus)) * np.float32(blur)
     lq = _input_picture(sample, changes, spec) if fresh else sample.lq
-    fields = [lq, sample.hq, sample.aif, defocus, disparity]
+    fields: list[npt.NDArray[Any]] = [lq, sample.hq, sample.aif, defocus, disparity]
     if spec.crop is not None:
         fields = [window(field, spec.crop, changes.window) for field in fields]
     if changes.flip:
@@ -118,7 +119,7 @@ def _input_picture(sample: Sample, changes: Changes, spec: DataSpec) -> ByteArra
 def corrupt_disparity(disparity: FloatArray, corruption: Corruption) -> FloatArray:
     """Disparity [H, W] with an estimator's faults: edges moved, softened, scale and shift wrong; kept in 0..1."""
     unit = min(disparity.shape) / 512
-    found = disparity
+    found: npt.NDArray[Any] = disparity
     radius = round(abs(corruption.morph) * unit)
     if radius:
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
@@ -145,7 +146,7 @@ def classical_bokeh(picture: ByteArray, disparity: FloatArray, lens: Lens) -> By
     return np.rint(np.clip(bokeh, 0, 1) * 255).astype(np.uint8)
 
 
-def window(field: npt.NDArray[np.generic], side: int, where: tuple[float, float]) -> npt.NDArray[np.generic]:
+def window(field: npt.NDArray[Any], side: int, where: tuple[float, float]) -> npt.NDArray[Any]:
     """The `side` x `side` part of a field [H, W, ...], `where` in 0..1 between its first and last place."""
     spare = [length - side for length in field.shape[:2]]
     if min(spare) < 0:

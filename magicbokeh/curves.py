@@ -33,8 +33,12 @@ class Curves:
         return {"points": self.points, "pending": self.pending}
 
     def fall(self, phase: str) -> tuple[float, float]:
-        """Mean of the first and of the last fifth of the phase's curve, at least a point each; 0, 0 without any."""
-        line = self.points.get(phase, []) + ([sum(p) / len(p)] if (p := self.pending.get(phase)) else [])
+        """Mean of the first and of the last fifth of the phase's curve, at least a point each; 0, 0 without any.
+
+        A curve without a whole point is the mean of what there is.
+        """
+        rest = self.pending.get(phase, [])
+        line = self.points.get(phase, []) or ([sum(rest) / len(rest)] if rest else [])
         if not line:
             return 0.0, 0.0
         count = max(1, len(line) // 5)
@@ -86,7 +90,9 @@ def summary_table(curves: Curves, scores: Mapping[str, Score]) -> list[str]:
     lines = ["phase         loss: first -> last"]
     for phase in curves.points.keys() | curves.pending.keys():
         first, last = curves.fall(phase)
-        lines.append(f"{phase:<12}  {first:.4f} -> {last:.4f}{'' if last < first else '   DID NOT FALL'}")
+        one_point = len(curves.points.get(phase, [])) < 2
+        verdict = "   (one point)" if one_point else "" if last < first else "   DID NOT FALL"
+        lines.append(f"{phase:<12}  {first:.4f} -> {last:.4f}{verdict}")
     lines[1:] = sorted(lines[1:])
     lines += ["", "task          LQ        classical  ours      gain"]
     for task, score in scores.items():

@@ -4,8 +4,8 @@ A run is a list of micro-batches. `Plan` says which samples the m-th of them hol
 run goes on with the very next sample and the number of workers changes nothing.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -40,16 +40,25 @@ class Batch:
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "Batch":
         """The same on another device."""
-        moved = [getattr(self, field.name) for field in fields(self)[:-1]]
-        return Batch(*(tensor.to(device, dtype, non_blocking=True) for tensor in moved), self.keys)
-
-    def __len__(self) -> int:
-        return len(self.lq)
+        return self._map(lambda tensor: tensor.to(device, dtype, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
         """For the DataLoader: into page-locked memory."""
-        moved = [getattr(self, field.name) for field in fields(self)[:-1]]
-        return Batch(*(tensor.pin_memory() for tensor in moved), self.keys)
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def split(self) -> list["Batch"]:
+        """Batches of one."""
+        return [
+            replace(self._map(lambda tensor, i=i: tensor[i : i + 1]), keys=[key])  # type: ignore[misc]
+            for i, key in enumerate(self.keys)
+        ]
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        tensors = {name: change(getattr(self, name)) for name in ("lq", "hq", "aif", "defocus", "disparity")}
+        return replace(self, **tensors)  # type: ignore[arg-type]  # mypy knows no field names here
+
+    def __len__(self) -> int:
+        return len(self.lq)
 
 
 @dataclass(frozen=True)

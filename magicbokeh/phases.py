@@ -21,7 +21,7 @@ from magicbokeh.data import Batch
 from magicbokeh.distill import DepthLoss
 from magicbokeh.losses import PictureLoss
 from magicbokeh.networks import Networks
-from magicbokeh.recipe import AlternateStage, AutoencoderStage, DepthStage, SrStage, Stage
+from magicbokeh.recipe import AutoencoderStage, DepthStage, SrStage, Stage
 
 Terms = dict[str, Tensor]
 

@@ -1,4 +1,4 @@
-"""A training recipe: the one file from which a run follows. Strict: an unknown key is an error with the nearest name."""
+"""A training recipe: the one file from which a run follows. An unknown key is an error with the nearest name."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -61,8 +61,8 @@ class RunFolder:
         changed = [text for key in now for text in differences(begun.get(key), now[key], key)]
         if changed:
             raise ChangedError(
-                f"{self.path}: was begun with something else: {'; '.join(changed[:5])}; set it back, or begin a new run "
-                "(--init with this one's folder keeps its weights)"
+                f"{self.path}: was begun with something else: {'; '.join(changed[:5])}; set it back, or begin a new "
+                "run (--init with this one's folder keeps its weights)"
             )
 
     def make(self) -> None:

@@ -1,4 +1,4 @@
-"""The networks a run starts with: fresh ones, those of a pipeline folder or of another run, or a Stable Diffusion base."""
+"""The networks a run starts with: fresh ones, a pipeline folder's, another run's, or a Stable Diffusion base."""
 
 import dataclasses
 from pathlib import Path
@@ -37,8 +37,9 @@ def starting_models(
         networks, config, depth = _initialised(recipe, init, radius_bound)
     if radius_bound > config.blur_reference * 1.001:
         raise UsageError(
-            f"data.source: its blur reaches {radius_bound:.4g} px, this model is defined to {config.blur_reference:.4g} "
-            "(blur_reference): lower scene.blur or the size of the data recipe, or set model.blur_reference"
+            f"data.source: its blur reaches {radius_bound:.4g} px, this model is defined to "
+            f"{config.blur_reference:.4g} (blur_reference): lower scene.blur or the size of the data recipe, or set "
+            "model.blur_reference"
         )
     return Models(networks, _depth_network(recipe, depth, side)), config
 
@@ -150,7 +151,8 @@ def fill(model: nn.Module, tensors: dict[str, torch.Tensor], what: str) -> None:
     odd = sorted(name for name in tensors.keys() & own.keys() if tensors[name].shape != own[name].shape)
     if missing or unknown or odd:
         raise UsageError(
-            f"{what}: is not this network's base: missing {missing[:2]}, unknown {unknown[:2]}, of another shape {odd[:2]}"
+            f"{what}: is not this network's base: missing {missing[:2]}, unknown {unknown[:2]}, "
+            f"of another shape {odd[:2]}"
         )
     model.load_state_dict({**tensors, **fresh})
 

@@ -1,7 +1,8 @@
 """`magicbokeh train`: from a recipe to a model. Sets the run up, goes through its stages, reports."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -226,7 +227,8 @@ def _tools(
 
     def write(place: Path) -> None:
         pipe = MagicBokehPipeline.from_networks(models.networks, config, models.depth)
-        pipe.save_pretrained(place)
+        with quiet_bars():
+            pipe.save_pretrained(place)
 
     return Tools(
         recipe=recipe,
@@ -242,6 +244,20 @@ def _tools(
         say=wish.say,
         progress=wish.progress,
     )
+
+
+@contextmanager
+def quiet_bars() -> Iterator[None]:
+    """Without transformers' and diffusers' bars, which would tear the run's own."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def enable_checkpointing(models: Models, recipe: TrainRecipe) -> None:
@@ -268,7 +284,7 @@ def _stage_run(tools: Tools, stage: Stage, position: Position, curves: Curves) -
 
 
 def _begin_controlnet(models: Models) -> None:
-    """A ControlNet that has never been trained begins as the encoder of the UNet as it is now; it still does nothing."""
+    """A ControlNet that was never trained begins as the encoder of the UNet as it is now; it still does nothing."""
     last = models.networks.controlnet.controlnet_down_blocks
     if not any(value.any() for value in last.parameters()):
         controlnet_from_unet(models.networks)

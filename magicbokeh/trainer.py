@@ -4,6 +4,7 @@ Nothing here depends on when something happens. The samples of a step, its learn
 of the step's number, so a run that was killed anywhere ends in the weights of one that was not.
 """
 
+import math
 import signal
 import threading
 import time
@@ -189,14 +190,14 @@ class StageRun:
             value.grad = part.view_as(value).clone()
 
     def _check_finite(self, value: float, phase: Phase, what: str, terms: dict[str, Tensor], keys: list[str]) -> None:
-        if value == value and abs(value) != float("inf"):
+        if math.isfinite(value):
             return
         last = ", ".join(f"{name} {float(term):.4g}" for name, term in terms.items())
         raise DivergedError(
             f"{self.tools.run}: the {what} of phase {phase.name} is {value} at step {self.at.step} of stage "
-            f"{self.stage.stage}; the step was not taken, the checkpoints are as they were. Last terms: {last}; samples: "
-            f"{', '.join(keys[:8])}. Lower the learning rate or clip, or use precision fp32, in a new run that begins "
-            "with --init from the last good checkpoint's pipeline"
+            f"{self.stage.stage}; the step was not taken, the checkpoints are as they were. Last terms: {last}; "
+            f"samples: {', '.join(keys[:8])}. Lower the learning rate or clip, or use precision fp32, in a new run "
+            "that begins with --init from this one's folder"
         )
 
     # --- around the steps
@@ -225,8 +226,8 @@ class StageRun:
         if stop:
             name = signal.Signals(stop).name
             raise StoppedError(
-                f"{name} after step {self.at.step} of stage {self.stage.stage}; the checkpoint is written, the same line "
-                "with --resume goes on",
+                f"{name} after step {self.at.step} of stage {self.stage.stage}; the checkpoint is written, the same "
+                "line with --resume goes on",
                 stop,
             )
 
@@ -303,14 +304,14 @@ def _signals() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield caught
         return
-    before = {}
+    before: dict[int, Any] = {}
 
     def note(signum: int, _: Any) -> None:
         caught.append(signum)
         signal.signal(signum, before[signum])
 
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        before[signum] = signal.signal(signum, note)
+    for one in (signal.SIGINT, signal.SIGTERM):
+        before[one] = signal.signal(one, note)
     try:
         yield caught
     finally:

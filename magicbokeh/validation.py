@@ -100,9 +100,9 @@ class Validator:
             for index in range(count):
                 sample = self.source[index]
                 lens = Lens(blur=sample.meta["blur"], focus=sample.meta["focus"])
-                pair = (classical_bokeh(sample.lq, sample.disparity, lens), sample.hq)
+                pair: list[Any] = [classical_bokeh(sample.lq, sample.disparity, lens), sample.hq]
                 if self.crop is not None:
-                    pair = tuple(window(picture, self.crop, no_changes().window) for picture in pair)
+                    pair = [window(picture, self.crop, no_changes().window) for picture in pair]
                 found, target = (_signed(picture)[None] for picture in pair)
                 self._classical += psnr(found, target)
         return _mean(self._classical)
@@ -126,41 +126,36 @@ class Validator:
         """LQ | ours | target | error as PNG. Bokeh at no blur and at the smallest, middle and largest of the val
         split; other tasks on three samples.
         """
-        order = sorted(self._all(), key=lambda item: float(item[0].defocus.max()))
+        single = [one for batch in self.batches for one in batch.split()]
+        order = sorted(single, key=lambda one: float(one.defocus.max()))
         picked = [order[0], order[len(order) // 2], order[-1]]
         rows: list[Row] = []
         for task in tasks:
             if task == "depth":
-                rows += [self._depth_row(models, batch, key) for batch, key in picked]
+                rows += [self._depth_row(models, batch) for batch in picked]
             elif task == "sr" and "bokeh" in tasks:  # the row without blur
-                rows.insert(0, self._row(task, models, *picked[1]))
+                rows.insert(0, self._row(task, models, picked[1]))
             else:
-                rows += [self._row(task, models, batch, key) for batch, key in picked]
+                rows += [self._row(task, models, batch) for batch in picked]
         sheet = draw_sheet(rows)
         atomic_write(path, cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
         return sheet
 
-    def _all(self) -> list[tuple[Batch, str]]:
-        return [
-            (Batch(*(part[i : i + 1] for part in (b.lq, b.hq, b.aif, b.defocus, b.disparity)), [b.keys[i]]), b.keys[i])
-            for b in self.batches
-            for i in range(len(b))
-        ]
-
-    def _row(self, task: str, models: Models, batch: Batch, key: str) -> Row:
+    def _row(self, task: str, models: Models, batch: Batch) -> Row:
         target = batch.hq if task == "bokeh" else batch.aif
         found = run(task, models, batch.to(self.device)).cpu()
         what = {"bokeh": "largest radius", "sr": "no blur", "autoencoder": "through the VAE"}[task]
         radius = f" {float(batch.defocus.max()) * self.blur_reference:.1f} px" if task == "bokeh" else ""
+        before, after = psnr(batch.lq, target)[0], psnr(found, target)[0]
         return Row(
             lq=_picture(batch.lq),
             ours=_picture(found),
             target=_picture(target),
-            error=(found - target).abs().mean(1)[0].numpy() / 2,
-            caption=f"{key}   {what}{radius}   LQ {psnr(batch.lq, target)[0]:.2f} dB   ours {psnr(found, target)[0]:.2f} dB",
+            error=((found - target).abs().mean(1)[0] / 2).numpy(),
+            caption=f"{batch.keys[0]}   {what}{radius}   LQ {before:.2f} dB   ours {after:.2f} dB",
         )
 
-    def _depth_row(self, models: Models, batch: Batch, key: str) -> Row:
+    def _depth_row(self, models: Models, batch: Batch) -> Row:
         found = depth_of(models.depth, batch.lq.to(self.device)).cpu()
         target = _like(batch.disparity[:, 0], found)
         error = (found - target).abs()[0]
@@ -169,7 +164,7 @@ class Validator:
             ours=_map(found[0]),
             target=_map(target[0]),
             error=error.numpy(),
-            caption=f"{key}   disparity from LQ   mean abs. error {float(error.mean()):.3f}",
+            caption=f"{batch.keys[0]}   disparity from LQ   mean abs. error {float(error.mean()):.3f}",
         )
 
 

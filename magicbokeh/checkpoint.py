@@ -56,7 +56,7 @@ class Checkpoints:
             for name in ("last", "best") if best else ("last",):
                 self._install(target, name)
             for old in self.steps()[: -self.keep]:
-                shutil.rmtree(old)
+                old.rename(self.folder / f".tmp-{old.name}")  # whoever dies while removing leaves no half checkpoint
             self.sweep()
 
     def _install(self, source: Path, name: str) -> None:

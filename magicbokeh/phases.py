@@ -1,7 +1,7 @@
 """Phases own what trains. A phase says which tensors move and what its loss is; `activate` is the only place that
 touches `requires_grad`, and everything the phase does not name stays as it is, to the bit.
 
-    autoencoder   the whole VAE but its LoRA          any picture -> itself
+    autoencoder   the whole VAE but its LoRA          aif, hq -> themselves
     sr            VAE LoRA, UNet LoRA and conv_in     lq, no defocus -> aif         (first stage; no ControlNet yet)
     bokeh         ControlNet, bokeh LoRA              lq, defocus -> hq
     sr_turn       UNet LoRA                           lq, zero defocus -> aif       (turns with bokeh)
@@ -141,8 +141,8 @@ def phases_of(stage: Stage, loss: PictureLoss | DepthLoss, has_sr_source: bool =
 
 def _autoencoder(stage: AutoencoderStage, loss: PictureLoss) -> Phase:
     def losses(models: Models, batch: Batch) -> Terms:
-        # The encoder will see degraded pictures, the decoder make clean ones: all three kinds in equal parts.
-        pictures = torch.cat([batch.lq, batch.aif, batch.hq])
+        # Clean pictures only: a code for noise would be room lost. The SR stage teaches the encoder what to ignore.
+        pictures = torch.cat([batch.aif, batch.hq])
         return loss(models.networks.vae(pictures), pictures)
 
     def moves(name: str) -> bool:

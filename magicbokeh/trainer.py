@@ -192,7 +192,7 @@ class StageRun:
     def _check_finite(self, value: float, phase: Phase, what: str, terms: dict[str, Tensor], keys: list[str]) -> None:
         if math.isfinite(value):
             return
-        last = ", ".join(f"{name} {float(term):.4g}" for name, term in terms.items())
+        last = ", ".join(f"{name} {float(term.detach()):.4g}" for name, term in terms.items())
         raise DivergedError(
             f"{self.tools.run}: the {what} of phase {phase.name} is {value} at step {self.at.step} of stage "
             f"{self.stage.stage}; the step was not taken, the checkpoints are as they were. Last terms: {last}; "

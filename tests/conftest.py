@@ -63,6 +63,18 @@ def tiny_dataset(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return out
 
 
+@pytest.fixture(scope="session")
+def mini_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten samples of 64 px in shards, for training; tests must not change them."""
+    from train_toys import DATA
+
+    import bokehsynth as bs
+
+    out = tmp_path_factory.mktemp("data") / "mini"
+    assert bs.generate(bs.load_recipe("quickstart", DATA), out, workers=1).complete
+    return out
+
+
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
 _unlisted: set[str] = set()
 

@@ -217,14 +217,17 @@ def test_no_path_surgery():
 # Imports go down only here too: each room may use those of the lines above its own.
 MAGIC_ROOMS = [
     {"config", "adapters", "attention", "tiling", "conditioning", "detail", "depth", "pickles", "weights"},
-    {"blocks", "photo", "tiled"},
-    {"model"},
-    {"networks"},
-    {"pipeline"},
-    {"convert_depth"},
-    {"convert"},
-    {"infer"},
+    {"blocks", "photo", "tiled", "recipe", "checkpoint", "sheet"},
+    {"model", "augment", "sources", "losses", "run_folder"},
+    {"networks", "data"},
+    {"pipeline", "distill"},
+    {"convert_depth", "phases"},
+    {"convert", "infer", "optimizers", "validation"},
+    {"start", "curves"},
+    {"trainer"},
+    {"train"},
     {"cli"},
+    {"__main__"},
 ]
 MAGIC_FLOOR = {room: floor for floor, rooms in enumerate(MAGIC_ROOMS) for room in rooms}
 
@@ -252,8 +255,22 @@ def test_bokehsynth_does_not_know_magicbokeh():
 
 
 def test_magicbokeh_needs_no_torchvision():
-    users = {module for module in MAGIC_SOURCES if {"torchvision", "lpips"} & foreign_of(module)}
-    assert not users
+    assert not {module for module in MAGIC_SOURCES if "torchvision" in foreign_of(module)}
+    # LPIPS brings torchvision along: only whoever asks for it by name loads it.
+    assert {module for module in MAGIC_SOURCES if "lpips" in foreign_of(module)} == {"magicbokeh.losses"}
+    top = ast.Module([node for node in tree_of("magicbokeh.losses").body if isinstance(node, ast.Import)], [])
+    assert "lpips" not in imported(top)
+
+
+@pytest.mark.parametrize("module", MAGIC_SOURCES)
+def test_only_phases_decide_what_trains(module):
+    uses = [
+        node.lineno
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.Attribute) and node.attr in {"requires_grad_", "requires_grad"}
+    ]
+    # The losses freeze the teachers they hold, which belong to no run.
+    assert not uses or module in {"magicbokeh.phases", "magicbokeh.losses", "magicbokeh.distill"}
 
 
 def foreign_of(module: str) -> set[str]:

@@ -24,7 +24,9 @@ class PictureLoss(nn.Module):
     def forward(self, picture: Tensor, target: Tensor) -> dict[str, Tensor]:
         """The weighted terms by name; their sum is the loss. Always at least float32."""
         kind = torch.promote_types(picture.dtype, torch.float32)
-        with torch.autocast(picture.device.type, enabled=False):
+        # Tensors without values (benchmarks) are on a device that autocast does not know.
+        device = "cpu" if picture.is_meta else picture.device.type
+        with torch.autocast(device, enabled=False):
             picture, target = picture.to(kind), target.to(kind)
             terms = {"l2": self.spec.l2 * mse_loss(picture, target)}
             if self.spec.perceptual == "edges":

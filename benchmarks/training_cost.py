@@ -56,7 +56,8 @@ def main() -> None:
     print(f"{weights / 1e6:.0f} million parameters, {weights * 4 / 1e9:.1f} GB in float32.\n")
     print(
         "| phase | trained, million | TFLOP per sample | GB saved per sample, float32 | half | "
-        f"gradients and AdamW, GB | steps | hours on {options.gpus} GPUs at 60 TFLOP/s each |\n|---|---|---|---|---|---|---|---|"
+        f"gradients and AdamW, GB | steps | hours on {options.gpus} GPUs at 60 TFLOP/s each |\n"
+        "|---|---|---|---|---|---|---|---|"
     )
     turns = AlternateStage(stage="alternate", steps=1, loss=NO_LPIPS)
     plan = [

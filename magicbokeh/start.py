@@ -11,11 +11,12 @@ from bokehsynth import UsageError
 from magicbokeh.config import ModelConfig
 from magicbokeh.convert import base_sizes, base_tensors, unet_name, vae_tensor
 from magicbokeh.distill import small_depth_network
+from magicbokeh.fresh import begin_silent
 from magicbokeh.model import BokehUNet, BokehVAE, DefocusControlNet
 from magicbokeh.networks import Networks, build_networks
 from magicbokeh.phases import Models
 from magicbokeh.pipeline import MagicBokehPipeline
-from magicbokeh.recipe import DepthStage, TrainRecipe
+from magicbokeh.recipe import AutoencoderStage, DepthStage, SrStage, TrainRecipe
 from magicbokeh.weights import under_base_layers
 
 
@@ -31,6 +32,7 @@ def starting_models(
         config = recipe.model.build(radius_bound)
         config = _tile_size(config, recipe, side)
         networks = build_networks(config, recipe.seed)
+        _begin_what_is_trained_whole(networks, recipe)
         controlnet_from_unet(networks)
         depth = None
     else:
@@ -42,6 +44,17 @@ def starting_models(
             "model.blur_reference"
         )
     return Models(networks, _depth_network(recipe, depth, side)), config
+
+
+def _begin_what_is_trained_whole(networks: Networks, recipe: TrainRecipe) -> None:
+    """Networks that a stage trains from nothing begin so that this is quick."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        for stage in recipe.stages:
+            if isinstance(stage, AutoencoderStage):
+                begin_silent(networks.vae)
+            elif isinstance(stage, SrStage) and stage.unet == "full":
+                begin_silent(networks.unet)
 
 
 def _tile_size(config: ModelConfig, recipe: TrainRecipe, side: int) -> ModelConfig:
@@ -173,7 +186,7 @@ def _depth_network(recipe: TrainRecipe, given: Any, side: int) -> Any:
         return load_depth(stage.teacher)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return small_depth_network(stage.width, side)
+        return own_depth(small_depth_network(stage.width, side))
 
 
 def load_depth(source: str) -> Any:
@@ -189,7 +202,11 @@ def own_depth(given: Any) -> Any:
         return None
     content = given.config.to_dict()
     content.pop("_name_or_path", None)
-    model = type(given)(type(given.config).from_dict(content))
+    config = type(given.config).from_dict(content)
+    for part in (config, config.backbone_config):
+        if hasattr(part, "dtype"):  # null when fresh, named when opened: the same file either way
+            part.dtype = torch.float32
+    model = type(given)(config)
     model.load_state_dict(given.state_dict())
     return model
 

@@ -210,6 +210,7 @@ class StageRun:
         if self._clock["all"]:
             values["data/wait_share"] = self._clock["wait"] / self._clock["all"]
             values["data/samples_per_second"] = self._clock["samples"] / self._clock["all"]
+        self._clock = dict.fromkeys(self._clock, 0.0)  # each point tells of the steps since the last
         self.tools.board.scalars(values, self.at.global_step + 1)
 
     def _after_step(self, bar: Any, loss: float, stop: int) -> None:

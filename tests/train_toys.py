@@ -55,7 +55,7 @@ def same_files(one: Path, other: Path) -> None:
     names = [sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file()) for folder in (one, other)]
     assert names[0] == names[1]
     different = [str(name) for name in names[0] if (one / name).read_bytes() != (other / name).read_bytes()]
-    assert not different
+    assert different == []
 
 
 def command(*arguments: object) -> list[str]:

@@ -274,6 +274,7 @@ class StageRun:
                 "scaler": scaler.state_dict() if scaler is not None else None,
             }
             self.tools.checkpoints.save(self.at.global_step, state, self._write, best)
+        self._active = None  # writing left the networks in eval mode, and a resumed run begins in train mode
         self.accelerator.wait_for_everyone()
 
     def _write(self, folder: Path) -> None:

@@ -59,6 +59,13 @@ class Checkpoints:
                 old.rename(self.folder / f".tmp-{old.name}")  # whoever dies while removing leaves no half checkpoint
             self.sweep()
 
+    def settle(self, newest: Path) -> None:
+        """Make `newest` the last, which a run that died between the two had no time for."""
+        if newest.name != "last":
+            with _storage_errors(self.folder):
+                self.sweep()
+                self._install(newest, "last")
+
     def _install(self, source: Path, name: str) -> None:
         """Put a copy of `source` in the place of `name`; its files are shared with it where the disk can do that."""
         new, place = self.folder / f".tmp-{name}", self.folder / name

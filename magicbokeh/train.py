@@ -65,6 +65,7 @@ def train(
         folder.check_free()
     elif (found := checkpoints.newest()) is not None and found[1]["finished"]:
         folder.check_same(recipe, {})
+        _complete(folder, checkpoints, found)
         say(f"{out}: finished already, at step {found[1]['global_step']}; nothing to do")
         return _outcome(folder.path, found[1])
     accelerator = make_accelerator(recipe)
@@ -106,9 +107,7 @@ def _train(recipe: TrainRecipe, folder: RunFolder, checkpoints: Checkpoints, acc
     if accelerator.is_main_process:
         for line in outcome.table:
             wish.say(line)
-        atomic_write(
-            folder.path / "summary.json", json.dumps(_summary(curves, position), sort_keys=True, indent=1) + "\n"
-        )
+        _write_summary(folder, curves, position)
     return outcome
 
 
@@ -199,15 +198,16 @@ def _saved_models(folder: Path) -> tuple[Models, ModelConfig]:
 
 
 def _restore(found: tuple[Path, dict[str, Any]] | None, recipe: TrainRecipe) -> tuple[Position, Curves]:
-    if found is None:
-        return Position(), Curves(recipe.log_every)
-    state = found[1]
+    return (Position(), Curves(recipe.log_every)) if found is None else _restored(*found, recipe.log_every)
+
+
+def _restored(checkpoint: Path, state: dict[str, Any], log_every: int = 1) -> tuple[Position, Curves]:
     try:
         scores = {name: Score(**score) for name, score in state["scores"].items()}
         position = Position(state["stage"], state["step"], state["global_step"], state["best"], scores)
-        return position, Curves(recipe.log_every, state["curves"])
+        return position, Curves(log_every, state["curves"])
     except (KeyError, TypeError) as error:
-        raise DataError(f"{found[0]}/state.json: lacks or misnames {error}; remove {found[0].name}/") from None
+        raise DataError(f"{checkpoint}/state.json: lacks or misnames {error}; remove {checkpoint.name}/") from None
 
 
 def _tools(
@@ -293,14 +293,27 @@ def _begin_controlnet(models: Models) -> None:
 # --- reporting
 
 
-def _summary(curves: Curves, position: Position) -> dict[str, Any]:
-    return {
+def _complete(folder: RunFolder, checkpoints: Checkpoints, found: tuple[Path, dict[str, Any]]) -> None:
+    """Do what a run that was killed after its last checkpoint had left to do; on a whole one, nothing."""
+    position, curves = _restored(*found)
+    summary = folder.path / "summary.json"
+    if found[0].name == "last" and summary.is_file():
+        return
+    with folder.lock():
+        checkpoints.settle(found[0])
+        if not summary.is_file():
+            _write_summary(folder, curves, position)
+
+
+def _write_summary(folder: RunFolder, curves: Curves, position: Position) -> None:
+    summary = {
         "steps": position.global_step,
         "losses": {name: curves.fall(name) for name in sorted(curves.points.keys() | curves.pending.keys())},
         "scores": {
             name: {**vars(score), "beats_lq": score.beats_lq} for name, score in sorted(position.scores.items())
         },
     }
+    atomic_write(folder.path / "summary.json", json.dumps(summary, sort_keys=True, indent=1) + "\n")
 
 
 def _outcome(run: Path, state: dict[str, Any]) -> Outcome:

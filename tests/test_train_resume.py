@@ -80,6 +80,18 @@ def test_dying_while_a_checkpoint_is_written(tmp_path, whole, recipe, monkeypatc
     assert not list((tmp_path / "run" / "checkpoints").glob(".tmp*"))
 
 
+def test_dying_between_the_last_checkpoint_and_its_name(tmp_path, whole, recipe):
+    """The run is finished, but `last` is not: going on makes it so, and the summary with it."""
+    shutil.copytree(whole, tmp_path / "run")
+    places = tmp_path / "run" / "checkpoints"
+    shutil.rmtree(places / "last")
+    shutil.copytree(places / "step-000010", places / "last")
+    (tmp_path / "run" / "summary.json").unlink()
+    assert train(recipe, tmp_path / "run", resume=True).steps == STEPS
+    same_files(whole / "checkpoints" / "last", places / "last")
+    assert (tmp_path / "run" / "summary.json").read_bytes() == (whole / "summary.json").read_bytes()
+
+
 def start(folder, *more):
     line = command("train", folder / "mini.yaml", "--out", folder / "run", "--resume", "--quiet", *more)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

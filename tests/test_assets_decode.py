@@ -261,6 +261,18 @@ def test_exr_keeps_highlights(tmp_path):
     np.testing.assert_array_equal(grey.color[..., 2], LIGHT[..., 0])
 
 
+def test_exr_channels_of_different_types_and_kinds(tmp_path):
+    planes = {"R": LIGHT[..., 0].copy(), "G": LIGHT[..., 1].astype(np.float16), "B": LIGHT[..., 2].copy()}
+    found = picture(exr(planes | {"Z": LIGHT[..., 0].copy()}, tmp_path))
+    np.testing.assert_allclose(found.color, LIGHT, rtol=1e-3, atol=1e-4)
+    assert reason(exr({"Z": LIGHT[..., 0].copy()}, tmp_path)) == "unsupported_format"
+
+
+def test_hdr_of_xyz_is_not_taken_for_a_cut_file():
+    data = cv2.imencode(".hdr", LIGHT[..., ::-1])[1].tobytes()
+    assert reason(data.replace(b"32-bit_rle_rgbe", b"32-bit_rle_xyze")) == "unsupported_format"
+
+
 def test_exr_alpha_is_undone(tmp_path):
     alpha = np.linspace(0, 1, 24 * 32, dtype=np.float32).reshape(24, 32)
     found = picture(exr({"RGBA": np.dstack([LIGHT * alpha[..., None], alpha])}, tmp_path))

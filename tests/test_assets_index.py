@@ -16,13 +16,14 @@ from bokehsynth.assets.decode import Limits
 from bokehsynth.assets.index import build_catalogue
 from bokehsynth.assets.ledger import NAME
 from bokehsynth.assets.measure import grey_of, likeness, sharpness
+from bokehsynth.assets.pairs import group_pairs
 from bokehsynth.assets.probe import Candidate
 from bokehsynth.assets.prober import probe_all
 from bokehsynth.assets.sources import find_candidates
 from bokehsynth.assets.spec import AssetsSpec
 from bokehsynth.assets.splits import Placeable, look_alike, place, place_all
 from bokehsynth.color import srgb_to_linear
-from bokehsynth.errors import RecipeError
+from bokehsynth.errors import RecipeError, StorageError
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +86,66 @@ def test_mattes_beside_their_pictures_and_in_subfolders(tmp_path):
         "sun_mask.png": None,  # no picture `sun`: a picture of its own
         "set/image/x/1.jpg": "set/alpha/x/1.png",
     }
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (["Image/IMG_1.JPG", "Alpha/img_1.PNG"], {"Image/IMG_1.JPG": "Alpha/img_1.PNG"}),
+        (["image/caf\u00e9.jpg", "alpha/cafe\u0301.png"], {"image/caf\u00e9.jpg": "alpha/cafe\u0301.png"}),
+        (["image/1.jpg", "alpha/1_alpha.png"], {"image/1.jpg": "alpha/1_alpha.png"}),
+        (["Y.JPG", "y_Matte.png"], {"Y.JPG": "y_Matte.png"}),
+        # The very name goes first, and what may belong to two belongs to none.
+        (
+            ["image/a.jpg", "image/A.jpg", "alpha/a.png", "alpha/A.png"],
+            {"image/a.jpg": "alpha/a.png", "image/A.jpg": "alpha/A.png"},
+        ),
+        (["image/a.jpg", "image/A.jpg", "alpha/a_matte.png"], {"image/a.jpg": None, "image/A.jpg": None}),
+        (
+            ["train/blurred_image/p.jpg", "train/fg/p.jpg", "train/mask/p.png"],
+            {"train/blurred_image/p.jpg": "train/mask/p.png"},
+        ),
+    ],
+)
+def test_names_that_read_alike(tmp_path, names, pairs):
+    lay_out(tmp_path, *names)
+    assert pairs_of(tmp_path) == pairs
+
+
+def test_brackets_in_names_that_are_there_are_no_pattern(tmp_path):
+    lay_out(tmp_path, "photos [2024]/a.png", "photos [2024]/b[1].png")
+    folder = tmp_path / "photos [2024]"
+
+    def names(path) -> list[str]:
+        (found,) = find_candidates([str(path)], "background", None)
+        return [candidate.image.name for candidate in found.candidates]
+
+    assert names(folder) == names(folder / "*.png") == ["a.png", "b[1].png"]
+    assert names(folder / "b[1].png") == ["b[1].png"]
+
+
+def test_a_list_may_begin_with_a_byte_order_mark(tmp_path):
+    lay_out(tmp_path, "a.png")
+    (tmp_path / "list.txt").write_bytes("\ufeffa.png\r\n".encode())
+    (found,) = find_candidates([str(tmp_path / "list.txt")], "background", None)
+    assert [candidate.image for candidate in found.candidates] == [tmp_path / "a.png"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    lay_out(tmp_path, "a.png", "locked/b.png")
+    scan = os.scandir
+
+    def refusing(place):  # the tests may run as root, whom no permission stops
+        if os.path.basename(place) == "locked":
+            raise PermissionError(13, "Permission denied", str(place))
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    (found,) = find_candidates([str(tmp_path)], "background", None)
+    assert [candidate.image.name for candidate in found.candidates] == ["a.png"]
+    assert [(path.name, refused.reason) for path, refused in found.refused] == [("locked", "unreadable")]
+    with pytest.raises(StorageError, match="locked"):
+        group_pairs(tmp_path)
 
 
 def test_two_mattes_for_one_picture_are_a_question(tmp_path):
@@ -367,6 +428,20 @@ def test_licences_that_are_not_allowed(tmp_path):
     with pytest.raises(RecipeError, match=r"Apache-2\.0"):
         build_catalogue(spec(tmp_path, **stated, licences={"allow": ["CC0"]}))
     assert build_catalogue(spec(tmp_path, **stated, licences={"allow": ["CC0", "Apache-2.0"]})).assets
+
+
+def test_a_picture_under_two_licences_is_spoken_of(tmp_path):
+    for name in ("x/0.png", "x/1.png", "y/copy.png"):
+        save(tmp_path / name, landscape(int(name == "x/1.png"), 64, 80))
+    sources = [
+        {"path": str(tmp_path / "x"), "licence": "CC0"},
+        {"path": str(tmp_path / "y"), "licence": "research only"},
+    ]
+    found = build_catalogue(spec(tmp_path, backgrounds=sources), ("train",), ("background",))
+    assert sorted(asset.licence for asset in found.assets) == ["CC0", "research only"]
+    (note,) = [note for note in found.notes if "two sources" in note]
+    assert "copy.png" in note
+    assert "CC0" in note
 
 
 def test_the_same_picture_twice_is_one_asset(tmp_path):

@@ -11,6 +11,8 @@ import bokehsynth as bs
 from bokehsynth.assets.pair_spec import PairChecks, PairPatterns
 from bokehsynth.assets.pairs import group_pairs, load_pair, read_map, unfit
 from bokehsynth.assets.refusal import BadPicture
+from bokehsynth.errors import ChangedError
+from bokehsynth.files import sha256_bytes
 from bokehsynth.likeness import Comparison, compare_views, gain_between, shift_between, tone_curve
 from bokehsynth.scene.fit import Fit, Pair, Search, fit_lens, golden, pattern
 from bokehsynth.scene.relief import bent_sheet, fill, flat_sheets, sharpened, slabs, spread
@@ -117,6 +119,18 @@ def test_maps_of_every_kind_come_at_the_size_of_the_photos(tmp_path: Path) -> No
     np.save(tmp_path / "bad.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(BadPicture, match="plain NumPy"):
         read_map(tmp_path / "bad.npy", (4, 4))
+
+
+@pytest.mark.parametrize("role", ["aif", "bokeh", "disparity", "mask"])
+def test_a_file_of_a_pair_that_changes_ends_the_run(tmp_path: Path, role: str) -> None:
+    paths = {name: tmp_path / f"{name}.png" for name in ("aif", "bokeh", "disparity", "mask")}
+    for path in paths.values():
+        folders.save(path, folders.photo(1, 40, 40))
+    sums = {name: sha256_bytes(path.read_bytes()) for name, path in paths.items()}
+    load_pair(paths, sha256=sums)
+    folders.save(paths[role], folders.photo(2, 40, 40))
+    with pytest.raises(ChangedError, match=f"{role}.*changed under a running recipe"):
+        load_pair(paths, sha256=sums)
 
 
 def test_photographs_of_different_sizes(tmp_path: Path) -> None:

@@ -4,20 +4,18 @@ What is refused raises BadPicture, whose `reason` is one word of `refusal.REASON
 size is checked before any decoder runs, and only decoders of the six formats are ever asked.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bokehsynth.assets.headers import sniff
-from bokehsynth.assets.opening import read_file
+from bokehsynth.assets.opening import read_unchanged
 from bokehsynth.assets.raster import Raster
 from bokehsynth.assets.rasters_deep import read_exr, read_hdr_raster
 from bokehsynth.assets.rasters_photo import read_photo
 from bokehsynth.assets.refusal import BadPicture
 from bokehsynth.color import FloatArray
-from bokehsynth.errors import ChangedError
 
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 16
@@ -75,13 +73,7 @@ def read_picture(
     `sha256` the content must still be that: ChangedError otherwise, for the file changed under a running recipe.
     Raises BadPicture for everything that cannot be used.
     """
-    data = read_file(Path(path), root)
-    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-        raise ChangedError(
-            f"{path}: an asset changed under a running recipe: its content is no longer what was indexed. Put the old "
-            "file back, or begin a new data set with another --out"
-        )
-    return to_picture(decode_raster(data, str(path), limits))
+    return to_picture(decode_raster(read_unchanged(Path(path), root, sha256), str(path), limits))
 
 
 def to_picture(raster: Raster) -> Picture:

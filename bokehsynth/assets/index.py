@@ -90,8 +90,8 @@ def build_catalogue(
             raise RecipeError(f"assets.{kind}s: names no folder, and the scene is made of {kind}s")
         for source in spec.sources(kind):
             usable, refused = index_source(source, kind, spec, notes, seen)
-            for item in usable:
-                indexed[item.sha256] = item  # a source named later speaks more exactly
+            notes += _other_licences(indexed, usable)
+            indexed |= {item.sha256: item for item in usable}  # a source named later speaks more exactly
             quarantine += refused
         sides = sides_of(list(indexed.values()), kind, spec.val_fraction, splits, notes, quarantine)
         placed = sorted((indexed[sha] for sha in sides), key=_in_order)
@@ -278,6 +278,18 @@ def _head(sha: str, groups: dict[str, str | None]) -> str:
     while (like := groups.get(sha)) is not None:
         sha = like
     return sha
+
+
+def _other_licences(indexed: dict[str, Indexed], usable: list[Indexed]) -> list[str]:
+    """A note about each picture that a source gives another licence than one before it did."""
+    notes = []
+    for item in usable:
+        before = indexed.get(item.sha256)
+        if before is not None and before.source.licence_name != item.source.licence_name:
+            name = item.files.name if item.files else item.id
+            licences = f"{before.source.licence_name!r} and as {item.source.licence_name!r}"
+            notes.append(f"{name} is in two sources, as {licences}; the source named last decides")
+    return notes
 
 
 def _check_licences(spec: AssetsSpec, kinds: Sequence[Kind]) -> None:

@@ -6,6 +6,8 @@ import stat
 from pathlib import Path
 
 from bokehsynth.assets.refusal import BadPicture
+from bokehsynth.errors import ChangedError
+from bokehsynth.files import sha256_bytes
 
 MAX_BYTES = 1 << 30
 """No picture file is larger than this: 64 million pixels of three 32-bit channels are three quarters of it."""
@@ -29,6 +31,17 @@ def read_file(path: Path, root: Path | None = None, max_bytes: int = MAX_BYTES) 
             return file.read(max_bytes)
     except OSError as error:
         raise _refusal(path, error) from None
+
+
+def read_unchanged(path: Path, root: Path | None, sha256: str | None) -> bytes:
+    """`read_file`, with ChangedError unless the content is still that of `sha256`, if given."""
+    data = read_file(path, root)
+    if sha256 is not None and sha256_bytes(data) != sha256:
+        raise ChangedError(
+            f"{path}: an asset changed under a running recipe: its content is no longer what was indexed. Put the old "
+            "file back, or begin a new data set with another --out"
+        )
+    return data
 
 
 def _resolved(path: Path, root: Path | None) -> Path:

@@ -19,10 +19,11 @@ import cv2
 import numpy as np
 
 from bokehsynth.assets.decode import DEFAULT_LIMITS, Limits, Picture, decode_raster, read_picture
-from bokehsynth.assets.opening import read_file
+from bokehsynth.assets.opening import read_unchanged
 from bokehsynth.assets.pair_spec import PairChecks, PairPatterns
 from bokehsynth.assets.refusal import BadPicture
 from bokehsynth.color import FloatArray
+from bokehsynth.errors import StorageError
 from bokehsynth.likeness import Views
 
 ROLES: dict[str, tuple[str, ...]] = {
@@ -32,7 +33,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "mask": ("mask", "focalmask", "focal_mask", "focal", "focusmask", "focus_mask"),
 }
 """Role -> the folder names and suffixes that mean it, in any case. `depth` too must be bright where it is near."""
-NEEDED = ("aif", "bokeh")
+NEEDED, MAP_ROLES = ("aif", "bokeh"), ("disparity", "mask")
 PHOTOS = (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".tif", ".tiff", ".exr", ".hdr")
 MAPS = (*PHOTOS, ".npy")
 
@@ -52,9 +53,12 @@ class PhotoPair:
 
 
 def group_pairs(folder: Path, patterns: PairPatterns | None = None) -> tuple[dict[str, dict[str, Path]], list[Path]]:
-    """The files of a folder by name and role, names in order; and the files that belong to no pair."""
+    """The files of a folder by name and role, names in order; and the files that belong to no pair.
+
+    StorageError where a folder below cannot be listed.
+    """
     files = []
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=_unlisted):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         files += sorted(Path(place, name) for name in names if not name.startswith("."))
     found: dict[str, dict[str, Path]] = {}
@@ -70,6 +74,10 @@ def group_pairs(folder: Path, patterns: PairPatterns | None = None) -> tuple[dic
             continue
         found[name][role] = path
     return {name: found[name] for name in sorted(found)}, others
+
+
+def _unlisted(error: OSError) -> None:
+    raise StorageError(f"{error.filename}: the folder cannot be listed: {error.strerror}")
 
 
 def load_pair(
@@ -88,7 +96,9 @@ def load_pair(
         sizes = " and ".join(f"{p.color.shape[1]} x {p.color.shape[0]}" for p in (aif, bokeh))
         raise BadPicture(f"{paths['aif']}: the two photographs of this pair have different sizes, {sizes}", "pair_size")
     size = (aif.color.shape[1], aif.color.shape[0])
-    disparity, mask = (read_map(paths[r], size, root, limits) if r in paths else None for r in ("disparity", "mask"))
+    disparity, mask = (
+        read_map(paths[r], size, root, limits, expected.get(r)) if r in paths else None for r in MAP_ROLES
+    )
     if mask is not None and mask.max() > 0:
         mask = np.clip(mask / mask.max(), 0, 1).astype(np.float32)
     return PhotoPair(aif.color, bokeh.color, disparity, mask), aif
@@ -161,10 +171,17 @@ def _by_patterns(path: Path, folder: Path, patterns: PairPatterns) -> tuple[str,
 
 
 def read_map(
-    path: Path, size: tuple[int, int], root: Path | None = None, limits: Limits = DEFAULT_LIMITS
+    path: Path,
+    size: tuple[int, int],
+    root: Path | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    sha256: str | None = None,
 ) -> FloatArray:
-    """A map [H, W] at `size` (width, height): integers over their full scale, floats as they are."""
-    data = read_file(path, root)
+    """A map [H, W] at `size` (width, height): integers over their full scale, floats as they are.
+
+    With `sha256`, ChangedError if the file is not that any more.
+    """
+    data = read_unchanged(path, root, sha256)
     if path.suffix.lower() == ".npy":
         values = _numpy(data, path)
     else:

@@ -26,7 +26,12 @@ def read_hdr_raster(data: bytes, name: str, check: CheckSize) -> Raster:
     finally:
         cv2.utils.logging.setLogLevel(level)
     if stored is None:  # OpenCV names no cause; a file whose every row is there fails for what the rows hold
-        raise BadPicture(f"{name}: the .hdr file's rows cannot be decoded, or end too early", "truncated")
+        if b"FORMAT=32-bit_rle_xyze" in data[:65536]:
+            raise BadPicture(f"{name}: an .hdr file of XYZ; convert it to RGB first", "unsupported_format")
+        raise BadPicture(
+            f"{name}: the .hdr file ends before its last row, or its rows are packed in the way of before 1991",
+            "truncated",
+        )
     return Raster(np.ascontiguousarray(stored[..., ::-1], np.float32), None, "HDR", "float")
 
 
@@ -43,18 +48,18 @@ def read_exr(data: bytes, name: str, check: CheckSize) -> Raster:
         primaries = header.get("chromaticities")
         if primaries is not None and np.abs(np.array(primaries, float).ravel() - _REC709).max() > 0.01:
             raise BadPicture(f"{name}: its primaries are not Rec. 709; convert it first", "unsupported_format")
-        channels = {key: channel.pixels for key, channel in OpenEXR.File(file.name).channels().items()}
-    key = next((key for key in ("RGBA", "RGB", "Y", "YA") if key in channels), None)
-    if key is None:
+        with OpenEXR.File(file.name, separate_channels=True) as opened:  # channels may differ in their type
+            channels = {key: channel.pixels for key, channel in opened.channels().items()}
+    names = next((names for names in ("RGB", "Y") if channels.keys() >= set(names)), None)
+    if names is None:
         raise BadPicture(f"{name}: has channels {', '.join(sorted(channels))}, not R, G, B or Y", "unsupported_format")
-    pixels = np.asarray(channels[key], np.float32)
-    if key in {"RGB", "Y"}:
-        alpha = channels.get("A")
-        color = pixels
-    else:
-        color, alpha = pixels[..., :-1], pixels[..., -1]
+    planes = [np.asarray(channels[key], np.float32) for key in names]
+    if len({plane.shape for plane in planes}) > 1:
+        raise BadPicture(f"{name}: its channels have different sizes (subsampled)", "unsupported_format")
+    color = planes[0] if len(planes) == 1 else np.stack(planes, axis=2)
+    alpha = channels.get("A")
     if alpha is None:
-        return Raster(np.ascontiguousarray(color), None, "EXR", "float")
+        return Raster(color, None, "EXR", "float")
     alpha = np.clip(np.asarray(alpha, np.float32), np.float32(0), np.float32(1))
     return Raster(straight(color, alpha), alpha, "EXR", "float", notes=("premultiplied, as OpenEXR has it",))
 

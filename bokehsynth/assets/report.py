@@ -1,5 +1,6 @@
 """What `bokehsynth assets` shows: the contents of one folder as a summary and as a sheet."""
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -113,8 +114,10 @@ def _may_be_clear(path: Path) -> bool:
     try:
         if not path.is_file():
             return False
-        with Image.open(path, formats=["PNG", "WEBP", "TIFF"]) as image:
-            return "A" in image.mode or "a" in image.mode or "transparency" in image.info
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=["PNG", "WEBP", "TIFF"]) as image:
+                return "A" in image.mode or "a" in image.mode or "transparency" in image.info
     except Exception:  # whatever is wrong with it will be said when it is looked at
         return False
 
@@ -145,7 +148,7 @@ def _cell(item: Indexed, side: str) -> npt.NDArray[np.uint8]:
     cell[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     canvas = Image.fromarray(cell)
     pen = ImageDraw.Draw(canvas)
-    name = item.files.name.encode("ascii", "replace").decode()[-32:]
+    name = "".join(char if char.isascii() and char.isprintable() else "?" for char in item.files.name)[-32:]
     font = ImageFont.load_default(11)
     pen.text((4, CELL + 8), name, fill=(28, 28, 30), font=font)
     facts = f"{side}  {item.probe.width} x {item.probe.height}  {item.probe.mode}"

@@ -13,7 +13,7 @@ from bokehsynth.assets.decode import Limits, decode_raster
 from bokehsynth.assets.embedded import draw_background, draw_foreground
 from bokehsynth.assets.lamps import lamp_light
 from bokehsynth.assets.measure import SHOWN
-from bokehsynth.assets.opening import read_file
+from bokehsynth.assets.opening import read_unchanged
 from bokehsynth.assets.pairs import PhotoPair, load_pair
 from bokehsynth.assets.pictures import Cutout, Landscape
 from bokehsynth.assets.probe import with_matte
@@ -22,8 +22,6 @@ from bokehsynth.assets.rasters_deep import straight
 from bokehsynth.assets.reduce import averaged, in_strips, reduced, whole_factor
 from bokehsynth.assets.spec import PILLOW_GUARD
 from bokehsynth.color import LUMINANCE, FloatArray
-from bokehsynth.errors import ChangedError
-from bokehsynth.files import sha256_bytes
 
 DRAWN_SIZES = (64, 96, 128, 192, 256, 384, 512, 768, 1024)
 """Procedural pictures are drawn at one of these and scaled down, so that few sizes fill the cache."""
@@ -97,26 +95,15 @@ class Shelf:
 
 def read_asset(files: AssetFiles) -> Raster:
     """The stored numbers of an indexed asset; ChangedError if its files are not what was indexed."""
-    raster = decode_raster(_unchanged(files, matte=False), files.name, _ANY)
+    raster = decode_raster(read_unchanged(files.image, files.root, files.image_sha256), files.name, _ANY)
     if files.matte is None:
         return raster
-    return with_matte(raster, decode_raster(_unchanged(files, matte=True), f"{files.name}'s matte", _ANY), files.matte)
+    data = read_unchanged(files.matte, files.root, files.matte_sha256)
+    return with_matte(raster, decode_raster(data, f"{files.name}'s matte", _ANY), files.matte)
 
 
 _ANY = Limits(max_pixels=PILLOW_GUARD, min_side=1)
 """What was indexed has passed the recipe's limits."""
-
-
-def _unchanged(files: AssetFiles, matte: bool) -> bytes:
-    path, expected = (files.matte, files.matte_sha256) if matte else (files.image, files.image_sha256)
-    assert path is not None
-    data = read_file(path, files.root)
-    if sha256_bytes(data) != expected:
-        raise ChangedError(
-            f"{path}: an asset changed under a running recipe: its content is no longer what was indexed. Put the old "
-            "file back, or begin a new data set with another --out"
-        )
-    return data
 
 
 def cutout_from(raster: Raster, colors: str, factor: int = 1) -> Cutout:

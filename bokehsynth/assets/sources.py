@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,11 +21,12 @@ UNREAD = (
 """Pictures too, which cannot be read: they are quarantined, while other files are passed over."""
 
 IMAGE_FOLDERS = (
-    "image", "images", "img", "imgs", "original", "originals", "original_image", "original_images", "fgr", "fg", "rgb",
-    "foreground", "foregrounds", "blurred_image",
+    "image", "images", "img", "imgs", "original", "originals", "original_image", "original_images", "blurred_image",
+    "fgr", "fg", "rgb", "foreground", "foregrounds",
 )  # fmt: skip
 """Names of folders that hold the pictures of a set of pairs; where one picture is in several, the first counts.
-P3M-10k has faces blurred in `blurred_image` and, for its test sets, as photographed in `original_image`."""
+P3M-10k has faces blurred in `blurred_image` and, for its test sets, as photographed in `original_image`; `fg` beside
+them holds colours somebody estimated."""
 MATTE_FOLDERS = ("alpha", "alphas", "matte", "mattes", "mask", "masks", "pha", "gt")
 OTHER_FOLDERS = ("trimap", "trimaps", "usr", "facemask", "bg", "caption", "captions", "__macosx")
 """What matting sets keep beside pictures and mattes."""
@@ -89,27 +91,35 @@ def _pairs_of(folder: Path, names: PairPatterns | None, root: Path | None) -> Fo
 def _of_path(path: Path, kind: str, root: Path | None) -> Found:
     names = str(path)
     if path.is_dir():
-        return _pair(_walk(path), kind, path, _boundary(path, root))
-    if _GLOB.search(names):
-        parts = path.parts
-        fixed = next(i for i, part in enumerate(parts) if _GLOB.search(part))
-        folder = Path(*parts[:fixed])
-        matching = sorted(folder.glob(str(Path(*parts[fixed:])))) if folder.is_dir() else []
-        listed = [path for path in matching if not _hidden(path, folder)]
-        if not listed:
-            raise RecipeError(f"assets: {names!r} matches no file; check the pattern (`**` goes through subfolders)")
-        whole: list[Path] = []
-        for item in listed:
-            whole += list(_walk(item)) if item.is_dir() and not item.is_symlink() and not _named(item) else [item]
-        return _pair(whole, kind, folder, _boundary(folder, root))
+        found = Found(folder=path)
+        return _pair(_walk(path, found), kind, found, root)
+    there = os.path.lexists(path)
+    if _GLOB.search(names) and not there:
+        return _matching(path, kind, root)
+    found = Found(folder=path.parent)
     if path.suffix.lower() == ".txt":
-        return _pair(_listed(path), kind, path.parent, _boundary(path.parent, root))
-    if not os.path.lexists(path):
+        return _pair(_listed(path), kind, found, root)
+    if not there:
         raise RecipeError(
             f"assets: there is no {names!r}; name a folder, a glob, a picture or a .txt list (relative paths lie in "
             "assets.root, or beside the recipe file), or `procedural` or `procedural/FAMILY` for the embedded pictures"
         )
-    return _pair([path], kind, path.parent, _boundary(path.parent, root))
+    return _pair([path], kind, found, root)
+
+
+def _matching(pattern: Path, kind: str, root: Path | None) -> Found:
+    """What a glob names; brackets in the names of folders that are there are no pattern."""
+    parts = pattern.parts
+    fixed = next(i for i in range(len(parts)) if _GLOB.search(parts[i]) and not Path(*parts[: i + 1]).is_dir())
+    found = Found(folder=Path(*parts[:fixed]))
+    matching = sorted(found.folder.glob(str(Path(*parts[fixed:])))) if found.folder.is_dir() else []
+    listed = [path for path in matching if not _hidden(path, found.folder)]
+    if not listed:
+        raise RecipeError(f"assets: {str(pattern)!r} matches no file; check the pattern (`**` goes through subfolders)")
+    whole: list[Path] = []
+    for item in listed:
+        whole += list(_walk(item, found)) if item.is_dir() and not item.is_symlink() and not _named(item) else [item]
+    return _pair(whole, kind, found, root)
 
 
 def _boundary(folder: Path, root: Path | None) -> Path:
@@ -117,9 +127,17 @@ def _boundary(folder: Path, root: Path | None) -> Path:
     return root if root is not None and real.is_relative_to(os.path.realpath(root)) else folder
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Every file below, sorted, hidden ones left out; links to folders are named and not followed (they may loop)."""
-    for place, folders, files in os.walk(folder):
+def _walk(folder: Path, found: Found) -> Iterator[Path]:
+    """Every file below, sorted, hidden ones left out; links to folders are named and not followed (they may loop).
+
+    A folder that cannot be listed is refused in `found`: nobody would miss its pictures otherwise.
+    """
+
+    def refuse(error: OSError) -> None:
+        text = f"{error.filename}: the folder cannot be listed: {error.strerror}"
+        found.refused.append((Path(error.filename), BadPicture(text, "unreadable")))
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
         links = [name for name in folders if os.path.islink(os.path.join(place, name)) or _named(Path(name))]
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in links)
         yield from sorted(Path(place, name) for name in [*files, *links] if not name.startswith("."))
@@ -132,7 +150,7 @@ def _hidden(path: Path, folder: Path) -> bool:
 def _listed(path: Path) -> list[Path]:
     """The pictures of a .txt list, one path a line, relative to the list's folder."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"assets: the list {str(path)!r} cannot be read: {error}") from None
     names = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
@@ -145,9 +163,9 @@ def _named(path: Path) -> bool:
     return path.suffix.lower() in READ
 
 
-def _pair(files: Iterable[Path], kind: str, folder: Path, root: Path) -> Found:
+def _pair(files: Iterable[Path], kind: str, found: Found, root: Path | None) -> Found:
     """Sort files into pictures, mattes and others, and join what belongs together."""
-    found = Found(folder=folder)
+    boundary = _boundary(found.folder, root)
     pictures: list[Path] = []
     for path in files:
         if path.suffix.lower() in UNREAD:
@@ -158,15 +176,15 @@ def _pair(files: Iterable[Path], kind: str, folder: Path, root: Path) -> Found:
         else:
             pictures.append(path)
     if kind in {"background", "photo"}:
-        found.candidates = [Candidate(kind=kind, image=path, root=root) for path in pictures]
+        found.candidates = [Candidate(kind=kind, image=path, root=boundary) for path in pictures]
         return found
-    _join_mattes(pictures, found, kind, root)
+    _join_mattes(pictures, found, kind, boundary)
     return found
 
 
 def _join_mattes(pictures: list[Path], found: Found, kind: str, root: Path) -> None:
-    mattes: dict[tuple[Path, str], list[Path]] = {}
-    shown: dict[tuple[Path, str], list[Path]] = {}
+    mattes: dict[_Key, list[Path]] = {}
+    shown: dict[_Key, list[Path]] = {}
     plain: list[Path] = []
     for path in pictures:
         role, set_folder, key = _role(path, found.folder)
@@ -178,22 +196,55 @@ def _join_mattes(pictures: list[Path], found: Found, kind: str, root: Path) -> N
             found.passed_over += 1
         else:
             plain.append(path)
-    beside = {(path.parent, m[1]): path for path in plain if (m := _MATTE_NAME.match(path.stem))}
-    stems = {(path.parent, path.stem) for path in plain}
-    beside = {key: path for key, path in beside.items() if key in stems}
-    used = set(beside.values())
-    for path in plain:
-        if path not in used:
-            matte = beside.get((path.parent, path.stem))
-            found.candidates.append(Candidate(kind=kind, image=path, root=root, matte=matte))
+    _join_beside(plain, found, kind, root)
+    partners = _partners(shown, mattes)
     for pair, path in [(pair, path) for pair, several in shown.items() for path in _first(several, found.folder)]:
-        choice = mattes.get(pair, [])
+        choice = mattes[partners[pair]] if pair in partners else []
         if len(choice) > 1:
             names = ", ".join(matte.name for matte in choice)
             found.refused.append((path, BadPicture(f"{path}: its matte may be any of {names}", "ambiguous_matte")))
             continue
         found.candidates.append(Candidate(kind=kind, image=path, root=root, matte=choice[0] if choice else None))
-    found.passed_over += sum(len(left) for pair, left in mattes.items() if pair not in shown)
+    used = set(partners.values())
+    found.passed_over += sum(len(left) for pair, left in mattes.items() if pair not in used)
+
+
+def _join_beside(plain: list[Path], found: Found, kind: str, root: Path) -> None:
+    """Pictures in no set of folders, each with the matte that is named after it and lies beside it, if any."""
+    mattes = {(path.parent, m[1]): path for path in plain if (m := _MATTE_NAME.match(path.stem))}
+    partners = _partners({(path.parent, path.stem) for path in plain}, mattes)
+    used = {mattes[pair] for pair in partners.values()}
+    for path in plain:
+        if path not in used:
+            partner = partners.get((path.parent, path.stem))
+            matte = None if partner is None else mattes[partner]
+            found.candidates.append(Candidate(kind=kind, image=path, root=root, matte=matte))
+
+
+_Key = tuple[Path, str]
+"""The folder of a set of pairs, and a name within it without suffix."""
+
+
+def _partners(pictures: Collection[_Key], mattes: Collection[_Key]) -> dict[_Key, _Key]:
+    """The matte of each picture: of the very name or else, where only one of each is left, of one that reads alike:
+    in other case, with accents encoded otherwise, or with `_alpha` and the like at the matte's end."""
+    partners = {key: key for key in pictures if key in mattes}
+    left_pictures = _reading_alike((key, key[1]) for key in pictures if key not in partners)
+    named = ((key, _MATTE_NAME.match(key[1])) for key in mattes if key not in partners)
+    left_mattes = _reading_alike((key, m[1] if m else key[1]) for key, m in named)
+    for alike, keys in left_pictures.items():
+        others = left_mattes.get(alike, [])
+        if len(keys) == len(others) == 1:
+            partners[keys[0]] = others[0]
+    return partners
+
+
+def _reading_alike(names: Iterable[tuple[_Key, str]]) -> dict[_Key, list[_Key]]:
+    """Keys grouped by a name of each, in which case and the encoding of accents do not count."""
+    groups: dict[_Key, list[_Key]] = {}
+    for key, name in names:
+        groups.setdefault((key[0], unicodedata.normalize("NFC", name).casefold()), []).append(key)
+    return groups
 
 
 def _role(path: Path, folder: Path) -> tuple[str, Path, str]:

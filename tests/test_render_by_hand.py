@@ -83,6 +83,13 @@ def test_focus_at_a_pixel(files: Path, tmp_path: Path) -> None:
     assert "outside the picture of 120 x 80" in fails(*common, "--focus-at", "120,3")
 
 
+def test_a_tilted_background_begins_at_nothing(files: Path, tmp_path: Path) -> None:
+    run("--background", files / "wall.png", "--tilt", 0.4, "--blur", 0, "--out", tmp_path / "o.png", "--maps")
+    disparity = cv2.imread(str(tmp_path / "o_disparity.png"), cv2.IMREAD_UNCHANGED)
+    assert disparity[0].max() == 0
+    assert disparity[-1].min() == round(0.4 * 65535)
+
+
 def test_tilt_is_seen_in_the_map(files: Path, tmp_path: Path) -> None:
     run("--background", files / "wall.png", "--background-disparity", 0.3, "--tilt", "0.2:90", "--focus", 0.3,
         "--out", tmp_path / "o.npy", "--maps")  # fmt: skip
@@ -143,7 +150,16 @@ def test_aperture_and_size(files: Path, tmp_path: Path) -> None:
         (["--background", "wall.png", "--size", "big", "--out", "o.png"], "WIDTHxHEIGHT"),
         (["--background", "wall.png", "--size", "1x1", "--out", "o.png"], "16..16384"),
         (["--background", "wall.png", "--tilt", "steep", "--out", "o.png"], "T or T:ANGLE"),
-        (["--background", "wall.png", "--tilt", "0.4", "--out", "o.png"], "reaches a disparity of -0.2"),
+        (
+            ["--background", "wall.png", "--background-disparity", "0", "--tilt", "0.4", "--out", "o.png"],
+            "reaches a disparity of -0.2",
+        ),
+        (["--background", "wall.png", "--foreground", "near.png:0.5,scale=nan", "--out", "o.png"], "scale must be"),
+        (["--background", "wall.png", "--foreground", "near.png:0.5,scale=-1", "--out", "o.png"], "scale must be"),
+        (["--background", "wall.png", "--foreground", "near.png:0.5,x=nan", "--out", "o.png"], "x must be finite"),
+        (["--background", "wall.png", "--boost", "nan", "--out", "o.png"], "--boost must be"),
+        (["--background", "near.png", "--out", "o.png"], "has transparent parts"),
+        (["--background", "wall.png", "--aperture", "star", "--out", "o.png"], "aperture 'star': use disc"),
         (["--background", "wall.png", "--aperture", "polygon:2", "--out", "o.png"], "polygon:2"),
         (["--background", "wall.png", "--blur", "-3", "--out", "o.png"], "blur must be"),
     ],

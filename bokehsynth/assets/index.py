@@ -93,6 +93,8 @@ def build_catalogue(
             notes += _other_licences(indexed, usable)
             indexed |= {item.sha256: item for item in usable}  # a source named later speaks more exactly
             quarantine += refused
+        if not indexed:
+            raise RecipeError(_none_usable(kind, [refused for refused in quarantine if refused.kind == kind]))
         sides = sides_of(list(indexed.values()), kind, spec.val_fraction, splits, notes, quarantine)
         placed = sorted((indexed[sha] for sha in sides), key=_in_order)
         assets += [item.asset(sides[item.sha256]) for item in placed]
@@ -259,8 +261,6 @@ def _fill(
     families_of: dict[str, list[str]] = {}
     for sha in sides:
         families_of.setdefault(_head(sha, groups), []).append(sha)
-    if not sides:
-        raise RecipeError(f"assets: there is no usable {kind}; look at the sources with `bokehsynth assets FOLDER`")
     if len(families_of) < len(splits):
         other = " that looks different" if len(sides) > 1 else ""
         raise RecipeError(
@@ -278,6 +278,14 @@ def _head(sha: str, groups: dict[str, str | None]) -> str:
     while (like := groups.get(sha)) is not None:
         sha = like
     return sha
+
+
+def _none_usable(kind: Kind, refused: list[Refused]) -> str:
+    if not refused:
+        return f"assets.{kind}s: there is no picture in the sources"
+    why = "; ".join(f"{item.reason}: {item.message}" for item in refused[:3])
+    more = f"; and {len(refused) - 3} more" if len(refused) > 3 else ""
+    return f"assets.{kind}s: there is no usable {kind}, all of the sources were refused ({why}{more})"
 
 
 def _other_licences(indexed: dict[str, Indexed], usable: list[Indexed]) -> list[str]:

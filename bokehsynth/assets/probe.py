@@ -89,10 +89,15 @@ def probe(candidate: Candidate, limits: Limits) -> Probe:
     return _cutout(candidate, raster, image_sha, limits)
 
 
-def _landscape(candidate: Candidate, raster: Raster, sha256: str) -> Probe:
+def refuse_holes(raster: Raster, path: Path) -> None:
+    """BadPicture for a landscape with transparent parts."""
     opacity = raster.opacity()
     if opacity is not None and float(opacity.min()) < 0.99:
-        raise BadPicture(f"{candidate.image}: has transparent parts; a landscape fills its frame", "has_alpha")
+        raise BadPicture(f"{path}: has transparent parts; a landscape fills its frame", "has_alpha")
+
+
+def _landscape(candidate: Candidate, raster: Raster, sha256: str) -> Probe:
+    refuse_holes(raster, candidate.image)
     color = reduced(raster, JUDGED_SIDE)
     look = likeness(grey_of(shrunk(color, 256)))
     return _probe(raster, sha256, sha256, None, asdict(look) | {"sharpness": round(sharpness(color), 4)})

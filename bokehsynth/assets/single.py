@@ -7,7 +7,7 @@ import numpy as np
 from bokehsynth.assets.decode import DEFAULT_LIMITS, Limits, decode_raster
 from bokehsynth.assets.opening import read_file
 from bokehsynth.assets.pictures import Cutout
-from bokehsynth.assets.probe import Candidate, probe
+from bokehsynth.assets.probe import Candidate, probe, refuse_holes
 from bokehsynth.assets.shelf import cutout_from, landscape_from
 from bokehsynth.color import FloatArray
 
@@ -20,8 +20,13 @@ def open_cutout(path: Path, limits: Limits = DEFAULT_LIMITS) -> Cutout:
 
 
 def open_landscape(path: Path, boost: float = 1.0, limits: Limits = DEFAULT_LIMITS) -> FloatArray:
-    """The picture in a file, [H, W, 3] linear; lamps that it clipped at white shine `boost` times as bright."""
-    landscape = landscape_from(decode_raster(read_file(path), str(path), limits))
+    """The picture in a file, [H, W, 3] linear; lamps that it clipped at white shine `boost` times as bright.
+
+    BadPicture for one with transparent parts.
+    """
+    raster = decode_raster(read_file(path), str(path), limits)
+    refuse_holes(raster, path)
+    landscape = landscape_from(raster)
     if landscape.lamps is None or boost == 1:
         return landscape.color
     return landscape.color + landscape.lamps * np.float32(boost - 1)

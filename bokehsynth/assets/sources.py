@@ -102,7 +102,8 @@ def _of_path(path: Path, kind: str, root: Path | None) -> Found:
     if not there:
         raise RecipeError(
             f"assets: there is no {names!r}; name a folder, a glob, a picture or a .txt list (relative paths lie in "
-            "assets.root, or beside the recipe file), or `procedural` or `procedural/FAMILY` for the embedded pictures"
+            "assets.root, or beside the recipe file; those of --set in the working directory), or `procedural` or "
+            "`procedural/FAMILY` for the embedded pictures"
         )
     return _pair([path], kind, found, root)
 

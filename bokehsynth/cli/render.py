@@ -1,5 +1,6 @@
 """render: a picture from cut-outs and a background, or from a photograph and a disparity map, given by hand."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ PER_UNIT = {"defocus": 100.0, "disparity": 65535.0, "mask": 65535.0}
 
 @click.command()
 @click.option("--background", type=click.Path(path_type=Path), metavar="FILE", help="Picture that fills the frame.")
-@click.option("--background-disparity", default=0.0, show_default=True, metavar="D", help="0 far .. 1 near.")
+@click.option(
+    "--background-disparity", type=float, metavar="D",
+    help="0 far .. 1 near, in the middle of the picture  [default: 0, or half the tilt]",
+)  # fmt: skip
 @click.option(
     "--tilt", default="0", show_default=True, metavar="T[:ANGLE]",
     help="The background's disparity spans T across the picture; it comes nearer along ANGLE, degrees clockwise from "
@@ -57,7 +61,7 @@ PER_UNIT = {"defocus": 100.0, "disparity": 65535.0, "mask": 65535.0}
 @device_option
 def render(
     background: Path | None,
-    background_disparity: float,
+    background_disparity: float | None,
     tilt: str,
     foregrounds: tuple[str, ...],
     photo: Path | None,
@@ -94,6 +98,8 @@ def render(
     from bokehsynth.scene.by_hand import Shooting
 
     check_name(out)
+    if not 0 <= boost < math.inf:
+        raise UsageError(f"--boost must be 0 or more, got {boost:g}")
     if (background is None) == (photo is None):
         raise UsageError("give either --background (with any number of --foreground) or --photo with --disparity")
     if (photo is None) != (disparity is None):
@@ -167,8 +173,8 @@ def _relief(photo: Path, disparity: Path, size: tuple[int, int] | None, shooting
 
 
 def _staged(
-    background: Path, d: float, tilt: str, foregrounds: tuple[str, ...], size: tuple[int, int] | None, shooting: Any,
-    boost: float,
+    background: Path, d: float | None, tilt: str, foregrounds: tuple[str, ...], size: tuple[int, int] | None,
+    shooting: Any, boost: float,
 ) -> Any:  # fmt: skip
     from bokehsynth.assets.single import open_landscape
     from bokehsynth.scene.by_hand import fitted, stage, tilted
@@ -176,7 +182,8 @@ def _staged(
     color = fitted(open_landscape(background, boost), size)
     span, _, angle = tilt.partition(":")
     try:
-        plane = tilted(d, float(span), float(angle or 90), *color.shape[:2])
+        middle = abs(float(span)) / 2 if d is None else d
+        plane = tilted(middle, float(span), float(angle or 90), *color.shape[:2])
     except ValueError as error:
         raise (
             error if isinstance(error, UsageError) else UsageError(f"--tilt must be T or T:ANGLE, got {tilt!r}")

@@ -22,7 +22,7 @@ DISPARITIES = (0.0, 1.0)
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Standing:
-    """A cut-out and where it stands."""
+    """A cut-out and where it stands; UsageError for a place that is none."""
 
     cutout: Cutout
     disparity: float
@@ -36,6 +36,14 @@ class Standing:
     rotation: float = 0.0
     """Degrees clockwise."""
     flip: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self.disparity, f"a foreground's disparity must lie in 0..1, got {self.disparity:g}")
+        for name in ("x", "bottom", "rotation"):
+            if not math.isfinite(getattr(self, name)):
+                raise UsageError(f"a foreground's {name} must be finite, got {getattr(self, name):g}")
+        if not 0 < self.scale < math.inf:
+            raise UsageError(f"a foreground's scale must be above 0, got {self.scale:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +75,10 @@ def fitted(color: FloatArray, size: tuple[int, int] | None) -> FloatArray:
 def stage(background: FloatArray, plane: Plane, standing: Sequence[Standing], shooting: Shooting) -> Composition:
     """Cut-outs in front of a background [H, W, 3] that fills the picture; beyond its borders it goes on mirrored.
 
-    The nearer cut-out covers the farther one, whatever their order here. UsageError for a place out of range.
+    The nearer cut-out covers the farther one, whatever their order here. UsageError for one that would be shown larger
+    than its file has pixels for.
     """
     height, width = background.shape[:2]
-    for item in standing:
-        _check(item.disparity, f"a foreground's disparity must lie in 0..1, got {item.disparity:g}")
     near_to_far = sorted(standing, key=lambda item: -item.disparity)
     planes: list[Surface] = [*(Plane(item.disparity) for item in near_to_far), plane]
     focuses = [d for surface in planes for d in surface.extremes(width, height)]

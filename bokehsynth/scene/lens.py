@@ -140,7 +140,8 @@ def read_aperture(text: str) -> Aperture:
     except ValidationError as error:
         fault = max(error.errors(), key=lambda fault: len(fault["loc"]))  # the others speak of forms not meant
         field = f"{fault['loc'][-1]}: " if len(fault["loc"]) > 3 else ""
-        raise UsageError(f"aperture {text!r}: {field}{fault['msg'].removeprefix('Value error, ')}") from None
+        words = fault["msg"].removeprefix("Value error, ")
+        raise UsageError(words if words.startswith("aperture ") else f"aperture {text!r}: {field}{words}") from None
 
 
 def name_of(opening: Any) -> str:

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bokehsynth.assets.catalogue import Catalogue
-from bokehsynth.assets.index import SOURCE_LISTS, absolute_source, build_catalogue, portable
-from bokehsynth.assets.spec import AssetsSpec
+from bokehsynth.assets.index import build_catalogue
+from bokehsynth.assets.spec import SOURCE_LISTS, AssetsSpec, absolute_source, portable
 from bokehsynth.degrade import Degradation, DegradationSpec, resolve
 from bokehsynth.errors import RecipeError, UsageError
 from bokehsynth.files import canonical_json, sha256_bytes

@@ -20,8 +20,6 @@ from bokehsynth.likeness import Views
 
 __all__ = ["Asset", "AssetsSpec", "Catalogue", "Indexed", "SourceSpec", "build_catalogue", "index_source"]
 
-SOURCE_LISTS = ("foregrounds", "backgrounds", "photos", "pairs")
-
 VARIANTS = 24
 """Procedural pictures per family."""
 
@@ -312,21 +310,3 @@ def _check_licences(spec: AssetsSpec, kinds: Sequence[Kind]) -> None:
                     f"assets.licences.allow does not list ({', '.join(allowed) or 'none'}); leave the source out, "
                     "state its licence, or allow it"
                 )
-
-
-def absolute_source(source: SourceSpec, base: Path) -> SourceSpec:
-    """The source with its paths resolved against `base`; the embedded pictures have none."""
-    if source.procedural:
-        return source
-    paths = [str((base / path).absolute()) for path in source.paths]
-    return source.model_copy(update={"path": paths[0] if isinstance(source.path, str) else paths})
-
-
-def portable(spec: AssetsSpec) -> dict[str, object]:
-    """The section without places on this machine: what a moved folder leaves as it is."""
-    record = spec.model_dump(mode="json", exclude={"root"})
-    for name in SOURCE_LISTS:
-        for source, dumped in zip(getattr(spec, name), record[name], strict=True):
-            if not source.procedural:
-                dumped["path"] = "files"
-    return record

@@ -1,6 +1,7 @@
 """What a recipe says about its pictures."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -11,6 +12,9 @@ from bokehsynth.spec import Spec
 
 PILLOW_GUARD = 89_478_485
 """Pixels above which Pillow itself suspects an attack."""
+
+SOURCE_LISTS = ("foregrounds", "backgrounds", "photos", "pairs")
+"""The keys of the section that hold sources."""
 
 SHARPNESS_FLOOR = 0.2
 """See docs/assets.md for what it was calibrated on."""
@@ -119,3 +123,21 @@ class AssetsSpec(Spec):
     def limits(self) -> Limits:
         """What a header may say."""
         return Limits(self.max_pixels, self.min_side)
+
+
+def absolute_source(source: SourceSpec, base: Path) -> SourceSpec:
+    """The source with its paths resolved against `base`; the embedded pictures have none."""
+    if source.procedural:
+        return source
+    paths = [str((base / path).absolute()) for path in source.paths]
+    return source.model_copy(update={"path": paths[0] if isinstance(source.path, str) else paths})
+
+
+def portable(spec: AssetsSpec) -> dict[str, object]:
+    """The section without places on this machine: what a moved folder leaves as it is."""
+    record = spec.model_dump(mode="json", exclude={"root"})
+    for name in SOURCE_LISTS:
+        for source, dumped in zip(getattr(spec, name), record[name], strict=True):
+            if not source.procedural:
+                dumped["path"] = "files"
+    return record

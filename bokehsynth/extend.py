@@ -6,7 +6,7 @@ from bokehsynth.errors import ChangedError, UsageError
 from bokehsynth.files import atomic_write
 from bokehsynth.generate import Outcome, Run, carry_out, stored_recipe
 from bokehsynth.lock import set_up_lock
-from bokehsynth.production.plan import all_plans, missing, read_extensions, write_extensions
+from bokehsynth.production.plan import all_plans, check_cut, missing, read_extensions, write_extensions
 from bokehsynth.recipe import Recipe, SamplesSpec, load_recipe
 from bokehsynth.shards import Layout
 
@@ -32,7 +32,9 @@ def extend(out: str | Path, samples: int, run: Run | None = None) -> Outcome:
 
 def _begin(layout: Layout, old: Recipe, new: Recipe) -> None:
     """Remember what there was, then ask for more; killed in between, the same call begins again."""
-    absent = missing(layout, old, all_plans(old, layout))
+    plans = all_plans(old, layout)
+    check_cut(layout, plans)
+    absent = missing(layout, old, plans)
     if absent or not layout.dataset.is_file():
         raise UsageError(
             f"{layout.root}: is not finished, so it cannot be extended; run the line that began it to its end first"

@@ -17,7 +17,7 @@ from bokehsynth.lock import set_up_lock, shard_lock
 from bokehsynth.machine import describe_machine
 from bokehsynth.production.journal import Journal
 from bokehsynth.production.maker import ShardMaker
-from bokehsynth.production.plan import all_plans, count, lock_ranges, missing, range_of
+from bokehsynth.production.plan import all_plans, check_cut, count, lock_ranges, missing, range_of
 from bokehsynth.production.quarantine import GivenUp, adopt, whole_list
 from bokehsynth.production.room import check_room, typical_bytes
 from bokehsynth.production.trail import Trail
@@ -138,6 +138,7 @@ def carry_out(recipe: Recipe, layout: Layout, run: Run) -> Outcome:
     with shard_lock(lock, lock_ranges(mine)):
         with set_up_lock(lock):
             guard_output(layout, recipe, machine, run.allow_mixed)  # again: another run may have begun in between
+            check_cut(layout, everything)
             whole = is_described(layout, everything) and not missing(layout, recipe, everything)
             if whole and run.quarantine is None:
                 return _outcome(recipe, layout, mine, everything, made=0, complete=True)
@@ -205,6 +206,7 @@ def finalize(out: str | Path) -> Outcome:
     layout = Layout(Path(out))
     recipe = stored_recipe(layout)
     everything = all_plans(recipe, layout)
+    check_cut(layout, everything)
     absent = [plan.name for plan in missing(layout, recipe, everything)]
     if absent:
         raise UsageError(

@@ -1,13 +1,15 @@
 """Doubting a whole data set and taking away what is damaged, so that the next run makes just that again."""
 
+import contextlib
 import json
 from collections import defaultdict
 from pathlib import Path
 
 from bokehsynth.assets.catalogue import Catalogue, assets_of
-from bokehsynth.errors import BokehsynthError, DataError
+from bokehsynth.errors import BokehsynthError, DataError, UsageError
 from bokehsynth.files import canonical_json, pretty_json
 from bokehsynth.lock import set_up_lock, shard_lock
+from bokehsynth.production.plan import all_plans, check_cut, restore_extensions
 from bokehsynth.production.quarantine import first_attempt, read_shard_list, whole_list
 from bokehsynth.recipe import recipe_schema
 from bokehsynth.root_files import check_format, stored_as_it_is
@@ -31,10 +33,17 @@ def verify(out: str | Path, decode: float = 1.0, workers: int = 1, fix: bool = F
         lock = layout.hidden / "run.lock"
         by_split = {split: [shard for s, shard in report.broken() if s == split] for split, _ in report.broken()}
         with shard_lock(lock, {s: (min(n), max(n)) for s, n in by_split.items()}), set_up_lock(lock):
+            _restore_record(layout)
             for split, shard in report.broken():
                 layout.marker(ShardPlan(split, shard, 0, 1)).unlink(missing_ok=True)
             layout.dataset.unlink(missing_ok=True)
     return report
+
+
+def _restore_record(layout: Layout) -> None:
+    """The record of extensions follows from what is about to be taken away. Without a recipe nothing can go on."""
+    with contextlib.suppress(UsageError):
+        restore_extensions(layout, stored_as_it_is(layout))
 
 
 def verify_root(layout: Layout) -> list[str]:
@@ -61,6 +70,10 @@ def verify_root(layout: Layout) -> list[str]:
             faults.append(f"{path}: missing or altered")
     if [line for line in _text(layout.quarantine).splitlines(True) if '"kind":"sample"' in line] != draws:
         faults.append(f"{layout.quarantine}: is not what the shards' own lists say")
+    try:
+        check_cut(layout, all_plans(recipe, layout))
+    except BokehsynthError as error:
+        faults.append(str(error))
     faults += [f"{path}: missing" for path in (layout.card, layout.preview) if not path.is_file()]
     return faults
 

@@ -24,7 +24,7 @@ from bokehsynth.production.trail import Trail
 from bokehsynth.production.watch import Watch
 from bokehsynth.recipe import Recipe, load_recipe
 from bokehsynth.render import resolve_device
-from bokehsynth.root_files import finish, guard_output, is_described, write_root_files
+from bokehsynth.root_files import finish, guard_output, is_described, restore_records, write_root_files
 from bokehsynth.shards import Layout, ShardPlan, sweep_temporaries
 
 GRACE = 25.0
@@ -214,6 +214,7 @@ def finalize(out: str | Path) -> Outcome:
             f"{' ...' if len(absent) > 8 else ''}; run the generate line again to make them"
         )
     with set_up_lock(layout.hidden / "run.lock"):
+        restore_records(layout)
         write_root_files(layout, recipe, everything, machine=None)
         finish(layout, recipe, everything)
     return _outcome(recipe, layout, everything, everything, made=0, complete=True)

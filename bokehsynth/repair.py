@@ -12,7 +12,15 @@ from bokehsynth.lock import set_up_lock, shard_lock
 from bokehsynth.production.plan import all_plans, check_cut, restore_extensions
 from bokehsynth.production.quarantine import first_attempt, read_shard_list, whole_list
 from bokehsynth.recipe import recipe_schema
-from bokehsynth.root_files import check_format, stored_as_it_is
+from bokehsynth.root_files import (
+    check_format,
+    described_anew,
+    is_described,
+    machines_of,
+    read_identity,
+    restore_records,
+    stored_as_it_is,
+)
 from bokehsynth.shards import Fault, Layout, ShardPlan, VerifyReport, committed_plans, read_dataset, verify_dataset
 
 
@@ -27,20 +35,50 @@ def verify(out: str | Path, decode: float = 1.0, workers: int = 1, fix: bool = F
     check_format(layout)
     report = verify_dataset(out, decode=decode, workers=workers)
     report.faults += [Fault("", None, "beside the shards", message) for message in verify_root(layout)]
+    if report.ok:
+        report.faults += [Fault("", None, "dataset", message) for message in _verify_records(layout)]
     if decode == 1:
         report.faults += _wrong_attempts(layout, report)
     if fix and not report.ok:
         lock = layout.hidden / "run.lock"
         by_split = {split: [shard for s, shard in report.broken() if s == split] for split, _ in report.broken()}
         with shard_lock(lock, {s: (min(n), max(n)) for s, n in by_split.items()}), set_up_lock(lock):
-            _restore_record(layout)
+            _restore_extensions(layout)
+            restore_records(layout)
             for split, shard in report.broken():
                 layout.marker(ShardPlan(split, shard, 0, 1)).unlink(missing_ok=True)
             layout.dataset.unlink(missing_ok=True)
     return report
 
 
-def _restore_record(layout: Layout) -> None:
+def _verify_records(layout: Layout) -> list[str]:
+    """Whether `dataset.json` says what the shards and the files beside them say, now that these are known to be whole.
+
+    While an extension is under way it speaks of the smaller set, and nothing here can be compared.
+    """
+    record, recipe = read_dataset(layout), stored_as_it_is(layout)
+    faults = []
+    if read_identity(layout) != record["identity"]:
+        faults.append(f"{layout.hidden / 'identity.json'}: missing or altered")
+    plans = all_plans(recipe, layout)
+    if not is_described(layout, plans):
+        return faults
+    catalogue = _catalogue(layout)
+    assert catalogue is not None  # its digest was compared
+    true = described_anew(layout, recipe, record["identity"], catalogue, plans)
+    wrong = [name for name in sorted({*true, *record}) if true.get(name) != record.get(name)]
+    if not machines_of(layout):
+        faults.append(f"{layout.hidden / 'machine.json'}: missing or altered")
+    elif wrong == ["made_with"]:
+        faults.append(f"{layout.dataset}: made_with is not what {layout.hidden / 'machine.json'} says")
+    elif wrong:
+        faults.append(f"{layout.dataset}: {', '.join(wrong)} are not what follows from the shards and the recipe")
+    elif _text(layout.dataset) != pretty_json(record):
+        faults.append(f"{layout.dataset}: was written anew by somebody else: its bytes differ")
+    return faults
+
+
+def _restore_extensions(layout: Layout) -> None:
     """The record of extensions follows from what is about to be taken away. Without a recipe nothing can go on."""
     with contextlib.suppress(UsageError):
         restore_extensions(layout, stored_as_it_is(layout))
@@ -88,12 +126,17 @@ def _text(path: Path) -> str:
 
 def _assets_digest(layout: Layout) -> str | None:
     """Of the list in assets.jsonl; None where there is none, or it is not as it is written."""
+    catalogue = _catalogue(layout)
+    return None if catalogue is None else catalogue.digest
+
+
+def _catalogue(layout: Layout) -> Catalogue | None:
     try:
         lines = layout.assets.read_text(encoding="utf-8").splitlines()
         records = [json.loads(line) for line in lines]
         if [canonical_json(record) for record in records] != lines:
             return None
-        return Catalogue(assets_of(records)).digest
+        return Catalogue(assets_of(records))
     except (OSError, ValueError, DataError):
         return None
 

@@ -111,7 +111,7 @@ def write_root_files(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan],
     atomic_write(layout.schema, pretty_json(recipe_schema()))
     known = _machines(layout)
     if machine is not None and not any(_same_kind(machine, other) for other in known):
-        atomic_write(layout.hidden / "machine.json", pretty_json([*known, machine]))
+        atomic_write(_machine_file(layout), pretty_json([*known, machine]))
 
 
 def is_described(layout: Layout, plans: Sequence[ShardPlan]) -> bool:
@@ -126,20 +126,68 @@ def is_described(layout: Layout, plans: Sequence[ShardPlan]) -> bool:
 
 def finish(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]) -> None:
     """Describe a set whose shards are all committed: preview.png, card, and dataset.json last of all."""
-    by_split = {split: [plan for plan in plans if plan.split == split] for split in recipe.splits}
-    machines = _machines(layout)
-    info = DatasetInfo(
-        name=recipe.name,
-        identity=recipe.identity,
-        description=f"Format {FORMAT_VERSION}; the recipe it follows from is `recipe.yaml`.",
-        made_with=machines[0] if len(machines) == 1 else {"mixed": machines},
-    )
+    info = _information(layout, recipe, recipe.identity)
     write_quarantine(layout, recipe, plans)
-    record = describe_dataset(layout, info, by_split)
-    record["licence"] = _licence_text(recipe.catalogue, layout, record)
+    record = _describe(layout, info, recipe.catalogue, plans)
     stored = ShardDataset(layout, recipe.splits[0], record=record)
     contact_sheet([stored[i] for i in take_spread(range(len(stored)), PREVIEW_ROWS)], layout.preview)
     write_description(layout, info, record)
+
+
+def described_anew(
+    layout: Layout, recipe: Recipe, identity: Mapping[str, str], catalogue: Catalogue, plans: Sequence[ShardPlan]
+) -> dict[str, Any]:
+    """The content that `dataset.json` must have; photographs need not be there. DataError if a shard is not."""
+    return _describe(layout, _information(layout, recipe, identity), catalogue, plans)
+
+
+def _information(layout: Layout, recipe: Recipe, identity: Mapping[str, str]) -> DatasetInfo:
+    machines = machines_of(layout)
+    return DatasetInfo(
+        name=recipe.name,
+        identity=identity,
+        description=f"Format {FORMAT_VERSION}; the recipe it follows from is `recipe.yaml`.",
+        made_with=machines[0] if len(machines) == 1 else {"mixed": machines},
+    )
+
+
+def _describe(layout: Layout, info: DatasetInfo, catalogue: Catalogue, plans: Sequence[ShardPlan]) -> dict[str, Any]:
+    by_split: dict[str, list[ShardPlan]] = {}
+    for plan in plans:
+        by_split.setdefault(plan.split, []).append(plan)
+    record = describe_dataset(layout, info, by_split)
+    record["licence"] = _licence_text(catalogue, layout, record)
+    return record
+
+
+def restore_records(layout: Layout) -> None:
+    """Write anew what of the identity and the machines was lost or altered and still stands in `dataset.json`."""
+    try:
+        record = read_dataset(layout)
+    except DataError:
+        return
+    if read_identity(layout) != record["identity"]:
+        atomic_write(_identity_file(layout), pretty_json(record["identity"]))
+    made_with = record.get("made_with")
+    if not machines_of(layout) and isinstance(made_with, dict) and made_with:
+        atomic_write(_machine_file(layout), pretty_json(made_with.get("mixed", [made_with])))
+
+
+def read_identity(layout: Layout) -> dict[str, Any] | None:
+    """The digests with which the set was begun; None where they cannot be read."""
+    try:
+        return dict(_read_json(_identity_file(layout), dict))
+    except DataError:
+        return None
+
+
+def machines_of(layout: Layout) -> list[Machine]:
+    """The machines that have worked on the set; none where the record is not there or is none."""
+    try:
+        machines: list[Any] = _read_json(_machine_file(layout), list)
+    except DataError:
+        return []
+    return machines if all(isinstance(machine, dict) for machine in machines) else []
 
 
 def _licence_text(catalogue: Catalogue, layout: Layout, record: dict[str, Any]) -> str:
@@ -191,9 +239,21 @@ def stored_as_it_is(layout: Layout) -> Recipe:
     return load_yaml(layout.recipe, Recipe)
 
 
+def _machine_file(layout: Layout) -> Path:
+    return layout.hidden / "machine.json"
+
+
 def _machines(layout: Layout) -> list[Machine]:
-    record = layout.hidden / "machine.json"
-    return list(_read_json(record, list)) if record.is_file() else []
+    """The same for a run, which must not go on where the record is damaged."""
+    if not _machine_file(layout).is_file():
+        return []
+    machines = machines_of(layout)
+    if not machines:
+        raise DataError(
+            f"{_machine_file(layout)}: is no list of machines; `bokehsynth verify --fix` restores it where the set is "
+            "finished, otherwise delete it"
+        )
+    return machines
 
 
 def _read_json(path: Path, kind: type) -> Any:
@@ -202,7 +262,9 @@ def _read_json(path: Path, kind: type) -> Any:
         if not isinstance(value, kind):
             raise ValueError(f"not a {kind.__name__}")
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); restore it, or make the data set anew elsewhere") from None
+        raise DataError(
+            f"{path}: cannot be read ({error}); `bokehsynth verify --fix` restores it where the set is finished"
+        ) from None
     return value
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bokehsynth.cli.options import recipe_options, run_options, samples_option
-from bokehsynth.cli.supervision import supervise
+from bokehsynth.cli.supervision import supervise, tell
 from bokehsynth.errors import DataError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def verify(dataset: Path, decode: float, workers: int, fix: bool) -> None:
     report = check(dataset, decode, workers, fix)
     for fault in report.faults:
         where = fault.split if fault.shard is None else f"{fault.split} shard {fault.shard}"
-        click.echo(f"{where}: {fault.kind}: {fault.message}".removeprefix(": "))
+        tell(f"{where}: {fault.kind}: {fault.message}".removeprefix(": "))
     if report.faults:
         way_out = (
             "now run the generate (or extend) line again"
@@ -104,7 +104,7 @@ def verify(dataset: Path, decode: float, workers: int, fix: bool) -> None:
             else "`verify --fix`, then the generate (or extend) line again"
         )
         raise DataError(f"{dataset}: {len(report.faults)} faults; to mend them: {way_out} (strays: move them away)")
-    click.echo(
+    tell(
         f"{dataset}: whole. {report.shards} shards, {report.samples} samples ({report.decoded} decoded), "
         f"{report.bytes / 1e6:.1f} MB"
     )
@@ -120,4 +120,4 @@ def finalize(dataset: Path) -> None:
     from bokehsynth.generate import finalize as finish
 
     outcome = finish(dataset)
-    click.echo(f"{dataset}: complete, {outcome.samples} samples.")
+    tell(f"{dataset}: complete, {outcome.samples} samples.")

@@ -17,9 +17,9 @@ from bokehsynth.shards import (
     find_shard,
     plan_shards,
     read_dataset,
-    read_marker,
     stored_plans,
 )
+from bokehsynth.shards.marker import read_marker
 
 MEND = "`bokehsynth verify --fix` restores it from the shards"
 

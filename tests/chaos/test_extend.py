@@ -1,10 +1,11 @@
 """A finished set made larger: what is there keeps its bytes, whatever happens on the way."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
-from harness import assert_same, ended, kill, markers, promised_files, run, start, until
+from harness import assert_same, ended, events, kill, markers, promised_files, run, start, until
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +50,29 @@ def test_an_extension_that_is_killed_goes_on(extended: Path, recipe: Path, tmp_p
     assert smaller.returncode == 2
     assert "never shrink" in smaller.stderr
     assert_same(out, extended)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("text", [None, "[]", "{", '[{"train": 900, "val": 90}]', '[{"train": 5, "val": 1}]'])
+def test_a_record_of_extensions_that_is_lost_or_altered_cuts_nothing_anew(
+    text: str | None, extended: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "set"
+    shutil.copytree(extended, out)
+    record = out / ".bokehsynth/extensions.json"
+    if text is None:
+        record.unlink()
+    else:
+        record.write_text(text)
+    before = len(events(out, "committed"))
+    for line in (("verify", out), ("extend", out, "--samples", 24), ("finalize", out)):
+        done = run(*line)
+        assert done.returncode in {1, 2}, done.stdout
+        assert "extensions.json" in done.stdout + done.stderr
+        assert "verify --fix" in done.stdout + done.stderr
+    assert_same(out, extended)
+    assert run("verify", out, "--fix").returncode == 1
+    assert run("extend", out, "--samples", 24).returncode == 0
+    assert len(events(out, "committed")) == before
+    assert_same(out, extended)
+    assert run("verify", out).returncode == 0

@@ -64,6 +64,31 @@ def empty_the_description(out: Path) -> None:
     (out / "dataset.json").write_text("{}")
 
 
+def rename_the_set(out: Path) -> None:
+    path = out / "dataset.json"
+    path.write_text(path.read_text().replace('"name": "chaos"', '"name": "other"'))
+
+
+def alter_a_field(out: Path) -> None:
+    record = json.loads((out / "dataset.json").read_text())
+    record["fields"]["defocus"]["about"] = "something else"
+    (out / "dataset.json").write_text(json.dumps(record, sort_keys=True, indent=2) + "\n")
+
+
+def alter_the_identity(out: Path) -> None:
+    path = out / ".bokehsynth/identity.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"assets_digest": "0" * 64}))
+
+
+def lose_the_machine(out: Path) -> None:
+    (out / ".bokehsynth/machine.json").unlink()
+
+
+def invent_extensions(out: Path) -> None:
+    (out / ".bokehsynth/extensions.json").write_text('[{"train": 5, "val": 1}]')
+
+
 def invent_a_quarantine(out: Path) -> None:
     entry = {"kind": "sample", "split": "train", "index": 3, "attempt": 0, "reason": "black", "message": "x"}
     (out / "quarantine.jsonl").write_text(json.dumps(entry) + "\n")
@@ -80,7 +105,16 @@ MENDED_BY_A_NEW_SHARD = [
     damage_an_index,
 ]
 SHORT = {swap_two_shards}
-BESIDE_THE_SHARDS = [edit_the_assets, empty_the_description, invent_a_quarantine]
+BESIDE_THE_SHARDS = [
+    edit_the_assets,
+    empty_the_description,
+    rename_the_set,
+    alter_a_field,
+    alter_the_identity,
+    lose_the_machine,
+    invent_extensions,
+    invent_a_quarantine,
+]
 
 
 def in_ci(tampers: list[Callable[[Path], None]], short: "set[Callable[[Path], None]]") -> list[object]:

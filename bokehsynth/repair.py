@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from bokehsynth.assets.catalogue import Catalogue, assets_of
@@ -22,6 +23,7 @@ from bokehsynth.root_files import (
     stored_as_it_is,
 )
 from bokehsynth.shards import Fault, Layout, ShardPlan, VerifyReport, committed_plans, read_dataset, verify_dataset
+from bokehsynth.shards.marker import common_identity
 
 
 def verify(out: str | Path, decode: float = 1.0, workers: int = 1, fix: bool = False) -> VerifyReport:
@@ -34,7 +36,7 @@ def verify(out: str | Path, decode: float = 1.0, workers: int = 1, fix: bool = F
     layout = Layout(Path(out))
     check_format(layout)
     report = verify_dataset(out, decode=decode, workers=workers)
-    report.faults += [Fault("", None, "beside the shards", message) for message in verify_root(layout)]
+    report.faults += [Fault("", None, "beside the shards", message) for message in verify_root(layout, report.faults)]
     if report.ok:
         report.faults += [Fault("", None, "dataset", message) for message in _verify_records(layout)]
     if decode == 1:
@@ -84,13 +86,15 @@ def _restore_extensions(layout: Layout) -> None:
         restore_extensions(layout, stored_as_it_is(layout))
 
 
-def verify_root(layout: Layout) -> list[str]:
+def verify_root(layout: Layout, known: Sequence[Fault] = ()) -> list[str]:
     """What is wrong with the files beside the shards, one line each: they must be what `dataset.json` was made from.
 
-    The photographs need not be there any more: what they were stands in assets.jsonl.
+    The photographs need not be there any more: what they were stands in assets.jsonl. What is
+    among the `known` faults is not said twice.
     """
     try:
-        identity = read_dataset(layout)["identity"]
+        record = read_dataset(layout)
+        identity = common_identity(layout) or record["identity"]
         recipe = stored_as_it_is(layout)
         plans = [plan for split in ("train", "val") for plan in committed_plans(layout, split)]
         draws = [draw.line() for draw in whole_list(layout, plans)]
@@ -111,7 +115,8 @@ def verify_root(layout: Layout) -> list[str]:
     try:
         check_cut(layout, all_plans(recipe, layout))
     except BokehsynthError as error:
-        faults.append(str(error))
+        if not any(fault.kind == "dataset" for fault in known):  # then it is that file which contradicts the rest
+            faults.append(str(error))
     faults += [f"{path}: missing" for path in (layout.card, layout.preview) if not path.is_file()]
     return faults
 

@@ -26,6 +26,7 @@ from bokehsynth.shards import (
     stored_plans,
     write_description,
 )
+from bokehsynth.shards.marker import common_identity
 from bokehsynth.sheet import contact_sheet, take_spread
 from bokehsynth.strict_yaml import load_yaml
 
@@ -161,13 +162,14 @@ def _describe(layout: Layout, info: DatasetInfo, catalogue: Catalogue, plans: Se
 
 
 def restore_records(layout: Layout) -> None:
-    """Write anew what of the identity and the machines was lost or altered and still stands in `dataset.json`."""
+    """Write anew what was lost or altered: the identity as the markers have it, the machines as `dataset.json` does."""
+    identity = common_identity(layout)
+    if identity is not None and read_identity(layout) != identity:
+        atomic_write(_identity_file(layout), pretty_json(identity))
     try:
         record = read_dataset(layout)
     except DataError:
         return
-    if read_identity(layout) != record["identity"]:
-        atomic_write(_identity_file(layout), pretty_json(record["identity"]))
     made_with = record.get("made_with")
     if not machines_of(layout) and isinstance(made_with, dict) and made_with:
         atomic_write(_machine_file(layout), pretty_json(made_with.get("mixed", [made_with])))

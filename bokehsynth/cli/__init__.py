@@ -1,6 +1,7 @@
 """The command line: options in, a call of the library, exit codes out. Nothing here is worth testing without click."""
 
 import contextlib
+import errno
 import os
 import sys
 import warnings
@@ -79,7 +80,8 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         code = 0
     except OSError as error:  # of an output stream: whatever touches files of ours says so itself
-        tell(f"error: {error.filename or 'output'}: {error.strerror}", err=True)
+        advice = "; raise the limit (`ulimit -n`) to 64 or more" if error.errno == errno.EMFILE else ""
+        tell(f"error: {error.filename or 'output'}: {error.strerror}{advice}", err=True)
         code = 4
     _leave(code)
 

@@ -19,7 +19,7 @@ from bokehsynth.shards import (
     read_dataset,
     stored_plans,
 )
-from bokehsynth.shards.marker import read_marker
+from bokehsynth.shards.marker import chain_of, read_marker
 
 MEND = "`bokehsynth verify --fix` restores it from the shards"
 
@@ -70,7 +70,8 @@ def restore_extensions(layout: Layout, recipe: Recipe) -> bool:
     try:
         check_cut(layout, all_plans(recipe, layout))
     except (ChangedError, DataError):
-        shards = _counted(layout) or [plan for split in recipe.splits for plan in committed_plans(layout, split)]
+        marked = [plan for split in recipe.splits for plan in chain_of(committed_plans(layout, split))]
+        shards = marked if count(marked) >= count(_counted(layout)) else _counted(layout)
         write_extensions(layout, _steps(recipe, shards))
         return True
     return False

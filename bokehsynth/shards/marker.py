@@ -243,6 +243,30 @@ def find_shard(layout: Layout, plan: ShardPlan, identity: Mapping[str, str] | No
         return None
 
 
+def common_identity(layout: Layout) -> dict[str, str] | None:
+    """The identity in which all readable markers agree; None where they do not, or there is none."""
+    found: dict[str, str] | None = None
+    for path in sorted(layout.hidden.glob("*/*.done.json")):
+        try:
+            identity = parse_marker(path.read_text(encoding="utf-8"), path).identity
+        except (DataError, OSError, ValueError):
+            continue
+        if found is not None and identity != found:
+            return None
+        found = identity
+    return found
+
+
+def chain_of(plans: Sequence[ShardPlan]) -> list[ShardPlan]:
+    """The same shards if they follow each other from 0 without a gap; otherwise none."""
+    first = 0
+    for shard, plan in enumerate(plans):
+        if plan.shard != shard or plan.first != first:
+            return []
+        first += plan.count
+    return list(plans)
+
+
 def committed_plans(layout: Layout, split: str) -> list[ShardPlan]:
     """What the readable markers of a split say they hold, by shard number; tars are not looked at."""
     plans = []

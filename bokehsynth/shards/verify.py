@@ -20,6 +20,7 @@ Kinds of faults:
 """
 
 import hashlib
+import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +35,15 @@ from bokehsynth.rng import SPLITS
 from bokehsynth.schema import FIELDS, META_TYPES
 from bokehsynth.shards.codec import decode_stored, stored_digest
 from bokehsynth.shards.dataset import markers_digest, read_dataset, stored_plans
-from bokehsynth.shards.marker import Layout, ShardMarker, ShardPlan, committed_plans, read_marker
+from bokehsynth.shards.marker import (
+    Layout,
+    ShardMarker,
+    ShardPlan,
+    chain_of,
+    committed_plans,
+    common_identity,
+    read_marker,
+)
 from bokehsynth.shards.tar import TarEntry, index_text, iter_tar, split_name
 
 
@@ -85,6 +94,8 @@ class ShardCheck:
     bytes: int = 0
     sha256: str = ""
     attempts: dict[int, int] = field(default_factory=dict)
+    contradicted: str = ""
+    """Where `dataset.json` says otherwise than a sample: the shard is not to blame for that."""
 
     def fault(self, kind: str, message: str) -> None:
         """Note a fault; of each kind the first one of a shard speaks for all."""
@@ -111,6 +122,8 @@ def verify_dataset(
         raise DataError(f"{layout.root}: no such data set directory")
     report = VerifyReport(layout.root)
     record = _record(layout, report)
+    if record is not None:
+        record = _as_marked(layout, record, report)
     plans = {split: _plans(layout, record, split, report) for split in _splits(layout, record)}
     everything = [plan for shards in plans.values() for plan in shards]
     checks: list[ShardCheck] = []
@@ -126,6 +139,9 @@ def verify_dataset(
             if progress is not None:
                 progress(check)
     _check_duplicates(checks, report)
+    contradicted = [check for check in checks if check.contradicted]
+    if contradicted:
+        report.faults.append(Fault("", None, "dataset", contradicted[0].contradicted))
     if record is not None:
         _check_totals(layout, record, checks, report)
     for split, shards in plans.items():
@@ -252,7 +268,7 @@ def _check_sample(
     for name in stored:
         scale_key = FIELDS[name].scale_key
         if scale_key and name in table and meta[scale_key] != table[name].get("scale"):
-            check.fault("sample", f"{where}: {key}: {scale_key} is {meta[scale_key]}, dataset.json has another")
+            check.contradicted = f"dataset.json: the scale of {name} is not that of {key}, {meta[scale_key]}"
     return stored_digest(stored, meta)
 
 
@@ -273,6 +289,26 @@ def _record(layout: Layout, report: VerifyReport) -> dict[str, Any] | None:
     except DataError as error:
         report.faults.append(Fault("", None, "dataset" if layout.dataset.exists() else "unfinished", str(error)))
         return None
+
+
+def _as_marked(layout: Layout, record: dict[str, Any], report: VerifyReport) -> dict[str, Any]:
+    """The content of `dataset.json`, corrected where the markers agree with each other and not with it.
+
+    It follows from the markers. One edit in it must not make all shards suspects.
+    """
+    identity = common_identity(layout)
+    if identity is not None and identity != record["identity"]:
+        report.faults.append(Fault("", None, "dataset", f"{layout.dataset}: identity is not that of the markers"))
+        record = record | {"identity": identity}
+    splits = dict(record["splits"])
+    for split, said in splits.items():
+        counts = [plan.count for plan in chain_of(committed_plans(layout, split))]
+        listed = said.get("counts")
+        if not isinstance(listed, list) or any(map(operator.ne, counts, listed)):  # either may go further
+            message = f"{layout.dataset}: counts of split {split} are not those of the markers"
+            report.faults.append(Fault(split, None, "dataset", message))
+            splits[split] = said | ({"counts": counts} if counts else {})
+    return record | {"splits": splits}
 
 
 def _splits(layout: Layout, record: Mapping[str, Any] | None) -> list[str]:

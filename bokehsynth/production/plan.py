@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bokehsynth.errors import ChangedError, DataError, UsageError
-from bokehsynth.files import atomic_write, pretty_json
+from bokehsynth.files import atomic_write, pretty_json, storage_errors
 from bokehsynth.lock import Ranges
 from bokehsynth.recipe import Recipe
 from bokehsynth.shards import (
@@ -72,7 +72,11 @@ def restore_extensions(layout: Layout, recipe: Recipe) -> bool:
     except (ChangedError, DataError):
         marked = [plan for split in recipe.splits for plan in chain_of(committed_plans(layout, split))]
         shards = marked if count(marked) >= count(_counted(layout)) else _counted(layout)
-        write_extensions(layout, _steps(recipe, shards))
+        if steps := _steps(recipe, shards):
+            write_extensions(layout, steps)
+        else:
+            with storage_errors(_extensions(layout)):
+                _extensions(layout).unlink(missing_ok=True)
         return True
     return False
 

@@ -89,8 +89,8 @@ def _restore_extensions(layout: Layout) -> None:
 def verify_root(layout: Layout, known: Sequence[Fault] = ()) -> list[str]:
     """What is wrong with the files beside the shards, one line each: they must be what `dataset.json` was made from.
 
-    The photographs need not be there any more: what they were stands in assets.jsonl. What is
-    among the `known` faults is not said twice.
+    The photographs need not be there any more: what they were stands in assets.jsonl. What is among the
+    `known` faults is not said twice.
     """
     try:
         record = read_dataset(layout)
@@ -110,7 +110,7 @@ def verify_root(layout: Layout, known: Sequence[Fault] = ()) -> list[str]:
     for path, text in {layout.recipe: recipe.text(), layout.schema: pretty_json(recipe_schema())}.items():
         if _text(path) != text:
             faults.append(f"{path}: missing or altered")
-    if [line for line in _text(layout.quarantine).splitlines(True) if '"kind":"sample"' in line] != draws:
+    if not _is_quarantine(_text(layout.quarantine), draws):
         faults.append(f"{layout.quarantine}: is not what the shards' own lists say")
     try:
         check_cut(layout, all_plans(recipe, layout))
@@ -119,6 +119,21 @@ def verify_root(layout: Layout, known: Sequence[Fault] = ()) -> list[str]:
             faults.append(str(error))
     faults += [f"{path}: missing" for path in (layout.card, layout.preview) if not path.is_file()]
     return faults
+
+
+def _is_quarantine(text: str, draws: list[str]) -> bool:
+    """Whether these are lines for assets, as we write them, and then just these draws."""
+    lines = text.splitlines(True)
+    assets = lines[: len(lines) - len(draws)]
+    try:
+        records = [json.loads(line) for line in assets]
+    except ValueError:
+        return False
+    as_written = all(
+        isinstance(record, dict) and record.get("kind") != "sample" and f"{canonical_json(record)}\n" == line
+        for record, line in zip(records, assets, strict=True)
+    )
+    return as_written and lines[len(assets) :] == draws
 
 
 def _text(path: Path) -> str:

@@ -571,7 +571,7 @@ TAMPER = {
     ),
     "dataset.json scale": (
         lambda x: x.dataset.write_text(x.dataset.read_text().replace('"scale": 0.0003', '"scale": 0.0004')),
-        {"sample"},
+        {"dataset"},
     ),
 }
 
@@ -598,6 +598,8 @@ def test_verify_finds_every_tamper_and_deletes_nothing(tmp_path, pristine, tampe
     assert kinds <= found, report.faults
     assert not report.ok
     assert tree(tmp_path) == before
+    if kinds == {"dataset"}:
+        assert report.broken() == [], "no shard is to blame for what stands beside them"
     if kinds & {"sha256", "tar", "pixels", "marker"}:
         assert ("train", 1) in report.broken()
         assert {("train", 2), ("val", 0)}.isdisjoint(report.broken())

@@ -141,7 +141,7 @@ def verify_dataset(
     _check_duplicates(checks, report)
     contradicted = [check for check in checks if check.contradicted]
     if contradicted:
-        report.faults.append(Fault("", None, "dataset", contradicted[0].contradicted))
+        report.faults.append(Fault("", None, "dataset", f"{layout.dataset}: {contradicted[0].contradicted}"))
     if record is not None:
         _check_totals(layout, record, checks, report)
     for split, shards in plans.items():
@@ -268,7 +268,7 @@ def _check_sample(
     for name in stored:
         scale_key = FIELDS[name].scale_key
         if scale_key and name in table and meta[scale_key] != table[name].get("scale"):
-            check.contradicted = f"dataset.json: the scale of {name} is not that of {key}, {meta[scale_key]}"
+            check.contradicted = f"the scale of {name} is not that of {key}, {meta[scale_key]}"
     return stored_digest(stored, meta)
 
 

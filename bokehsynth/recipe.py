@@ -146,6 +146,12 @@ class Recipe(Spec):
         """The asset list, indexed and frozen when first asked for."""
         return build_catalogue(self.assets, self.splits, kinds_of_assets(self.scene))
 
+    def with_catalogue(self, catalogue: Catalogue) -> "Recipe":
+        """The recipe with an asset list that is known, such as a data set's own record: nothing is indexed."""
+        copy = self.model_copy()
+        copy.__dict__["catalogue"] = catalogue
+        return copy
+
     @cached_property
     def digest(self) -> str:
         """Identity of everything that shapes a sample or its packing; the number of samples is not part of it.

@@ -12,7 +12,7 @@ from bokehsynth.files import canonical_json, pretty_json
 from bokehsynth.lock import set_up_lock, shard_lock
 from bokehsynth.production.plan import all_plans, check_cut, restore_extensions
 from bokehsynth.production.quarantine import first_attempt, read_shard_list, whole_list
-from bokehsynth.recipe import recipe_schema
+from bokehsynth.recipe import Recipe, recipe_schema
 from bokehsynth.root_files import (
     check_format,
     described_anew,
@@ -58,7 +58,7 @@ def _verify_records(layout: Layout) -> list[str]:
 
     While an extension is under way it speaks of the smaller set, and nothing here can be compared.
     """
-    record, recipe = read_dataset(layout), stored_as_it_is(layout)
+    record, recipe = read_dataset(layout), _recorded_recipe(layout)
     faults = []
     if read_identity(layout) != record["identity"]:
         faults.append(f"{layout.hidden / 'identity.json'}: missing or altered")
@@ -83,7 +83,7 @@ def _verify_records(layout: Layout) -> list[str]:
 def _restore_extensions(layout: Layout) -> None:
     """The record of extensions follows from what is about to be taken away. Without a recipe nothing can go on."""
     with contextlib.suppress(UsageError):
-        restore_extensions(layout, stored_as_it_is(layout))
+        restore_extensions(layout, _recorded_recipe(layout))
 
 
 def verify_root(layout: Layout, known: Sequence[Fault] = ()) -> list[str]:
@@ -95,7 +95,7 @@ def verify_root(layout: Layout, known: Sequence[Fault] = ()) -> list[str]:
     try:
         record = read_dataset(layout)
         identity = common_identity(layout) or record["identity"]
-        recipe = stored_as_it_is(layout)
+        recipe = _recorded_recipe(layout)
         plans = [plan for split in ("train", "val") for plan in committed_plans(layout, split)]
         draws = [draw.line() for draw in whole_list(layout, plans)]
     except BokehsynthError as error:
@@ -148,6 +148,12 @@ def _assets_digest(layout: Layout) -> str | None:
     """Of the list in assets.jsonl; None where there is none, or it is not as it is written."""
     catalogue = _catalogue(layout)
     return None if catalogue is None else catalogue.digest
+
+
+def _recorded_recipe(layout: Layout) -> Recipe:
+    """The recipe with the assets it was made from, if their record is readable: its photographs may be gone."""
+    recipe, catalogue = stored_as_it_is(layout), _catalogue(layout)
+    return recipe if catalogue is None else recipe.with_catalogue(catalogue)
 
 
 def _catalogue(layout: Layout) -> Catalogue | None:

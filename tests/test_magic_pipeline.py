@@ -150,7 +150,7 @@ def test_to_changes_the_type_of_everything(folder):
     double = MagicBokehPipeline.from_pretrained(folder).to(torch.float64)
     lq, defocus, noise = toy_input()
     found = double.forward_tensors(lq, defocus, noise)
-    assert found["x0"].dtype == torch.float32
+    assert found["x0"].dtype == torch.float64
     assert found["image"].dtype == torch.float64
 
 

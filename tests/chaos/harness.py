@@ -65,6 +65,15 @@ def until(condition: Callable[[], object], process: "subprocess.Popen[str]") -> 
         time.sleep(0.005)
 
 
+def trails(out: Path) -> str:
+    """What all trails say now; one may be finished, and taken away, while it is looked at."""
+    words = []
+    for path in out.glob(".bokehsynth/tmp/*.trail"):
+        with contextlib.suppress(FileNotFoundError):
+            words.append(path.read_text())
+    return "\n".join(words)
+
+
 def markers(out: Path) -> list[Path]:
     return sorted(out.glob(".bokehsynth/*/*.done.json"))
 

@@ -7,7 +7,20 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import PATIENCE, assert_same, ended, events, kill, markers, run, start, torn_shards, until, wait_for_nobody
+from harness import (
+    PATIENCE,
+    assert_same,
+    ended,
+    events,
+    kill,
+    markers,
+    run,
+    start,
+    torn_shards,
+    trails,
+    until,
+    wait_for_nobody,
+)
 
 
 @pytest.mark.long
@@ -57,7 +70,7 @@ def test_a_second_signal_ends_everything_at_once(recipe: Path, victim: tuple[str
     out = tmp_path / "set"
     process = start("generate", recipe, "--out", out, "--workers", 1, "--grace", 100000, "--time-limit", 100000,
                     FAULT=f"hang:{victim[2]}")  # fmt: skip
-    until(lambda: any(str(victim[1]) in p.read_text().split() for p in out.glob(".bokehsynth/tmp/*.trail")), process)
+    until(lambda: str(victim[1]) in trails(out).split(), process)
     kill(process.pid, signal.SIGTERM)
     time.sleep(1)
     assert process.poll() is None

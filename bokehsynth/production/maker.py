@@ -61,6 +61,8 @@ class ShardMaker:
         trail.begin()
         try:
             marker = write_shard(self.layout, plan, attempt.samples(), self.recipe.shards, self.recipe.identity)
+        except MemoryError:
+            raise  # the worker dies of it, as by the kernel's hand, and the trail has to say over which sample
         except BaseException:
             with contextlib.suppress(StorageError):  # the same disk that may have refused the shard
                 trail.pardoned()
@@ -79,8 +81,12 @@ class ShardMaker:
             trail.convicted(case.index)
             return
         trail.alone(case.index)
-        with contextlib.suppress(Exception):  # no death: what it raises is dealt with when the shard is made
+        try:
             develop(self.recipe, draw_sample(self.recipe, case.index, plan.split, attempt), self.device)
+        except MemoryError:
+            raise  # a death: the worker ends with it
+        except Exception:  # no death: what it raises is dealt with when the shard is made
+            pass
         trail.passed()
 
 

@@ -13,6 +13,18 @@ settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("repeatable")
 
 
+@pytest.fixture(autouse=True)
+def device_for_kernels(request, monkeypatch):
+    """Where a module is marked `kernels`, backend cuda is there: on a GPU, or as the same kernels on the CPU."""
+    if request.node.get_closest_marker("kernels") is None:
+        return
+    from kernels_on_cpu import the_device_or_kernels_on_cpu
+
+    from bokehsynth.render import cuda_device
+
+    monkeypatch.setattr(cuda_device, "the_device", the_device_or_kernels_on_cpu)
+
+
 @pytest.fixture
 def fresh_python(tmp_path):
     """Run code in a new interpreter, away from the repository, and return what it printed, stripped."""

@@ -18,7 +18,8 @@ SIZE, AT, RADIUS = (32, 48), (26, 17), 8.0
 HALF_DIAGONAL = math.hypot(*SIZE) / 2
 RAYS = {"cpu": 10_000, "reference": 1_200}
 
-backends = pytest.mark.parametrize("backend", ["cpu", "reference"])
+pytestmark = pytest.mark.kernels
+backends = pytest.mark.parametrize("backend", ["cpu", "cuda", "reference"])
 field_backends = backends  # all of them render a pupil
 near_and_far = pytest.mark.parametrize(("disparity", "sign"), [(0.9, -1), (0.1, 1)], ids=["near", "far"])
 

@@ -3,7 +3,10 @@
 This room knows layers and lenses, and no files, recipes or random numbers.
 """
 
+import logging
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Protocol
 
 from bokehsynth.errors import DeviceError, UsageError
 from bokehsynth.layers import Layer
@@ -37,13 +40,68 @@ def render(
     return Frames(shot, _backend(backend), samples)
 
 
+class Scene(Protocol):
+    """What is photographed; the arguments of `render` in one piece."""
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """Near to far."""
+
+    @property
+    def lens(self) -> Lens:
+        """That photographs them."""
+
+    @property
+    def margin(self) -> int:
+        """Overscan of the canvas in pixels."""
+
+
+def render_batch(scenes: Sequence[Scene], backend: str = "auto", samples: int | None = None) -> list[Frames]:
+    """Photograph several scenes of any sizes: what `render` gives for each.
+
+    On cuda their `bokeh` and `all_in_focus` are made at once, by shared launches. Raises what `render` raises.
+    """
+    if backend not in BACKENDS or backend == "reference" or resolve_device(backend) == "cpu":
+        return [render(scene.layers, scene.lens, scene.margin, backend, samples) for scene in scenes]
+    from bokehsynth.render import cuda
+
+    shots = [_checked(scene.layers, scene.lens, scene.margin) for scene in scenes]
+    made = cuda.trace_batch([shot if shot.lens.blur > 0 else shot.through_pinhole() for shot in shots], samples)
+    sharp = cuda.trace_batch([shot.through_pinhole() for shot in shots], 1)
+    chosen = _backend("cuda")
+    return [Frames(shot, chosen, samples, both) for shot, *both in zip(shots, made, sharp, strict=True)]
+
+
 def resolve_device(name: str) -> str:
     """The device that `auto` stands for here, or `name` itself; a DeviceError if it is not there."""
     if name not in {"auto", "cpu", "cuda"}:
         raise DeviceError(f"unknown device {name!r}; choose auto, cpu or cuda")
     if name == "cuda":
-        raise DeviceError("device cuda: this version renders on the CPU only; use --device cpu (or auto)")
-    return "cpu"
+        from bokehsynth.render import cuda_device
+
+        cuda_device.the_device()
+    return _best_device() if name == "auto" else name
+
+
+def describe_device(name: str) -> dict[str, str]:
+    """What pixels depend on besides versions and the CPU: of cuda the GPU and its compiler, of cpu nothing."""
+    from bokehsynth.render import cuda_device
+
+    return cuda_device.the_device().description() if name == "cuda" else {}
+
+
+@lru_cache(maxsize=1)
+def _best_device() -> str:
+    """cuda where it works. Where there is a GPU that does not, the log says why it is left alone."""
+    from bokehsynth.render import cuda_device
+
+    try:
+        cuda_device.the_device()
+    except DeviceError as error:
+        if cuda_device.has_gpu():
+            logging.getLogger(__name__).warning("a GPU is there and the CPU is used: %s", error)
+        return "cpu"
+    return "cuda"
 
 
 def _backend(name: str) -> Backend:
@@ -54,7 +112,10 @@ def _backend(name: str) -> Backend:
         from bokehsynth.render.bake import transmission_map
 
         return Backend(reference.trace, transmission_map)
-    resolve_device(name)
+    if resolve_device(name) == "cuda":
+        from bokehsynth.render import cuda
+
+        return Backend(cuda.trace, cuda.transmission)
     from bokehsynth.render import cpu
 
     return Backend(cpu.trace, cpu.transmission)

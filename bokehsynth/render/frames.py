@@ -1,28 +1,32 @@
 """The pictures and maps of one shot."""
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.optics import Lens
 from bokehsynth.render.shot import Backend, Exposure, Float64Array, FloatArray, Shot
 
 
 class Frames:
     """The pictures and maps of one shot, NumPy float32 on every backend; each is computed when first read."""
 
-    def __init__(self, shot: Shot, backend: Backend, samples: int | None) -> None:
-        self._shot, self._backend, self._samples = shot, backend, samples
+    def __init__(
+        self, shot: Shot, backend: Backend, samples: int | None, made: "Sequence[Exposure] | None" = None
+    ) -> None:
+        """`made`: the exposures through the lens and through a pinhole, where they are made already."""
+        self._shot, self._backend, self._samples, self._made = shot, backend, samples, made
 
     @cached_property
     def _exposure(self) -> Exposure:
+        if self._made:
+            return self._made[0]
         return self._backend.trace(self._shot, self._samples) if self._shot.lens.blur > 0 else self._pinhole
 
     @cached_property
     def _pinhole(self) -> Exposure:
-        """K = 0: no lens point moves anything, so the aperture has no say."""
-        return self._backend.trace(Shot(self._shot.layers, Lens(0.0, self._shot.lens.focus), self._shot.margin), 1)
+        return self._made[1] if self._made else self._backend.trace(self._shot.through_pinhole(), 1)
 
     @property
     def bokeh(self) -> FloatArray:

@@ -39,6 +39,10 @@ class Shot:
         y = np.arange(self.height, dtype=np.float64) - (self.height - 1) / 2
         return x[None, :], y[:, None]
 
+    def through_pinhole(self) -> "Shot":
+        """The same layers at K = 0: no lens point moves anything, so the aperture has no say."""
+        return Shot(self.layers, Lens(0.0, self.lens.focus), self.margin)
+
     def crop(self, canvas: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The picture's part of a canvas array [Hc, Wc, ...]."""
         return canvas[self.margin : self.margin + self.height, self.margin : self.margin + self.width]

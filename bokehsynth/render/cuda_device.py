@@ -1,0 +1,158 @@
+"""The GPU: asked for once, its kernels compiled once per process.
+
+Everything the CUDA renderer wants of a GPU is the few methods of `Device`; CuPy gives them.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from bokehsynth.errors import DeviceError
+
+KERNELS = Path(__file__).parent / "kernels"
+
+DeviceArray = Any
+"""An array in the device's memory: of CuPy on a GPU."""
+
+Grid = tuple[int, int, int]
+
+
+class Device(Protocol):
+    """Memory, and kernels of `kernels/bokeh.cu` by name."""
+
+    out_of_memory: type[Exception]
+    """What `put`, `empty` and `zeros` raise where there is no room."""
+
+    def put(self, array: "np.ndarray[Any, Any]") -> DeviceArray:
+        """A copy on the device, contiguous."""
+
+    def get(self, array: DeviceArray) -> "np.ndarray[Any, Any]":
+        """A copy on the host, once everything launched before is done."""
+
+    def empty(self, shape: Sequence[int], dtype: Any) -> DeviceArray:
+        """Memory that holds anything."""
+
+    def zeros(self, shape: Sequence[int], dtype: Any) -> DeviceArray:
+        """Memory that holds zeros."""
+
+    def address(self, array: DeviceArray) -> int:
+        """Of its first element, as kernels see it."""
+
+    def launch(self, kernel: str, grid: Grid, block: Grid, table: DeviceArray) -> None:
+        """Start a kernel on the only argument that ours take: a table of structs."""
+
+    def tidy(self) -> None:
+        """Give back memory that nobody uses."""
+
+    def description(self) -> dict[str, str]:
+        """Name, compute capability and versions: what the bytes of a picture depend on."""
+
+
+class CupyDevice:
+    """The current CUDA device through CuPy. Raises DeviceError, with the way out, if it cannot be used."""
+
+    def __init__(self) -> None:
+        try:
+            import cupy
+        except ImportError as error:
+            raise DeviceError(
+                f"device cuda needs CuPy, which cannot be imported ({error}); install the extra that fits the driver, "
+                "pip install 'bokehsynth[cuda12]' or 'bokehsynth[cuda13]', or use --device cpu"
+            ) from None
+        self._cupy = cupy
+        try:
+            count = cupy.cuda.runtime.getDeviceCount()
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            raise DeviceError(f"device cuda: no GPU can be used here ({error}); use --device cpu (or auto)") from None
+        if count == 0:
+            raise DeviceError("device cuda: the driver sees no GPU; use --device cpu (or auto)")
+        self.out_of_memory: type[Exception] = cupy.cuda.memory.OutOfMemoryError
+        self._kernels: dict[str, Any] = {}
+        self._module  # noqa: B018  # whoever has the device has its kernels
+
+    @cached_property
+    def _module(self) -> Any:
+        module = self._cupy.RawModule(code=(KERNELS / "bokeh.cu").read_text("utf-8"), options=compile_options())
+        try:
+            module.compile()
+        except Exception as error:  # NVRTC missing, too old for the GPU, or a compiler's complaint: CuPy has many types
+            raise DeviceError(
+                f"device cuda: the kernels could not be compiled ({type(error).__name__}: {error}); CuPy needs NVRTC "
+                "of its own CUDA version: the extras bokehsynth[cuda12] and bokehsynth[cuda13] bring it"
+            ) from None
+        return module
+
+    def put(self, array: "np.ndarray[Any, Any]") -> DeviceArray:
+        """See `Device`."""
+        return self._cupy.asarray(np.ascontiguousarray(array))
+
+    def get(self, array: DeviceArray) -> "np.ndarray[Any, Any]":
+        """See `Device`."""
+        result: np.ndarray[Any, Any] = self._cupy.asnumpy(array)
+        return result
+
+    def empty(self, shape: Sequence[int], dtype: Any) -> DeviceArray:
+        """See `Device`."""
+        return self._cupy.empty(tuple(shape), dtype)
+
+    def zeros(self, shape: Sequence[int], dtype: Any) -> DeviceArray:
+        """See `Device`."""
+        return self._cupy.zeros(tuple(shape), dtype)
+
+    def address(self, array: DeviceArray) -> int:
+        """See `Device`."""
+        return int(array.data.ptr)
+
+    def launch(self, kernel: str, grid: Grid, block: Grid, table: DeviceArray) -> None:
+        """See `Device`."""
+        if kernel not in self._kernels:
+            self._kernels[kernel] = self._module.get_function(kernel)
+        self._kernels[kernel](grid, block, (table,))
+
+    def tidy(self) -> None:
+        """See `Device`."""
+        self._cupy.get_default_memory_pool().free_all_blocks()
+
+    def description(self) -> dict[str, str]:
+        """See `Device`."""
+        runtime = self._cupy.cuda.runtime
+        properties = runtime.getDeviceProperties(runtime.getDevice())
+        return {
+            "gpu": properties["name"].decode(),
+            "compute_capability": f"{properties['major']}.{properties['minor']}",
+            "cuda_driver": str(runtime.driverGetVersion()),
+            "nvrtc": ".".join(str(part) for part in self._cupy.cuda.nvrtc.getVersion()),
+            "cupy": self._cupy.__version__,
+        }
+
+
+def compile_options() -> tuple[str, ...]:
+    """Of the compiler. Nothing is fused that is not written so; the digest tells CuPy's cache when a file changed."""
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(KERNELS.iterdir()))).hexdigest()
+    return "--std=c++14", "--fmad=false", f"-I{KERNELS}", f"-DKERNELS_DIGEST=0x{digest[:8]}"
+
+
+@lru_cache(maxsize=1)
+def the_device() -> Device:
+    """The device of this process; DeviceError where there is none. A failure is not remembered."""
+    return CupyDevice()
+
+
+def has_gpu() -> bool:
+    """Whether a driver for one is installed, whatever else is missing."""
+    return any(Path(name).exists() for name in ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg"))
+
+
+def visible_gpus() -> list[str]:
+    """One value of CUDA_VISIBLE_DEVICES for each GPU that this process may use; DeviceError where there is none."""
+    the_device()
+    import cupy
+
+    count = int(cupy.cuda.runtime.getDeviceCount())
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return named[:count] if len(named) >= count else [str(number) for number in range(count)]

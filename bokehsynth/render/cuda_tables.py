@@ -1,0 +1,67 @@
+"""The structs of `kernels/shot.cuh` as NumPy types, field by field, and rows of them.
+
+A pointer is the address of an array on the device; 0 is none. Whoever writes an address keeps the array alive until the
+kernels are done.
+"""
+
+from typing import Any
+
+import numpy as np
+
+MAX_LAYERS = 32
+TILE_W, ROWS, BLOCK = 32, 8, 8
+
+_P, _I, _U, _F, _D = np.uint64, np.int32, np.uint32, np.float32, np.float64
+
+CANVAS = np.dtype(
+    [
+        ("color", _P), ("alpha", _P), ("values", _P), ("texels", _P), ("alphas", _P), ("heights", _P),
+        ("height", _I), ("width", _I),
+    ],
+    align=True,
+)  # fmt: skip
+
+LAYER = np.dtype(
+    [
+        ("texels", _P), ("alphas", _P), ("values", _P), ("heights", _P), ("d", _D), ("gx", _D), ("gy", _D),
+        ("focus", _F), ("low", _F), ("high", _F), ("first_node", _I), ("nodes", _I),
+    ],
+    align=True,
+)  # fmt: skip
+
+NODE = np.dtype(
+    [
+        ("points", _P), ("weights", _P), ("sums", _P), ("spans", _P), ("r", _D), ("ex", _D), ("ey", _D),
+        ("count", _I), ("sets", _I), ("half", _I),
+    ],
+    align=True,
+)  # fmt: skip
+
+TILE = np.dtype(
+    [
+        ("path", _I), ("count", _I), ("start", _I), ("stop", _I), ("sharp", _U), ("opaque", _U), ("moving", _U),
+        ("sorted", _I), ("order", np.uint8, (MAX_LAYERS,)),
+    ],
+    align=True,
+)  # fmt: skip
+
+SHOT = np.dtype(
+    [
+        ("layers", _P), ("nodes", _P), ("points", _P), ("weights", _P), ("spans", _P), ("pupils", _P),
+        ("transmission", _P), ("tiles", _P), ("base", _P), ("color", _P), ("coverage", _P), ("blur", _D),
+        ("pupil_radius", _F), ("height", _I), ("width", _I), ("canvas_height", _I), ("canvas_width", _I),
+        ("margin", _I), ("layer_count", _I), ("rays", _I), ("sides", _I), ("sets", _I), ("lit", _I),
+    ],
+    align=True,
+)  # fmt: skip
+
+STRUCTS = {"Canvas": CANVAS, "Layer": LAYER, "Node": NODE, "Tile": TILE, "Shot": SHOT}
+
+
+def rows(struct: "np.dtype[Any]", entries: "list[dict[str, Any]]") -> "np.ndarray[Any, Any]":
+    """A table with one row for each entry; fields that an entry leaves out are 0."""
+    table = np.zeros(len(entries), struct)
+    for row, entry in zip(table, entries, strict=True):
+        for name, value in entry.items():
+            row[name] = value
+    return table

@@ -1,0 +1,141 @@
+// The kernels of the CUDA renderer, in the order in which `cuda.py` launches them, each over a whole batch.
+#include "collapse.cuh"
+#include "rays.cuh"
+#include "relief.cuh"
+#include "shot.cuh"
+#include "survey.cuh"
+#include "taps.cuh"
+
+// Premultiply: threads (256) over texels.
+extern "C" __global__ void pack(const Canvas* canvases) {
+    const Canvas& canvas = canvases[blockIdx.z];
+    size_t at = (size_t)blockIdx.x * 256 + threadIdx.x;
+    if (at >= (size_t)canvas.height * canvas.width) return;
+    float a = canvas.alpha[at];
+    const float* color = canvas.color + 3 * at;
+    Texel t = {color[0] * a, color[1] * a, color[2] * a, a};
+    canvas.texels[at] = t;
+}
+
+// Least and largest alpha and height of BLOCK x BLOCK blocks: threads (64) over blocks.
+DEVICE void measure_block(const float* values, int height, int width, int block, float* out) {
+    int columns = block_count(width), lines = block_count(height);
+    int top = block / columns * BLOCK - block_shift(height), left = block % columns * BLOCK - block_shift(width);
+    float least = 3.0e38f, most = -3.0e38f;
+    for (int y = top < 0 ? 0 : top; y < top + BLOCK && y < height; y++) {
+        for (int x = left < 0 ? 0 : left; x < left + BLOCK && x < width; x++) {
+            float value = values[(size_t)y * width + x];
+            least = fminf(least, value);
+            most = fmaxf(most, value);
+        }
+    }
+    out[block] = least;
+    out[(size_t)columns * lines + block] = most;
+}
+
+extern "C" __global__ void bound(const Canvas* canvases) {
+    const Canvas& canvas = canvases[blockIdx.z];
+    int block = blockIdx.x * 64 + threadIdx.x;
+    int blocks = block_count(canvas.width) * block_count(canvas.height);
+    if (block >= blocks) return;
+    measure_block(canvas.alpha, canvas.height, canvas.width, block, canvas.alphas);
+    if (canvas.values) measure_block(canvas.values, canvas.height, canvas.width, block, canvas.heights);
+}
+
+// Fold lens sets into kernels: threads (256) over rays, then (64) over columns.
+extern "C" __global__ void collapse(const Node* nodes) {
+    const Node& node = nodes[blockIdx.x];
+    int ray = blockIdx.y * 256 + threadIdx.x;
+    if (ray < node.count) splat(node, ray);
+}
+
+extern "C" __global__ void measure(const Node* nodes) {
+    const Node& node = nodes[blockIdx.x];
+    int column = blockIdx.y * 64 + threadIdx.x;
+    if (column < 2 * node.half + 1) measure_column(node, column);
+}
+
+// Look at every tile: threads (32) over tiles.
+extern "C" __global__ void survey(const Shot* shots) {
+    const Shot& shot = shots[blockIdx.z];
+    int columns = tile_columns(shot), at = blockIdx.x * 32 + threadIdx.x;
+    if (at >= columns * tile_rows(shot)) return;
+    int x0 = at % columns * TILE_W, y0 = at / columns * ROWS;
+    int n = TILE_W < shot.width - x0 ? TILE_W : shot.width - x0, rows = ROWS < shot.height - y0 ? ROWS : shot.height - y0;
+    Seen seen[MAX_LAYERS];
+    for (int m = 0; m < shot.layer_count; m++) seen[m] = look_at(shot, shot.layers[m], x0, y0, n, rows);
+    Tile& tile = shot.tiles[at];
+    order_layers(shot, seen, tile);
+    choose_path(shot, seen, tile);
+}
+
+// Tiles without rays, and what rays are added to: a block of 32 threads for each tile.
+extern "C" __global__ void develop(const Shot* shots) {
+    __shared__ float staged[STAGED];
+    const Shot& shot = shots[blockIdx.z];
+    if ((int)blockIdx.x >= tile_columns(shot) || (int)blockIdx.y >= tile_rows(shot)) return;
+    const Tile& tile = shot.tiles[blockIdx.y * tile_columns(shot) + blockIdx.x];
+    if (tile.path == RAYS) return;
+    int x0 = blockIdx.x * TILE_W, y0 = blockIdx.y * ROWS;
+    int x = x0 + (int)threadIdx.x < shot.width ? x0 + (int)threadIdx.x : shot.width - 1;
+    bool inside = x0 + (int)threadIdx.x < shot.width;
+    float light[ROWS][3], through[ROWS];
+    size_t plane = (size_t)shot.height * shot.width;
+    for (int set = 0; set < shot.sets; set++) {
+        composite(shot, tile, set, x0, y0, x, staged, light, through);
+#pragma unroll
+        for (int p = 0; p < ROWS; p++) {
+            float* base = shot.base + (size_t)(y0 + p) * shot.width + x;
+            if (!inside || y0 + p >= shot.height) continue;
+#pragma unroll
+            for (int c = 0; c < 3; c++) {
+                if (shot.sets > 1 && c != set) continue;
+                base[c * plane] = light[p][c];
+                base[(3 + c) * plane] = through[p];
+            }
+        }
+    }
+    if (tile.path == TOGETHER || !inside) return;
+    for (int p = 0; p < ROWS && y0 + p < shot.height; p++) {
+        const float* base = shot.base + (size_t)(y0 + p) * shot.width + x;
+        float all[6];
+        for (int k = 0; k < 6; k++) all[k] = base[k * plane];
+        write_pixel(shot, x, y0 + p, all, all + 3, shot.lit);
+    }
+}
+
+// Tiles with rays: a block of 32 x ROWS threads for each tile, one for each pixel.
+extern "C" __global__ void shine(const Shot* shots) {
+    const Shot& shot = shots[blockIdx.z];
+    if ((int)blockIdx.x >= tile_columns(shot) || (int)blockIdx.y >= tile_rows(shot)) return;
+    const Tile& tile = shot.tiles[blockIdx.y * tile_columns(shot) + blockIdx.x];
+    if (tile.path != RAYS && tile.path != TOGETHER) return;
+    Pixel pixel;
+    pixel.x = blockIdx.x * TILE_W + threadIdx.x;
+    pixel.y = blockIdx.y * ROWS + threadIdx.y;
+    if (pixel.x >= shot.width || pixel.y >= shot.height) return;
+    pixel.count = tile.count;
+    for (int k = 0; k < tile.count; k++) {
+        pixel.order[k] = tile.order[k];
+        pixel.delta[k] = (float)defocus_at(shot, shot.layers[tile.order[k]], pixel.x, pixel.y);
+    }
+    if (tile.path == TOGETHER)
+        develop_together(shot, pixel, tile);
+    else
+        develop_plain(shot, pixel, tile.opaque, tile.sorted, tile.start, tile.stop, tile.moving);
+}
+
+// Brute force, the measure of the other kernels: every ray of the whole table meets every layer and is sorted.
+extern "C" __global__ void brute(const Shot* shots) {
+    const Shot& shot = shots[blockIdx.z];
+    Pixel pixel;
+    pixel.x = blockIdx.x * TILE_W + threadIdx.x;
+    pixel.y = blockIdx.y * ROWS + threadIdx.y;
+    if (pixel.x >= shot.width || pixel.y >= shot.height) return;
+    pixel.count = shot.layer_count;
+    for (int m = 0; m < shot.layer_count; m++) {
+        pixel.order[m] = (unsigned char)m;
+        pixel.delta[m] = (float)defocus_at(shot, shot.layers[m], pixel.x, pixel.y);
+    }
+    develop_plain(shot, pixel, 0u, false, 0, shot.rays, shot.blur > 0);
+}

@@ -1,0 +1,158 @@
+// What each tile of a picture sees: which layers, in which order, and whether two of them vary together.
+//
+// The twin of `tiles.py` and `survey.py`. Bounds that are too loose cost time and never change what is converged to.
+#pragma once
+#include "shot.cuh"
+
+struct Seen {
+    bool visible, opaque, varies;
+    double low, high, reach;            // range of d(p') - d_f, and how far in px hits may lie
+};
+
+// Least and largest value of the blocks that come within `pad` px of a tile whose corner is canvas texel (left, top).
+DEVICE void bounds(const Shot& shot, const float* blocks, int left, int top, int n, int rows, double pad, float* least,
+                   float* most) {
+    int columns = block_count(shot.canvas_width), right = block_shift(shot.canvas_width);
+    int lines = block_count(shot.canvas_height), down = block_shift(shot.canvas_height);
+    const float* high = blocks + (size_t)columns * lines;
+    int r0 = clamp((int)fmax(-1.0, floor(top - pad)) + down, 0, lines * BLOCK - 1) / BLOCK;
+    int r1 = clamp((int)ceil(fmin(top + rows - 1 + pad, shot.canvas_height)) + down, 0, lines * BLOCK - 1) / BLOCK;
+    *least = 3.0e38f;
+    *most = -3.0e38f;
+    for (int r = r0; r <= r1; r++) {
+        int first = r * BLOCK - down;   // of its rows
+        int above = top - (first + BLOCK - 1), below = first - (top + rows - 1);
+        double dy = above > below ? above : below;
+        dy = dy < 0 ? 0 : dy;
+        if (dy > pad) continue;
+        double wide = sqrt(pad * pad - dy * dy);
+        int c0 = clamp((int)fmax(-1.0, floor(left - wide)) + right, 0, columns * BLOCK - 1) / BLOCK;
+        int c1 = clamp((int)ceil(fmin(left + n - 1 + wide, shot.canvas_width)) + right, 0, columns * BLOCK - 1) / BLOCK;
+        for (int c = c0; c <= c1; c++) {
+            *least = fminf(*least, blocks[(size_t)r * columns + c]);
+            *most = fmaxf(*most, high[(size_t)r * columns + c]);
+        }
+    }
+}
+
+// Range of a plane's d(p) - d_f over a tile; extremes lie at its corners.
+DEVICE void plane_range(const Shot& shot, const Layer& layer, int x0, int y0, int n, int rows, double* low,
+                        double* high) {
+    *low = 1e300;
+    *high = -1e300;
+    for (int corner = 0; corner < 4; corner++) {
+        double delta = defocus_at(shot, layer, x0 + (corner & 1) * (n - 1), y0 + (corner >> 1) * (rows - 1));
+        *low = fmin(*low, delta);
+        *high = fmax(*high, delta);
+    }
+}
+
+// Range of a height field's d - d_f where rays of a tile may meet it. A hit lies within K |delta| of its pixel: each
+// bound on delta bounds where to look for a better one.
+DEVICE void field_range(const Shot& shot, const Layer& layer, int left, int top, int n, int rows, double* low,
+                        double* high) {
+    double pad = 1e6;
+    for (int round = 0; round < 8; round++) {
+        float least, most;
+        bounds(shot, layer.heights, left, top, n, rows, pad, &least, &most);
+        *low = least - layer.focus;
+        *high = most - layer.focus;
+        double closer = ceil(shot.blur * fmax(fabs(*low), fabs(*high))) + 1;
+        if (closer >= pad) break;
+        pad = closer;
+    }
+}
+
+DEVICE Seen look_at(const Shot& shot, const Layer& layer, int x0, int y0, int n, int rows) {
+    Seen seen;
+    double e = 0;
+    if (layer.values) {
+        field_range(shot, layer, x0 + shot.margin, y0 + shot.margin, n, rows, &seen.low, &seen.high);
+    } else {
+        plane_range(shot, layer, x0, y0, n, rows, &seen.low, &seen.high);
+        e = shot.blur * hypot(layer.gx, layer.gy);
+    }
+    seen.reach = shot.blur * fmax(fabs(seen.low), fabs(seen.high)) / (1 - e);
+    // d(p') - d_f = delta / (1 - K g.s): the lens point stretches the range by 1/(1 -+ e)
+    seen.low /= seen.low > 0 ? 1 + e : 1 - e;
+    seen.high /= seen.high > 0 ? 1 - e : 1 + e;
+    float least, most;
+    double pad = seen.reach > 0 ? seen.reach + 1 : 0;
+    bounds(shot, layer.alphas, x0 + shot.margin, y0 + shot.margin, n, rows, pad, &least, &most);
+    seen.visible = most > 0;
+    seen.opaque = least == 1;
+    seen.varies = least < most;
+    return seen;
+}
+
+DEVICE bool same_plane(const Layer& a, const Layer& b) {
+    return !a.values && !b.values && a.d == b.d && a.gx == b.gx && a.gy == b.gy;
+}
+
+// Fill the tile's order, near to far, without layers that cannot be seen; ties keep the order given.
+DEVICE void order_layers(const Shot& shot, const Seen* seen, Tile& tile) {
+    tile.count = 0;
+    for (int m = 0; m < shot.layer_count; m++) {
+        bool hidden = !seen[m].visible;
+        for (int k = 0; k < shot.layer_count && !hidden; k++)
+            hidden = seen[k].opaque && (seen[k].low > seen[m].high || (seen[k].low == seen[m].high && k < m));
+        if (hidden) continue;
+        int place = tile.count++;
+        for (; place > 0 && seen[tile.order[place - 1]].high < seen[m].high; place--)
+            tile.order[place] = tile.order[place - 1];
+        tile.order[place] = (unsigned char)m;
+    }
+}
+
+// Whether the tile's order holds for every ray and pixel.
+DEVICE bool is_sorted(const Shot& shot, const Seen* seen, const Tile& tile) {
+    for (int k = 1; k < tile.count; k++) {
+        int a = tile.order[k - 1], b = tile.order[k];
+        if (same_plane(shot.layers[a], shot.layers[b])) continue;  // a tie for every ray
+        if (seen[a].low < seen[b].high || (seen[a].low == seen[b].high && a > b)) return false;
+    }
+    return true;
+}
+
+// Side of the grid of rays: of plain ones (`rays.grid_side`); of those that only say what varies together
+// (`correlate.rays_for`, which shares them out by the light behind the tile; here every tile gets as many as a bright one).
+DEVICE int plain_side(double reach) {
+    double side = fmax(18 + 1.3 * reach, 1.4 * reach);
+    int even = 2 * (int)ceil(side / 2);
+    return even < 128 ? even : 128;
+}
+
+DEVICE int together_side(double widest, double second, bool seam) {
+    double mean = sqrt(widest * second);
+    double share = 1 + 0.5 * fmin(fmax((12 - mean) / 6, 0.3), 1.0);
+    int even = 2 * (int)ceil((seam ? 2 : 1) * share * fmax(fmin(3.2 + 0.52 * mean, 11.0), 0.45 * mean));
+    return even < 64 ? even : 64;
+}
+
+// Which way a tile goes, and with which rays.
+DEVICE void choose_path(const Shot& shot, const Seen* seen, Tile& tile) {
+    double widest = 0, second = 0;
+    bool dimming = false, together = false, seam = false, field = false;
+    tile.sharp = tile.opaque = 0;
+    for (int k = 0; k < tile.count; k++) {
+        int m = tile.order[k];
+        const Seen& layer = seen[m];
+        if (layer.opaque) tile.opaque |= 1u << m;
+        if (layer.reach == 0) tile.sharp |= 1u << m;
+        second = fmax(second, fmin(widest, layer.reach));
+        widest = fmax(widest, layer.reach);
+        seam = seam || (k > 0 && same_plane(shot.layers[m], shot.layers[tile.order[k - 1]]));
+        if (layer.reach == 0) continue;
+        together = together || dimming;
+        dimming = dimming || layer.varies;
+        field = field || shot.layers[m].values;
+    }
+    tile.sorted = is_sorted(shot, seen, tile);
+    tile.moving = widest > 0;
+    tile.path = !tile.moving ? COPY : together ? TOGETHER : TAPS;
+    if (!tile.sorted || (tile.moving && (field || shot.pupils))) tile.path = RAYS;
+    int side = tile.path == TOGETHER ? together_side(widest, second, seam) : plain_side(widest);
+    side = side < shot.sides ? side : shot.sides - 1;
+    tile.start = tile.moving ? shot.spans[2 * side] : 0;
+    tile.stop = tile.moving ? shot.spans[2 * side + 1] : 1;
+}

@@ -1,0 +1,123 @@
+// Tiles that need no rays: exact means of every layer by collapsed kernels, composited.
+//
+// A block of 32 threads does a tile; a thread holds a column of ROWS pixels in registers. Along a column of a kernel
+// each texel it reads serves all of them, with weights that are shifted from one to the next.
+#pragma once
+#include "shot.cuh"
+
+const int STAGED = 1536;                // weights in shared memory at a time
+
+// Add column `staged` of a kernel, rows first..last, to the sums of the pixels (x, y) .. (x, y + ROWS - 1).
+DEVICE void slide(const Shot& shot, const Texel* column, int y, const float* staged, int first, int last, int half,
+                  Texel* sum) {
+    float w[ROWS];
+#pragma unroll
+    for (int p = 0; p < ROWS; p++) w[p] = 0;
+#pragma unroll 8
+    for (int j = first; j < last + ROWS; j++) {
+#pragma unroll
+        for (int p = ROWS - 1; p > 0; p--) w[p] = w[p - 1];
+        w[0] = j <= last ? staged[j] : 0.0f;
+        int row = clamp(y + shot.margin + j - half, 0, shot.canvas_height - 1);
+        Texel t = column[(size_t)row * shot.canvas_width];
+#pragma unroll
+        for (int p = 0; p < ROWS; p++) {
+            sum[p].r = fmaf(w[p], t.r, sum[p].r);
+            sum[p].g = fmaf(w[p], t.g, sum[p].g);
+            sum[p].b = fmaf(w[p], t.b, sum[p].b);
+            sum[p].a = fmaf(w[p], t.a, sum[p].a);
+        }
+    }
+}
+
+// Means of a layer over one node's kernel. All threads of the block call it together.
+DEVICE void filter(const Shot& shot, const Layer& layer, const Node& node, int set, int x, int y, float* staged,
+                   Texel* sum) {
+    int side = 2 * node.half + 1, width = STAGED / side;
+    const unsigned int* sums = node.sums + (size_t)set * side * side;
+#pragma unroll
+    for (int p = 0; p < ROWS; p++) sum[p].r = sum[p].g = sum[p].b = sum[p].a = 0;
+    for (int c0 = 0; c0 < side; c0 += width) {
+        int columns = width < side - c0 ? width : side - c0;
+        __syncthreads();
+        for (int k = threadIdx.x; k < columns * side; k += TILE_W)
+            staged[k] = (float)sums[(size_t)c0 * side + k] * (1 / 2147483648.0f);
+        __syncthreads();
+        for (int c = c0; c < c0 + columns; c++) {
+            int first = node.spans[2 * c], last = node.spans[2 * c + 1];
+            int column = clamp(x + shot.margin + c - node.half, 0, shot.canvas_width - 1);
+            if (first <= last)
+                slide(shot, layer.texels + column, y, staged + (c - c0) * side, first, last, node.half, sum);
+        }
+    }
+}
+
+// Share of node n in the kernel for radius r: 1 at its own, falling to 0 at its neighbours'; 1 beyond the ends.
+DEVICE float share(const Node* nodes, int n, int count, float r) {
+    float here = (float)nodes[n].r;
+    if (r < here) return n == 0 ? 1.0f : fmaxf(0.0f, (r - (float)nodes[n - 1].r) / (here - (float)nodes[n - 1].r));
+    if (r > here && n < count - 1)
+        return fmaxf(0.0f, ((float)nodes[n + 1].r - r) / ((float)nodes[n + 1].r - here));
+    return 1.0f;
+}
+
+// Means of a blurred layer over the opening, for the pixels (x, y) .. (x, y + ROWS - 1) of the tile at (x0, y0).
+DEVICE void means_of(const Shot& shot, const Layer& layer, int set, int x0, int y0, int x, int y, float* staged,
+                     Texel* mean) {
+    const Node* nodes = shot.nodes + layer.first_node;
+    if (layer.nodes == 1) {
+        filter(shot, layer, nodes[0], set, x, y, staged, mean);
+        return;
+    }
+    double low = 1e300, high = -1e300;
+    for (int corner = 0; corner < 4; corner++) {  // of the whole tile, beyond the picture's edge too
+        double r = shot.blur * defocus_at(shot, layer, x0 + (corner & 1) * (TILE_W - 1), y0 + (corner >> 1) * (ROWS - 1));
+        low = fmin(low, r);
+        high = fmax(high, r);
+    }
+    Texel part[ROWS];
+#pragma unroll
+    for (int p = 0; p < ROWS; p++) mean[p].r = mean[p].g = mean[p].b = mean[p].a = 0;
+    for (int n = 0; n < layer.nodes; n++) {
+        if ((n < layer.nodes - 1 && nodes[n + 1].r <= low) || (n > 0 && nodes[n - 1].r >= high)) continue;
+        filter(shot, layer, nodes[n], set, x, y, staged, part);
+#pragma unroll
+        for (int p = 0; p < ROWS; p++) {
+            float w = share(nodes, n, layer.nodes, (float)(shot.blur * defocus_at(shot, layer, x, y + p)));
+            mean[p].r = fmaf(w, part[p].r, mean[p].r);
+            mean[p].g = fmaf(w, part[p].g, mean[p].g);
+            mean[p].b = fmaf(w, part[p].b, mean[p].b);
+            mean[p].a = fmaf(w, part[p].a, mean[p].a);
+        }
+    }
+}
+
+// The light of one set of weights, composited: light[p], 3 channels, and what no layer stops.
+DEVICE void composite(const Shot& shot, const Tile& tile, int set, int x0, int y0, int x, float* staged,
+                      float (*light)[3], float* through) {
+    Texel mean[ROWS];
+#pragma unroll
+    for (int p = 0; p < ROWS; p++) {
+        light[p][0] = light[p][1] = light[p][2] = 0;
+        through[p] = 1;
+    }
+    for (int k = 0; k < tile.count; k++) {
+        int m = tile.order[k];
+        const Layer& layer = shot.layers[m];
+        bool opaque = tile.opaque >> m & 1;
+        if (tile.sharp >> m & 1) {
+#pragma unroll
+            for (int p = 0; p < ROWS; p++) mean[p] = texel_at(shot, layer, x, y0 + p);
+        } else {
+            means_of(shot, layer, set, x0, y0, x, y0, staged, mean);
+        }
+#pragma unroll
+        for (int p = 0; p < ROWS; p++) {
+            light[p][0] += mean[p].r * through[p];
+            light[p][1] += mean[p].g * through[p];
+            light[p][2] += mean[p].b * through[p];
+            through[p] = opaque ? 0.0f : through[p] * (1.0f - mean[p].a);
+        }
+        if (opaque) break;
+    }
+}

@@ -6,15 +6,18 @@
 
 const int GROUP = 64;                   // rays summed before they are added to the whole: sums of thousands lose less
 
+// Over rays: light, what no layer stopped, and weights. The latter two per set of weights: one, or one per channel.
 struct Sums {
     float light[3], through[3], passed[3];
 };
 
 DEVICE void clear(Sums& sums) {
+#pragma unroll
     for (int c = 0; c < 3; c++) sums.light[c] = sums.through[c] = sums.passed[c] = 0;
 }
 
 DEVICE void add(Sums& whole, const Sums& part) {
+#pragma unroll
     for (int c = 0; c < 3; c++) {
         whole.light[c] += part.light[c];
         whole.through[c] += part.through[c];
@@ -81,7 +84,7 @@ DEVICE bool pinhole(const Shot& shot, const Pixel& pixel, float* light, float* t
     return sharp;
 }
 
-// Means of a pixel's layers over the same rays, for what varies together.
+// Sums of a pixel's layers, each as if it were alone, over the same rays: for what varies together.
 struct Means {
     float light[MAX_LAYERS][3], alpha[MAX_LAYERS][3];
 };
@@ -101,20 +104,22 @@ DEVICE float carry(const Shot& shot, const Pixel& pixel, unsigned int opaque, bo
         float delta = sorted ? meet(shot, pixel, k, sx, sy) : hits.delta[k];
         Texel t = delta == 0 ? texel_at(shot, layer, pixel.x, pixel.y)
                              : look_up(shot, layer, pixel.x, pixel.y, K * sx * delta, K * sy * delta);
-        float color[3] = {t.r, t.g, t.b};
+        float light[3] = {w[0] * t.r, w[1] * t.g, w[2] * t.b};
+#pragma unroll
         for (int c = 0; c < 3; c++) {
-            sums.light[c] += w[c] * left * color[c];
-            if (means) {
-                means->light[k][c] += w[c] * color[c];
-                means->alpha[k][c] += w[c] * t.a;
-            }
+            sums.light[c] = fmaf(left, light[c], sums.light[c]);
+            if (!means) continue;
+            means->light[k][c] += light[c];
+            if (c < shot.sets) means->alpha[k][c] = fmaf(w[c], t.a, means->alpha[k][c]);
         }
         if (delta != 0) touched = fmaxf(touched, left * t.a);
         left = opaque >> m & 1 ? 0.0f : left * (1.0f - t.a);
         if (left == 0 && (!means || opaque >> m & 1)) break;
     }
+#pragma unroll
     for (int c = 0; c < 3; c++) {
-        sums.through[c] += w[c] * left;
+        if (c >= shot.sets) continue;
+        sums.through[c] = fmaf(w[c], left, sums.through[c]);
         sums.passed[c] += w[c];
     }
     return touched;
@@ -137,13 +142,17 @@ DEVICE float shoot(const Shot& shot, const Pixel& pixel, unsigned int opaque, bo
     for (int i = start; i < stop; i++) {
         float sx = shot.points[2 * i], sy = shot.points[2 * i + 1];
         if (!moving || pupil_passes(shot, pixel.x, pixel.y, sx, sy)) {
-            for (int c = 0; c < 3 && moving; c++) w[c] = shot.weights[(c < shot.sets ? c : shot.sets - 1) * shot.rays + i];
+            for (int c = 0; c < 3 && moving; c++) w[c] = shot.weights[(c < shot.sets ? c : 0) * shot.rays + i];
             touched = fmaxf(touched, carry(shot, pixel, opaque, sorted, sx, sy, w, part, means));
         }
         if ((i - start) % GROUP == GROUP - 1 || i == stop - 1) {
             add(whole, part);
             clear(part);
         }
+    }
+    for (int c = shot.sets; c < 3; c++) {
+        whole.through[c] = whole.through[0];
+        whole.passed[c] = whole.passed[0];
     }
     return touched;
 }
@@ -183,9 +192,10 @@ DEVICE void develop_together(const Shot& shot, const Pixel& pixel, const Tile& t
         through[c] = shot.base[(3 + c) * plane + at];
         if (touched == 0 || sums.passed[c] <= 0) continue;
         float over = 0, left = 1;
+        int set = c < shot.sets ? c : 0;
         for (int k = 0; k < pixel.count; k++) {
             over += means.light[k][c] / sums.passed[c] * left;
-            left *= 1.0f - means.alpha[k][c] / sums.passed[c];
+            left *= 1.0f - means.alpha[k][set] / sums.passed[c];
             if (tile.opaque >> pixel.order[k] & 1) {
                 left = 0;
                 break;

@@ -16,7 +16,7 @@ DEVICE void bounds(const Shot& shot, const float* blocks, int left, int top, int
     int lines = block_count(shot.canvas_height), down = block_shift(shot.canvas_height);
     const float* high = blocks + (size_t)columns * lines;
     int r0 = clamp((int)fmax(-1.0, floor(top - pad)) + down, 0, lines * BLOCK - 1) / BLOCK;
-    int r1 = clamp((int)ceil(fmin(top + rows - 1 + pad, shot.canvas_height)) + down, 0, lines * BLOCK - 1) / BLOCK;
+    int r1 = clamp((int)ceil(fmin(top + rows - 1 + pad, (double)shot.canvas_height)) + down, 0, lines * BLOCK - 1) / BLOCK;
     *least = 3.0e38f;
     *most = -3.0e38f;
     for (int r = r0; r <= r1; r++) {
@@ -27,7 +27,7 @@ DEVICE void bounds(const Shot& shot, const float* blocks, int left, int top, int
         if (dy > pad) continue;
         double wide = sqrt(pad * pad - dy * dy);
         int c0 = clamp((int)fmax(-1.0, floor(left - wide)) + right, 0, columns * BLOCK - 1) / BLOCK;
-        int c1 = clamp((int)ceil(fmin(left + n - 1 + wide, shot.canvas_width)) + right, 0, columns * BLOCK - 1) / BLOCK;
+        int c1 = clamp((int)ceil(fmin(left + n - 1 + wide, (double)shot.canvas_width)) + right, 0, columns * BLOCK - 1) / BLOCK;
         for (int c = c0; c <= c1; c++) {
             *least = fminf(*least, blocks[(size_t)r * columns + c]);
             *most = fmaxf(*most, high[(size_t)r * columns + c]);
@@ -114,18 +114,19 @@ DEVICE bool is_sorted(const Shot& shot, const Seen* seen, const Tile& tile) {
     return true;
 }
 
-// Side of the grid of rays: of plain ones (`rays.grid_side`); of those that only say what varies together
-// (`correlate.rays_for`, which shares them out by the light behind the tile; here every tile gets as many as a bright one).
+// Side of the grid of plain rays: `rays.grid_side`.
 DEVICE int plain_side(double reach) {
     double side = fmax(18 + 1.3 * reach, 1.4 * reach);
     int even = 2 * (int)ceil(side / 2);
     return even < 128 ? even : 128;
 }
 
+// Side of the grid of those that only say what varies together, from the two largest radii. Small radii, at which a
+// single light counts for more, get up to half as much again; a seam between layers in one plane gets the double.
 DEVICE int together_side(double widest, double second, bool seam) {
     double mean = sqrt(widest * second);
-    double share = 1 + 0.5 * fmin(fmax((12 - mean) / 6, 0.3), 1.0);
-    int even = 2 * (int)ceil((seam ? 2 : 1) * share * fmax(fmin(3.2 + 0.52 * mean, 11.0), 0.45 * mean));
+    double share = (seam ? 2 : 1) * (1 + 0.5 * fmin(fmax((12 - mean) / 6, 0.0), 1.0));
+    int even = 2 * (int)ceil(share * fmin(3.2 + 0.52 * mean, 9.0));
     return even < 64 ? even : 64;
 }
 

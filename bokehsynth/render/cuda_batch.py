@@ -1,0 +1,183 @@
+"""The tables of a batch of shots, and the launches over them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bokehsynth.errors import UsageError
+from bokehsynth.optics import Aperture, HeightField, Plane
+from bokehsynth.render import vignette
+from bokehsynth.render.collapse import half_width, nodes_between
+from bokehsynth.render.cuda_device import DeviceArray
+from bokehsynth.render.cuda_stock import LARGEST_SIDE, Stock
+from bokehsynth.render.cuda_tables import LAYER, MAX_LAYERS, NODE, ROWS, SHOT, TILE, TILE_W, rows
+from bokehsynth.render.lens_tables import RayTable, tables_of
+from bokehsynth.render.shot import Shot
+
+LARGEST_HALF = 767
+"""Texels from the pixel that a kernel may reach: one of its columns must fit into what `taps.cuh` stages."""
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceExposure:
+    """An exposure on the device, arrays of CuPy; hand them on with `__dlpack__`, as in `torch.from_dlpack(x.color)`."""
+
+    color: DeviceArray
+    """float32 [H, W, 3], linear light."""
+    coverage: DeviceArray
+    """float32 [H, W]."""
+    tiles: DeviceArray
+    """Rows of `cuda_tables.TILE` as bytes: what was found out about every tile."""
+
+
+class Batch:
+    """The tables of one batch, and everything that they point to.
+
+    Raises UsageError for shots that these kernels cannot render, and what the device raises when it is full.
+    """
+
+    def __init__(self, stock: Stock, shots: Sequence[Shot], tables: Sequence[RayTable]) -> None:
+        """`tables`: for each shot the sets of rays that its tiles may ask for."""
+        self.device, self.stock = stock.device, stock
+        for shot in shots:
+            _check(shot)
+        stock.bring([layer for shot in shots for layer in shot.layers])
+        self.shots = shots
+        self.exposures: list[DeviceExposure] = []
+        """To be filled by `develop` or `brute`."""
+        self._keep: list[Any] = []
+        self.nodes: list[dict[str, Any]] = []
+        """Rows of the table of kernels."""
+        layer_tables = [self._layers(shot) for shot in shots]
+        self._node_table = self._place_nodes()
+        self._table = self._put(
+            rows(SHOT, [self._entry(*each) for each in zip(shots, layer_tables, tables, strict=True)])
+        )
+
+    def develop(self) -> None:
+        """Make the pictures; once, since kernels are summed up where they lie."""
+        if self.nodes:
+            rays, half = (max(node[name] for node in self.nodes) for name in ("count", "half"))
+            self.device.launch("collapse", (len(self.nodes), -(-rays // 256), 1), (256, 1, 1), self._node_table)
+            self.device.launch("measure", (len(self.nodes), half // 32 + 1, 1), (64, 1, 1), self._node_table)
+        for kernel in ("survey", "develop", "shine"):
+            self._launch(kernel)
+
+    def brute(self) -> None:
+        """Make the pictures by every ray of the tables through every layer."""
+        self._launch("brute")
+
+    def _launch(self, kernel: str) -> None:
+        columns = max(-(-shot.width // TILE_W) for shot in self.shots)
+        lines = max(-(-shot.height // ROWS) for shot in self.shots)
+        grid = (-(-columns * lines // 32), 1) if kernel == "survey" else (columns, lines)
+        block = (32, 1, 1) if kernel in {"survey", "develop"} else (TILE_W, ROWS, 1)
+        self.device.launch(kernel, (*grid, len(self.shots)), block, self._table)
+
+    def _layers(self, shot: Shot) -> DeviceArray:
+        entries = []
+        rounded = any(isinstance(layer.disparity, HeightField) for layer in shot.layers)
+        for layer in shot.layers:
+            there = self._held(self.stock.layer(layer))
+            first = len(self.nodes)
+            entry: dict[str, Any] = {"texels": self._at(there.texels), "alphas": self._at(there.alphas)}
+            focus = np.float32(shot.lens.focus)
+            if isinstance(layer.disparity, HeightField):
+                low, high = (np.float32(value) - focus for value in layer.disparity.range)
+                entry |= {"values": self._at(there.values), "heights": self._at(there.heights)}
+                entry |= {"focus": focus, "low": low, "high": high}
+            else:
+                plane = layer.disparity
+                # beside height fields planes are rounded like them: what is level, or in focus, in one is so in both
+                d = float(np.float32(plane.d) - focus) if rounded else plane.d - shot.lens.focus
+                entry |= {"d": d, "gx": plane.gx, "gy": plane.gy}
+                self._add_nodes(shot, plane)
+            entries.append(entry | {"first_node": first, "nodes": len(self.nodes) - first})
+        return self._put(rows(LAYER, entries))
+
+    def _add_nodes(self, shot: Shot, plane: Plane) -> None:
+        """Kernels at nodes of the radius, close enough to interpolate between; none where only rays are used."""
+        K, tables = shot.lens.blur, tables_of(shot.lens.aperture)
+        low, high = (K * (d - shot.lens.focus) for d in plane.extremes(shot.width, shot.height))
+        if low == high == 0 or vignette.has_pupil(shot.lens.aperture):
+            return
+        ex, ey = K * plane.gx, K * plane.gy
+        for r in [low] if plane.slope == 0 else nodes_between(low, high).tolist():
+            half = half_width(r, ex, ey)
+            if half > LARGEST_HALF:
+                raise UsageError(f"a blur radius of {abs(r):.0f} px is too large for cuda: at most about 700; use cpu")
+            points = self._held(self.stock.lens_set(tables, abs(r) / (1 - math.hypot(ex, ey))))
+            self.nodes.append({
+                "points": self._at(points.points), "weights": self._at(points.weights), "count": points.count,
+                "sets": len(tables.transmission), "r": r, "ex": ex, "ey": ey, "half": half,
+            })  # fmt: skip
+
+    def _place_nodes(self) -> DeviceArray:
+        """Room for all kernels, end to end, and their table."""
+        sides = [2 * node["half"] + 1 for node in self.nodes]
+        sizes = [node["sets"] * side * side for node, side in zip(self.nodes, sides, strict=True)]
+        sums = self._held(self.device.zeros((max(1, sum(sizes)),), np.uint32))
+        spans = self._held(self.device.empty((max(1, sum(sides)), 2), np.int32))
+        at, column = self.device.address(sums), self.device.address(spans)
+        for node, side, size in zip(self.nodes, sides, sizes, strict=True):
+            node |= {"sums": at, "spans": column}
+            at, column = at + 4 * size, column + 8 * side
+        return self._held(self.device.put(rows(NODE, self.nodes or [{}])))
+
+    def _entry(self, shot: Shot, layers: DeviceArray, table: RayTable) -> dict[str, Any]:
+        device, size = self.device, (shot.height, shot.width)
+        ladder = self._held(self.stock.ladder(table))
+        tiles = device.empty((-(-shot.height // ROWS) * -(-shot.width // TILE_W), TILE.itemsize), np.uint8)
+        made = DeviceExposure(device.empty((*size, 3), np.float32), device.empty(size, np.float32), tiles)
+        self.exposures.append(made)
+        entry = {
+            "layers": self._at(layers), "nodes": self._at(self._node_table), "points": self._at(ladder.rays.points),
+            "weights": self._at(ladder.rays.weights), "spans": self._at(ladder.spans), "tiles": self._at(tiles),
+            "base": self._at(self._held(device.empty((6, *size), np.float32))), "color": self._at(made.color),
+            "coverage": self._at(made.coverage), "blur": shot.lens.blur, "height": shot.height, "width": shot.width,
+            "canvas_height": shot.layers[0].shape[0], "canvas_width": shot.layers[0].shape[1],
+            "margin": shot.margin, "layer_count": len(shot.layers), "rays": ladder.rays.count, "sides": ladder.sides,
+            "sets": len(table.weights), "lit": ladder.lit,
+        }  # fmt: skip
+        pupil = vignette.pupil_of(shot) if shot.lens.blur > 0 else None
+        if pupil is not None:
+            entry |= {"pupils": self._at(self._put(np.moveaxis(pupil.centres, 0, 2))), "pupil_radius": pupil.radius}
+            if shot.lens.falloff:
+                share = vignette.transmission(shot, tables_of(shot.lens.aperture))
+                entry["transmission"] = self._at(self._put(share))
+        return entry
+
+    def _put(self, array: "np.ndarray[Any, Any]") -> DeviceArray:
+        return self._held(self.device.put(array))
+
+    def _held(self, thing: Any) -> Any:
+        self._keep.append(thing)
+        return thing
+
+    def _at(self, array: DeviceArray) -> int:
+        return self.device.address(array)
+
+
+def _check(shot: Shot) -> None:
+    aperture = shot.lens.aperture
+    if type(aperture).aberration is not Aperture.aberration and shot.lens.blur > 0:
+        raise UsageError(
+            f"{type(aperture).__name__} has an aberration, which only backend='reference' renders: its rays land "
+            "elsewhere at every pixel, and no table of texels stands for them"
+        )
+    if len(shot.layers) > MAX_LAYERS:
+        raise UsageError(f"cuda renders at most {MAX_LAYERS} layers, got {len(shot.layers)}; use backend='cpu'")
+
+
+def ray_table(shot: Shot, samples: int | None) -> RayTable:
+    """The sets of rays that tiles may ask for: all sizes, or one of at least `samples`."""
+    tables = tables_of(shot.lens.aperture)
+    if samples is None:
+        return tables.ladder(LARGEST_SIDE)
+    side = max(2, 2 * int(math.sqrt(samples) / 2))
+    while len(tables.grid(side).points) < samples:
+        side += 2
+    return tables.rays(side)

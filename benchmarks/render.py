@@ -337,10 +337,20 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=4096, help="on which errors are taken")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--full-brute", action="store_true", help="time whole frames of the brute force")
-    parser.add_argument("--write", action="store_true", help="into benchmarks/render.md")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: see benchmarks/render_cuda.py")
+    parser.add_argument("--mpib", type=Path, metavar="FILE", help="with cuda: MPIB's bokeh_generator.py, timed beside")
+    parser.add_argument("--write", action="store_true", help="into benchmarks/render.md, or render_cuda.md")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     check()
+    if arguments.device == "cuda":
+        from benchmarks import render_cuda
+
+        text = render_cuda.run(arguments)
+        sys.stdout.write(text)
+        if arguments.write:
+            Path(__file__).with_name("render_cuda.md").write_text(text)
+        return
     core = roofline.measure()
     text = report(measure(arguments, core), core, arguments)
     sys.stdout.write(text)

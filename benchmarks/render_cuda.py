@@ -23,16 +23,30 @@ import numpy as np
 
 import bokehsynth as bs
 from benchmarks import scenes
-from benchmarks.brute import NO_SKIP, NO_STOP, Score, Stack, brute, converged, grid_points, random_pixels, rays_of, score
+from benchmarks.brute import (
+    NO_SKIP,
+    NO_STOP,
+    Score,
+    Stack,
+    brute,
+    converged,
+    grid_points,
+    random_pixels,
+    rays_of,
+    score,
+)
 from benchmarks.machine import machine_lines
-from bokehsynth.render import cuda, cuda_device
-from bokehsynth.render.cuda_tables import NODE, TILE
+from bokehsynth.render import PATHS, cuda, cuda_device
+from bokehsynth.render.cuda_batch import Batch
+from bokehsynth.render.cuda_tables import ROWS, TILE, TILE_W
 from bokehsynth.render.lens_tables import RayTable
 from bokehsynth.render.shot import Shot
 
 BATCHES = (1, 16)
-PATHS = {0: "copy", 1: "taps", 3: "together", 4: "rays"}
-FLOPS_OF_A_HIT = 60
+SHOWN = ("copy", "taps", "together", "rays")
+TAPS, TOGETHER, RAYS = (PATHS.index(name) for name in SHOWN[1:])
+PIXELS = TILE_W * ROWS
+WORK_OF_A_HIT = 60
 """Multiply-adds and the like that one ray spends on one layer: a bilinear lookup of four channels and its sums."""
 
 
@@ -107,7 +121,9 @@ def measure_row(seed: int, blur: float, focus: int, arguments: argparse.Namespac
             times.clear()
         take("brute", clock(Batch(cuda.stock_of(cuda_device.the_device()), [shot], [table]).brute))
         for batch in BATCHES:
-            shots = [Shot(layers, bs.Lens(blur * (1 + 1e-3 * (turn * batch + k)), lens.focus), margin) for k in range(batch)]
+            shots = [
+                Shot(layers, bs.Lens(blur * (1 - 1e-4 * (turn * batch + k)), lens.focus), margin) for k in range(batch)
+            ]
             take(batch, clock(lambda shots=shots: cuda.expose_batch(shots)) / batch)
             take((batch, "kernels"), clock(cuda.prepare(shots).develop) / batch)
         start = time.perf_counter()
@@ -115,7 +131,7 @@ def measure_row(seed: int, blur: float, focus: int, arguments: argparse.Namespac
         _ = frames.bokeh, frames.all_in_focus, frames.disparity, frames.defocus, frames.coverage
         take("whole", 1e3 * (time.perf_counter() - start))
         if mpib:
-            take("mpib", clock(mpib.render) * mpib.share)
+            take("mpib", clock(mpib.render))
     median = {name: statistics.median(found) for name, found in times.items()}
     bound, shares = roofline(shot)
     return Row(
@@ -127,19 +143,25 @@ def measure_row(seed: int, blur: float, focus: int, arguments: argparse.Namespac
 
 def roofline(shot: Shot) -> tuple[float, dict[str, float]]:
     """Milliseconds that the multiply-adds of a frame need at the device's peak, and the share of tiles on each path."""
-    run = cuda.prepare([shot])
-    run.develop()
-    device = cuda_device.the_device()
-    tiles = device.get(run.exposures[0].tiles).view(TILE).ravel()
+    batch = cuda.prepare([shot])
+    batch.develop()
+    tiles = cuda_device.the_device().get(batch.exposures[0].tiles).view(TILE).ravel()
+    taps = [np.pi * mean_square(shot.lens, layer.disparity, shot) for layer in shot.layers]
     work = 0.0
     for tile in tiles:
-        for m in tile["order"][: int(tile["count"])].tolist():
-            if not int(tile["sharp"]) >> m & 1 and int(tile["path"]) in (1, 3):
-                work += 256 * 4 * taps[m]
-        if int(tile["path"]) in (3, 4):
-            work += 256 * FLOPS_OF_A_HIT * int(tile["count"]) * (int(tile["stop"]) - int(tile["start"]))
-    shares = {name: float((tiles["path"] == path).mean()) for path, name in PATHS.items()}
+        seen = tile["order"][: int(tile["count"])].tolist()
+        if int(tile["path"]) in (TAPS, TOGETHER):
+            work += PIXELS * 4 * sum(taps[m] for m in seen if not int(tile["sharp"]) >> m & 1)
+        if int(tile["path"]) in (TOGETHER, RAYS):
+            work += PIXELS * WORK_OF_A_HIT * len(seen) * (int(tile["stop"]) - int(tile["start"]))
+    shares = {name: float((tiles["path"] == PATHS.index(name)).mean()) for name in SHOWN}
     return 1e3 * work / multiply_adds_per_second(), shares
+
+
+def mean_square(lens: bs.Lens, plane: bs.Plane, shot: Shot) -> float:
+    """Of the blur radius over the picture."""
+    x, y = shot.offsets()
+    return float(np.square(lens.radius(plane.at(x, y))).mean())
 
 
 def multiply_adds_per_second() -> float:
@@ -171,7 +193,6 @@ class Mpib:
         coefficients = np.array([[self._coefficients(layer.disparity, height, width) for layer in layers]], np.float32)
         self._tensors = [torch.from_numpy(np.ascontiguousarray(a)).cuda() for a in (images, alphas, coefficients)]
         self._render, self._lens = module.ModuleRenderRT().cuda(), lens
-        self.share = 1.0
 
     @staticmethod
     def _coefficients(plane: Any, height: int, width: int) -> tuple[float, float, float]:
@@ -186,9 +207,16 @@ class Mpib:
 
 def report(rows: list[Row], arguments: argparse.Namespace) -> str:
     """The page."""
-    head = ["K", "focus", "scene", "brute ms", *(f"ours ms, batch {n}" for n in BATCHES), *(f"ratio {n}" for n in BATCHES)]
+    head = [
+        "K",
+        "focus",
+        "scene",
+        "brute ms",
+        *(f"ours ms, batch {n}" for n in BATCHES),
+        *(f"ratio {n}" for n in BATCHES),
+    ]
     head += [*(f"kernels ms {n}" for n in BATCHES), "bound ms", "whole ms", "RMSE ratio", "max ratio", "PSNR dB"]
-    head += [f"{name} %" for name in PATHS.values()] + (["MPIB ms"] if arguments.mpib else [])
+    head += [f"{name} %" for name in SHOWN] + (["MPIB ms"] if arguments.mpib else [])
     described = ", ".join(f"{key} {value}" for key, value in cuda_device.the_device().description().items())
     return "\n".join(
         [

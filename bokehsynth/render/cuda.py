@@ -21,7 +21,7 @@ from bokehsynth.render.cuda_batch import Batch, DeviceExposure, ray_table
 from bokehsynth.render.cuda_device import Device
 from bokehsynth.render.cuda_stock import Stock
 from bokehsynth.render.cuda_tables import TILE, TILE_W
-from bokehsynth.render.lens_tables import tables_of
+from bokehsynth.render.lens_tables import RayTable, tables_of
 from bokehsynth.render.shot import Exposure, FloatArray, Shot
 
 LOG = logging.getLogger(__name__)
@@ -69,11 +69,15 @@ def expose_batch(shots: Sequence[Shot], samples: int | None = None) -> list[Devi
         return _expose(shots, samples)
 
 
-def brute_force(shot: Shot, side: int) -> Exposure:
-    """The picture by the plain ray tracer: every ray of a grid meets every layer. The measure of the other kernels."""
+def brute_force(shot: Shot, rays: int | RayTable) -> Exposure:
+    """The picture by the plain ray tracer: every ray meets every layer. The measure of the other kernels.
+
+    `rays`: the side of a grid, or a table.
+    """
     device = cuda_device.the_device()
+    table = tables_of(shot.lens.aperture).rays(rays) if isinstance(rays, int) else rays
     with _TURN:
-        batch = Batch(stock_of(device), [shot], [tables_of(shot.lens.aperture).rays(side)])
+        batch = Batch(stock_of(device), [shot], [table])
         batch.brute()
         made = batch.exposures[0]
         return Exposure(device.get(made.color), device.get(made.coverage))

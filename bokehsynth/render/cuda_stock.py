@@ -16,16 +16,16 @@ from bokehsynth.render.lens_tables import LensTables, RayTable
 LARGEST_SIDE = 128
 """Of the ladder of plain rays, as `rays.grid_side` asks for at most."""
 
-SIDES = (24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+SIDES = (48, 64, 96, 128, 192, 256, 384, 512)
 """Of lens sets that kernels are folded from."""
 
 
 def fold_side(radius: float) -> int:
-    """Side of the lens set for a blur radius in px: 16 points per px, until there are 128; from 32 px on four per px.
+    """Side of the lens set for a blur radius in px: 24 points per px, until there are 128; from 32 px on four per px.
 
     The error of a texel's weight falls with the points per px, that of a picture with the texels of a disc too.
     """
-    wanted = max(min(16 * radius, 128), 4 * radius)
+    wanted = max(min(24 * radius, 128), 4 * radius)
     return next((side for side in SIDES if side >= wanted), SIDES[-1])
 
 

@@ -70,7 +70,7 @@ _HOME = {
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 __all__ = [  # noqa: RUF022  # by room, as in the docs
     "Plane", "Layer", "Lens", "Aperture", "Disc", "Polygon", "CatEye", "Ring", "check_aperture",

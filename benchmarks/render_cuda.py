@@ -170,7 +170,8 @@ def multiply_adds_per_second() -> float:
 
     properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.runtime.getDevice())
     lanes = 64 if (properties["major"], properties["minor"]) in {(7, 0), (7, 5), (8, 0)} else 128
-    return float(properties["multiProcessorCount"] * lanes * properties["clockRate"] * 1e3)
+    kilohertz = cupy.cuda.Device().attributes["ClockRate"]
+    return float(properties["multiProcessorCount"] * lanes * kilohertz * 1e3)
 
 
 class Mpib:

@@ -93,7 +93,9 @@ _STOCKS: dict[int, Stock] = {}
 
 def stock_of(device: Device) -> Stock:
     """What is kept on a device."""
-    return _STOCKS.setdefault(id(device), Stock(device))  # a stock keeps its device, so that ids stay taken
+    if id(device) not in _STOCKS:
+        _STOCKS[id(device)] = Stock(device)  # which keeps its device, so that ids stay taken
+    return _STOCKS[id(device)]
 
 
 def _expose(shots: Sequence[Shot], samples: int | None) -> list[DeviceExposure]:

@@ -10,10 +10,10 @@ import numpy as np
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture, HeightField, Plane
 from bokehsynth.render import vignette
-from bokehsynth.render.collapse import half_width, nodes_between
+from bokehsynth.render.collapse import nodes_between
 from bokehsynth.render.cuda_device import DeviceArray
-from bokehsynth.render.cuda_stock import LARGEST_SIDE, Stock
-from bokehsynth.render.cuda_tables import LAYER, MAX_LAYERS, NODE, ROWS, SHOT, TILE, TILE_W, rows
+from bokehsynth.render.cuda_stock import LARGEST_SIDE, Stock, fold_sides
+from bokehsynth.render.cuda_tables import LAYER, MAX_LAYERS, NODE, ROWS, SHOT, TILE, TILE_W, as_bytes, rows
 from bokehsynth.render.lens_tables import RayTable, tables_of
 from bokehsynth.render.shot import Shot
 
@@ -49,20 +49,21 @@ class Batch:
         self.exposures: list[DeviceExposure] = []
         """To be filled by `develop` or `brute`."""
         self._keep: list[Any] = []
-        self.nodes: list[dict[str, Any]] = []
-        """Rows of the table of kernels."""
+        self._nodes: list[np.ndarray[Any, Any]] = []
         layer_tables = [self._layers(shot) for shot in shots]
-        self._node_table = self._place_nodes()
+        self._placed = self._place_nodes()
+        self._node_table = self._put(as_bytes(self._placed if len(self._placed) else np.zeros(1, NODE)))
         self._table = self._put(
             rows(SHOT, [self._entry(*each) for each in zip(shots, layer_tables, tables, strict=True)])
         )
 
     def develop(self) -> None:
         """Make the pictures; once, since kernels are summed up where they lie."""
-        if self.nodes:
-            rays, half = (max(node[name] for node in self.nodes) for name in ("count", "half"))
-            self.device.launch("collapse", (len(self.nodes), -(-rays // 256), 1), (256, 1, 1), self._node_table)
-            self.device.launch("measure", (len(self.nodes), half // 32 + 1, 1), (64, 1, 1), self._node_table)
+        count = len(self._placed)
+        if count:
+            rays, half = (int(self._placed[name].max()) for name in ("count", "half"))
+            self.device.launch("collapse", (count, -(-rays // 256), 1), (256, 1, 1), self._node_table)
+            self.device.launch("measure", (count, half // 32 + 1, 1), (64, 1, 1), self._node_table)
         for kernel in ("survey", "develop", "shine"):
             self._launch(kernel)
 
@@ -73,16 +74,15 @@ class Batch:
     def _launch(self, kernel: str) -> None:
         columns = max(-(-shot.width // TILE_W) for shot in self.shots)
         lines = max(-(-shot.height // ROWS) for shot in self.shots)
-        grid = (-(-columns * lines // 32), 1) if kernel == "survey" else (columns, lines)
         block = (32, 1, 1) if kernel in {"survey", "develop"} else (TILE_W, ROWS, 1)
-        self.device.launch(kernel, (*grid, len(self.shots)), block, self._table)
+        self.device.launch(kernel, (columns, lines, len(self.shots)), block, self._table)
 
     def _layers(self, shot: Shot) -> DeviceArray:
         entries = []
         rounded = any(isinstance(layer.disparity, HeightField) for layer in shot.layers)
         for layer in shot.layers:
             there = self._held(self.stock.layer(layer))
-            first = len(self.nodes)
+            first, count = sum(len(nodes) for nodes in self._nodes), 0
             entry: dict[str, Any] = {"texels": self._at(there.texels), "alphas": self._at(there.alphas)}
             focus = np.float32(shot.lens.focus)
             if isinstance(layer.disparity, HeightField):
@@ -94,38 +94,45 @@ class Batch:
                 # beside height fields planes are rounded like them: what is level, or in focus, in one is so in both
                 d = float(np.float32(plane.d) - focus) if rounded else plane.d - shot.lens.focus
                 entry |= {"d": d, "gx": plane.gx, "gy": plane.gy}
-                self._add_nodes(shot, plane)
-            entries.append(entry | {"first_node": first, "nodes": len(self.nodes) - first})
+                count = self._add_nodes(shot, plane)
+            entries.append(entry | {"first_node": first, "nodes": count})
         return self._put(rows(LAYER, entries))
 
-    def _add_nodes(self, shot: Shot, plane: Plane) -> None:
+    def _add_nodes(self, shot: Shot, plane: Plane) -> int:
         """Kernels at nodes of the radius, close enough to interpolate between; none where only rays are used."""
         K, tables = shot.lens.blur, tables_of(shot.lens.aperture)
         low, high = (K * (d - shot.lens.focus) for d in plane.extremes(shot.width, shot.height))
         if low == high == 0 or vignette.has_pupil(shot.lens.aperture):
-            return
-        ex, ey = K * plane.gx, K * plane.gy
-        for r in [low] if plane.slope == 0 else nodes_between(low, high).tolist():
-            half = half_width(r, ex, ey)
-            if half > LARGEST_HALF:
-                raise UsageError(f"a blur radius of {abs(r):.0f} px is too large for cuda: at most about 700; use cpu")
-            points = self._held(self.stock.lens_set(tables, abs(r) / (1 - math.hypot(ex, ey))))
-            self.nodes.append({
-                "points": self._at(points.points), "weights": self._at(points.weights), "count": points.count,
-                "sets": len(tables.transmission), "r": r, "ex": ex, "ey": ey, "half": half,
-            })  # fmt: skip
+            return 0
+        e = K * plane.slope
+        radii = np.array([low]) if plane.slope == 0 else nodes_between(low, high)
+        nodes = np.zeros(len(radii), NODE)
+        nodes["r"], nodes["ex"], nodes["ey"] = radii, K * plane.gx, K * plane.gy
+        nodes["half"] = np.ceil(np.abs(radii) / (1 - e)) + 2
+        if nodes["half"].max() > LARGEST_HALF:
+            raise UsageError(
+                f"a blur radius of {np.abs(radii).max():.0f} px is too large for cuda, about 700 at most; use cpu"
+            )
+        nodes["sets"], sides = len(tables.transmission), fold_sides(np.abs(radii) / (1 - e))
+        for side in np.unique(sides).tolist():
+            lens_set, these = self._held(self.stock.lens_set(tables, side)), sides == side
+            for name in ("points", "weights"):
+                nodes[name][these] = self._at(getattr(lens_set, name))
+            nodes["count"][these] = lens_set.count
+        self._nodes.append(nodes)
+        return len(nodes)
 
-    def _place_nodes(self) -> DeviceArray:
-        """Room for all kernels, end to end, and their table."""
-        sides = [2 * node["half"] + 1 for node in self.nodes]
-        sizes = [node["sets"] * side * side for node, side in zip(self.nodes, sides, strict=True)]
-        sums = self._held(self.device.zeros((max(1, sum(sizes)),), np.uint32))
-        spans = self._held(self.device.empty((max(1, sum(sides)), 2), np.int32))
-        at, column = self.device.address(sums), self.device.address(spans)
-        for node, side, size in zip(self.nodes, sides, sizes, strict=True):
-            node |= {"sums": at, "spans": column}
-            at, column = at + 4 * size, column + 8 * side
-        return self._held(self.device.put(rows(NODE, self.nodes or [{}])))
+    def _place_nodes(self) -> "np.ndarray[Any, Any]":
+        """All kernels, with room for each, end to end."""
+        nodes = np.concatenate([np.zeros(0, NODE), *self._nodes])
+        sides = 2 * nodes["half"].astype(np.int64) + 1
+        ends, columns = np.cumsum(nodes["sets"] * sides * sides), np.cumsum(sides)
+        if len(nodes):
+            sums = self._held(self.device.zeros((int(ends[-1]),), np.uint32))
+            spans = self._held(self.device.empty((int(columns[-1]), 2), np.int32))
+            nodes["sums"] = self._at(sums) + 4 * (ends - nodes["sets"] * sides * sides)
+            nodes["spans"] = self._at(spans) + 8 * (columns - sides)
+        return nodes
 
     def _entry(self, shot: Shot, layers: DeviceArray, table: RayTable) -> dict[str, Any]:
         device, size = self.device, (shot.height, shot.width)

@@ -20,13 +20,14 @@ SIDES = (48, 64, 96, 128, 192, 256, 384, 512)
 """Of lens sets that kernels are folded from."""
 
 
-def fold_side(radius: float) -> int:
-    """Side of the lens set for a blur radius in px: 24 points per px, until there are 128; from 32 px on four per px.
+def fold_sides(radii: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """Side of the lens set for blur radii in px: 24 points per px, until there are 128; from 32 px on four per px.
 
     The error of a texel's weight falls with the points per px, that of a picture with the texels of a disc too.
     """
-    wanted = max(min(24 * radius, 128), 4 * radius)
-    return next((side for side in SIDES if side >= wanted), SIDES[-1])
+    wanted = np.maximum(np.minimum(24 * radii, 128), 4 * radii)
+    found: np.ndarray[Any, Any] = np.asarray(SIDES)[np.minimum(np.searchsorted(SIDES, wanted), len(SIDES) - 1)]
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,9 +118,8 @@ class Stock:
             self._ladders[table] = Ladder(rays, spans, len(table.spans), lit)
         return self._ladders[table]
 
-    def lens_set(self, tables: LensTables, radius: float) -> LensSet:
-        """The points from which a kernel of a largest radius in px is folded."""
-        side = fold_side(radius)
+    def lens_set(self, tables: LensTables, side: int) -> LensSet:
+        """The points from which a kernel is folded, weights of sum 1."""
         sets = self._sets.setdefault(tables, {})
         if side not in sets:
             grid = tables.grid(side)

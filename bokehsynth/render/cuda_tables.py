@@ -59,9 +59,14 @@ STRUCTS = {"Canvas": CANVAS, "Layer": LAYER, "Node": NODE, "Tile": TILE, "Shot":
 
 
 def rows(struct: "np.dtype[Any]", entries: "list[dict[str, Any]]") -> "np.ndarray[Any, Any]":
-    """A table with one row for each entry, as bytes (CuPy knows no structs); fields that an entry leaves out are 0."""
+    """A table with one row for each entry, as bytes; fields that an entry leaves out are 0."""
     table = np.zeros(len(entries), struct)
     for row, entry in zip(table, entries, strict=True):
         for name, value in entry.items():
             row[name] = value
+    return as_bytes(table)
+
+
+def as_bytes(table: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """CuPy knows no structs."""
     return table.view(np.uint8)

@@ -55,16 +55,18 @@ extern "C" __global__ void measure(const Node* nodes) {
     if (column < 2 * node.half + 1) measure_column(node, column);
 }
 
-// Look at every tile: threads (32) over tiles.
+// Look at every tile: a block of 32 threads for each.
 extern "C" __global__ void survey(const Shot* shots) {
+    __shared__ float room[2 * TILE_W];
     const Shot& shot = shots[blockIdx.z];
-    int columns = tile_columns(shot), at = blockIdx.x * 32 + threadIdx.x;
-    if (at >= columns * tile_rows(shot)) return;
-    int x0 = at % columns * TILE_W, y0 = at / columns * ROWS;
-    int n = TILE_W < shot.width - x0 ? TILE_W : shot.width - x0, rows = ROWS < shot.height - y0 ? ROWS : shot.height - y0;
+    if ((int)blockIdx.x >= tile_columns(shot) || (int)blockIdx.y >= tile_rows(shot)) return;
+    int x0 = blockIdx.x * TILE_W, y0 = blockIdx.y * ROWS;
+    int n = x0 + TILE_W <= shot.width ? TILE_W : shot.width - x0;
+    int rows = y0 + ROWS <= shot.height ? ROWS : shot.height - y0;
     Seen seen[MAX_LAYERS];
-    for (int m = 0; m < shot.layer_count; m++) seen[m] = look_at(shot, shot.layers[m], x0, y0, n, rows);
-    Tile& tile = shot.tiles[at];
+    for (int m = 0; m < shot.layer_count; m++) seen[m] = look_at(shot, shot.layers[m], x0, y0, n, rows, room);
+    if (threadIdx.x > 0) return;
+    Tile& tile = shot.tiles[blockIdx.y * tile_columns(shot) + blockIdx.x];
     order_layers(shot, seen, tile);
     choose_path(shot, seen, tile);
 }

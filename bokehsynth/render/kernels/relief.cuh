@@ -16,7 +16,8 @@ DEVICE Cell cell_at(const Shot& shot, const Layer& layer, int column, int row) {
     int right = clamp(column + 1, 0, shot.canvas_width - 1), below = clamp(row + 1, 0, shot.canvas_height - 1);
     const float* upper = layer.values + (size_t)j * shot.canvas_width;
     const float* lower = layer.values + (size_t)below * shot.canvas_width;
-    Cell cell = {upper[i] - layer.focus, upper[right] - layer.focus, lower[i] - layer.focus, lower[right] - layer.focus};
+    float focus = layer.focus;
+    Cell cell = {upper[i] - focus, upper[right] - focus, lower[i] - focus, lower[right] - focus};
     return cell;
 }
 

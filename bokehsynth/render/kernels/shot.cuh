@@ -81,8 +81,8 @@ DEVICE int clamp(int value, int low, int high) {
     return value < low ? low : value > high ? high : value;
 }
 
-// Blocks lie symmetrically about the canvas's centre, so that more overscan cuts a picture into the same ones: this many
-// texels of the first block are missing, and so many blocks there are along a side.
+// Blocks lie symmetrically about the canvas's centre, so that more overscan cuts a picture into the same ones: this
+// many texels of the first block are missing, and so many blocks there are along a side.
 DEVICE int block_shift(int side) {
     return (BLOCK - side / 2 % BLOCK) % BLOCK;
 }

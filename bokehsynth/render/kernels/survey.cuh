@@ -9,29 +9,52 @@ struct Seen {
     double low, high, reach;            // range of d(p') - d_f, and how far in px hits may lie
 };
 
+// The blocks of a canvas's side, and the first and last that come within `pad` px of `count` texels from `first` on.
+struct Stretch {
+    int shift, first, last;
+};
+
+DEVICE Stretch stretch_of(int side, int first, int count, double pad) {
+    Stretch stretch;
+    int last = block_count(side) * BLOCK - 1;
+    double low = fmax(-1.0, floor(first - pad)), high = fmin((double)side, ceil(first + count - 1 + pad));
+    stretch.shift = block_shift(side);
+    stretch.first = clamp((int)low + stretch.shift, 0, last) / BLOCK;
+    stretch.last = clamp((int)high + stretch.shift, 0, last) / BLOCK;
+    return stretch;
+}
+
+// Texels between a block and a tile along one side, 0 where they overlap.
+DEVICE int gap(const Stretch& stretch, int block, int first, int count) {
+    int start = block * BLOCK - stretch.shift;
+    int after = first - (start + BLOCK - 1), before = start - (first + count - 1);
+    return after > 0 ? after : before > 0 ? before : 0;
+}
+
 // Least and largest value of the blocks that come within `pad` px of a tile whose corner is canvas texel (left, top).
-DEVICE void bounds(const Shot& shot, const float* blocks, int left, int top, int n, int rows, double pad, float* least,
-                   float* most) {
-    int columns = block_count(shot.canvas_width), right = block_shift(shot.canvas_width);
-    int lines = block_count(shot.canvas_height), down = block_shift(shot.canvas_height);
-    const float* high = blocks + (size_t)columns * lines;
-    int r0 = clamp((int)fmax(-1.0, floor(top - pad)) + down, 0, lines * BLOCK - 1) / BLOCK;
-    int r1 = clamp((int)ceil(fmin(top + rows - 1 + pad, (double)shot.canvas_height)) + down, 0, lines * BLOCK - 1) / BLOCK;
+// All TILE_W threads of a block call it together and get the same; `room` holds two floats for each.
+DEVICE void bounds(const Shot& shot, const float* blocks, int left, int top, int n, int rows, double pad, float* room,
+                   float* least, float* most) {
+    Stretch across = stretch_of(shot.canvas_width, left, n, pad), down = stretch_of(shot.canvas_height, top, rows, pad);
+    int columns = block_count(shot.canvas_width), wide = across.last - across.first + 1;
+    const float* high = blocks + (size_t)columns * block_count(shot.canvas_height);
+    float low_of_mine = 3.0e38f, high_of_mine = -3.0e38f;
+    for (int k = threadIdx.x; k < wide * (down.last - down.first + 1); k += TILE_W) {
+        int r = down.first + k / wide, c = across.first + k % wide;
+        double dx = gap(across, c, left, n), dy = gap(down, r, top, rows);
+        if (dx * dx + dy * dy > pad * pad) continue;
+        low_of_mine = fminf(low_of_mine, blocks[(size_t)r * columns + c]);
+        high_of_mine = fmaxf(high_of_mine, high[(size_t)r * columns + c]);
+    }
+    __syncthreads();
+    room[2 * threadIdx.x] = low_of_mine;
+    room[2 * threadIdx.x + 1] = high_of_mine;
+    __syncthreads();
     *least = 3.0e38f;
     *most = -3.0e38f;
-    for (int r = r0; r <= r1; r++) {
-        int first = r * BLOCK - down;   // of its rows
-        int above = top - (first + BLOCK - 1), below = first - (top + rows - 1);
-        double dy = above > below ? above : below;
-        dy = dy < 0 ? 0 : dy;
-        if (dy > pad) continue;
-        double wide = sqrt(pad * pad - dy * dy);
-        int c0 = clamp((int)fmax(-1.0, floor(left - wide)) + right, 0, columns * BLOCK - 1) / BLOCK;
-        int c1 = clamp((int)ceil(fmin(left + n - 1 + wide, (double)shot.canvas_width)) + right, 0, columns * BLOCK - 1) / BLOCK;
-        for (int c = c0; c <= c1; c++) {
-            *least = fminf(*least, blocks[(size_t)r * columns + c]);
-            *most = fmaxf(*most, high[(size_t)r * columns + c]);
-        }
+    for (int t = 0; t < TILE_W; t++) {
+        *least = fminf(*least, room[2 * t]);
+        *most = fmaxf(*most, room[2 * t + 1]);
     }
 }
 
@@ -49,12 +72,12 @@ DEVICE void plane_range(const Shot& shot, const Layer& layer, int x0, int y0, in
 
 // Range of a height field's d - d_f where rays of a tile may meet it. A hit lies within K |delta| of its pixel: each
 // bound on delta bounds where to look for a better one.
-DEVICE void field_range(const Shot& shot, const Layer& layer, int left, int top, int n, int rows, double* low,
-                        double* high) {
+DEVICE void field_range(const Shot& shot, const Layer& layer, int left, int top, int n, int rows, float* room,
+                        double* low, double* high) {
     double pad = 1e6;
     for (int round = 0; round < 8; round++) {
         float least, most;
-        bounds(shot, layer.heights, left, top, n, rows, pad, &least, &most);
+        bounds(shot, layer.heights, left, top, n, rows, pad, room, &least, &most);
         *low = least - layer.focus;
         *high = most - layer.focus;
         double closer = ceil(shot.blur * fmax(fabs(*low), fabs(*high))) + 1;
@@ -63,11 +86,12 @@ DEVICE void field_range(const Shot& shot, const Layer& layer, int left, int top,
     }
 }
 
-DEVICE Seen look_at(const Shot& shot, const Layer& layer, int x0, int y0, int n, int rows) {
+// All threads of a block together.
+DEVICE Seen look_at(const Shot& shot, const Layer& layer, int x0, int y0, int n, int rows, float* room) {
     Seen seen;
     double e = 0;
     if (layer.values) {
-        field_range(shot, layer, x0 + shot.margin, y0 + shot.margin, n, rows, &seen.low, &seen.high);
+        field_range(shot, layer, x0 + shot.margin, y0 + shot.margin, n, rows, room, &seen.low, &seen.high);
     } else {
         plane_range(shot, layer, x0, y0, n, rows, &seen.low, &seen.high);
         e = shot.blur * hypot(layer.gx, layer.gy);
@@ -78,7 +102,7 @@ DEVICE Seen look_at(const Shot& shot, const Layer& layer, int x0, int y0, int n,
     seen.high /= seen.high > 0 ? 1 - e : 1 + e;
     float least, most;
     double pad = seen.reach > 0 ? seen.reach + 1 : 0;
-    bounds(shot, layer.alphas, x0 + shot.margin, y0 + shot.margin, n, rows, pad, &least, &most);
+    bounds(shot, layer.alphas, x0 + shot.margin, y0 + shot.margin, n, rows, pad, room, &least, &most);
     seen.visible = most > 0;
     seen.opaque = least == 1;
     seen.varies = least < most;

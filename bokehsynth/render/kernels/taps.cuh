@@ -71,7 +71,8 @@ DEVICE void means_of(const Shot& shot, const Layer& layer, int set, int x0, int 
     }
     double low = 1e300, high = -1e300;
     for (int corner = 0; corner < 4; corner++) {  // of the whole tile, beyond the picture's edge too
-        double r = shot.blur * defocus_at(shot, layer, x0 + (corner & 1) * (TILE_W - 1), y0 + (corner >> 1) * (ROWS - 1));
+        int cx = x0 + (corner & 1) * (TILE_W - 1), cy = y0 + (corner >> 1) * (ROWS - 1);
+        double r = shot.blur * defocus_at(shot, layer, cx, cy);
         low = fmin(low, r);
         high = fmax(high, r);
     }

@@ -150,7 +150,7 @@ DEVICE int plain_side(double reach) {
 DEVICE int together_side(double widest, double second, bool seam) {
     double mean = sqrt(widest * second);
     double share = (seam ? 2 : 1) * (1 + 0.5 * fmin(fmax((12 - mean) / 6, 0.0), 1.0));
-    int even = 2 * (int)ceil(share * fmin(3.2 + 0.52 * mean, 9.0));
+    int even = 2 * (int)ceil(share * fmin(3.2 + 0.52 * mean, 11.0));
     return even < 64 ? even : 64;
 }
 

@@ -16,16 +16,16 @@ from bokehsynth.render.lens_tables import LensTables, RayTable
 LARGEST_SIDE = 128
 """Of the ladder of plain rays, as `rays.grid_side` asks for at most."""
 
-SIDES = (48, 64, 96, 128, 192, 256, 384, 512)
+SIDES = (48, 64, 96, 128, 160, 192, 256, 384, 512)
 """Of lens sets that kernels are folded from."""
 
 
 def fold_sides(radii: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-    """Side of the lens set for blur radii in px: 24 points per px, until there are 128; from 32 px on four per px.
+    """Side of the lens set for blur radii in px: 24 points per px, until there are 128, and never less than six.
 
     The error of a texel's weight falls with the points per px, that of a picture with the texels of a disc too.
     """
-    wanted = np.maximum(np.minimum(24 * radii, 128), 4 * radii)
+    wanted = np.maximum(np.minimum(24 * radii, 128), 6 * radii)
     found: np.ndarray[Any, Any] = np.asarray(SIDES)[np.minimum(np.searchsorted(SIDES, wanted), len(SIDES) - 1)]
     return found
 

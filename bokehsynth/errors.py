@@ -8,6 +8,7 @@
     ├── DataError                  1  shards that are not what their markers promise
     │   ├── AssetError             3  one picture that cannot be used
     │   └── UnsoundError           1  a sample that is no use to anybody
+    ├── DeviceLostError            1  a device that failed under a process
     ├── StorageError               4  disk full, no permission, not a directory
     ├── LockedError                5  another living run owns these shards
     └── FailureBudgetError         6  too many shards failed
@@ -34,6 +35,10 @@ class RecipeError(UsageError):
 
 class DeviceError(UsageError):
     """A compute device that was asked for and is not there."""
+
+
+class DeviceLostError(BokehsynthError):
+    """A device that failed under this process, which cannot use it any more; another process may."""
 
 
 class ChangedError(UsageError):

@@ -61,4 +61,11 @@ class Failed:
     attempts: int
 
 
-Event = Progress | Died | Abandoned | Done | Failed
+@dataclass(frozen=True)
+class Remark:
+    """What code of ours logged as a warning in a worker; no sign of progress."""
+
+    text: str
+
+
+Event = Progress | Died | Abandoned | Done | Failed | Remark

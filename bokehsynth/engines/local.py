@@ -9,13 +9,14 @@ import os
 import pickle
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from multiprocessing import connection
 from typing import Any
 
 from bokehsynth.engines import stopping
-from bokehsynth.engines.events import Abandoned, Died, Done, Event, Failed, Progress, Task
+from bokehsynth.engines.events import Abandoned, Died, Done, Event, Failed, Progress, Remark, Task
 from bokehsynth.engines.patience import STARTING, Pace, Patience
 from bokehsynth.engines.worker import Job, Worker, how_it_ended
 from bokehsynth.errors import BokehsynthError, UsageError
@@ -47,6 +48,8 @@ class LocalEngine:
     grace: float = 25.0
     """Seconds that work in flight gets when the run is told to stop."""
     lifetime: float = LIFETIME
+    environments: tuple[Mapping[str, str], ...] = ()
+    """Variables that the workers are started with, dealt out in turn; whoever replaces a worker gets its own."""
 
     def run(self, task: Task, specs: Iterable[Any]) -> Generator[Event, None, None]:
         """Yield events as they happen, results in any order; a spec with a length tells how many units it holds.
@@ -105,7 +108,10 @@ class _Crew:
     def _hire(self) -> None:
         wanted = min(self.engine.workers, len(self.waiting) + len(self.busy))
         while len(self.workers) < wanted:
-            self.workers.append(Worker(self.payload))
+            taken = {worker.slot for worker in self.workers}
+            slot = next(slot for slot in count() if slot not in taken)
+            dealt = self.engine.environments
+            self.workers.append(Worker(self.payload, slot, dealt[slot % len(dealt)] if dealt else {}))
 
     def _hand_out(self) -> None:
         for worker in self.workers:
@@ -129,6 +135,9 @@ class _Crew:
             kind, value = worker.pipe.recv()
         except (EOFError, OSError):
             yield from self._bury(worker)
+            return
+        if kind == "remark":
+            yield Remark(value)
             return
         now = time.monotonic()
         since, worker.heard, worker.silent = now - worker.heard, now, 0.0

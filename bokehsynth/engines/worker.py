@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import logging
 import multiprocessing
 import os
 import pickle
@@ -10,16 +11,19 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing import connection
 from typing import Any
 
 from bokehsynth.engines.events import Task
-from bokehsynth.errors import BokehsynthError
+from bokehsynth.errors import BokehsynthError, DeviceLostError
 
 OUT_OF_MEMORY = 137
 """Exit code of a worker whose task raised MemoryError: it dies, as it would have by the kernel's hand."""
+
+DEVICE_LOST = 75
+"""Exit code of a worker whose task raised DeviceLostError: only a new process can use the device again."""
 
 _SINGLE_THREAD = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -42,7 +46,9 @@ class Job:
 class Worker:
     """A process, our end of its pipe, and the job it holds."""
 
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, payload: bytes, slot: int = 0, environment: Mapping[str, str] | None = None) -> None:
+        self.slot = slot
+        """Its place in the crew, which its successor takes."""
         self.pipe, theirs = _CONTEXT.Pipe()
         self.process = _CONTEXT.Process(target=_serve, args=(theirs, payload), name="bokehsynth-worker", daemon=True)
         self.job: Job | None = None
@@ -51,7 +57,7 @@ class Worker:
         self.silent = 0.0
         """Seconds since it was last heard of, as its supervisor lived them: time asleep does not count."""
         self.born = self.heard = time.monotonic()
-        with _environment(dict.fromkeys(_SINGLE_THREAD, "1")), _signals_blocked():
+        with _environment({**dict.fromkeys(_SINGLE_THREAD, "1"), **(environment or {})}), _signals_blocked():
             self.process.start()
         theirs.close()
 
@@ -76,7 +82,7 @@ def how_it_ended(code: int | None) -> str:
     """An exit code in words."""
     if code is not None and code < 0:
         return f"signal {signal.Signals(-code).name}"
-    return "out of memory" if code == OUT_OF_MEMORY else f"code {code}"
+    return {OUT_OF_MEMORY: "out of memory", DEVICE_LOST: "a lost device"}.get(code or 0, f"code {code}")
 
 
 def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
@@ -88,20 +94,43 @@ def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
     import cv2
 
     cv2.setNumThreads(1)
+    one_at_a_time = threading.Lock()
+
+    def tell(kind: str, value: Any) -> None:
+        with one_at_a_time:  # a task may have threads, and any of them may log
+            pipe.send((kind, value))
+
+    logging.getLogger("bokehsynth").addHandler(_Remarks(tell))
     task: Task = pickle.loads(payload)
-    pipe.send(("ready", None))
+    tell("ready", None)
     while True:
         try:
             spec = pipe.recv()
         except EOFError:
             return
         try:
-            answer = ("done", task(spec, lambda units: pipe.send(("progress", units))))
+            answer = ("done", task(spec, lambda units: tell("progress", units)))
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
+        except DeviceLostError as error:
+            tell("remark", str(error))
+            os._exit(DEVICE_LOST)
         except Exception as error:
             answer = ("failed", (_picklable(error), traceback.format_exc()))
-        pipe.send(answer)
+        tell(*answer)
+
+
+class _Remarks(logging.Handler):
+    """Hands warnings on instead of printing them: whoever runs the engine decides what becomes of them."""
+
+    def __init__(self, tell: Callable[[str, str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send the message; one that cannot be sent has nobody left to hear it."""
+        with contextlib.suppress(OSError):
+            self._tell("remark", record.getMessage())
 
 
 def _die_with_parent() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bokehsynth.engines import Abandoned, Died, Done, Event, Failed, Progress
+from bokehsynth.engines import Abandoned, Died, Done, Event, Failed, Progress, Remark
 from bokehsynth.errors import AssetError, BokehsynthError, ChangedError, FailureBudgetError, StorageError
 from bokehsynth.production.journal import Journal
 from bokehsynth.production.quarantine import GivenUp
@@ -53,6 +53,7 @@ class Watch:
         self.given_up: list[GivenUp] = []
         self.samples = sum(plan.count for plan in todo)
         self.made = self.bytes = 0
+        self._said: set[str] = set()
         self._bar: Any = None
 
     @contextmanager
@@ -83,6 +84,8 @@ class Watch:
                 self._committed(event, plan)
             case Failed():
                 self._failed(event)
+            case Remark(text=text):
+                self._remark(text)
 
     def judge(self) -> None:
         """Raise at the end if any shard failed: a run is whole or it is not."""
@@ -109,6 +112,12 @@ class Watch:
             )
         if first:
             check_room(self.layout, sorted(self.left), self.bytes / self.made)
+
+    def _remark(self, text: str) -> None:
+        """Every worker may come to the same one; the user is told once."""
+        if text not in self._said:
+            self._said.add(text)
+            self.journal.remark(text)
 
     def _failed(self, event: Failed) -> None:
         self.failures.append(event)

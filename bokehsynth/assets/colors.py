@@ -1,7 +1,9 @@
 """The foreground's own colour under soft alpha, whatever the file holds there."""
 
 import importlib.util
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -45,7 +47,9 @@ def estimated(color: FloatArray, alpha: FloatArray) -> FloatArray:
     blank = (alpha <= TRUSTED) & (color.max(axis=2) <= 0)
     if blank.any():
         encoded = filled(encoded, (~blank).astype(np.float32))
-    found = _estimator()(encoded, alpha.astype(np.float32, copy=False))
+    estimate = _estimator()
+    with _turn():
+        found = estimate(encoded, alpha.astype(np.float32, copy=False))
     result = color.copy()
     soft = (alpha < 0.995) & (alpha > TRUSTED)
     result[soft] = srgb_to_linear(np.asarray(found, np.float32)[soft]) * bright
@@ -83,6 +87,20 @@ Estimator = Callable[[npt.NDArray[Any], npt.NDArray[Any]], npt.NDArray[Any]]
 def warm_up() -> None:
     """Compile the kernel, once and for all processes that share Numba's cache."""
     _estimator()
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def _turn() -> AbstractContextManager[Any]:
+    """What a thread enters before it estimates: Numba's `workqueue` ends the process if two run parallel kernels."""
+    import numba
+
+    try:
+        safe = numba.threading_layer() in {"omp", "tbb"}  # type: ignore[attr-defined]
+    except ValueError:  # not chosen before the first parallel kernel runs
+        safe = False
+    return nullcontext() if safe else _ONE_AT_A_TIME
 
 
 @cache

@@ -1,6 +1,7 @@
 """PNG, JPEG, WebP and TIFF: Pillow for what it keeps whole, OpenCV for 16 bits per channel and float TIFF."""
 
 import io
+import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,6 +25,37 @@ _PNG_MODES = {0: "I;16", 2: "RGB;16", 4: "LA;16", 6: "RGBA;16"}
 _PQ_AND_HLG = {16: "PQ", 18: "HLG"}
 
 
+class _StrictBombs:
+    """Within, Pillow's words about odd metadata are ignored, and a decompression bomb is an error.
+
+    Filters of warnings belong to the process: the first thread that enters sets them, the last one to leave takes them
+    back. (`warnings.catch_warnings` alone would bring back what another thread has set.)
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._before = warnings.catch_warnings()
+                self._before.__enter__()
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._before.__exit__(None, None, None)
+
+
+_STRICT_BOMBS = _StrictBombs()
+
+
 def read_photo(data: bytes, kind: str, name: str, check: CheckSize) -> Raster:
     """The picture in PNG, JPEG, WebP or TIFF bytes."""
     png = read_png(data, name) if kind == "PNG" else None
@@ -35,9 +67,7 @@ def read_photo(data: bytes, kind: str, name: str, check: CheckSize) -> Raster:
         check(tiff.width, tiff.height, name)
         if tiff.floating or max(tiff.bits) > 8:
             return _deep_tiff(tiff, name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd metadata; but a bomb is an error
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with _STRICT_BOMBS:
         try:
             image = Image.open(io.BytesIO(data), formats=[kind])
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):

@@ -1,5 +1,6 @@
 """Reads the pictures that a scene asks for and keeps the last few at hand."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import replace
@@ -173,26 +174,46 @@ def _exposed(color: FloatArray) -> FloatArray:
 
 
 class Kept:
-    """The pictures used last, by key, within a bound of bytes."""
+    """The pictures used last, by key, within a bound of bytes; for any number of threads."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._held = 0
         self._items: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._being_made: set[Hashable] = set()
+        self._changed = threading.Condition()
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """The picture under a key, made if it is not there; the ones not used for longest make room."""
-        if key in self._items:
-            self._items.move_to_end(key)
-            return self._items[key][0]
-        item = make()
+        """The picture under a key, made if it is not there; the ones not used for longest make room.
+
+        Who asks for what another thread is making waits for it, and makes it if that thread failed or could not keep
+        it.
+        """
+        with self._changed:
+            while key in self._being_made:
+                self._changed.wait()
+            if key in self._items:
+                self._items.move_to_end(key)
+                return self._items[key][0]
+            self._being_made.add(key)
+        try:
+            item = make()
+            self._keep(key, item)
+        finally:
+            with self._changed:
+                self._being_made.remove(key)
+                self._changed.notify_all()
+        return item
+
+    def _keep(self, key: Hashable, item: Any) -> None:
         size = sum(value.nbytes for value in vars(item).values() if isinstance(value, np.ndarray))
-        if size <= self._most // 2:
+        if size > self._most // 2:
+            return
+        with self._changed:
             while self._items and self._held + size > self._most:
                 self._held -= self._items.popitem(last=False)[1][1]
             self._items[key] = (item, size)
             self._held += size
-        return item
 
 
 def _drawn_size(pixels: int) -> int:

@@ -10,6 +10,7 @@ import functools
 import importlib
 import importlib.util
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -74,9 +75,18 @@ class Basicsr:
         self.compressor = self.diffjpeg.DiffJPEG(differentiable=False)
 
 
-@functools.lru_cache(maxsize=1)
+_ALONE = threading.RLock()
+"""Loading replaces a module for a moment, and torch has one generator for all threads."""
+
+
 def load() -> Basicsr:
     """basicsr's functions; a UsageError with the line to type if they are not installed."""
+    with _ALONE:
+        return _loaded()
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded() -> Basicsr:
     return Basicsr()
 
 
@@ -111,7 +121,7 @@ def _noise(image: FloatArray, step: Record, native: Size) -> FloatArray:
         return image
     basicsr = load()
     gray = float(step["gray"])
-    with basicsr.torch.no_grad(), basicsr.torch.random.fork_rng(devices=[]):
+    with _ALONE, basicsr.torch.no_grad(), basicsr.torch.random.fork_rng(devices=[]):
         basicsr.torch.manual_seed(step["seed"])
         if step["family"] == "gaussian":
             noisy = basicsr.degradations.add_gaussian_noise_pt(_to_torch(image), step["sigma"], gray)

@@ -45,9 +45,7 @@ def draw_sample(recipe: Recipe, index: int, split: str = "train", attempt: int =
     Any index up to 2**32 may be drawn, also beyond `samples`: a training run can go on for long.
     """
     if recipe.count(split) == 0:
-        raise UsageError(
-            f"the recipe has no {split} samples, so no assets were set apart for them (samples.{split} is 0)"
-        )
+        raise UsageError(f"the recipe has no {split} samples and set no assets apart for them (samples.{split} is 0)")
     if not 0 <= index < 2**32:  # a larger index would share its stream with a redraw of a smaller one
         raise UsageError(f"index must be >= 0 and below 2**32, got {index}")
     rng = stream(recipe.seed, split, Stage.APERTURE, index, attempt)
@@ -67,8 +65,18 @@ def make_sample(recipe: Recipe, index: int, split: str = "train", backend: str =
 
 def develop(recipe: Recipe, draw: SampleDraw, backend: str = "auto") -> Sample:
     """The sample behind a draw: deterministic, whoever drew it and when."""
-    scene = compose(draw.scene, SHELF.of(recipe.catalogue), recipe.lens.apertures[draw.aperture])
+    scene = set_up(recipe, draw)
     frames = render(scene.layers, scene.lens, scene.margin, backend)
+    return finish(recipe, draw, scene, frames)
+
+
+def set_up(recipe: Recipe, draw: SampleDraw) -> Composition:
+    """Before the shot: the drawn pictures are read and laid out in front of the drawn lens."""
+    return compose(draw.scene, SHELF.of(recipe.catalogue), recipe.lens.apertures[draw.aperture])
+
+
+def finish(recipe: Recipe, draw: SampleDraw, scene: Composition, frames: Frames) -> Sample:
+    """After the shot: degraded, and everything brought onto the steps that a file holds."""
     bokeh = frames.bokeh if scene.photograph is None else scene.photograph  # a pair brings its own
     mask = frames.defocus <= IN_FOCUS if scene.mask is None else scene.mask
     aif = encode_8bit(frames.all_in_focus)
@@ -86,21 +94,16 @@ def develop(recipe: Recipe, draw: SampleDraw, backend: str = "auto") -> Sample:
 def _meta(recipe: Recipe, draw: SampleDraw, scene: Composition, frames: Frames) -> dict[str, Any]:
     return {
         "format": FORMAT_VERSION,
-        "index": draw.index,
-        "split": draw.split,
-        "seed": recipe.seed,
-        "attempt": draw.attempt,
-        "width": draw.scene.width,
-        "height": draw.scene.height,
-        "blur": float(scene.lens.blur),
-        "focus": float(scene.lens.focus),
+        "index": draw.index, "split": draw.split, "seed": recipe.seed, "attempt": draw.attempt,
+        "width": draw.scene.width, "height": draw.scene.height,
+        "blur": float(scene.lens.blur), "focus": float(scene.lens.focus),
         "radius_max": float(frames.defocus.max()),
         "aperture": recipe.lens.names[draw.aperture],
         **recipe.scales,
         "assets": draw.scene.assets,
         **recipe.identity,
         "draw": canonical_json(asdict(draw) | {"composed": scene.facts}),
-    }
+    }  # fmt: skip
 
 
 def draw_from_meta(meta: dict[str, Any] | Any) -> SampleDraw:

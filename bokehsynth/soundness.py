@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bokehsynth.errors import AssetError, ChangedError, StorageError, UnsoundError
+from bokehsynth.errors import AssetError, ChangedError, DeviceError, DeviceLostError, StorageError, UnsoundError
 from bokehsynth.schema import MAP_MAX, Sample
 
 MAX_ATTEMPTS = 8
@@ -21,8 +21,8 @@ BLACK = 4
 BLURRED = 0.5
 """Pixels of radius from which on a blurred picture cannot be equal to the degraded sharp one."""
 
-NotTheSample = (StorageError, AssetError, ChangedError, MemoryError, OSError)
-"""Errors of the disk, of a picture that changed, of memory: another draw is no answer to them."""
+NotTheSample = (StorageError, AssetError, ChangedError, DeviceError, DeviceLostError, MemoryError, OSError)
+"""Errors of the disk, of a picture that changed, of a device, of memory: another draw is no answer to them."""
 
 
 def first_sound(
@@ -33,7 +33,7 @@ def first_sound(
     """`make(attempt)` for the first attempt, from `attempt` on, that gives a sound sample.
 
     `give_up(attempt, error)` hears of each one before that. If none of the first MAX_ATTEMPTS does, the error of the
-    last is raised; errors that are not the sample's (disk, memory, a changed asset) pass through at once.
+    last is raised; errors that are not the sample's (disk, device, memory, a changed asset) pass through at once.
     """
     while True:
         try:

@@ -11,7 +11,7 @@ from bokehsynth.production.trail import Case, Trail
 def dies_at(trail: Trail, index: int, hung: bool = False) -> None:
     trail.begin()
     for i in range(index + 1):
-        trail.making(i)
+        trail.making(range(i, i + 1))
     if hung:
         trail.hung()
 

@@ -2,21 +2,28 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
+from functools import partial
 
 from bokehsynth.engines import Report
-from bokehsynth.errors import BokehsynthError, StorageError
-from bokehsynth.pipeline import develop, draw_sample
+from bokehsynth.errors import BokehsynthError, DeviceLostError, StorageError
+from bokehsynth.pipeline import develop, draw_sample, finish, set_up
+from bokehsynth.production.flow import Flow, Line
 from bokehsynth.production.quarantine import GivenUp, first_attempt, plain_words, read_shard_list, write_shard_list
 from bokehsynth.production.trail import Case, Trail
 from bokehsynth.recipe import Recipe
+from bokehsynth.render import render_batch
 from bokehsynth.schema import Sample
-from bokehsynth.shards import Layout, ShardPlan, find_shard, write_shard
+from bokehsynth.shards import Layout, PackedSample, ShardPlan, find_shard, pack, write_shard
 from bokehsynth.soundness import MAX_ATTEMPTS, NotTheSample, first_sound
 
 PAUSE = 3.0
 """Seconds for which a shard that found no room waits before its second and last attempt."""
+
+
+Fatal = (MemoryError, DeviceLostError)
+"""Errors that end the worker, as the kernel's hand would; the trail says what was in the making."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,7 @@ class ShardMaker:
     recipe: Recipe
     layout: Layout
     device: str
+    flow: Flow = field(default_factory=Flow)
 
     def __call__(self, plan: ShardPlan, report: Report) -> Made:
         """Make and commit one shard. StorageError where the disk refuses twice; whatever a sample raises for good."""
@@ -57,12 +65,14 @@ class ShardMaker:
             return self._commit(plan, trail, report)
 
     def _commit(self, plan: ShardPlan, trail: Trail, report: Report) -> Made:
-        attempt = _Attempt(self, plan, trail, report, read_shard_list(self.layout, plan))
+        flow = Flow() if trail.examined() else self.flow
+        attempt = _Attempt(self, plan, trail, report, flow, read_shard_list(self.layout, plan))
         trail.begin()
         try:
-            marker = write_shard(self.layout, plan, attempt.samples(), self.recipe.shards, self.recipe.identity)
-        except MemoryError:
-            raise  # the worker dies of it, as by the kernel's hand, and the trail has to say over which sample
+            with contextlib.closing(attempt.samples()) as samples:
+                marker = write_shard(self.layout, plan, samples, self.recipe.shards, self.recipe.identity)
+        except Fatal:
+            raise
         except BaseException:
             with contextlib.suppress(StorageError):  # the same disk that may have refused the shard
                 trail.pardoned()
@@ -83,8 +93,8 @@ class ShardMaker:
         trail.alone(case.index)
         try:
             develop(self.recipe, draw_sample(self.recipe, case.index, plan.split, attempt), self.device)
-        except MemoryError:
-            raise  # a death: the worker ends with it
+        except Fatal:
+            raise
         except Exception:  # no death: what it raises is dealt with when the shard is made
             pass
         trail.passed()
@@ -98,29 +108,43 @@ class _Attempt:
     plan: ShardPlan
     trail: Trail
     report: Report
-    given_up: list[GivenUp] = field(default_factory=list)
+    flow: Flow
+    given_up: list[GivenUp]
 
-    def samples(self) -> Iterator[Sample]:
+    def __post_init__(self) -> None:
+        self._line: Line[_Outcome] = Line(self.flow, partial(render_batch, backend=self.maker.device))
+
+    def samples(self) -> Generator[PackedSample, None, None]:
         """The samples in order; what they gave up is on disk before the last one is taken, hence before the marker."""
-        for index in range(self.plan.first, self.plan.first + self.plan.count):
-            self.trail.making(index)
-            yield self._sample(index)
-            self.report(1)
+        indexes = range(self.plan.first, self.plan.first + self.plan.count)
+        unreported = 0
+        with contextlib.closing(self._line.run(self._make, indexes, self.trail.making)) as line:
+            for packed, given_up in line:
+                self.given_up += given_up
+                yield packed
+                unreported += 1
+                if not self._line.ready or unreported == self.flow.window:  # a burst counts as one, for who waits
+                    self.report(unreported)
+                    unreported = 0
         self.trail.committing()
         write_shard_list(self.maker.layout, self.plan, self.given_up)
 
-    def _sample(self, index: int) -> Sample:
+    def _make(self, index: int) -> "_Outcome":
+        """One sample, as the tar holds it, and the draws of it that were given up; in whichever thread."""
         recipe, split = self.maker.recipe, self.plan.split
+        given_up: list[GivenUp] = []
 
         def make(attempt: int) -> Sample:
-            return develop(recipe, draw_sample(recipe, index, split, attempt), self.maker.device)
+            draw = draw_sample(recipe, index, split, attempt)
+            scene = set_up(recipe, draw)
+            return finish(recipe, draw, scene, self._line.photograph(scene))
 
         def give_up(attempt: int, error: Exception) -> None:
             reason = getattr(error, "reason", "raised")
-            self.given_up.append(GivenUp(split, index, attempt, reason, plain_words(error)))
+            given_up.append(GivenUp(split, index, attempt, reason, plain_words(error)))
 
         try:
-            return first_sound(make, first_attempt(self.given_up, index), give_up)
+            sample = first_sound(make, first_attempt(self.given_up, index), give_up)
         except NotTheSample:
             raise
         except Exception as error:
@@ -128,3 +152,7 @@ class _Attempt:
                 f"sample {index} of {split} cannot be made: all of its {MAX_ATTEMPTS} draws were given up, the last "
                 f"because of {type(error).__name__}: {error}"
             ) from error
+        return pack(sample, recipe.shards), given_up
+
+
+_Outcome = tuple[PackedSample, list[GivenUp]]

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from bokehsynth.errors import StorageError, UsageError
+from bokehsynth.errors import StorageError
 from bokehsynth.files import TMP_MARK
 from bokehsynth.recipe import Recipe
 from bokehsynth.schema import FIELDS
@@ -27,11 +27,12 @@ def typical_bytes(recipe: Recipe) -> float:
     """What a sample of this recipe takes, before any has been made."""
     rates = TYPICAL[recipe.shards.codec]
     kinds = [FIELDS[name].kind for name in recipe.shards.fields]
-    try:
-        pixels = recipe.height * recipe.width
-    except UsageError:  # each picture has its own size
-        pixels = UNKNOWN_SIZE
-    return RECORD + pixels * sum(rates.get(kind, rates["color"]) for kind in kinds)
+    return RECORD + pixels_of(recipe) * sum(rates.get(kind, rates["color"]) for kind in kinds)
+
+
+def pixels_of(recipe: Recipe) -> int:
+    """Of a sample, as far as that is known."""
+    return recipe.frame[0] * recipe.frame[1] if recipe.frame else UNKNOWN_SIZE  # else each picture has its own size
 
 
 def check_room(layout: Layout, plans: Sequence[ShardPlan], per_sample: float) -> None:

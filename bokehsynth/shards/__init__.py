@@ -24,12 +24,13 @@ from bokehsynth.shards.marker import (
 )
 from bokehsynth.shards.reader import ShardDataset, open_dataset
 from bokehsynth.shards.verify import Fault, VerifyReport, verify_dataset
-from bokehsynth.shards.writer import write_shard
+from bokehsynth.shards.writer import PackedSample, pack, write_shard
 
 __all__ = [
     "DatasetInfo",
     "Fault",
     "Layout",
+    "PackedSample",
     "ShardDataset",
     "ShardMarker",
     "ShardPlan",
@@ -41,6 +42,7 @@ __all__ = [
     "encode_sample",
     "find_shard",
     "open_dataset",
+    "pack",
     "pixels_digest",
     "plan_shards",
     "read_dataset",

@@ -5,6 +5,8 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from bokehsynth.errors import DataError
 from bokehsynth.files import TMP_MARK, atomic_write, fsync_directory, make_directory, storage_errors
@@ -14,13 +16,40 @@ from bokehsynth.shards.marker import Layout, ShardMarker, ShardPlan
 from bokehsynth.shards.tar import TarWriter, index_text
 
 
+@dataclass(frozen=True, eq=False)
+class PackedSample:
+    """A sample as a tar holds it."""
+
+    key: str
+    meta: Mapping[str, Any]
+    members: Mapping[str, bytes]
+    """Payloads by member name, sorted."""
+    digest: str
+    """Hex sha256 over what it says (`codec.stored_digest`)."""
+
+
+AnySample = Sample | PackedSample
+
+
+def pack(sample: Sample, spec: ShardSpec) -> PackedSample:
+    """The most expensive part of writing a sample, which any thread may do; a DataError if it is not as `spec` asks."""
+    stored = stored_arrays(sample, spec)
+    digest = stored_digest(stored, sample.meta)
+    return PackedSample(sample.key, sample.meta, encode_stored(stored, sample.meta, spec), digest)
+
+
 def write_shard(
-    layout: Layout, plan: ShardPlan, samples: Iterable[Sample], spec: ShardSpec, identity: Mapping[str, str]
+    layout: Layout,
+    plan: ShardPlan,
+    samples: Iterable[AnySample],
+    spec: ShardSpec,
+    identity: Mapping[str, str],
 ) -> ShardMarker:
     """Write the samples of `plan`, in index order, and commit them as one shard.
 
-    Samples are encoded as they come, so one is in memory at a time. The order is: temporary file, fsync, rename,
-    index, marker, fsync of the directories; a crash at any point leaves a shard without a marker, which is no shard.
+    What comes without its encoding is packed as it comes, so one is in memory at a time. The order is: temporary file,
+    fsync, rename, index, marker, fsync of the directories; a crash at any point leaves a shard without a marker, which
+    is no shard.
     `identity` goes into the marker; where it names a metadata key (`recipe_digest`), every sample must carry its value.
 
     Raises DataError if the samples are not exactly those of the plan or do not follow the format, StorageError if the
@@ -33,11 +62,11 @@ def write_shard(
     with _committed(layout, plan) as tar:
         for key, sample in _in_order(plan, samples):
             _check_identity(sample, identity)
-            stored = stored_arrays(sample, spec)
-            pixels.update(f"{stored_digest(stored, sample.meta)}\n".encode())
-            members = encode_stored(stored, sample.meta, spec)
+            packed = sample if isinstance(sample, PackedSample) else pack(sample, spec)
+            _check_members(packed, spec)
+            pixels.update(f"{packed.digest}\n".encode())
             with storage_errors(tar_path):
-                for member, payload in members.items():
+                for member, payload in packed.members.items():
                     tar.add(f"{key}.{member}", payload)
         with storage_errors(tar_path):
             tar.close()
@@ -93,7 +122,7 @@ def _committed(layout: Layout, plan: ShardPlan) -> Iterator[TarWriter]:
         raise
 
 
-def _in_order(plan: ShardPlan, samples: Iterable[Sample]) -> Iterator[tuple[str, Sample]]:
+def _in_order(plan: ShardPlan, samples: Iterable[AnySample]) -> Iterator[tuple[str, AnySample]]:
     """The samples with their keys; a DataError as soon as one is missing, too many or out of order."""
     keys = plan.keys
     seen = 0
@@ -107,7 +136,15 @@ def _in_order(plan: ShardPlan, samples: Iterable[Sample]) -> Iterator[tuple[str,
         raise DataError(f"shard {plan.name} must hold {plan.count} samples, got {seen}")
 
 
-def _check_identity(sample: Sample, identity: Mapping[str, str]) -> None:
+def _check_members(packed: PackedSample, spec: ShardSpec) -> None:
+    if list(packed.members) != member_names(spec):
+        raise DataError(
+            f"sample {packed.key}: was packed as {', '.join(packed.members)}; the shard holds "
+            f"{', '.join(member_names(spec))}"
+        )
+
+
+def _check_identity(sample: AnySample, identity: Mapping[str, str]) -> None:
     for name, value in identity.items():
         if name in META_TYPES and sample.meta.get(name) != value:
             raise DataError(f"sample {sample.key}: {name} is {sample.meta.get(name)!r}, the data set's is {value!r}")

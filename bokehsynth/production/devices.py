@@ -1,0 +1,78 @@
+"""Which device a run renders on, and how its workers are dealt out to the devices there are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bokehsynth.engines import default_workers
+from bokehsynth.errors import DeviceError, UsageError
+from bokehsynth.render import resolve_device, visible_gpus
+
+
+def settle_device(asked: str, begun: Sequence[str], where: Path, allow_mixed: bool) -> str:
+    """The device of a run over the data set at `where`; `auto` is resolved once per data set.
+
+    `begun`: the devices that have worked on it, the first one first. Raises DeviceError for a device that is not
+    there, be it asked for or the one that the set keeps to.
+    """
+    if asked != "auto" or not begun:
+        return resolve_device(asked)
+    try:
+        return resolve_device(begun[0])
+    except DeviceError as error:
+        if allow_mixed:
+            return resolve_device("auto")
+        raise DeviceError(
+            f"{where}: was begun on {begun[0]}, and `auto` keeps to that ({error}). Go on where there is one, or "
+            "choose another --out; --allow-mixed goes on here all the same, with pixels that differ by rounding"
+        ) from None
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The workers of a run."""
+
+    workers: int
+    """Processes in all."""
+    threads: int
+    """CPUs for each."""
+    environments: tuple[dict[str, str], ...] = ()
+    """Dealt out to the workers in turn: with each of them a worker sees one device."""
+
+
+def crew_for(device: str, workers: int | None, gpus: int | None) -> Crew:
+    """One worker per CPU, or on `cuda` one per visible GPU, the first `gpus` of them, unless `workers` says otherwise.
+
+    Raises UsageError where the numbers do not fit each other, DeviceError for more GPUs than are visible.
+    """
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers must be at least 1, got {workers}")
+    if device != "cuda":
+        if gpus is not None:
+            raise UsageError(
+                f"--gpus {gpus}: this run renders on {device}, which takes no GPU; leave --gpus out, or ask for "
+                "--device cuda"
+            )
+        return Crew(workers or default_workers(), 1)
+    names = visible_gpus()
+    if gpus is not None:
+        _check_gpus(gpus, names, workers)
+    used = names[:gpus]
+    total = workers or max(1, len(used))
+    environments = tuple({"CUDA_VISIBLE_DEVICES": name} for name in used)
+    return Crew(total, max(1, default_workers() // total), environments)
+
+
+def _check_gpus(gpus: int, names: Sequence[str], workers: int | None) -> None:
+    if gpus < 1:
+        raise UsageError(f"gpus must be at least 1, got {gpus}")
+    if gpus > len(names):
+        raise DeviceError(
+            f"--gpus {gpus}: {len(names)} visible ({', '.join(names) or 'none'}); ask for no more than that, or show "
+            "more of them in CUDA_VISIBLE_DEVICES"
+        )
+    if workers is not None and workers < gpus:
+        raise UsageError(
+            f"--gpus {gpus} with --workers {workers}: each GPU takes at least one worker; leave --workers out for one "
+            "per GPU"
+        )

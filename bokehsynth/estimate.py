@@ -122,12 +122,12 @@ def spread_over(counts: dict[str, int], wanted: int) -> Iterator[tuple[str, int]
 
 
 def measure_cost(recipe: Recipe, chosen: Sequence[tuple[str, int]]) -> Cost:
-    """Make and encode these samples in this process, one thread, and time them; one more goes before, untimed."""
+    """Make and encode these samples on the CPU, in this process, one thread, and time them; one more goes before."""
     seconds, sizes = [], []
-    make_sample(recipe, chosen[0][1], chosen[0][0])  # loads the kernels
+    make_sample(recipe, chosen[0][1], chosen[0][0], "cpu")  # loads the kernels
     for split, index in chosen:
         start = time.perf_counter()
-        members = encode_sample(make_sample(recipe, index, split), recipe.shards)
+        members = encode_sample(make_sample(recipe, index, split, "cpu"), recipe.shards)
         seconds.append(time.perf_counter() - start)
         sizes.append(sum(512 + -(-len(data) // 512) * 512 for data in members.values()))
     return Cost(statistics.mean(seconds), statistics.mean(sizes), len(chosen))

@@ -11,20 +11,21 @@ from pathlib import Path
 
 from bokehsynth.assets import colors
 from bokehsynth.assets.catalogue import Catalogue, Refused
-from bokehsynth.engines import LocalEngine, Patience, default_workers, stopping
+from bokehsynth.engines import LocalEngine, Patience, stopping
 from bokehsynth.errors import BokehsynthError, UsageError
 from bokehsynth.lock import set_up_lock, shard_lock
 from bokehsynth.machine import describe_machine
+from bokehsynth.production.devices import Crew, crew_for, settle_device
+from bokehsynth.production.flow import Flow
 from bokehsynth.production.journal import Journal
 from bokehsynth.production.maker import ShardMaker
 from bokehsynth.production.plan import all_plans, check_cut, count, lock_ranges, missing, range_of
 from bokehsynth.production.quarantine import GivenUp, adopt, whole_list
-from bokehsynth.production.room import check_room, typical_bytes
+from bokehsynth.production.room import check_room, pixels_of, typical_bytes
 from bokehsynth.production.trail import Trail
 from bokehsynth.production.watch import Watch
 from bokehsynth.recipe import Recipe, load_recipe
-from bokehsynth.render import resolve_device
-from bokehsynth.root_files import finish, guard_output, is_described, restore_records, write_root_files
+from bokehsynth.root_files import devices_of, finish, guard_output, is_described, restore_records, write_root_files
 from bokehsynth.shards import Layout, ShardPlan, sweep_temporaries
 
 GRACE = 25.0
@@ -62,12 +63,15 @@ class Run:
     """How to make a data set; nothing here changes a byte of it."""
 
     workers: int | None = None
-    """Processes; None: the CPUs this process may use."""
+    """Processes; None: the CPUs this process may use, on `cuda` one per GPU."""
     device: str = "auto"
+    """`auto`: that of the set where it is begun, else CUDA when it works, else the CPU."""
+    gpus: int | None = None
+    """On `cuda`, how many of the visible GPUs are used; None: all."""
     shards: str = "0/1"
     """`I/N`: only the I-th of N ranges of the shards, zero-based."""
     allow_mixed: bool = False
-    """Go on with other versions or another kind of CPU than the set was begun with."""
+    """Go on with other versions, or another kind of CPU or device, than the set was begun with."""
     quarantine: str | Path | None = None
     """A quarantine.jsonl of another run of this recipe, whose list is taken over."""
     grace: float = GRACE
@@ -79,15 +83,12 @@ class Run:
     say: Callable[[str], None] = lambda message: None
     """Receives remarks for the user."""
 
-    def engine(self) -> LocalEngine:
+    def engine(self, crew: Crew) -> LocalEngine:
         """The engine that these options ask for; a UsageError if they cannot be."""
-        workers = default_workers() if self.workers is None else self.workers
-        if workers < 1:
-            raise UsageError(f"workers must be at least 1, got {workers}")
         if (self.time_limit is not None and self.time_limit <= 0) or self.grace < 0:
             raise UsageError(f"time_limit must be above 0 and grace 0 or more, got {self.time_limit}, {self.grace}")
         patience = Patience() if self.time_limit is None else Patience.fixed(self.time_limit)
-        return LocalEngine(workers, patience, self.grace)
+        return LocalEngine(crew.workers, patience, self.grace, environments=crew.environments)
 
 
 def generate(
@@ -96,6 +97,7 @@ def generate(
     *,
     workers: int | None = None,
     device: str = "auto",
+    gpus: int | None = None,
     shards: str = "0/1",
     allow_mixed: bool = False,
     quarantine: str | Path | None = None,
@@ -107,11 +109,12 @@ def generate(
     """Make a data set in the directory `out`, or go on with it.
 
     `workers` processes (default: the CPUs this process may use) share the shards; `shards="I/N"` makes only the I-th
-    of N equal ranges, zero-based, and whoever sees all shards committed finishes the set. `allow_mixed` lets a data
-    set go on with other versions or another kind of CPU than it was begun with; `quarantine` takes over the list of
-    another run of the same recipe. A worker that finishes no sample for `time_limit` seconds (default: by the running
-    median) is ended; after a signal, shards in flight get `grace` seconds. `progress` shows a bar on stderr; `say`
-    receives remarks for the user.
+    of N equal ranges, zero-based, and whoever sees all shards committed finishes the set. On `device="cuda"` the
+    workers share `gpus` of the visible GPUs (default: all, one worker each); `auto` is CUDA when it works, and for a
+    set that was begun, what it was begun on. `allow_mixed` lets a data set go on with other versions, or another kind
+    of CPU or device, than it was begun with; `quarantine` takes over the list of another run of the same recipe. A
+    worker that finishes no sample for `time_limit` seconds (default: by the running median) is ended; after a signal,
+    shards in flight get `grace` seconds. `progress` shows a bar on stderr; `say` receives remarks for the user.
 
     The bytes do not depend on workers, ranges, order or interruptions. Raises ChangedError if `out` belongs to
     another recipe, LockedError if another run has these shards, StorageError where the disk refuses,
@@ -119,16 +122,17 @@ def generate(
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     run = Run(
-        workers=workers, device=device, shards=shards, allow_mixed=allow_mixed, quarantine=quarantine, grace=grace,
-        time_limit=time_limit, progress=progress, say=say,
+        workers=workers, device=device, gpus=gpus, shards=shards, allow_mixed=allow_mixed, quarantine=quarantine,
+        grace=grace, time_limit=time_limit, progress=progress, say=say,
     )  # fmt: skip
     return carry_out(recipe, Layout(Path(out)), run)
 
 
 def carry_out(recipe: Recipe, layout: Layout, run: Run) -> Outcome:
     """`generate`, with its options in one piece."""
-    device = resolve_device(run.device)
-    engine = run.engine()
+    device = settle_device(run.device, devices_of(layout), layout.root, run.allow_mixed)
+    crew = crew_for(device, run.workers, run.gpus)
+    engine = run.engine(crew)
     recipe.identity  # noqa: B018  # indexes the assets: what is wrong with them is said before anything is written
     everything = all_plans(recipe, layout)
     mine = range_of(everything, run.shards)
@@ -149,7 +153,8 @@ def carry_out(recipe: Recipe, layout: Layout, run: Run) -> Outcome:
         sweep_temporaries(layout, mine)
         _say_notes(recipe.catalogue, run.say)
         if todo:
-            _make(ShardMaker(recipe, layout, device), todo, mine, engine, run)
+            flow = Flow.for_device(crew.threads, pixels_of(recipe)) if device == "cuda" else Flow()
+            _make(ShardMaker(recipe, layout, device, flow), todo, mine, engine, run)
         sweep_temporaries(layout, mine)  # of workers that were killed and replaced
         left = missing(layout, recipe, mine)
         if left:

@@ -6,12 +6,16 @@ from typing import Any
 
 import bokehsynth
 from bokehsynth.files import sha256_bytes
+from bokehsynth.render import describe_device
 
 PIXEL_PACKAGES = ("numpy", "numba", "llvmlite", "pillow")
 """Packages, besides OpenCV in either of its wheels, whose version may change a pixel or a byte."""
 
 
-DECISIVE = ("bokehsynth", "architecture", "cpu_features", "dispatch", "device", "opencv", *PIXEL_PACKAGES)
+PIXEL_GPU = ("compute_capability", "nvrtc", "cupy")
+"""Of a GPU's record (`render.describe_device`), what its pixels depend on; null on the CPU."""
+
+DECISIVE = ("bokehsynth", "architecture", "cpu_features", "dispatch", "device", *PIXEL_GPU, "opencv", *PIXEL_PACKAGES)
 """The keys that two machines must share to work on one data set; the others are for the record."""
 
 
@@ -35,6 +39,7 @@ def describe_machine(device: str) -> dict[str, Any]:
         "cpu_features": sha256_bytes(flags)[:16],
         "dispatch": _dispatch(flags),
         "device": device,
+        **describe_device(device),
         "opencv": cv2.__version__,
         **{name: importlib.metadata.version(name) for name in PIXEL_PACKAGES},
     }

@@ -192,6 +192,11 @@ def machines_of(layout: Layout) -> list[Machine]:
     return machines if all(isinstance(machine, dict) for machine in machines) else []
 
 
+def devices_of(layout: Layout) -> list[str]:
+    """The devices that have worked on the set, the first one first."""
+    return list(dict.fromkeys(str(machine["device"]) for machine in machines_of(layout) if "device" in machine))
+
+
 def _licence_text(catalogue: Catalogue, layout: Layout, record: dict[str, Any]) -> str:
     """For the card: of each licence, how many assets there are and how many samples show at least one of them."""
     licence_of = {asset.id: asset.licence for asset in catalogue.assets}

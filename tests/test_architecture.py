@@ -54,7 +54,7 @@ ROOMS = {
     "engines": (RUNNING, 8),
     "sheet": (RUNNING, 8),
     "save_picture": (RUNNING, 8),
-    "replay": (RUNNING, 9),
+    "replay": (RUNNING, 11),
     "report": (RUNNING, 9),
     "estimate": (RUNNING, 9),
     "export": (RUNNING, 9),

@@ -21,7 +21,7 @@ BARS = " ▁▂▃▄▅▆▇█"
 )  # fmt: skip
 @click.option(
     "--measure", default=0, metavar="N", type=click.IntRange(0, 1000),
-    help="Make and time N samples here, instead of taking time and size from a table.",
+    help="Make and time N samples here, on the CPU, instead of taking time and size from a table.",
 )  # fmt: skip
 @click.option(
     "--workers", type=click.IntRange(min=1), metavar="N", help="Processes to reckon with  [default: as generate]"
@@ -39,7 +39,8 @@ def estimate(
     """Tell time, size and distributions of RECIPE without rendering anything.
 
     Every random choice of a sample follows from its index, so a sample can be drawn without being made. Time and size
-    come from a table (one core of the machine it names; a factor of two either way) unless --measure makes some.
+    come from a table (one core of the machine it names; a factor of two either way) unless --measure makes some. The
+    time is that of CPUs; docs/cluster.md says what a GPU changes.
 
     \b
     Examples:

@@ -29,15 +29,22 @@ def device_option(command: Command) -> Command:
     """--device."""
     return click.option(
         "--device", default="auto", show_default=True, metavar="auto|cpu|cuda",
-        help="Where to render. auto takes CUDA when it works.",
+        help="Where to render. auto takes CUDA when it works; with a data set that was begun, what it was begun on.",
     )(command)  # fmt: skip
 
 
 def run_options(command: Command) -> Command:
     """How the work is done; none of these changes a byte."""
     options: list[Callable[[Command], Command]] = [
-        click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes  [default: one per CPU]"),
+        click.option(
+            "--workers", type=click.IntRange(min=1), metavar="N",
+            help="Processes  [default: one per CPU, on cuda one per GPU]",
+        ),
         device_option,
+        click.option(
+            "--gpus", type=click.IntRange(min=1), metavar="N",
+            help="On cuda: how many of the visible GPUs to use, the workers dealt out to them  [default: all]",
+        ),
         click.option(
             "--engine", default="local", show_default=True, type=click.Choice(["local"]), help="Where the workers run."
         ),
@@ -46,7 +53,7 @@ def run_options(command: Command) -> Command:
         ),
         click.option(
             "--allow-mixed", is_flag=True,
-            help="Go on with other versions or another kind of CPU than the set was begun with.",
+            help="Go on with other versions, or another kind of CPU or device, than the set was begun with.",
         ),
         click.option(
             "--grace", default=25.0, show_default=True, type=click.FloatRange(min=0), metavar="SECONDS",

@@ -68,6 +68,8 @@ class Run:
     """`auto`: that of the set where it is begun, else CUDA when it works, else the CPU."""
     gpus: int | None = None
     """On `cuda`, how many of the visible GPUs are used; None: all."""
+    flow: Flow | None = None
+    """How each worker makes its samples; None: one after the other on the CPU, on `cuda` so that the GPU is busy."""
     shards: str = "0/1"
     """`I/N`: only the I-th of N ranges of the shards, zero-based."""
     allow_mixed: bool = False
@@ -153,7 +155,7 @@ def carry_out(recipe: Recipe, layout: Layout, run: Run) -> Outcome:
         sweep_temporaries(layout, mine)
         _say_notes(recipe.catalogue, run.say)
         if todo:
-            flow = Flow.for_device(crew.threads, pixels_of(recipe)) if device == "cuda" else Flow()
+            flow = run.flow or (Flow.for_device(crew.threads, pixels_of(recipe)) if device == "cuda" else Flow())
             _make(ShardMaker(recipe, layout, device, flow), todo, mine, engine, run)
         sweep_temporaries(layout, mine)  # of workers that were killed and replaced
         left = missing(layout, recipe, mine)

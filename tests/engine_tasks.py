@@ -1,13 +1,15 @@
 """Tasks for the engine's tests: they must be importable in a spawned worker."""
 
+import logging
 import os
 import signal
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from bokehsynth.engines import Report
-from bokehsynth.errors import StorageError
+from bokehsynth.errors import DeviceLostError, StorageError
 
 
 class AwkwardError(Exception):
@@ -36,6 +38,24 @@ class Work:
             time.sleep(1000)
         if kind == "pid":
             return os.getpid()
+        if kind == "place":
+            (self.scratch / f"place{number}").touch()
+            return os.environ.get("PLACE")
+        if kind == "stay":  # until so many others have told their place
+            while len(list(self.scratch.glob("place*"))) < number:
+                time.sleep(0.01)
+            return os.environ.get("PLACE")
+        if kind == "warn":
+            say = logging.getLogger("bokehsynth.somewhere").warning
+            threads = [threading.Thread(target=say, args=("only %d left of %d", n, number)) for n in range(20)]
+            for thread in threads:
+                thread.start()
+            for _ in range(200):
+                report(1)
+            for thread in threads:
+                thread.join()
+        if kind == "lost" and not self._seen(number):
+            raise DeviceLostError(f"device {number} has gone")
         if kind == "memory" and not self._seen(number):
             raise MemoryError
         if kind == "awkward":

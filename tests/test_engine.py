@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from engine_tasks import Work
 
-from bokehsynth.engines import Died, Done, Failed, LocalEngine, Patience, Progress
+from bokehsynth.engines import Died, Done, Failed, LocalEngine, Patience, Progress, Remark
 from bokehsynth.engines.local import MAX_ATTEMPTS
 from bokehsynth.engines.patience import Pace
 from bokehsynth.errors import BokehsynthError, StorageError
@@ -67,6 +67,31 @@ def test_memory_that_runs_out_costs_the_worker(tmp_path: Path) -> None:
     events = list(LocalEngine(1).run(Work(tmp_path), [("memory", 1)]))
     assert answers(events) == {("memory", 1): "survived"}
     assert [event.cause for event in events if isinstance(event, Died)] == ["out of memory"]
+
+
+def test_a_worker_whose_device_is_lost_is_replaced_and_says_why(tmp_path: Path) -> None:
+    events = list(LocalEngine(1).run(Work(tmp_path), [("lost", 1)]))
+    assert answers(events) == {("lost", 1): "survived"}
+    assert [event.cause for event in events if isinstance(event, Died)] == ["a lost device"]
+    assert [event for event in events if isinstance(event, Remark)] == [Remark("device 1 has gone")]
+
+
+def test_what_the_threads_of_a_task_warn_of_arrives(tmp_path: Path) -> None:
+    events = list(LocalEngine(1).run(Work(tmp_path), [("warn", 20)]))
+    assert answers(events) == {("warn", 20): "survived"}
+    remarks = {event.text for event in events if isinstance(event, Remark)}
+    assert remarks == {f"only {n} left of 20" for n in range(20)}
+    assert sum(event.units for event in events if isinstance(event, Progress)) == 202
+
+
+def test_a_successor_gets_the_environment_of_the_worker_it_replaces(tmp_path: Path) -> None:
+    """One stays while the other is replaced after each spec: the place that it left is taken again every time."""
+    dealt = ({"PLACE": "a"}, {"PLACE": "b"})
+    engine = LocalEngine(2, lifetime=0.0, environments=dealt)
+    got = answers(list(engine.run(Work(tmp_path), [("stay", 3), *(("place", n) for n in range(3))])))
+    other = {"a": "b", "b": "a"}[got.pop(("stay", 3))]
+    assert set(got.values()) == {other}
+    assert "PLACE" not in os.environ
 
 
 def test_workers_are_replaced_after_their_lifetime(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import pytest
 from promised import PROMISED, promised_files
 
 import bokehsynth as bs
-from bokehsynth.generate import finalize
+from bokehsynth.generate import Run, carry_out, finalize
+from bokehsynth.production.flow import Flow
 from bokehsynth.production.plan import all_plans, range_of
-from bokehsynth.shards import verify_dataset
+from bokehsynth.shards import Layout, verify_dataset
 
 COMMAND = [sys.executable, "-c", "from bokehsynth.cli import main; main()", "generate"]
 
@@ -34,6 +35,12 @@ def test_same_bytes_for_any_number_of_workers(
 ) -> None:
     bs.generate(tiny_recipe, tmp_path / "again", workers=workers)
     assert promised_files(tmp_path / "again") == promised_files(tiny_dataset)
+
+
+def test_same_bytes_with_many_samples_in_the_making(tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    run = Run(workers=1, flow=Flow(window=8, batch=4, threads=3))
+    assert carry_out(bs.load_recipe(tiny_recipe), Layout(tmp_path / "set"), run).complete
+    assert promised_files(tmp_path / "set") == promised_files(tiny_dataset)
 
 
 def test_ranges_in_any_order_make_the_same_set(tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path) -> None:

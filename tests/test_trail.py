@@ -86,8 +86,42 @@ def test_ends_that_are_nobodys_fault_do_not_count(trail: Trail) -> None:
     assert trail.case() is None
 
 
+def dies_in_company(trail: Trail, *windows: range) -> None:
+    trail.begin()
+    for window in windows:
+        trail.making(window)
+
+
+def test_all_that_were_in_the_making_are_suspects_until_one_dies_alone(trail: Trail) -> None:
+    for _ in range(2):
+        dies_in_company(trail, range(3), range(1, 4))
+        assert trail.case() is None
+    dies_in_company(trail, range(3), range(1, 4))
+    assert trail.case() == Case(1, proven=False, hung=False)
+    assert not trail.examined()
+    trail.alone(1)
+    trail.passed()
+    assert trail.examined()
+    for _ in range(3):
+        assert trail.case() == Case(2, proven=False, hung=False)
+        dies_alone(trail, 2)
+    assert trail.case() == Case(2, proven=True, hung=False)
+    trail.convicted(2)
+    assert trail.case() is None, "nothing is held against the third any more"
+
+
+def test_the_innocent_of_a_company_are_cleared_one_by_one(trail: Trail) -> None:
+    dies_in_company(trail, range(5, 9))
+    trail.hung()
+    for index in range(5, 9):
+        assert trail.case() == Case(index, proven=False, hung=True)
+        trail.alone(index)
+        trail.passed()
+    assert trail.case() is None
+
+
 def test_a_damaged_trail_is_read_as_far_as_it_goes(trail: Trail) -> None:
-    trail.path.write_bytes(b"begin\n4\n\xff\xfe junk\nalone x\nconvicted\n\n4")
+    trail.path.write_bytes(b"begin\n4\n\xff\xfe junk\nalone x\nconvicted\n\n4-\n-4\n7-3\n0-99999999999999\n4")
     assert trail.case() is None
 
 

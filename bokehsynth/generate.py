@@ -63,7 +63,7 @@ class Run:
     """How to make a data set; nothing here changes a byte of it."""
 
     workers: int | None = None
-    """Processes; None: the CPUs this process may use, on `cuda` one per GPU."""
+    """Processes; None: the CPUs this process may use, on `cuda` half as many and at least one per GPU."""
     device: str = "auto"
     """`auto`: that of the set where it is begun, else CUDA when it works, else the CPU."""
     gpus: int | None = None
@@ -112,11 +112,12 @@ def generate(
 
     `workers` processes (default: the CPUs this process may use) share the shards; `shards="I/N"` makes only the I-th
     of N equal ranges, zero-based, and whoever sees all shards committed finishes the set. On `device="cuda"` the
-    workers share `gpus` of the visible GPUs (default: all, one worker each); `auto` is CUDA when it works, and for a
-    set that was begun, what it was begun on. `allow_mixed` lets a data set go on with other versions, or another kind
-    of CPU or device, than it was begun with; `quarantine` takes over the list of another run of the same recipe. A
-    worker that finishes no sample for `time_limit` seconds (default: by the running median) is ended; after a signal,
-    shards in flight get `grace` seconds. `progress` shows a bar on stderr; `say` receives remarks for the user.
+    workers (default: half as many, at least one per GPU) share `gpus` of the visible GPUs (default: all); `auto` is
+    CUDA when it works, and for a set that was begun, what it was begun on. `allow_mixed` lets a data set go on with
+    other versions, or another kind of CPU or device, than it was begun with; `quarantine` takes over the list of
+    another run of the same recipe. A worker that finishes no sample for `time_limit` seconds (default: by the running
+    median) is ended; after a signal, shards in flight get `grace` seconds. `progress` shows a bar on stderr; `say`
+    receives remarks for the user.
 
     The bytes do not depend on workers, ranges, order or interruptions. Raises ChangedError if `out` belongs to
     another recipe, LockedError if another run has these shards, StorageError where the disk refuses,

@@ -82,8 +82,9 @@ def made_on(device: str, made: Path, out: Path, **facts: str) -> Path:
 @pytest.mark.parametrize(
     ("workers", "gpus", "crew"),
     [
-        (None, None, (3, 5, "abc")),
-        (None, 2, (2, 8, "ab")),
+        (None, None, (6, 2, "abc")),
+        (None, 2, (8, 2, "ab")),
+        (3, None, (3, 5, "abc")),
         (4, 2, (4, 4, "ab")),
         (1, None, (1, 16, "abc")),
         (40, None, (40, 1, "abc")),
@@ -98,6 +99,12 @@ def test_workers_are_dealt_out_to_the_gpus(with_cuda: None, workers: int, gpus: 
 def test_on_the_cpu_there_is_a_worker_per_cpu(with_cuda: None) -> None:
     assert crew_for("cpu", None, None) == Crew(16, 1)
     assert crew_for("cpu", 3, None) == Crew(3, 1)
+
+
+def test_every_gpu_has_a_worker_however_few_cpus_there_are(with_cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bokehsynth.production.devices.default_workers", lambda: 1)
+    crew = crew_for("cuda", None, None)
+    assert (crew.workers, crew.threads) == (3, 1)
 
 
 @pytest.mark.parametrize(

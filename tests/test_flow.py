@@ -122,4 +122,5 @@ def test_a_device_gets_more_small_pictures_than_large_ones_at_a_time() -> None:
     assert Flow.for_device(16, 512 * 512) == Flow(window=48, batch=16, threads=16)
     assert Flow.for_device(16, 64 * 64).batch == 16
     assert Flow.for_device(4, 1024 * 1024) == Flow(window=12, batch=4, threads=4)
+    assert Flow.for_device(2, 64 * 64) == Flow(window=18, batch=8, threads=2)
     assert Flow.for_device(1, 10**9) == Flow(window=3, batch=1, threads=1)

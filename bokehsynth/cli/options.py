@@ -38,7 +38,7 @@ def run_options(command: Command) -> Command:
     options: list[Callable[[Command], Command]] = [
         click.option(
             "--workers", type=click.IntRange(min=1), metavar="N",
-            help="Processes  [default: one per CPU, on cuda one per GPU]",
+            help="Processes in all  [default: one per CPU; on cuda one per two CPUs, at least one per GPU]",
         ),
         device_option,
         click.option(

@@ -39,8 +39,11 @@ class Flow:
 
     @classmethod
     def for_device(cls, threads: int, pixels: int) -> "Flow":
-        """Enough to keep a device busy: all threads at work, a batch on the device, and another one waiting."""
-        batch = max(1, min(LARGEST_BATCH, BATCH_PIXELS // pixels))
+        """Enough to keep a device busy: all threads at work, a batch on the device, and another one waiting.
+
+        Few threads fill no large batch: a picture takes them a hundred times as long as it takes a device.
+        """
+        batch = max(1, min(LARGEST_BATCH, BATCH_PIXELS // pixels, 4 * threads))
         return cls(window=threads + 2 * batch, batch=batch, threads=threads)
 
 

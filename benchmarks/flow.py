@@ -1,0 +1,180 @@
+"""The generator as it feeds a device: samples per second, and how long each part of a worker waits for the others.
+
+It runs what a worker of `generate` runs (`production.flow`), past its start and before its end. `python -m
+benchmarks.generator --device cuda` calls it; with `--device cpu` the CPU renderer stands in for the device.
+"""
+
+import io
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import machine_lines
+
+STAGES = {"compose": "threads", "finish": "threads", "render": "device", "write": "device"}
+"""Stages of a sample and who does them: so many threads at a time, or the one thread that has the device."""
+
+
+@dataclass
+class Clock:
+    """How often each stage was gone through, with how many samples, and the seconds it took, over all threads."""
+
+    totals: "Counter[tuple[str, str]]" = field(default_factory=Counter)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def timed(self, stage: str, samples: int = 1) -> Iterator[None]:
+        """Count the block."""
+        start = time.perf_counter()
+        yield
+        took = time.perf_counter() - start
+        with self.lock:
+            self.totals.update({(stage, "seconds"): took, (stage, "samples"): samples, (stage, "times"): 1})
+
+    def now(self) -> "Counter[tuple[str, str]]":
+        """The totals so far."""
+        with self.lock:
+            return self.totals.copy()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured, in each of several processes."""
+
+    recipe: Path
+    device: str
+    samples: int
+    threads: int
+    batch: int | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one worker."""
+
+    seconds: float
+    totals: "Counter[tuple[str, str]]"
+    """As the clock has them."""
+    size: str
+    window: int
+    batch: int
+
+
+def measure(setting: Setting) -> Measured:
+    """Make `samples` samples in one worker's flow, after as many as fill its window; another window follows unused."""
+    import cv2
+
+    import bokehsynth as bs
+    from bokehsynth.pipeline import draw_sample, finish, set_up
+    from bokehsynth.production.flow import Flow, Line
+    from bokehsynth.production.room import pixels_of
+    from bokehsynth.render import Scene, render_batch
+    from bokehsynth.render.frames import Frames
+    from bokehsynth.shards import PackedSample, pack
+    from bokehsynth.shards.tar import TarWriter
+
+    cv2.setNumThreads(1)
+
+    recipe = bs.load_recipe(setting.recipe)
+    flow = Flow.for_device(setting.threads, pixels_of(recipe))
+    if setting.batch is not None:
+        flow = Flow(setting.threads + 2 * setting.batch, setting.batch, setting.threads)
+    clock = Clock()
+
+    def photographer(scenes: Sequence[Scene]) -> list[Frames]:
+        with clock.timed("render", len(scenes)):
+            frames = render_batch(scenes, setting.device)
+            for shot in frames:  # the CPU computes them when first read
+                _ = shot.bokeh, shot.all_in_focus
+        return frames
+
+    line: Line[PackedSample] = Line(flow, photographer)
+
+    def make(index: int) -> PackedSample:
+        with clock.timed("compose"):
+            draw = draw_sample(recipe, index)
+            scene = set_up(recipe, draw)
+        frames = line.photograph(scene)
+        with clock.timed("finish"):
+            return pack(finish(recipe, draw, scene, frames), recipe.shards)
+
+    tar = TarWriter(io.BytesIO())
+    start, before = 0.0, clock.now()
+    with closing(line.run(make, range(setting.samples + 2 * flow.window))) as made:
+        for number, packed in enumerate(made):
+            if number == flow.window:
+                start, before = time.perf_counter(), clock.now()
+            if number == flow.window + setting.samples:
+                break
+            with clock.timed("write"):
+                for name, data in packed.members.items():
+                    tar.add(f"{packed.key}.{name}", data)
+        took, totals = time.perf_counter() - start, clock.now()
+    totals.subtract(before)
+    size = f"{recipe.width} x {recipe.height} px" if recipe.frame else "own size"
+    return Measured(took, totals, size, flow.window, flow.batch)
+
+
+def check_bytes(setting: Setting) -> None:
+    """Correctness before time: through the window, a sample is what the product makes of it by itself."""
+    import bokehsynth as bs
+    from bokehsynth.pipeline import draw_sample, finish, set_up
+    from bokehsynth.production.flow import Flow, Line
+    from bokehsynth.render import render_batch
+    from bokehsynth.shards import pixels_digest
+
+    recipe = bs.load_recipe(setting.recipe)
+    line: Line[Any] = Line(Flow(4, 2, 2), lambda scenes: render_batch(scenes, setting.device))
+
+    def make(index: int) -> Any:
+        draw = draw_sample(recipe, index)
+        scene = set_up(recipe, draw)
+        return finish(recipe, draw, scene, line.photograph(scene))
+
+    for index, sample in enumerate(line.run(make, range(4))):
+        assert pixels_digest(sample) == pixels_digest(bs.make_sample(recipe, index, backend=setting.device))
+
+
+def run(recipe: Path, device: str, samples: int, workers: int, batch: int | None) -> None:
+    """Measure in `workers` processes at once, which share this process's CPUs, and print the table."""
+    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    setting = Setting(recipe, device, samples, threads, batch)
+    check_bytes(setting)
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        found = list(pool.map(measure, [setting] * workers))
+    report(setting, workers, found)
+
+
+def report(setting: Setting, workers: int, found: list[Measured]) -> None:
+    """Milliseconds per sample and stage, and the share of its time that whoever does it waits."""
+    print("\n".join(machine_lines("python -m benchmarks.generator")))
+    rate = sum(setting.samples / one.seconds for one in found)
+    wall = sum(one.seconds for one in found)
+    totals: Counter[tuple[str, str]] = Counter()
+    for one in found:
+        totals.update(one.totals)
+    per_shot = totals["render", "samples"] / max(1, totals["render", "times"])
+    print(
+        f"\nrecipe {setting.recipe.stem} at {found[0].size}, device {setting.device}, {workers} workers of "
+        f"{setting.threads} threads each, window {found[0].window}, batches of at most {found[0].batch} "
+        f"({per_shot:.1f} on average), {setting.samples} samples each\n"
+    )
+    print("| stage | done by | ms per sample | busy |\n|---|---|---|---|")
+    lanes = {"threads": setting.threads, "device": 1}
+    busy = dict.fromkeys(lanes, 0.0)
+    for stage, who in STAGES.items():
+        seconds = totals[stage, "seconds"]
+        share = seconds / (wall * lanes[who])
+        busy[who] += share
+        print(f"| {stage} | {who} | {1e3 * seconds / max(1, totals[stage, 'samples']):.1f} | {share:.0%} |")
+    for who, share in busy.items():
+        print(f"| **{who}** | {lanes[who]} in each worker | | {share:.0%}, waits {max(0.0, 1 - share):.0%} |")
+    print(f"\n**{rate:.2f} samples/s**")

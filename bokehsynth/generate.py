@@ -178,6 +178,10 @@ def _make(task: ShardMaker, todo: list[ShardPlan], mine: list[ShardPlan], engine
         from bokehsynth.render import cpu
 
         cpu.warm_up()
+        if task.device == "cuda":
+            from bokehsynth.render import cuda
+
+            cuda.warm_up()
         if any(asset.colors == "photographed" for asset in task.recipe.catalogue.assets):
             colors.warm_up()
     watch = Watch(task.recipe, task.layout, todo, Journal(task.layout, run.say))

@@ -27,8 +27,9 @@ def replay_device(dataset: str | Path, asked: str = "auto") -> tuple[list[str], 
     try:
         return made_on, resolve_device(made_on[0])
     except DeviceError as error:
+        cause = str(error).split("; ")[0]  # its advice is another command's
         raise DeviceError(
-            f"{dataset}: was made on {made_on[0]}, so only there every pixel comes out as stored ({error}); "
+            f"{dataset}: was made on {made_on[0]}, so only there every pixel comes out as stored ({cause}); "
             "--device cpu makes the sample here all the same, and counts the pixels whose last bits differ"
         ) from None
 

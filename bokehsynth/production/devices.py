@@ -6,7 +6,8 @@ from pathlib import Path
 
 from bokehsynth.engines import default_workers
 from bokehsynth.errors import DeviceError, UsageError
-from bokehsynth.render import resolve_device, visible_gpus
+from bokehsynth.render import resolve_device
+from bokehsynth.render.cuda_device import visible_gpus
 
 
 def settle_device(asked: str, begun: Sequence[str], where: Path, allow_mixed: bool) -> str:
@@ -22,8 +23,9 @@ def settle_device(asked: str, begun: Sequence[str], where: Path, allow_mixed: bo
     except DeviceError as error:
         if allow_mixed:
             return resolve_device("auto")
+        cause = str(error).split("; ")[0]  # its advice is another run's
         raise DeviceError(
-            f"{where}: was begun on {begun[0]}, and `auto` keeps to that ({error}). Go on where there is one, or "
+            f"{where}: was begun on {begun[0]}, and `auto` keeps to that ({cause}). Go on where there is one, or "
             "choose another --out; --allow-mixed goes on here all the same, with pixels that differ by rounding"
         ) from None
 

@@ -9,7 +9,14 @@ from typing import Any
 from tqdm import tqdm
 
 from bokehsynth.engines import Abandoned, Died, Done, Event, Failed, Progress, Remark
-from bokehsynth.errors import AssetError, BokehsynthError, ChangedError, FailureBudgetError, StorageError
+from bokehsynth.errors import (
+    AssetError,
+    BokehsynthError,
+    ChangedError,
+    DeviceError,
+    FailureBudgetError,
+    StorageError,
+)
 from bokehsynth.production.journal import Journal
 from bokehsynth.production.quarantine import GivenUp
 from bokehsynth.production.room import check_room, how_full, typical_bytes
@@ -126,7 +133,7 @@ class Watch:
         if isinstance(error, StorageError) and error.full:
             per_sample = self.bytes / self.made if self.made else typical_bytes(self.recipe)
             raise StorageError(f"{how_full(self.layout, sorted(self.left), per_sample)}. {error}") from error
-        if isinstance(error, StorageError | ChangedError):
+        if isinstance(error, StorageError | ChangedError | DeviceError):
             raise error
         if isinstance(error, AssetError):  # it could be read when it was indexed
             raise ChangedError(f"an asset changed under a running recipe: {error}") from error

@@ -8,7 +8,6 @@
     ├── DataError                  1  shards that are not what their markers promise
     │   ├── AssetError             3  one picture that cannot be used
     │   └── UnsoundError           1  a sample that is no use to anybody
-    ├── DeviceLostError            1  a device that failed under a process
     ├── StorageError               4  disk full, no permission, not a directory
     ├── LockedError                5  another living run owns these shards
     └── FailureBudgetError         6  too many shards failed
@@ -34,11 +33,12 @@ class RecipeError(UsageError):
 
 
 class DeviceError(UsageError):
-    """A compute device that was asked for and is not there."""
+    """A compute device that was asked for and is not there.
 
+    `lost` tells that it was there, and failed under this process: only another one can use it again.
+    """
 
-class DeviceLostError(BokehsynthError):
-    """A device that failed under this process, which cannot use it any more; another process may."""
+    lost = False
 
 
 class ChangedError(UsageError):

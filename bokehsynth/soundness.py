@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bokehsynth.errors import AssetError, ChangedError, DeviceError, DeviceLostError, StorageError, UnsoundError
+from bokehsynth.errors import AssetError, ChangedError, DeviceError, StorageError, UnsoundError
 from bokehsynth.schema import MAP_MAX, Sample
 
 MAX_ATTEMPTS = 8
@@ -21,7 +21,7 @@ BLACK = 4
 BLURRED = 0.5
 """Pixels of radius from which on a blurred picture cannot be equal to the degraded sharp one."""
 
-NotTheSample = (StorageError, AssetError, ChangedError, DeviceError, DeviceLostError, MemoryError, OSError)
+NotTheSample = (StorageError, AssetError, ChangedError, DeviceError, MemoryError, OSError)
 """Errors of the disk, of a picture that changed, of a device, of memory: another draw is no answer to them."""
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bokehsynth.engines import Report
-from bokehsynth.errors import DeviceLostError, StorageError
+from bokehsynth.errors import DeviceError, StorageError
 
 
 class AwkwardError(Exception):
@@ -55,7 +55,9 @@ class Work:
             for thread in threads:
                 thread.join()
         if kind == "lost" and not self._seen(number):
-            raise DeviceLostError(f"device {number} has gone")
+            error = DeviceError(f"device {number} has gone")
+            error.lost = True
+            raise error
         if kind == "memory" and not self._seen(number):
             raise MemoryError
         if kind == "awkward":

@@ -153,7 +153,7 @@ def test_a_set_begun_on_the_cpu_goes_on_there_where_cuda_works(
 
 def test_a_set_begun_on_cuda_cannot_go_on_without(without_cuda: None, recipe: Path, made: Path, tmp_path: Path) -> None:
     out = made_on("cuda", made, tmp_path / "set")
-    with pytest.raises(DeviceError, match=r"was begun on cuda, .*no CUDA device is visible") as error:
+    with pytest.raises(DeviceError, match=r'device: "cuda" -> "cpu"\n.*: no CUDA device is visible') as error:
         bs.generate(recipe, out)
     assert error.value.exit_code == 2
     with pytest.raises(bs.ChangedError, match='device: "cuda" -> "cpu"'):

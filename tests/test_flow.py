@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from bokehsynth.errors import DeviceLostError
+from bokehsynth.errors import DeviceError
 from bokehsynth.production.flow import Flow, Line
 
 WIDE = Flow(window=8, batch=4, threads=3)
@@ -88,10 +88,10 @@ def test_a_scene_that_cannot_be_photographed_is_its_own_samples_fault(flow: Flow
     assert nobody_is_left()
 
 
-def test_a_lost_device_fails_everybody_at_once() -> None:
-    studio = Studio(refuses=1, error=DeviceLostError, slow=0.01)
+def test_a_device_that_fails_fails_everybody_at_once() -> None:
+    studio = Studio(refuses=1, error=DeviceError, slow=0.01)
     line = Line(WIDE, studio)
-    with pytest.raises(DeviceLostError):
+    with pytest.raises(DeviceError):
         list(line.run(line.photograph, range(20)))
     assert [1] not in studio.batches or len(studio.batches) == 2, "it is not asked again, scene by scene"
     assert nobody_is_left()

@@ -4,7 +4,7 @@ An engine knows neither shards nor pixels. It tries again what died without a wo
 task raised, and stops cleanly when it is told to.
 """
 
-from bokehsynth.engines.events import Abandoned, Died, Done, Event, Failed, Progress, Remark, Report, Task
+from bokehsynth.engines.events import Abandoned, Died, Done, Event, Failed, Progress, Remark, Report, Task, ends_worker
 from bokehsynth.engines.local import LocalEngine, default_workers
 from bokehsynth.engines.patience import Patience
 
@@ -21,4 +21,5 @@ __all__ = [
     "Report",
     "Task",
     "default_workers",
+    "ends_worker",
 ]

@@ -4,14 +4,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from bokehsynth.errors import DeviceError
+
 Report = Callable[[int], None]
 """A task calls it with the number of units just finished; a task that is silent for too long is taken for hung."""
 
 Task = Callable[[Any, Report], Any]
 """Picklable; called as task(spec, report) in a worker, returns something small and picklable, or raises.
 
-A task that kills its worker is called again with the same spec: what it learnt must lie on disk.
+A task that kills its worker is called again with the same spec: what it learnt must lie on disk. So is one that raises
+what `ends_worker`.
 """
+
+
+def ends_worker(error: BaseException) -> bool:
+    """Whether a process is of no use after an error: there was no memory, or its device is lost."""
+    return isinstance(error, MemoryError) or (isinstance(error, DeviceError) and error.lost)
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from typing import Any
 
-from bokehsynth.engines.events import Task
-from bokehsynth.errors import BokehsynthError, DeviceLostError
+from bokehsynth.engines.events import Task, ends_worker
+from bokehsynth.errors import BokehsynthError
 
 OUT_OF_MEMORY = 137
 """Exit code of a worker whose task raised MemoryError: it dies, as it would have by the kernel's hand."""
 
 DEVICE_LOST = 75
-"""Exit code of a worker whose task raised DeviceLostError: only a new process can use the device again."""
+"""Exit code of a worker whose device failed under it."""
 
 _SINGLE_THREAD = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -112,10 +112,10 @@ def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
             answer = ("done", task(spec, lambda units: tell("progress", units)))
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
-        except DeviceLostError as error:
-            tell("remark", str(error))
-            os._exit(DEVICE_LOST)
         except Exception as error:
+            if ends_worker(error):
+                tell("remark", str(error))
+                os._exit(DEVICE_LOST)
             answer = ("failed", (_picklable(error), traceback.format_exc()))
         tell(*answer)
 

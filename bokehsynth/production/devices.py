@@ -25,8 +25,10 @@ def settle_device(asked: str, begun: Sequence[str], where: Path, allow_mixed: bo
             return resolve_device("auto")
         cause = str(error).split("; ")[0]  # its advice is another run's
         raise DeviceError(
-            f"{where}: was begun on {begun[0]}, and `auto` keeps to that ({cause}). Go on where there is one, or "
-            "choose another --out; --allow-mixed goes on here all the same, with pixels that differ by rounding"
+            f"{where}: was begun on another kind of machine (there -> here):\n"
+            f'  device: "{begun[0]}" -> "{resolve_device("auto")}"\n'
+            f"`auto` keeps to the device that a set was begun on, and here it cannot: {cause}. Go on where it can, or "
+            "choose another --out; --allow-mixed goes on here all the same, with pixels that differ by rounding."
         ) from None
 
 

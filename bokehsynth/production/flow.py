@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-from bokehsynth.errors import DeviceError, DeviceLostError
+from bokehsynth.errors import DeviceError
 from bokehsynth.render import Scene
 from bokehsynth.render.frames import Frames
 
@@ -138,7 +138,7 @@ class Line(Generic[T]):
     def _shoot(self, batch: "list[tuple[Scene, Future[Frames]]]") -> None:
         try:
             frames = self._photographer([scene for scene, _ in batch])
-        except (DeviceError, DeviceLostError) as error:
+        except DeviceError as error:
             for _, shot in batch:
                 shot.set_exception(error)
         except Exception as error:

@@ -6,8 +6,8 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from functools import partial
 
-from bokehsynth.engines import Report
-from bokehsynth.errors import BokehsynthError, DeviceLostError, StorageError
+from bokehsynth.engines import Report, ends_worker
+from bokehsynth.errors import BokehsynthError, StorageError
 from bokehsynth.pipeline import develop, draw_sample, finish, set_up
 from bokehsynth.production.flow import Flow, Line
 from bokehsynth.production.quarantine import GivenUp, first_attempt, plain_words, read_shard_list, write_shard_list
@@ -20,10 +20,6 @@ from bokehsynth.soundness import MAX_ATTEMPTS, NotTheSample, first_sound
 
 PAUSE = 3.0
 """Seconds for which a shard that found no room waits before its second and last attempt."""
-
-
-Fatal = (MemoryError, DeviceLostError)
-"""Errors that end the worker, as the kernel's hand would; the trail says what was in the making."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +67,10 @@ class ShardMaker:
         try:
             with contextlib.closing(attempt.samples()) as samples:
                 marker = write_shard(self.layout, plan, samples, self.recipe.shards, self.recipe.identity)
-        except Fatal:
-            raise
-        except BaseException:
-            with contextlib.suppress(StorageError):  # the same disk that may have refused the shard
-                trail.pardoned()
+        except BaseException as error:
+            if not ends_worker(error):  # then the trail has to say what was in the making
+                with contextlib.suppress(StorageError):  # the same disk that may have refused the shard
+                    trail.pardoned()
             raise
         trail.forget()
         return Made(marker.bytes, tuple(attempt.given_up))
@@ -93,10 +88,10 @@ class ShardMaker:
         trail.alone(case.index)
         try:
             develop(self.recipe, draw_sample(self.recipe, case.index, plan.split, attempt), self.device)
-        except Fatal:
-            raise
-        except Exception:  # no death: what it raises is dealt with when the shard is made
-            pass
+        except Exception as error:
+            if ends_worker(error):
+                raise
+            # no death: what it raises is dealt with when the shard is made
         trail.passed()
 
 

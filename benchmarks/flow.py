@@ -82,7 +82,6 @@ def measure(setting: Setting) -> Measured:
     from bokehsynth.shards.tar import TarWriter
 
     cv2.setNumThreads(1)
-
     recipe = bs.load_recipe(setting.recipe)
     flow = Flow.for_device(setting.threads, pixels_of(recipe))
     if setting.batch is not None:
@@ -163,8 +162,8 @@ def report(setting: Setting, workers: int, found: list[Measured]) -> None:
         totals.update(one.totals)
     per_shot = totals["render", "samples"] / max(1, totals["render", "times"])
     print(
-        f"\nrecipe {setting.recipe.stem} at {found[0].size}, device {setting.device}, {workers} workers of "
-        f"{setting.threads} threads each, window {found[0].window}, batches of at most {found[0].batch} "
+        f"\nrecipe {setting.recipe.stem} at {found[0].size}, device {setting.device}, {workers} x "
+        f"{setting.threads} threads, window {found[0].window}, batches of at most {found[0].batch} "
         f"({per_shot:.1f} on average), {setting.samples} samples each\n"
     )
     print("| stage | done by | ms per sample | busy |\n|---|---|---|---|")

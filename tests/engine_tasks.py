@@ -36,6 +36,8 @@ class Work:
             raise StorageError(f"no room for {number}")
         if kind == "hang" and not self._seen(number):
             time.sleep(1000)
+        if kind == "prepared":
+            return (self.scratch / f"prepared-{os.getpid()}").read_text()
         if kind == "pid":
             return os.getpid()
         if kind == "place":
@@ -66,6 +68,11 @@ class Work:
             time.sleep(0.05)  # let the progress message out
             os.kill(os.getpid(), signal.SIGKILL)
         return "survived"
+
+    def prepare(self) -> None:
+        """Once in each worker."""
+        with (self.scratch / f"prepared-{os.getpid()}").open("a") as marks:
+            marks.write("x")
 
     def _seen(self, number: int) -> bool:
         mark = self.scratch / str(number)

@@ -76,6 +76,11 @@ def test_a_worker_whose_device_is_lost_is_replaced_and_says_why(tmp_path: Path) 
     assert [event for event in events if isinstance(event, Remark)] == [Remark("device 1 has gone")]
 
 
+def test_a_task_is_prepared_once_in_each_worker(tmp_path: Path) -> None:
+    specs = [("prepared", n) for n in range(5)]
+    assert set(answers(list(LocalEngine(2).run(Work(tmp_path), specs))).values()) == {"x"}
+
+
 def test_what_the_threads_of_a_task_warn_of_arrives(tmp_path: Path) -> None:
     events = list(LocalEngine(1).run(Work(tmp_path), [("warn", 20)]))
     assert answers(events) == {("warn", 20): "survived"}

@@ -102,6 +102,8 @@ def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
 
     logging.getLogger("bokehsynth").addHandler(_Remarks(tell))
     task: Task = pickle.loads(payload)
+    if hasattr(task, "prepare"):
+        task.prepare()
     tell("ready", None)
     while True:
         try:

@@ -40,6 +40,14 @@ class ShardMaker:
     device: str
     flow: Flow = field(default_factory=Flow)
 
+    def prepare(self) -> None:
+        """Load the device's kernels: where nothing can be cached they are compiled, which takes long once."""
+        if self.device == "cuda":
+            from bokehsynth.render import cuda
+
+            with contextlib.suppress(Exception):  # the first shard will say it where it is heard
+                cuda.warm_up()
+
     def __call__(self, plan: ShardPlan, report: Report) -> Made:
         """Make and commit one shard. StorageError where the disk refuses twice; whatever a sample raises for good."""
         trail = Trail(self.layout.trail(plan))

@@ -38,12 +38,13 @@ if TYPE_CHECKING:
     from bokehsynth.optics import Aperture, CatEye, Disc, Lens, Plane, Polygon, Ring
     from bokehsynth.pipeline import SampleDraw, draw_sample, make_sample
     from bokehsynth.recipe import Recipe, find_recipe, load_recipe
-    from bokehsynth.render import render
+    from bokehsynth.render import render, render_batch, resolve_device
     from bokehsynth.render.frames import Frames
     from bokehsynth.schema import Sample
     from bokehsynth.shards import open_dataset
     from bokehsynth.sheet import contact_sheet
     from bokehsynth.strict_yaml import load_yaml
+    from bokehsynth.together import SetUp, make_samples, set_up_sample
 
 _HOME = {
     "color": ["linear_to_srgb", "srgb_to_linear"],
@@ -61,12 +62,13 @@ _HOME = {
     "optics": ["Aperture", "CatEye", "Disc", "Lens", "Plane", "Polygon", "Ring"],
     "pipeline": ["SampleDraw", "draw_sample", "make_sample"],
     "recipe": ["Recipe", "find_recipe", "load_recipe"],
-    "render": ["render"],
+    "render": ["render", "render_batch", "resolve_device"],
     "render.frames": ["Frames"],
     "schema": ["Sample"],
     "sheet": ["contact_sheet"],
     "shards": ["open_dataset"],
     "strict_yaml": ["load_yaml"],
+    "together": ["SetUp", "make_samples", "set_up_sample"],
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -74,8 +76,9 @@ __version__ = "0.4.0"
 
 __all__ = [  # noqa: RUF022  # by room, as in the docs
     "Plane", "Layer", "Lens", "Aperture", "Disc", "Polygon", "CatEye", "Ring", "check_aperture",
-    "LensReport", "render", "Frames",
+    "LensReport", "render", "render_batch", "resolve_device", "Frames",
     "Recipe", "load_recipe", "find_recipe", "load_yaml", "SampleDraw", "draw_sample", "make_sample", "Sample",
+    "SetUp", "set_up_sample", "make_samples",
     "degrade", "generate", "open_dataset", "contact_sheet", "srgb_to_linear", "linear_to_srgb", "RgbProfile",
     "read_profile", "atomic_write",
     "BokehsynthError", "UsageError", "RecipeError", "DeviceError", "ChangedError", "DataError", "AssetError",

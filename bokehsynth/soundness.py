@@ -5,12 +5,14 @@ These are properties of the numbers alone, so every machine that makes the same 
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from bokehsynth.errors import AssetError, ChangedError, DeviceError, StorageError, UnsoundError
 from bokehsynth.schema import MAP_MAX, Sample
+
+T = TypeVar("T")
 
 MAX_ATTEMPTS = 8
 """Draws of one sample before it is said to be impossible."""
@@ -35,11 +37,24 @@ def first_sound(
     `give_up(attempt, error)` hears of each one before that. If none of the first MAX_ATTEMPTS does, the error of the
     last is raised; errors that are not the sample's (disk, device, memory, a changed asset) pass through at once.
     """
+
+    def checked(attempt: int) -> Sample:
+        sample = make(attempt)
+        check_sample(sample)
+        return sample
+
+    return first_good(checked, attempt, give_up)
+
+
+def first_good(
+    make: Callable[[int], T],
+    attempt: int = 0,
+    give_up: Callable[[int, Exception], None] = lambda attempt, error: None,
+) -> T:
+    """`first_sound` of anything that is made from a draw, without a look at what was made."""
     while True:
         try:
-            sample = make(attempt)
-            check_sample(sample)
-            return sample
+            return make(attempt)
         except NotTheSample:
             raise
         except Exception as error:  # classes of the user's may raise anything

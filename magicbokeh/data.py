@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from bokehsynth import UsageError
+from bokehsynth import Sample, UsageError
 from magicbokeh.augment import Arrays, apply_changes, draw_changes, no_changes
 from magicbokeh.conditioning import defocus_map
 from magicbokeh.recipe import DataSpec
@@ -134,26 +134,35 @@ class TrainingSet(Dataset[Any]):
     def __getitem__(self, address: Address) -> Any:
         source = self.sources[address.source]
         if source.in_main and isinstance(source.train, Rendered):
-            return address, source.train.plan(address.index)
+            return address, source.train.set_up(address.index)
         return self.make(address)
 
     def make(self, address: Address) -> tuple[str, Arrays]:
         """Key and arrays of one sample."""
-        sample = self.sources[address.source].train[address.index]
+        return self._changed(address, self.sources[address.source].train[address.index])
+
+    def _changed(self, address: Address, sample: Sample) -> tuple[str, Arrays]:
         changes = draw_changes(self.spec, self.seed, "train", address.index, address.epoch)
         return sample.key, apply_changes(sample, changes, self.spec)
 
     def collate(self, items: list[Any]) -> Any:
-        """A batch; of plans, the addresses, for `finish` to render."""
+        """A batch; of scenes that were only set up, themselves, for `finish` to photograph."""
         if isinstance(items[0][0], Address):
-            return [address for address, _ in items]
+            return items
         return to_batch(items, self.blur_reference)
 
     def finish(self, collated: Any) -> Batch:
-        """In the main process: the batch, rendered here if workers only planned it."""
+        """In the main process: the batch, photographed here if workers only set it up."""
         if isinstance(collated, Batch):
             return collated
-        return to_batch([self.make(address) for address in collated], self.blur_reference)
+        made: dict[Address, Sample] = {}
+        for name, source in self.sources.items():
+            mine = [(address, set_up) for address, set_up in collated if address.source == name]
+            if mine and isinstance(source.train, Rendered):
+                samples = source.train.photograph([set_up for _, set_up in mine])
+                made |= {address: sample for (address, _), sample in zip(mine, samples, strict=True)}
+        items = [self._changed(address, made[address]) for address, _ in collated]
+        return to_batch(items, self.blur_reference)
 
 
 def to_batch(items: Sequence[tuple[str, Arrays]], blur_reference: float) -> Batch:

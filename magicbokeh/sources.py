@@ -11,14 +11,17 @@ from bokehsynth import (
     Recipe,
     RecipeError,
     Sample,
+    SetUp,
     StorageError,
     UsageError,
     atomic_write,
-    draw_sample,
     generate,
     load_recipe,
     make_sample,
+    make_samples,
     open_dataset,
+    resolve_device,
+    set_up_sample,
 )
 from magicbokeh.recipe import SourceSpec
 
@@ -52,9 +55,13 @@ class Rendered:
     def __getitem__(self, index: int) -> Sample:
         return make_sample(self.recipe, index, self.split, self.backend)
 
-    def plan(self, index: int) -> Any:
-        """The draw alone, which takes a hundredth of the time: what a worker does when a GPU renders."""
-        return draw_sample(self.recipe, index, self.split)
+    def set_up(self, index: int) -> SetUp:
+        """Everything before the shot: what a worker does when the main process has the GPU."""
+        return set_up_sample(self.recipe, index, self.split)
+
+    def photograph(self, set_ups: Sequence[SetUp]) -> list[Sample]:
+        """The samples of what was set up, as `__getitem__` gives them."""
+        return make_samples(self.recipe, set_ups, self.backend)
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ def open_source(spec: SourceSpec, run_data: Path, workers: int, main: bool = Tru
         if main:
             generate(recipe, run_data, workers=max(1, workers))
         return _open_shards(run_data)
-    in_main = spec.backend != "cpu" and _renders_on_gpu(spec.backend)
+    in_main = resolve_device(spec.backend) == "cuda"
     return Opened(
         train=Rendered(recipe, "train", spec.backend),
         val=Rendered(recipe, "val", spec.backend),
@@ -109,12 +116,6 @@ def open_source(spec: SourceSpec, run_data: Path, workers: int, main: bool = Tru
         endless=spec.endless,
         in_main=in_main,
     )
-
-
-def _renders_on_gpu(backend: str) -> bool:
-    import torch
-
-    return backend == "cuda" or torch.cuda.is_available()
 
 
 def _open_shards(folder: Path) -> Opened:

@@ -48,6 +48,7 @@ ROOMS = {
     "recipe": (MAKING, 6),
     "soundness": (MAKING, 6),
     "pipeline": (MAKING, 7),
+    "together": (MAKING, 8),
     "shards": (STORING, 2),
     "lock": (RUNNING, 8),
     "machine": (RUNNING, 8),

@@ -22,6 +22,7 @@ ERRORS = {  # name: (parent, exit code at the command line)
 }
 NAMES = {
     *("Plane", "Layer", "Lens", "Aperture", "Disc", "Polygon", "CatEye", "Ring", "render", "Frames"),
+    *("render_batch", "resolve_device", "SetUp", "set_up_sample", "make_samples"),  # what a GPU needs (docs/gpu.md)
     *("check_aperture", "LensReport"),  # the contract of an aperture of one's own (docs/lenses.md)
     *("RgbProfile", "read_profile"),  # colours of photographs, which both packages read
     *("Recipe", "load_recipe", "find_recipe", "load_yaml", "SampleDraw", "draw_sample", "make_sample", "Sample"),

@@ -10,8 +10,9 @@ from train_toys import DATA, mini
 
 import bokehsynth as bs
 from bokehsynth import RecipeError, UsageError
+from bokehsynth.render import cuda
 from magicbokeh.augment import Changes, Corruption, apply_changes, classical_bokeh, corrupt_disparity, draw_changes
-from magicbokeh.data import Plan, TrainingSet, make_loader, to_batch
+from magicbokeh.data import Address, Plan, TrainingSet, make_loader, to_batch
 from magicbokeh.recipe import DataSpec, SourceSpec, load_train_recipe
 from magicbokeh.sources import fetch_dataset, open_source
 
@@ -91,15 +92,33 @@ def test_workers_change_nothing_and_a_run_goes_on_with_the_next_sample(tmp_path,
         same(one, other)
 
 
-def test_rendering_in_the_main_process_gives_the_same(tmp_path):
-    """What CUDA does: workers plan, the main process renders."""
+@pytest.mark.parametrize("workers", [0, 1])
+def test_rendering_in_the_main_process_gives_the_same(tmp_path, workers):
+    """What CUDA does: workers read and compose, the main process renders."""
     recipe = mini(tmp_path / "a.yaml", None)
     opened = dataclasses.replace(open_source(recipe.data.source, tmp_path, 1), in_main=True)
     data = TrainingSet({"main": opened}, recipe.data, recipe.seed, 4.0)
-    loader = make_loader(data, plan(turns=["main"], counts={"main": 8}), 0, 1, 0, pin=False)
-    (planned,) = list(loader)
-    assert not hasattr(planned, "lq")
-    same(data.finish(planned), batches(recipe, tmp_path, end=1)[0])
+    loader = make_loader(data, plan(turns=["main"], counts={"main": 8}), 0, 1, workers, pin=False)
+    (set_up,) = list(loader)
+    assert not hasattr(set_up, "lq")
+    same(data.finish(set_up), batches(recipe, tmp_path, end=1)[0])
+
+
+@pytest.mark.kernels
+def test_a_recipe_on_cuda_is_rendered_in_the_main_process_in_batches(tmp_path, monkeypatch):
+    recipe = mini(tmp_path / "a.yaml", None, "data.source.backend=cuda")
+    opened = open_source(recipe.data.source, tmp_path, 1)
+    assert opened.in_main
+    data = TrainingSet({"main": opened}, recipe.data, recipe.seed, 4.0)
+    first, second = (data[Address("main", index, 0)] for index in (0, 1))
+    sizes, trace = [], cuda.trace_batch
+    monkeypatch.setattr(cuda, "trace_batch", lambda shots, *more: sizes.append(len(shots)) or trace(shots, *more))
+    together = data.finish(data.collate([first, second]))
+    assert sizes == [2, 2]  # through the lens, and through a pinhole
+    apart = [data.finish(data.collate([each])) for each in (first, second)]
+    for k, alone in enumerate(apart):
+        assert torch.equal(together.hq[k : k + 1], alone.hq)
+        assert torch.equal(together.aif[k : k + 1], alone.aif)
 
 
 def test_shards_behind_a_url(tmp_path, shards):

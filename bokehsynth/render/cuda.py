@@ -10,6 +10,7 @@ the same device and versions, whatever shares the batch.
 import logging
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -44,19 +45,24 @@ def trace_batch(shots: Sequence[Shot], samples: int | None = None) -> list[Expos
     """Render shots of any sizes; rays, where they are needed, number at least `samples`, None chooses by the radii.
 
     Where the device's memory does not hold the batch, it is halved as often as needed, with a warning in the log.
-    Raises UsageError for an aperture with `aberration`, and DeviceError if one shot alone is too large.
+    Raises UsageError for an aperture with `aberration`, and DeviceError if one shot alone is too large, or, with `lost`
+    set, if the device fails.
     """
     device = cuda_device.the_device()
-    try:
-        with _TURN:
-            return [_fetch(device, shot, made) for shot, made in zip(shots, _expose(shots, samples), strict=True)]
-    except device.out_of_memory as error:
-        problem = str(error)
-    stock_of(device).clear()
+    for _ in range(2):  # again on memory that nothing else of this process holds
+        try:
+            with _TURN:
+                return [_fetch(device, shot, made) for shot, made in zip(shots, _expose(shots, samples), strict=True)]
+        except device.out_of_memory as error:
+            problem = str(error)
+        except device.broken as error:
+            raise _lost(error) from error
+        stock_of(device).clear()
     if len(shots) == 1:
         raise DeviceError(
             f"one frame of {shots[0].height} x {shots[0].width} px with {len(shots[0].layers)} layers does not fit "
-            f"into the GPU's memory ({problem}); make it smaller, free the GPU, or use --device cpu"
+            f"into the GPU's memory ({problem}); make it smaller, let fewer processes share the GPU, or use --device "
+            "cpu"
         )
     half = len(shots) // 2
     LOG.warning("out of GPU memory: a batch of %d is halved to %d", len(shots), len(shots) - half)
@@ -88,14 +94,24 @@ def prepare(shots: Sequence[Shot], samples: int | None = None) -> Batch:
     return Batch(stock_of(cuda_device.the_device()), shots, [ray_table(shot, samples) for shot in shots])
 
 
-_STOCKS: dict[int, Stock] = {}
+_STOCKS: dict[Any, Stock] = {}
 
 
 def stock_of(device: Device) -> Stock:
     """What is kept on a device."""
-    if id(device) not in _STOCKS:
-        _STOCKS[id(device)] = Stock(device)  # which keeps its device, so that ids stay taken
-    return _STOCKS[id(device)]
+    if device not in _STOCKS:
+        _STOCKS[device] = Stock(device)
+    return _STOCKS[device]
+
+
+def _lost(error: Exception) -> DeviceError:
+    """A CUDA error that stays: every later call of this process fails too."""
+    found = DeviceError(
+        f"the GPU failed ({type(error).__name__}: {error}); this process cannot use it any more. Look at `nvidia-smi` "
+        "and the kernel's log, then run the same line again"
+    )
+    found.lost = True
+    return found
 
 
 def _expose(shots: Sequence[Shot], samples: int | None) -> list[DeviceExposure]:

@@ -27,6 +27,8 @@ class Device(Protocol):
 
     out_of_memory: type[Exception]
     """What `put`, `empty` and `zeros` raise where there is no room."""
+    broken: tuple[type[Exception], ...]
+    """What any method may raise once the device has failed."""
 
     def put(self, array: "np.ndarray[Any, Any]") -> DeviceArray:
         """A copy on the device, contiguous."""
@@ -50,7 +52,7 @@ class Device(Protocol):
         """Give back memory that nobody uses."""
 
     def description(self) -> dict[str, str]:
-        """Name, compute capability and versions: what the bytes of a picture depend on."""
+        """Names, compute capabilities and versions of all visible GPUs: what the bytes of a picture depend on."""
 
 
 class CupyDevice:
@@ -72,6 +74,10 @@ class CupyDevice:
         if count == 0:
             raise DeviceError("device cuda: the driver sees no GPU; use --device cpu (or auto)")
         self.out_of_memory: type[Exception] = cupy.cuda.memory.OutOfMemoryError
+        self.broken: tuple[type[Exception], ...] = (
+            cupy.cuda.runtime.CUDARuntimeError,
+            cupy.cuda.driver.CUDADriverError,
+        )
         self._kernels: dict[str, Any] = {}
         self._module  # noqa: B018  # whoever has the device has its kernels
 
@@ -121,10 +127,10 @@ class CupyDevice:
     def description(self) -> dict[str, str]:
         """See `Device`."""
         runtime = self._cupy.cuda.runtime
-        properties = runtime.getDeviceProperties(runtime.getDevice())
+        found = [runtime.getDeviceProperties(number) for number in range(runtime.getDeviceCount())]
         return {
-            "gpu": properties["name"].decode(),
-            "compute_capability": f"{properties['major']}.{properties['minor']}",
+            "gpu": ", ".join(sorted({properties["name"].decode() for properties in found})),
+            "compute_capability": ", ".join(sorted({f"{each['major']}.{each['minor']}" for each in found})),
             "cuda_driver": str(runtime.driverGetVersion()),
             "nvrtc": ".".join(str(part) for part in self._cupy.cuda.nvrtc.getVersion()),
             "cupy": self._cupy.__version__,

@@ -28,6 +28,7 @@ class HostDevice:
     """A `render.cuda_device.Device` of NumPy arrays; `room` bounds how many bytes one array may have."""
 
     out_of_memory = NoRoomError
+    broken = ()
 
     def __init__(self, library, room=None):
         self.library, self.room, self.launched = library, room, []

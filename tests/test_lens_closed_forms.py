@@ -16,7 +16,7 @@ from bokehsynth.render.outline import trace_outline
 
 SIZE, AT, RADIUS = (32, 48), (26, 17), 8.0
 HALF_DIAGONAL = math.hypot(*SIZE) / 2
-RAYS = {"cpu": 10_000, "reference": 1_200}
+RAYS = {"cpu": 10_000, "cuda": 10_000, "reference": 1_200}
 
 pytestmark = pytest.mark.kernels
 backends = pytest.mark.parametrize("backend", ["cpu", "cuda", "reference"])

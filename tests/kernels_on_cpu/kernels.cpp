@@ -72,3 +72,9 @@ extern "C" void measure_Shot(size_t* out) {
                             offsetof(Shot, sets), offsetof(Shot, lit)};
     std::copy(std::begin(found), std::end(found), out);
 }
+
+// Numbers that Python and the kernels must agree on.
+extern "C" void measure_constants(int* out) {
+    const int found[] = {MAX_LAYERS, TILE_W, ROWS, BLOCK, STAGED, COPY, TAPS, TOGETHER, RAYS};
+    std::copy(std::begin(found), std::end(found), out);
+}

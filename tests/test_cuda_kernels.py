@@ -7,8 +7,8 @@ import ctypes
 import re
 import sys
 
-import nvrtc
 import numpy as np
+import nvrtc
 import pytest
 from kernels_on_cpu import library
 

@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter, mini
 import bokehsynth as bs
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import HeightField
-from bokehsynth.render import reference, relief
+from bokehsynth.render import cuda, reference, relief
 from bokehsynth.render.bake import bake, transmission_map, vogel_points
 from bokehsynth.render.frames import Frames
 from bokehsynth.render.relief_hits import list_crossings, meet_field
@@ -28,7 +28,8 @@ from bokehsynth.render.shot import Backend, Shot
 SIZE = (26, 150)
 """Two tiles wide, four high."""
 
-BACKENDS = {"relief": relief.trace, "reference": reference.trace}
+BACKENDS = {"relief": relief.trace, "cuda": cuda.trace, "reference": reference.trace}
+pytestmark = pytest.mark.kernels
 backends = pytest.mark.parametrize("backend", BACKENDS)
 
 
@@ -173,7 +174,7 @@ SMALL = (13, 21)
 def test_pictures_are_the_definition_ray_by_ray(name, backend):
     scene = battery_scene(name, SMALL)
     table = bake(bs.Disc(), 4)
-    points, weights = (table.points, table.weights) if backend == "relief" else (vogel_points(16), np.ones((16, 3)))
+    points, weights = (vogel_points(16), np.ones((16, 3))) if backend == "reference" else (table.points, table.weights)
     expected, coverage = trace_by_hand(scene, points, weights)
     frames = photograph(scene, backend, 16)
     difference = np.abs(light(frames) - expected) / np.maximum(1, expected)
@@ -263,7 +264,7 @@ def test_a_linear_field_is_a_tilted_plane(backend):
         else photograph(Scene((bs.Layer(color, np.ones_like(field), surface),), lens, margin), backend, 64)
         for surface in (plane, field)
     )
-    tolerance = {"relief": 2e-5, "reference": 2e-6}[backend]  # of lights of 20
+    tolerance = {"relief": 2e-5, "cuda": 2e-5, "reference": 2e-6}[backend]  # of lights of 20
     np.testing.assert_allclose(bumpy.bokeh, flat.bokeh, rtol=0, atol=tolerance)
     assert bumpy.defocus.tobytes() == flat.defocus.tobytes()
 
@@ -302,7 +303,7 @@ def test_a_point_light_on_a_smooth_hill_draws_a_disc(backend, at):
     color = np.zeros((*height.shape, 3), np.float32)
     color[at[1] + margin, at[0] + margin] = 100
     scene = Scene((bs.Layer(color, np.ones(height.shape), height),), lens, margin)
-    image = photograph(scene, backend, {"relief": 10_000, "reference": 1500}[backend]).bokeh[..., 0]
+    image = photograph(scene, backend, {"relief": 10_000, "cuda": 10_000, "reference": 1500}[backend]).bokeh[..., 0]
     delta = 0.6 + 0.15 * np.sin(at[0] / 25) * np.cos(at[1] / 30) - 0.2
     slope = 0.15 / 25 * np.cos(at[0] / 25) * np.cos(at[1] / 30), -0.15 / 30 * np.sin(at[0] / 25) * np.sin(at[1] / 30)
     radius = 20 * delta
@@ -334,7 +335,7 @@ def test_a_blurred_step_before_a_sharp_ground_is_a_wall_of_rubber(backend):
     height = step(shape, edge + margin, 0.25, 0.875)
     color = np.broadcast_to(step(shape, edge + margin, 0, 1)[..., None], (*shape, 3))
     scene = Scene((bs.Layer(color, np.ones(shape), height),), bs.Lens(K, 0.25), margin)
-    image = photograph(scene, backend, {"relief": 12_000, "reference": 4000}[backend]).bokeh
+    image = photograph(scene, backend, {"relief": 12_000, "cuda": 12_000, "reference": 4000}[backend]).bokeh
     R = K * 0.625
 
     def seen(x):
@@ -428,7 +429,7 @@ def test_one_colour_stays_that_colour(name, backend):
     scene = battery_scene(name)
     color = np.broadcast_to(np.float32([0.37, 3.7, 0.0]), scene.layers[0].color.shape)
     layers = tuple(bs.Layer(color, layer.alpha, layer.disparity) for layer in scene.layers)
-    frames = photograph(Scene(layers, scene.lens, scene.margin), backend, None if backend == "relief" else 9)
+    frames = photograph(Scene(layers, scene.lens, scene.margin), backend, 9 if backend == "reference" else None)
     covered = frames.coverage > 0.1  # below, the quotient of two small numbers loses digits
     assert covered.mean() > 0.1
     expected = np.broadcast_to(np.float32([0.37, 3.7, 0.0]), frames.bokeh.shape)

@@ -50,7 +50,8 @@ DEVICE float meet_field(const Shot& shot, const Layer& layer, int x, int y, floa
         float near = h0 - before, far = h1 - after;  // below 0 in front of the field
         float bend = ux * step * uy * step * ((cell.d - cell.c) - (cell.b - cell.a));
         float slope = far - near - bend;
-        float t = -2.0f * near / (slope + sqrtf(fmaxf(0.0f, slope * slope - 4.0f * bend * near)));
+        float root = slope * slope - 4.0f * bend * near;  // below 0 where the ray comes near and turns away
+        float t = root < 0 ? -1.0f : -2.0f * near / (slope + sqrtf(root));
         // the hit's delta is taken from h, not from the ray: on level ground it is that level to the bit
         if (t > 0 && t < AT_THE_END) return h1 + (1.0f - t) * ((h0 - h1) - bend * t);
         if (far >= 0 || (t > 0 && t < 1)) return after;

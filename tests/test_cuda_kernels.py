@@ -12,7 +12,7 @@ import nvrtc
 import pytest
 from kernels_on_cpu import library
 
-from bokehsynth.render import PATHS, cuda, cuda_device, cuda_tables
+from bokehsynth.render import PATHS, cuda_batch, cuda_device, cuda_tables
 
 KERNELS = ("pack", "bound", "collapse", "measure", "survey", "develop", "shine", "brute")
 SOURCE = (cuda_device.KERNELS / "bokeh.cu").read_text(encoding="utf-8")
@@ -61,7 +61,9 @@ def test_numbers_are_the_same():
     layers, width, rows, block, staged, *paths = found
     expected = cuda_tables.MAX_LAYERS, cuda_tables.TILE_W, cuda_tables.ROWS, cuda_tables.BLOCK
     assert (layers, width, rows, block) == expected
-    assert 2 * cuda.LARGEST_HALF + 1 <= staged < 2 * (cuda.LARGEST_HALF + 1) + 1, "one column of a kernel is staged"
+    assert 2 * cuda_batch.LARGEST_HALF + 1 <= staged < 2 * (cuda_batch.LARGEST_HALF + 1) + 1, (
+        "one column of a kernel is staged"
+    )
     assert [PATHS[path] for path in paths] == ["copy", "taps", "together", "rays"]
     assert struct_of_bits(), "one bit per layer"
 
@@ -110,7 +112,7 @@ def test_errors_and_warnings_are_told_with_their_lines():
     made = compile_for(90, broken)
     assert not made.succeeded
     assert made.cubin == b""
-    for where, words in [("node.rays", 'error: class "Node" has no member "rays"'), ("int idle", 'warning #')]:
+    for where, words in [("node.rays", 'error: class "Node" has no member "rays"'), ("int idle", "warning #")]:
         line = broken[: broken.index(where)].count("\n") + 1
         assert any(f"bokeh.cu({line})" in said and words in said for said in complaints(made.log)), made.log
 

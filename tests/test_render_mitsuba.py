@@ -13,6 +13,8 @@ from scenes import Scene
 
 import bokehsynth as bs
 
+pytestmark = pytest.mark.kernels
+
 EXCERPT = Path(__file__).parent / "fixtures" / "mitsuba_excerpt.npz"
 SCENES = ["A_front_f50", "B_tilt_f50"]
 LIMITS = {
@@ -60,10 +62,11 @@ def rms(difference):
 
 
 @pytest.mark.parametrize("name", SCENES)
-@pytest.mark.parametrize("samples", [None, 4000])
-def test_cpu_agrees_with_mitsuba(name, samples):
+@pytest.mark.parametrize(("backend", "samples"), [("cpu", None), ("cpu", 4000), ("cuda", None), ("cuda", 4000)])
+def test_the_fast_backends_agree_with_mitsuba(name, backend, samples):
+    """cuda's errors are 9.64e-4 and 8.34e-4 at training quality, with 4,000 rays those of the cpu."""
     scene, expected = excerpt(name)
-    difference = scene.render("cpu", samples).bokeh - expected
+    difference = scene.render(backend, samples).bokeh - expected
     assert rms(difference) < LIMITS[name, samples]
     assert abs(difference.mean(dtype=np.float64)) < 3e-5  # of 0.4: worst 2.7e-5 (B), 2.2e-5 with 4,000 rays
 

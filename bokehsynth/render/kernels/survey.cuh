@@ -149,7 +149,7 @@ DEVICE int plain_side(double reach) {
 // single light counts for more, get up to half as much again; a seam between layers in one plane gets the double.
 DEVICE int together_side(double widest, double second, bool seam) {
     double mean = sqrt(widest * second);
-    double share = (seam ? 2 : 1) * (1 + 0.5 * fmin(fmax((12 - mean) / 6, 0.0), 1.0));
+    double share = (seam ? 2 : 1) * (1 + 0.5 * fmin(fmax((12 - mean) / 6, 0.3), 1.0));
     int even = 2 * (int)ceil(share * fmin(3.2 + 0.52 * mean, 11.0));
     return even < 64 ? even : 64;
 }

@@ -44,20 +44,23 @@ def transmission(shot: Shot) -> FloatArray:
 def trace_batch(shots: Sequence[Shot], samples: int | None = None) -> list[Exposure]:
     """Render shots of any sizes; rays, where they are needed, number at least `samples`, None chooses by the radii.
 
-    Where the device's memory does not hold the batch, it is halved as often as needed, with a warning in the log.
-    Raises UsageError for an aperture with `aberration`, and DeviceError if one shot alone is too large, or, with `lost`
-    set, if the device fails.
+    Where the device's memory does not hold the batch, layers kept from earlier ones are let go; then it is halved as
+    often as needed; both with a warning in the log. Raises UsageError for an aperture with `aberration`, and
+    DeviceError if one shot alone is too large, or, with `lost` set, if the device fails.
     """
     device = cuda_device.the_device()
-    for _ in range(2):  # again on memory that nothing else of this process holds
+    with _TURN:
         try:
-            with _TURN:
-                return [_fetch(device, shot, made) for shot, made in zip(shots, _expose(shots, samples), strict=True)]
+            return [_fetch(device, shot, made) for shot, made in zip(shots, _expose(shots, samples), strict=True)]
         except device.out_of_memory as error:
             problem = str(error)
         except device.broken as error:
             raise _lost(error) from error
+        kept = stock_of(device).keeps_besides(layer for shot in shots for layer in shot.layers)
         stock_of(device).clear()
+    if kept:
+        LOG.warning("out of GPU memory: %d layers kept from earlier batches are let go", kept)
+        return trace_batch(shots, samples)
     if len(shots) == 1:
         raise DeviceError(
             f"one frame of {shots[0].height} x {shots[0].width} px with {len(shots[0].layers)} layers does not fit "
@@ -115,6 +118,8 @@ def _lost(error: Exception) -> DeviceError:
 
 
 def _expose(shots: Sequence[Shot], samples: int | None) -> list[DeviceExposure]:
+    if not shots:
+        return []
     batch = prepare(shots, samples)
     batch.develop()
     return batch.exposures

@@ -1,6 +1,6 @@
 """What stays on the device between shots: layers as long as they live, and lens sets as long as their tables do."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -74,6 +74,10 @@ class Stock:
         self._ladders.clear()
         self._sets.clear()
         self.device.tidy()
+
+    def keeps_besides(self, layers: Iterable[Layer]) -> int:
+        """How many layers are kept that are none of these."""
+        return len(set(self._layers) - set(layers))
 
     def bring(self, layers: Sequence[Layer]) -> None:
         """Upload and pack those layers that are not there yet."""

@@ -1,5 +1,6 @@
 """What several test files need."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -20,11 +21,12 @@ def device_for_kernels(request, monkeypatch):
         return
     from kernels_on_cpu import the_device_or_kernels_on_cpu
 
-    from bokehsynth import render
     from bokehsynth.render import cuda_device
 
+    render = importlib.import_module("bokehsynth.render")  # as an attribute of the package it is the function
     monkeypatch.setattr(cuda_device, "the_device", the_device_or_kernels_on_cpu)
-    monkeypatch.setattr(render, "_best_device", render._best_device.__wrapped__)  # forgets nothing, keeps nothing
+    # uncached: what `auto` is here must not be remembered where the kernels are not there
+    monkeypatch.setattr(render, "_best_device", render._best_device.__wrapped__)
 
 
 @pytest.fixture

@@ -14,10 +14,17 @@ settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("repeatable")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--require-gpu", action="store_true", help="a test marked gpu that is skipped fails the run")
+
+
 @pytest.fixture(autouse=True)
 def device_for_kernels(request, monkeypatch):
-    """Where a module is marked `kernels`, backend cuda is there: on a GPU, or as the same kernels on the CPU."""
-    if request.node.get_closest_marker("kernels") is None:
+    """Where a module is marked `kernels`, backend cuda is there: on a GPU, or as the same kernels on the CPU.
+
+    With --require-gpu it must be a GPU.
+    """
+    if request.node.get_closest_marker("kernels") is None or request.config.getoption("--require-gpu"):
         return
     from kernels_on_cpu import the_device_or_kernels_on_cpu
 
@@ -93,19 +100,28 @@ def mini_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
 _unlisted: set[str] = set()
+_gpu_required = False
 
 
 def _note_skip(report):
-    """Remember skips whose reason is not on the committed list."""
+    """Remember skips whose reason is not on the committed list, and of a GPU's tests where there must be one."""
     if report.skipped and isinstance(report.longrepr, tuple):
         allowed = [line for line in ALLOWED_SKIPS.read_text().splitlines() if line and not line.startswith("#")]
         reason = str(report.longrepr[2]).removeprefix("Skipped: ")
         if reason not in allowed:
-            _unlisted.add(reason)
+            _unlisted.add(f"skip reason not in tests/allowed_skips.txt: {reason}")
+        if _gpu_required and "gpu" in getattr(report, "keywords", ()):
+            _unlisted.add(f"--require-gpu, and a test was skipped: {reason}")
 
 
 pytest_runtest_logreport = _note_skip
 pytest_collectreport = _note_skip
+
+
+def pytest_configure(config):
+    """Reports do not know of the options."""
+    global _gpu_required  # noqa: PLW0603
+    _gpu_required = config.getoption("--require-gpu")
 
 
 def pytest_sessionfinish(session, exitstatus):
@@ -117,4 +133,4 @@ def pytest_sessionfinish(session, exitstatus):
 def pytest_terminal_summary(terminalreporter):
     """Name what made the run fail."""
     for reason in sorted(_unlisted):
-        terminalreporter.write_line(f"FAILED: skip reason not in tests/allowed_skips.txt: {reason}", red=True)
+        terminalreporter.write_line(f"FAILED: {reason}", red=True)

@@ -166,13 +166,13 @@ def test_memory_that_runs_out_is_told(gpu):
 COMPILES = """
 import sys
 sys.path[:0] = {path!r}
-from cupy.cuda import compiler
+from cupy.cuda.compiler import _NVRTCProgram
 compiled = []
-inner = compiler.compile_using_nvrtc
-def compile_using_nvrtc(*arguments, **options):
+inner = _NVRTCProgram.compile
+def compile(self, *arguments, **options):
     compiled.append(1)
-    return inner(*arguments, **options)
-compiler.compile_using_nvrtc = compile_using_nvrtc
+    return inner(self, *arguments, **options)
+_NVRTCProgram.compile = compile
 from bokehsynth.render import cuda
 from scenes import battery_scene
 for name in ("tilted", "crossing", "nothing behind"):

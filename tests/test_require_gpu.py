@@ -27,7 +27,7 @@ def test_of_a_device():
             "no CUDA device",
             ["--require-gpu"],
             1,
-            "FAILED: --require-gpu, and a test was skipped: no CUDA device",
+            "FAILED: --require-gpu, and a test was skipped: no CUDA",
         ),
         ("long", "no CUDA device", ["--require-gpu"], 0, "1 skipped"),
         ("gpu", "no mood", [], 1, "FAILED: skip reason not in tests/allowed_skips.txt: no mood"),

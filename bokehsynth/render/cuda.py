@@ -49,18 +49,20 @@ def trace_batch(shots: Sequence[Shot], samples: int | None = None) -> list[Expos
     DeviceError if one shot alone is too large, or, with `lost` set, if the device fails.
     """
     device = cuda_device.the_device()
-    with _TURN:
-        try:
-            return [_fetch(device, shot, made) for shot, made in zip(shots, _expose(shots, samples), strict=True)]
-        except device.out_of_memory as error:
-            problem = str(error)
-        except device.broken as error:
-            raise _lost(error) from error
-        kept = stock_of(device).keeps_besides(layer for shot in shots for layer in shot.layers)
-        stock_of(device).clear()
-    if kept:
-        LOG.warning("out of GPU memory: %d layers kept from earlier batches are let go", kept)
-        return trace_batch(shots, samples)
+    for _ in range(2):
+        with _TURN:
+            try:
+                return [_fetch(device, shot, made) for shot, made in zip(shots, _expose(shots, samples), strict=True)]
+            except device.out_of_memory as error:
+                problem = str(error)
+            except device.broken as error:
+                raise _lost(error) from error
+            kept = stock_of(device).keeps_besides(layer for shot in shots for layer in shot.layers)
+            stock_of(device).clear()
+        if kept:
+            LOG.warning("out of GPU memory: %d layers kept from earlier batches are let go", kept)
+        elif len(shots) > 1:
+            break
     if len(shots) == 1:
         raise DeviceError(
             f"one frame of {shots[0].height} x {shots[0].width} px with {len(shots[0].layers)} layers does not fit "

@@ -177,6 +177,7 @@ DEVICE void choose_path(const Shot& shot, const Seen* seen, Tile& tile) {
     tile.path = !tile.moving ? COPY : together ? TOGETHER : TAPS;
     if (!tile.sorted || (tile.moving && (field || shot.pupils))) tile.path = RAYS;
     int side = tile.path == TOGETHER ? together_side(widest, second, seam) : plain_side(widest);
+    if (shot.pupils) side = 2 * side < 128 ? 2 * side : 128;  // its rim cuts between rays, and stops many
     side = side < shot.sides ? side : shot.sides - 1;
     tile.start = tile.moving ? shot.spans[2 * side] : 0;
     tile.stop = tile.moving ? shot.spans[2 * side + 1] : 1;

@@ -25,6 +25,10 @@ class cuda:
         def getDeviceCount():
             {count}
 
+    class driver:
+        class CUDADriverError(RuntimeError):
+            pass
+
     class memory:
         OutOfMemoryError = MemoryError
 

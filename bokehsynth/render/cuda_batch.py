@@ -113,7 +113,7 @@ class Batch:
             raise UsageError(
                 f"a blur radius of {np.abs(radii).max():.0f} px is too large for cuda, about 700 at most; use cpu"
             )
-        nodes["sets"], sides = len(tables.transmission), fold_sides(np.abs(radii) / (1 - e))
+        nodes["sets"], sides = len(tables.transmission), fold_sides(np.abs(radii) / (1 - e), tables)
         for side in np.unique(sides).tolist():
             lens_set, these = self._held(self.stock.lens_set(tables, side)), sides == side
             for name in ("points", "weights"):

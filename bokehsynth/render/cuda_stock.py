@@ -20,12 +20,15 @@ SIDES = (48, 64, 96, 128, 160, 192, 256, 384, 512)
 """Of lens sets that kernels are folded from."""
 
 
-def fold_sides(radii: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+def fold_sides(radii: "np.ndarray[Any, Any]", tables: LensTables) -> "np.ndarray[Any, Any]":
     """Side of the lens set for blur radii in px: 24 points per px, until there are 128, and never less than six.
 
-    The error of a texel's weight falls with the points per px, that of a picture with the texels of a disc too.
+    The error of a texel's weight falls with the points per px, that of a picture with the texels of a disc too. A full
+    disc is what the points are spread over; where an opening's own edge goes between them there are twice as many.
     """
     wanted = np.maximum(np.minimum(24 * radii, 128), 6 * radii)
+    if not tables.full:
+        wanted = 2 * wanted
     found: np.ndarray[Any, Any] = np.asarray(SIDES)[np.minimum(np.searchsorted(SIDES, wanted), len(SIDES) - 1)]
     return found
 

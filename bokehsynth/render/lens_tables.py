@@ -7,7 +7,7 @@ import numpy as np
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture
-from bokehsynth.render.bake import LensTable, bake, check_weights
+from bokehsynth.render.bake import LensTable, bake, check_weights, vogel_points
 from bokehsynth.render.collapse import NO_PUPIL, density_kernel
 from bokehsynth.render.outline import trace_outline
 from bokehsynth.render.shot import Float64Array, FloatArray, IntArray
@@ -31,6 +31,11 @@ class LensTables:
     def outline(self) -> Float64Array:
         """Directed segments of the opening's boundary, [V, 4]."""
         return trace_outline(self.aperture)
+
+    @cached_property
+    def full(self) -> bool:
+        """Whether the opening is the whole unit disc: then its edge is that of every grid of lens points."""
+        return bool(np.asarray(self.aperture.inside(vogel_points(4096)), np.bool_).all())
 
     @cached_property
     def detail(self) -> int:

@@ -124,3 +124,11 @@ def test_a_device_gets_more_small_pictures_than_large_ones_at_a_time() -> None:
     assert Flow.for_device(4, 1024 * 1024) == Flow(window=12, batch=4, threads=4)
     assert Flow.for_device(2, 64 * 64) == Flow(window=18, batch=8, threads=2)
     assert Flow.for_device(1, 10**9) == Flow(window=3, batch=1, threads=1)
+
+
+def test_whoever_is_interrupted_at_the_camera_leaves_nobody_waiting() -> None:
+    """Ctrl-C arrives in the thread that photographs, with a batch in its hands."""
+    line = Line(WIDE, Studio(refuses=5, error=KeyboardInterrupt, slow=0.01))
+    with pytest.raises(KeyboardInterrupt):
+        list(line.run(line.photograph, range(20)))
+    assert nobody_is_left()

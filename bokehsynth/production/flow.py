@@ -122,8 +122,12 @@ class Line(Generic[T]):
             batch = [] if first is None else [first]
             while len(batch) < self.flow.batch and (more := self._next()) is not None:
                 batch.append(more)
-            if batch:
+            try:
                 self._shoot(batch)
+            finally:
+                for _, shot in batch:
+                    if not shot.done():  # the camera was left by an interrupt: nobody else would tell who waits
+                        shot.set_exception(_ClosedError())
 
     def _next(self) -> "tuple[Scene, Future[Frames]] | None":
         """The next scene that waits, if there is one."""
@@ -136,6 +140,8 @@ class Line(Generic[T]):
                 return found
 
     def _shoot(self, batch: "list[tuple[Scene, Future[Frames]]]") -> None:
+        if not batch:
+            return
         try:
             frames = self._photographer([scene for scene, _ in batch])
         except DeviceError as error:

@@ -12,7 +12,7 @@ from bokehsynth.render import render_batch
 from bokehsynth.render.frames import Frames
 from bokehsynth.scene import Composition
 from bokehsynth.schema import Sample
-from bokehsynth.soundness import first_good, first_sound
+from bokehsynth.soundness import NotTheSample, first_good, first_sound
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +35,20 @@ def set_up_sample(recipe: Recipe, index: int, split: str = "train") -> SetUp:
 
 def make_samples(recipe: Recipe, set_ups: Sequence[SetUp], backend: str = "auto") -> list[Sample]:
     """What `make_sample` gives for each, photographed together."""
-    made = []
-    for ready, frames in zip(set_ups, render_batch([each.scene for each in set_ups], backend), strict=True):
+    try:
+        pictures: Sequence[Frames | None] = render_batch([each.scene for each in set_ups], backend)
+    except NotTheSample:
+        raise
+    except Exception:  # one of them cannot be photographed: each by itself, to see which is drawn again
+        pictures = [None] * len(set_ups)
+    return [_made(recipe, ready, frames, backend) for ready, frames in zip(set_ups, pictures, strict=True)]
 
-        def make(attempt: int, ready: SetUp = ready, frames: Frames = frames) -> Sample:
-            if attempt == ready.draw.attempt:
-                return finish(recipe, ready.draw, ready.scene, frames)
+
+def _made(recipe: Recipe, ready: SetUp, frames: Frames | None, backend: str) -> Sample:
+    def make(attempt: int) -> Sample:
+        if attempt != ready.draw.attempt:
             return develop(recipe, draw_sample(recipe, ready.draw.index, ready.draw.split, attempt), backend)
+        shown = render_batch([ready.scene], backend)[0] if frames is None else frames
+        return finish(recipe, ready.draw, ready.scene, shown)
 
-        made.append(first_sound(make, ready.draw.attempt))
-    return made
+    return first_sound(make, ready.draw.attempt)

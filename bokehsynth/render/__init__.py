@@ -35,8 +35,7 @@ def render(
     the lens) and DeviceError for a backend that is not there.
     """
     shot = _checked(layers, lens, margin)
-    if samples is not None and samples < 1:
-        raise UsageError(f"samples must be at least 1, or None for training quality; got {samples}")
+    _check_samples(samples)
     return Frames(shot, _backend(backend), samples)
 
 
@@ -65,6 +64,7 @@ def render_batch(scenes: Sequence[Scene], backend: str = "auto", samples: int | 
         return [render(scene.layers, scene.lens, scene.margin, backend, samples) for scene in scenes]
     from bokehsynth.render import cuda
 
+    _check_samples(samples)
     shots = [_checked(scene.layers, scene.lens, scene.margin) for scene in scenes]
     made = cuda.trace_batch([shot if shot.lens.blur > 0 else shot.through_pinhole() for shot in shots], samples)
     sharp = cuda.trace_batch([shot.through_pinhole() for shot in shots], 1)
@@ -119,6 +119,11 @@ def _backend(name: str) -> Backend:
     from bokehsynth.render import cpu
 
     return Backend(cpu.trace, cpu.transmission)
+
+
+def _check_samples(samples: int | None) -> None:
+    if samples is not None and samples < 1:
+        raise UsageError(f"samples must be at least 1, or None for training quality; got {samples}")
 
 
 def _checked(layers: Sequence[Layer], lens: Lens, margin: int) -> Shot:

@@ -27,6 +27,10 @@ from bokehsynth.render.shot import Exposure, FloatArray, Shot
 
 LOG = logging.getLogger(__name__)
 
+NO_ROOM = 2
+"""Status of a CUDA error, of driver and runtime alike, where there is no memory for what is no array: a context, a
+kernel's stack. Nothing is broken then."""
+
 _TURN = threading.Lock()
 """One batch at a time."""
 
@@ -56,7 +60,9 @@ def trace_batch(shots: Sequence[Shot], samples: int | None = None) -> list[Expos
             except device.out_of_memory as error:
                 problem = str(error)
             except device.broken as error:
-                raise _lost(error) from error
+                if getattr(error, "status", None) != NO_ROOM:
+                    raise _lost(error) from error
+                problem = str(error)
             kept = stock_of(device).keeps_besides(layer for shot in shots for layer in shot.layers)
             stock_of(device).clear()
         if kept:

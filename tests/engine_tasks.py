@@ -73,6 +73,10 @@ class Work:
         """Once in each worker."""
         with (self.scratch / f"prepared-{os.getpid()}").open("a") as marks:
             marks.write("x")
+        if (self.scratch / "unfit").exists():
+            error = DeviceError("the device fails before anything is asked of it")
+            error.lost = True
+            raise error
 
     def _seen(self, number: int) -> bool:
         mark = self.scratch / str(number)

@@ -81,6 +81,14 @@ def test_a_task_is_prepared_once_in_each_worker(tmp_path: Path) -> None:
     assert set(answers(list(LocalEngine(2).run(Work(tmp_path), specs))).values()) == {"x"}
 
 
+def test_a_worker_that_cannot_be_prepared_blames_no_spec(tmp_path: Path) -> None:
+    """It is the outcome of what it was to do, rather than a death that somebody might be convicted of."""
+    (tmp_path / "unfit").touch()
+    events = list(LocalEngine(1).run(Work(tmp_path), [("square", 1), ("square", 2)]))
+    assert [type(event) for event in events] == [Failed, Failed]
+    assert all("before anything is asked" in str(event.error) for event in events)
+
+
 def test_what_the_threads_of_a_task_warn_of_arrives(tmp_path: Path) -> None:
     events = list(LocalEngine(1).run(Work(tmp_path), [("warn", 20)]))
     assert answers(events) == {("warn", 20): "survived"}

@@ -102,8 +102,7 @@ def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
 
     logging.getLogger("bokehsynth").addHandler(_Remarks(tell))
     task: Task = pickle.loads(payload)
-    if hasattr(task, "prepare"):
-        task.prepare()
+    unfit = _prepared(task)
     tell("ready", None)
     while True:
         try:
@@ -111,15 +110,27 @@ def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
         except EOFError:
             return
         try:
+            if unfit is not None:
+                raise unfit
             answer = ("done", task(spec, lambda units: tell("progress", units)))
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
         except Exception as error:
-            if ends_worker(error):
+            if ends_worker(error) and unfit is None:
                 tell("remark", str(error))
                 os._exit(DEVICE_LOST)
             answer = ("failed", (_picklable(error), traceback.format_exc()))
         tell(*answer)
+
+
+def _prepared(task: Task) -> Exception | None:
+    """Why this process is fit for nothing, if it is: no spec has anything to do with it, so all of them say it."""
+    try:
+        if hasattr(task, "prepare"):
+            task.prepare()
+    except Exception as error:
+        return error
+    return None
 
 
 class _Remarks(logging.Handler):

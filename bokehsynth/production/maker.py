@@ -2,13 +2,13 @@
 
 import contextlib
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import partial
 
 from bokehsynth.engines import Report, ends_worker
 from bokehsynth.errors import BokehsynthError, StorageError
-from bokehsynth.pipeline import develop, draw_sample, finish, set_up
+from bokehsynth.pipeline import draw_sample, finish, set_up
 from bokehsynth.production.flow import Flow, Line
 from bokehsynth.production.quarantine import GivenUp, first_attempt, plain_words, read_shard_list, write_shard_list
 from bokehsynth.production.trail import Case, Trail
@@ -41,12 +41,14 @@ class ShardMaker:
     flow: Flow = field(default_factory=Flow)
 
     def prepare(self) -> None:
-        """Load the device's kernels: where nothing can be cached they are compiled, which takes long once."""
+        """Load the device's kernels: where nothing can be cached they are compiled, which takes long once.
+
+        A device that fails here fails before any sample, which then is not to blame.
+        """
         if self.device == "cuda":
             from bokehsynth.render import cuda
 
-            with contextlib.suppress(Exception):  # the first shard will say it where it is heard
-                cuda.warm_up()
+            cuda.warm_up()
 
     def __call__(self, plan: ShardPlan, report: Report) -> Made:
         """Make and commit one shard. StorageError where the disk refuses twice; whatever a sample raises for good."""
@@ -57,7 +59,7 @@ class ShardMaker:
             report(plan.count)
             return Made(there.bytes, tuple(read_shard_list(self.layout, plan)))
         while (case := trail.case()) is not None:
-            self._examine(plan, case, trail)
+            self._examine(plan, case, trail, report)
             report(0)
         try:
             return self._commit(plan, trail, report)
@@ -83,19 +85,24 @@ class ShardMaker:
         trail.forget()
         return Made(marker.bytes, tuple(attempt.given_up))
 
-    def _examine(self, plan: ShardPlan, case: Case, trail: Trail) -> None:
+    def _examine(self, plan: ShardPlan, case: Case, trail: Trail, report: Report) -> None:
         """Make a suspect alone; or, once that has been fatal often enough, put its draw in quarantine."""
         given_up = read_shard_list(self.layout, plan)
-        attempt = first_attempt(given_up, case.index)
         if case.proven:
+            attempt = first_attempt(given_up, case.index)
             reason, how = ("hung", "hung over it") if case.hung else ("killed", "was killed by it")
             words = f"its worker {how} again and again, also when it was made alone"
             write_shard_list(self.layout, plan, [*given_up, GivenUp(plan.split, case.index, attempt, reason, words)])
             trail.convicted(case.index)
             return
+
+        def note(entry: GivenUp) -> None:  # at once: if the next draw is fatal, that one is to blame
+            if entry.attempt < MAX_ATTEMPTS - 1:  # after the last one the shard fails, and has to find that itself
+                write_shard_list(self.layout, plan, [*read_shard_list(self.layout, plan), entry])
+
         trail.alone(case.index)
         try:
-            develop(self.recipe, draw_sample(self.recipe, case.index, plan.split, attempt), self.device)
+            _Attempt(self, plan, trail, report, Flow(), given_up).make(case.index, note)
         except Exception as error:
             if ends_worker(error):
                 raise
@@ -121,7 +128,7 @@ class _Attempt:
         """The samples in order; what they gave up is on disk before the last one is taken, hence before the marker."""
         indexes = range(self.plan.first, self.plan.first + self.plan.count)
         unreported = 0
-        with contextlib.closing(self._line.run(self._make, indexes, self.trail.making)) as line:
+        with contextlib.closing(self._line.run(self.make, indexes, self.trail.making)) as line:
             for packed, given_up in line:
                 self.given_up += given_up
                 yield packed
@@ -132,8 +139,11 @@ class _Attempt:
         self.trail.committing()
         write_shard_list(self.maker.layout, self.plan, self.given_up)
 
-    def _make(self, index: int) -> "_Outcome":
-        """One sample, as the tar holds it, and the draws of it that were given up; in whichever thread."""
+    def make(self, index: int, note: Callable[[GivenUp], None] = lambda entry: None) -> "_Outcome":
+        """One sample, as the tar holds it, and the draws of it that were given up; in whichever thread.
+
+        `note` hears of each of these as soon as it is given up.
+        """
         recipe, split = self.maker.recipe, self.plan.split
         given_up: list[GivenUp] = []
 
@@ -145,6 +155,7 @@ class _Attempt:
         def give_up(attempt: int, error: Exception) -> None:
             reason = getattr(error, "reason", "raised")
             given_up.append(GivenUp(split, index, attempt, reason, plain_words(error)))
+            note(given_up[-1])
 
         try:
             sample = first_sound(make, first_attempt(self.given_up, index), give_up)

@@ -9,6 +9,7 @@ from promised import promised_files
 
 import bokehsynth as bs
 from bokehsynth.generate import Run, carry_out
+from bokehsynth.production import maker
 from bokehsynth.production.flow import Flow
 from bokehsynth.production.maker import ShardMaker
 from bokehsynth.production.plan import all_plans
@@ -72,6 +73,37 @@ def test_memory_that_runs_out_ends_the_worker_and_all_in_the_making_are_suspects
         Trail(layout.trail(plan)).passed()
     assert victim[1] in suspects
     assert len(suspects) <= WIDE.window
+
+
+@pytest.mark.parametrize("flow", [Flow(), WIDE])
+def test_a_draw_that_is_fatal_after_one_that_is_no_use_is_found(
+    flow: Flow, wide: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone, a suspect takes the way that it takes in its shard: from draw to draw, up to the bytes of its files."""
+    layout, plan, index = Layout(tmp_path), all_plans(wide)[0], 2
+    layout.staging.mkdir(parents=True)
+
+    def pack_or_fail(sample: bs.Sample, spec: object) -> object:
+        if (sample.meta["index"], sample.meta["attempt"]) == (index, 1):
+            raise MemoryError
+        return pack(sample, spec)
+
+    def finish_or_fail(recipe: Recipe, draw: bs.SampleDraw, *what: object) -> object:
+        if (draw.index, draw.attempt) == (index, 0):
+            raise ValueError("no use")
+        return finish(recipe, draw, *what)
+
+    pack, finish = maker.pack, maker.finish
+    monkeypatch.setattr(maker, "pack", pack_or_fail)
+    monkeypatch.setattr(maker, "finish", finish_or_fail)
+    for _ in range(6):
+        with pytest.raises(MemoryError):
+            ShardMaker(wide, layout, "cpu", flow)(plan, lambda units: None)
+    made = ShardMaker(wide, layout, "cpu", flow)(plan, lambda units: None)
+    assert [(draw.index, draw.attempt, draw.reason) for draw in made.given_up] == [
+        (index, 0, "raised"),
+        (index, 1, "killed"),
+    ]
 
 
 def run(recipe: Recipe, out: Path, **how: object) -> None:

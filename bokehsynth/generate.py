@@ -15,13 +15,13 @@ from bokehsynth.engines import LocalEngine, Patience, stopping
 from bokehsynth.errors import BokehsynthError, UsageError
 from bokehsynth.lock import set_up_lock, shard_lock
 from bokehsynth.machine import describe_machine
-from bokehsynth.production.devices import Crew, crew_for, settle_device
+from bokehsynth.production.devices import Crew, check_alike, crew_for, settle_device
 from bokehsynth.production.flow import Flow
 from bokehsynth.production.journal import Journal
 from bokehsynth.production.maker import ShardMaker
 from bokehsynth.production.plan import all_plans, check_cut, count, lock_ranges, missing, range_of
 from bokehsynth.production.quarantine import GivenUp, adopt, whole_list
-from bokehsynth.production.room import check_room, pixels_of, typical_bytes
+from bokehsynth.production.room import check_room, largest_of, typical_bytes
 from bokehsynth.production.trail import Trail
 from bokehsynth.production.watch import Watch
 from bokehsynth.recipe import Recipe, load_recipe
@@ -140,6 +140,7 @@ def carry_out(recipe: Recipe, layout: Layout, run: Run) -> Outcome:
     everything = all_plans(recipe, layout)
     mine = range_of(everything, run.shards)
     machine = describe_machine(device)
+    check_alike(machine, run.allow_mixed)
     guard_output(layout, recipe, machine, run.allow_mixed)
     lock = layout.hidden / "run.lock"
     with shard_lock(lock, lock_ranges(mine)):
@@ -156,7 +157,7 @@ def carry_out(recipe: Recipe, layout: Layout, run: Run) -> Outcome:
         sweep_temporaries(layout, mine)
         _say_notes(recipe.catalogue, run.say)
         if todo:
-            flow = run.flow or (Flow.for_device(crew.threads, pixels_of(recipe)) if device == "cuda" else Flow())
+            flow = run.flow or (Flow.for_device(crew.threads, largest_of(recipe)) if device == "cuda" else Flow())
             _make(ShardMaker(recipe, layout, device, flow), todo, mine, engine, run)
         sweep_temporaries(layout, mine)  # of workers that were killed and replaced
         left = missing(layout, recipe, mine)

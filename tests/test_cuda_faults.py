@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +101,20 @@ def test_a_set_up_that_cannot_be_photographed_is_drawn_again_and_the_others_are_
         again = bs.make_sample(recipe, index, backend="cuda")
         assert sample.meta == again.meta
         assert all(np.array_equal(sample[name], again[name]) for name in again.arrays)
+
+
+def test_what_is_not_blurred_is_photographed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    expose = cuda._expose
+
+    def counted(shots: list[object], samples: int | None) -> object:
+        sizes.append(len(shots))
+        return expose(shots, samples)
+
+    monkeypatch.setattr(cuda, "_expose", counted)
+    sharp, blurred = scenes(2)
+    made = bs.render_batch([replace(sharp, lens=bs.Lens(0.0, 0.5)), blurred], "cuda")
+    assert sizes == [1, 2]
+    assert np.array_equal(made[0].bokeh, made[0].all_in_focus)
+    alone = bs.render(blurred.layers, blurred.lens, blurred.margin, "cuda")
+    assert np.array_equal(made[1].bokeh, alone.bokeh)

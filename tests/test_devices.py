@@ -172,6 +172,19 @@ def test_gpus_must_be_alike_in_what_makes_pixels(with_cuda: None, recipe: Path, 
             bs.generate(recipe, older)
 
 
+def test_gpus_of_one_machine_must_be_alike_too(
+    with_cuda: None, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which of them makes a sample is chance."""
+    two = GPU | {"gpu": "A100, H100", "compute_capability": "8.0, 9.0"}
+    monkeypatch.setattr("bokehsynth.machine.describe_device", lambda device: two if device == "cuda" else {})
+    with pytest.raises(DeviceError, match=r"compute capability \(8.0, 9.0\).*CUDA_VISIBLE_DEVICES") as error:
+        bs.generate(recipe, tmp_path / "set", device="cuda")
+    assert error.value.exit_code == 2
+    assert not (tmp_path / "set").exists()
+    assert bs.generate(recipe, tmp_path / "set", device="cpu").complete
+
+
 # --- replay
 
 

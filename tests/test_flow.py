@@ -3,11 +3,15 @@
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
+import bokehsynth as bs
 from bokehsynth.errors import DeviceError
 from bokehsynth.production.flow import Flow, Line
+from bokehsynth.production.room import largest_of
 
 WIDE = Flow(window=8, batch=4, threads=3)
 
@@ -132,3 +136,13 @@ def test_whoever_is_interrupted_at_the_camera_leaves_nobody_waiting() -> None:
     with pytest.raises(KeyboardInterrupt):
         list(line.run(line.photograph, range(20)))
     assert nobody_is_left()
+
+
+def test_photographs_of_many_sizes_are_taken_for_the_largest(tmp_path: Path) -> None:
+    """Memory has to hold a window of them, whichever come together."""
+    for number, side in enumerate((80, 96, 1200)):
+        Image.effect_noise((side, side), 60).convert("RGB").save(tmp_path / f"{number}.png")
+    keys = ["samples={train: 2}", "scene={kind: photo}", "size=own", "assets.val_fraction=0"]
+    recipe = bs.load_recipe("quickstart", [*keys, f"assets.photos=[{tmp_path}]"])
+    assert largest_of(recipe) == 1200 * 1200
+    assert largest_of(bs.load_recipe("quickstart")) == 256 * 256

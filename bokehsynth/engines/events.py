@@ -10,9 +10,10 @@ Report = Callable[[int], None]
 """A task calls it with the number of units just finished; a task that is silent for too long is taken for hung."""
 
 Task = Callable[[Any, Report], Any]
-"""Picklable; called as task(spec, report) in a worker, returns something small and picklable, or raises. If it has a
-method `prepare()`, that is called before the first spec of each worker: what takes long once is part of its start. What it raises, each spec
-that is handed to this worker has raised.
+"""Picklable; called as task(spec, report) in a worker, returns something small and picklable, or raises.
+
+If it has a method `prepare()`, that is called before the first spec of each worker: what takes long once is part of its
+start. What it raises is the outcome of every spec that this worker is given.
 
 A task that kills its worker is called again with the same spec: what it learnt must lie on disk. So is one that raises
 what `ends_worker`.

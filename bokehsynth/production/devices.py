@@ -1,8 +1,9 @@
 """Which device a run renders on, and how its workers are dealt out to the devices there are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bokehsynth.engines import default_workers
 from bokehsynth.errors import DeviceError, UsageError
@@ -30,6 +31,16 @@ def settle_device(asked: str, begun: Sequence[str], where: Path, allow_mixed: bo
             f"`auto` keeps to the device that a set was begun on, and here it cannot: {cause}. Go on where it can, or "
             "choose another --out; --allow-mixed goes on here all the same, with pixels that differ by rounding."
         ) from None
+
+
+def check_alike(machine: Mapping[str, Any], allow_mixed: bool) -> None:
+    """Raise DeviceError if this machine's visible GPUs differ in what makes pixels: which makes a sample is chance."""
+    found = machine.get("compute_capability")
+    if found and "," in found and not allow_mixed:
+        raise DeviceError(
+            f"the visible GPUs differ in compute capability ({found}), so pixels would depend on which one made them; "
+            "show only those of one in CUDA_VISIBLE_DEVICES, or use --allow-mixed"
+        )
 
 
 @dataclass(frozen=True)

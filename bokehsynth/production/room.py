@@ -35,6 +35,12 @@ def pixels_of(recipe: Recipe) -> int:
     return recipe.frame[0] * recipe.frame[1] if recipe.frame else UNKNOWN_SIZE  # else each picture has its own size
 
 
+def largest_of(recipe: Recipe) -> int:
+    """Pixels of the largest sample: each picture may have its own size, and memory has to hold a window of them."""
+    sizes = [asset.height * asset.width for asset in recipe.catalogue.assets]
+    return pixels_of(recipe) if recipe.frame else max([UNKNOWN_SIZE, *sizes])
+
+
 def check_room(layout: Layout, plans: Sequence[ShardPlan], per_sample: float) -> None:
     """Raise StorageError unless the disk has room for these shards at `per_sample` bytes per sample."""
     needed = RESERVE * per_sample * sum(plan.count for plan in plans)

@@ -66,10 +66,13 @@ def render_batch(scenes: Sequence[Scene], backend: str = "auto", samples: int | 
 
     _check_samples(samples)
     shots = [_checked(scene.layers, scene.lens, scene.margin) for scene in scenes]
-    made = cuda.trace_batch([shot if shot.lens.blur > 0 else shot.through_pinhole() for shot in shots], samples)
+    blurred = iter(cuda.trace_batch([shot for shot in shots if shot.lens.blur > 0], samples))
     sharp = cuda.trace_batch([shot.through_pinhole() for shot in shots], 1)
     chosen = _backend("cuda")
-    return [Frames(shot, chosen, samples, both) for shot, *both in zip(shots, made, sharp, strict=True)]
+    return [
+        Frames(shot, chosen, samples, (next(blurred) if shot.lens.blur > 0 else pinhole, pinhole))
+        for shot, pinhole in zip(shots, sharp, strict=True)
+    ]
 
 
 def resolve_device(name: str) -> str:

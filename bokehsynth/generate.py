@@ -89,7 +89,8 @@ class Run:
         """The engine that these options ask for; a UsageError if they cannot be."""
         if (self.time_limit is not None and self.time_limit <= 0) or self.grace < 0:
             raise UsageError(f"time_limit must be above 0 and grace 0 or more, got {self.time_limit}, {self.grace}")
-        patience = Patience() if self.time_limit is None else Patience.fixed(self.time_limit)
+        usual = Patience(times=Patience.times * crew.threads)  # threads share a pace, and each sample has but one
+        patience = usual if self.time_limit is None else Patience.fixed(self.time_limit)
         return LocalEngine(crew.workers, patience, self.grace, environments=crew.environments)
 
 

@@ -12,6 +12,7 @@ import pytest
 import bokehsynth as bs
 from bokehsynth.errors import DeviceError
 from bokehsynth.render import cuda, cuda_device
+from bokehsynth.render.shot import Shot
 from bokehsynth.scene.composition import Composition
 
 pytestmark = pytest.mark.kernels
@@ -118,3 +119,16 @@ def test_what_is_not_blurred_is_photographed_once(monkeypatch: pytest.MonkeyPatc
     assert np.array_equal(made[0].bokeh, made[0].all_in_focus)
     alone = bs.render(blurred.layers, blurred.lens, blurred.margin, "cuda")
     assert np.array_equal(made[1].bokeh, alone.bokeh)
+
+
+def test_pictures_that_stay_on_the_device_are_made_with_the_same_care(failing: list[CudaError]) -> None:
+    shots = [Shot(tuple(scene.layers), scene.lens, scene.margin) for scene in scenes(3)]
+    expected = cuda.expose_batch(shots)
+    failing.append(CudaError(cuda.NO_ROOM))
+    made = cuda.expose_batch(shots)
+    get = cuda_device.the_device().get
+    assert all(np.array_equal(get(a.color), get(b.color)) for a, b in zip(made, expected, strict=True))
+    failing[0] = CudaError(700)
+    with pytest.raises(DeviceError) as refusal:
+        cuda.expose_batch(shots)
+    assert refusal.value.lost

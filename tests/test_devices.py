@@ -12,8 +12,9 @@ from click.testing import CliRunner
 
 import bokehsynth as bs
 from bokehsynth.cli import cli
-from bokehsynth.engines import Remark
+from bokehsynth.engines import Patience, Remark
 from bokehsynth.errors import DeviceError
+from bokehsynth.generate import Run
 from bokehsynth.machine import describe_machine
 from bokehsynth.production.devices import Crew, crew_for, settle_device
 from bokehsynth.production.journal import Journal
@@ -131,6 +132,13 @@ def test_gpus_on_a_machine_without_are_refused_before_anything_is_written(recipe
     assert not (tmp_path / "x").exists()
 
 
+def test_a_worker_of_many_threads_may_be_silent_for_as_many_times_longer() -> None:
+    """While a sample of it takes long, the others come at the pace of all threads together."""
+    assert Run().engine(Crew(3, 1)).patience == Patience()
+    assert Run().engine(Crew(3, 4)).patience == Patience(times=4 * Patience.times)
+    assert Run(time_limit=9).engine(Crew(3, 4)).patience == Patience.fixed(9)
+
+
 # --- auto is resolved once per data set
 
 
@@ -215,7 +223,7 @@ def test_a_remark_of_the_workers_is_said_once_and_noted(recipe: Path, tmp_path: 
     watch = Watch(bs.load_recipe(recipe), layout, [], Journal(layout, said.append))
     for text in ("batch halved to 8", "batch halved to 8", "batch halved to 4"):
         watch.take(Remark(text))
-    assert said == ["note: batch halved to 8", "note: batch halved to 4"]
+    assert said == ["note: batch halved to 8"], "once, whatever its numbers"
     lines = (layout.logs / "events.jsonl").read_text().splitlines()
     assert [(json.loads(line)["event"], json.loads(line)["message"]) for line in lines] == [
         ("remark", "batch halved to 8"),

@@ -61,7 +61,8 @@ def run_options(command: Command) -> Command:
         ),
         click.option(
             "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-            help="End a worker that finishes no sample for so long  [default: 20 s, or 50 times the running median]",
+            help="End a worker that finishes no sample for so long  [default: 20 s, or 50 times the running median, on "
+            "cuda for each of a worker's threads]",
         ),
         click.option("--quiet", "-q", is_flag=True, help="No progress bar and no closing words."),
     ]  # fmt: skip

@@ -57,10 +57,11 @@ class Journal:
             "failed", shard=event.spec.name, attempts=event.attempts, error=str(event.error), trace=event.trace
         )  # fmt: skip
 
-    def remark(self, text: str) -> None:
-        """Something that a worker thought worth a warning; the user is told, too."""
+    def remark(self, text: str, aloud: bool = True) -> None:
+        """Something that a worker thought worth a warning; `aloud`, the user is told, too."""
         self.write("remark", message=text)
-        self._say(f"note: {text}")
+        if aloud:
+            self._say(f"note: {text}")
 
     def gave_up(self, draw: GivenUp) -> None:
         """A draw of a sample is in quarantine."""

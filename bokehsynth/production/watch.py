@@ -1,6 +1,7 @@
 """What a run makes of its engine's events: progress, the journal, pardons, and when enough is enough."""
 
 import contextlib
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -121,10 +122,11 @@ class Watch:
             check_room(self.layout, sorted(self.left), self.bytes / self.made)
 
     def _remark(self, text: str) -> None:
-        """Every worker may come to the same one; the user is told once."""
+        """Every worker may come to the same one; the user is told once, the journal whenever its numbers are new."""
+        kind = re.sub(r"\d+", "#", text)
         if text not in self._said:
-            self._said.add(text)
-            self.journal.remark(text)
+            self.journal.remark(text, aloud=kind not in self._said)
+        self._said |= {text, kind}
 
     def _failed(self, event: Failed) -> None:
         self.failures.append(event)

@@ -9,8 +9,8 @@ the same device and versions, whatever shares the batch.
 
 import logging
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from bokehsynth.render.lens_tables import RayTable, tables_of
 from bokehsynth.render.shot import Exposure, FloatArray, Shot
 
 LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 NO_ROOM = 2
 """Status of a CUDA error, of driver and runtime alike, where there is no memory for what is no array: a context, a
@@ -52,38 +54,12 @@ def trace_batch(shots: Sequence[Shot], samples: int | None = None) -> list[Expos
     often as needed; both with a warning in the log. Raises UsageError for an aperture with `aberration`, and
     DeviceError if one shot alone is too large, or, with `lost` set, if the device fails.
     """
-    device = cuda_device.the_device()
-    for _ in range(2):
-        with _TURN:
-            try:
-                return [_fetch(device, shot, made) for shot, made in zip(shots, _expose(shots, samples), strict=True)]
-            except device.out_of_memory as error:
-                problem = str(error)
-            except device.broken as error:
-                if getattr(error, "status", None) != NO_ROOM:
-                    raise _lost(error) from error
-                problem = str(error)
-            kept = stock_of(device).keeps_besides(layer for shot in shots for layer in shot.layers)
-            stock_of(device).clear()
-        if kept:
-            LOG.warning("out of GPU memory: %d layers kept from earlier batches are let go", kept)
-        elif len(shots) > 1:
-            break
-    if len(shots) == 1:
-        raise DeviceError(
-            f"one frame of {shots[0].height} x {shots[0].width} px with {len(shots[0].layers)} layers does not fit "
-            f"into the GPU's memory ({problem}); make it smaller, let fewer processes share the GPU, or use --device "
-            "cpu"
-        )
-    half = len(shots) // 2
-    LOG.warning("out of GPU memory: a batch of %d is halved to %d", len(shots), len(shots) - half)
-    return trace_batch(shots[:-half], samples) + trace_batch(shots[-half:], samples)
+    return _with_room(shots, samples, _fetch)
 
 
 def expose_batch(shots: Sequence[Shot], samples: int | None = None) -> list[DeviceExposure]:
     """`trace_batch` whose pictures stay on the device, for a consumer that lives there."""
-    with _TURN:
-        return _expose(shots, samples)
+    return _with_room(shots, samples, lambda device, shot, made: made)
 
 
 def brute_force(shot: Shot, rays: int | RayTable) -> Exposure:
@@ -123,6 +99,38 @@ def _lost(error: Exception) -> DeviceError:
     )
     found.lost = True
     return found
+
+
+def _with_room(
+    shots: Sequence[Shot], samples: int | None, take: Callable[[Device, Shot, DeviceExposure], T]
+) -> list[T]:
+    """`take` of each exposure, of as many shots at a time as the memory holds."""
+    device = cuda_device.the_device()
+    for _ in range(2):
+        with _TURN:
+            try:
+                return [take(device, *each) for each in zip(shots, _expose(shots, samples), strict=True)]
+            except device.out_of_memory as error:
+                problem = str(error)
+            except device.broken as error:
+                if getattr(error, "status", None) != NO_ROOM:
+                    raise _lost(error) from error
+                problem = str(error)
+            kept = stock_of(device).keeps_besides(layer for shot in shots for layer in shot.layers)
+            stock_of(device).clear()
+        if kept:
+            LOG.warning("out of GPU memory: %d layers kept from earlier batches are let go", kept)
+        elif len(shots) > 1:
+            break
+    if len(shots) == 1:
+        raise DeviceError(
+            f"one frame of {shots[0].height} x {shots[0].width} px with {len(shots[0].layers)} layers does not fit "
+            f"into the GPU's memory ({problem}); make it smaller, let fewer processes share the GPU, or use --device "
+            "cpu"
+        )
+    half = len(shots) // 2
+    LOG.warning("out of GPU memory: a batch of %d is halved to %d", len(shots), len(shots) - half)
+    return _with_room(shots[:-half], samples, take) + _with_room(shots[-half:], samples, take)
 
 
 def _expose(shots: Sequence[Shot], samples: int | None) -> list[DeviceExposure]:

@@ -83,17 +83,17 @@ def made_on(device: str, made: Path, out: Path, **facts: str) -> Path:
 @pytest.mark.parametrize(
     ("workers", "gpus", "crew"),
     [
-        (None, None, (6, 2, "abc")),
-        (None, 2, (8, 2, "ab")),
-        (3, None, (3, 5, "abc")),
-        (4, 2, (4, 4, "ab")),
-        (1, None, (1, 16, "abc")),
-        (40, None, (40, 1, "abc")),
+        (None, None, (6, 2, "abc", "47%")),
+        (None, 2, (8, 2, "ab", "23%")),
+        (3, None, (3, 5, "abc", "95%")),
+        (4, 2, (4, 4, "ab", "47%")),
+        (1, None, (1, 16, "abc", "95%")),
+        (40, None, (40, 1, "abc", "6%")),
     ],
 )
 def test_workers_are_dealt_out_to_the_gpus(with_cuda: None, workers: int, gpus: int, crew: tuple) -> None:
-    total, threads, names = crew
-    environments = tuple({"CUDA_VISIBLE_DEVICES": f"GPU-{name}"} for name in names)
+    total, threads, names, share = crew
+    environments = tuple({"CUDA_VISIBLE_DEVICES": f"GPU-{name}", "CUPY_GPU_MEMORY_LIMIT": share} for name in names)
     assert crew_for("cuda", workers, gpus) == Crew(total, threads, environments)
 
 

@@ -81,7 +81,9 @@ def crew_for(device: str, workers: int | None, gpus: int | None) -> Crew:
     used = names[:gpus]
     groups = max(1, len(used))
     total = workers or groups * max(1, default_workers() // groups // THREADS)
-    environments = tuple({"CUDA_VISIBLE_DEVICES": name} for name in used)
+    # Freed memory stays with the worker that had it, so that none may take what the others of its group need.
+    share = f"{95 // -(-total // groups)}%"
+    environments = tuple({"CUDA_VISIBLE_DEVICES": name, "CUPY_GPU_MEMORY_LIMIT": share} for name in used)
     return Crew(total, max(1, default_workers() // total), environments)
 
 

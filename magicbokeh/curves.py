@@ -9,13 +9,18 @@ from magicbokeh.validation import Score
 
 
 class Curves:
-    """Mean losses of each phase, one point per `every` of its steps. Part of the checkpoint."""
+    """The losses of each phase. Part of the checkpoint.
+
+    points   of training, the mean of `every` steps each; every point has seen other samples
+    held     on the val split, always the same samples: what tells whether a loss falls
+    """
 
     def __init__(self, every: int, state: Mapping[str, Any] | None = None) -> None:
         self.every = every
         state = state or {}
         self.points: dict[str, list[float]] = {name: list(line) for name, line in state.get("points", {}).items()}
         self.pending: dict[str, list[float]] = {name: list(line) for name, line in state.get("pending", {}).items()}
+        self.held: dict[str, list[float]] = {name: list(line) for name, line in state.get("held", {}).items()}
 
     def add(self, phase: str, loss: float) -> float | None:
         """Take a loss; returns the mean when a point is complete."""
@@ -30,9 +35,34 @@ class Curves:
 
     def state(self) -> dict[str, Any]:
         """For the checkpoint."""
-        return {"points": self.points, "pending": self.pending}
+        return {"points": self.points, "pending": self.pending, "held": self.held}
 
-    def fall(self, phase: str) -> tuple[float, float]:
+    def add_held(self, phase: str, loss: float) -> None:
+        """Take the loss on the val split: before the stage's first step, and at each validation."""
+        self.held.setdefault(phase, []).append(loss)
+
+    def fell(self, phase: str) -> bool:
+        """Whether the phase's loss on the val split is lower after its last step than before its first."""
+        line = self.held.get(phase, [])
+        return len(line) > 1 and line[-1] < line[0]
+
+    @property
+    def phases(self) -> list[str]:
+        """All that have a loss."""
+        return sorted(self.points.keys() | self.pending.keys() | self.held.keys())
+
+    def summary(self) -> dict[str, Any]:
+        """Both ends of each phase's curves."""
+        return {
+            name: {
+                "val": [line[0], line[-1]] if (line := self.held.get(name)) else None,
+                "train": self.ends(name),
+                "fell": self.fell(name),
+            }
+            for name in self.phases
+        }
+
+    def ends(self, phase: str) -> tuple[float, float]:
         """Mean of the first and of the last fifth of the phase's curve, at least a point each; 0, 0 without any.
 
         A curve without a whole point is the mean of what there is.
@@ -86,14 +116,13 @@ class Board:
 
 
 def summary_table(curves: Curves, scores: Mapping[str, Score]) -> list[str]:
-    """Lines: each phase's loss at both ends, and each task's score beside LQ's."""
-    lines = ["phase         loss: first -> last"]
-    for phase in curves.points.keys() | curves.pending.keys():
-        first, last = curves.fall(phase)
-        one_point = len(curves.points.get(phase, [])) < 2
-        verdict = "   (one point)" if one_point else "" if last < first else "   DID NOT FALL"
-        lines.append(f"{phase:<12}  {first:.4f} -> {last:.4f}{verdict}")
-    lines[1:] = sorted(lines[1:])
+    """Lines: each phase's loss at both ends, on the val split and in training, and each task's score beside LQ's."""
+    lines = ["phase         val loss: before -> after   training: first -> last"]
+    for phase in curves.phases:
+        held, ends = curves.held.get(phase, []), curves.ends(phase)
+        both = f"{held[0]:.4f} -> {held[-1]:.4f}" if held else "-"
+        verdict = "" if curves.fell(phase) else "   DID NOT FALL"
+        lines.append(f"{phase:<12}  {both:<26}  {ends[0]:.4f} -> {ends[1]:.4f}{verdict}")
     lines += ["", "task          LQ        classical  ours      gain"]
     for task, score in scores.items():
         classical = "-" if score.classical is None else f"{score.classical:.3f}"

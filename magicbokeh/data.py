@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from bokehsynth import Sample, UsageError
 from magicbokeh.augment import Arrays, apply_changes, draw_changes, no_changes
 from magicbokeh.conditioning import defocus_map
-from magicbokeh.recipe import DataSpec
+from magicbokeh.recipe import AlternateStage, DataSpec, DepthStage, TrainRecipe
 from magicbokeh.sources import Opened, Rendered
 
 _ORDER = 1 << 17
@@ -219,11 +219,22 @@ def _one_thread(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def check_sides(opened: Opened, spec: DataSpec, what: str) -> None:
-    """UsageError unless what the network gets has sides that it can halve six times."""
-    height, width = (spec.crop, spec.crop) if spec.crop else opened.size
-    if height % 64 or width % 64 or min(opened.size) < (spec.crop or 0):
+def check_source(opened: Opened, recipe: TrainRecipe, name: str) -> None:
+    """UsageError unless the recipe's stages can be trained on the source `name` (main or sr)."""
+    what = "data.source" if name == "main" else "data.sr_source"
+    crop, size = recipe.data.crop, opened.size
+    if crop is not None and crop > min(size):
+        raise UsageError(f"{what}: samples of {size[1]} x {size[0]} px are smaller than data.crop, {crop}")
+    height, width = (crop, crop) if crop is not None else size
+    depth_alone = all(isinstance(stage, DepthStage) for stage in recipe.stages)
+    if (height % 64 or width % 64) and not depth_alone:
         raise UsageError(
-            f"{what}: samples of {opened.size[1]} x {opened.size[0]} px: sides must be multiples of 64; "
+            f"{what}: samples of {size[1]} x {size[0]} px: sides must be multiples of 64; "
             "set data.crop to one that fits, or another size in the data recipe"
         )
+    for stage in recipe.stages if name == "main" else ():
+        wants = {"aif", "defocus", "disparity"} if isinstance(stage, AlternateStage) else set()
+        if isinstance(stage, DepthStage) and stage.teacher is None:
+            wants = {"disparity"}
+        if missing := sorted(wants - opened.stored):
+            raise UsageError(f"{what}: stage {stage.stage} learns from {', '.join(missing)}, which it does not store")

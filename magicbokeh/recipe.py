@@ -300,7 +300,8 @@ def load_train_recipe(path_or_name: str | Path, overrides: Sequence[str] = ()) -
 
 def _with_absolute_paths(recipe: TrainRecipe, folder: Path, given: set[str]) -> TrainRecipe:
     def absolute(value: str | None, key: str) -> str | None:
-        base = Path.cwd() if key in given else folder
+        ours = any(key == name or key.startswith(f"{name}.") for name in given)
+        base = Path.cwd() if ours else folder
         beside = base / value if value is not None and "://" not in value else None
         return str(beside) if beside is not None and beside.exists() else value
 

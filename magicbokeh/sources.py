@@ -1,10 +1,12 @@
 """Where samples come from: a data recipe or shards, by number, always the same sample for the same number."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from bokehsynth import (
     DataError,
@@ -25,8 +27,10 @@ from bokehsynth import (
 )
 from magicbokeh.recipe import SourceSpec
 
-NEEDED = ("lq", "hq", "aif", "defocus", "disparity")
-"""Fields that training reads."""
+NEEDED = ("lq", "hq")
+"""Fields without which there is nothing to train on."""
+USED = (*NEEDED, "aif", "defocus", "disparity")
+"""Fields that training reads where they are stored. Photographs without a lens (blur 0) do without the last three."""
 
 
 class Source(Protocol):
@@ -64,6 +68,25 @@ class Rendered:
         return make_samples(self.recipe, set_ups, self.backend)
 
 
+@dataclass
+class Completed:
+    """A source that stores less than is used: where no lens blurs, hq is all in focus and defocus is 0."""
+
+    source: Source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.source[index]
+        if float(sample.meta["blur"]) != 0:
+            missing = [name for name in USED if name not in sample.arrays]
+            raise DataError(f"{sample.key}: is blurred by a lens; its data set must store {', '.join(missing)} too")
+        nothing = np.zeros(sample.hq.shape[:2], np.float32)
+        follows = {"aif": sample.hq, "defocus": nothing, "disparity": nothing}
+        return replace(sample, arrays={**follows, **sample.arrays})
+
+
 @dataclass(frozen=True)
 class Opened:
     """Both splits of a source and what is known of all their samples."""
@@ -79,6 +102,8 @@ class Opened:
     endless: bool
     in_main: bool
     """Samples are rendered by the main process, on its GPU."""
+    stored: frozenset[str] = frozenset(USED)
+    """Which fields are there; what else is used follows from them."""
 
 
 def open_source(spec: SourceSpec, run_data: Path, workers: int, main: bool = True) -> Opened:
@@ -106,30 +131,41 @@ def open_source(spec: SourceSpec, run_data: Path, workers: int, main: bool = Tru
         if main:
             generate(recipe, run_data, workers=max(1, workers))
         return _open_shards(run_data)
-    in_main = resolve_device(spec.backend) == "cuda"
+    stored = frozenset(recipe.shards.fields)
+    # A photograph has no shot: there is nothing for a GPU to do.
+    in_main = stored >= set(USED) and resolve_device(spec.backend) == "cuda"
+    train, val = (_whole(Rendered(recipe, split, spec.backend), stored) for split in ("train", "val"))
     return Opened(
-        train=Rendered(recipe, "train", spec.backend),
-        val=Rendered(recipe, "val", spec.backend),
+        train=train,
+        val=val,
         identity={**recipe.identity, "samples": {split: recipe.count(split) for split in ("train", "val")}},
         radius_bound=recipe.scales["defocus_scale"] * 65535,
         size=(recipe.height, recipe.width),
         endless=spec.endless,
         in_main=in_main,
+        stored=stored,
     )
 
 
+def _whole(source: Source, stored: Collection[str]) -> Source:
+    return source if all(name in stored for name in USED) else Completed(source)
+
+
 def _open_shards(folder: Path) -> Opened:
-    train, val = (open_dataset(folder, split, NEEDED) for split in ("train", "val"))
+    stored = open_dataset(folder, "train").record["fields"]
+    used = [*NEEDED, *(name for name in USED if name in stored and name not in NEEDED)]
+    train, val = (open_dataset(folder, split, used) for split in ("train", "val"))
     meta = train[0].meta
     counts = {"train": len(train), "val": len(val)}
     return Opened(
-        train=train,
-        val=val,
+        train=_whole(train, used),
+        val=_whole(val, used),
         identity={**train.record["identity"], "samples": counts},
         radius_bound=meta["defocus_scale"] * 65535,
         size=(meta["height"], meta["width"]),
         endless=False,
         in_main=False,
+        stored=frozenset(used),
     )
 
 

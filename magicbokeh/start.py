@@ -11,7 +11,7 @@ from bokehsynth import UsageError
 from magicbokeh.config import ModelConfig
 from magicbokeh.convert import base_sizes, base_tensors, unet_name, vae_tensor
 from magicbokeh.distill import small_depth_network
-from magicbokeh.fresh import begin_silent
+from magicbokeh.fresh import begin_as_wavelets, begin_cancelled
 from magicbokeh.model import BokehUNet, BokehVAE, DefocusControlNet
 from magicbokeh.networks import Networks, build_networks
 from magicbokeh.phases import Models
@@ -52,9 +52,9 @@ def _begin_what_is_trained_whole(networks: Networks, recipe: TrainRecipe) -> Non
         torch.manual_seed(recipe.seed)
         for stage in recipe.stages:
             if isinstance(stage, AutoencoderStage):
-                begin_silent(networks.vae)
+                begin_as_wavelets(networks.vae)
             elif isinstance(stage, SrStage) and stage.unet == "full":
-                begin_silent(networks.unet)
+                begin_cancelled(networks.unet)
 
 
 def _tile_size(config: ModelConfig, recipe: TrainRecipe, side: int) -> ModelConfig:

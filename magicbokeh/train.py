@@ -14,7 +14,7 @@ from bokehsynth import DataError, DeviceError, atomic_write
 from magicbokeh.checkpoint import Checkpoints
 from magicbokeh.config import ModelConfig
 from magicbokeh.curves import Board, Curves, summary_table
-from magicbokeh.data import TrainingSet, check_sides, validation_batches
+from magicbokeh.data import TrainingSet, check_source, validation_batches
 from magicbokeh.distill import DepthLoss
 from magicbokeh.losses import PictureLoss
 from magicbokeh.networks import build_networks
@@ -143,7 +143,7 @@ def _open_sources(recipe: TrainRecipe, folder: RunFolder, accelerator: Any) -> d
                     found[name] = open_source(spec, place, recipe.data.workers, main=turn)
         accelerator.wait_for_everyone()
     for name, opened in found.items():
-        check_sides(opened, recipe.data, "data.source" if name == "main" else "data.sr_source")
+        check_source(opened, recipe, name)
     return found
 
 
@@ -308,7 +308,7 @@ def _complete(folder: RunFolder, checkpoints: Checkpoints, found: tuple[Path, di
 def _write_summary(folder: RunFolder, curves: Curves, position: Position) -> None:
     summary = {
         "steps": position.global_step,
-        "losses": {name: curves.fall(name) for name in sorted(curves.points.keys() | curves.pending.keys())},
+        "losses": curves.summary(),
         "scores": {
             name: {**vars(score), "beats_lq": score.beats_lq} for name, score in sorted(position.scores.items())
         },

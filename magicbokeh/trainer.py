@@ -123,6 +123,8 @@ class StageRun:
             self.tools.recipe.data.workers,
             pin=self.accelerator.device.type == "cuda",
         )
+        if self.at.step == 0:
+            self.measure()
         self.accelerator.gradient_accumulation_steps = parts
         self.accelerator.step = 0  # its count of micro-batches begins anew with the stage
         batches = iter(loader)
@@ -237,11 +239,27 @@ class StageRun:
         """Share of the step time spent waiting for data."""
         return self._clock["wait"] / self._clock["all"] if self._clock["all"] else 0.0
 
+    @torch.no_grad()
+    def measure(self) -> None:
+        """Each phase's loss on the val split, always the same samples. On the main process."""
+        if not self.accelerator.is_main_process:
+            return
+        for module in self.tools.models.parts().values():
+            module.eval()
+        for phase in {phase.name: phase for phase in self.phases}.values():
+            batches = [batch.to(self.accelerator.device) for batch in self.tools.validator.batches]
+            losses = [float(total(phase.losses(self.tools.models, batch))) * len(batch) for batch in batches]
+            mean = sum(losses) / sum(map(len, batches))
+            self.curves.add_held(phase.name, mean)
+            self.tools.board.scalars({f"val_loss/{phase.name}": mean}, self.at.global_step)
+        self._active = None  # the networks are in eval mode
+
     def validate(self) -> bool:
         """Score and draw the stage's tasks; returns whether it is the stage's best so far. On the main process."""
         improved = torch.zeros((), device=self.accelerator.device)
         if self.accelerator.is_main_process:
             models, tasks = self.tools.models, TASKS[self.stage.stage]
+            self.measure()
             scores = self.tools.validator.scores(tasks, models, self.teacher)
             for score in scores:
                 self.tools.say(f"step {self.at.global_step:>6}  {score.line()}")

@@ -217,10 +217,10 @@ def test_no_path_surgery():
 
 # Imports go down only here too: each room may use those of the lines above its own.
 MAGIC_ROOMS = [
-    {"config", "adapters", "attention", "tiling", "conditioning", "detail", "depth", "fresh", "pickles", "weights"},
+    {"config", "adapters", "attention", "tiling", "conditioning", "detail", "depth", "pickles", "weights"},
     {"blocks", "photo", "tiled", "recipe", "checkpoint", "sheet"},
     {"model", "augment", "sources", "losses", "run_folder"},
-    {"networks", "data"},
+    {"networks", "fresh", "data"},
     {"pipeline", "distill"},
     {"convert_depth", "phases"},
     {"convert", "infer", "optimizers", "validation"},

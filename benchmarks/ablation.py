@@ -11,6 +11,7 @@ import statistics
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from benchmarks.machine import machine_lines
 from magicbokeh import MagicBokehPipeline
@@ -28,6 +29,9 @@ IN_FOCUS = 0.1
 """Defocus up to which a pixel is counted as in focus, whatever the variant's own threshold."""
 
 
+CROP = load_train_recipe("tiny").data.crop
+
+
 def first_stages(out: Path) -> tuple[TrainRecipe, Path]:
     """The tiny recipe up to the end of `sr`."""
     recipe = load_train_recipe("tiny")
@@ -42,7 +46,7 @@ def second_stage(variant: str, seed: int, base: Path, shards: Path, out: Path, s
     stage = tiny.stages[-1].model_dump(mode="json") | {"steps": steps}
     changes = [
         f"seed={seed}",
-        f"data={{source: {{shards: {shards}}}, workers: 1}}",
+        f"data={{source: {{shards: {shards}}}, crop: {tiny.data.crop}, workers: 1}}",
         f"stages=[{stage}]",
         f"validation.every={steps}",
         f"checkpoints.every={max(1, steps // 2)}",
@@ -62,7 +66,7 @@ def _yaml(text: str) -> str:
 @torch.no_grad()
 def measure(run: Path, shards: Path) -> dict[str, float]:
     """PSNR against hq: everywhere, in focus, out of focus; and against aif without blur. LQ likewise."""
-    recipe = load_train_recipe("tiny", [f"data={{source: {{shards: {shards}}}}}"])
+    recipe = load_train_recipe("tiny", [f"data={{source: {{shards: {shards}}}, crop: {CROP}}}"])
     opened = open_source(recipe.data.source, shards, 1)
     pipe = MagicBokehPipeline.from_pretrained(run / "checkpoints" / "last" / "pipeline")
     sums: dict[str, list[float]] = {}
@@ -85,7 +89,21 @@ def measure(run: Path, shards: Path) -> dict[str, float]:
             area = where.flatten(1).sum(1)
             good = area > 0
             sums.setdefault(name, []).extend((-10 * (error[good] / area[good]).log10()).tolist())
+        for name, found in (("sharpness", ours), ("LQ sharpness", batch.lq)):
+            sums.setdefault(name, []).extend(sharpness(found, batch.hq, sharp))
     return {name: statistics.fmean(values) for name, values in sums.items()}
+
+
+def sharpness(found: Tensor, target: Tensor, where: Tensor) -> list[float]:
+    """How strong the gradients in focus are, of the truth's: 1 is as sharp, above it is noise."""
+    kept = where[..., 1:, 1:] * where[..., :-1, :-1]
+
+    def strength(picture: Tensor) -> Tensor:
+        along, down = picture.diff(dim=3)[..., 1:, :], picture.diff(dim=2)[..., 1:]
+        return ((along.abs() + down.abs()) * kept).flatten(1).sum(1)
+
+    good = kept.flatten(1).sum(1) > 100
+    return (strength(found)[good] / strength(target)[good]).tolist()
 
 
 def main() -> None:
@@ -110,10 +128,15 @@ def main() -> None:
 
 def report(found: dict[str, list[dict[str, float]]], steps: int) -> None:
     """The table so far, to `standard output`."""
-    columns = ("bokeh", "in focus", "out of focus", "sr")
+    columns = ("bokeh", "in focus", "out of focus", "sr", "sharpness")
     print("\n".join(["# Ablation at toy size", "", *machine_lines("python -m benchmarks.ablation"), ""]))
-    print(f"PSNR in dB on 16 val samples of unseen assets after {steps} steps; mean ± standard deviation over seeds.\n")
-    print("| | seeds | bokeh | in focus | out of focus | no blur (sr) |\n|---|---|---|---|---|---|")
+    print(
+        f"PSNR in dB on 16 val samples of unseen assets after {steps} steps; mean ± standard deviation over seeds. Gradients: "
+        "share of the truth's.\n"
+    )
+    print(
+        "| | seeds | bokeh | in focus | out of focus | no blur (sr) | gradients in focus |\n|---|---|---|---|---|---|---|"
+    )
     lq = next(iter(found.values()))[0]
     plain = [f"{lq['LQ ' + name]:.2f}" for name in columns]
     print(f"| LQ itself | | {' | '.join(plain)} |")

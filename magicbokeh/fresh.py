@@ -16,10 +16,12 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
 from bokehsynth import UsageError
-from magicbokeh.model import BokehUNet, BokehVAE
+from magicbokeh.model import BokehUNet, BokehVAE, DefocusControlNet
 
 STRAIGHT = 2.4
 """Where silu bends least: a norm's bias there makes the activation behind it a straight line, nearly."""
+THROUGH_SILU = 1.7
+"""What makes up for the part of a signal around 0 that silu takes away."""
 SWING = 0.5
 """The norm's weight: how far around that point signals go, in standard deviations."""
 ANCHOR = 4.0
@@ -86,6 +88,18 @@ def begin_cancelled(unet: BokehUNet) -> None:
     out.weight[:, half:] = -out.weight[:, :half]
 
 
+@torch.no_grad()
+def begin_attentive(controlnet: DefocusControlNet) -> None:
+    """The defocus map arrives at the size it came in with: torch's own weights would leave a thousandth of it.
+
+    The ControlNet still adds nothing: its outputs are zero.
+    """
+    embedding: Any = controlnet.controlnet_cond_embedding
+    for convolution in (embedding.conv_in, *embedding.blocks, embedding.conv_out):
+        nn.init.orthogonal_(convolution.weight, 1.0 if convolution is embedding.conv_out else THROUGH_SILU)
+        nn.init.zeros_(convolution.bias)
+
+
 # --- an autoencoder that begins as a wavelet transform
 
 _COLOURS = torch.tensor([[1.0, 1, 1], [1, 0, -1], [1, -2, 1]])
@@ -127,9 +141,10 @@ def begin_as_wavelets(vae: BokehVAE) -> None:
     count = min(int(vae.config.latent_channels), len(levels[-1]))
     top = _slots(_own(decoder.conv_in).weight.shape[0], groups)[:count]
     _connect(decoder.conv_in, top, range(len(top)))
-    for layer in (vae.quant_conv, vae.post_quant_conv):
-        channels = _own(layer).weight.shape[0]
-        _connect(layer, range(channels), range(channels))
+    even = _evening(levels[-1], int(vae.config.latent_channels))
+    channels = range(2 * len(even))
+    _connect(vae.quant_conv, channels, channels, torch.diag(even.repeat(2)))
+    _connect(vae.post_quant_conv, channels[: len(even)], channels[: len(even)], torch.diag(1 / even))
     coarse = ANCHOR * 2 ** len(levels)  # each halving doubles the mean
     _straighten(encoder.conv_norm_out, encoder.mid_block.resnets[-1], groups, coarse)
     _read_out(encoder.conv_out, groups, coarse)
@@ -169,6 +184,15 @@ def _begin_decoder(decoder: Any, groups: int, levels: list[list[_Band]]) -> None
                 if band.source < len(slots):
                     taps = torch.outer(torch.tensor(_SPREAD[band.down]), torch.tensor(_SPREAD[band.across])) / 2
                     convolution.weight[slots[band.source], place] = taps
+
+
+def _evening(bands: Sequence[_Band], count: int) -> Tensor:
+    """What brings `count` latents halfway to one size: where a mean is twenty times a detail, a step that is right for
+    one is wrong for the other; all alike, an error of the mean would be twenty times as dear.
+    """
+    powers = [band.power for band in bands[:count]]
+    powers += [powers[-1]] * (count - len(powers))
+    return torch.tensor(powers) ** -0.25 / 2**1.5
 
 
 def _unit_rows() -> Tensor:

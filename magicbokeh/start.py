@@ -11,7 +11,7 @@ from bokehsynth import UsageError
 from magicbokeh.config import ModelConfig
 from magicbokeh.convert import base_sizes, base_tensors, unet_name, vae_tensor
 from magicbokeh.distill import small_depth_network
-from magicbokeh.fresh import begin_as_wavelets, begin_cancelled
+from magicbokeh.fresh import begin_as_wavelets, begin_attentive, begin_cancelled
 from magicbokeh.model import BokehUNet, BokehVAE, DefocusControlNet
 from magicbokeh.networks import Networks, build_networks
 from magicbokeh.phases import Models
@@ -55,6 +55,7 @@ def _begin_what_is_trained_whole(networks: Networks, recipe: TrainRecipe) -> Non
                 begin_as_wavelets(networks.vae)
             elif isinstance(stage, SrStage) and stage.unet == "full":
                 begin_cancelled(networks.unet)
+                begin_attentive(networks.controlnet)
 
 
 def _tile_size(config: ModelConfig, recipe: TrainRecipe, side: int) -> ModelConfig:

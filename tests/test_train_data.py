@@ -6,13 +6,22 @@ import json
 import numpy as np
 import pytest
 import torch
+from photo_folders import photo, save
 from train_toys import DATA, mini
 
 import bokehsynth as bs
-from bokehsynth import RecipeError, UsageError
+from bokehsynth import DataError, RecipeError, UsageError
 from bokehsynth.render import cuda
-from magicbokeh.augment import Changes, Corruption, apply_changes, classical_bokeh, corrupt_disparity, draw_changes
-from magicbokeh.data import Address, Plan, TrainingSet, make_loader, to_batch
+from magicbokeh.augment import (
+    Changes,
+    Corruption,
+    apply_changes,
+    classical_bokeh,
+    corrupt_disparity,
+    draw_changes,
+    no_changes,
+)
+from magicbokeh.data import Address, Plan, TrainingSet, check_source, make_loader, to_batch
 from magicbokeh.recipe import DataSpec, SourceSpec, load_train_recipe
 from magicbokeh.sources import fetch_dataset, open_source
 
@@ -229,3 +238,42 @@ def test_paths_are_relative_to_the_file(tmp_path, monkeypatch, mini_shards):
     monkeypatch.chdir("/")
     assert load_train_recipe(tmp_path / "a.yaml").data.source.shards == str(tmp_path / "set")
     assert DATA
+
+
+# --- photographs without a lens
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """A data recipe as those of LSDIR and SA-1B: no disparity, or nothing but the pair."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for seed in range(6):
+        save(folder / f"{seed}.png", photo(seed, 96, 120))
+    return [f"assets={{photos: [{{path: {folder}}}], val_fraction: 0.3}}", "samples={train: 3, val: 2}", "size=64"]
+
+
+@pytest.mark.parametrize("fields", ["[lq, hq]", "[lq, hq, aif, defocus]"])
+def test_photographs_are_pictures_in_focus(tmp_path, photographs, fields):
+    changes = [*photographs, f"shards.fields={fields}"]
+    assert bs.generate(bs.load_recipe("isr", changes), tmp_path / "set", workers=1).complete
+    shards = open_source(SourceSpec(shards=str(tmp_path / "set")), tmp_path, 1)
+    rendered = open_source(SourceSpec(recipe="isr", set=changes), tmp_path, 1)
+    for index in range(3):
+        one, other = (apply_changes(opened.train[index], no_changes(), DataSpec(source=SourceSpec(shards="x")))
+                      for opened in (shards, rendered))  # fmt: skip
+        assert np.array_equal(one.aif, one.hq)
+        assert np.array_equal(one.lq, other.lq)
+        assert np.array_equal(one.hq, other.hq)
+        assert not one.defocus.any()
+        assert not one.disparity.any()
+    check_source(shards, mini(tmp_path / "m.yaml", tmp_path / "set", "stages=[{stage: sr, steps: 1}]"), "main")
+    with pytest.raises(UsageError, match=r"data.source: stage alternate learns from .*disparity, which it does not"):
+        check_source(shards, mini(tmp_path / "m.yaml", tmp_path / "set"), "main")
+    with pytest.raises(UsageError, match=r"stage depth learns from disparity"):
+        check_source(shards, mini(tmp_path / "m.yaml", None, "stages=[{stage: depth, steps: 1}]"), "main")
+
+
+def test_a_set_with_a_lens_must_store_what_the_lens_did(tmp_path):
+    source = SourceSpec(recipe="quickstart", set=[*DATA, "shards.fields=[lq, hq]"])
+    with pytest.raises(DataError, match=r"is blurred by a lens; its data set must store aif, defocus, disparity too"):
+        open_source(source, tmp_path, 1).train[0]

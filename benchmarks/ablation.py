@@ -130,13 +130,10 @@ def report(found: dict[str, list[dict[str, float]]], steps: int) -> None:
     """The table so far, to `standard output`."""
     columns = ("bokeh", "in focus", "out of focus", "sr", "sharpness")
     print("\n".join(["# Ablation at toy size", "", *machine_lines("python -m benchmarks.ablation"), ""]))
-    print(
-        f"PSNR in dB on 16 val samples of unseen assets after {steps} steps; mean ± standard deviation over seeds. Gradients: "
-        "share of the truth's.\n"
-    )
-    print(
-        "| | seeds | bokeh | in focus | out of focus | no blur (sr) | gradients in focus |\n|---|---|---|---|---|---|---|"
-    )
+    print(f"PSNR in dB on 16 val samples of unseen assets after {steps} steps; mean ± standard deviation over seeds.")
+    print("Gradients in focus: their strength as a share of the truth's.\n")
+    print("| | seeds | bokeh | in focus | out of focus | no blur (sr) | gradients in focus |")
+    print("|---|---|---|---|---|---|---|")
     lq = next(iter(found.values()))[0]
     plain = [f"{lq['LQ ' + name]:.2f}" for name in columns]
     print(f"| LQ itself | | {' | '.join(plain)} |")

@@ -86,6 +86,21 @@ def begin_cancelled(unet: BokehUNet) -> None:
     into.weight[half:] = into.weight[:half]
     nn.init.orthogonal_(out.weight[:, :half])
     out.weight[:, half:] = -out.weight[:, :half]
+    for transformer in getattr(unet.up_blocks[-1], "attentions", [])[-1:]:
+        _let_attention_out(transformer, half)
+
+
+def _let_attention_out(transformer: Any, half: int) -> None:
+    """What the transformer gets goes to both halves alike; what its attention will add goes to them with two signs."""
+    nn.init.orthogonal_(_own(transformer.proj_out).weight)
+    _own(transformer.proj_in).weight[half:] = 0
+    _own(transformer.proj_in).bias[half:] = 0
+    way = _own(transformer.proj_out).weight
+    way[half:, :half] = way[:half, :half]
+    way[half:, half:] = -way[:half, half:]
+    for block in transformer.transformer_blocks:
+        _silence(block.attn1.to_out[0])
+        _silence(block.ff.net[-1])
 
 
 @torch.no_grad()

@@ -135,6 +135,8 @@ def train(recipe: str, out: Path, resume: bool, init: Path | None, changes: tupl
     outcome = run(
         load_train_recipe(recipe, changes), out, resume=resume, init=init, progress=not quiet, say=_say_beside_bars
     )
+    if not outcome.leads:
+        return
     click.echo(
         f"{outcome.run}: {outcome.steps} steps done; `magicbokeh export {outcome.run} MODEL` makes a model of it"
     )

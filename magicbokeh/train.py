@@ -36,6 +36,8 @@ class Outcome:
     steps: int
     scores: dict[str, Score]
     table: list[str]
+    leads: bool = True
+    """False in the other processes of a run that has several: one of them speaks."""
 
     @property
     def learned(self) -> bool:
@@ -103,7 +105,8 @@ def _train(recipe: TrainRecipe, folder: RunFolder, checkpoints: Checkpoints, acc
         run.run()
     tools.board.close()
     accelerator.wait_for_everyone()
-    outcome = Outcome(folder.path, position.global_step, position.scores, summary_table(curves, position.scores))
+    table, leads = summary_table(curves, position.scores), bool(accelerator.is_main_process)
+    outcome = Outcome(folder.path, position.global_step, position.scores, table, leads)
     if accelerator.is_main_process:
         for line in outcome.table:
             wish.say(line)

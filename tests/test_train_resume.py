@@ -130,8 +130,9 @@ def test_killed_from_outside_with_two_workers(tmp_path, whole, mini_shards):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(2400)
 def test_killed_at_random_times(tmp_path, whole, mini_shards):
-    """Twenty kills at moments that nobody chose."""
+    """Kills at moments that nobody chose, until the run is done."""
     write_mini(tmp_path / "mini.yaml", mini_shards, workers=2)
     random = torch.Generator().manual_seed(0)
     kills = 0

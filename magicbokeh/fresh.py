@@ -7,7 +7,7 @@ first step, and a few hundred steps bring it further than ten times as many do f
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers.models.attention_processor import Attention
@@ -79,7 +79,7 @@ def begin_cancelled(unet: BokehUNet) -> None:
     if groups > 1 and groups % 2:
         raise UsageError(f"norm_groups: {groups}; a UNet trained from nothing needs an even number, or one")
     half = width // 2
-    last = unet.up_blocks[-1].resnets[-1]  # type: ignore[union-attr, index]  # diffusers', untyped
+    last: Any = cast("Any", unet.up_blocks[-1]).resnets[-1]
     skip = _own(last.conv_shortcut).weight.shape[1] - width  # behind what comes from below
     _connect(last.conv_shortcut, range(width), range(skip, skip + width))
     into, out = _own(unet.conv_in), _own(unet.conv_out)

@@ -83,7 +83,7 @@ class Completed:
             missing = [name for name in USED if name not in sample.arrays]
             raise DataError(f"{sample.key}: is blurred by a lens; its data set must store {', '.join(missing)} too")
         nothing = np.zeros(sample.hq.shape[:2], np.float32)
-        follows = {"aif": sample.hq, "defocus": nothing, "disparity": nothing}
+        follows: dict[str, Any] = {"aif": sample.hq, "defocus": nothing, "disparity": nothing}
         return replace(sample, arrays={**follows, **sample.arrays})
 
 

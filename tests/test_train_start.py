@@ -8,7 +8,7 @@ import bokehsynth as bs
 from bokehsynth import UsageError
 from magicbokeh.config import ModelConfig
 from magicbokeh.curves import Curves, summary_table
-from magicbokeh.fresh import begin_as_wavelets, begin_cancelled, begin_silent
+from magicbokeh.fresh import begin_as_wavelets, begin_attentive, begin_cancelled, begin_silent
 from magicbokeh.networks import build_networks
 
 SIZES = ModelConfig.toy(
@@ -60,6 +60,20 @@ def test_a_unet_begins_with_nothing_but_lets_through_what_is_added():
         outputs.append(networks.unet(latent, skips).flatten())
     values = torch.linalg.svdvals(torch.stack(outputs))
     assert float(values[47] / values[0]) > 0.1  # in every direction of the latents
+    for layer in networks.unet.focus_layers():
+        torch.nn.init.normal_(layer.processor.to_out_lora[1].weight, std=0.1)
+    assert float(networks.unet(latent).abs().mean()) > 1e-3  # so does what the bokeh LoRA will add
+
+
+@torch.no_grad()
+def test_a_controlnet_hears_the_map_and_says_nothing_yet():
+    controlnet = build_networks(SIZES, 0).controlnet
+    ramp = torch.linspace(0, 1, 64).expand(1, 1, 64, 64)
+    heard = [controlnet.controlnet_cond_embedding((2 * ramp - 1).expand(-1, 3, -1, -1)).std()]
+    begin_attentive(controlnet)
+    heard.append(controlnet.controlnet_cond_embedding((2 * ramp - 1).expand(-1, 3, -1, -1)).std())
+    assert float(heard[0]) < 0.01 < 0.1 < float(heard[1])
+    assert not any(skip.any() for skip in controlnet(torch.ones((1, 48, 8, 8)), ramp))
 
 
 # --- what tells learning

@@ -222,7 +222,8 @@ class StageRun:
         bar.set_postfix_str(f"loss {loss:.4f}, wait {self.wait_share:.0%}")
         recipe, ends = self.tools.recipe, self.at.step == self.stage.steps
         improved = False
-        if not stop and (ends or self.at.step % recipe.validation.every == 0):
+        # Also when told to stop: what a validation finds is part of the run, and a resumed one is past this step.
+        if ends or self.at.step % recipe.validation.every == 0:
             improved = self.validate()
         if stop or ends or improved or self.at.step % recipe.checkpoints.every == 0:
             self.save(improved)

@@ -36,7 +36,7 @@ def test_an_autoencoder_gives_pictures_back_before_its_first_step(mini_shards):
     greys = torch.stack([torch.full((3, 64, 64), level) for level in (-0.5, 0.0, 0.5)])
     levels = vae(greys)[..., 8:-8, 8:-8].mean((1, 2, 3))
     assert torch.allclose(levels.diff(), torch.full((2,), 0.5), atol=0.15)
-    # Halfway to one size: of orthonormal wavelets the largest is several hundred times the smallest.
+    # Halfway to one size: those of orthonormal wavelets differ by far more.
     spread = vae.encode(pictures).std((0, 2, 3))
     assert float(spread.max() / spread.min()) < 40
 

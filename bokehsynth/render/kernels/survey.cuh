@@ -94,7 +94,7 @@ DEVICE Seen look_at(const Shot& shot, const Layer& layer, int x0, int y0, int n,
         field_range(shot, layer, x0 + shot.margin, y0 + shot.margin, n, rows, room, &seen.low, &seen.high);
     } else {
         plane_range(shot, layer, x0, y0, n, rows, &seen.low, &seen.high);
-        e = shot.blur * hypot(layer.gx, layer.gy);
+        e = shot.blur * sqrt(layer.gx * layer.gx + layer.gy * layer.gy);  // not hypot: it may round otherwise elsewhere
     }
     seen.reach = shot.blur * fmax(fabs(seen.low), fabs(seen.high)) / (1 - e);
     // d(p') - d_f = delta / (1 - K g.s): the lens point stretches the range by 1/(1 -+ e)

@@ -106,6 +106,18 @@ DEVICE double defocus_at(const Shot& shot, const Layer& layer, int x, int y) {
     return layer.d + layer.gx * (x - (shot.width - 1) * 0.5) + layer.gy * (y - (shot.height - 1) * 0.5);
 }
 
+// Range of a plane's d(p) - d_f over a tile; extremes lie at its corners.
+DEVICE void plane_range(const Shot& shot, const Layer& layer, int x0, int y0, int n, int rows, double* low,
+                        double* high) {
+    *low = 1e300;
+    *high = -1e300;
+    for (int corner = 0; corner < 4; corner++) {
+        double delta = defocus_at(shot, layer, x0 + (corner & 1) * (n - 1), y0 + (corner >> 1) * (rows - 1));
+        *low = fmin(*low, delta);
+        *high = fmax(*high, delta);
+    }
+}
+
 DEVICE Texel texel_at(const Shot& shot, const Layer& layer, int x, int y) {
     int row = clamp(y + shot.margin, 0, shot.canvas_height - 1);
     int column = clamp(x + shot.margin, 0, shot.canvas_width - 1);

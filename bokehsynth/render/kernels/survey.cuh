@@ -58,18 +58,6 @@ DEVICE void bounds(const Shot& shot, const float* blocks, int left, int top, int
     }
 }
 
-// Range of a plane's d(p) - d_f over a tile; extremes lie at its corners.
-DEVICE void plane_range(const Shot& shot, const Layer& layer, int x0, int y0, int n, int rows, double* low,
-                        double* high) {
-    *low = 1e300;
-    *high = -1e300;
-    for (int corner = 0; corner < 4; corner++) {
-        double delta = defocus_at(shot, layer, x0 + (corner & 1) * (n - 1), y0 + (corner >> 1) * (rows - 1));
-        *low = fmin(*low, delta);
-        *high = fmax(*high, delta);
-    }
-}
-
 // Range of a height field's d - d_f where rays of a tile may meet it. A hit lies within K |delta| of its pixel: each
 // bound on delta bounds where to look for a better one.
 DEVICE void field_range(const Shot& shot, const Layer& layer, int left, int top, int n, int rows, float* room,

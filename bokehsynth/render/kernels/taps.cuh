@@ -69,13 +69,10 @@ DEVICE void means_of(const Shot& shot, const Layer& layer, int set, int x0, int 
         filter(shot, layer, nodes[0], set, x, y, staged, mean);
         return;
     }
-    double low = 1e300, high = -1e300;
-    for (int corner = 0; corner < 4; corner++) {  // of the whole tile, beyond the picture's edge too
-        int cx = x0 + (corner & 1) * (TILE_W - 1), cy = y0 + (corner >> 1) * (ROWS - 1);
-        double r = shot.blur * defocus_at(shot, layer, cx, cy);
-        low = fmin(low, r);
-        high = fmax(high, r);
-    }
+    double low, high;
+    plane_range(shot, layer, x0, y0, TILE_W, ROWS, &low, &high);  // of the whole tile, beyond the picture's edge too
+    low *= shot.blur;
+    high *= shot.blur;
     Texel part[ROWS];
 #pragma unroll
     for (int p = 0; p < ROWS; p++) mean[p].r = mean[p].g = mean[p].b = mean[p].a = 0;

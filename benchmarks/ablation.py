@@ -15,10 +15,10 @@ from torch import Tensor
 
 from benchmarks.machine import machine_lines
 from magicbokeh import MagicBokehPipeline
-from magicbokeh.data import validation_batches
+from magicbokeh.data.loader import validation_batches
+from magicbokeh.data.sources import open_source
 from magicbokeh.recipe import TrainRecipe, load_train_recipe
-from magicbokeh.sources import open_source
-from magicbokeh.train import train
+from magicbokeh.training.run import train
 
 VARIANTS = {
     "full": [],

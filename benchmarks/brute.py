@@ -4,7 +4,7 @@
 points, the layers in their given order, one bilinear lookup per hit. `converged` is the same integral in float64 over
 a dense spiral of rays. `hand_trace` is neither: plain Python that finds hits by iteration instead of a formula, slow
 and obviously right; it and `backend="reference"` are what the two are checked against. None of them shares code
-with `bokehsynth.render`. `score` compares pictures.
+with `bokehsynth.rendering`. `score` compares pictures.
 """
 
 import math

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from benchmarks.machine import machine_lines
-from bokehsynth.degrade import apply, basicsr_backend, draw_degradation, resolve
-from bokehsynth.degrade.draw import DegradationDraw
+from bokehsynth.degradation import apply, basicsr_backend, draw_degradation, resolve
+from bokehsynth.degradation.draw import DegradationDraw
 from bokehsynth.rng import from_seed
 
 STAGES = ("blur 1", "resize 1", "noise 1", "jpeg 1", "blur 2", "resize 2", "noise 2", "final", "upscale")

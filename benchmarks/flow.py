@@ -73,11 +73,11 @@ def measure(setting: Setting) -> Measured:
     import cv2
 
     import bokehsynth as bs
+    from bokehsynth.generation.batching import Flow, Line
+    from bokehsynth.generation.disk_space import pixels_of
     from bokehsynth.pipeline import draw_sample, finish, set_up
-    from bokehsynth.production.flow import Flow, Line
-    from bokehsynth.production.room import pixels_of
-    from bokehsynth.render import Scene, render_batch
-    from bokehsynth.render.frames import Frames
+    from bokehsynth.rendering import Scene, render_batch
+    from bokehsynth.rendering.frames import Frames
     from bokehsynth.shards import PackedSample, pack
     from bokehsynth.shards.tar import TarWriter
 
@@ -125,9 +125,9 @@ def measure(setting: Setting) -> Measured:
 def check_bytes(setting: Setting) -> None:
     """Correctness before time: through the window, a sample is what the product makes of it by itself."""
     import bokehsynth as bs
+    from bokehsynth.generation.batching import Flow, Line
     from bokehsynth.pipeline import draw_sample, finish, set_up
-    from bokehsynth.production.flow import Flow, Line
-    from bokehsynth.render import render_batch
+    from bokehsynth.rendering import render_batch
     from bokehsynth.shards import pixels_digest
 
     recipe = bs.load_recipe(setting.recipe)

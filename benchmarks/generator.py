@@ -54,8 +54,8 @@ def stages_of(recipe: Any, index: int, timed: Callable[[str, Callable[[], Any]],
     """The stages of `pipeline.develop`, each handed to `timed`; returns the sample."""
     from bokehsynth import pipeline
     from bokehsynth.color import encode_8bit
-    from bokehsynth.degrade import apply_degradation
-    from bokehsynth.render import render
+    from bokehsynth.degradation import apply_degradation
+    from bokehsynth.rendering import render
     from bokehsynth.scene import compose
     from bokehsynth.schema import Sample, on_steps, sample_key
 

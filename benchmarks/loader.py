@@ -16,12 +16,12 @@ import torch
 import bokehsynth as bs
 from benchmarks import brute
 from benchmarks.machine import machine_lines
-from bokehsynth.degrade import apply_degradation
+from bokehsynth.degradation import apply_degradation
 from bokehsynth.pipeline import SHELF
 from bokehsynth.scene import compose
-from magicbokeh.data import Plan, TrainingSet, make_loader
+from magicbokeh.data.loader import Plan, TrainingSet, make_loader
+from magicbokeh.data.sources import Opened, open_source
 from magicbokeh.recipe import DataSpec, SourceSpec
-from magicbokeh.sources import Opened, open_source
 
 RAYS = 346
 """BokehDiff's lens samples per pixel at its smallest blur."""

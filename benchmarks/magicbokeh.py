@@ -23,9 +23,9 @@ from tqdm import tqdm
 
 from benchmarks.machine import machine_lines
 from magicbokeh import ModelConfig, TileOptions, build_networks
-from magicbokeh.attention import Regions, segmented_attention
-from magicbokeh.networks import Networks
-from magicbokeh.tiled import SCALE, Canvas, TiledRun
+from magicbokeh.inference.tiled_forward import SCALE, Canvas, TiledRun
+from magicbokeh.model.attention import Regions, segmented_attention
+from magicbokeh.model.bundle import Networks
 
 PHOTO = (3024, 4032)
 MIDDLE = ModelConfig(
@@ -218,7 +218,7 @@ def tile_table(rounds: int, compiled: bool) -> list[str]:
 
 def merge_only(networks: Networks) -> None:
     """Merged LoRAs, time embedding kept."""
-    from magicbokeh.adapters import merge_lora
+    from magicbokeh.model.lora import merge_lora
 
     merge_lora(networks.unet)
 

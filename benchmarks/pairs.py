@@ -13,8 +13,8 @@ what is nearer, its colour filled in there by push-pull. `field`: one layer whos
 own: nothing in the search knows that K should go as 1/N.
 
 Errors are taken in sRGB, 0..1. SSIM is Wang's, on the Rec. 709 luminance of the sRGB values; for a part of the
-picture, the mean of its map over that part. Measures, scenes and search are the product's (`bokehsynth.likeness`,
-`scene.relief`, `scene.fit`): a recipe of pairs uses them too.
+picture, the mean of its map over that part. Measures, scenes and search are the product's
+(`bokehsynth.imaging.registration`, `scene.depth_layers`, `scene.lens_fit`): a recipe of pairs uses them too.
 """
 
 import argparse
@@ -34,9 +34,9 @@ import numpy as np
 import bokehsynth as bs
 from benchmarks.machine import machine_lines
 from bokehsynth.color import encode_8bit
-from bokehsynth.likeness import CLIPPED, Comparison, gain_between, shift_between, tone_curve
-from bokehsynth.scene.fit import Error, Fit, best_of, pattern
-from bokehsynth.scene.relief import STEP, bent_sheet, distance_to, flat_sheets, sharpened
+from bokehsynth.imaging.registration import CLIPPED, Comparison, gain_between, shift_between, tone_curve
+from bokehsynth.scene.depth_layers import STEP, bent_sheet, distance_to, flat_sheets, sharpened
+from bokehsynth.scene.lens_fit import Error, Fit, best_of, pattern
 
 PINHOLE = 16.0
 """The stop that stands for an all-in-focus picture."""

@@ -49,15 +49,15 @@ def report(path: Path, size: int, samples: int) -> None:
     import bokehsynth as bs
     from benchmarks.generator import check_stages_make_the_product
     from bokehsynth import pipeline
-    from bokehsynth.assets import colors
-    from bokehsynth.assets.shelf import Shelf
+    from bokehsynth.assets.load import foreground_colors
+    from bokehsynth.assets.load.store import Shelf
 
     start = time.perf_counter()
     recipe = bs.load_recipe(path)
     assets = len(recipe.catalogue.assets)
     indexed = time.perf_counter() - start
     check_stages_make_the_product(path)
-    colors.warm_up()
+    foreground_colors.warm_up()
     pipeline.SHELF = Shelf()  # what a new worker has: nothing
     seconds = [time_shard(recipe, shard * samples, samples) for shard in range(3)]
     print("\n".join(machine_lines("python -m benchmarks.photographs")))

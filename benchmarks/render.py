@@ -50,11 +50,12 @@ from benchmarks.brute import (
     score,
 )
 from benchmarks.machine import machine_lines
-from bokehsynth.render import cpu, plates
-from bokehsynth.render.layout import NO_PUPIL
-from bokehsynth.render.lens_tables import tables_of
-from bokehsynth.render.shot import Shot
-from bokehsynth.render.tiles import TILE_H
+from bokehsynth.rendering.aperture.tables import tables_of
+from bokehsynth.rendering.cpu import prepared_layers
+from bokehsynth.rendering.cpu import renderer as cpu
+from bokehsynth.rendering.cpu.tile_bounds import TILE_H
+from bokehsynth.rendering.tile_constants import NO_PUPIL
+from bokehsynth.rendering.types import Shot
 
 SPEEDUP = {32: 120, 16: 220, 8: 500, 2: 700}
 """Least time ratio brute / ours by K; other K have no target."""
@@ -151,15 +152,15 @@ def split(layers: Sequence[bs.Layer], lens: bs.Lens, margin: int) -> dict[str, f
         now = time.perf_counter()
         spent[stage], start = 1e3 * (now - start), now
 
-    prepared = [plates.plate(layer, shot, tables) for layer in layers]
-    book, spans = plates.book_of_planes(shot, prepared, tables)
+    prepared = [prepared_layers.plate(layer, shot, tables) for layer in layers]
+    book, spans = prepared_layers.book_of_planes(shot, prepared, tables)
     lap("kernels")
     tile_rows = -(-shot.height // TILE_H)
-    weighed = plates.weigh(prepared, shot, (0, tile_rows))
+    weighed = prepared_layers.weigh(prepared, shot, (0, tile_rows))
     lap("sums")
-    scene = plates.scene(shot, prepared, weighed, spans)
+    scene = prepared_layers.scene(shot, prepared, weighed, spans)
     for stage, table in (("filter", tables.rays(2)), ("rays", cpu.ray_table(shot, tables, None))):
-        aims = plates.aims(shot, prepared, table.points)
+        aims = prepared_layers.aims(shot, prepared, table.points)
         exposure = cpu.unexposed(shot)
         survey = cpu.look_round(shot, prepared, NO_PUPIL, exposure)
         cpu.develop_tiles(scene, survey, book, table, aims, cpu.NO_PUPIL, 0, tile_rows, exposure)

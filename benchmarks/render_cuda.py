@@ -36,11 +36,13 @@ from benchmarks.brute import (
     score,
 )
 from benchmarks.machine import machine_lines
-from bokehsynth.render import PATHS, cuda, cuda_device
-from bokehsynth.render.cuda_batch import Batch
-from bokehsynth.render.cuda_tables import ROWS, TILE, TILE_W
-from bokehsynth.render.lens_tables import RayTable
-from bokehsynth.render.shot import Shot
+from bokehsynth.rendering import PATHS
+from bokehsynth.rendering.aperture.tables import RayTable
+from bokehsynth.rendering.cuda import device as cuda_device
+from bokehsynth.rendering.cuda import renderer as cuda
+from bokehsynth.rendering.cuda.batch import Batch
+from bokehsynth.rendering.cuda.structs import ROWS, TILE, TILE_W
+from bokehsynth.rendering.types import Shot
 
 BATCHES = (1, 16)
 SHOWN = ("copy", "taps", "together", "rays")

@@ -9,12 +9,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import machine_lines
-from magicbokeh.config import ModelConfig
-from magicbokeh.data import Batch
-from magicbokeh.losses import PictureLoss
-from magicbokeh.networks import build_networks
-from magicbokeh.phases import Models, activate, phases_of, total
+from magicbokeh.data.loader import Batch
+from magicbokeh.model.bundle import build_networks
+from magicbokeh.model.config import ModelConfig
 from magicbokeh.recipe import AlternateStage, LossSpec, SrStage
+from magicbokeh.training.losses import PictureLoss
+from magicbokeh.training.phases import Models, activate, phases_of, total
 
 SUSTAINED = 60e12
 """Half-precision operations a second that an L40 is taken to sustain: a third of its 181 TFLOP/s."""

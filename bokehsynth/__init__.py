@@ -10,13 +10,15 @@ Names are loaded when first used: `open_dataset` needs NumPy and OpenCV, `render
 """
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from bokehsynth.version import __version__ as __version__
+
 if TYPE_CHECKING:
+    from bokehsynth.aperture_check import LensReport, check_aperture
     from bokehsynth.color import linear_to_srgb, srgb_to_linear
-    from bokehsynth.degrade import degrade
+    from bokehsynth.config.strict_yaml import load_yaml
+    from bokehsynth.degradation import degrade
     from bokehsynth.errors import (
         AssetError,
         BokehsynthError,
@@ -31,48 +33,43 @@ if TYPE_CHECKING:
         UsageError,
     )
     from bokehsynth.files import atomic_write
-    from bokehsynth.generate import generate
-    from bokehsynth.icc import RgbProfile, read_profile
-    from bokehsynth.layers import Layer
-    from bokehsynth.lens_contract import LensReport, check_aperture
+    from bokehsynth.generation.generate import generate
+    from bokehsynth.imaging.contact_sheet import contact_sheet
+    from bokehsynth.imaging.icc import RgbProfile, read_profile
     from bokehsynth.optics import Aperture, CatEye, Disc, Lens, Plane, Polygon, Ring
+    from bokehsynth.optics.layer import Layer
     from bokehsynth.pipeline import SampleDraw, draw_sample, make_sample
     from bokehsynth.recipe import Recipe, find_recipe, load_recipe
-    from bokehsynth.render import render, render_batch, resolve_device
-    from bokehsynth.render.frames import Frames
+    from bokehsynth.rendering import render, render_batch, resolve_device
+    from bokehsynth.rendering.frames import Frames
     from bokehsynth.schema import Sample
     from bokehsynth.shards import open_dataset
-    from bokehsynth.sheet import contact_sheet
-    from bokehsynth.strict_yaml import load_yaml
     from bokehsynth.together import SetUp, make_samples, set_up_sample
 
 _HOME = {
     "color": ["linear_to_srgb", "srgb_to_linear"],
-    "degrade": ["degrade"],
+    "degradation": ["degrade"],
     "errors": [
         "AssetError", "BokehsynthError", "ChangedError", "DataError", "DeviceError", "FailureBudgetError",
         "LockedError", "RecipeError", "StorageError", "UnsoundError",
         "UsageError",
     ],
     "files": ["atomic_write"],
-    "generate": ["generate"],
-    "icc": ["RgbProfile", "read_profile"],
-    "layers": ["Layer"],
-    "lens_contract": ["LensReport", "check_aperture"],
-    "optics": ["Aperture", "CatEye", "Disc", "Lens", "Plane", "Polygon", "Ring"],
+    "generation.generate": ["generate"],
+    "imaging.contact_sheet": ["contact_sheet"],
+    "imaging.icc": ["RgbProfile", "read_profile"],
+    "aperture_check": ["LensReport", "check_aperture"],
+    "config.strict_yaml": ["load_yaml"],
+    "optics": ["Aperture", "CatEye", "Disc", "Layer", "Lens", "Plane", "Polygon", "Ring"],
     "pipeline": ["SampleDraw", "draw_sample", "make_sample"],
     "recipe": ["Recipe", "find_recipe", "load_recipe"],
-    "render": ["render", "render_batch", "resolve_device"],
-    "render.frames": ["Frames"],
+    "rendering": ["render", "render_batch", "resolve_device"],
+    "rendering.frames": ["Frames"],
     "schema": ["Sample"],
-    "sheet": ["contact_sheet"],
     "shards": ["open_dataset"],
-    "strict_yaml": ["load_yaml"],
     "together": ["SetUp", "make_samples", "set_up_sample"],
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
-
-__version__ = "0.4.0"
 
 __all__ = [  # noqa: RUF022  # by room, as in the docs
     "Plane", "Layer", "Lens", "Aperture", "Disc", "Polygon", "CatEye", "Ring", "check_aperture",
@@ -84,21 +81,6 @@ __all__ = [  # noqa: RUF022  # by room, as in the docs
     "BokehsynthError", "UsageError", "RecipeError", "DeviceError", "ChangedError", "DataError", "AssetError",
     "UnsoundError", "StorageError", "LockedError", "FailureBudgetError",
 ]  # fmt: skip
-
-
-class _Package(ModuleType):
-    """Keeps `bs.render`, `bs.degrade` and `bs.generate` the functions.
-
-    Importing the module of the same name would otherwise put the module in the function's place, whenever that
-    happens to be; `from bokehsynth.render import ...` does not need that attribute.
-    """
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (isinstance(value, ModuleType) and name in _MODULE_OF):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

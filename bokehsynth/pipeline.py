@@ -6,18 +6,18 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from bokehsynth.assets.shelf import Shelf
+from bokehsynth.assets.load.store import Shelf
 from bokehsynth.color import encode_8bit, encode_16bit
-from bokehsynth.degrade import DegradationDraw, apply_degradation, draw_degradation
+from bokehsynth.degradation import DegradationDraw, apply_degradation, draw_degradation
 from bokehsynth.errors import DataError, UsageError
 from bokehsynth.files import canonical_json
 from bokehsynth.recipe import Recipe
-from bokehsynth.render import render
-from bokehsynth.render.frames import Frames
+from bokehsynth.rendering import render
+from bokehsynth.rendering.frames import Frames
 from bokehsynth.rng import Stage, stream
+from bokehsynth.sample_checks import first_sound
 from bokehsynth.scene import AnyDraw, Composition, compose, draw_scene
 from bokehsynth.schema import FORMAT_VERSION, Sample, on_steps, sample_key
-from bokehsynth.soundness import first_sound
 
 SHELF = Shelf()
 """The last few pictures of this process; what is on it never changes a sample."""

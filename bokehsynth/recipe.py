@@ -11,15 +11,15 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bokehsynth.assets.catalogue import Catalogue
-from bokehsynth.assets.index import build_catalogue
+from bokehsynth.assets.index.build import build_catalogue
 from bokehsynth.assets.spec import SOURCE_LISTS, AssetsSpec, absolute_source, portable
-from bokehsynth.degrade import Degradation, DegradationSpec, resolve
+from bokehsynth.config.distributions import Spec
+from bokehsynth.config.strict_yaml import dump_yaml, load_yaml
+from bokehsynth.degradation import Degradation, DegradationSpec, resolve
 from bokehsynth.errors import RecipeError, UsageError
 from bokehsynth.files import canonical_json, sha256_bytes
 from bokehsynth.scene import AnySpec, LensSpec, SceneSpec, kinds_of_assets
 from bokehsynth.schema import MAP_MAX, ShardSpec
-from bokehsynth.spec import Spec
-from bokehsynth.strict_yaml import dump_yaml, load_yaml
 
 SPLITS = ("train", "val")
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from bokehsynth.pipeline import SampleDraw, develop, draw_sample, finish, set_up
 from bokehsynth.recipe import Recipe
-from bokehsynth.render import render_batch
-from bokehsynth.render.frames import Frames
+from bokehsynth.rendering import render_batch
+from bokehsynth.rendering.frames import Frames
+from bokehsynth.sample_checks import NotTheSample, first_good, first_sound
 from bokehsynth.scene import Composition
 from bokehsynth.schema import Sample
-from bokehsynth.soundness import NotTheSample, first_good, first_sound
 
 
 @dataclass(frozen=True, eq=False)

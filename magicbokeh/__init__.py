@@ -12,19 +12,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from magicbokeh.config import ModelConfig
-    from magicbokeh.convert import convert_official
-    from magicbokeh.networks import build_networks
-    from magicbokeh.pipeline import BokehOutput, MagicBokehPipeline
-    from magicbokeh.tiling import TileOptions
+    from magicbokeh.conversion.official import convert_official
+    from magicbokeh.inference.pipeline import BokehOutput, MagicBokehPipeline
+    from magicbokeh.inference.tile_grid import TileOptions
+    from magicbokeh.model.bundle import build_networks
+    from magicbokeh.model.config import ModelConfig
 
 _HOME = {
-    "BokehOutput": "pipeline",
-    "MagicBokehPipeline": "pipeline",
-    "ModelConfig": "config",
-    "TileOptions": "tiling",
-    "build_networks": "networks",
-    "convert_official": "convert",
+    "BokehOutput": "inference.pipeline",
+    "MagicBokehPipeline": "inference.pipeline",
+    "ModelConfig": "model.config",
+    "TileOptions": "inference.tile_grid",
+    "build_networks": "model.bundle",
+    "convert_official": "conversion.official",
 }
 
 __all__ = ["BokehOutput", "MagicBokehPipeline", "ModelConfig", "TileOptions", "build_networks", "convert_official"]

@@ -79,7 +79,7 @@ def infer(photos: tuple[Path, ...], out: Path, **options: Any) -> None:
 
     A photo that cannot be read, or is under 16 px, is reported, the others are done, and the exit code is 3.
     """
-    from magicbokeh.infer import InferOptions, infer_photos
+    from magicbokeh.inference.infer import InferOptions, infer_photos
 
     wanted = options.pop("focuses")
     settings = InferOptions(focus=tuple(wanted), **options)
@@ -104,7 +104,7 @@ def convert(base: Path, lora: Path, depth: Path | None, out: Path) -> None:
 
     The weights keep their licences: CreativeML Open RAIL++-M for Stable Diffusion, the authors' for theirs.
     """
-    from magicbokeh.convert import convert_official as run
+    from magicbokeh.conversion.official import convert_official as run
 
     click.echo(f"wrote {run(base, lora, out, depth)}")
 
@@ -130,7 +130,7 @@ def train(recipe: str, out: Path, resume: bool, init: Path | None, changes: tupl
     2 usage, recipe or device; 4 disk; 5 another training is at work in --out; 130, 143 interrupted.
     """
     from magicbokeh.recipe import load_train_recipe
-    from magicbokeh.train import train as run
+    from magicbokeh.training.run import train as run
 
     outcome = run(
         load_train_recipe(recipe, changes), out, resume=resume, init=init, progress=not quiet, say=_say_beside_bars
@@ -166,7 +166,7 @@ def export(
     LoRAs and time embeddings are melted into the weights: the same pictures, smaller and faster. Such a model is not
     trained further; `train --init` takes the run itself.
     """
-    from magicbokeh.infer import export_model
+    from magicbokeh.inference.infer import export_model
 
     if (source is None) == (model is None) or (target is None) == (out is None):
         raise UsageError("export: give RUN OUT, or --model MODEL --out OUT")

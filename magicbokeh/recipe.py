@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from bokehsynth import UsageError, find_recipe, load_yaml
-from magicbokeh.config import ModelConfig
+from magicbokeh.model.config import ModelConfig
 
 Whole = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]

@@ -26,11 +26,11 @@ def device_for_kernels(request, monkeypatch):
     """
     if request.node.get_closest_marker("kernels") is None or request.config.getoption("--require-gpu"):
         return
-    from kernels_on_cpu import the_device_or_kernels_on_cpu
+    from support.kernels_on_cpu import the_device_or_kernels_on_cpu
 
-    from bokehsynth.render import cuda_device
+    from bokehsynth.rendering.cuda import device as cuda_device
 
-    render = importlib.import_module("bokehsynth.render")  # as an attribute of the package it is the function
+    render = importlib.import_module("bokehsynth.rendering")  # as an attribute of the package it is the function
     monkeypatch.setattr(cuda_device, "the_device", the_device_or_kernels_on_cpu)
     # uncached: what `auto` is here must not be remembered where the kernels are not there
     monkeypatch.setattr(render, "_best_device", render._best_device.__wrapped__)
@@ -89,7 +89,7 @@ def tiny_dataset(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def mini_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten samples of 64 px in shards, for training; tests must not change them."""
-    from train_toys import DATA
+    from support.train_toys import DATA
 
     import bokehsynth as bs
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from bokehsynth.spec import Spec
+from bokehsynth.config.distributions import Spec
 
 
 class PairChecks(Spec):

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bokehsynth.assets.decode import DEFAULT_LIMITS, Limits, decode_raster
-from bokehsynth.assets.opening import read_file
-from bokehsynth.assets.pictures import Cutout
-from bokehsynth.assets.probe import Candidate, probe, refuse_holes
-from bokehsynth.assets.shelf import cutout_from, landscape_from
+from bokehsynth.assets.decode.decoder import DEFAULT_LIMITS, Limits, decode_raster
+from bokehsynth.assets.decode.safe_read import read_file
+from bokehsynth.assets.index.probe import Candidate, probe, refuse_holes
+from bokehsynth.assets.load.store import cutout_from, landscape_from
 from bokehsynth.color import FloatArray
+from bokehsynth.imaging.pictures import Cutout
 
 
 def open_cutout(path: Path, limits: Limits = DEFAULT_LIMITS) -> Cutout:

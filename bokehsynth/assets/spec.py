@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from bokehsynth.assets.decode import MAX_PIXELS, MIN_SIDE, Limits
+from bokehsynth.assets.decode.decoder import MAX_PIXELS, MIN_SIDE, Limits
 from bokehsynth.assets.pair_spec import PairChecks, PairPatterns
-from bokehsynth.spec import Spec
+from bokehsynth.config.distributions import Spec
 
 PILLOW_GUARD = 89_478_485
 """Pixels above which Pillow itself suspects an attack."""

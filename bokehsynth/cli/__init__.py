@@ -8,22 +8,22 @@ import warnings
 
 import click
 
-import bokehsynth
-from bokehsynth.cli import assets, data, estimate, inspect, pictures, recipes, render
-from bokehsynth.cli.supervision import tell
+from bokehsynth.cli import assets, estimate, generate, preview, recipes, render, replay
+from bokehsynth.cli.run import tell
 from bokehsynth.errors import BokehsynthError
+from bokehsynth.version import __version__
 
 COMMANDS = [
-    data.generate,
-    pictures.preview,
+    generate.generate,
+    preview.preview,
     estimate.estimate,
     assets.assets,
-    data.verify,
-    data.extend,
-    inspect.replay,
-    data.finalize,
+    generate.verify,
+    generate.extend,
+    replay.replay,
+    generate.finalize,
     render.render,
-    pictures.degrade,
+    preview.degrade,
     recipes.recipes,
     recipes.schema,
 ]
@@ -37,7 +37,7 @@ class _Group(click.Group):
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(bokehsynth.__version__, prog_name="bokehsynth")
+@click.version_option(__version__, prog_name="bokehsynth")
 def cli() -> None:
     """Make bokeh training data: scenes through a thin lens, degraded, in WebDataset shards.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from bokehsynth.assets.report import FolderReport
+    from bokehsynth.assets.index.report import FolderReport
 
 
 @click.command()
@@ -51,8 +51,8 @@ def assets(
     """
     from tqdm import tqdm
 
-    from bokehsynth.assets.report import FolderReport, draw_assets_sheet
-    from bokehsynth.cli.pictures import check_png
+    from bokehsynth.assets.index.report import FolderReport, draw_assets_sheet
+    from bokehsynth.cli.preview import check_png
 
     name = folder.absolute().name or "root"
     sheet = Path(f"assets-{name}.png") if sheet is None else sheet

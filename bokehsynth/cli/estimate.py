@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from bokehsynth.cli.options import recipe_options, samples_option
-from bokehsynth.cli.pictures import check_png
+from bokehsynth.cli.preview import check_png
 
 BINS = 40
 BARS = " ▁▂▃▄▅▆▇█"
@@ -48,10 +48,10 @@ def estimate(
       bokehsynth estimate paper --set assets.root=/data/matting --samples 1000000 --workers 64
       bokehsynth estimate my.yaml --measure 10 --plot my.png
     """
-    from bokehsynth.engines import default_workers
-    from bokehsynth.estimate import estimate as reckon
-    from bokehsynth.estimate import plot_spreads
+    from bokehsynth.generation.estimate import estimate as reckon
+    from bokehsynth.generation.estimate import plot_spreads
     from bokehsynth.recipe import load_recipe
+    from bokehsynth.workers import default_workers
 
     if plot is not None:
         check_png(plot)

@@ -15,8 +15,8 @@ def recipes(name: str | None) -> None:
       bokehsynth recipes quickstart > my.yaml
       bokehsynth preview my.yaml
     """
+    from bokehsynth.config.strict_yaml import load_yaml
     from bokehsynth.recipe import Recipe, find_recipe, packaged_recipes
-    from bokehsynth.strict_yaml import load_yaml
 
     if name is not None:
         click.echo(find_recipe(name).read_text(encoding="utf-8"), nl=False)

@@ -91,11 +91,11 @@ def render(
     by a side of its own file is placed against that side of the picture. In PNG, defocus is stored in hundredths of
     a pixel, disparity as a share of 65535; in EXR and NPY maps and light are stored as they are.
     """
-    from bokehsynth.render import render as shoot
-    from bokehsynth.render import resolve_device
-    from bokehsynth.save_picture import check_name, save_color, save_map
+    from bokehsynth.imaging.write_image import check_name, save_color, save_map
+    from bokehsynth.rendering import render as shoot
+    from bokehsynth.rendering import resolve_device
     from bokehsynth.scene import read_aperture
-    from bokehsynth.scene.by_hand import Shooting
+    from bokehsynth.scene.manual import Shooting
 
     check_name(out)
     if not 0 <= boost < math.inf:
@@ -161,9 +161,9 @@ def _numbers(text: str, separator: str, kind: type, rule: str) -> Any:
 
 
 def _relief(photo: Path, disparity: Path, size: tuple[int, int] | None, shooting: Any, boost: float) -> Any:
-    from bokehsynth.assets.pairs import read_map
+    from bokehsynth.assets.load.pairs import read_map
     from bokehsynth.assets.single import open_landscape
-    from bokehsynth.scene.by_hand import fitted, relief
+    from bokehsynth.scene.manual import fitted, relief
 
     color = open_landscape(photo, boost)
     field = read_map(disparity, (color.shape[1], color.shape[0]))
@@ -177,7 +177,7 @@ def _staged(
     shooting: Any, boost: float,
 ) -> Any:  # fmt: skip
     from bokehsynth.assets.single import open_landscape
-    from bokehsynth.scene.by_hand import fitted, stage, tilted
+    from bokehsynth.scene.manual import fitted, stage, tilted
 
     color = fitted(open_landscape(background, boost), size)
     span, _, angle = tilt.partition(":")
@@ -197,7 +197,7 @@ def _staged(
 def _standing(text: str) -> Any:
     """`FILE:D[,x=..]...`; the last colon ends the file's name."""
     from bokehsynth.assets.single import open_cutout
-    from bokehsynth.scene.by_hand import Standing
+    from bokehsynth.scene.manual import Standing
 
     file, colon, rest = text.rpartition(":")
     disparity, *places = rest.split(",")

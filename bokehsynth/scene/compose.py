@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.assets.shelf import Shelf
+from bokehsynth.assets.load.store import Shelf
 from bokehsynth.color import LUMINANCE, FloatArray
-from bokehsynth.layers import Layer
 from bokehsynth.optics import Aperture, Lens, Plane, Surface
-from bokehsynth.scene.composition import Composition
+from bokehsynth.optics.layer import Layer
+from bokehsynth.scene.composed_scene import Composition
 from bokehsynth.scene.draw import BackgroundDraw, ForegroundDraw, SceneDraw
 from bokehsynth.scene.place import place_cutout, show_landscape, side_on_canvas
 

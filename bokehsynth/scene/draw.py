@@ -6,11 +6,11 @@ from typing import Literal
 
 import numpy as np
 
-from bokehsynth.assets.index import Asset, Catalogue
+from bokehsynth.assets.index.build import Asset, Catalogue
+from bokehsynth.config.distributions import draw
 from bokehsynth.optics import Plane
 from bokehsynth.rng import Stage, chance, pick, stream, uniform
 from bokehsynth.scene.spec import SceneSpec
-from bokehsynth.spec import draw
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,18 +8,18 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from bokehsynth.assets.catalogue import Asset
-from bokehsynth.assets.pairs import PhotoPair
-from bokehsynth.assets.shelf import Shelf
+from bokehsynth.assets.load.pairs import PhotoPair
+from bokehsynth.assets.load.store import Shelf
 from bokehsynth.color import FloatArray
-from bokehsynth.layers import Layer
-from bokehsynth.likeness import compare_views
+from bokehsynth.config.distributions import Distribution, Spec, bounds, draw, within
+from bokehsynth.imaging.registration import compare_views
 from bokehsynth.optics import Aperture, HeightField, Lens
+from bokehsynth.optics.layer import Layer
 from bokehsynth.rng import uniform
-from bokehsynth.scene.composition import Composition
-from bokehsynth.scene.fit import Fit, Pair, Search, error_at, fit_lens
+from bokehsynth.scene.composed_scene import Composition
+from bokehsynth.scene.depth_layers import padded, spread
+from bokehsynth.scene.lens_fit import Fit, Pair, Search, error_at, fit_lens
 from bokehsynth.scene.photo import Order, choose, own_size, window_of
-from bokehsynth.scene.relief import padded, spread
-from bokehsynth.spec import Distribution, Spec, bounds, draw, within
 
 MARKED = 0.5
 """Value of a focal mask from which a pixel is in focus."""

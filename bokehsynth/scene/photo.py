@@ -7,14 +7,14 @@ import numpy as np
 from pydantic import Field
 
 from bokehsynth.assets.catalogue import Asset
-from bokehsynth.assets.shelf import Shelf
+from bokehsynth.assets.load.store import Shelf
+from bokehsynth.config.distributions import Spec
 from bokehsynth.errors import UsageError
-from bokehsynth.layers import Layer
 from bokehsynth.optics import Aperture, Lens, Plane
+from bokehsynth.optics.layer import Layer
 from bokehsynth.rng import chance, pick, uniform
-from bokehsynth.scene.composition import Composition
+from bokehsynth.scene.composed_scene import Composition
 from bokehsynth.scene.place import show_window
-from bokehsynth.spec import Spec
 
 WHOLE = 1 << 30
 """More pixels than any picture has: as it is."""

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.assets.pictures import Cutout
 from bokehsynth.color import FloatArray
+from bokehsynth.imaging.pictures import Cutout
 from bokehsynth.scene.draw import BackgroundDraw, ForegroundDraw
 
 ENLARGE_MAX = 2.0

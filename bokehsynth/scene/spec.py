@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from bokehsynth.spec import Constant, Distribution, Spec, Uniform, bounds, within
+from bokehsynth.config.distributions import Constant, Distribution, Spec, Uniform, bounds, within
 
 FocusMode = Literal["layer", "foreground", "background", "pixel"]
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from promised import promised_files, torn_shards
+from support.promised import promised_files, torn_shards
 
 HERE = Path(__file__).parent
 COMMAND = str(Path(sys.executable).with_name("bokehsynth"))

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 from harness import events, quarantine
-from promised import promised_files
+from support.promised import promised_files
 
 import bokehsynth as bs
-from bokehsynth.generate import Run, carry_out
-from bokehsynth.production import maker
-from bokehsynth.production.flow import Flow
-from bokehsynth.production.maker import ShardMaker
-from bokehsynth.production.plan import all_plans
-from bokehsynth.production.trail import Trail
+from bokehsynth.generation import shard_task
+from bokehsynth.generation.batching import Flow
+from bokehsynth.generation.crash_log import Trail
+from bokehsynth.generation.generate import Run, carry_out
+from bokehsynth.generation.plan import all_plans
+from bokehsynth.generation.shard_task import ShardMaker
 from bokehsynth.recipe import Recipe
 from bokehsynth.shards import Layout, ShardPlan
 
@@ -93,9 +93,9 @@ def test_a_draw_that_is_fatal_after_one_that_is_no_use_is_found(
             raise ValueError("no use")
         return finish(recipe, draw, *what)
 
-    pack, finish = maker.pack, maker.finish
-    monkeypatch.setattr(maker, "pack", pack_or_fail)
-    monkeypatch.setattr(maker, "finish", finish_or_fail)
+    pack, finish = shard_task.pack, shard_task.finish
+    monkeypatch.setattr(shard_task, "pack", pack_or_fail)
+    monkeypatch.setattr(shard_task, "finish", finish_or_fail)
     for _ in range(6):
         with pytest.raises(MemoryError):
             ShardMaker(wide, layout, "cpu", flow)(plan, lambda units: None)

@@ -1,0 +1,107 @@
+"""Any picture file, safely, to linear light: `read_picture`.
+
+What is refused raises BadPicture, whose `reason` is one word of `refusal.REASONS`. Bytes are read once; the header's
+size is checked before any decoder runs, and only decoders of the six formats are ever asked.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bokehsynth.assets.decode.hdr_formats import read_exr, read_hdr_raster
+from bokehsynth.assets.decode.headers import sniff
+from bokehsynth.assets.decode.photo_formats import read_photo
+from bokehsynth.assets.decode.raster import Raster
+from bokehsynth.assets.decode.rejection import BadPicture
+from bokehsynth.assets.decode.safe_read import read_unchanged
+from bokehsynth.color import FloatArray
+
+MAX_PIXELS = 64_000_000
+MIN_SIDE = 16
+MAX_ASPECT = 32
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a picture may be, judged by its header before it is decoded."""
+
+    max_pixels: int = MAX_PIXELS
+    """Width times height; at most 89,478,485, where Pillow's own guard begins."""
+    min_side: int = MIN_SIDE
+    """Shorter side in pixels."""
+
+    def check(self, width: int, height: int, name: str) -> None:
+        """BadPicture for a size outside the limits."""
+        if width * height > self.max_pixels:
+            raise BadPicture(
+                f"{name}: {width} x {height} is more than {self.max_pixels / 1e6:g} million pixels", "too_large"
+            )
+        if min(width, height) < self.min_side:
+            raise BadPicture(f"{name}: {width} x {height} is below {self.min_side} px a side", "too_small")
+        if max(width, height) > MAX_ASPECT * min(width, height):
+            raise BadPicture(f"{name}: {width} x {height} is a strip, longer than {MAX_ASPECT} : 1", "too_small")
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in linear light, upright."""
+
+    color: FloatArray
+    """[H, W, 3] linear sRGB light, 1.0 = white, never negative; straight, not premultiplied."""
+    alpha: FloatArray | None
+    """[H, W] in 0..1; None where the file has no transparency."""
+    mode: str
+    """As stored: Pillow's name, with `;16` for 16 bits per channel, or `float`."""
+    depth: int
+    """Bits per stored channel: 8, 16 or 32."""
+    bright: bool
+    """Whether values above 1.0 are real light. False: white is where the file ends, and lamps are clipped."""
+    notes: tuple[str, ...] = ()
+    """What had to be assumed, in words."""
+
+
+def read_picture(
+    path: str | Path, *, root: Path | None = None, limits: Limits = DEFAULT_LIMITS, sha256: str | None = None
+) -> Picture:
+    """The picture in a file: EXIF orientation applied, colours brought to sRGB, 16 bits kept, light linear.
+
+    An 8-bit sRGB picture comes back bit for bit from `color.encode_8bit`. With `root`, links must end below it. With
+    `sha256` the content must still be that: ChangedError otherwise, for the file changed under a running recipe.
+    Raises BadPicture for everything that cannot be used.
+    """
+    return to_picture(decode_raster(read_unchanged(Path(path), root, sha256), str(path), limits))
+
+
+def to_picture(raster: Raster) -> Picture:
+    """The whole raster in linear light."""
+    return Picture(raster.light(), raster.opacity(), raster.mode, raster.depth, raster.linear, raster.notes)
+
+
+def decode_raster(data: bytes, name: str, limits: Limits = DEFAULT_LIMITS) -> Raster:
+    """The stored numbers of a picture file's bytes; `name` is for messages. Raises BadPicture."""
+    kind = sniff(data, name)
+    try:
+        if kind == "EXR":
+            raster = read_exr(data, name, limits.check)
+        elif kind == "HDR":
+            raster = read_hdr_raster(data, name, limits.check)
+        else:
+            raster = read_photo(data, kind, name, limits.check)
+    except BadPicture:
+        raise
+    except MemoryError:
+        raise BadPicture(f"{name}: takes more memory to decode than a picture may", "too_large") from None
+    except Exception as error:  # what decoders raise on malformed bytes is no fixed set
+        text = f"{type(error).__name__}: {error}"
+        if any(word in text.lower() for word in ("insufficient memory", "bad_alloc", "out of memory")):
+            raise BadPicture(f"{name}: takes more memory to decode than a picture may", "too_large") from None
+        cut = any(word in text.lower() for word in ("truncated", "unexpected end", "eof", "not enough", "incomplete"))
+        raise BadPicture(f"{name}: cannot be decoded ({text})", "truncated" if cut else "corrupt") from None
+    for values in (raster.values, raster.alpha):
+        if values is not None and values.dtype == np.float32 and not np.isfinite(values).all():
+            raise BadPicture(f"{name}: holds NaN or infinite values", "not_finite")
+    return raster

@@ -1,0 +1,56 @@
+"""Large pictures made smaller, in linear light and without ever being whole in floats."""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from bokehsynth.assets.decode.raster import Raster
+from bokehsynth.color import FloatArray
+
+STRIP = 256
+"""Rows that are in floats at a time."""
+
+
+def reduced(raster: Raster, shorter: int) -> FloatArray:
+    """Linear light, reduced by a whole factor so that the shorter side is still at least `shorter` pixels.
+
+    Averaged in linear light strip by strip, so that a large photograph is never whole in floats.
+    """
+    return in_strips(raster, whole_factor(raster.size, shorter), lambda light: light)
+
+
+def whole_factor(size: tuple[int, int], shorter: int) -> int:
+    """The largest whole factor that leaves `shorter` pixels on the shorter side."""
+    return max(1, min(size) // shorter)
+
+
+def in_strips(raster: Raster, factor: int, change: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    """`change` applied to linear light [h, W, 3] strip by strip, each reduced by a whole factor at once."""
+    height = raster.size[0]
+    if factor == 1:
+        return change(raster.light())
+    strip = max(1, STRIP // factor) * factor
+    rows = [
+        averaged(change(raster.light(slice(top, min(top + strip, height)))), factor) for top in range(0, height, strip)
+    ]
+    return np.concatenate([row for row in rows if row.size])
+
+
+def reduced_alpha(raster: Raster, shorter: int) -> FloatArray:
+    """Alpha reduced like `reduced` does the colour; it must be there."""
+    factor = whole_factor(raster.size, shorter)
+    alpha = raster.opacity()
+    assert alpha is not None
+    return alpha if factor == 1 else averaged(alpha, factor)
+
+
+def averaged(image: FloatArray, factor: int) -> FloatArray:
+    """Means of factor x factor boxes; what is left over at the lower and right edge is cut off."""
+    if factor == 1:
+        return image
+    height, width = (side // factor for side in image.shape[:2])
+    if not height or not width:
+        return np.empty((0, width, *image.shape[2:]), np.float32)
+    part = image[: height * factor, : width * factor]
+    return np.asarray(cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA), np.float32)

@@ -1,0 +1,232 @@
+"""PNG, JPEG, WebP and TIFF: Pillow for what it keeps whole, OpenCV for 16 bits per channel and float TIFF."""
+
+import io
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageCms
+
+from bokehsynth.assets.decode.hdr_formats import straight
+from bokehsynth.assets.decode.headers import PngHeader, TiffHeader, read_png, read_tiff
+from bokehsynth.assets.decode.raster import Raster, upright
+from bokehsynth.assets.decode.rejection import BadPicture
+from bokehsynth.imaging.icc import GreyProfile, RgbProfile, power_profile, read_grey_profile, read_profile
+
+CheckSize = Callable[[int, int, str], None]
+
+_ORIENTATION = 0x0112
+_PNG_MODES = {0: "I;16", 2: "RGB;16", 4: "LA;16", 6: "RGBA;16"}
+_PQ_AND_HLG = {16: "PQ", 18: "HLG"}
+
+
+class _StrictBombs:
+    """Within, Pillow's words about odd metadata are ignored, and a decompression bomb is an error.
+
+    Filters of warnings belong to the process: the first thread that enters sets them, the last one to leave takes them
+    back. (`warnings.catch_warnings` alone would bring back what another thread has set.)
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._before = warnings.catch_warnings()
+                self._before.__enter__()
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._before.__exit__(None, None, None)
+
+
+_STRICT_BOMBS = _StrictBombs()
+
+
+def read_photo(data: bytes, kind: str, name: str, check: CheckSize) -> Raster:
+    """The picture in PNG, JPEG, WebP or TIFF bytes."""
+    png = read_png(data, name) if kind == "PNG" else None
+    tiff = read_tiff(data, name) if kind == "TIFF" else None
+    if png is not None:
+        check(png.width, png.height, name)
+        _refuse_odd_png(png, name)
+    if tiff is not None:
+        check(tiff.width, tiff.height, name)
+        if tiff.floating or max(tiff.bits) > 8:
+            return _deep_tiff(tiff, name)
+    with _STRICT_BOMBS:
+        try:
+            image = Image.open(io.BytesIO(data), formats=[kind])
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            raise BadPicture(f"{name}: more pixels than can be trusted", "too_large") from None
+        with image:
+            check(*image.size, name)
+            if kind in {"PNG", "WEBP"} and getattr(image, "is_animated", False):
+                raise BadPicture(f"{name}: an animation of {getattr(image, 'n_frames', '?')} frames", "animated")
+            image.load()
+            orientation = _orientation(image)
+            if png is not None and png.depth == 16:
+                raster = _deep_png(data, png, image.info.get("icc_profile"), name)
+            else:
+                raster = _from_pillow(image, kind, name)
+    if tiff is not None and tiff.pages > 1:
+        raster = _noted(raster, "the first of several pages")
+    if png is not None and png.gamma is not None and abs(png.gamma * 2.2 - 1) > 0.05:
+        raster = replace(raster, profile=power_profile(1 / png.gamma, grey=raster.values.ndim == 2))
+    return _turned(raster, orientation)
+
+
+def _refuse_odd_png(png: PngHeader, name: str) -> None:
+    if png.frames > 1:
+        raise BadPicture(f"{name}: an animation of {png.frames} frames", "animated")
+    if png.transfer in _PQ_AND_HLG:
+        raise BadPicture(
+            f"{name}: encoded as {_PQ_AND_HLG[png.transfer]}; store such light as .exr", "unsupported_format"
+        )
+
+
+def _from_pillow(image: Image.Image, kind: str, name: str) -> Raster:
+    """Eight bits per channel or fewer, in any of Pillow's modes."""
+    mode, icc = image.mode, image.info.get("icc_profile")
+    clear = "transparency" in image.info
+    if mode == "1" or (mode == "L" and not clear):
+        return _raster(np.asarray(image.convert("L")), kind, mode, icc)
+    if mode in {"L", "LA", "La"}:
+        return _raster(np.asarray(image.convert("LA")), kind, mode, icc)
+    if mode in {"RGB", "P", "RGBX"} and not clear and not _clear_palette(image):
+        return _raster(np.asarray(image.convert("RGB")), kind, mode, icc)
+    if mode in {"RGB", "P", "PA", "RGBA", "RGBa"}:
+        return _raster(np.asarray(image.convert("RGBA")), kind, mode, icc)
+    if mode in {"CMYK", "YCbCr", "LAB"}:
+        color, note = _by_tables(image, icc)
+        return _noted(_raster(color, kind, mode, None), note)
+    raise BadPicture(f"{name}: Pillow's mode {mode} is not read", "unsupported_format")
+
+
+def _clear_palette(image: Image.Image) -> bool:
+    return image.mode == "P" and image.palette is not None and image.palette.mode == "RGBA"
+
+
+def _raster(values: npt.NDArray[Any], kind: str, mode: str, icc: bytes | None) -> Raster:
+    """Split [H, W], [H, W, 2..4] into colour and alpha, and see what the profile says about the colours."""
+    alpha = None
+    if values.ndim == 3 and values.shape[2] in {2, 4}:
+        alpha = values[..., -1]
+        values = values[..., 0] if values.shape[2] == 2 else values[..., :3]
+    raster = Raster(values, alpha, kind, mode)
+    if not icc or values.dtype == np.float32:
+        return raster
+    profile: GreyProfile | RgbProfile | None = read_grey_profile(icc) if values.ndim == 2 else read_profile(icc)
+    if profile is not None:
+        return raster if profile.is_srgb else replace(raster, profile=profile)
+    if values.ndim == 2:
+        return _noted(raster, "a profile that is not one of grey, taken for sRGB")
+    note = ""
+    if values.dtype == np.uint16:
+        values, note = (values >> 8).astype(np.uint8), "16 bits cut to 8 for a profile of tables; "
+    color, more = _by_tables(Image.fromarray(np.ascontiguousarray(values)), icc)
+    return _noted(replace(raster, values=color), note + more)
+
+
+def _by_tables(image: Image.Image, icc: bytes | None) -> tuple[npt.NDArray[np.uint8], str]:
+    """To 8-bit sRGB: through the embedded profile if it is of such pixels, else as Pillow takes them; and a note."""
+    lab = image.mode == "LAB"
+    if icc or lab:
+        try:
+            source = ImageCms.createProfile("LAB") if lab else ImageCms.ImageCmsProfile(io.BytesIO(icc or b""))
+            done = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            if done is not None:
+                return np.asarray(done), f"{image.mode} through its profile"
+        except (ImageCms.PyCMSError, OSError, TypeError):
+            pass  # damaged, or of other pixels than these: it says nothing about them
+    note = "CMYK without a usable profile, as if printed in plain inks" if image.mode == "CMYK" else ""
+    return np.asarray(image.convert("RGB")), note
+
+
+def _deep_png(data: bytes, png: PngHeader, icc: bytes | None, name: str) -> Raster:
+    stored = _opencv(data, name)
+    raster = _raster(_from_bgr(stored, grey=png.color_type in {0, 4}), "PNG", _PNG_MODES[png.color_type], icc)
+    if png.clear is not None and raster.alpha is None:  # one colour stands for nothing
+        key = np.frombuffer(png.clear, ">u2")
+        shown = raster.values != key[0] if raster.values.ndim == 2 else (raster.values != key[:3]).any(axis=2)
+        raster = replace(raster, alpha=np.where(shown, np.uint16(65535), np.uint16(0)))
+    return raster
+
+
+def _deep_tiff(tiff: TiffHeader, name: str) -> Raster:
+    """16-bit or float TIFF of grey or RGB."""
+    if tiff.photometric not in {1, 2} or set(tiff.bits) not in ({16}, {32}) or tiff.floating != (tiff.bits[0] == 32):
+        kind = "float" if tiff.floating else "integer"
+        raise BadPicture(
+            f"{name}: a TIFF of {tiff.bits} bits ({kind}), photometric {tiff.photometric}; 16-bit integers and 32-bit "
+            "floats of grey or RGB are read",
+            "unsupported_format",
+        )
+    stored = _opencv(tiff.upright_data, name)
+    values = _from_bgr(stored, grey=tiff.photometric == 1)
+    mode = "float" if tiff.floating else {1: "I;16", 2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}[len(tiff.bits)]
+    raster = _raster(values, "TIFF", mode, tiff.icc)
+    if raster.alpha is not None and tiff.extra[:1] == (1,):
+        raster = _unassociated(raster)
+    if tiff.pages > 1:
+        raster = _noted(raster, "the first of several pages")
+    return _turned(raster, tiff.orientation if tiff.orientation in range(1, 9) else 1)
+
+
+def _unassociated(raster: Raster) -> Raster:
+    """TIFF's associated alpha: stored numbers are multiplied by it."""
+    full = 1.0 if raster.linear else float(np.iinfo(raster.values.dtype).max)
+    assert raster.alpha is not None
+    color = straight(raster.values.astype(np.float32), raster.alpha.astype(np.float32) / np.float32(full))
+    return replace(raster, values=np.clip(np.rint(color), 0, full).astype(raster.values.dtype) if full > 1 else color)
+
+
+def _opencv(data: bytes, name: str) -> npt.NDArray[Any]:
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong, we say ourselves
+    try:
+        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if stored is None or stored.dtype not in (np.uint16, np.float32):
+        raise BadPicture(f"{name}: its 16-bit or float channels cannot be decoded, or end too early", "truncated")
+    return stored
+
+
+def _from_bgr(stored: npt.NDArray[Any], grey: bool) -> npt.NDArray[Any]:
+    """OpenCV's channel order to ours; grey in several equal channels to one, or one and alpha."""
+    if stored.ndim == 2:
+        return stored
+    if grey:
+        return stored[..., [0, -1]] if stored.shape[2] in {2, 4} else stored[..., 0]
+    return np.ascontiguousarray(stored[..., [2, 1, 0, 3][: stored.shape[2]]])
+
+
+def _orientation(image: Image.Image) -> int:
+    """From EXIF, or XMP where there is no EXIF; 1 where neither says anything or the block is damaged."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged metadata says nothing about pixels
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _turned(raster: Raster, orientation: int) -> Raster:
+    alpha = None if raster.alpha is None else upright(raster.alpha, orientation)
+    return replace(raster, values=upright(raster.values, orientation), alpha=alpha)
+
+
+def _noted(raster: Raster, note: str) -> Raster:
+    return replace(raster, notes=(*raster.notes, note)) if note else raster

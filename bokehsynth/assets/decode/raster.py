@@ -1,0 +1,82 @@
+"""Stored numbers and what they mean: the step from a decoded file to linear light."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bokehsynth.color import FloatArray, srgb_to_linear
+from bokehsynth.imaging.icc import GreyProfile, RgbProfile
+
+Stored = npt.NDArray[Any]
+"""uint8, uint16 or float32."""
+
+
+@dataclass(frozen=True)
+class Raster:
+    """A decoded file, as stored; upright."""
+
+    values: Stored
+    """[H, W] grey or [H, W, 3] RGB; integers over their full scale, or floats in linear light."""
+    alpha: Stored | None
+    """[H, W], integers over their full scale or floats in 0..1."""
+    format: str
+    """PNG, JPEG, WEBP, TIFF, HDR or EXR."""
+    mode: str
+    """Pillow's name of the stored mode, with `;16` where the channels have 16 bits, or `float`."""
+    profile: RgbProfile | GreyProfile | None = None
+    """Set where integers are not sRGB."""
+    notes: tuple[str, ...] = ()
+    """What had to be assumed."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.values.shape[0], self.values.shape[1]
+
+    @property
+    def depth(self) -> int:
+        """Bits per stored channel."""
+        return 8 * self.values.dtype.itemsize
+
+    @property
+    def linear(self) -> bool:
+        """Whether the values are light itself, not an encoding that ends at white."""
+        return bool(self.values.dtype == np.float32)
+
+    def light(self, rows: slice = slice(None)) -> FloatArray:
+        """Linear sRGB light [rows, W, 3], 1.0 = white; nothing negative, and above white only where that is real."""
+        part = self.values[rows]
+        if self.linear:
+            light = np.maximum(part, 0).astype(np.float32, copy=False)
+        else:
+            light = srgb_to_linear(part) if self.profile is None else self.profile.to_linear(part)
+        return light if light.ndim == 3 else np.repeat(light[..., None], 3, axis=2)
+
+    def opacity(self, rows: slice = slice(None)) -> FloatArray | None:
+        """Alpha [rows, W] in 0..1."""
+        return None if self.alpha is None else unit(self.alpha[rows])
+
+    def grey(self) -> FloatArray:
+        """The stored numbers as a matte [H, W] in 0..1: not light, so no curve; of RGB, the mean of its channels."""
+        values = unit(self.values)
+        return values if values.ndim == 2 else values.mean(axis=2, dtype=np.float32)
+
+
+def unit(values: Stored) -> FloatArray:
+    """Integers over their full scale, or floats clamped: 0..1."""
+    if values.dtype == np.float32:
+        return np.clip(values, np.float32(0), np.float32(1))
+    return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
+
+
+def upright(values: Stored, orientation: int) -> Stored:
+    """Apply an EXIF orientation, 1 to 8, to [H, W] or [H, W, C]."""
+    if orientation >= 5:
+        values = values.swapaxes(0, 1)
+    if orientation in {3, 4, 7, 8}:
+        values = values[::-1]
+    if orientation in {2, 3, 6, 7}:
+        values = values[:, ::-1]
+    return np.ascontiguousarray(values)

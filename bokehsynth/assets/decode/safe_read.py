@@ -1,0 +1,72 @@
+"""Reading a file's bytes without ever being held up or led astray by what stands under its name."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from bokehsynth.assets.decode.rejection import BadPicture
+from bokehsynth.errors import ChangedError
+from bokehsynth.files import sha256_bytes
+
+MAX_BYTES = 1 << 30
+"""No picture file is larger than this: 64 million pixels of three 32-bit channels are three quarters of it."""
+
+
+def read_file(path: Path, root: Path | None = None, max_bytes: int = MAX_BYTES) -> bytes:
+    """The bytes of a regular file; BadPicture for anything else.
+
+    Links are followed and must end below `root`, if given. Opening never blocks: FIFOs and devices are refused before
+    and, should one take the file's place in between, after the opening.
+    """
+    target = _resolved(path, root)
+    try:
+        _must_be_regular(path, os.stat(target))
+        handle = os.open(target, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        with os.fdopen(handle, "rb") as file:
+            status = os.fstat(file.fileno())
+            _must_be_regular(path, status)
+            if status.st_size > max_bytes:
+                raise BadPicture(f"{path}: {status.st_size:,} bytes; at most {max_bytes:,} are read", "too_large")
+            return file.read(max_bytes)
+    except OSError as error:
+        raise _refusal(path, error) from None
+
+
+def read_unchanged(path: Path, root: Path | None, sha256: str | None) -> bytes:
+    """`read_file`, with ChangedError unless the content is still that of `sha256`, if given."""
+    data = read_file(path, root)
+    if sha256 is not None and sha256_bytes(data) != sha256:
+        raise ChangedError(
+            f"{path}: an asset changed under a running recipe: its content is no longer what was indexed. Put the old "
+            "file back, or begin a new data set with another --out"
+        )
+    return data
+
+
+def _resolved(path: Path, root: Path | None) -> Path:
+    """Where the path leads, links followed to the end."""
+    try:
+        target = Path(os.path.realpath(path, strict=True))
+        if root is None or target.is_relative_to(os.path.realpath(root)):
+            return target
+    except OSError as error:
+        raise _refusal(path, error) from None
+    except ValueError:  # a NUL in the name
+        raise BadPicture(f"{path!r}: is no name of a file", "missing") from None
+    raise BadPicture(f"{path}: is a link that leads out of its source's folder", "outside_root")
+
+
+def _must_be_regular(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise BadPicture(f"{path}: {_kind(status.st_mode)}, not a file", "not_a_file")
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def _refusal(path: Path, error: OSError) -> BadPicture:
+    missing = error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+    return BadPicture(f"{path}: {error.strerror or error}", "missing" if missing else "unreadable")

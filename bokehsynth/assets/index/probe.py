@@ -1,0 +1,194 @@
+"""One candidate, looked at once: everything the index keeps of it, or why it cannot be used."""
+
+import hashlib
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from bokehsynth.assets.decode.decoder import Limits, decode_raster
+from bokehsynth.assets.decode.downscale import reduced, reduced_alpha
+from bokehsynth.assets.decode.raster import Raster
+from bokehsynth.assets.decode.rejection import BadPicture
+from bokehsynth.assets.decode.safe_read import read_file
+from bokehsynth.assets.index.measure import MatteFacts, grey_of, likeness, matte_facts, sharpness, shrunk
+from bokehsynth.assets.load.pairs import load_pair
+from bokehsynth.color import FloatArray, linear_to_srgb
+from bokehsynth.imaging.registration import compare_views
+
+PROBE_VERSION = 1
+"""Raise it when a measure changes: cached results of another version are measured again."""
+
+MEASURED_SIDE = 1024
+"""Shorter side at which cut-outs are measured, at least."""
+JUDGED_SIDE = 512
+"""The same of landscapes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """Files that may be one asset."""
+
+    kind: str
+    """foreground, background, photo or pair."""
+    image: Path
+    root: Path
+    """Links must end below it."""
+    matte: Path | None = None
+    """Of a pair: the focal mask."""
+    bokeh: Path | None = None
+    """Of a pair: the photo through the lens; `image` is the one all in focus."""
+    disparity: Path | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """All that are there."""
+        return [path for path in (self.image, self.matte, self.bokeh, self.disparity) if path is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """What is known of a usable picture."""
+
+    sha256: str
+    """Of the file; of image and matte together where there are two."""
+    image_sha256: str
+    matte_sha256: str | None
+    width: int
+    height: int
+    mode: str
+    depth: int
+    bright: bool
+    notes: tuple[str, ...]
+    dhash: str
+    thumb: str
+    aspect: float
+    sharpness: float | None = None
+    """Of landscapes."""
+    coverage: float | None = None
+    soft: float | None = None
+    colors: str | None = None
+    box: tuple[int, int, int, int] | None = None
+    beside_sha256: tuple[str | None, str | None] = (None, None)
+    """Of a pair: of the photo through the lens, and of the disparity map."""
+    views: tuple[float, ...] | None = None
+    """Of a pair: gain of red, green, blue; shift in x, y; likeness (`likeness.Views`)."""
+
+
+def probe(candidate: Candidate, limits: Limits) -> Probe:
+    """Read, decode and measure a candidate; BadPicture says why it cannot be used."""
+    if candidate.kind == "pair":
+        return _pair(candidate, limits)
+    data = read_file(candidate.image, candidate.root)
+    raster = decode_raster(data, str(candidate.image), limits)
+    image_sha = hashlib.sha256(data).hexdigest()
+    if candidate.kind in {"background", "photo"}:
+        return _landscape(candidate, raster, image_sha)
+    return _cutout(candidate, raster, image_sha, limits)
+
+
+def refuse_holes(raster: Raster, path: Path) -> None:
+    """BadPicture for a landscape with transparent parts."""
+    opacity = raster.opacity()
+    if opacity is not None and float(opacity.min()) < 0.99:
+        raise BadPicture(f"{path}: has transparent parts; a landscape fills its frame", "has_alpha")
+
+
+def _landscape(candidate: Candidate, raster: Raster, sha256: str) -> Probe:
+    refuse_holes(raster, candidate.image)
+    color = reduced(raster, JUDGED_SIDE)
+    look = likeness(grey_of(shrunk(color, 256)))
+    return _probe(raster, sha256, sha256, None, asdict(look) | {"sharpness": round(sharpness(color), 4)})
+
+
+def _cutout(candidate: Candidate, raster: Raster, image_sha: str, limits: Limits) -> Probe:
+    matte_sha = None
+    if candidate.matte is not None:
+        data = read_file(candidate.matte, candidate.root)
+        matte_sha = hashlib.sha256(data).hexdigest()
+        raster = with_matte(raster, decode_raster(data, str(candidate.matte), limits), candidate.matte)
+    if raster.alpha is None:
+        raise BadPicture(f"{candidate.image}: a foreground without transparency or a matte beside it", "no_matte")
+    alpha = raster.opacity()
+    assert alpha is not None
+    if float(alpha.min()) > 0.98:
+        raise BadPicture(f"{candidate.image}: its alpha is opaque everywhere, so it cuts nothing out", "no_matte")
+    color, alpha = reduced(raster, MEASURED_SIDE), reduced_alpha(raster, MEASURED_SIDE)
+    encoded = linear_to_srgb(np.minimum(color, 1))
+    facts = matte_facts(encoded, alpha)
+    if facts is None:
+        raise BadPicture(f"{candidate.image}: its alpha shows nothing", "empty_matte")
+    if matte_sha is not None:
+        facts = replace(facts, colors="photographed")
+    sha256 = image_sha if matte_sha is None else hashlib.sha256(f"{image_sha} {matte_sha}".encode()).hexdigest()
+    top, left, height, width = facts.box
+    # What is seen is compared: over mid-grey, framing apart, premultiplied files as they are meant.
+    part = (slice(top, top + height), slice(left, left + width))
+    seen = encoded[part] if facts.colors == "premultiplied" else encoded[part] * alpha[part][..., None]
+    look = likeness(_grey(seen) + np.float32(0.5) * (1 - alpha[part]))
+    return _probe(raster, sha256, image_sha, matte_sha, asdict(look) | _matte_record(facts, raster, alpha.shape))
+
+
+def _pair(candidate: Candidate, limits: Limits) -> Probe:
+    """The identity of a pair is that of all its files; it looks like its sharp photo."""
+    roles = {
+        "aif": candidate.image,
+        "bokeh": candidate.bokeh,
+        "disparity": candidate.disparity,
+        "mask": candidate.matte,
+    }
+    paths = {role: path for role, path in roles.items() if path is not None}
+    sums = {role: hashlib.sha256(read_file(path, candidate.root)).hexdigest() for role, path in paths.items()}
+    pair, photo = load_pair(paths, candidate.root, limits, sums)
+    views = compare_views(pair.all_in_focus, pair.bokeh, pair.mask)
+    look = likeness(grey_of(shrunk(photo.color, 256)))
+    height, width = photo.color.shape[:2]
+    joined = "\n".join(f"{role} {digest}" for role, digest in sorted(sums.items()))
+    return Probe(
+        sha256=hashlib.sha256(joined.encode()).hexdigest(), image_sha256=sums["aif"], matte_sha256=sums.get("mask"),
+        beside_sha256=(sums["bokeh"], sums.get("disparity")), width=width, height=height, mode=photo.mode,
+        depth=photo.depth, bright=photo.bright, notes=photo.notes,
+        views=tuple(round(number, 4) for number in (*views.gain, *views.shift, views.likeness)), **asdict(look),
+    )  # fmt: skip
+
+
+def _matte_record(facts: MatteFacts, raster: Raster, measured: tuple[int, ...]) -> dict[str, Any]:
+    """The facts with the box in the picture's own pixels."""
+    up = raster.size[0] / measured[0]
+    top, left, height, width = facts.box
+    box = (int(top * up), int(left * up), int(np.ceil(height * up)), int(np.ceil(width * up)))
+    return {
+        "coverage": round(facts.coverage, 5), "soft": round(facts.soft, 5), "colors": facts.colors, "box": box,
+    }  # fmt: skip
+
+
+def _grey(encoded: FloatArray) -> FloatArray:
+    return np.asarray(cv2.cvtColor(encoded, cv2.COLOR_RGB2GRAY), np.float32)
+
+
+def _probe(raster: Raster, sha256: str, image_sha: str, matte_sha: str | None, measured: dict[str, Any]) -> Probe:
+    height, width = raster.size
+    return Probe(
+        sha256=sha256, image_sha256=image_sha, matte_sha256=matte_sha, width=width, height=height, mode=raster.mode,
+        depth=raster.depth, bright=raster.linear, notes=raster.notes, **measured,
+    )  # fmt: skip
+
+
+def with_matte(raster: Raster, matte: Raster, path: Path) -> Raster:
+    """The picture with another file's matte in place of its own alpha; BadPicture if they do not fit."""
+    if matte.size != raster.size:
+        (h, w), (mh, mw) = raster.size, matte.size
+        raise BadPicture(f"{path}: the matte is {mw} x {mh}, its picture {w} x {h} (both upright)", "matte_size")
+    own = matte.alpha
+    if own is not None and own.min() < own.max():  # a matte kept as transparency
+        return replace(raster, alpha=own)
+    values = matte.values
+    if values.ndim == 3:
+        spread = values.max(axis=2).astype(np.float32) - values.min(axis=2)
+        full = 1.0 if values.dtype == np.float32 else float(np.iinfo(values.dtype).max)
+        if float((spread > 0.1 * full).mean()) > 0.01:
+            raise BadPicture(f"{path}: a matte is grey; its red, green and blue differ", "matte_in_color")
+        values = values[..., 1]
+    return replace(raster, alpha=values)

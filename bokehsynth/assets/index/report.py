@@ -1,0 +1,178 @@
+"""What `bokehsynth assets` shows: the contents of one folder as a summary and as a sheet."""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from bokehsynth.assets.catalogue import Kind, Refused
+from bokehsynth.assets.index.build import Indexed, index_source, sides_of
+from bokehsynth.assets.index.cache import Ledger
+from bokehsynth.assets.index.discover import find_candidates
+from bokehsynth.assets.load.store import cutout_from, landscape_from, read_asset
+from bokehsynth.assets.spec import AssetsSpec, SourceSpec
+from bokehsynth.color import encode_8bit
+from bokehsynth.errors import RecipeError, UsageError
+from bokehsynth.files import atomic_write
+
+CELL, LABEL, COLUMNS, SHOWN = 200, 40, 6, 60
+"""Pixels of a cell and of the lines under it, cells a row, and cells in all."""
+
+
+@dataclass(frozen=True)
+class FolderReport:
+    """One folder, indexed."""
+
+    folder: Path
+    kind: Kind
+    usable: list[Indexed]
+    sides: dict[str, str]
+    """By sha256."""
+    quarantine: list[Refused]
+    notes: list[str]
+    index_place: Path | None
+
+    @classmethod
+    def of(
+        cls, folder: Path, kind: str, settings: Mapping[str, Any], seen: Callable[[int, int], None]
+    ) -> "FolderReport":
+        """Index a folder; UsageError if it is none, or holds nothing that looks like a picture."""
+        if not folder.is_dir():
+            raise UsageError(f"{folder}: is no folder")
+        spec = AssetsSpec.model_validate(dict(settings))
+        source = SourceSpec(path=str(folder.absolute()))
+        meant: Kind = guess_kind(folder.absolute()) if kind == "auto" else kind  # type: ignore[assignment]
+        notes: list[str] = []
+        usable, refused = index_source(source, meant, spec, notes, seen)
+        if not usable and not refused:
+            raise UsageError(f"{folder}: holds no picture files (PNG, JPEG, WebP, TIFF, .hdr, .exr)")
+        sides = _sides(usable, meant, spec.val_fraction, notes, refused)
+        ledger = next((item.ledger for item in usable if item.ledger), Ledger.open(folder.absolute()))
+        refused.sort(key=lambda item: (item.name, item.reason))
+        return cls(folder, meant, usable, sides, refused, notes, ledger.save())
+
+    def counts(self) -> dict[str, Counter[str]]:
+        """Tallies for the summary, by title."""
+        probes = [item.probe for item in self.usable if item.probe is not None]
+        tallies = {"mode": Counter(probe.mode for probe in probes)}
+        tallies["size"] = Counter(_size_class(min(probe.width, probe.height)) for probe in probes)
+        if self.kind == "foreground":
+            tallies["colours"] = Counter(f"{probe.colors}" for probe in probes)
+            tallies["mattes"] = Counter("soft" if (probe.soft or 0) > 0.002 else "hard" for probe in probes)
+        return {title: tally for title, tally in tallies.items() if tally}
+
+    def lines(self) -> list[str]:
+        """One line per usable picture."""
+        result = []
+        for item in sorted(self.usable, key=lambda item: item.files.name if item.files else item.id):
+            assert item.probe is not None
+            assert item.files is not None
+            probe = item.probe
+            facts = f"sharpness {probe.sharpness:.2f}" if probe.sharpness is not None else f"{probe.colors}"
+            result.append(
+                f"{self.sides.get(item.sha256, '-'):6} {probe.width:>5} x {probe.height:<5} {probe.mode:8} {facts:16} "
+                f"{item.id}  {item.files.name!r}"
+            )
+        return result
+
+
+def _sides(
+    usable: list[Indexed], kind: Kind, val_fraction: float, notes: list[str], refused: list[Refused]
+) -> dict[str, str]:
+    """As a recipe with both splits gives them, where there are pictures enough for both."""
+    for splits in (("train", "val"), ()):
+        try:
+            found: list[Refused] = []
+            sides = sides_of(usable, kind, val_fraction, splits, notes, found)
+        except RecipeError:
+            continue
+        refused += found
+        return sides
+    return {}
+
+
+def guess_kind(folder: Path) -> Literal["foreground", "background"]:
+    """foreground where pictures are paired with mattes, or most of the first few have transparency."""
+    found = find_candidates([str(folder)], "foreground", None)
+    candidates = [candidate for item in found for candidate in item.candidates]
+    if any(candidate.matte for candidate in candidates):
+        return "foreground"
+    first = candidates[:40]
+    clear = sum(_may_be_clear(candidate.image) for candidate in first)
+    return "foreground" if clear > len(first) / 2 else "background"
+
+
+def _may_be_clear(path: Path) -> bool:
+    """Whether a header speaks of transparency; nothing is decoded."""
+    try:
+        if not path.is_file():
+            return False
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=["PNG", "WEBP", "TIFF"]) as image:
+                return "A" in image.mode or "a" in image.mode or "transparency" in image.info
+    except Exception:  # whatever is wrong with it will be said when it is looked at
+        return False
+
+
+def _size_class(side: int) -> str:
+    bounds = (256, 512, 1024, 2048)
+    return next((f"below {bound} px" for bound in bounds if side < bound), "2048 px and more")
+
+
+def draw_assets_sheet(report: FolderReport, path: Path) -> None:
+    """A PNG of the usable pictures, cut-outs over a checkerboard, with names and sides."""
+    shown = sorted(report.usable, key=lambda item: item.files.name if item.files else item.id)
+    step = max(1, -(-len(shown) // SHOWN))
+    cells = [_cell(item, report.sides.get(item.sha256, "quarantined")) for item in shown[::step]]
+    blank = np.full_like(cells[0], 250)
+    while len(cells) % COLUMNS:
+        cells.append(blank)
+    rows = [np.concatenate(cells[i : i + COLUMNS], axis=1) for i in range(0, len(cells), COLUMNS)]
+    atomic_write(path, cv2.imencode(".png", np.concatenate(rows)[..., ::-1])[1].tobytes())
+
+
+def _cell(item: Indexed, side: str) -> npt.NDArray[np.uint8]:
+    assert item.files is not None
+    assert item.probe is not None
+    picture = _fitted(_shown(item))
+    cell = np.full((CELL + LABEL, CELL + 8, 3), 250, np.uint8)
+    top, left = (CELL - picture.shape[0]) // 2 + 4, (CELL - picture.shape[1]) // 2 + 4
+    cell[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    canvas = Image.fromarray(cell)
+    pen = ImageDraw.Draw(canvas)
+    name = "".join(char if char.isascii() and char.isprintable() else "?" for char in item.files.name)[-32:]
+    font = ImageFont.load_default(11)
+    pen.text((4, CELL + 8), name, fill=(28, 28, 30), font=font)
+    facts = f"{side}  {item.probe.width} x {item.probe.height}  {item.probe.mode}"
+    if item.probe.sharpness is not None:
+        facts += f"  sharp {item.probe.sharpness:.2f}"
+    pen.text((4, CELL + 23), facts, fill=(110, 110, 114), font=font)
+    return np.asarray(canvas)
+
+
+def _shown(item: Indexed) -> npt.NDArray[np.uint8]:
+    """The picture as scenes get it."""
+    assert item.files is not None
+    raster = read_asset(item.files)
+    if item.kind == "background":
+        return encode_8bit(landscape_from(raster, CELL).color)
+    cutout = cutout_from(raster, item.asset("train").colors, max(1, max(raster.size) // CELL))
+    y, x = np.indices(cutout.alpha.shape) // max(6, min(cutout.alpha.shape) // 16)
+    board = np.where(((x + y) % 2)[..., None] == 1, np.float32(0.35), np.float32(0.55))
+    return encode_8bit(cutout.color * cutout.alpha[..., None] + board * (1 - cutout.alpha[..., None]))
+
+
+def _fitted(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    factor = (CELL - 8) / max(picture.shape[:2])
+    size = (max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor)))
+    shrinks = factor < 1
+    resized = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
+    return np.asarray(resized, np.uint8)

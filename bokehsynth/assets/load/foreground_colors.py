@@ -1,0 +1,128 @@
+"""The foreground's own colour under soft alpha, whatever the file holds there."""
+
+import importlib.util
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from bokehsynth.color import FloatArray, linear_to_srgb, srgb_to_linear
+
+TRUSTED = 1e-3
+"""Alpha below which a file's colour says nothing about what was behind it."""
+
+
+def own_colors(color: FloatArray, alpha: FloatArray, state: str) -> FloatArray:
+    """Straight colour [H, W, 3] in linear light with the old background taken out, meaningful everywhere.
+
+    `state` is what the file holds under soft alpha: `photographed` (colour is estimated), `straight`, `premultiplied`
+    (the caller has divided already). Where alpha is nearly 0, colour continues that of the subject nearby, so that
+    resampling draws no dark fringe.
+    """
+    if state == "photographed" and _is_soft(alpha):
+        color = estimated(color, alpha)
+    return spread(color, alpha)
+
+
+def _is_soft(alpha: FloatArray) -> bool:
+    return bool(((alpha > 0.02) & (alpha < 0.98)).any())
+
+
+def estimated(color: FloatArray, alpha: FloatArray) -> FloatArray:
+    """Foreground colour by multi-level estimation (pymatting) from a photograph [H, W, 3] and its matte [H, W].
+
+    Deterministic: it runs in one thread and in a fixed order. Mattes, drawn by hand or by a network, are made on sRGB
+    values as if those were mixed, so the colours are parted in that encoding. Around the matte the file may be blank;
+    there its colour is continued outwards first, or blankness would be taken for the old background.
+    """
+    bright = np.float32(max(1.0, float(color.max())))
+    encoded = linear_to_srgb(color / bright)
+    blank = (alpha <= TRUSTED) & (color.max(axis=2) <= 0)
+    if blank.any():
+        encoded = filled(encoded, (~blank).astype(np.float32))
+    estimate = _estimator()
+    with _turn():
+        found = estimate(encoded, alpha.astype(np.float32, copy=False))
+    result = color.copy()
+    soft = (alpha < 0.995) & (alpha > TRUSTED)
+    result[soft] = srgb_to_linear(np.asarray(found, np.float32)[soft]) * bright
+    return result
+
+
+def spread(color: FloatArray, alpha: FloatArray) -> FloatArray:
+    """The colour with that of the subject continued to where alpha is nearly 0."""
+    weight = (alpha > 0.02).astype(np.float32)
+    if weight.all():
+        return color
+    return np.where(weight[..., None] > 0, color, filled(color, weight * alpha))
+
+
+def filled(color: FloatArray, weight: FloatArray) -> FloatArray:
+    """Pixels of weight 0 get the weighted mean of those around them: averages of ever larger areas, finest first."""
+    levels = [(color * weight[..., None], weight)]
+    while min(levels[-1][1].shape) > 1:
+        total, count = levels[-1]
+        size = (max(1, total.shape[1] // 2), max(1, total.shape[0] // 2))
+        levels.append(tuple(cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in (total, count)))  # type: ignore[arg-type]
+    total, count = levels[-1]
+    result = total.reshape(*count.shape, 3) / np.maximum(count, np.float32(1e-6))[..., None]
+    for total, count in reversed(levels[:-1]):
+        above = cv2.resize(result, count.shape[::-1], interpolation=cv2.INTER_LINEAR).reshape(*count.shape, 3)
+        own = total / np.maximum(count, np.float32(1e-6))[..., None]
+        share = np.minimum(count * 4, 1)[..., None]
+        result = own * share + above * (1 - share)
+    return np.asarray(result, np.float32)
+
+
+Estimator = Callable[[npt.NDArray[Any], npt.NDArray[Any]], npt.NDArray[Any]]
+
+
+def warm_up() -> None:
+    """Compile the kernel, once and for all processes that share Numba's cache."""
+    _estimator()
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def _turn() -> AbstractContextManager[Any]:
+    """What a thread enters before it estimates: Numba's `workqueue` ends the process if two run parallel kernels."""
+    import numba
+
+    try:
+        safe = numba.threading_layer() in {"omp", "tbb"}  # type: ignore[attr-defined]
+    except ValueError:  # not chosen before the first parallel kernel runs
+        safe = False
+    return nullcontext() if safe else _ONE_AT_A_TIME
+
+
+@cache
+def _estimator() -> Estimator:
+    """`pymatting.estimate_foreground_ml`, its module loaded by itself.
+
+    `import pymatting` compiles every kernel it has, forty seconds of which thirty-eight are of no use here.
+    """
+    package = importlib.util.find_spec("pymatting")
+    places = package.submodule_search_locations if package is not None else None
+    if not places:
+        raise ModuleNotFoundError("pymatting is not installed: pip install pymatting")
+    return _load(Path(places[0], "foreground", "estimate_foreground_ml.py")).estimate_foreground_ml
+
+
+def _load(path: Path) -> ModuleType:
+    from bokehsynth.numba_cache import ensure_cache_place
+
+    ensure_cache_place(path.parent)
+    spec = importlib.util.spec_from_file_location("pymatting.foreground.estimate_foreground_ml", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,95 @@
+"""Lamps: the small lights of a landscape that its file has clipped at white.
+
+A picture for display stops at 1.0 while a lamp is tens to hundreds of times as bright, and bokeh lives from lamps. What
+is clipped and large is a sky, a wall or a page, and is about as bright as it looks; what is clipped, small and in the
+dark is a lamp. By day small clipped spots are glints and gaps between leaves, and are left as they are.
+"""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from bokehsynth.assets.decode.downscale import in_strips
+from bokehsynth.assets.decode.raster import Raster
+from bokehsynth.assets.index.measure import shrunk
+from bokehsynth.color import LUMINANCE, FloatArray
+
+CLIPPED = 0.8
+"""Linear light of the brightest channel above which a value may stand for more."""
+AROUND, FAR_AROUND = 0.025, 0.1
+"""Neighbourhoods, over the picture's shorter side, that a light is small in and that lamps are lonely in."""
+DAY, NIGHT = 0.10, 0.04
+"""Geometric mean of luminance above which it is day, and below which it is night."""
+JUDGED_SIDE = 256
+"""Shorter side at which neighbourhoods are judged."""
+
+
+def lamp_light(raster: Raster, color: FloatArray, factor: int) -> FloatArray | None:
+    """Light [H, W, 3] of the lamps, already part of `color`: what a boost multiplies. None where there are none.
+
+    `color` is the picture reduced by `factor`. Clipping is judged in the file's own pixels, for reduction dims a lamp
+    of two pixels below white; whether it is small and in the dark, in much reduced ones.
+    """
+    night = night_share(color)
+    if night == 0:
+        return None
+    light = _clipped(color) if factor == 1 else in_strips(raster, factor, _clipped)
+    share = brightest(light)
+    found = share > 0
+    if not found.any():
+        return None
+    small_share = shrunk(share, JUDGED_SIDE)
+    luminance = np.minimum(shrunk(color, JUDGED_SIDE) @ LUMINANCE, 1)
+    crowded, far_crowded = _around(small_share, AROUND), _around(small_share, FAR_AROUND)
+    # On a photographed city by night the clipped share near a lamp is 0.03 and 0.01 (medians at the two distances); on
+    # a forest with gaps of sky 0.12 and 0.05, along the edge of a sky 0.5.
+    bright = small_share > 0.1
+    lonely = _fall(np.array([np.median(far_crowded[bright])]), 0.018, 0.035)[0] if bright.any() else 1.0
+    weight = _fall(crowded, 0.08, 0.25) * _fall(far_crowded, 0.03, 0.08) * _fall(_around(luminance, AROUND), 0.15, 0.4)
+    weight = cv2.resize(weight, share.shape[::-1], interpolation=cv2.INTER_LINEAR) * np.float32(night * lonely)
+    lamps = np.zeros_like(light)
+    lamps[found] = light[found] * _hue(light, color, found) * weight[found][:, None]
+    return lamps if float(lamps.max()) > 1e-3 else None
+
+
+def night_share(color: FloatArray) -> float:
+    """1 for a picture taken at night, 0 by day, between them in the dusk."""
+    small = np.maximum(np.minimum(shrunk(color, 128) @ LUMINANCE, 1), np.float32(1e-4))
+    stops = float(np.log2(small).mean(dtype=np.float64))
+    day, night = float(np.log2(DAY)), float(np.log2(NIGHT))
+    return float(np.clip((day - stops) / (day - night), 0, 1))
+
+
+def brightest(color: FloatArray) -> FloatArray:
+    """The largest channel [H, W]; NumPy's own `max` over three values takes five times as long."""
+    return np.maximum(np.maximum(color[..., 0], color[..., 1]), color[..., 2])
+
+
+def _hue(light: FloatArray, color: FloatArray, where: npt.NDArray[np.bool_]) -> FloatArray:
+    """Of the glow round each lamp, [n, 3]: a clipped lamp is white in its file, whatever colour it had."""
+    glow = cv2.blur(np.maximum(color - light, 0), (9, 9), borderType=cv2.BORDER_REFLECT_101)[where]
+    hue = glow / np.maximum(glow.max(axis=1, keepdims=True), np.float32(1e-4))
+    return np.asarray(np.float32(0.3) + np.float32(0.7) * hue, np.float32)
+
+
+def _clipped(light: FloatArray) -> FloatArray:
+    """The light of values near white, rising smoothly from none at CLIPPED."""
+    most = brightest(light)
+    near = most > CLIPPED
+    result = np.zeros_like(light)
+    t = np.clip((most[near] - np.float32(CLIPPED)) / np.float32(1 - CLIPPED), 0, 1)
+    rise = t * t * (3 - 2 * t)
+    result[near] = light[near] * (rise * rise)[:, None]
+    return result
+
+
+def _around(values: FloatArray, reach: float) -> FloatArray:
+    """Mean over a square of `reach` times the shorter side in each direction."""
+    side = 2 * max(1, round(reach * min(values.shape))) + 1
+    return np.asarray(cv2.blur(values, (side, side), borderType=cv2.BORDER_REFLECT_101), np.float32)
+
+
+def _fall(values: FloatArray, start: float, end: float) -> FloatArray:
+    """1 up to `start`, 0 from `end`, smooth between."""
+    t = np.clip((np.float32(end) - values) / np.float32(end - start), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t), np.float32)

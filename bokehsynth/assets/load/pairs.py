@@ -1,0 +1,207 @@
+"""Folders of photographed pairs: found by name, read together, and checked against each other.
+
+Two layouts are known, for the folders that are about:
+
+    ebb/original/123.jpg  ebb/bokeh/123.jpg  ebb/disparity/123.png  ebb/mask/123.png      one folder per role
+    pairs/123_input.jpg   pairs/123_bokeh.jpg  pairs/123_disparity.png  ...               one suffix per role
+
+and any other by patterns with `{name}` in the source.
+"""
+
+import io
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from bokehsynth.assets.decode.decoder import DEFAULT_LIMITS, Limits, Picture, decode_raster, read_picture
+from bokehsynth.assets.decode.rejection import BadPicture
+from bokehsynth.assets.decode.safe_read import read_unchanged
+from bokehsynth.assets.pair_spec import PairChecks, PairPatterns
+from bokehsynth.color import FloatArray
+from bokehsynth.errors import StorageError
+from bokehsynth.imaging.registration import Views
+
+ROLES: dict[str, tuple[str, ...]] = {
+    "aif": ("aif", "input", "original", "all_in_focus", "sharp"),
+    "bokeh": ("bokeh", "target", "gt", "hq", "wide"),
+    "disparity": ("disparity", "depth"),
+    "mask": ("mask", "focalmask", "focal_mask", "focal", "focusmask", "focus_mask"),
+}
+"""Role -> the folder names and suffixes that mean it, in any case. `depth` too must be bright where it is near."""
+NEEDED, MAP_ROLES = ("aif", "bokeh"), ("disparity", "mask")
+PHOTOS = (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".tif", ".tiff", ".exr", ".hdr")
+MAPS = (*PHOTOS, ".npy")
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoPair:
+    """One view twice, in linear light, with what goes with it; all of one size."""
+
+    all_in_focus: FloatArray
+    """[H, W, 3]."""
+    bokeh: FloatArray
+    """[H, W, 3]."""
+    disparity: FloatArray | None
+    """[H, W], relative inverse depth of any scale and offset, larger = nearer."""
+    mask: FloatArray | None
+    """[H, W] in 0..1, 1 where the subject is in focus."""
+
+
+def group_pairs(folder: Path, patterns: PairPatterns | None = None) -> tuple[dict[str, dict[str, Path]], list[Path]]:
+    """The files of a folder by name and role, names in order; and the files that belong to no pair.
+
+    StorageError where a folder below cannot be listed.
+    """
+    files = []
+    for place, folders, names in os.walk(folder, onerror=_unlisted):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files += sorted(Path(place, name) for name in names if not name.startswith("."))
+    found: dict[str, dict[str, Path]] = {}
+    others = []
+    for path in files:
+        known = _by_name(path, folder) if patterns is None else _by_patterns(path, folder, patterns)
+        if known is None or path.suffix.lower() not in (PHOTOS if known[1] in NEEDED else MAPS):
+            others.append(path)
+            continue
+        name, role = known
+        if role in found.setdefault(name, {}):
+            others.append(path)  # a second one of the same role: the first by name counts
+            continue
+        found[name][role] = path
+    return {name: found[name] for name in sorted(found)}, others
+
+
+def _unlisted(error: OSError) -> None:
+    raise StorageError(f"{error.filename}: the folder cannot be listed: {error.strerror}")
+
+
+def load_pair(
+    paths: Mapping[str, Path],
+    root: Path | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    sha256: Mapping[str, str] | None = None,
+) -> tuple[PhotoPair, Picture]:
+    """Read the files of a pair by role, maps brought to the photographs' size; and the sharp photo's own record.
+
+    With `sha256` (by role), ChangedError if a file is not that any more. Raises BadPicture.
+    """
+    expected = sha256 or {}
+    aif, bokeh = (read_picture(paths[r], root=root, limits=limits, sha256=expected.get(r)) for r in NEEDED)
+    if aif.color.shape != bokeh.color.shape:
+        sizes = " and ".join(f"{p.color.shape[1]} x {p.color.shape[0]}" for p in (aif, bokeh))
+        raise BadPicture(f"{paths['aif']}: the two photographs of this pair have different sizes, {sizes}", "pair_size")
+    size = (aif.color.shape[1], aif.color.shape[0])
+    disparity, mask = (
+        read_map(paths[r], size, root, limits, expected.get(r)) if r in paths else None for r in MAP_ROLES
+    )
+    if mask is not None and mask.max() > 0:
+        mask = np.clip(mask / mask.max(), 0, 1).astype(np.float32)
+    return PhotoPair(aif.color, bokeh.color, disparity, mask), aif
+
+
+def unfit(views: Views, shorter_side: int, checks: PairChecks, name: str) -> BadPicture | None:
+    """Why a pair cannot be used, if it has less in common than `checks` ask for."""
+    allowed = max(1.5, checks.max_shift * shorter_side)
+    if views.likeness < checks.min_likeness:
+        return BadPicture(
+            f"{name}: the two photographs of this pair cannot be aligned: after the best shift their subjects "
+            f"correlate by {views.likeness:.2f}, {checks.min_likeness:g} is asked for (assets.checks.min_likeness)",
+            "unlike",
+        )
+    if views.pixels > allowed:
+        return BadPicture(
+            f"{name}: in the photo through the lens the subject lies {views.pixels:.1f} px from its place "
+            f"({views.shift[0]:+.1f}, {views.shift[1]:+.1f}), {allowed:.1f} px are allowed (assets.checks.max_shift); "
+            "align the two photographs",
+            "misaligned",
+        )
+    if views.stops > checks.max_stops:
+        gains = ", ".join(f"{gain:.2f}" for gain in views.gain)
+        return BadPicture(
+            f"{name}: in the photo through the lens the subject is {views.stops:.2f} stops off (gain of red, green, "
+            f"blue: {gains}), {checks.max_stops:g} are allowed (assets.checks.max_stops); match the exposures",
+            "exposure",
+        )
+    return None
+
+
+def _by_name(path: Path, folder: Path) -> tuple[str, str] | None:
+    """Name and role of a file by the folder it lies in, or by its suffix."""
+    parts = path.relative_to(folder).parts
+    for depth, part in enumerate(parts[:-1]):
+        role = _role(part)
+        if role is not None:
+            return "/".join([*parts[:depth], *parts[depth + 1 : -1], path.stem]), role
+    for suffixes in ROLES.values():
+        for suffix in suffixes:
+            match = re.fullmatch(rf"(.+)[_-]{suffix.replace('_', '[_-]')}", path.stem, re.IGNORECASE)
+            if match and _longest(path.stem) == suffix:
+                return "/".join([*parts[:-1], match[1]]), _role(suffix) or ""
+    return None
+
+
+def _longest(stem: str) -> str | None:
+    """The longest suffix that a name ends in: `x_focal_mask` is a focal mask, not the mask of `x_focal`."""
+    known = [suffix for suffixes in ROLES.values() for suffix in suffixes]
+    stem = stem.replace("-", "_")
+    ends = [suffix for suffix in known if re.search(rf"[_-]{re.escape(suffix)}$", stem, re.IGNORECASE)]
+    return max(ends, key=len, default=None)
+
+
+def _role(word: str) -> str | None:
+    """What a folder name or suffix means; `-` and `_` are the same."""
+    return next((role for role, words in ROLES.items() if word.lower().replace("-", "_") in words), None)
+
+
+def _by_patterns(path: Path, folder: Path, patterns: PairPatterns) -> tuple[str, str] | None:
+    relative = path.relative_to(folder).as_posix()
+    for role in ROLES:
+        pattern = getattr(patterns, role)
+        if pattern is not None:
+            before, after = (re.escape(part) for part in pattern.split("{name}"))
+            match = re.fullmatch(f"{before}(.+?){after}", relative)
+            if match:
+                return match[1], role
+    return None
+
+
+def read_map(
+    path: Path,
+    size: tuple[int, int],
+    root: Path | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    sha256: str | None = None,
+) -> FloatArray:
+    """A map [H, W] at `size` (width, height): integers over their full scale, floats as they are.
+
+    With `sha256`, ChangedError if the file is not that any more.
+    """
+    data = read_unchanged(path, root, sha256)
+    if path.suffix.lower() == ".npy":
+        values = _numpy(data, path)
+    else:
+        raster = decode_raster(data, str(path), limits)
+        values = raster.grey() if not raster.linear else np.asarray(raster.values, np.float32)
+        values = values if values.ndim == 2 else values.mean(axis=2, dtype=np.float32)
+    if values.shape != size[::-1]:
+        shrinks = values.shape[0] >= size[1] and values.shape[1] >= size[0]
+        values = cv2.resize(values, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)  # type: ignore[assignment]
+    return np.asarray(values, np.float32)
+
+
+def _numpy(data: bytes, path: Path) -> FloatArray:
+    try:
+        values = np.load(io.BytesIO(data), allow_pickle=False)
+        values = np.squeeze(np.asarray(values, np.float32))
+    except ValueError as error:
+        raise BadPicture(f"{path}: is no plain NumPy array of numbers ({error})", "corrupt") from None
+    if values.ndim != 2 or 0 in values.shape:
+        raise BadPicture(f"{path}: must hold a map [H, W], got shape {values.shape}", "corrupt")
+    if not np.isfinite(values).all():
+        raise BadPicture(f"{path}: holds NaN or infinite values", "not_finite")
+    return values

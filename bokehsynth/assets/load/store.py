@@ -1,0 +1,220 @@
+"""Reads the pictures that a scene asks for and keeps the last few at hand."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bokehsynth.assets.catalogue import Asset, AssetFiles, Catalogue
+from bokehsynth.assets.decode.decoder import Limits, decode_raster
+from bokehsynth.assets.decode.downscale import averaged, in_strips, reduced, whole_factor
+from bokehsynth.assets.decode.hdr_formats import straight
+from bokehsynth.assets.decode.raster import Raster
+from bokehsynth.assets.decode.safe_read import read_unchanged
+from bokehsynth.assets.index.measure import SHOWN
+from bokehsynth.assets.index.probe import with_matte
+from bokehsynth.assets.load.foreground_colors import own_colors
+from bokehsynth.assets.load.highlights import lamp_light
+from bokehsynth.assets.load.pairs import PhotoPair, load_pair
+from bokehsynth.assets.spec import PILLOW_GUARD
+from bokehsynth.color import LUMINANCE, FloatArray
+from bokehsynth.imaging.pictures import Cutout, Landscape
+from bokehsynth.procedural.families import draw_background, draw_foreground
+
+DRAWN_SIZES = (64, 96, 128, 192, 256, 384, 512, 768, 1024)
+"""Procedural pictures are drawn at one of these and scaled down, so that few sizes fill the cache."""
+
+KEPT_BYTES = 400_000_000
+"""What a worker's shelf holds at most: thirty pictures of 1280 x 853."""
+
+LIGHT_MAX = 500.0
+"""Real light is cut off here, nine stops above white: a sun still fills its circle, and sums in 32 bits stay exact."""
+USUAL_LIGHT = (0.03, 0.25)
+"""Geometric mean of luminance within which a picture of real light is left as it is; its unit is nobody's promise."""
+
+
+class Shelf:
+    """The pictures of a catalogue, as large as asked for or larger, if they can be had that large.
+
+    What is kept is shared by all views of a process (`of`); it never changes a picture.
+    """
+
+    def __init__(self, catalogue: Catalogue | None = None, kept: "Kept | None" = None) -> None:
+        self._catalogue = catalogue
+        self._kept = Kept(KEPT_BYTES) if kept is None else kept
+
+    def of(self, catalogue: Catalogue) -> "Shelf":
+        """This shelf for the assets of a catalogue."""
+        return Shelf(catalogue, self._kept)
+
+    def cutout(self, asset_id: str, longer_side: int) -> Cutout:
+        """The cut-out with a longer side of at least `longer_side` pixels, or its largest."""
+        asset, files = self._find(asset_id)
+        if files is None:
+            size = _drawn_size(longer_side)
+            return self._kept.get((asset_id, size), lambda: draw_foreground(asset_id, size))
+        assert asset is not None
+        factor = max(1, max(files.box[2:] if files.box else files.size) // max(longer_side, 1))
+        key = (asset.sha256, asset.colors, factor)
+        return self._kept.get(key, lambda: cutout_from(read_asset(files), asset.colors, factor))
+
+    def landscape(self, asset_id: str, shorter_side: int) -> Landscape:
+        """The landscape with a shorter side of at least `shorter_side` pixels, or its largest."""
+        asset, files = self._find(asset_id)
+        if files is None:
+            size = _drawn_size(shorter_side)
+            return self._kept.get((asset_id, size), lambda: draw_background(asset_id, size))
+        assert asset is not None
+        factor = max(1, min(files.size) // max(shorter_side, 1))
+        key = (asset.sha256, factor)
+        return self._kept.get(key, lambda: landscape_from(read_asset(files), min(files.size) // factor))
+
+    def photo(self, asset_id: str, shorter_side: int) -> FloatArray:
+        """A photograph [H, W, 3] as it is, with a shorter side of at least `shorter_side` pixels, or its largest."""
+        asset, files = self._find(asset_id)
+        if files is None or asset is None:
+            return self.landscape(asset_id, shorter_side).color
+        factor = whole_factor(files.size, shorter_side)
+        key = ("photo", asset.sha256, factor)
+        kept: Landscape = self._kept.get(key, lambda: Landscape(reduced(read_asset(files), min(files.size) // factor)))
+        return kept.color
+
+    def pair(self, asset_id: str) -> PhotoPair:
+        """The photographs of a pair with what goes with them, whole."""
+        _, files = self._find(asset_id)
+        assert files is not None, "pairs are photographs"
+        return self._kept.get(asset_id, lambda: load_pair(files.roles, files.root, _ANY, files.sums)[0])
+
+    def _find(self, asset_id: str) -> tuple[Asset | None, AssetFiles | None]:
+        if self._catalogue is None or asset_id not in self._catalogue.files:
+            return None, None
+        return self._catalogue.by_id[asset_id], self._catalogue.files[asset_id]
+
+
+def read_asset(files: AssetFiles) -> Raster:
+    """The stored numbers of an indexed asset; ChangedError if its files are not what was indexed."""
+    raster = decode_raster(read_unchanged(files.image, files.root, files.image_sha256), files.name, _ANY)
+    if files.matte is None:
+        return raster
+    data = read_unchanged(files.matte, files.root, files.matte_sha256)
+    return with_matte(raster, decode_raster(data, f"{files.name}'s matte", _ANY), files.matte)
+
+
+_ANY = Limits(max_pixels=PILLOW_GUARD, min_side=1)
+"""What was indexed has passed the recipe's limits."""
+
+
+def cutout_from(raster: Raster, colors: str, factor: int = 1) -> Cutout:
+    """A photographed cut-out: its surroundings taken off, reduced by a whole factor, the old background taken out."""
+    raster = _with_surroundings(raster, factor)
+    alpha = raster.opacity()
+    assert alpha is not None
+    small = averaged(alpha, factor)
+    if colors == "photographed" or factor == 1:
+        color = _undone(raster, alpha) if colors == "premultiplied" else in_strips(raster, factor, lambda light: light)
+    else:  # straight colour counts as much as it is seen
+        light = _undone(raster, alpha) if colors == "premultiplied" else raster.light()
+        color = straight(averaged(light * alpha[..., None], factor), small)
+    own = own_colors(color, small, colors)
+    top, bottom, left, right = _subject(small, 2)
+    return Cutout(own[top:bottom, left:right].copy(), small[top:bottom, left:right].copy())
+
+
+SURROUNDINGS = 32
+"""Pixels beside the subject, after reduction, that tell what was behind it."""
+
+
+def _with_surroundings(raster: Raster, factor: int) -> Raster:
+    """The part of a picture that its subject fills, and a little around it: a person in a wide photograph is small."""
+    alpha = raster.opacity()
+    assert alpha is not None
+    assert raster.alpha is not None
+    top, bottom, left, right = _subject(alpha, SURROUNDINGS * factor)
+    part = (slice(top, bottom), slice(left, right))
+    return replace(raster, values=raster.values[part], alpha=raster.alpha[part])
+
+
+def _subject(alpha: FloatArray, beside: int) -> tuple[int, int, int, int]:
+    """Rows and columns (top, bottom, left, right) of what is shown, and so many pixels more where there are any."""
+    shown = alpha >= SHOWN
+    rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
+    if not len(rows):
+        return 0, alpha.shape[0], 0, alpha.shape[1]
+    return (
+        max(int(rows[0]) - beside, 0), min(int(rows[-1]) + 1 + beside, alpha.shape[0]),
+        max(int(columns[0]) - beside, 0), min(int(columns[-1]) + 1 + beside, alpha.shape[1]),
+    )  # fmt: skip
+
+
+def _undone(raster: Raster, alpha: FloatArray) -> FloatArray:
+    """Stored colours over their alpha: programs multiply what is encoded, so they are divided before they are light."""
+    values = raster.values.astype(np.float32)
+    full = np.float32(1 if raster.linear else np.iinfo(raster.values.dtype).max)
+    freed = np.clip(np.rint(straight(values, alpha)), 0, full) if not raster.linear else straight(values, alpha)
+    return Raster(freed.astype(raster.values.dtype), None, raster.format, raster.mode, raster.profile).light()
+
+
+def landscape_from(raster: Raster, shorter: int = 1 << 30) -> Landscape:
+    """A photographed landscape, reduced by a whole factor to a shorter side of at least `shorter` pixels."""
+    color = reduced(raster, shorter)
+    if raster.linear:
+        return Landscape(_exposed(color))
+    return Landscape(color, lamp_light(raster, color, whole_factor(raster.size, shorter)))
+
+
+def _exposed(color: FloatArray) -> FloatArray:
+    """Real light brought to usual brightness, by no more than it takes, and cut off at LIGHT_MAX."""
+    stops = np.log2(np.maximum(color @ LUMINANCE, np.float32(1e-6))).mean(dtype=np.float64)
+    low, high = USUAL_LIGHT
+    gain = min(max(1.0, low / 2**stops), max(high / 2**stops, 1e-12)) if 2**stops > 0 else 1.0
+    return np.minimum(color * np.float32(gain), np.float32(LIGHT_MAX))
+
+
+class Kept:
+    """The pictures used last, by key, within a bound of bytes; for any number of threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+        self._items: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._being_made: set[Hashable] = set()
+        self._changed = threading.Condition()
+
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """The picture under a key, made if it is not there; the ones not used for longest make room.
+
+        Who asks for what another thread is making waits for it, and makes it if that thread failed or could not keep
+        it.
+        """
+        with self._changed:
+            while key in self._being_made:
+                self._changed.wait()
+            if key in self._items:
+                self._items.move_to_end(key)
+                return self._items[key][0]
+            self._being_made.add(key)
+        try:
+            item = make()
+            self._keep(key, item)
+        finally:
+            with self._changed:
+                self._being_made.remove(key)
+                self._changed.notify_all()
+        return item
+
+    def _keep(self, key: Hashable, item: Any) -> None:
+        size = sum(value.nbytes for value in vars(item).values() if isinstance(value, np.ndarray))
+        if size > self._most // 2:
+            return
+        with self._changed:
+            while self._items and self._held + size > self._most:
+                self._held -= self._items.popitem(last=False)[1][1]
+            self._items[key] = (item, size)
+            self._held += size
+
+
+def _drawn_size(pixels: int) -> int:
+    return next((size for size in DRAWN_SIZES if size >= pixels), DRAWN_SIZES[-1])

@@ -1,0 +1,123 @@
+"""generate, extend, verify, finalize: commands that make and check data sets."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bokehsynth.cli.options import recipe_options, run_options, samples_option
+from bokehsynth.cli.run import supervise, tell
+from bokehsynth.errors import DataError
+
+if TYPE_CHECKING:
+    from bokehsynth.generation.generate import Outcome
+
+
+@click.command()
+@recipe_options
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the data set.")
+@samples_option
+@click.option(
+    "--quarantine", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    help="Take over the quarantine.jsonl of another run of the recipe: the same list gives the same bytes anywhere.",
+)  # fmt: skip
+@run_options
+def generate(
+    recipe: str, overrides: tuple[str, ...], out: Path, samples: int | None, quarantine: Path | None, **options: Any
+) -> None:
+    """Make a data set from RECIPE, a file or the name of a packaged recipe.
+
+    Run the same line again after any interruption: what is committed stays, only what is missing is made. On a
+    finished set it does nothing. The bytes are the same for any number of workers and any order.
+
+    A sample that kills its worker again and again, that hangs, or whose pictures are no use is put in quarantine.jsonl
+    and drawn anew; the exit code is then 3. SIGTERM or Ctrl-C finishes the shards in flight within --grace seconds and
+    says how to go on (exit 143 or 130); a second one ends everything at once.
+
+    \b
+    Examples:
+      bokehsynth generate quickstart --out demo
+      bokehsynth generate my.yaml --out set --samples 10000 --workers 16
+      bokehsynth generate my.yaml --out set --set scene.blur=24 --set size=768
+      bokehsynth generate my.yaml --out /shared/set --shards 3/8       (docs/cluster.md)
+    """
+    from bokehsynth.generation.generate import Run, carry_out
+    from bokehsynth.recipe import load_recipe
+    from bokehsynth.shards import Layout
+
+    def work(say: Callable[[str], None], progress: bool, **how: Any) -> "Outcome":
+        run = Run(quarantine=quarantine, progress=progress, say=say, **how)
+        return carry_out(load_recipe(recipe, overrides, samples), Layout(out), run)
+
+    supervise(work, out, **options)
+
+
+@click.command()
+@click.argument("dataset", metavar="DATASET", type=click.Path(path_type=Path))
+@click.option(
+    "--samples", required=True, type=click.IntRange(min=1), metavar="N",
+    help="Samples in all after the extension, shared out in the set's own proportion (val rounded up).",
+)  # fmt: skip
+@run_options
+def extend(dataset: Path, samples: int, **options: Any) -> None:
+    """Make the finished DATASET larger. Shards are appended; those that are there keep every byte.
+
+    Run the same line again after any interruption. Readers of the set see the old one until the new one is whole.
+
+    \b
+    Example:
+      bokehsynth extend set --samples 20000 --workers 16
+    """
+    from bokehsynth.generation.extend import extend as lengthen
+    from bokehsynth.generation.generate import Run
+
+    def work(say: Callable[[str], None], progress: bool, **how: Any) -> "Outcome":
+        return lengthen(dataset, samples, Run(progress=progress, say=say, **how))
+
+    supervise(work, dataset, **options)
+
+
+@click.command()
+@click.argument("dataset", metavar="DATASET", type=click.Path(path_type=Path))
+@click.option(
+    "--decode", default=1.0, show_default=True, type=click.FloatRange(0, 1),
+    help="Share of the samples whose pictures are decoded and compared with their digests.",
+)  # fmt: skip
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Threads.")
+@click.option("--fix", is_flag=True, help="Let the next `generate` remake what is damaged (takes its markers away).")
+def verify(dataset: Path, decode: float, workers: int, fix: bool) -> None:
+    """Check every byte of DATASET against its markers: hashes, members, keys, pixels, totals, strays, recipe, assets.
+
+    Reads everything and, without --fix, changes nothing. Exit code 1 if anything is wrong, with one line per fault.
+    """
+    from bokehsynth.generation.verify import verify as check
+
+    report = check(dataset, decode, workers, fix)
+    for fault in report.faults:
+        where = fault.split if fault.shard is None else f"{fault.split} shard {fault.shard}"
+        tell(f"{where}: {fault.kind}: {fault.message}".removeprefix(": "))
+    if report.faults:
+        way_out = (
+            "now run the generate (or extend) line again"
+            if fix
+            else "`verify --fix`, then the generate (or extend) line again"
+        )
+        raise DataError(f"{dataset}: {len(report.faults)} faults; to mend them: {way_out} (strays: move them away)")
+    tell(
+        f"{dataset}: whole. {report.shards} shards, {report.samples} samples ({report.decoded} decoded), "
+        f"{report.bytes / 1e6:.1f} MB"
+    )
+
+
+@click.command()
+@click.argument("dataset", metavar="DATASET", type=click.Path(path_type=Path))
+def finalize(dataset: Path) -> None:
+    """Write dataset.json, the card and the preview of DATASET once all its shards are committed.
+
+    `generate` does this by itself; this is for sets whose ranges were made by jobs that never saw the end.
+    """
+    from bokehsynth.generation.generate import finalize as finish
+
+    outcome = finish(dataset)
+    tell(f"{dataset}: complete, {outcome.samples} samples.")

@@ -1,0 +1,103 @@
+"""preview, degrade: commands that make pictures to look at."""
+
+from pathlib import Path
+
+import click
+
+from bokehsynth.cli.options import device_option, recipe_options
+from bokehsynth.errors import UsageError
+
+
+@click.command()
+@recipe_options
+@click.option("--out", default="preview.png", show_default=True, type=click.Path(path_type=Path), help="PNG to write.")
+@click.option("--count", default=6, show_default=True, type=click.IntRange(1, 200), help="Samples to show.")
+@click.option("--first", default=0, show_default=True, type=click.IntRange(min=0), help="Index of the first.")
+@click.option("--split", type=click.Choice(["train", "val"]), help="[default: the first that has samples]")
+@click.option(
+    "--cell", default=256, show_default=True, type=click.IntRange(128, 2048), help="Longer side of a picture."
+)
+@click.option("--only", metavar="FIELD", help="Show this field alone, many a row, such as hq.")
+@click.option("--columns", default=3, show_default=True, type=click.IntRange(1, 20), help="Of --only.")
+@device_option
+def preview(
+    recipe: str,
+    overrides: tuple[str, ...],
+    out: Path,
+    count: int,
+    first: int,
+    split: str | None,
+    cell: int,
+    only: str | None,
+    columns: int,
+    device: str,
+) -> None:
+    """Show samples of RECIPE as one contact sheet, without making a data set.
+
+    The pictures are exactly those that generate would store: aif | hq | lq | defocus | disparity.
+
+    \b
+    Examples:
+      bokehsynth preview quickstart --first 24 --count 3
+      bokehsynth preview lens-gallery --only hq --count 9 --out gallery.png
+    """
+    from tqdm import tqdm
+
+    from bokehsynth.imaging.contact_sheet import contact_sheet, gallery
+    from bokehsynth.pipeline import make_sample
+    from bokehsynth.recipe import load_recipe
+    from bokehsynth.rendering import resolve_device
+
+    check_png(out)
+    loaded = load_recipe(recipe, overrides)
+    if only is not None and only not in loaded.shards.fields:
+        raise UsageError(f"--only {only}: the recipe stores {', '.join(loaded.shards.fields)} (shards.fields)")
+    split = split or loaded.splits[0]
+    backend = resolve_device(device)
+    indices = tqdm(range(first, first + count), unit="sample", leave=False)
+    samples = [make_sample(loaded, index, split, backend) for index in indices]
+    if only is None:
+        contact_sheet(samples, out, cell)
+    else:
+        gallery(samples, out, cell, columns, only)
+    click.echo(f"wrote {out}")
+
+
+@click.command()
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@click.option(
+    "--preset", default="real-esrgan", show_default=True,
+    help="real-esrgan, none, or package.module:Class for a step of one's own.",
+)  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--backend", default="opencv", show_default=True, type=click.Choice(["opencv", "basicsr"]))
+def degrade(source: Path, target: Path, preset: str, seed: int, backend: str) -> None:
+    """Degrade the picture IN as Real-ESRGAN's training does and write it to OUT (a PNG) at the same size."""
+    import cv2
+    import numpy as np
+
+    from bokehsynth.degradation import degrade as apply
+    from bokehsynth.files import atomic_write
+
+    check_png(target)
+    if not source.is_file():
+        raise UsageError(f"{source}: no such file")
+    data = np.fromfile(source, np.uint8)
+    stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if stored is None:
+        raise UsageError(f"{source}: is not a picture that can be read")
+    if stored.ndim == 3 and stored.shape[2] == 4:
+        raise UsageError(f"{source}: has transparency, which a photograph to be degraded has not; flatten it first")
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)  # upright and in colour, 16 bits kept
+    result = apply(image[..., ::-1], preset, seed, backend=backend)  # type: ignore[arg-type,index]
+    atomic_write(target, cv2.imencode(".png", result[..., ::-1])[1].tobytes())
+    click.echo(f"wrote {target}")
+
+
+def check_png(path: Path) -> None:
+    """Before any work: a lossless name, in a folder that is there."""
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"{path}: must end in .png: sheets and degraded pictures are stored without further loss")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.absolute().parent}")

@@ -1,0 +1,1 @@
+"""How recipes are written: strict YAML, pydantic models, distributions."""

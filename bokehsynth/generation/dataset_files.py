@@ -1,0 +1,294 @@
+"""What stands beside the shards: the recipe, its schema, the assets, and at the end the set's own description.
+
+Whoever checks or writes these files holds `lock.set_up_lock`: other ranges of the same set may be starting or ending.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bokehsynth.assets.catalogue import Catalogue
+from bokehsynth.config.strict_yaml import load_yaml
+from bokehsynth.errors import ChangedError, DataError, StorageError
+from bokehsynth.files import TMP_MARK, atomic_write, make_directory, pretty_json, storage_errors
+from bokehsynth.generation.provenance import DECISIVE
+from bokehsynth.generation.quarantine import whole_list
+from bokehsynth.imaging.contact_sheet import contact_sheet, take_spread
+from bokehsynth.recipe import Recipe, recipe_schema
+from bokehsynth.schema import FORMAT_VERSION
+from bokehsynth.shards import (
+    DatasetInfo,
+    Layout,
+    ShardDataset,
+    ShardPlan,
+    describe_dataset,
+    read_dataset,
+    stored_plans,
+    write_description,
+)
+from bokehsynth.shards.marker import common_identity
+
+PREVIEW_ROWS = 10
+
+Machine = dict[str, Any]
+
+
+def guard_output(layout: Layout, recipe: Recipe, machine: Machine, allow_mixed: bool) -> None:
+    """Raise ChangedError if `out` holds something else than an unfinished or finished set of this very recipe.
+
+    Nothing is written. A directory that was never one of ours must be empty.
+    """
+    with storage_errors(layout.root):
+        if layout.root.exists() and not layout.root.is_dir():
+            raise StorageError(f"{layout.root}: exists and is not a directory; choose another --out")
+        strangers = [] if _identity_file(layout).is_file() else _strangers(layout)
+    if strangers:
+        raise ChangedError(
+            f"{layout.root}: is not empty and not a data set (found {strangers[0]}); choose another --out"
+        )
+    if not _identity_file(layout).is_file():
+        return
+    check_format(layout)
+    if layout.recipe.is_file():
+        _refuse(layout, "another recipe", _differences(stored_as_it_is(layout).portable, recipe.portable))
+    identity = _read_json(_identity_file(layout), dict)
+    _refuse(
+        layout, "other assets, or other code of a class that the recipe names", _differences(identity, recipe.identity)
+    )
+    known = _machines(layout)
+    if known and not allow_mixed and not any(_same_kind(machine, other) for other in known):
+        raise ChangedError(
+            f"{layout.root}: was begun on another kind of machine or with other versions (there -> here):\n  "
+            + "\n  ".join(_differences(_decisive(known[0]), _decisive(machine)))
+            + "\nIts bytes would no longer be those of one machine; --allow-mixed goes on all the same."
+        )
+
+
+def check_format(layout: Layout) -> None:
+    """Raise ChangedError if anything at `layout` was committed in another format than this version writes.
+
+    Such shards would otherwise count as missing, and be written over.
+    """
+    paths = [layout.dataset, *sorted(layout.hidden.glob("*/*.done.json"))]
+    for path in paths:
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # missing or damaged: it will be made anew
+        version = record.get("format") if isinstance(record, dict) else None
+        if type(version) is int and version != FORMAT_VERSION:
+            raise ChangedError(
+                f"{path}: is of format {version}; this bokehsynth writes format {FORMAT_VERSION} and leaves other "
+                "formats alone. Choose another --out, or go on with the version that began it"
+            )
+
+
+def _refuse(layout: Layout, what: str, differences: list[str]) -> None:
+    if differences:
+        raise ChangedError(
+            f"{layout.root}: was begun with {what} (there -> asked for):\n  "
+            + "\n  ".join(differences)
+            + "\nGo on with what it was begun with, or choose another --out."
+        )
+
+
+def write_root_files(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan], machine: Machine | None) -> None:
+    """Directories, identity, recipe.yaml, assets.jsonl, schema.json; sweeps what dead writers left.
+
+    The identity comes first: it is what tells a begun data set from somebody's folder. `machine` is added to the record
+    of machines that have worked on the set, if given.
+    """
+    for folder in (layout.root, layout.hidden, layout.staging, layout.logs):
+        make_directory(folder)
+    for folder in (layout.root, layout.hidden):
+        for leftover in folder.glob(f".*{TMP_MARK}*"):
+            leftover.unlink(missing_ok=True)
+    atomic_write(_identity_file(layout), pretty_json(recipe.identity))
+    atomic_write(layout.recipe, recipe.text())
+    atomic_write(layout.assets, recipe.catalogue.lines())
+    write_quarantine(layout, recipe, plans)
+    atomic_write(layout.schema, pretty_json(recipe_schema()))
+    known = _machines(layout)
+    if machine is not None and not any(_same_kind(machine, other) for other in known):
+        atomic_write(_machine_file(layout), pretty_json([*known, machine]))
+
+
+def is_described(layout: Layout, plans: Sequence[ShardPlan]) -> bool:
+    """Whether `dataset.json` is there and counts just these shards (until an extension ends, it counts less)."""
+    try:
+        record = read_dataset(layout)
+        counted = [plan for split in record["splits"] for plan in stored_plans(record, split)]
+    except DataError:
+        return False
+    return sorted(counted) == sorted(plans)
+
+
+def finish(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]) -> None:
+    """Describe a set whose shards are all committed: preview.png, card, and dataset.json last of all."""
+    info = _information(layout, recipe, recipe.identity)
+    write_quarantine(layout, recipe, plans)
+    record = _describe(layout, info, recipe.catalogue, plans)
+    stored = ShardDataset(layout, recipe.splits[0], record=record)
+    contact_sheet([stored[i] for i in take_spread(range(len(stored)), PREVIEW_ROWS)], layout.preview)
+    write_description(layout, info, record)
+
+
+def described_anew(
+    layout: Layout, recipe: Recipe, identity: Mapping[str, str], catalogue: Catalogue, plans: Sequence[ShardPlan]
+) -> dict[str, Any]:
+    """The content that `dataset.json` must have; photographs need not be there. DataError if a shard is not."""
+    return _describe(layout, _information(layout, recipe, identity), catalogue, plans)
+
+
+def _information(layout: Layout, recipe: Recipe, identity: Mapping[str, str]) -> DatasetInfo:
+    machines = machines_of(layout)
+    return DatasetInfo(
+        name=recipe.name,
+        identity=identity,
+        description=f"Format {FORMAT_VERSION}; the recipe it follows from is `recipe.yaml`.",
+        made_with=machines[0] if len(machines) == 1 else {"mixed": machines},
+    )
+
+
+def _describe(layout: Layout, info: DatasetInfo, catalogue: Catalogue, plans: Sequence[ShardPlan]) -> dict[str, Any]:
+    by_split: dict[str, list[ShardPlan]] = {}
+    for plan in plans:
+        by_split.setdefault(plan.split, []).append(plan)
+    record = describe_dataset(layout, info, by_split)
+    record["licence"] = _licence_text(catalogue, layout, record)
+    return record
+
+
+def restore_records(layout: Layout) -> None:
+    """Write anew what was lost or altered: the identity as the markers have it, the machines as `dataset.json` does."""
+    identity = common_identity(layout)
+    if identity is not None and read_identity(layout) != identity:
+        atomic_write(_identity_file(layout), pretty_json(identity))
+    try:
+        record = read_dataset(layout)
+    except DataError:
+        return
+    made_with = record.get("made_with")
+    if not machines_of(layout) and isinstance(made_with, dict) and made_with:
+        atomic_write(_machine_file(layout), pretty_json(made_with.get("mixed", [made_with])))
+
+
+def read_identity(layout: Layout) -> dict[str, Any] | None:
+    """The digests with which the set was begun; None where they cannot be read."""
+    try:
+        return dict(_read_json(_identity_file(layout), dict))
+    except DataError:
+        return None
+
+
+def machines_of(layout: Layout) -> list[Machine]:
+    """The machines that have worked on the set; none where the record is not there or is none."""
+    try:
+        machines: list[Any] = _read_json(_machine_file(layout), list)
+    except DataError:
+        return []
+    return machines if all(isinstance(machine, dict) for machine in machines) else []
+
+
+def devices_of(layout: Layout) -> list[str]:
+    """The devices that have worked on the set, the first one first."""
+    return list(dict.fromkeys(str(machine["device"]) for machine in machines_of(layout) if "device" in machine))
+
+
+def _licence_text(catalogue: Catalogue, layout: Layout, record: dict[str, Any]) -> str:
+    """For the card: of each licence, how many assets there are and how many samples show at least one of them."""
+    licence_of = {asset.id: asset.licence for asset in catalogue.assets}
+    samples: Counter[str] = Counter()
+    for split in record["splits"]:
+        stored = ShardDataset(layout, split, fields=[], record=record)
+        for index in range(len(stored)):
+            samples.update({licence_of[name] for name in stored.meta(index)["assets"]})
+    assets = Counter(licence_of.values())
+    rows = [f"| {licence} | {assets[licence]} | {samples[licence]} |" for licence in sorted(assets)]
+    return "\n".join(
+        [
+            "Samples inherit the licences of the pictures in them (one line per picture in `assets.jsonl`); a sample",
+            "counts once for each licence in it.",
+            "",
+            "| licence | assets | samples |",
+            "| --- | --- | --- |",
+            *rows,
+        ]
+    )
+
+
+def write_quarantine(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]) -> None:
+    """quarantine.jsonl: the assets that cannot be used, and the draws of samples, as far as they are known."""
+    text = recipe.catalogue.quarantine_lines() + "".join(draw.line() for draw in whole_list(layout, plans))
+    if text:
+        atomic_write(layout.quarantine, text)
+    else:
+        with storage_errors(layout.quarantine):
+            layout.quarantine.unlink(missing_ok=True)
+
+
+def _identity_file(layout: Layout) -> Path:
+    return layout.hidden / "identity.json"
+
+
+def _strangers(layout: Layout) -> list[str]:
+    """Names in the output folder that no run of ours puts there before its identity."""
+    if not layout.root.is_dir():
+        return []
+    ours = {layout.hidden.name, layout.logs.name}
+    return sorted(path.name for path in layout.root.iterdir() if path.name not in ours and TMP_MARK not in path.name)
+
+
+def stored_as_it_is(layout: Layout) -> Recipe:
+    """The recipe of the data set as it stands there: its folders of photographs may be on another machine."""
+    return load_yaml(layout.recipe, Recipe)
+
+
+def _machine_file(layout: Layout) -> Path:
+    return layout.hidden / "machine.json"
+
+
+def _machines(layout: Layout) -> list[Machine]:
+    """The same for a run, which must not go on where the record is damaged."""
+    if not _machine_file(layout).is_file():
+        return []
+    machines = machines_of(layout)
+    if not machines:
+        raise DataError(
+            f"{_machine_file(layout)}: is no list of machines; `bokehsynth verify --fix` restores it where the set is "
+            "finished, otherwise delete it"
+        )
+    return machines
+
+
+def _read_json(path: Path, kind: type) -> Any:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, kind):
+            raise ValueError(f"not a {kind.__name__}")
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: cannot be read ({error}); `bokehsynth verify --fix` restores it where the set is finished"
+        ) from None
+    return value
+
+
+def _decisive(machine: Mapping[str, Any]) -> Machine:
+    return {key: machine.get(key) for key in DECISIVE}
+
+
+def _same_kind(one: Machine, other: Machine) -> bool:
+    return _decisive(one) == _decisive(other)
+
+
+def _differences(old: Any, new: Any, place: str = "") -> list[str]:
+    """Lines `dotted.path: old -> new` for every leaf that differs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        nested = (_differences(old.get(key), new.get(key), f"{place}.{key}" if place else key) for key in keys)
+        return [line for lines in nested for line in lines]
+    if old == new:
+        return []
+    return [f"{place}: {json.dumps(old)} -> {json.dumps(new)}"]

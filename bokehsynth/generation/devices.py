@@ -1,0 +1,102 @@
+"""Which device a run renders on, and how its workers are dealt out to the devices there are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bokehsynth.errors import DeviceError, UsageError
+from bokehsynth.rendering import resolve_device
+from bokehsynth.rendering.cuda.device import visible_gpus
+from bokehsynth.workers import default_workers
+
+
+def settle_device(asked: str, begun: Sequence[str], where: Path, allow_mixed: bool) -> str:
+    """The device of a run over the data set at `where`; `auto` is resolved once per data set.
+
+    `begun`: the devices that have worked on it, the first one first. Raises DeviceError for a device that is not
+    there, be it asked for or the one that the set keeps to.
+    """
+    if asked != "auto" or not begun:
+        return resolve_device(asked)
+    try:
+        return resolve_device(begun[0])
+    except DeviceError as error:
+        if allow_mixed:
+            return resolve_device("auto")
+        cause = str(error).split("; ")[0]  # its advice is another run's
+        raise DeviceError(
+            f"{where}: was begun on another kind of machine (there -> here):\n"
+            f'  device: "{begun[0]}" -> "{resolve_device("auto")}"\n'
+            f"`auto` keeps to the device that a set was begun on, and here it cannot: {cause}. Go on where it can, or "
+            "choose another --out; --allow-mixed goes on here all the same, with pixels that differ by rounding."
+        ) from None
+
+
+def check_alike(machine: Mapping[str, Any], allow_mixed: bool) -> None:
+    """Raise DeviceError if this machine's visible GPUs differ in what makes pixels: which makes a sample is chance."""
+    found = machine.get("compute_capability")
+    if found and "," in found and not allow_mixed:
+        raise DeviceError(
+            f"the visible GPUs differ in compute capability ({found}), so pixels would depend on which one made them; "
+            "show only those of one in CUDA_VISIBLE_DEVICES, or use --allow-mixed"
+        )
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The workers of a run."""
+
+    workers: int
+    """Processes in all."""
+    threads: int
+    """CPUs for each."""
+    environments: tuple[dict[str, str], ...] = ()
+    """Dealt out to the workers in turn: with each of them a worker sees one device."""
+
+
+THREADS = 2
+"""CPUs for each worker that feeds a GPU. Reading and painting pictures holds Python's lock for most of the time: where
+two threads made 1.2 times what one does, two processes made 1.6 times (benchmarks/generator.md)."""
+
+
+def crew_for(device: str, workers: int | None, gpus: int | None) -> Crew:
+    """One worker per CPU; on `cuda` one per two CPUs, in a group for each visible GPU (the first `gpus` of them).
+
+    `workers` is how many there are in all, if not that. Raises UsageError where the numbers do not fit each other,
+    DeviceError for more GPUs than are visible.
+    """
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers must be at least 1, got {workers}")
+    if device != "cuda":
+        if gpus is not None:
+            raise UsageError(
+                f"--gpus {gpus}: this run renders on {device}, which takes no GPU; leave --gpus out, or ask for "
+                "--device cuda"
+            )
+        return Crew(workers or default_workers(), 1)
+    names = visible_gpus()
+    if gpus is not None:
+        _check_gpus(gpus, names, workers)
+    used = names[:gpus]
+    groups = max(1, len(used))
+    total = workers or groups * max(1, default_workers() // groups // THREADS)
+    # Freed memory stays with the worker that had it, so that none may take what the others of its group need.
+    share = f"{95 // -(-total // groups)}%"
+    environments = tuple({"CUDA_VISIBLE_DEVICES": name, "CUPY_GPU_MEMORY_LIMIT": share} for name in used)
+    return Crew(total, max(1, default_workers() // total), environments)
+
+
+def _check_gpus(gpus: int, names: Sequence[str], workers: int | None) -> None:
+    if gpus < 1:
+        raise UsageError(f"gpus must be at least 1, got {gpus}")
+    if gpus > len(names):
+        raise DeviceError(
+            f"--gpus {gpus}: {len(names)} visible ({', '.join(names) or 'none'}); ask for no more than that, or show "
+            "more of them in CUDA_VISIBLE_DEVICES"
+        )
+    if workers is not None and workers < gpus:
+        raise UsageError(
+            f"--gpus {gpus} with --workers {workers}: each GPU takes at least one worker; ask for more of them, or "
+            "leave --workers out"
+        )

@@ -1,0 +1,51 @@
+"""Making a finished data set larger: new shards are appended, and no shard that is there changes."""
+
+from pathlib import Path
+
+from bokehsynth.errors import ChangedError, UsageError
+from bokehsynth.files import atomic_write
+from bokehsynth.generation.generate import Outcome, Run, carry_out, stored_recipe
+from bokehsynth.generation.plan import all_plans, check_cut, missing, read_extensions, write_extensions
+from bokehsynth.generation.shard_lock import set_up_lock
+from bokehsynth.recipe import Recipe, SamplesSpec, load_recipe
+from bokehsynth.shards import Layout
+
+
+def extend(out: str | Path, samples: int, run: Run | None = None) -> Outcome:
+    """Extend the data set at `out` to `samples` samples in all, shared out in its own proportion, val rounded up.
+
+    Sample i does not depend on how many there are, so what is there stays; a short last shard stays short. The same
+    call goes on after an interruption, and does nothing once it is done. Raises UsageError if that would shrink the
+    set, or if it is not finished (finish it first); otherwise as `generate`.
+    """
+    layout = Layout(Path(out))
+    old = stored_recipe(layout)
+    train, val = old.count("train"), old.count("val")
+    if samples == train + val:
+        return carry_out(old, layout, run or Run())
+    grown = SamplesSpec.shared_out(samples, train, val)
+    new = load_recipe(layout.recipe).model_copy(update={"samples": grown})
+    with set_up_lock(layout.hidden / "run.lock"):
+        _begin(layout, old, new)
+    return carry_out(new, layout, run or Run())
+
+
+def _begin(layout: Layout, old: Recipe, new: Recipe) -> None:
+    """Remember what there was, then ask for more; killed in between, the same call begins again."""
+    plans = all_plans(old, layout)
+    check_cut(layout, plans)
+    absent = missing(layout, old, plans)
+    if absent or not layout.dataset.is_file():
+        raise UsageError(
+            f"{layout.root}: is not finished, so it cannot be extended; run the line that began it to its end first"
+        )
+    before = {split: old.count(split) for split in old.splits}
+    if any(new.count(split) < count for split, count in before.items()):
+        after = {split: new.count(split) for split in old.splits}
+        raise UsageError(f"{layout.root}: already holds {before}, more than {after} asked for; shards never shrink")
+    if new.identity != old.identity:
+        raise ChangedError(f"{layout.root}: its assets, or code that its recipe names, have changed since it was made")
+    steps = read_extensions(layout)
+    if before not in steps:
+        write_extensions(layout, [*steps, before])
+    atomic_write(layout.recipe, new.text())

@@ -1,0 +1,165 @@
+"""Which shards a data set has, which of them a run is to make, and which are not there yet."""
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from bokehsynth.errors import ChangedError, DataError, UsageError
+from bokehsynth.files import atomic_write, pretty_json, storage_errors
+from bokehsynth.generation.shard_lock import Ranges
+from bokehsynth.recipe import Recipe
+from bokehsynth.shards import Layout, ShardPlan, committed_plans, find_shard, plan_shards, read_dataset, stored_plans
+from bokehsynth.shards.marker import chain_of, read_marker
+
+MEND = "`bokehsynth verify --fix` restores it from the shards"
+
+
+def all_plans(recipe: Recipe, layout: Layout | None = None) -> list[ShardPlan]:
+    """Every shard of a data set, split by split; of one on disk, as it was begun and extended.
+
+    Raises DataError if the record of its extensions cannot be true: that would cut the shards in other places.
+    """
+    steps = read_extensions(layout) if layout else []
+    plans: list[ShardPlan] = []
+    for split in recipe.splits:
+        shards: list[ShardPlan] = []
+        try:
+            for total in [*(step.get(split, 0) for step in steps), recipe.count(split)]:
+                shards = plan_shards(split, total, recipe.shards.samples, shards)
+        except UsageError as error:
+            assert layout is not None  # without steps nothing can shrink
+            raise DataError(f"{_extensions(layout)}: is not how this set grew ({error}); {MEND}") from None
+        plans += shards
+    return plans
+
+
+def check_cut(layout: Layout, plans: Sequence[ShardPlan]) -> None:
+    """Raise ChangedError if the shards that are there begin or end elsewhere than planned.
+
+    The record of extensions says where, so whoever lost or edited it would have whole shards made over. `dataset.json`
+    is believed first, then the markers.
+    """
+    planned = {(plan.split, plan.shard): plan for plan in plans}
+    for found in _counted(layout) or _marked(layout, plans):
+        plan = planned.get((found.split, found.shard))
+        if plan != found:
+            wanted = f"samples {plan.first} to {plan.first + plan.count - 1}" if plan else "nothing"
+            raise ChangedError(
+                f"{layout.root}: {found.name} holds samples {found.first} to {found.first + found.count - 1} where "
+                f"{_extensions(layout)}, the record of extensions, puts {wanted}: one of them was lost or altered, and "
+                f"whole shards would be made over; {MEND}"
+            )
+
+
+def restore_extensions(layout: Layout, recipe: Recipe) -> bool:
+    """Write the record of extensions anew where it contradicts the shards; whether that was needed.
+
+    An extension is where a shard is short and another follows. One that ended on a full shard left no trace and needs
+    none.
+    """
+    try:
+        check_cut(layout, all_plans(recipe, layout))
+    except (ChangedError, DataError):
+        marked = [plan for split in recipe.splits for plan in chain_of(committed_plans(layout, split))]
+        shards = marked if count(marked) >= count(_counted(layout)) else _counted(layout)
+        if steps := _steps(recipe, shards):
+            write_extensions(layout, steps)
+        else:
+            with storage_errors(_extensions(layout)):
+                _extensions(layout).unlink(missing_ok=True)
+        return True
+    return False
+
+
+def _steps(recipe: Recipe, shards: Sequence[ShardPlan]) -> list[dict[str, int]]:
+    """Totals per split at which each of its extensions began, for all splits side by side."""
+    ends = {
+        split: [
+            plan.first + plan.count
+            for plan in shards
+            if plan.split == split
+            and plan.count < recipe.shards.samples
+            and plan.first + plan.count < recipe.count(split)
+        ]
+        for split in recipe.splits
+    }
+    last = {split: found[-1] if found else 0 for split, found in ends.items()}
+    rows = zip_longest(*ends.values())
+    return [{split: last[split] if end is None else end for split, end in zip(ends, row, strict=True)} for row in rows]
+
+
+def _counted(layout: Layout) -> list[ShardPlan]:
+    """The shards that `dataset.json` counts; none where it is not there or cannot be read."""
+    try:
+        record: Mapping[str, Any] = read_dataset(layout)
+        return [plan for split in record["splits"] for plan in stored_plans(record, split)]
+    except DataError:
+        return []
+
+
+def _marked(layout: Layout, plans: Sequence[ShardPlan]) -> list[ShardPlan]:
+    """What those markers say that are whole and in their own place; the others' shards are made anew anyway."""
+    found = []
+    for plan in plans:
+        try:
+            marked = read_marker(layout, plan).plan
+        except DataError:
+            continue
+        if (marked.split, marked.shard) == (plan.split, plan.shard):
+            found.append(marked)
+    return found
+
+
+def _extensions(layout: Layout) -> Path:
+    return layout.hidden / "extensions.json"
+
+
+def read_extensions(layout: Layout) -> list[dict[str, int]]:
+    """Samples per split that the data set had before each of its extensions."""
+    path = _extensions(layout)
+    if not path.is_file():
+        return []
+    try:
+        totals: Any = json.loads(path.read_text(encoding="utf-8"))
+        if not all(type(n) is int and n >= 0 for total in totals for n in total.values()):
+            raise TypeError("counts must be whole numbers")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: is not the record of extensions ({error}); {MEND}") from None
+    return list(totals)
+
+
+def write_extensions(layout: Layout, totals: Sequence[dict[str, int]]) -> None:
+    """Remember how the data set grew: shards never change, so a short one stays where it is."""
+    atomic_write(_extensions(layout), pretty_json(list(totals)))
+
+
+def missing(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]) -> list[ShardPlan]:
+    """The shards that are not committed."""
+    return [plan for plan in plans if find_shard(layout, plan, recipe.identity) is None]
+
+
+def range_of(plans: Sequence[ShardPlan], shards: str) -> list[ShardPlan]:
+    """The I-th of N nearly equal consecutive ranges of the shards, `I/N`, zero-based."""
+    number, slash, of = shards.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and int(number) < int(of)):
+        raise UsageError(f"--shards must be I/N with 0 <= I < N, for example 0/3; got {shards!r}")
+    i, n = int(number), int(of)
+    return list(plans[len(plans) * i // n : len(plans) * (i + 1) // n])
+
+
+def lock_ranges(plans: Sequence[ShardPlan]) -> Ranges:
+    """First and last shard of each split, as `lock.shard_lock` wants them."""
+    ranges: Ranges = {}
+    for plan in plans:
+        first, last = ranges.get(plan.split, (plan.shard, plan.shard))
+        ranges[plan.split] = (min(first, plan.shard), max(last, plan.shard))
+    return ranges
+
+
+def count(plans: Sequence[ShardPlan]) -> int:
+    """Samples in these shards."""
+    return sum(plan.count for plan in plans)

@@ -1,0 +1,61 @@
+"""What a data set's bytes depend on besides its recipe: versions, CPU features, device."""
+
+import importlib.metadata
+import platform
+from typing import Any
+
+from bokehsynth.files import sha256_bytes
+from bokehsynth.rendering import describe_device
+from bokehsynth.version import __version__
+
+PIXEL_PACKAGES = ("numpy", "numba", "llvmlite", "pillow")
+"""Packages, besides OpenCV in either of its wheels, whose version may change a pixel or a byte."""
+
+
+PIXEL_GPU = ("compute_capability", "nvrtc", "cupy")
+"""Of a GPU's record (`render.describe_device`), what its pixels depend on; null on the CPU."""
+
+DECISIVE = ("bokehsynth", "architecture", "cpu_features", "dispatch", "device", *PIXEL_GPU, "opencv", *PIXEL_PACKAGES)
+"""The keys that two machines must share to work on one data set; the others are for the record."""
+
+
+def describe_machine(device: str) -> dict[str, Any]:
+    """Versions, CPU class and device: flat, JSON-able, the same on every run of the same machine.
+
+    `dispatch` is what the libraries use of the CPU, which variables such as NUMBA_CPU_FEATURES, OPENCV_CPU_DISABLE and
+    NPY_DISABLE_CPU_FEATURES hold down: it decides which code computes a pixel.
+    """
+    import cv2
+    from llvmlite import binding
+
+    features = binding.get_host_cpu_features()
+    flags = ",".join(sorted(name for name, on in features.items() if on))
+    return {
+        "bokehsynth": __version__,
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "cpu": binding.get_host_cpu_name(),
+        "cpu_features": sha256_bytes(flags)[:16],
+        "dispatch": _dispatch(flags),
+        "device": device,
+        **describe_device(device),
+        "opencv": cv2.__version__,
+        **{name: importlib.metadata.version(name) for name in PIXEL_PACKAGES},
+    }
+
+
+def _dispatch(host_flags: str) -> str:
+    """`numba=host opencv=SSE,...,AVX2 numpy=X86_V2,X86_V3`, as these libraries have it in this process."""
+    import cv2
+    import numba
+    import numpy as np
+
+    held = (numba.config.CPU_NAME, numba.config.CPU_FEATURES)  # type: ignore[attr-defined]
+    features = held[1] if held[1] is not None else host_flags
+    compiled = "host" if held == (None, None) else f"{held[0] or 'host'}:{sha256_bytes(features)[:8]}"
+    opencv = [word.strip("*") for word in cv2.getCPUFeaturesLine().split() if not word.endswith("?")]
+    simd: dict[str, Any] = np.show_config(mode="dicts") or {}  # type: ignore[assignment]
+    found = simd.get("SIMD Extensions", {})
+    numpy = [*found.get("baseline", []), *found.get("found", [])]
+    return f"numba={compiled} opencv={','.join(opencv)} numpy={','.join(numpy)}"

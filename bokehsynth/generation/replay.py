@@ -1,0 +1,58 @@
+"""A stored sample, made again from nothing but its own record and the recipe beside it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bokehsynth.errors import DeviceError, UsageError
+from bokehsynth.generation.dataset_files import devices_of
+from bokehsynth.pipeline import develop, draw_from_meta
+from bokehsynth.recipe import load_recipe
+from bokehsynth.rendering import resolve_device
+from bokehsynth.schema import Sample, sample_key
+from bokehsynth.shards import Layout, open_dataset
+
+
+def replay_device(dataset: str | Path, asked: str = "auto") -> tuple[list[str], str]:
+    """The devices that the set was made on, and the one to make a sample on again: `auto` is the set's own.
+
+    Raises DeviceError if that is not there. Of a set made on several, no sample tells on which; `auto` is then as
+    everywhere.
+    """
+    made_on = devices_of(Layout(Path(dataset)))
+    if asked != "auto" or len(made_on) != 1:
+        return made_on, resolve_device(asked)
+    try:
+        return made_on, resolve_device(made_on[0])
+    except DeviceError as error:
+        cause = str(error).split("; ")[0]  # its advice is another command's
+        raise DeviceError(
+            f"{dataset}: was made on {made_on[0]}, so only there every pixel comes out as stored ({cause}); "
+            "--device cpu makes the sample here all the same, and counts the pixels whose last bits differ"
+        ) from None
+
+
+def replay_sample(dataset: str | Path, key: str, device: str = "auto") -> tuple[Sample, Sample, dict[str, int]]:
+    """The stored sample, the remade one, and for each field that differs the number of differing pixels.
+
+    `device` as in `replay_device`. Raises UsageError for a key that is none of this data set's, DeviceError for a
+    device that is not there.
+    """
+    split, _, number = key.rpartition("-")
+    stored_split = open_dataset(dataset, split) if split in {"train", "val"} and number.isdigit() else None
+    if stored_split is None or int(number) >= len(stored_split) or key != sample_key(split, int(number)):
+        raise UsageError(f"{dataset}: has no sample {key!r}; keys look like {sample_key('train', 12)}")
+    stored = stored_split[int(number)]
+    recipe = load_recipe(Layout(Path(dataset)).recipe)
+    remade = develop(recipe, draw_from_meta(stored.meta), replay_device(dataset, device)[1])
+    counts = {name: _differing(stored[name], remade[name]) for name in stored.arrays}
+    return stored, remade, {name: count for name, count in counts.items() if count}
+
+
+def _differing(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> int:
+    if a.shape != b.shape:
+        return max(a.shape[0] * a.shape[1], b.shape[0] * b.shape[1])
+    unequal = a != b
+    return int(np.count_nonzero(unequal.any(axis=2) if unequal.ndim == 3 else unequal))

@@ -1,0 +1,193 @@
+"""Doubting a whole data set and taking away what is damaged, so that the next run makes just that again."""
+
+import contextlib
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from bokehsynth.assets.catalogue import Catalogue, assets_of
+from bokehsynth.errors import BokehsynthError, DataError, UsageError
+from bokehsynth.files import canonical_json, pretty_json
+from bokehsynth.generation.dataset_files import (
+    check_format,
+    described_anew,
+    is_described,
+    machines_of,
+    read_identity,
+    restore_records,
+    stored_as_it_is,
+)
+from bokehsynth.generation.plan import all_plans, check_cut, restore_extensions
+from bokehsynth.generation.quarantine import first_attempt, read_shard_list, whole_list
+from bokehsynth.generation.shard_lock import set_up_lock, shard_lock
+from bokehsynth.recipe import Recipe, recipe_schema
+from bokehsynth.shards import Fault, Layout, ShardPlan, VerifyReport, committed_plans, read_dataset, verify_dataset
+from bokehsynth.shards.marker import common_identity
+
+
+def verify(out: str | Path, decode: float = 1.0, workers: int = 1, fix: bool = False) -> VerifyReport:
+    """Check every byte of a data set, and the files beside its shards against what the shards were made from.
+
+    With `fix`, the markers of damaged shards and dataset.json are taken away, so that the next `generate` makes just
+    those shards again and writes all files beside them; no shard is deleted. Raises LockedError if a run is working
+    on one of them, ChangedError for a data set of another format.
+    """
+    layout = Layout(Path(out))
+    check_format(layout)
+    report = verify_dataset(out, decode=decode, workers=workers)
+    report.faults += [Fault("", None, "beside the shards", message) for message in verify_root(layout, report.faults)]
+    if report.ok:
+        report.faults += [Fault("", None, "dataset", message) for message in _verify_records(layout)]
+    if decode == 1:
+        report.faults += _wrong_attempts(layout, report)
+    if fix and not report.ok:
+        lock = layout.hidden / "run.lock"
+        by_split = {split: [shard for s, shard in report.broken() if s == split] for split, _ in report.broken()}
+        with shard_lock(lock, {s: (min(n), max(n)) for s, n in by_split.items()}), set_up_lock(lock):
+            _restore_extensions(layout)
+            restore_records(layout)
+            for split, shard in report.broken():
+                layout.marker(ShardPlan(split, shard, 0, 1)).unlink(missing_ok=True)
+            layout.dataset.unlink(missing_ok=True)
+    return report
+
+
+def _verify_records(layout: Layout) -> list[str]:
+    """Whether `dataset.json` says what the shards and the files beside them say, now that these are known to be whole.
+
+    While an extension is under way it speaks of the smaller set, and nothing here can be compared.
+    """
+    record, recipe = read_dataset(layout), _recorded_recipe(layout)
+    faults = []
+    if read_identity(layout) != record["identity"]:
+        faults.append(f"{layout.hidden / 'identity.json'}: missing or altered")
+    plans = all_plans(recipe, layout)
+    if not is_described(layout, plans):
+        return faults
+    catalogue = _catalogue(layout)
+    assert catalogue is not None  # its digest was compared
+    true = described_anew(layout, recipe, record["identity"], catalogue, plans)
+    wrong = [name for name in sorted({*true, *record}) if true.get(name) != record.get(name)]
+    if not machines_of(layout):
+        faults.append(f"{layout.hidden / 'machine.json'}: missing or altered")
+    elif wrong == ["made_with"]:
+        faults.append(f"{layout.dataset}: made_with is not what {layout.hidden / 'machine.json'} says")
+    elif wrong:
+        faults.append(f"{layout.dataset}: {', '.join(wrong)} are not what follows from the shards and the recipe")
+    elif _text(layout.dataset) != pretty_json(record):
+        faults.append(f"{layout.dataset}: was written anew by somebody else: its bytes differ")
+    return faults
+
+
+def _restore_extensions(layout: Layout) -> None:
+    """The record of extensions follows from what is about to be taken away. Without a recipe nothing can go on."""
+    with contextlib.suppress(UsageError):
+        restore_extensions(layout, _recorded_recipe(layout))
+
+
+def verify_root(layout: Layout, known: Sequence[Fault] = ()) -> list[str]:
+    """What is wrong with the files beside the shards, one line each: they must be what `dataset.json` was made from.
+
+    The photographs need not be there any more: what they were stands in assets.jsonl. What is among the
+    `known` faults is not said twice.
+    """
+    try:
+        record = read_dataset(layout)
+        identity = common_identity(layout) or record["identity"]
+        recipe = _recorded_recipe(layout)
+        plans = [plan for split in ("train", "val") for plan in committed_plans(layout, split)]
+        draws = [draw.line() for draw in whole_list(layout, plans)]
+    except BokehsynthError as error:
+        return [] if not layout.dataset.is_file() else [str(error)]  # an unfinished set is a fault already named
+    faults = [
+        f"{layout.recipe}: is not the recipe the shards were made with ({name} differs)"
+        for name, value in recipe.identity_of_code.items()
+        if identity.get(name) != value
+    ]
+    if _assets_digest(layout) != identity.get("assets_digest"):
+        faults.append(f"{layout.assets}: missing or altered")
+    for path, text in {layout.recipe: recipe.text(), layout.schema: pretty_json(recipe_schema())}.items():
+        if _text(path) != text:
+            faults.append(f"{path}: missing or altered")
+    if not _is_quarantine(_text(layout.quarantine), draws):
+        faults.append(f"{layout.quarantine}: is not what the shards' own lists say")
+    try:
+        check_cut(layout, all_plans(recipe, layout))
+    except BokehsynthError as error:
+        if not any(fault.kind == "dataset" for fault in known):  # then it is that file which contradicts the rest
+            faults.append(str(error))
+    faults += [f"{path}: missing" for path in (layout.card, layout.preview) if not path.is_file()]
+    return faults
+
+
+def _is_quarantine(text: str, draws: list[str]) -> bool:
+    """Whether these are lines for assets, as we write them, and then just these draws."""
+    lines = text.splitlines(True)
+    assets = lines[: len(lines) - len(draws)]
+    try:
+        records = [json.loads(line) for line in assets]
+    except ValueError:
+        return False
+    as_written = all(
+        isinstance(record, dict) and record.get("kind") != "sample" and f"{canonical_json(record)}\n" == line
+        for record, line in zip(records, assets, strict=True)
+    )
+    return as_written and lines[len(assets) :] == draws
+
+
+def _text(path: Path) -> str:
+    """What stands in a file; nothing where there is none, or none that can be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
+
+
+def _assets_digest(layout: Layout) -> str | None:
+    """Of the list in assets.jsonl; None where there is none, or it is not as it is written."""
+    catalogue = _catalogue(layout)
+    return None if catalogue is None else catalogue.digest
+
+
+def _recorded_recipe(layout: Layout) -> Recipe:
+    """The recipe with the assets it was made from, if their record is readable: its photographs may be gone."""
+    recipe, catalogue = stored_as_it_is(layout), _catalogue(layout)
+    return recipe if catalogue is None else recipe.with_catalogue(catalogue)
+
+
+def _catalogue(layout: Layout) -> Catalogue | None:
+    try:
+        lines = layout.assets.read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+        if [canonical_json(record) for record in records] != lines:
+            return None
+        return Catalogue(assets_of(records))
+    except (OSError, ValueError, DataError):
+        return None
+
+
+def _wrong_attempts(layout: Layout, report: VerifyReport) -> list[Fault]:
+    """Samples whose record speaks of another attempt than the quarantine lists allow."""
+    faults = []
+    for split in ("train", "val"):
+        for plan in committed_plans(layout, split):
+            if (plan.split, plan.shard) in report.broken():
+                continue
+            try:
+                entries = read_shard_list(layout, plan)
+            except BokehsynthError as error:
+                faults.append(Fault(split, plan.shard, "quarantine", str(error)))
+                continue
+            listed: dict[int, int] = defaultdict(int)
+            for index in {entry.index for entry in entries}:
+                listed[index] = first_attempt(entries, index)
+            drawn = report.attempts.get((split, plan.shard), {})
+            wrong = sorted(i for i in {*listed, *drawn} if listed.get(i, 0) != drawn.get(i, 0))
+            if wrong:
+                message = (
+                    f"{layout.given_up(plan)}: sample {wrong[0]} should be its draw {listed.get(wrong[0], 0)}, "
+                    f"and is its draw {drawn.get(wrong[0], 0)}"
+                )
+                faults.append(Fault(split, plan.shard, "quarantine", message))
+    return faults

@@ -1,0 +1,1 @@
+"""Pictures in general, without recipes and lenses: profiles, files, contact sheets, metrics, registration."""

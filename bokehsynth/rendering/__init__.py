@@ -1,0 +1,149 @@
+"""One definition of the picture, several backends: `reference` (float64, obviously right), `cpu` (Numba), `cuda`.
+
+This room knows layers and lenses, and no files, recipes or random numbers.
+"""
+
+import logging
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Protocol
+
+from bokehsynth.errors import DeviceError, UsageError
+from bokehsynth.optics import Lens
+from bokehsynth.optics.layer import Layer
+from bokehsynth.rendering.frames import Frames
+from bokehsynth.rendering.types import Backend, Shot
+
+BACKENDS = ("auto", "cpu", "cuda", "reference")
+
+PATHS = ("copy", "taps", "runs", "together", "rays")
+"""How a tile was made (`Frames.paths` holds the index): nothing is blurred, the all-in-focus pixels; blurred by kernels
+tap by tap; by kernels with prefix sums; either, plus rays for layers that vary together; rays alone, where layers
+change order."""
+
+
+def render(
+    layers: Sequence[Layer], lens: Lens, margin: int, backend: str = "auto", samples: int | None = None
+) -> Frames:
+    """Photograph layers through a lens.
+
+    `layers` near to far (the order decides ties), all on one canvas [H + 2*margin, W + 2*margin]; the picture is its
+    centre. `samples` is the number of rays per pixel; None means training quality, no larger RMSE than 51 x 51 rays.
+    Returns Frames: float32 NumPy pictures [H, W, 3] in linear light and maps [H, W], computed when first read.
+
+    Raises UsageError where the input cannot be rendered (shapes, a margin the rays would leave, a plane too steep for
+    the lens) and DeviceError for a backend that is not there.
+    """
+    shot = _checked(layers, lens, margin)
+    _check_samples(samples)
+    return Frames(shot, _backend(backend), samples)
+
+
+class Scene(Protocol):
+    """What is photographed; the arguments of `render` in one piece."""
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """Near to far."""
+
+    @property
+    def lens(self) -> Lens:
+        """That photographs them."""
+
+    @property
+    def margin(self) -> int:
+        """Overscan of the canvas in pixels."""
+
+
+def render_batch(scenes: Sequence[Scene], backend: str = "auto", samples: int | None = None) -> list[Frames]:
+    """Photograph several scenes of any sizes: what `render` gives for each.
+
+    On cuda their `bokeh` and `all_in_focus` are made at once, by shared launches. Raises what `render` raises.
+    """
+    if backend not in BACKENDS or backend == "reference" or resolve_device(backend) == "cpu":
+        return [render(scene.layers, scene.lens, scene.margin, backend, samples) for scene in scenes]
+    from bokehsynth.rendering.cuda import renderer as cuda
+
+    _check_samples(samples)
+    shots = [_checked(scene.layers, scene.lens, scene.margin) for scene in scenes]
+    blurred = iter(cuda.trace_batch([shot for shot in shots if shot.lens.blur > 0], samples))
+    sharp = cuda.trace_batch([shot.through_pinhole() for shot in shots], 1)
+    chosen = _backend("cuda")
+    return [
+        Frames(shot, chosen, samples, (next(blurred) if shot.lens.blur > 0 else pinhole, pinhole))
+        for shot, pinhole in zip(shots, sharp, strict=True)
+    ]
+
+
+def resolve_device(name: str) -> str:
+    """The device that `auto` stands for here, or `name` itself; a DeviceError if it is not there."""
+    if name not in {"auto", "cpu", "cuda"}:
+        raise DeviceError(f"unknown device {name!r}; choose auto, cpu or cuda")
+    if name == "cuda":
+        from bokehsynth.rendering.cuda import device as cuda_device
+
+        cuda_device.the_device()
+    return _best_device() if name == "auto" else name
+
+
+def describe_device(name: str) -> dict[str, str]:
+    """What pixels depend on besides versions and the CPU: of cuda the GPU and its compiler, of cpu nothing."""
+    from bokehsynth.rendering.cuda import device as cuda_device
+
+    return cuda_device.the_device().description() if name == "cuda" else {}
+
+
+@lru_cache(maxsize=1)
+def _best_device() -> str:
+    """cuda where it works. Where there is a GPU that does not, the log says why it is left alone."""
+    from bokehsynth.rendering.cuda import device as cuda_device
+
+    try:
+        cuda_device.the_device()
+    except DeviceError as error:
+        if cuda_device.has_gpu():
+            logging.getLogger(__name__).warning("a GPU is there and the CPU is used: %s", error)
+        return "cpu"
+    return "cuda"
+
+
+def _backend(name: str) -> Backend:
+    if name not in BACKENDS:
+        raise UsageError(f"unknown backend {name!r}; choose one of {', '.join(BACKENDS)}")
+    if name == "reference":
+        from bokehsynth.rendering import reference
+        from bokehsynth.rendering.aperture.lens_points import transmission_map
+
+        return Backend(reference.trace, transmission_map)
+    if resolve_device(name) == "cuda":
+        from bokehsynth.rendering.cuda import renderer as cuda
+
+        return Backend(cuda.trace, cuda.transmission)
+    from bokehsynth.rendering.cpu import renderer as cpu
+
+    return Backend(cpu.trace, cpu.transmission)
+
+
+def _check_samples(samples: int | None) -> None:
+    if samples is not None and samples < 1:
+        raise UsageError(f"samples must be at least 1, or None for training quality; got {samples}")
+
+
+def _checked(layers: Sequence[Layer], lens: Lens, margin: int) -> Shot:
+    if not layers:
+        raise UsageError("render needs at least one layer")
+    shapes = {layer.shape for layer in layers}
+    if len(shapes) > 1:
+        raise UsageError(f"all layers must share one canvas size, got {sorted(shapes)}")
+    if margin < 0 or int(margin) != margin:
+        raise UsageError(f"margin must be a whole number of pixels >= 0, got {margin}")
+    shot = Shot(tuple(layers), lens, int(margin))
+    if min(shot.height, shot.width) < 1:
+        raise UsageError(f"a margin of {margin} px leaves no picture of a {layers[0].shape} canvas")
+    needed = lens.margin([layer.disparity for layer in layers], shot.width, shot.height)
+    if lens.blur > 0 and margin < needed:
+        raise UsageError(
+            f"margin {margin} px is too small: rays of this lens reach {needed} px beyond the picture; "
+            f"compose the layers on a canvas with margin >= {needed}, or lower the blur"
+        )
+    return shot

@@ -1,0 +1,1 @@
+"""From an `Aperture` to tables: lens points, outline, footprint kernels, pupils."""

@@ -1,0 +1,127 @@
+"""From an aperture's methods to tables of lens points, the only thing a fast backend knows of a lens."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bokehsynth.errors import UsageError
+from bokehsynth.optics import Aperture
+from bokehsynth.rendering.types import FloatArray, Shot
+
+Float64Array = npt.NDArray[np.float64]
+
+_DIGEST_SIDE = 512
+"""Grid whose accepted points and weights stand for an aperture in a data set's identity."""
+
+_DIGEST_FIELD = 65
+"""Field positions per side at which a pupil is noted in that identity."""
+
+_FIELD_POINTS = 4096
+"""Lens points per pixel of the transmission map."""
+
+
+@dataclass(frozen=True, eq=False)
+class LensTable:
+    """Rays of one aperture: points float64 [N, 2] on the unit disc and weights float32 [N, 3] for R, G, B."""
+
+    points: Float64Array
+    weights: FloatArray
+
+
+def bake(aperture: Aperture, side: int) -> LensTable:
+    """The lens points of a side x side midpoint grid, mapped to the disc with equal areas, that `inside` accepts.
+
+    The concentric map (Shirley & Chiu 1997) keeps neighbours together, so the grid's even spacing survives on the
+    disc; it was the best fixed set measured. The aperture is asked anew each time, so it may be changed between two
+    calls. Raises UsageError for an aperture that lets nothing through or whose methods return the wrong shape.
+    """
+    points = _concentric_grid(side)
+    inside = np.asarray(aperture.inside(points))
+    if inside.shape != (len(points),) or inside.dtype != np.bool_:
+        raise UsageError(f"{_name(aperture)}.inside must return bool [N], got {inside.dtype} {inside.shape}")
+    points = points[inside]
+    weights = check_weights(aperture, points)
+    if len(points) == 0 or weights.sum() <= 0:
+        raise UsageError(f"{_name(aperture)} lets no light through: `inside` accepted {len(points)} lens points")
+    return LensTable(np.ascontiguousarray(points), np.ascontiguousarray(weights, dtype=np.float32))
+
+
+def check_weights(aperture: Aperture, points: Float64Array) -> Float64Array:
+    """The aperture's weights for these points as float64 [N, 3]; UsageError if they are not finite and >= 0."""
+    weights = np.asarray(aperture.weight(points), dtype=np.float64)
+    if weights.shape not in {(len(points),), (len(points), 3)}:
+        raise UsageError(f"{_name(aperture)}.weight must return [N] or [N, 3], got shape {weights.shape}")
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise UsageError(f"{_name(aperture)}.weight must return finite numbers >= 0")
+    return np.repeat(weights[:, None], 3, axis=1) if weights.ndim == 1 else weights
+
+
+def vogel_points(count: int) -> Float64Array:
+    """A golden-angle spiral of `count` points that covers the unit disc evenly, float64 [N, 2]."""
+    index = np.arange(count)
+    radius, angle = np.sqrt((index + 0.5) / count), index * (math.pi * (3 - math.sqrt(5)))
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+
+
+def transmission_map(shot: Shot) -> FloatArray:
+    """Share of the aperture's light that its pupil lets pass at each pixel, float32 [H, W]."""
+    aperture = shot.lens.aperture
+    shape = (shot.height, shot.width)
+    if type(aperture).pupil is Aperture.pupil:
+        return np.ones(shape, np.float32)
+    points = vogel_points(_FIELD_POINTS)
+    points = points[np.asarray(aperture.inside(points), np.bool_)]
+    weights = check_weights(aperture, points).mean(axis=1)
+    h = field_positions(shot)
+    passed = np.zeros(shape)
+    for s, w in zip(points, weights, strict=True):
+        passed += w * in_pupil(aperture, s, h)
+    return (passed / weights.sum()).astype(np.float32)
+
+
+def field_positions(shot: Shot) -> Float64Array:
+    """h = (p - centre) / half-diagonal for every pixel, float64 [H, W, 2]; half-diagonal = hypot(W, H) / 2."""
+    x, y = shot.offsets()
+    half = math.hypot(shot.width, shot.height) / 2
+    return np.stack(np.broadcast_arrays(x / half, y / half), axis=-1)
+
+
+def in_pupil(aperture: Aperture, s: Float64Array, h: Float64Array) -> npt.NDArray[np.bool_]:
+    """Whether lens point s [2] lies in the pupil's disc at field positions h [..., 2]."""
+    centre, radius = aperture.pupil(h)
+    result: npt.NDArray[np.bool_] = np.hypot(s[0] - centre[..., 0], s[1] - centre[..., 1]) <= radius
+    return result
+
+
+def table_digest(aperture: Aperture) -> str:
+    """Hex digest of an aperture's openness, weights and pupil on fine grids: the identity of its lens in a data set."""
+    points = _concentric_grid(_DIGEST_SIDE)
+    inside = np.asarray(aperture.inside(points), np.bool_)
+    digest = hashlib.sha256(np.packbits(inside).tobytes())
+    digest.update(check_weights(aperture, points[inside]).astype(np.float32).tobytes())
+    if type(aperture).pupil is not Aperture.pupil:
+        line = np.linspace(-1, 1, _DIGEST_FIELD)
+        centre, radius = aperture.pupil(np.stack(np.meshgrid(line, line), axis=-1))
+        digest.update(np.asarray(centre, np.float64).tobytes() + np.float64(radius).tobytes())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _concentric_grid(side: int) -> Float64Array:
+    edge = (np.arange(side) + 0.5) * (2 / side) - 1
+    u, v = (a.ravel() for a in np.meshgrid(edge, edge))
+    steep = np.abs(v) > np.abs(u)
+    radius = np.where(steep, v, u)
+    with np.errstate(invalid="ignore", divide="ignore"):  # 0/0 at the very centre of an odd grid
+        angle = np.where(steep, math.pi / 2 - math.pi / 4 * (u / v), math.pi / 4 * (v / u))
+    angle = np.where(radius == 0, 0.0, angle)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+
+
+def _name(aperture: Any) -> str:
+    return type(aperture).__name__

@@ -1,0 +1,202 @@
+"""What the fast backends know of an aperture: its outline, its transmission, and sets of rays, baked once."""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from bokehsynth.errors import UsageError
+from bokehsynth.optics import Aperture
+from bokehsynth.rendering.aperture.footprint_kernel import NO_PUPIL, density_kernel
+from bokehsynth.rendering.aperture.lens_points import LensTable, bake, check_weights, vogel_points
+from bokehsynth.rendering.aperture.outline import trace_outline
+from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
+
+_TRANSMISSION_SIDE = 257
+"""Points per side of a varying transmission's table; looked up bilinearly."""
+
+_FINEST = 2048
+"""Largest side of a grid in which lens points are looked for."""
+
+
+class LensTables:
+    """Tables of one aperture, each made when first asked for. The aperture must not change afterwards."""
+
+    def __init__(self, aperture: Aperture) -> None:
+        self.aperture = aperture
+        self._grids: dict[int, LensTable] = {}
+        self._ladders: dict[int, RayTable] = {}
+
+    @cached_property
+    def outline(self) -> Float64Array:
+        """Directed segments of the opening's boundary, [V, 4]."""
+        return trace_outline(self.aperture)
+
+    @cached_property
+    def full(self) -> bool:
+        """Whether the opening is the whole unit disc: then its edge is that of every grid of lens points."""
+        return bool(np.asarray(self.aperture.inside(vogel_points(4096)), np.bool_).all())
+
+    @cached_property
+    def detail(self) -> int:
+        """How many times closer than a disc the opening must be scanned: corners, holes and uneven glass need it.
+
+        Doubled until twice as many sub-rows change no weight of a test kernel by more than 5e-4 of the largest.
+        """
+        last = None
+        for power in range(6):
+            kernel = density_kernel(self.outline, 2**power, 3.3, 0.1, 0.05, NO_PUPIL[0], self.transmission, 8)
+            if last is not None and np.abs(kernel - last).max() < 5e-4 * kernel.max():
+                return int(2 ** (power - 1))
+            last = kernel
+        return 32
+
+    @cached_property
+    def transmission(self) -> FloatArray:
+        """Transmission over the square -1..1 of lens points, float32 [C, T, T]; [1, 1, 1] where it is uniform.
+
+        C is 1, or 3 if the channels differ. Beyond the opening its values go on for a few points, so that a lookup at
+        the rim is not mixed with what no ray sees.
+        """
+        points = self.grid(64).points
+        weights = check_weights(self.aperture, points)
+        if (weights == weights[0, 0]).all():
+            return np.ones((1, 1, 1), np.float32)
+        channels = 1 if (weights == weights[:, :1]).all() else 3
+        line = np.linspace(-1, 1, _TRANSMISSION_SIDE)
+        x, y = (a.ravel() for a in np.meshgrid(line, line))
+        square = np.stack([x, y], axis=1)
+        inside = np.einsum("ij,ij->i", square, square) <= 1
+        inside[inside] = np.asarray(self.aperture.inside(square[inside]), np.bool_)
+        table = np.zeros((channels, len(square)))
+        table[:, inside] = check_weights(self.aperture, square[inside]).T[:channels]
+        shape = (_TRANSMISSION_SIDE, _TRANSMISSION_SIDE)
+        return _continued(table.reshape(channels, *shape), inside.reshape(shape)).astype(np.float32)
+
+    def grid(self, side: int) -> LensTable:
+        """At least 95 % of side**2 effective rays, (sum w)^2 / sum w^2 in every channel that passes light.
+
+        A grid of that side for a full disc, a finer one for a narrow or uneven opening.
+        """
+        if side not in self._grids:
+            finer = side
+            while True:
+                table = _bake_or_none(self.aperture, finer)
+                effective = 0.0 if table is None else _effective(table.weights)
+                if table is not None and effective >= 0.95 * side**2:
+                    break
+                if finer >= _FINEST:
+                    raise UsageError(
+                        f"{type(self.aperture).__name__} lets almost no light through: a grid of {finer} x {finer} "
+                        f"lens points holds only {effective:.0f} effective rays; widen the opening or even its weights"
+                    )
+                grown = 2.0 if effective == 0 else min(2.0, 1.01 * side / np.sqrt(effective))
+                finer = min(_FINEST, max(finer + 2, round(finer * grown)))
+            self._grids[side] = table
+        return self._grids[side]
+
+    def rays(self, side: int) -> "RayTable":
+        """One grid, for every tile that needs rays."""
+        table = self.grid(side)
+        weights = np.ascontiguousarray(table.weights.T[: len(self.transmission)])
+        return RayTable(table.points, weights, np.array([(0, len(table.points))], np.int64))
+
+    def ladder(self, largest: int) -> "RayTable":
+        """Grids of growing side up to `largest` or a little more, end to end; a tile takes the one it needs."""
+        sides = [2]
+        while sides[-1] < largest:
+            sides.append(sides[-1] + 2 * max(1, sides[-1] // 16))
+        if sides[-1] not in self._ladders:
+            tables = [self.grid(side) for side in sides]
+            ends = np.cumsum([0] + [len(table.points) for table in tables])
+            step = np.searchsorted(sides, np.arange(sides[-1] + 1))
+            weights = np.concatenate([table.weights for table in tables]).T[: len(self.transmission)]
+            self._ladders[sides[-1]] = RayTable(
+                np.concatenate([table.points for table in tables]),
+                np.ascontiguousarray(weights),
+                np.ascontiguousarray(np.stack([ends[step], ends[step + 1]], axis=1)),
+            )
+        return self._ladders[sides[-1]]
+
+
+@dataclass(frozen=True, eq=False)
+class RayTable:
+    """points float64 [N, 2], weights float32 [C, N]; spans int64 [S, 2]: first and last + 1 ray of the grid for a side.
+
+    With one span that is the grid for all sides; otherwise spans[side], up to the largest.
+    """
+
+    points: Float64Array
+    weights: FloatArray
+    spans: IntArray
+
+    @property
+    def lit(self) -> IntArray:
+        """Whether R, G and B pass at all, int64 [3]."""
+        passes = (self.weights > 0).any(axis=1)
+        return np.broadcast_to(passes, 3).astype(np.int64)
+
+
+def _bake_or_none(aperture: Aperture, side: int) -> LensTable | None:
+    try:
+        return bake(aperture, side)
+    except UsageError:
+        if side >= _FINEST:
+            raise
+        return None  # no point of so coarse a grid lies in a narrow opening
+
+
+def _effective(weights: FloatArray) -> float:
+    total, square = weights.sum(axis=0, dtype=np.float64), np.square(weights, dtype=np.float64).sum(axis=0)
+    return float(min(t * t / s for t, s in zip(total, square, strict=True) if s > 0))
+
+
+def _continued(table: Float64Array, known: "np.ndarray[tuple[int, int], np.dtype[np.bool_]]") -> Float64Array:
+    """Values [C, T, T] carried three points beyond where they are known, as means of known neighbours."""
+    for _ in range(3):
+        total, count = np.zeros_like(table), np.zeros(known.shape)
+        for dy in (-1, 0, 1):
+            for dx in (-1, 0, 1):
+                seen = np.roll(known, (dy, dx), axis=(0, 1))
+                total += np.roll(table, (dy, dx), axis=(1, 2)) * seen
+                count += seen
+        grown = ~known & (count > 0)
+        table = np.where(grown, total / np.maximum(count, 1), table)
+        known = known | grown
+    return table
+
+
+def tables_of(aperture: Aperture) -> LensTables:
+    """The tables of an aperture, kept by equality where its own class defines it, by identity otherwise.
+
+    An inherited equality does not count: it would not see what the subclass added.
+    """
+    if "__eq__" in vars(type(aperture)):
+        try:
+            return _kept_equal(aperture)
+        except TypeError:  # equal, but not hashable
+            return LensTables(aperture)
+    return _kept_same(_Same(aperture))
+
+
+class _Same:
+    """A key that is equal for one object alone, and keeps it alive."""
+
+    def __init__(self, aperture: Aperture) -> None:
+        self.aperture = aperture
+
+    def __hash__(self) -> int:
+        return object.__hash__(self.aperture)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.aperture is self.aperture
+
+
+@lru_cache(maxsize=32)
+def _kept_equal(aperture: Aperture) -> LensTables:
+    return LensTables(aperture)
+
+
+@lru_cache(maxsize=32)
+def _kept_same(key: _Same) -> LensTables:
+    return LensTables(key.aperture)

@@ -1,0 +1,1 @@
+"""The CPU ray tracer of height fields."""

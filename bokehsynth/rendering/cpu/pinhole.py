@@ -1,0 +1,106 @@
+"""What a pinhole sees of planes that do not cross in the picture: the all-in-focus picture, and whose disparity.
+
+The arithmetic is that of `develop` for layers in focus, operation by operation: pixels that a lens leaves in focus have
+the bits of this picture.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bokehsynth.optics import Plane
+from bokehsynth.rendering.cpu.simd import (
+    LANES,
+    address_of,
+    div,
+    load,
+    madd,
+    mul,
+    peek,
+    splat,
+    store,
+    store_rgb,
+    sub,
+    where_positive,
+)
+from bokehsynth.rendering.jit import leaf
+from bokehsynth.rendering.types import Exposure, FloatArray, Shot
+
+
+def planes_in_order(shot: Shot) -> "Sequence[Plane] | None":
+    """The layers' planes, if each lies nowhere in front of the one before it; None if not, or with height fields."""
+    planes = [layer.disparity for layer in shot.layers if isinstance(layer.disparity, Plane)]
+    if len(planes) < len(shot.layers):
+        return None
+    corners = np.array([plane.corners(shot.width, shot.height) for plane in planes])
+    return planes if bool((np.diff(corners, axis=0) <= 0).all()) else None  # at the corners, so everywhere
+
+
+def see(shot: Shot, exposure: Exposure) -> None:
+    """Composite the layers, which must be `planes_in_order`, into `exposure`."""
+    packed = np.array([address_of(layer.packed) for layer in shot.layers], np.int64)
+    steps = shot.layers[0].packed[0].nbytes, shot.layers[0].shape[1]
+    spare = np.empty(4 * LANES, np.float32)
+    _composite(packed, *steps, shot.margin, address_of(spare), exposure.color, exposure.coverage)
+
+
+@leaf
+def _composite(packed, step, stride, margin, spare, color, coverage):
+    height, width = coverage.shape
+    nothing, one = splat(np.float32(0)), splat(np.float32(1))
+    colors, shares = np.int64(color.ctypes.data), np.int64(coverage.ctypes.data)
+    for y in range(height):
+        for x in range(0, width, LANES):
+            at, through = (y + margin) * stride + margin + x, one
+            red, green, blue = nothing, nothing, nothing
+            for m in range(len(packed)):
+                red = madd(red, load(packed[m], at), through)
+                green = madd(green, load(packed[m] + step, at), through)
+                blue = madd(blue, load(packed[m] + 2 * step, at), through)
+                through = mul(through, sub(one, load(packed[m] + 3 * step, at)))
+            arrived = sub(one, through)
+            red = where_positive(arrived, div(red, arrived), nothing)
+            green = where_positive(arrived, div(green, arrived), nothing)
+            blue = where_positive(arrived, div(blue, arrived), nothing)
+            if x + LANES <= width:
+                store_rgb(colors, 3 * (y * width + x), red, green, blue)
+                store(shares, y * width + x, arrived)
+                continue
+            store(spare, 0, red)
+            store(spare, LANES, green)
+            store(spare, 2 * LANES, blue)
+            store(spare, 3 * LANES, arrived)
+            for lane in range(width - x):
+                for c in range(3):
+                    color[y, x + lane, c] = peek(spare, c * LANES + lane)
+                coverage[y, x + lane] = peek(spare, 3 * LANES + lane)
+
+
+def maps(shot: Shot, planes: Sequence[Plane]) -> tuple[FloatArray, FloatArray]:
+    """Disparity and defocus, float32 [H, W], of the nearest layer at which the accumulated alpha reaches 0.5.
+
+    Of the last layer where none does. Both are rounded once, from float64.
+    """
+    disparity, defocus = (np.empty((shot.height, shot.width), np.float32) for _ in range(2))
+    alphas = np.array([address_of(layer.alpha) for layer in shot.layers], np.int64)
+    numbers = np.array([(plane.d, plane.gx, plane.gy) for plane in planes])
+    stride = shot.layers[0].shape[1]
+    _fill(alphas, numbers, shot.lens.blur, shot.lens.focus, shot.margin, stride, disparity, defocus)
+    return disparity, defocus
+
+
+@leaf
+def _fill(alphas, planes, blur, focus, margin, stride, disparity, defocus):
+    height, width = disparity.shape
+    last = len(alphas) - 1
+    for row in range(height):
+        y, first = row - (height - 1) / 2, (row + margin) * stride + margin
+        for column in range(width):
+            through, m = np.float32(1), 0
+            while m < last:
+                through *= np.float32(1) - peek(alphas[m], first + column)
+                if through <= np.float32(0.5):
+                    break
+                m += 1
+            d = planes[m, 0] + planes[m, 1] * (column - (width - 1) / 2) + planes[m, 2] * y
+            disparity[row, column], defocus[row, column] = d, blur * abs(d - focus)

@@ -1,0 +1,229 @@
+"""What each tile of a picture sees: which layers, in which order, and whether two of them vary together.
+
+Alpha is bounded over a tile's footprint by minima and maxima of blocks, kept in a pyramid. Bounds that are too loose
+cost time and never change what a tile's exact parts converge to.
+"""
+
+import numpy as np
+
+from bokehsynth.rendering.jit import kernel, leaf
+
+TILE_H, TILE_W = 8, 16
+BLOCK = 4
+"""Side in texels of the finest blocks."""
+ACROSS, COARSER, GLANCE = 24, 2, 6
+"""Most fine blocks across a footprint; how many levels above them a look begins; most blocks for a rough look."""
+
+VISIBLE, OPAQUE, LOW, HIGH, REACH, VARIES = range(6)
+"""State of a layer on a tile: seen at all; hides what lies behind; range of d(p') - d_f; reach in pixels; whether its
+alpha varies over the footprint."""
+STATES = 6
+
+
+def pyramid_levels(height: int, width: int) -> "np.ndarray[tuple[int, int], np.dtype[np.int64]]":
+    """Offset, rows and columns of every level of a canvas's pyramid, int64 [n, 3]; sides halve up to one block."""
+    levels, offset, side = [], 0, BLOCK
+    while True:
+        rows, columns = -(-height // side), -(-width // side)
+        levels.append((offset, rows, columns))
+        offset += rows * columns
+        if rows == columns == 1:
+            return np.array(levels, np.int64)
+        side *= 2
+
+
+@kernel
+def pyramid(packed, levels):
+    """Smallest and largest alpha and largest premultiplied colour of blocks: float32 [3, blocks of all levels]."""
+    offset, rows, columns = levels[-1]
+    out = np.empty((3, offset + rows * columns), np.float32)
+    _, height, width = packed.shape
+    low, high, bright = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
+    for r in range(levels[0, 1]):
+        low[:], high[:], bright[:] = 2, -1, 0
+        for y in range(r * BLOCK, min(height, r * BLOCK + BLOCK)):
+            for x in range(width):
+                low[x] = min(low[x], packed[3, y, x])
+                high[x] = max(high[x], packed[3, y, x])
+                bright[x] = max(bright[x], packed[0, y, x], packed[1, y, x], packed[2, y, x])
+        for c in range(levels[0, 2]):
+            stop, at = min(width, c * BLOCK + BLOCK), r * levels[0, 2] + c
+            out[0, at], out[1, at], out[2, at] = low[c * BLOCK], high[c * BLOCK], bright[c * BLOCK]
+            for x in range(c * BLOCK + 1, stop):
+                out[0, at] = min(out[0, at], low[x])
+                out[1, at] = max(out[1, at], high[x])
+                out[2, at] = max(out[2, at], bright[x])
+    for level in range(1, len(levels)):
+        offset, rows, columns = levels[level]
+        finer, fine_rows, fine_columns = levels[level - 1]
+        for r in range(rows):
+            for c in range(columns):
+                at = offset + r * columns + c
+                out[0, at], out[1, at], out[2, at] = 2, -1, 0
+                for y in range(2 * r, min(fine_rows, 2 * r + 2)):
+                    for x in range(2 * c, min(fine_columns, 2 * c + 2)):
+                        source = finer + y * fine_columns + x
+                        out[0, at] = min(out[0, at], out[0, source])
+                        out[1, at] = max(out[1, at], out[1, source])
+                        out[2, at] = max(out[2, at], out[2, source])
+    return out
+
+
+@leaf
+def classify(planes, extremes, levels, view, y, x, rows, n, m, state):
+    """State of layer m over the footprint of the tile of rows x n pixels whose corner is at offset (x, y).
+
+    Arrays come whole, with an index: a slice would be counted and released, which costs as much as the work.
+    """
+    K, focus, oy, ox = view
+    d, gx, gy = planes[m, 0], planes[m, 1], planes[m, 2]
+    e = K * np.hypot(gx, gy)
+    low, high = np.inf, -np.inf
+    for j in range(2):
+        for i in range(2):
+            delta = d + gx * (x + i * (n - 1)) + gy * (y + j * (rows - 1)) - focus
+            low, high = min(low, delta), max(high, delta)
+    reach = K * max(abs(low), abs(high)) / (1 - e)
+    # d(p') - d_f = delta / (1 - K g.s): the lens point stretches the range by 1/(1 -+ e)
+    state[m, LOW] = low / (1 + e) if low > 0 else low / (1 - e)
+    state[m, HIGH] = high / (1 - e) if high > 0 else high / (1 + e)
+    state[m, REACH] = reach
+    if extremes[m, 0, -1] == 1:
+        least, most = np.float32(1), np.float32(1)
+    else:
+        pad = reach + 1 if reach > 0 else 0.0
+        least, most = _bounds(extremes, levels, m, y + oy, x + ox, rows, n, pad)
+    state[m, VISIBLE] = 1 if most > 0 else 0
+    state[m, OPAQUE] = 1 if least == 1 else 0
+    state[m, VARIES] = 1 if least < most else 0
+
+
+@leaf
+def _bounds(extremes, levels, m, top, left, rows, n, pad):
+    """Smallest and largest alpha of the blocks that come within `pad` px of a tile.
+
+    Coarse blocks first; fine ones of those whose alpha varies. Stops once alpha is known to vary around 0 and 1.
+    """
+    fine, side = 0, BLOCK
+    while (2 * pad + n) / side > ACROSS and fine < len(levels) - 1:
+        fine += 1
+        side *= 2
+    level = min(fine + COARSER, len(levels) - 1)
+    side <<= level - fine
+    offset, block_rows, block_columns = levels[level, 0], levels[level, 1], levels[level, 2]
+    r0, r1 = max(0, int(top - pad) // side), min(block_rows - 1, int(top + rows - 1 + pad) // side)
+    least, most = np.float32(2), np.float32(-1)
+    for r in range(r0, r1 + 1):
+        c0, c1 = _columns(r, side, block_columns, top, left, rows, n, pad)
+        for c in range(c0, c1 + 1):
+            at = offset + r * block_columns + c
+            low, high = extremes[m, 0, at], extremes[m, 1, at]
+            if low < high and level > fine:
+                low, high = _inside(extremes, levels, m, r, c, level, fine, top, left, rows, n, pad)
+            least, most = min(least, low), max(most, high)
+            if least < most and least < 1 and most > 0:
+                return least, most
+    return least, most
+
+
+@leaf
+def _inside(extremes, levels, m, row, column, level, fine, top, left, rows, n, pad):
+    """`_bounds` over the fine blocks of one coarse block."""
+    more, side = level - fine, BLOCK << fine
+    offset, block_rows, block_columns = levels[fine, 0], levels[fine, 1], levels[fine, 2]
+    least, most = np.float32(2), np.float32(-1)
+    for r in range(row << more, min(block_rows, (row + 1) << more)):
+        c0, c1 = _columns(r, side, block_columns, top, left, rows, n, pad)
+        for c in range(max(c0, column << more), min(c1, ((column + 1) << more) - 1) + 1):
+            at = offset + r * block_columns + c
+            least, most = min(least, extremes[m, 0, at]), max(most, extremes[m, 1, at])
+            if least < most and least < 1 and most > 0:
+                return least, most
+    return least, most
+
+
+@leaf
+def _columns(r, side, block_columns, top, left, rows, n, pad):
+    """First and last block of row r that comes within `pad` px of a tile; none where the first comes after the last."""
+    dy = max(0.0, top - (r * side + side - 1), r * side - (top + rows - 1))
+    if dy > pad:
+        return 0, -1
+    wide = np.sqrt(pad * pad - dy * dy)
+    first, last = int(np.floor((left - wide) / side)), int(np.floor((left + n - 1 + wide) / side))
+    return max(0, first), min(block_columns - 1, last)
+
+
+@leaf
+def brightest(extremes, levels, m, top, left, rows, n, pad):
+    """Largest premultiplied channel of the blocks that come within `pad` px of a tile, or a little farther out."""
+    level, side = 0, BLOCK
+    while (2 * pad + n) / side > GLANCE and level < len(levels) - 1:
+        level += 1
+        side *= 2
+    offset, block_rows, block_columns = levels[level, 0], levels[level, 1], levels[level, 2]
+    r0, r1 = max(0, int(top - pad) // side), min(block_rows - 1, int(top + rows - 1 + pad) // side)
+    bright = np.float32(0)
+    for r in range(r0, r1 + 1):
+        c0, c1 = _columns(r, side, block_columns, top, left, rows, n, pad)
+        for at in range(offset + r * block_columns + c0, offset + r * block_columns + c1 + 1):
+            bright = max(bright, extremes[m, 2, at])
+    return bright
+
+
+@leaf
+def visible_order(state, order):
+    """Fill `order` with the layers that can be seen on this tile, near to far; returns how many.
+
+    A layer is left out where its footprint is empty, or where an opaque layer lies in front of it for every ray.
+    """
+    layers = len(state)
+    visible = 0
+    for m in range(layers):
+        hidden = state[m, VISIBLE] == 0
+        for k in range(layers):
+            if state[k, OPAQUE] == 1 and (
+                state[k, LOW] > state[m, HIGH] or (state[k, LOW] == state[m, HIGH] and k < m)
+            ):
+                hidden = True
+        if hidden:
+            continue
+        place = visible  # insertion by nearness, ties by the order given
+        while place > 0 and state[order[place - 1], HIGH] < state[m, HIGH]:
+            order[place] = order[place - 1]
+            place -= 1
+        order[place] = m
+        visible += 1
+    return visible
+
+
+@leaf
+def same_plane(planes, a, b):
+    """Whether two layers lie in one plane."""
+    return planes[a, 0] == planes[b, 0] and planes[a, 1] == planes[b, 1] and planes[a, 2] == planes[b, 2]
+
+
+@leaf
+def is_ordered(state, order, count, planes):
+    """Whether one order, near to far, holds for every ray and pixel of the tile."""
+    for k in range(1, count):
+        a, b = order[k - 1], order[k]
+        if same_plane(planes, a, b):
+            continue  # a tie for every ray
+        if state[a, LOW] < state[b, HIGH] or (state[a, LOW] == state[b, HIGH] and a > b):
+            return False
+    return True
+
+
+@leaf
+def varies_together(state, order, count, extremes):
+    """Whether a blurred layer's alpha varies in front of another blurred layer that is seen through it."""
+    dimming = False
+    for k in range(count):
+        m = order[k]
+        if state[m, REACH] == 0:
+            continue
+        if dimming and (state[m, VARIES] == 1 or extremes[m, 2, -1] > 0):
+            return True
+        if state[m, VARIES] == 1:
+            dimming = True
+    return False

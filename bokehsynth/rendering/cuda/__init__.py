@@ -1,0 +1,1 @@
+"""The CuPy backend; its kernels are CUDA C++ in `kernels/`."""

@@ -1,0 +1,190 @@
+"""The tables of a batch of shots, and the launches over them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bokehsynth.errors import UsageError
+from bokehsynth.optics import Aperture, HeightField, Plane
+from bokehsynth.rendering.aperture import pupil as pupils
+from bokehsynth.rendering.aperture.footprint_kernel import nodes_between
+from bokehsynth.rendering.aperture.tables import RayTable, tables_of
+from bokehsynth.rendering.cuda.device import DeviceArray
+from bokehsynth.rendering.cuda.layer_cache import LARGEST_SIDE, Stock, fold_sides
+from bokehsynth.rendering.cuda.structs import LAYER, MAX_LAYERS, NODE, ROWS, SHOT, TILE, TILE_W, as_bytes, rows
+from bokehsynth.rendering.types import Shot
+
+LARGEST_HALF = 767
+"""Texels from the pixel that a kernel may reach: one of its columns must fit into what `taps.cuh` stages."""
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceExposure:
+    """An exposure on the device, arrays of CuPy; hand them on with `__dlpack__`, as in `torch.from_dlpack(x.color)`."""
+
+    color: DeviceArray
+    """float32 [H, W, 3], linear light."""
+    coverage: DeviceArray
+    """float32 [H, W]."""
+    tiles: DeviceArray
+    """Rows of `cuda_tables.TILE` as bytes: what was found out about every tile."""
+
+
+class Batch:
+    """The tables of one batch, and everything that they point to.
+
+    Raises UsageError for shots that these kernels cannot render, and what the device raises when it is full.
+    """
+
+    def __init__(self, stock: Stock, shots: Sequence[Shot], tables: Sequence[RayTable]) -> None:
+        """`tables`: for each shot the sets of rays that its tiles may ask for."""
+        self.device, self.stock = stock.device, stock
+        for shot in shots:
+            _check(shot)
+        stock.bring([layer for shot in shots for layer in shot.layers])
+        self.shots = shots
+        self.exposures: list[DeviceExposure] = []
+        """To be filled by `develop` or `brute`."""
+        self._keep: list[Any] = []
+        self._nodes: list[np.ndarray[Any, Any]] = []
+        layer_tables = [self._layers(shot) for shot in shots]
+        self._placed = self._place_nodes()
+        self._node_table = self._put(as_bytes(self._placed if len(self._placed) else np.zeros(1, NODE)))
+        self._table = self._put(
+            rows(SHOT, [self._entry(*each) for each in zip(shots, layer_tables, tables, strict=True)])
+        )
+
+    def develop(self) -> None:
+        """Make the pictures; once, since kernels are summed up where they lie."""
+        count = len(self._placed)
+        if count:
+            rays, half = (int(self._placed[name].max()) for name in ("count", "half"))
+            self.device.launch("collapse", (count, -(-rays // 256), 1), (256, 1, 1), self._node_table)
+            self.device.launch("measure", (count, half // 32 + 1, 1), (64, 1, 1), self._node_table)
+        for kernel in ("survey", "develop", "shine"):
+            self._launch(kernel)
+
+    def brute(self) -> None:
+        """Make the pictures by every ray of the tables through every layer."""
+        self._launch("brute")
+
+    def _launch(self, kernel: str) -> None:
+        columns = max(-(-shot.width // TILE_W) for shot in self.shots)
+        lines = max(-(-shot.height // ROWS) for shot in self.shots)
+        block = (32, 1, 1) if kernel in {"survey", "develop"} else (TILE_W, ROWS, 1)
+        self.device.launch(kernel, (columns, lines, len(self.shots)), block, self._table)
+
+    def _layers(self, shot: Shot) -> DeviceArray:
+        entries = []
+        rounded = any(isinstance(layer.disparity, HeightField) for layer in shot.layers)
+        for layer in shot.layers:
+            there = self._held(self.stock.layer(layer))
+            first, count = sum(len(nodes) for nodes in self._nodes), 0
+            entry: dict[str, Any] = {"texels": self._at(there.texels), "alphas": self._at(there.alphas)}
+            focus = np.float32(shot.lens.focus)
+            if isinstance(layer.disparity, HeightField):
+                low, high = (np.float32(value) - focus for value in layer.disparity.range)
+                entry |= {"values": self._at(there.values), "heights": self._at(there.heights)}
+                entry |= {"focus": focus, "low": low, "high": high}
+            else:
+                plane = layer.disparity
+                # beside height fields planes are rounded like them: what is level, or in focus, in one is so in both
+                d = float(np.float32(plane.d) - focus) if rounded else plane.d - shot.lens.focus
+                entry |= {"d": d, "gx": plane.gx, "gy": plane.gy}
+                count = self._add_nodes(shot, plane)
+            entries.append(entry | {"first_node": first, "nodes": count})
+        return self._put(rows(LAYER, entries))
+
+    def _add_nodes(self, shot: Shot, plane: Plane) -> int:
+        """Kernels at nodes of the radius, close enough to interpolate between; none where only rays are used."""
+        K, tables = shot.lens.blur, tables_of(shot.lens.aperture)
+        low, high = (K * (d - shot.lens.focus) for d in plane.extremes(shot.width, shot.height))
+        if low == high == 0 or pupils.has_pupil(shot.lens.aperture):
+            return 0
+        e = K * plane.slope
+        radii = np.array([low]) if plane.slope == 0 else nodes_between(low, high)
+        nodes = np.zeros(len(radii), NODE)
+        nodes["r"], nodes["ex"], nodes["ey"] = radii, K * plane.gx, K * plane.gy
+        nodes["half"] = np.ceil(np.abs(radii) / (1 - e)) + 2
+        if nodes["half"].max() > LARGEST_HALF:
+            raise UsageError(
+                f"a blur radius of {np.abs(radii).max():.0f} px is too large for cuda, about 700 at most; use cpu"
+            )
+        nodes["sets"], sides = len(tables.transmission), fold_sides(np.abs(radii) / (1 - e), tables)
+        for side in np.unique(sides).tolist():
+            lens_set, these = self._held(self.stock.lens_set(tables, side)), sides == side
+            for name in ("points", "weights"):
+                nodes[name][these] = self._at(getattr(lens_set, name))
+            nodes["count"][these] = lens_set.count
+        self._nodes.append(nodes)
+        return len(nodes)
+
+    def _place_nodes(self) -> "np.ndarray[Any, Any]":
+        """All kernels, with room for each, end to end."""
+        nodes = np.concatenate([np.zeros(0, NODE), *self._nodes])
+        sides = 2 * nodes["half"].astype(np.int64) + 1
+        ends, columns = np.cumsum(nodes["sets"] * sides * sides), np.cumsum(sides)
+        if len(nodes):
+            sums = self._held(self.device.zeros((int(ends[-1]),), np.uint32))
+            spans = self._held(self.device.empty((int(columns[-1]), 2), np.int32))
+            nodes["sums"] = self._at(sums) + 4 * (ends - nodes["sets"] * sides * sides)
+            nodes["spans"] = self._at(spans) + 8 * (columns - sides)
+        return nodes
+
+    def _entry(self, shot: Shot, layers: DeviceArray, table: RayTable) -> dict[str, Any]:
+        device, size = self.device, (shot.height, shot.width)
+        ladder = self._held(self.stock.ladder(table))
+        tiles = device.empty((-(-shot.height // ROWS) * -(-shot.width // TILE_W), TILE.itemsize), np.uint8)
+        made = DeviceExposure(device.empty((*size, 3), np.float32), device.empty(size, np.float32), tiles)
+        self.exposures.append(made)
+        entry = {
+            "layers": self._at(layers), "nodes": self._at(self._node_table), "points": self._at(ladder.rays.points),
+            "weights": self._at(ladder.rays.weights), "spans": self._at(ladder.spans), "tiles": self._at(tiles),
+            "base": self._at(self._held(device.empty((6, *size), np.float32))), "color": self._at(made.color),
+            "coverage": self._at(made.coverage), "blur": shot.lens.blur, "height": shot.height, "width": shot.width,
+            "canvas_height": shot.layers[0].shape[0], "canvas_width": shot.layers[0].shape[1],
+            "margin": shot.margin, "layer_count": len(shot.layers), "rays": ladder.rays.count, "sides": ladder.sides,
+            "sets": len(table.weights), "lit": ladder.lit,
+        }  # fmt: skip
+        pupil = pupils.pupil_of(shot) if shot.lens.blur > 0 else None
+        if pupil is not None:
+            entry |= {"pupils": self._at(self._put(np.moveaxis(pupil.centres, 0, 2))), "pupil_radius": pupil.radius}
+            if shot.lens.falloff:
+                share = pupils.transmission(shot, tables_of(shot.lens.aperture))
+                entry["transmission"] = self._at(self._put(share))
+        return entry
+
+    def _put(self, array: "np.ndarray[Any, Any]") -> DeviceArray:
+        return self._held(self.device.put(array))
+
+    def _held(self, thing: Any) -> Any:
+        self._keep.append(thing)
+        return thing
+
+    def _at(self, array: DeviceArray) -> int:
+        return self.device.address(array)
+
+
+def _check(shot: Shot) -> None:
+    aperture = shot.lens.aperture
+    if type(aperture).aberration is not Aperture.aberration and shot.lens.blur > 0:
+        raise UsageError(
+            f"{type(aperture).__name__} has an aberration, which only backend='reference' renders: its rays land "
+            "elsewhere at every pixel, and no table of texels stands for them"
+        )
+    if len(shot.layers) > MAX_LAYERS:
+        raise UsageError(f"cuda renders at most {MAX_LAYERS} layers, got {len(shot.layers)}; use backend='cpu'")
+
+
+def ray_table(shot: Shot, samples: int | None) -> RayTable:
+    """The sets of rays that tiles may ask for: all sizes, or one of at least `samples`."""
+    tables = tables_of(shot.lens.aperture)
+    if samples is None:
+        return tables.ladder(LARGEST_SIDE)
+    side = max(2, 2 * int(math.sqrt(samples) / 2))
+    while len(tables.grid(side).points) < samples:
+        side += 2
+    return tables.rays(side)

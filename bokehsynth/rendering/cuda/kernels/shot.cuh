@@ -1,0 +1,165 @@
+// What kernels know of a shot, and how they look layers up.
+//
+// The files in this folder are CUDA C++ without anything that a C++ compiler for the host does not know, once a dozen
+// words (__global__, blockIdx, ...) are defined: tests/support/kernels_on_cpu does that and runs them. Contraction is off
+// (--fmad=false): where a fused multiply-add is wanted it is written, so that both compilers give the same bits.
+//
+// Structs mirror the NumPy types of `cuda_tables.py`, field by field.
+#pragma once
+
+#define DEVICE static __device__ __forceinline__
+
+const int MAX_LAYERS = 32;
+const int TILE_W = 32, ROWS = 8;        // of a tile; a thread of `develop` holds one column of ROWS pixels
+const int BLOCK = 8;                    // side of the blocks of texels whose extremes are known
+
+enum Path { COPY = 0, TAPS = 1, TOGETHER = 3, RAYS = 4 };  // indices into `render.PATHS`
+
+struct alignas(16) Texel {
+    float r, g, b, a;                   // linear light, premultiplied
+};
+
+// A layer's canvas, as it is uploaded and as kernels read it.
+struct Canvas {
+    const float* color;                 // [height, width, 3]
+    const float* alpha;                 // [height, width]
+    const float* values;                // d of a height field [height, width], or 0
+    Texel* texels;                      // [height, width]
+    float* alphas;                      // least and largest of blocks, [2, block rows, block columns]
+    float* heights;                     // the same of `values`
+    int height, width;
+};
+
+struct Layer {
+    const Texel* texels;
+    const float* alphas;
+    const float* values;                // d of a height field, or 0: then d, gx, gy are a plane
+    const float* heights;
+    double d, gx, gy;                   // d - d_f at the picture's centre, and its gradient
+    float focus, low, high;             // of a height field: d_f, to be taken from `values`; range of what is left
+    int first_node, nodes;              // its kernels, ascending in r
+};
+
+// All rays of one pixel through one layer, folded into weights of texels (`collapse.cuh`).
+struct Node {
+    const float* points;                // the lens set, [count, 2]
+    const float* weights;               // [sets, count], each set of sum 1
+    unsigned int* sums;                 // [sets, side, side], side = 2 * half + 1, columns first
+    int* spans;                         // [side, 2]: first and last row of every column that any set needs
+    double r, ex, ey;                   // signed radius in px, and K g
+    int count, sets, half;
+};
+
+struct Tile {
+    int path, count;
+    int start, stop;                    // its rays in the tables
+    unsigned int sharp, opaque, moving; // one bit per layer: in focus; hides what is behind. Anything moves at all
+    int sorted;                         // whether one order holds for every ray
+    unsigned char order[MAX_LAYERS];    // layers that are seen, near to far
+};
+
+struct Shot {
+    const Layer* layers;
+    const Node* nodes;
+    const float* points;                // ladder of lens sets end to end, [N, 2]
+    const float* weights;               // [sets, N]
+    const int* spans;                   // [sides, 2]: first and last + 1 ray of the set for a side
+    const float* pupils;                // centre of the second disc at every pixel, [height, width, 2], or 0
+    const float* transmission;          // what a falloff multiplies by, [height, width], or 0
+    Tile* tiles;                        // [tile rows, tile columns]
+    float* base;                        // [6, height, width]: light and what is let through, of tiles that go TOGETHER
+    float* color;                       // [height, width, 3]
+    float* coverage;                    // [height, width]
+    double blur;                        // K
+    float pupil_radius;
+    int height, width, canvas_height, canvas_width, margin;
+    int layer_count, rays, sides, sets;
+    int lit;                            // one bit per channel that the aperture lets pass
+};
+
+DEVICE int clamp(int value, int low, int high) {
+    return value < low ? low : value > high ? high : value;
+}
+
+// Blocks lie symmetrically about the canvas's centre, so that more overscan cuts a picture into the same ones: this
+// many texels of the first block are missing, and so many blocks there are along a side.
+DEVICE int block_shift(int side) {
+    return (BLOCK - side / 2 % BLOCK) % BLOCK;
+}
+
+DEVICE int block_count(int side) {
+    return (side + block_shift(side) + BLOCK - 1) / BLOCK;
+}
+
+DEVICE int tile_columns(const Shot& shot) {
+    return (shot.width + TILE_W - 1) / TILE_W;
+}
+
+DEVICE int tile_rows(const Shot& shot) {
+    return (shot.height + ROWS - 1) / ROWS;
+}
+
+// d(p) - d_f at picture pixel (x, y): of a plane, or of the texel of a height field.
+DEVICE double defocus_at(const Shot& shot, const Layer& layer, int x, int y) {
+    if (layer.values)
+        return layer.values[(size_t)(y + shot.margin) * shot.canvas_width + x + shot.margin] - layer.focus;
+    return layer.d + layer.gx * (x - (shot.width - 1) * 0.5) + layer.gy * (y - (shot.height - 1) * 0.5);
+}
+
+// Range of a plane's d(p) - d_f over a tile; extremes lie at its corners.
+DEVICE void plane_range(const Shot& shot, const Layer& layer, int x0, int y0, int n, int rows, double* low,
+                        double* high) {
+    *low = 1e300;
+    *high = -1e300;
+    for (int corner = 0; corner < 4; corner++) {
+        double delta = defocus_at(shot, layer, x0 + (corner & 1) * (n - 1), y0 + (corner >> 1) * (rows - 1));
+        *low = fmin(*low, delta);
+        *high = fmax(*high, delta);
+    }
+}
+
+DEVICE Texel texel_at(const Shot& shot, const Layer& layer, int x, int y) {
+    int row = clamp(y + shot.margin, 0, shot.canvas_height - 1);
+    int column = clamp(x + shot.margin, 0, shot.canvas_width - 1);
+    return layer.texels[(size_t)row * shot.canvas_width + column];
+}
+
+DEVICE float mix(float a, float b, float t) {
+    return fmaf(t, b - a, a);           // exactly a where a == b
+}
+
+DEVICE Texel mix(const Texel& a, const Texel& b, float t) {
+    Texel m = {mix(a.r, b.r, t), mix(a.g, b.g, t), mix(a.b, b.b, t), mix(a.a, b.a, t)};
+    return m;
+}
+
+// The bilinear lookup, (dx, dy) px away from picture pixel (x, y).
+DEVICE Texel look_up(const Shot& shot, const Layer& layer, int x, int y, float dx, float dy) {
+    float left = floorf(dx), top = floorf(dy);
+    int i = clamp(x + shot.margin + (int)left, 0, shot.canvas_width - 1);
+    int j = clamp(y + shot.margin + (int)top, 0, shot.canvas_height - 1);
+    int right = i + 1 < shot.canvas_width ? 1 : 0;
+    size_t below = j + 1 < shot.canvas_height ? shot.canvas_width : 0;
+    const Texel* corner = layer.texels + (size_t)j * shot.canvas_width + i;
+    Texel upper = mix(corner[0], corner[right], dx - left);
+    Texel lower = mix(corner[below], corner[below + right], dx - left);
+    return mix(upper, lower, dy - top);
+}
+
+// From light and what no layer stopped, per channel, to a pixel: colour by the light that arrived, and coverage.
+DEVICE void write_pixel(const Shot& shot, int x, int y, const float* light, const float* through, int lit) {
+    size_t at = (size_t)y * shot.width + x;
+    float covered = 0, channels = 0;
+    float passed = shot.transmission ? shot.transmission[at] : 1.0f;
+    for (int c = 0; c < 3; c++) {
+        float arrived = 1.0f - through[c], value = 0;
+        if (lit >> c & 1) {
+            value = arrived > 0 ? light[c] / arrived : 0;
+            covered += arrived;
+            channels += 1;
+        }
+        shot.color[3 * at + c] = value * passed;
+    }
+    bool same = through[0] == through[1] && through[1] == through[2] && lit == 7;
+    shot.coverage[at] = same ? 1.0f - through[0] : channels > 0 ? covered / channels : 0;
+}

@@ -1,0 +1,140 @@
+"""What stays on the device between shots: layers as long as they live, and lens sets as long as their tables do."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from bokehsynth.optics import HeightField
+from bokehsynth.optics.layer import Layer
+from bokehsynth.rendering.aperture.tables import LensTables, RayTable
+from bokehsynth.rendering.cuda.device import Device, DeviceArray
+from bokehsynth.rendering.cuda.structs import BLOCK, CANVAS, rows
+
+LARGEST_SIDE = 128
+"""Of the ladder of plain rays, as `rays.grid_side` asks for at most."""
+
+SIDES = (48, 64, 96, 128, 160, 192, 256, 384, 512)
+"""Of lens sets that kernels are folded from."""
+
+
+def fold_sides(radii: "np.ndarray[Any, Any]", tables: LensTables) -> "np.ndarray[Any, Any]":
+    """Side of the lens set for blur radii in px: 24 points per px, until there are 128, and never less than six.
+
+    The error of a texel's weight falls with the points per px, that of a picture with the texels of a disc too. A full
+    disc is what the points are spread over; where an opening's own edge goes between them there are twice as many.
+    """
+    wanted = np.maximum(np.minimum(24 * radii, 128), 6 * radii)
+    if not tables.full:
+        wanted = 2 * wanted
+    found: np.ndarray[Any, Any] = np.asarray(SIDES)[np.minimum(np.searchsorted(SIDES, wanted), len(SIDES) - 1)]
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class OnDevice:
+    """A layer's texels, and extremes of its alpha and height field."""
+
+    texels: DeviceArray
+    alphas: DeviceArray
+    values: DeviceArray | None
+    heights: DeviceArray | None
+
+
+@dataclass(frozen=True, eq=False)
+class LensSet:
+    """Lens points [N, 2] and weights [sets, N]."""
+
+    points: DeviceArray
+    weights: DeviceArray
+    count: int
+
+
+@dataclass(frozen=True, eq=False)
+class Ladder:
+    """Lens sets of growing side end to end, and where each side's lies."""
+
+    rays: LensSet
+    spans: DeviceArray
+    sides: int
+    lit: int
+
+
+class Stock:
+    """Of one device."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self._layers: WeakKeyDictionary[Layer, OnDevice] = WeakKeyDictionary()
+        self._ladders: WeakKeyDictionary[RayTable, Ladder] = WeakKeyDictionary()
+        self._sets: WeakKeyDictionary[LensTables, dict[int, LensSet]] = WeakKeyDictionary()
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        self._layers.clear()
+        self._ladders.clear()
+        self._sets.clear()
+        self.device.tidy()
+
+    def keeps_besides(self, layers: Iterable[Layer]) -> int:
+        """How many layers are kept that are none of these."""
+        return len(set(self._layers) - set(layers))
+
+    def bring(self, layers: Sequence[Layer]) -> None:
+        """Upload and pack those layers that are not there yet."""
+        device, new, entries, kept = self.device, {}, [], []
+        for layer in dict.fromkeys(layers):
+            if layer in self._layers:
+                continue
+            height, width = layer.shape
+            blocks = (height // BLOCK + 2) * (width // BLOCK + 2)  # at most, however they lie
+            color, alpha = device.put(layer.color), device.put(layer.alpha)
+            values = heights = None
+            if isinstance(layer.disparity, HeightField):
+                values, heights = device.put(layer.disparity.values), device.empty((2, blocks), np.float32)
+            texels, alphas = device.empty((height, width, 4), np.float32), device.empty((2, blocks), np.float32)
+            new[layer] = OnDevice(texels, alphas, values, heights)
+            kept.append((color, alpha))
+            entries.append({
+                "color": device.address(color), "alpha": device.address(alpha), "texels": device.address(texels),
+                "alphas": device.address(alphas), "height": height, "width": width,
+                "values": 0 if values is None else device.address(values),
+                "heights": 0 if heights is None else device.address(heights),
+            })  # fmt: skip
+        if not new:
+            return
+        table = device.put(rows(CANVAS, entries))
+        texels_most = max(entry["height"] * entry["width"] for entry in entries)
+        blocks_most = max(array.alphas.shape[1] for array in new.values())
+        device.launch("pack", (-(-texels_most // 256), 1, len(entries)), (256, 1, 1), table)
+        device.launch("bound", (-(-blocks_most // 64), 1, len(entries)), (64, 1, 1), table)
+        self._layers.update(new)
+
+    def layer(self, layer: Layer) -> OnDevice:
+        """One that was brought."""
+        return self._layers[layer]
+
+    def ladder(self, table: RayTable) -> Ladder:
+        """The rays of a table."""
+        if table not in self._ladders:
+            lit = sum(int(passes) << c for c, passes in enumerate(table.lit.tolist()))
+            rays = self._put(table.points, table.weights)
+            spans = self.device.put(table.spans.astype(np.int32))
+            self._ladders[table] = Ladder(rays, spans, len(table.spans), lit)
+        return self._ladders[table]
+
+    def lens_set(self, tables: LensTables, side: int) -> LensSet:
+        """The points from which a kernel is folded, weights of sum 1."""
+        sets = self._sets.setdefault(tables, {})
+        if side not in sets:
+            grid = tables.grid(side)
+            weights = grid.weights.T[: len(tables.transmission)].astype(np.float64)
+            total = weights.sum(axis=1, keepdims=True)
+            sets[side] = self._put(grid.points, weights / np.where(total > 0, total, 1))
+        return sets[side]
+
+    def _put(self, points: "np.ndarray[Any, Any]", weights: "np.ndarray[Any, Any]") -> LensSet:
+        put = self.device.put
+        return LensSet(put(points.astype(np.float32)), put(weights.astype(np.float32)), len(points))

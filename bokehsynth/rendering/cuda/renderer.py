@@ -1,0 +1,158 @@
+"""The CUDA renderer: the definition of the picture on a GPU, a batch of shots at a time.
+
+Per tile, as on the CPU: a layer in focus is copied; a blurred one is filtered by the table of weights that all rays of
+a pixel collapse to; the means are composited; where layers vary together a small set of rays adds what means miss;
+tiles in which layers change order, height fields, and openings that change over the field are traced ray by ray. The
+kernels are in `kernels/`; nothing comes back to the host between them. Sums are never reordered: the same bytes for
+the same device and versions, whatever shares the batch.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from bokehsynth.errors import DeviceError
+from bokehsynth.optics import Plane
+from bokehsynth.optics.layer import Layer
+from bokehsynth.rendering.aperture import pupil as pupils
+from bokehsynth.rendering.aperture.tables import RayTable, tables_of
+from bokehsynth.rendering.cuda import device as cuda_device
+from bokehsynth.rendering.cuda.batch import Batch, DeviceExposure, ray_table
+from bokehsynth.rendering.cuda.device import Device
+from bokehsynth.rendering.cuda.layer_cache import Stock
+from bokehsynth.rendering.cuda.structs import TILE, TILE_W
+from bokehsynth.rendering.types import Exposure, FloatArray, Shot
+
+LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+NO_ROOM = 2
+"""Status of a CUDA error, of driver and runtime alike, where there is no memory for what is no array: a context, a
+kernel's stack. Nothing is broken then."""
+
+_TURN = threading.Lock()
+"""One batch at a time."""
+
+
+def trace(shot: Shot, samples: int | None) -> Exposure:
+    """`trace_batch` of one shot."""
+    return trace_batch([shot], samples)[0]
+
+
+def transmission(shot: Shot) -> FloatArray:
+    """Share of the opening's light that its pupil lets pass at each pixel, float32 [H, W]."""
+    return pupils.transmission(shot, tables_of(shot.lens.aperture))
+
+
+def trace_batch(shots: Sequence[Shot], samples: int | None = None) -> list[Exposure]:
+    """Render shots of any sizes; rays, where they are needed, number at least `samples`, None chooses by the radii.
+
+    Where the device's memory does not hold the batch, layers kept from earlier ones are let go; then it is halved as
+    often as needed; both with a warning in the log. Raises UsageError for an aperture with `aberration`, and
+    DeviceError if one shot alone is too large, or, with `lost` set, if the device fails.
+    """
+    return _with_room(shots, samples, _fetch)
+
+
+def expose_batch(shots: Sequence[Shot], samples: int | None = None) -> list[DeviceExposure]:
+    """`trace_batch` whose pictures stay on the device, for a consumer that lives there."""
+    return _with_room(shots, samples, lambda device, shot, made: made)
+
+
+def brute_force(shot: Shot, rays: int | RayTable) -> Exposure:
+    """The picture by the plain ray tracer: every ray meets every layer. The measure of the other kernels.
+
+    `rays`: the side of a grid, or a table.
+    """
+    device = cuda_device.the_device()
+    table = tables_of(shot.lens.aperture).rays(rays) if isinstance(rays, int) else rays
+    with _TURN:
+        batch = Batch(stock_of(device), [shot], [table])
+        batch.brute()
+        made = batch.exposures[0]
+        return Exposure(device.get(made.color), device.get(made.coverage))
+
+
+def prepare(shots: Sequence[Shot], samples: int | None = None) -> Batch:
+    """A batch on the device that is still to be developed."""
+    return Batch(stock_of(cuda_device.the_device()), shots, [ray_table(shot, samples) for shot in shots])
+
+
+_STOCKS: dict[Any, Stock] = {}
+
+
+def stock_of(device: Device) -> Stock:
+    """What is kept on a device."""
+    if device not in _STOCKS:
+        _STOCKS[device] = Stock(device)
+    return _STOCKS[device]
+
+
+def _lost(error: Exception) -> DeviceError:
+    """A CUDA error that stays: every later call of this process fails too."""
+    found = DeviceError(
+        f"the GPU failed ({type(error).__name__}: {error}); this process cannot use it any more. Look at `nvidia-smi` "
+        "and the kernel's log, then run the same line again"
+    )
+    found.lost = True
+    return found
+
+
+def _with_room(
+    shots: Sequence[Shot], samples: int | None, take: Callable[[Device, Shot, DeviceExposure], T]
+) -> list[T]:
+    """`take` of each exposure, of as many shots at a time as the memory holds."""
+    device = cuda_device.the_device()
+    for _ in range(2):
+        with _TURN:
+            try:
+                return [take(device, *each) for each in zip(shots, _expose(shots, samples), strict=True)]
+            except device.out_of_memory as error:
+                problem = str(error)
+            except device.broken as error:
+                if getattr(error, "status", None) != NO_ROOM:
+                    raise _lost(error) from error
+                problem = str(error)
+            kept = stock_of(device).keeps_besides(layer for shot in shots for layer in shot.layers)
+            stock_of(device).clear()
+        if kept:
+            LOG.warning("out of GPU memory: %d layers kept from earlier batches are let go", kept)
+        elif len(shots) > 1:
+            break
+    if len(shots) == 1:
+        raise DeviceError(
+            f"one frame of {shots[0].height} x {shots[0].width} px with {len(shots[0].layers)} layers does not fit "
+            f"into the GPU's memory ({problem}); make it smaller, let fewer processes share the GPU, or use --device "
+            "cpu"
+        )
+    half = len(shots) // 2
+    LOG.warning("out of GPU memory: a batch of %d is halved to %d", len(shots), len(shots) - half)
+    return _with_room(shots[:-half], samples, take) + _with_room(shots[-half:], samples, take)
+
+
+def _expose(shots: Sequence[Shot], samples: int | None) -> list[DeviceExposure]:
+    if not shots:
+        return []
+    batch = prepare(shots, samples)
+    batch.develop()
+    return batch.exposures
+
+
+def _fetch(device: Device, shot: Shot, made: DeviceExposure) -> Exposure:
+    color, coverage = device.get(made.color), device.get(made.coverage)
+    columns = -(-shot.width // TILE_W)
+    paths = device.get(made.tiles).view(TILE)["path"].reshape(-1, columns).astype(np.uint8)
+    return Exposure(color, coverage, np.repeat(paths, 2, axis=1)[:, : -(-shot.width // 16)])
+
+
+def warm_up() -> None:
+    """Compile every kernel, so that spawned workers only load them."""
+    from bokehsynth.optics import Lens
+
+    canvas = np.ones((24, 24, 3), np.float32)
+    layers = (Layer(canvas, canvas[..., 0] * 0.5, Plane(0.9)), Layer(canvas, canvas[..., 0], Plane(0.1, 1e-3)))
+    trace(Shot(layers, Lens(4.0, 0.5), 4), None)

@@ -1,0 +1,107 @@
+"""The pictures and maps of one shot."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from bokehsynth.rendering.types import Backend, Exposure, Float64Array, FloatArray, Shot
+
+
+class Frames:
+    """The pictures and maps of one shot, NumPy float32 on every backend; each is computed when first read."""
+
+    def __init__(
+        self, shot: Shot, backend: Backend, samples: int | None, made: "Sequence[Exposure] | None" = None
+    ) -> None:
+        """`made`: the exposures through the lens and through a pinhole, where they are made already."""
+        self._shot, self._backend, self._samples, self._made = shot, backend, samples, made
+
+    @cached_property
+    def _exposure(self) -> Exposure:
+        if self._made:
+            return self._made[0]
+        return self._backend.trace(self._shot, self._samples) if self._shot.lens.blur > 0 else self._pinhole
+
+    @cached_property
+    def _pinhole(self) -> Exposure:
+        return self._made[1] if self._made else self._backend.trace(self._shot.through_pinhole(), 1)
+
+    @property
+    def bokeh(self) -> FloatArray:
+        """The scene through the lens, [H, W, 3] linear light, not clamped."""
+        return self._exposure.color
+
+    @property
+    def coverage(self) -> FloatArray:
+        """Share of the light that comes from the layers rather than from nothing behind them, [H, W] in 0..1."""
+        return self._exposure.coverage
+
+    @property
+    def paths(self) -> npt.NDArray[np.uint8] | None:
+        """Which way each tile of `bokeh` went: uint8 [ceil(H/8), ceil(W/16)], names in `render.PATHS`.
+
+        None on backends, and for height fields, that have one way only.
+        """
+        return self._exposure.paths
+
+    @property
+    def all_in_focus(self) -> FloatArray:
+        """The same layers through a pinhole (K = 0), [H, W, 3] linear light, not clamped."""
+        return self._pinhole.color
+
+    @property
+    def disparity(self) -> FloatArray:
+        """Disparity of the nearest layer at which the accumulated alpha reaches 0.5, [H, W].
+
+        Never a blend of two layers: a blend crosses the focus and would draw a false sharp rim. Where nothing
+        reaches 0.5 it is the farthest layer's.
+        """
+        return self._maps[0]
+
+    @property
+    def defocus(self) -> FloatArray:
+        """Blur radius in pixels of that layer, r = K * |d - d_f|, [H, W], >= 0."""
+        return self._maps[1]
+
+    @cached_property
+    def _maps(self) -> tuple[FloatArray, FloatArray]:
+        from bokehsynth.rendering.cpu import pinhole
+
+        planes = pinhole.planes_in_order(self._shot)
+        if planes is not None:
+            return pinhole.maps(self._shot, planes)
+        visible = _visible_disparity(self._shot)
+        radius: Float64Array = self._shot.lens.radius(visible)
+        return visible.astype(np.float32), radius.astype(np.float32)
+
+    @cached_property
+    def transmission(self) -> FloatArray:
+        """Light that a field-dependent aperture lets pass, relative to none being blocked, [H, W] in 0..1."""
+        return self._backend.transmission(self._shot)
+
+
+def _visible_disparity(shot: Shot) -> Float64Array:
+    x, y = shot.offsets()
+    shape = (len(shot.layers), shot.height, shot.width)
+    disparity = np.empty(shape)
+    alpha = np.empty(shape, np.float32)
+    for i, layer in enumerate(shot.layers):
+        disparity[i] = layer.disparity.at(x, y)
+        alpha[i] = shot.crop(layer.alpha)
+    if (
+        np.diff(disparity, axis=0) > 0
+    ).any():  # layers cross inside the picture: near to far changes from pixel to pixel
+        order = np.argsort(-disparity, axis=0, kind="stable")
+        disparity = np.take_along_axis(disparity, order, axis=0)
+        alpha = np.take_along_axis(alpha, order, axis=0)
+    reached = np.empty(shape[:1] + shape[1:], np.bool_)
+    through = np.ones(shape[1:], np.float32)
+    for i in range(shape[0]):
+        through *= 1 - alpha[i]
+        reached[i] = through <= 0.5
+    reached[-1] = True
+    first = np.argmax(reached, axis=0)
+    result: Float64Array = np.take_along_axis(disparity, first[None], axis=0)[0]
+    return result

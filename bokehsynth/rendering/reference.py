@@ -1,0 +1,154 @@
+"""The definition of the picture, in float64 and in the plainest way: one lens point at a time over the whole frame.
+
+Nothing here is fast and nothing is shared with the fast backends: the aperture is asked itself for every lens point,
+no table is read, and every ray sorts its own hits.
+
+Height fields are solved exactly too. Seen along a ray, a bilinear field is a quadratic between two texel lines. All
+pixels lie on texels, so for one lens point every ray crosses these lines at the same values of its parameter
+delta = d - d_f, and the frame is walked from one to the next, nearest first.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from bokehsynth.errors import UsageError
+from bokehsynth.optics import Aperture, HeightField, Lens, Surface
+from bokehsynth.rendering.aperture.lens_points import check_weights, field_positions, in_pupil, vogel_points
+from bokehsynth.rendering.types import Exposure, Float64Array, Shot
+
+DEFAULT_RAYS = 2048
+
+
+def trace(shot: Shot, samples: int | None) -> Exposure:
+    """Render with about `samples` rays per pixel (default 2048), spread evenly over the aperture."""
+    points, weights = _lens_points(shot, samples or DEFAULT_RAYS)
+    h = field_positions(shot)
+    light = np.zeros((shot.height, shot.width, 3))
+    arrived = np.zeros_like(light)
+    passed = np.zeros_like(light)
+    for s, w in zip(points, weights, strict=True):
+        weight = w * in_pupil(shot.lens.aperture, s, h)[..., None]
+        color, alpha = _ray(shot, s, h)
+        light += weight * color
+        arrived += weight * alpha[..., None]
+        passed += weight
+    with np.errstate(invalid="ignore", divide="ignore"):
+        picture = np.where(arrived > 0, light / arrived, 0.0)
+        coverage = np.where(passed > 0, arrived / passed, 0.0)
+    if shot.lens.falloff:
+        picture *= passed / weights.sum(axis=0)
+    lit = passed > 0
+    mean = (coverage * lit).sum(axis=-1) / np.maximum(lit.sum(axis=-1), 1)  # a channel that is blocked does not count
+    return Exposure(picture.astype(np.float32), mean.astype(np.float32))
+
+
+def _lens_points(shot: Shot, samples: int) -> tuple[Float64Array, Float64Array]:
+    """Points [N, 2] and weights [N, 3] with N close to `samples`; one central ray for a pinhole."""
+    if shot.lens.blur == 0:
+        return np.zeros((1, 2)), np.ones((1, 3))
+    aperture = shot.lens.aperture
+    share = np.asarray(aperture.inside(vogel_points(4096)), np.bool_).mean()
+    if share == 0:
+        raise UsageError(f"{type(aperture).__name__} lets no light through")
+    points = vogel_points(int(np.ceil(samples / share)))
+    points = points[np.asarray(aperture.inside(points), np.bool_)]
+    return points, check_weights(aperture, points)
+
+
+def _ray(shot: Shot, s: Float64Array, h: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Premultiplied colour [H, W, 3] and alpha [H, W] that the rays through lens point s bring to every pixel."""
+    x, y = shot.offsets()
+    K = shot.lens.blur
+    astray = _aberration(shot.lens.aperture, s, h) if K > 0 else np.zeros_like(h)
+    hits, nearness = [], []
+    for surface, packed in ((layer.disparity, layer.packed) for layer in shot.layers):
+        delta = _hit(surface, x, y, s, shot.lens)
+        hits.append(_bilinear(packed, x + s[0] * K * delta + astray[..., 0], y + s[1] * K * delta + astray[..., 1]))
+        nearness.append(np.broadcast_to(delta, hits[-1].shape[:2]))
+    order = np.argsort(-np.stack(nearness), axis=0, kind="stable")
+    stack = np.take_along_axis(np.stack(hits), order[..., None], axis=0)
+    color = np.zeros((*stack.shape[1:3], 3))
+    through = np.ones(stack.shape[1:3])
+    for hit in stack:
+        color += through[..., None] * hit[..., :3]
+        through = through * (1 - hit[..., 3])
+    return color, 1 - through
+
+
+def _hit(surface: Surface, x: Float64Array, y: Float64Array, s: Float64Array, lens: Lens) -> Float64Array:
+    """d(p') - d_f where the rays of pixels at offsets x [1, W], y [H, 1] meet a layer: [H, W], or less for a plane."""
+    if isinstance(surface, HeightField):
+        xs, ys = np.broadcast_arrays(x, y)
+        return _first_hit(surface, xs.ravel(), ys.ravel(), s * lens.blur, lens.focus).reshape(xs.shape)
+    result: Float64Array = (surface.at(x, y) - lens.focus) / (1 - lens.blur * (surface.gx * s[0] + surface.gy * s[1]))
+    return result
+
+
+def _first_hit(field: HeightField, x: Float64Array, y: Float64Array, u: Float64Array, focus: float) -> Float64Array:
+    """Largest delta with d(p + u*delta) - d_f = delta, for pixels at offsets x, y [N] and u = K*s [2].
+
+    Coming from the camera the ray is in front of the field, `ahead` > 0. The first delta at which it no longer is, is
+    the hit; there is one, because at the field's own minimum nothing is left to be in front of.
+    """
+
+    def ahead(delta: float, of: npt.NDArray[np.int64]) -> Float64Array:
+        return delta + focus - field.at(x[of] + u[0] * delta, y[of] + u[1] * delta)
+
+    low, high = (d - focus for d in field.range)
+    hit = np.full(x.shape, low)
+    open_ = np.arange(len(x))
+    near = ahead(high, open_)
+    hit[near <= 0] = high
+    open_, near = open_[near > 0], near[near > 0]
+    for d0, d1 in pairwise(_crossings(u, low, high)):
+        middle, far = ahead((d0 + d1) / 2, open_), ahead(d1, open_)
+        t = _first_root(near, middle, far)
+        met = t <= 1
+        hit[open_[met]] = d0 + t[met] * (d1 - d0)
+        open_, near = open_[~met], far[~met]
+    return field.at(x + u[0] * hit, y + u[1] * hit) - focus
+
+
+def _crossings(u: Float64Array, low: float, high: float) -> Float64Array:
+    """Every delta in low..high at which p + u*delta crosses a line between texels, descending, the ends included."""
+    lines = [np.array([low, high])]
+    for speed in u[u != 0]:
+        first, last = sorted((low * speed, high * speed))
+        lines.append(np.arange(np.ceil(first), np.floor(last) + 1) / speed)
+    return np.unique(np.clip(np.concatenate(lines), low, high))[::-1]
+
+
+def _first_root(near: Float64Array, middle: Float64Array, far: Float64Array) -> Float64Array:
+    """Smallest t in (0, 1] where the quadratic with these values at 0, 1/2 and 1 reaches 0; infinity if none.
+
+    `near` > 0. The form c/(..) of the solution is the one that loses no digits for the first root.
+    """
+    a, b = 2 * (near + far - 2 * middle), 4 * middle - 3 * near - far
+    with np.errstate(invalid="ignore", divide="ignore"):
+        t = 2 * near / (np.sqrt(b * b - 4 * a * near) - b)
+    inside = (t > 0) & (t <= 1)
+    return np.where(inside, t, np.where(far <= 0, 1.0, np.inf))
+
+
+def _aberration(aperture: Aperture, s: Float64Array, h: Float64Array) -> Float64Array:
+    """Extra displacement in pixels of the rays through s at every pixel, [H, W, 2]."""
+    if type(aperture).aberration is Aperture.aberration:
+        return np.zeros_like(h)
+    field = h.reshape(-1, 2)
+    return np.asarray(aperture.aberration(np.broadcast_to(s, field.shape), field), np.float64).reshape(h.shape)
+
+
+def _bilinear(packed: npt.NDArray[np.float32], x: Float64Array, y: Float64Array) -> Float64Array:
+    """Look premultiplied planes [4, Hc, Wc] up at offsets from the centre -> [H, W, 4]."""
+    height, width = packed.shape[1:]
+    px = np.clip(x + (width - 1) / 2, 0, width - 1)
+    py = np.clip(y + (height - 1) / 2, 0, height - 1)
+    ix = np.minimum(px.astype(np.int64), width - 2) if width > 1 else np.zeros(px.shape, np.int64)
+    iy = np.minimum(py.astype(np.int64), height - 2) if height > 1 else np.zeros(py.shape, np.int64)
+    jx, jy = np.minimum(ix + 1, width - 1), np.minimum(iy + 1, height - 1)
+    fx, fy = px - ix, py - iy
+    top = (1 - fx) * packed[:, iy, ix] + fx * packed[:, iy, jx]
+    bottom = (1 - fx) * packed[:, jy, ix] + fx * packed[:, jy, jx]
+    return np.moveaxis((1 - fy) * top + fy * bottom, 0, -1)

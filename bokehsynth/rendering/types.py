@@ -1,0 +1,70 @@
+"""What a renderer is given and what it gives back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bokehsynth.optics import Lens
+from bokehsynth.optics.layer import Layer
+
+FloatArray = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """Checked input of a renderer: layers near to far, the lens, and the overscan of the canvas."""
+
+    layers: tuple[Layer, ...]
+    lens: Lens
+    margin: int
+
+    @property
+    def height(self) -> int:
+        """Of the picture."""
+        return self.layers[0].shape[0] - 2 * self.margin
+
+    @property
+    def width(self) -> int:
+        """Of the picture."""
+        return self.layers[0].shape[1] - 2 * self.margin
+
+    def offsets(self) -> tuple[Float64Array, Float64Array]:
+        """Pixel coordinates relative to the picture's centre: x [1, W] and y [H, 1]."""
+        x = np.arange(self.width, dtype=np.float64) - (self.width - 1) / 2
+        y = np.arange(self.height, dtype=np.float64) - (self.height - 1) / 2
+        return x[None, :], y[:, None]
+
+    def through_pinhole(self) -> "Shot":
+        """The same layers at K = 0: no lens point moves anything, so the aperture has no say."""
+        return Shot(self.layers, Lens(0.0, self.lens.focus), self.margin)
+
+    def crop(self, canvas: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The picture's part of a canvas array [Hc, Wc, ...]."""
+        return canvas[self.margin : self.margin + self.height, self.margin : self.margin + self.width]
+
+
+@dataclass(frozen=True, eq=False)
+class Exposure:
+    """What a backend computes for one lens: colour normalised by the light that arrived, and how much did."""
+
+    color: FloatArray
+    """[H, W, 3] linear."""
+    coverage: FloatArray
+    """[H, W] in 0..1: the share of rays that some layer stopped."""
+    paths: npt.NDArray[np.uint8] | None = None
+    """Which way each tile went, where a backend has several (`render.layout`)."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation of the definition."""
+
+    trace: Callable[[Shot, int | None], Exposure]
+    """(shot, number of rays or None for training quality) -> exposure."""
+    transmission: Callable[[Shot], FloatArray]
+    """Share of the opening's light that its pupil lets pass at each pixel, float32 [H, W]."""

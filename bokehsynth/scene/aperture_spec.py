@@ -1,0 +1,190 @@
+"""What a recipe says about the opening of the lens, and the short text that names one: `polygon:7,curvature=0.3`."""
+
+import importlib
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
+
+from bokehsynth.config.distributions import Spec
+from bokehsynth.errors import UsageError
+from bokehsynth.files import sha256_bytes
+from bokehsynth.optics import Aperture, CatEye, Disc, Polygon, Ring
+from bokehsynth.rendering.aperture.lens_points import table_digest
+
+
+class PolygonSpec(Spec):
+    """An iris of `blades` sides."""
+
+    kind: Literal["polygon"]
+    blades: Annotated[int, Field(ge=3, le=64)]
+    """Number of blades."""
+    rotation: float = 0.0
+    """Radians from +x to a vertex."""
+    curvature: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """0: straight blades, 1: a full disc."""
+
+
+class RingSpec(Spec):
+    """A mirror lens."""
+
+    kind: Literal["ring"]
+    inner: Annotated[float, Field(ge=0, lt=1)]
+    """Radius of the obstructed middle, relative to the opening."""
+
+
+class CatEyeSpec(Spec):
+    """A disc that the lens's rim cuts more and more towards the picture's corners."""
+
+    kind: Literal["cat_eye"]
+    strength: Annotated[float, Field(ge=0)]
+    """How far the rim's disc moves from the picture's middle to its corner, in radii of the opening."""
+    radius: Annotated[float, Field(gt=0)] = 1.0
+    """Of the rim's disc, relative to the opening."""
+
+
+_SHAPES: dict[str, type[PolygonSpec | RingSpec | CatEyeSpec]] = {
+    "polygon": PolygonSpec,
+    "ring": RingSpec,
+    "cat_eye": CatEyeSpec,
+}
+
+
+def _read_shape(value: Any) -> Any:
+    """A short text such as `ring:0.4` as the mapping it stands for; everything else as it is."""
+    if not isinstance(value, str) or value.partition(":")[0] not in _SHAPES:
+        return value
+    kind, _, rest = value.partition(":")
+    names = [name for name in _SHAPES[kind].model_fields if name != "kind"]
+    given: dict[str, Any] = {"kind": kind}
+    for place, part in enumerate(part.strip() for part in rest.split(",") if part.strip()):
+        name, equals, text = part.partition("=")
+        if not equals and place > 0:
+            raise ValueError(f"{value!r}: {part!r} needs its name, as in {kind}:7,{names[-1]}={part}")
+        name, text = (name.strip(), text) if equals else (names[0], name)
+        try:
+            given[name] = int(text) if name == "blades" else float(text)
+        except ValueError:
+            raise ValueError(f"{value!r}: {name} must be a number, got {text!r}") from None
+    return given
+
+
+Opening = Annotated[
+    str | Annotated[PolygonSpec | RingSpec | CatEyeSpec, Field(discriminator="kind")], BeforeValidator(_read_shape)
+]
+"""`disc`, `polygon:BLADES[,rotation=..][,curvature=..]`, `ring:INNER`, `cat_eye:STRENGTH[,radius=..]`, the same as a
+mapping with `kind`, or `package.module:Class` for an Aperture of one's own."""
+
+
+def _one_or_many(value: Any) -> str:
+    return "many" if isinstance(value, list) else "one"
+
+
+class LensSpec(Spec):
+    """The opening of the lens, or several to choose from."""
+
+    aperture: Annotated[
+        Annotated[Opening, Tag("one")] | Annotated[list[Opening], Field(min_length=1, max_length=64), Tag("many")],
+        Discriminator(_one_or_many),
+    ] = "disc"
+    """`disc`, `polygon:7` (or a mapping with `kind`: polygon, ring, cat_eye), or `package.module:Class` for an Aperture
+    of your own; or a list of these."""
+    order: Literal["random", "sweep"] = "random"
+    """Of a list: `random`: one is drawn for every sample; `sweep`: every scene is photographed through all of them in
+    turn, so that sample i is scene i // n through aperture i % n."""
+
+    @model_validator(mode="after")
+    def _usable(self) -> "LensSpec":
+        for name, aperture in zip(self.names, self.apertures, strict=True):
+            if type(aperture).aberration is not Aperture.aberration:
+                raise ValueError(
+                    f"aperture {name} has an aberration, which only the reference renderer knows: data sets cannot use "
+                    "it"
+                )
+        return self
+
+    @property
+    def openings(self) -> list[Any]:
+        """The list, also where the recipe names a single one."""
+        return self.aperture if isinstance(self.aperture, list) else [self.aperture]
+
+    @cached_property
+    def apertures(self) -> tuple[Aperture, ...]:
+        """The apertures themselves; UsageError if a class cannot be loaded."""
+        return tuple(build_aperture(opening) for opening in self.openings)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their short texts, for the samples' metadata."""
+        return tuple(name_of(opening) for opening in self.openings)
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of all their tables."""
+        digests = [table_digest(aperture) for aperture in self.apertures]
+        return digests[0] if len(digests) == 1 else sha256_bytes("".join(digests))
+
+    def turn(self, index: int, rng: np.random.Generator) -> tuple[int, int]:
+        """Which scene sample `index` shows, and the place of its aperture in the list."""
+        count = len(self.openings)
+        if self.order == "sweep":
+            return index // count, index % count
+        return index, min(int(rng.random() * count), count - 1)
+
+
+def read_aperture(text: str) -> Aperture:
+    """The aperture behind a short text such as `polygon:7`, for command lines; UsageError says what is wrong."""
+    try:
+        return LensSpec(aperture=text).apertures[0]
+    except ValidationError as error:
+        fault = max(error.errors(), key=lambda fault: len(fault["loc"]))  # the others speak of forms not meant
+        field = f"{fault['loc'][-1]}: " if len(fault["loc"]) > 3 else ""
+        words = fault["msg"].removeprefix("Value error, ")
+        raise UsageError(words if words.startswith("aperture ") else f"aperture {text!r}: {field}{words}") from None
+
+
+def name_of(opening: Any) -> str:
+    """The short text of an opening; what has its default is left out."""
+    if isinstance(opening, str):
+        return opening
+    first, *others = [name for name in type(opening).model_fields if name != "kind"]
+    parts = [f"{getattr(opening, first):g}"]
+    for name in others:
+        value = getattr(opening, name)
+        if value != type(opening).model_fields[name].default:
+            parts.append(f"{name}={value:g}")
+    return f"{opening.kind}:{','.join(parts)}"
+
+
+def build_aperture(opening: Any) -> Aperture:
+    """The aperture of one entry of a recipe; UsageError if its class cannot be loaded."""
+    match opening:
+        case "disc":
+            return Disc()
+        case PolygonSpec(blades=blades, rotation=rotation, curvature=curvature):
+            return Polygon(blades, rotation, curvature)
+        case RingSpec(inner=inner):
+            return Ring(inner)
+        case CatEyeSpec(strength=strength, radius=radius):
+            return CatEye(strength, radius)
+        case name:
+            return _load(name)
+
+
+def _load(name: Any) -> Aperture:
+    module, colon, attribute = str(name).partition(":")
+    if not colon:
+        raise UsageError(
+            f"aperture {name!r}: use disc, polygon:BLADES, ring:INNER, cat_eye:STRENGTH, or package.module:Class"
+        )
+    try:
+        aperture = getattr(importlib.import_module(module), attribute)()
+    except Exception as error:  # whatever somebody's module may raise while it is imported or built
+        raise UsageError(
+            f"aperture {name!r} cannot be loaded: {type(error).__name__}: {error}; the module must be importable "
+            "(installed, or its folder named in PYTHONPATH)"
+        ) from error
+    if not isinstance(aperture, Aperture):
+        raise UsageError(f"aperture {name!r} is a {type(aperture).__name__}, not a subclass of bokehsynth.Aperture")
+    return aperture

@@ -1,0 +1,202 @@
+"""One spawned process and our end of its pipe; and the life on the other end."""
+
+import contextlib
+import ctypes
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from multiprocessing import connection
+from typing import Any
+
+from bokehsynth.errors import BokehsynthError
+from bokehsynth.workers.events import Task, ends_worker
+
+OUT_OF_MEMORY = 137
+"""Exit code of a worker whose task raised MemoryError: it dies, as it would have by the kernel's hand."""
+
+DEVICE_LOST = 75
+"""Exit code of a worker whose device failed under it."""
+
+_SINGLE_THREAD = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+_FOR_THE_PARENT = {signal.SIGINT, signal.SIGTERM}
+"""Signals that may reach a whole group at once, and that only the parent acts upon."""
+
+_CONTEXT = multiprocessing.get_context("spawn")
+
+
+@dataclass
+class Job:
+    """A spec on its way, and how it fared so far."""
+
+    spec: Any
+    attempts: int = 0
+    units: int = 0
+    started: float = 0.0
+
+
+class Worker:
+    """A process, our end of its pipe, and the job it holds."""
+
+    def __init__(self, payload: bytes, slot: int = 0, environment: Mapping[str, str] | None = None) -> None:
+        self.slot = slot
+        """Its place in the crew, which its successor takes."""
+        self.pipe, theirs = _CONTEXT.Pipe()
+        self.process = _CONTEXT.Process(target=_serve, args=(theirs, payload), name="bokehsynth-worker", daemon=True)
+        self.job: Job | None = None
+        self.ready = False
+        """Whether it has unpickled the task and can take a job."""
+        self.silent = 0.0
+        """Seconds since it was last heard of, as its supervisor lived them: time asleep does not count."""
+        self.born = self.heard = time.monotonic()
+        with _environment({**dict.fromkeys(_SINGLE_THREAD, "1"), **(environment or {})}), _signals_blocked():
+            self.process.start()
+        theirs.close()
+
+    def give(self, job: Job) -> None:
+        """Hand over a job; a worker that is already dead is noticed when its pipe is read."""
+        job.attempts, job.units, job.started = job.attempts + 1, 0, time.monotonic()
+        self.job, self.heard, self.silent = job, job.started, 0.0
+        with contextlib.suppress(OSError):
+            self.pipe.send(job.spec)
+
+    def end(self) -> int | None:
+        """End the process at once, wait for it, and return what it exited with (negative: a signal)."""
+        self.process.kill()
+        self.process.join()
+        code = self.process.exitcode
+        self.pipe.close()
+        self.process.close()
+        return code
+
+
+def how_it_ended(code: int | None) -> str:
+    """An exit code in words."""
+    if code is not None and code < 0:
+        return f"signal {signal.Signals(-code).name}"
+    return {OUT_OF_MEMORY: "out of memory", DEVICE_LOST: "a lost device"}.get(code or 0, f"code {code}")
+
+
+def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
+    """A worker's life: unpickle the task, then specs in, results out, until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # so does a batch system's SIGTERM
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_THE_PARENT)
+    _die_with_parent()
+    import cv2
+
+    cv2.setNumThreads(1)
+    one_at_a_time = threading.Lock()
+
+    def tell(kind: str, value: Any) -> None:
+        with one_at_a_time:  # a task may have threads, and any of them may log
+            pipe.send((kind, value))
+
+    logging.getLogger("bokehsynth").addHandler(_Remarks(tell))
+    task: Task = pickle.loads(payload)
+    unfit = _prepared(task)
+    tell("ready", None)
+    while True:
+        try:
+            spec = pipe.recv()
+        except EOFError:
+            return
+        try:
+            if unfit is not None:
+                raise unfit
+            answer = ("done", task(spec, lambda units: tell("progress", units)))
+        except MemoryError:
+            os._exit(OUT_OF_MEMORY)
+        except Exception as error:
+            if ends_worker(error) and unfit is None:
+                tell("remark", str(error))
+                os._exit(DEVICE_LOST)
+            answer = ("failed", (_picklable(error), traceback.format_exc()))
+        tell(*answer)
+
+
+def _prepared(task: Task) -> Exception | None:
+    """Why this process is fit for nothing, if it is: no spec has anything to do with it, so all of them say it."""
+    try:
+        if hasattr(task, "prepare"):
+            task.prepare()
+    except Exception as error:
+        return error
+    return None
+
+
+class _Remarks(logging.Handler):
+    """Hands warnings on instead of printing them: whoever runs the engine decides what becomes of them."""
+
+    def __init__(self, tell: Callable[[str, str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send the message; one that cannot be sent has nobody left to hear it."""
+        with contextlib.suppress(OSError):
+            self._tell("remark", record.getMessage())
+
+
+def _die_with_parent() -> None:
+    """End this process as soon as the one that spawned it is gone, however that happened.
+
+    On Linux the kernel does it, also to a process that is stopped or deep in a library; a thread does it elsewhere,
+    and where the parent was gone before the kernel was asked.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGKILL), 0, 0, 0)
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _picklable(error: Exception) -> BaseException:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return BokehsynthError(f"{type(error).__name__}: {error}")
+    return error
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """A child started inside the block inherits the block, until it has chosen to ignore these signals itself."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_ENVIRONMENT = threading.Lock()
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Environment variables for a child that is started inside the block; one thread at a time."""
+    with _ENVIRONMENT:
+        before = {name: os.environ.get(name) for name in values}
+        os.environ.update(values)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value

@@ -1,0 +1,1 @@
+"""Official weights to safetensors; nothing in a file is executed."""

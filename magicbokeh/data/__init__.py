@@ -1,0 +1,1 @@
+"""Batches for training: sources of samples, augmentation, the loader."""

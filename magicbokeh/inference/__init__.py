@@ -1,0 +1,1 @@
+"""Photographs in, photographs with shallow depth of field out."""

@@ -1,0 +1,21 @@
+"""The networks: pruned UNet, ControlNet on the defocus map, autoencoder, and the one step.
+
+diffusers writes the module of a custom component into `model_index.json`, and saved pipelines say `magicbokeh.model`:
+the three classes stay reachable here. They are loaded when first used, for `config` and `conditioning` need no torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from magicbokeh.model.networks import BokehUNet, BokehVAE, DefocusControlNet
+
+__all__ = ["BokehUNet", "BokehVAE", "DefocusControlNet"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a network class on first use (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module 'magicbokeh.model' has no attribute {name!r}")
+    from magicbokeh.model import networks
+
+    return getattr(networks, name)

@@ -1,0 +1,124 @@
+"""Disparity from degraded pictures: a student that sees LQ learns from a teacher that sees the clean picture, by its
+features and its output; or, for toys, a small network learns the recipe's exact disparity.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, cosine_similarity, interpolate, l1_loss
+
+from magicbokeh.data.loader import Batch
+from magicbokeh.recipe import DepthStage
+
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+
+
+class DepthLoss(nn.Module):
+    """The terms of the depth stage. `teacher` None: the target is the exact disparity of the sample."""
+
+    def __init__(self, stage: DepthStage, teacher: Any = None) -> None:
+        super().__init__()
+        self.stage = stage
+        self.teacher = teacher if teacher is None else teacher.eval().requires_grad_(False)
+
+    def forward(self, student: Any, batch: Batch) -> dict[str, Tensor]:
+        """The weighted terms by name."""
+        # How many inputs stay clean follows from the samples' keys alone, so that a resumed run agrees.
+        clean = torch.tensor([_share(key) < self.stage.clean for key in batch.keys], device=batch.lq.device)
+        lq = torch.where(clean[:, None, None, None], batch.aif, batch.lq)
+        found = student(network_input(lq, student), output_hidden_states=self.teacher is not None)
+        disparity = found.predicted_depth
+        if self.teacher is None:
+            target = _resized(batch.disparity[:, 0], disparity)
+            return self._output_terms(disparity, target, aligned=False)
+        with torch.no_grad():
+            taught = self.teacher(network_input(batch.aif, self.teacher), output_hidden_states=True)
+        terms = self._output_terms(disparity, taught.predicted_depth, aligned=True)
+        features = [
+            feature_distance(*pair) for pair in zip(found.hidden_states[1:], taught.hidden_states[1:], strict=True)
+        ]
+        terms["features"] = self.stage.feature_weight * torch.stack(features).mean()
+        return terms
+
+    def _output_terms(self, found: Tensor, target: Tensor, aligned: bool) -> dict[str, Tensor]:
+        found, target = found.float(), target.float()
+        if aligned:
+            found, target = normalised(found), normalised(target)
+        return {
+            "output": l1_loss(found, target),
+            "gradient": self.stage.gradient_weight * gradient_distance(found, target),
+        }
+
+
+def network_input(picture: Tensor, model: Any) -> Tensor:
+    """Pictures [B, 3, H, W] in -1..1 as Depth Anything reads them: its patch size, ImageNet's mean and deviation."""
+    patch = model.config.backbone_config.patch_size
+    size = [max(patch, round(length / patch) * patch) for length in picture.shape[2:]]
+    if tuple(size) != tuple(picture.shape[2:]):
+        picture = interpolate(picture, size=size, mode="bicubic", align_corners=False)
+    mean, std = (picture.new_tensor(values)[:, None, None] for values in (_MEAN, _STD))
+    return (picture / 2 + 0.5 - mean) / std
+
+
+def feature_distance(one: Tensor, other: Tensor) -> Tensor:
+    """1 - cosine + 0.1 L1 of two layers' tokens [B, N, C]."""
+    one, other = one.float(), other.float()
+    return 1 - cosine_similarity(one, other, dim=-1).mean() + 0.1 * l1_loss(one, other)
+
+
+def normalised(disparity: Tensor) -> Tensor:
+    """[B, H, W] without shift and scale: median 0, mean absolute deviation 1 (MiDaS' alignment)."""
+    flat = disparity.flatten(1)
+    flat = flat - flat.median(dim=1, keepdim=True).values
+    return (flat / flat.abs().mean(dim=1, keepdim=True).clamp_min(1e-6)).view_as(disparity)
+
+
+def gradient_distance(found: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute gradient of the difference at four scales, [B, H, W]."""
+    difference = (found - target)[:, None]
+    terms = []
+    for _ in range(4):
+        terms += [difference.diff(dim=dim).abs().mean() for dim in (2, 3) if difference.shape[dim] > 1]
+        difference = avg_pool2d(difference, 2, ceil_mode=True)
+    return torch.stack(terms).sum() / 4
+
+
+def small_depth_network(width: int, side: int) -> Any:
+    """Depth Anything's architecture at toy size: `width` channels, four layers, patches of 8 px, pictures of `side`."""
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+
+    backbone = Dinov2Config(
+        hidden_size=width,
+        num_hidden_layers=4,
+        num_attention_heads=max(1, width // 16),
+        mlp_ratio=2,
+        image_size=side,
+        patch_size=8,
+        out_features=[f"stage{stage}" for stage in (1, 2, 3, 4)],
+        reshape_hidden_states=False,
+        apply_layernorm=True,
+    )
+    config = DepthAnythingConfig(
+        backbone_config=backbone,
+        patch_size=8,
+        reassemble_hidden_size=width,
+        neck_hidden_sizes=[16, 24, 32, 32],
+        fusion_hidden_size=24,
+        head_hidden_size=16,
+    )
+    model = DepthAnythingForDepthEstimation(config)
+    nn.init.constant_(model.head.conv3.bias, 0.5)  # the last ReLU must start alive, in the middle of 0..1
+    return model
+
+
+def _resized(disparity: Tensor, like: Tensor) -> Tensor:
+    if disparity.shape == like.shape:
+        return disparity
+    return interpolate(disparity[:, None], size=like.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+
+
+def _share(key: str) -> float:
+    """A number in 0..1 that follows from a sample's key."""
+    return (int(key.rpartition("-")[2]) * 2654435761 % 2**32) / 2**32

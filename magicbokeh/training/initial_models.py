@@ -1,0 +1,217 @@
+"""The networks a run starts with: fresh ones, a pipeline folder's, another run's, or a Stable Diffusion base."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bokehsynth import UsageError
+from magicbokeh.conversion.official import base_sizes, base_tensors, unet_name, vae_tensor
+from magicbokeh.inference.pipeline import MagicBokehPipeline
+from magicbokeh.model.bundle import Networks, build_networks
+from magicbokeh.model.config import ModelConfig
+from magicbokeh.model.init import begin_as_wavelets, begin_attentive, begin_cancelled
+from magicbokeh.model.networks import BokehUNet, BokehVAE, DefocusControlNet
+from magicbokeh.model.safetensors_io import under_base_layers
+from magicbokeh.recipe import AutoencoderStage, DepthStage, SrStage, TrainRecipe
+from magicbokeh.training.depth_distillation import small_depth_network
+from magicbokeh.training.phases import Models
+
+
+def starting_models(
+    recipe: TrainRecipe, init: Path | None, radius_bound: float, side: int
+) -> tuple[Models, ModelConfig]:
+    """The models and their configuration; all fresh weights follow from the recipe's seed.
+
+    `radius_bound` of the data, pixels, becomes the model's `blur_reference` where neither recipe nor `init` has one;
+    `side` is that of the training pictures.
+    """
+    if init is None:
+        config = recipe.model.build(radius_bound)
+        config = _tile_size(config, recipe, side)
+        networks = build_networks(config, recipe.seed)
+        _begin_what_is_trained_whole(networks, recipe)
+        controlnet_from_unet(networks)
+        depth = None
+    else:
+        networks, config, depth = _initialised(recipe, init, radius_bound)
+    if radius_bound > config.blur_reference * 1.001:
+        raise UsageError(
+            f"data.source: its blur reaches {radius_bound:.4g} px, this model is defined to "
+            f"{config.blur_reference:.4g} (blur_reference): lower scene.blur or the size of the data recipe, or set "
+            "model.blur_reference"
+        )
+    return Models(networks, _depth_network(recipe, depth, side)), config
+
+
+def _begin_what_is_trained_whole(networks: Networks, recipe: TrainRecipe) -> None:
+    """Networks that a stage trains from nothing begin so that this is quick."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        for stage in recipe.stages:
+            if isinstance(stage, AutoencoderStage):
+                begin_as_wavelets(networks.vae)
+            elif isinstance(stage, SrStage) and stage.unet == "full":
+                begin_cancelled(networks.unet)
+                begin_attentive(networks.controlnet)
+
+
+def _tile_size(config: ModelConfig, recipe: TrainRecipe, side: int) -> ModelConfig:
+    """Tiles at inference have the size of the training pictures unless the recipe says another."""
+    if recipe.model.changes().get("sample_size") is not None:
+        return config
+    return dataclasses.replace(config, sample_size=side // 8)
+
+
+def controlnet_from_unet(networks: Networks) -> None:
+    """Give the ControlNet the UNet encoder's weights, as ControlNets begin; its outputs stay zero."""
+    unet = {name.replace(".base_layer.", "."): value for name, value in networks.unet.state_dict().items()}
+    own = networks.controlnet.state_dict()
+    shared = {name: unet[name].clone() for name in own if name in unet and own[name].shape == unet[name].shape}
+    networks.controlnet.load_state_dict({**own, **shared})
+
+
+# --- from a folder
+
+
+def _initialised(recipe: TrainRecipe, init: Path, radius_bound: float) -> tuple[Networks, ModelConfig, Any]:
+    run = init / "checkpoints" / "last" / "pipeline"
+    folder = run if run.is_dir() else init
+    if (folder / "model_index.json").is_file():
+        return _from_pipeline(recipe, folder, radius_bound)
+    if (folder / "unet" / "config.json").is_file():
+        return _from_base(recipe, folder, radius_bound)
+    raise UsageError(
+        f"{init}: --init takes a run's folder, a pipeline folder (made by convert, export or training) or a Stable "
+        "Diffusion 2.1-base folder with unet/ and vae/"
+    )
+
+
+def _from_pipeline(recipe: TrainRecipe, folder: Path, radius_bound: float) -> tuple[Networks, ModelConfig, Any]:
+    """Sizes, ranks and alphas are the folder's; a stage that needs a LoRA which was melted in is an error."""
+    pipe = MagicBokehPipeline.from_pretrained(folder)
+    config = pipeline_config(pipe)
+    changes = recipe.model.changes()
+    free = {"blur_reference", "focus_threshold"}
+    wrong = [name for name, value in changes.items() if name not in free and value != getattr(config, name)]
+    if wrong:
+        told = "; ".join(f"{name} is {getattr(config, name)}, not {changes[name]}" for name in wrong)
+        raise UsageError(f"{folder}: the recipe's model asks for other sizes: {told}; leave them out, or start afresh")
+    config = dataclasses.replace(config, **{name: changes[name] for name in free & changes.keys()})
+    if pipe.unet.config.time_folded or 0 in (config.sr_rank, config.bokeh_rank):
+        raise UsageError(f"{folder}: its LoRAs are melted into the weights (export); start from one that was not fused")
+    networks = build_networks(config, recipe.seed)
+    for own, given in zip(_modules(networks), _modules(pipe.networks), strict=True):
+        own.load_state_dict(given.state_dict())
+    return networks, config, own_depth(pipe.depth_estimator)
+
+
+def pipeline_config(pipe: MagicBokehPipeline) -> ModelConfig:
+    """The ModelConfig that a pipeline's networks have."""
+    unet, control, vae = pipe.unet.config, pipe.controlnet.config, pipe.vae.config
+    return ModelConfig(
+        sample_size=unet.sample_size,
+        block_out_channels=tuple(unet.block_out_channels),
+        heads=tuple(unet.heads),
+        layers_per_block=unet.layers_per_block,
+        norm_groups=unet.norm_groups,
+        norm_eps=unet.norm_eps,
+        use_linear_projection=unet.use_linear_projection,
+        upcast_attention=unet.upcast_attention,
+        map_channels=tuple(control.map_channels),
+        latent_channels=unet.latent_channels,
+        vae_block_out_channels=tuple(vae.block_out_channels),
+        vae_layers_per_block=vae.layers_per_block,
+        vae_norm_groups=vae.norm_groups,
+        scaling_factor=vae.scaling_factor,
+        sr_rank=unet.sr_rank,
+        sr_alpha=unet.sr_alpha,
+        vae_rank=vae.vae_rank,
+        vae_alpha=vae.vae_alpha,
+        bokeh_rank=unet.bokeh_rank,
+        bokeh_alpha=unet.bokeh_alpha,
+        prediction=pipe.config.prediction,
+        alpha_bar=pipe.config.alpha_bar,
+        blur_reference=pipe.config.blur_reference,
+        focus_threshold=pipe.config.focus_threshold,
+    )
+
+
+def _from_base(recipe: TrainRecipe, folder: Path, radius_bound: float) -> tuple[Networks, ModelConfig, Any]:
+    """Stable Diffusion's weights under fresh LoRAs; the ControlNet begins as the UNet's encoder."""
+    changes = {"blur_reference": radius_bound, **recipe.model.changes()}
+    sizes = base_sizes(folder)
+    wrong = [name for name in sizes.keys() & changes.keys() if sizes[name] != changes[name]]
+    if wrong:
+        raise UsageError(f"{folder}: the base fixes {', '.join(sorted(wrong))}; leave them out of the recipe's model")
+    config = ModelConfig(**{**sizes, **changes})
+    networks = build_networks(config, recipe.seed)
+    unet = {name: value for name, value in base_tensors(folder / "unet").items() if unet_name(name)}
+    vae = dict(vae_tensor(name, value) for name, value in base_tensors(folder / "vae").items())
+    fill(networks.unet, under_base_layers(networks.unet, unet), f"{folder}/unet")
+    fill(networks.vae, under_base_layers(networks.vae, vae), f"{folder}/vae")
+    controlnet_from_unet(networks)
+    return networks, config, None
+
+
+def fill(model: nn.Module, tensors: dict[str, torch.Tensor], what: str) -> None:
+    """Give a model its base weights; every weight but those of LoRAs must come, and nothing else."""
+    own = model.state_dict()
+    fresh = {name: value for name, value in own.items() if ".lora_" in name or ".processor." in name}
+    missing = sorted(own.keys() - fresh.keys() - tensors.keys())
+    unknown = sorted(tensors.keys() - own.keys())
+    odd = sorted(name for name in tensors.keys() & own.keys() if tensors[name].shape != own[name].shape)
+    if missing or unknown or odd:
+        raise UsageError(
+            f"{what}: is not this network's base: missing {missing[:2]}, unknown {unknown[:2]}, "
+            f"of another shape {odd[:2]}"
+        )
+    model.load_state_dict({**tensors, **fresh})
+
+
+def _modules(networks: Networks) -> tuple[BokehUNet, DefocusControlNet, BokehVAE]:
+    return networks.unet, networks.controlnet, networks.vae
+
+
+# --- depth
+
+
+def _depth_network(recipe: TrainRecipe, given: Any, side: int) -> Any:
+    """The depth stage's student; without that stage whatever the folder had."""
+    stage = depth_stage(recipe)
+    if stage is None or given is not None:
+        return given
+    if stage.teacher is not None:
+        return load_depth(stage.teacher)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return own_depth(small_depth_network(stage.width, side))
+
+
+def load_depth(source: str) -> Any:
+    """A teacher."""
+    from magicbokeh.inference.depth import load_depth_model
+
+    return own_depth(load_depth_model(source))
+
+
+def own_depth(given: Any) -> Any:
+    """A depth network built anew with the given one's weights: aligned memory, and no path in its configuration."""
+    if given is None:
+        return None
+    content = given.config.to_dict()
+    content.pop("_name_or_path", None)
+    config = type(given.config).from_dict(content)
+    for part in (config, config.backbone_config):
+        if hasattr(part, "dtype"):  # null when fresh, named when opened: the same file either way
+            part.dtype = torch.float32
+    model = type(given)(config)
+    model.load_state_dict(given.state_dict())
+    return model
+
+
+def depth_stage(recipe: TrainRecipe) -> DepthStage | None:
+    """The depth stage if the recipe has one."""
+    return next((stage for stage in recipe.stages if isinstance(stage, DepthStage)), None)

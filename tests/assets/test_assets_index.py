@@ -1,0 +1,477 @@
+"""Folders to a frozen list: layouts, quarantine, sides that never move, likeness, licences, limits, moved folders."""
+
+import json
+import os
+import shutil
+import time
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from support.photographs import cutout, encoded, folders, landscape, save
+
+from bokehsynth.assets.decode.decoder import Limits
+from bokehsynth.assets.index import probe_pool
+from bokehsynth.assets.index.build import build_catalogue
+from bokehsynth.assets.index.cache import NAME
+from bokehsynth.assets.index.discover import find_candidates
+from bokehsynth.assets.index.measure import grey_of, likeness, sharpness
+from bokehsynth.assets.index.probe import Candidate
+from bokehsynth.assets.index.probe_pool import probe_all
+from bokehsynth.assets.index.split import Placeable, look_alike, place, place_all
+from bokehsynth.assets.load.pairs import group_pairs
+from bokehsynth.assets.spec import AssetsSpec
+from bokehsynth.color import srgb_to_linear
+from bokehsynth.errors import RecipeError, StorageError
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Indexes of folders that cannot be written must not outlive a test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def spec(root, **changes) -> AssetsSpec:
+    given = {"foregrounds": [str(root / "cutouts")], "backgrounds": [str(root / "landscapes")]}
+    return AssetsSpec.model_validate(given | {"sharpness_floor": 0} | changes)
+
+
+def pairs_of(folder) -> dict[str, str | None]:
+    """Name of each candidate's picture below the folder, and its matte's."""
+    (found,) = find_candidates([str(folder)], "foreground", None)
+    name = {c: c.image.relative_to(folder).as_posix() for c in found.candidates}
+    return {name[c]: None if c.matte is None else c.matte.relative_to(folder).as_posix() for c in found.candidates}
+
+
+# --- layouts of matting sets
+
+
+def lay_out(folder, *names) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+
+
+def test_layout_of_photomatte85(tmp_path):
+    lay_out(tmp_path, "a.png", "b.png")
+    assert pairs_of(tmp_path) == {"a.png": None, "b.png": None}
+
+
+def test_layout_of_rwp636(tmp_path):
+    lay_out(tmp_path, "image/1.jpg", "image/2.png", "alpha/1.png", "alpha/2.png")
+    assert pairs_of(tmp_path) == {"image/1.jpg": "alpha/1.png", "image/2.png": "alpha/2.png"}
+
+
+def test_layout_of_aim500(tmp_path):
+    lay_out(tmp_path, "original/o_1.jpg", "mask/o_1.png", "trimap/o_1.png", "usr/o_1.png")
+    assert pairs_of(tmp_path) == {"original/o_1.jpg": "mask/o_1.png"}
+
+
+def test_layout_of_p3m10k(tmp_path):
+    lay_out(tmp_path, "train/blurred_image/p_1.jpg", "train/mask/p_1.png", "train/facemask/p_1.png")
+    lay_out(tmp_path, *(f"validation/P3M-500-P/{d}/p_2.jpg" for d in ("blurred_image", "original_image", "mask")))
+    lay_out(tmp_path, "validation/P3M-500-P/trimap/p_2.png")
+    assert pairs_of(tmp_path) == {
+        "train/blurred_image/p_1.jpg": "train/mask/p_1.png",
+        "validation/P3M-500-P/original_image/p_2.jpg": "validation/P3M-500-P/mask/p_2.jpg",
+    }
+
+
+def test_mattes_beside_their_pictures_and_in_subfolders(tmp_path):
+    lay_out(tmp_path, "cat.jpg", "cat_alpha.png", "dog.jpg", "sun_mask.png", "set/image/x/1.jpg", "set/alpha/x/1.png")
+    assert pairs_of(tmp_path) == {
+        "cat.jpg": "cat_alpha.png",
+        "dog.jpg": None,
+        "sun_mask.png": None,  # no picture `sun`: a picture of its own
+        "set/image/x/1.jpg": "set/alpha/x/1.png",
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (["Image/IMG_1.JPG", "Alpha/img_1.PNG"], {"Image/IMG_1.JPG": "Alpha/img_1.PNG"}),
+        (["image/caf\u00e9.jpg", "alpha/cafe\u0301.png"], {"image/caf\u00e9.jpg": "alpha/cafe\u0301.png"}),
+        (["image/1.jpg", "alpha/1_alpha.png"], {"image/1.jpg": "alpha/1_alpha.png"}),
+        (["Y.JPG", "y_Matte.png"], {"Y.JPG": "y_Matte.png"}),
+        # The very name goes first, and what may belong to two belongs to none.
+        (
+            ["image/a.jpg", "image/A.jpg", "alpha/a.png", "alpha/A.png"],
+            {"image/a.jpg": "alpha/a.png", "image/A.jpg": "alpha/A.png"},
+        ),
+        (["image/a.jpg", "image/A.jpg", "alpha/a_matte.png"], {"image/a.jpg": None, "image/A.jpg": None}),
+        (
+            ["train/blurred_image/p.jpg", "train/fg/p.jpg", "train/mask/p.png"],
+            {"train/blurred_image/p.jpg": "train/mask/p.png"},
+        ),
+    ],
+)
+def test_names_that_read_alike(tmp_path, names, pairs):
+    lay_out(tmp_path, *names)
+    assert pairs_of(tmp_path) == pairs
+
+
+def test_brackets_in_names_that_are_there_are_no_pattern(tmp_path):
+    lay_out(tmp_path, "photos [2024]/a.png", "photos [2024]/b[1].png")
+    folder = tmp_path / "photos [2024]"
+
+    def names(path) -> list[str]:
+        (found,) = find_candidates([str(path)], "background", None)
+        return [candidate.image.name for candidate in found.candidates]
+
+    assert names(folder) == names(folder / "*.png") == ["a.png", "b[1].png"]
+    assert names(folder / "b[1].png") == ["b[1].png"]
+
+
+def test_a_list_may_begin_with_a_byte_order_mark(tmp_path):
+    lay_out(tmp_path, "a.png")
+    (tmp_path / "list.txt").write_bytes("\ufeffa.png\r\n".encode())
+    (found,) = find_candidates([str(tmp_path / "list.txt")], "background", None)
+    assert [candidate.image for candidate in found.candidates] == [tmp_path / "a.png"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    lay_out(tmp_path, "a.png", "locked/b.png")
+    scan = os.scandir
+
+    def refusing(place):  # the tests may run as root, whom no permission stops
+        if os.path.basename(place) == "locked":
+            raise PermissionError(13, "Permission denied", str(place))
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    (found,) = find_candidates([str(tmp_path)], "background", None)
+    assert [candidate.image.name for candidate in found.candidates] == ["a.png"]
+    assert [(path.name, refused.reason) for path, refused in found.refused] == [("locked", "unreadable")]
+    with pytest.raises(StorageError, match="locked"):
+        group_pairs(tmp_path)
+
+
+def test_two_mattes_for_one_picture_are_a_question(tmp_path):
+    lay_out(tmp_path, "image/1.jpg", "alpha/1.png", "mask/1.png")
+    (found,) = find_candidates([str(tmp_path)], "foreground", None)
+    assert [refused.reason for _, refused in found.refused] == ["ambiguous_matte"]
+
+
+def test_globs_lists_single_files_and_strangers(tmp_path):
+    lay_out(tmp_path, "a/1.png", "a/b/2.PNG", "a/notes.txt", "a/old.gif", "a/.hidden.png", "c/3.jpg")
+    (tmp_path / "list.txt").write_text("# two\na/1.png\nc/3.jpg\n")
+
+    def names(path) -> list[str]:
+        (found,) = find_candidates([str(path)], "background", None)
+        return [candidate.image.name for candidate in found.candidates]
+
+    assert names(tmp_path / "a") == ["1.png", "2.PNG"]
+    assert names(tmp_path / "a" / "*.png") == ["1.png"]
+    assert names(tmp_path / "**" / "*.[pj][np]g") == ["1.png", "3.jpg"]
+    assert names(tmp_path / "list.txt") == ["1.png", "3.jpg"]
+    assert names(tmp_path / "c" / "3.jpg") == ["3.jpg"]
+    (found,) = find_candidates([str(tmp_path / "a")], "background", None)
+    assert (found.passed_over, [refused.reason for _, refused in found.refused]) == (1, ["unsupported_format"])
+    for nothing in ("none", "a/*.tif"):
+        with pytest.raises(RecipeError, match=nothing.partition("/")[0]):
+            find_candidates([str(tmp_path / nothing)], "background", None)
+
+
+# --- quarantine
+
+
+def test_every_kind_of_bad_file_is_quarantined_with_its_reason(tmp_path):
+    folders(tmp_path)
+    cut, land = tmp_path / "cutouts", tmp_path / "landscapes"
+    save(cut / "no matte.jpg", landscape(20))
+    save(cut / "opaque.png", np.dstack([landscape(21), np.full((96, 128), 255, np.uint8)]))
+    save(cut / "empty.png", np.dstack([landscape(22), np.zeros((96, 128), np.uint8)]))
+    save(cut / "set" / "image" / "1.png", landscape(23))
+    save(cut / "set" / "alpha" / "1.png", cutout(1, 60, 60)[..., 3])
+    save(cut / "set" / "image" / "2.png", landscape(24))
+    save(cut / "set" / "alpha" / "2.png", landscape(25))
+    save(cut / "set" / "image" / "3.png", landscape(26))
+    (land / "cut.jpg").write_bytes(encoded(landscape(27), "JPEG")[:900])
+    (land / "text.png").write_text("no picture")
+    (land / "folder.png").mkdir()
+    os.mkfifo(land / "fifo.png")
+    (land / "link.png").symlink_to("/etc/hostname")
+    (land / "tiny.png").write_bytes(encoded(landscape(28, 8, 8)))
+    save(land / "clear.png", cutout(5))
+    (land / "new\nline \udcff ü 中.png").write_bytes(b"")
+    catalogue = build_catalogue(spec(tmp_path))
+    found = {(refused.kind, refused.name): refused.reason for refused in catalogue.quarantine}
+    assert found == {
+        ("foreground", "no matte.jpg"): "no_matte",
+        ("foreground", "opaque.png"): "no_matte",
+        ("foreground", "empty.png"): "empty_matte",
+        ("foreground", "set/image/1.png"): "matte_size",
+        ("foreground", "set/image/2.png"): "matte_in_color",
+        ("foreground", "set/image/3.png"): "no_matte",
+        ("background", "cut.jpg"): "truncated",
+        ("background", "text.png"): "unsupported_format",
+        ("background", "folder.png"): "not_a_file",
+        ("background", "fifo.png"): "not_a_file",
+        ("background", "link.png"): "outside_root",
+        ("background", "tiny.png"): "too_small",
+        ("background", "clear.png"): "has_alpha",
+        ("background", "new\nline \udcff ü 中.png"): "truncated",
+    }
+    lines = catalogue.quarantine_lines().encode("ascii").splitlines()
+    assert len(lines) == len(found)
+    assert all(str(tmp_path) not in json.loads(line)["message"] for line in lines if b"link.png" not in line)
+    assert len(catalogue.assets) == 8
+    # A second look comes from the index, and says the same.
+    again = build_catalogue(spec(tmp_path))
+    assert again.quarantine == catalogue.quarantine
+    assert again.digest == catalogue.digest
+
+
+def test_blurred_landscapes_are_refused_and_sharp_ones_are_not(tmp_path):
+    folders(tmp_path)
+    houses = np.kron(np.random.RandomState(1).rand(12, 15, 1), np.full((32, 32, 3), 255)).astype(np.uint8)
+    soft = cv2.GaussianBlur(houses, (0, 0), 4)
+    save(tmp_path / "landscapes" / "soft.png", soft)
+    noise = np.random.RandomState(3).randn(*soft.shape) * 2.5
+    save(tmp_path / "landscapes" / "grainy.png", np.clip(soft + noise, 0, 255).astype(np.uint8))
+    catalogue = build_catalogue(spec(tmp_path, sharpness_floor=0.2))
+    assert {r.name: r.reason for r in catalogue.quarantine} == {"soft.png": "blurred", "grainy.png": "blurred"}
+    assert len(build_catalogue(spec(tmp_path, sharpness_floor=0)).quarantine) == 0
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0, 0.5])
+def test_sharpness_does_not_hang_on_size(scale):
+    picture = cv2.resize(landscape(7, 600, 700), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    blurred = cv2.GaussianBlur(picture, (0, 0), 2 * max(1, min(picture.shape[:2]) / 512))
+    assert sharpness(srgb_to_linear(picture)) > 0.3
+    assert sharpness(srgb_to_linear(blurred)) < 0.2
+
+
+# --- the index
+
+
+def test_a_second_look_decodes_nothing(tmp_path, monkeypatch):
+    folders(tmp_path)
+    first = build_catalogue(spec(tmp_path))
+    looked = []
+    monkeypatch.setattr(
+        "bokehsynth.assets.index.build.probe_all", lambda c, *rest: looked.extend(c) or probe_all(c, *rest)
+    )
+    assert build_catalogue(spec(tmp_path)).digest == first.digest
+    assert looked == []
+    save(tmp_path / "cutouts" / "c1.png", cutout(777))  # another picture under an old name
+    assert build_catalogue(spec(tmp_path)).digest != first.digest
+    assert [candidate.image.name for candidate in looked] == ["c1.png"]
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"format": 1, "files": {"x": 3}, "sides": {}}', "\x00"])
+def test_a_damaged_index_is_made_anew(tmp_path, damage):
+    folders(tmp_path)
+    first = build_catalogue(spec(tmp_path))
+    (tmp_path / "cutouts" / NAME).write_text(damage)
+    assert build_catalogue(spec(tmp_path)).digest == first.digest
+
+
+def test_folders_that_cannot_be_written_are_left_alone(tmp_path):
+    folders(tmp_path)
+    (tmp_path / "cutouts").chmod(0o555)
+    first = build_catalogue(spec(tmp_path))
+    assert not (tmp_path / "cutouts" / NAME).exists()
+    assert list((tmp_path / "cache" / "bokehsynth" / "assets").iterdir())
+    assert build_catalogue(spec(tmp_path)).digest == first.digest
+    (tmp_path / "cutouts").chmod(0o755)
+
+
+def test_ids_say_nothing_about_names_and_survive_a_move(tmp_path):
+    folders(tmp_path / "here")
+    first = build_catalogue(spec(tmp_path / "here"))
+    shutil.copytree(tmp_path / "here", tmp_path / "there" / "deeper")
+    moved = build_catalogue(spec(tmp_path / "there" / "deeper"))
+    assert moved.lines() == first.lines()
+    assert all(asset.id.startswith("photo-") and asset.id.isascii() for asset in first.assets)
+
+
+def test_a_decoder_that_hangs_or_dies_takes_nobody_with_it(tmp_path, monkeypatch):
+    """A child that has been killed when it gets a file; a file that takes too long; the others are looked at anyway."""
+    folders(tmp_path, 0, 3)
+    files = sorted((tmp_path / "landscapes").iterdir())
+    candidates = [Candidate(kind="background", image=path, root=tmp_path) for path in files]
+    candidates.insert(1, Candidate(kind="no such kind", image=files[0], root=files[1]))
+    real = probe_pool._Child.give_next
+
+    def deadly(child, waiting, all_of_them):
+        if waiting and waiting[0] == 2:
+            child._process.kill()
+            child._process.wait()
+        real(child, waiting, all_of_them)
+
+    monkeypatch.setattr(probe_pool._Child, "give_next", deadly)
+    answers = probe_all(candidates, Limits())
+    assert [getattr(answer, "reason", "good") for answer in answers] == ["good", "outside_root", "too_large", "good"]
+    monkeypatch.setattr(probe_pool._Child, "give_next", real)
+    monkeypatch.setattr(probe_pool, "SECONDS", 0.0)
+    start = time.monotonic()
+    assert {answer.reason for answer in probe_all(candidates[:1], Limits())} == {"too_slow"}
+    assert time.monotonic() - start < 20
+
+
+# --- train and val
+
+
+def test_sides_follow_the_hash_and_adding_moves_nobody(tmp_path):
+    folders(tmp_path, 12, 12)
+    before = {a.id: a.split for a in build_catalogue(spec(tmp_path, val_fraction=0.3)).assets}
+    assert set(before.values()) == {"train", "val"}
+    for i in range(10):
+        save(tmp_path / "cutouts" / f"new{i}.png", cutout(300 + i))
+        old = landscape(i)
+        copies = [old[:, ::-1], cv2.resize(old, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)]
+        save(tmp_path / "landscapes" / f"new{i}.jpg", np.ascontiguousarray(copies[i % 2]), quality=70)
+    after = build_catalogue(spec(tmp_path, val_fraction=0.3))
+    sides = {asset.id: asset.split for asset in after.assets}
+    assert {name: sides.get(name) for name in before} == before
+    assert len(sides) == len(before) + 20
+    # And every copy is where its original is.
+    by_name = {files.name: sides[name] for name, files in after.files.items()}
+    for i in range(10):
+        assert by_name[f"new{i}.jpg"] == by_name[f"l{i}.png"], i
+
+
+def test_a_side_given_to_fill_a_split_stays_given(tmp_path):
+    """The one that an empty val was given stays there when a picture comes that falls to val by its hash."""
+    folders(tmp_path, 3, 3)
+    before = build_catalogue(spec(tmp_path, val_fraction=0.001))
+    (given,) = [a.id for a in before.assets if a.split == "val" and a.kind == "background"]
+    assert any("fell to val" in note for note in before.notes)
+    for i in range(12):
+        save(tmp_path / "landscapes" / f"new{i}.png", landscape(60 + i))
+    after = build_catalogue(spec(tmp_path, val_fraction=0.001))
+    assert [a.id for a in after.assets if a.split == "val" and a.kind == "background"] == [given]
+
+
+def test_a_picture_like_both_sides_belongs_to_neither():
+    low, high = sorted((f"{i:064x}" for i in range(50)), key=place)[::49]
+    look = likeness(grey_of(srgb_to_linear(landscape(1))))
+    seen = {"dhash": look.dhash, "thumb": look.thumb, "aspect": look.aspect}
+    known = [
+        Placeable(sha256=low, known_side="val", **seen),
+        Placeable(sha256=high, known_side="train", **seen),
+    ]
+    placed = place_all(known, 0.5)
+    assert sorted((found.side or "none") for found in placed.values()) != ["train", "val"]
+    alone = place_all([Placeable(sha256=low, **seen), Placeable(sha256=high, **seen)], 0.5)
+    assert len({found.side for found in alone.values()}) == 1  # new ones that look alike stay together
+
+
+CHANGES = {
+    "mirrored": lambda p: p[:, ::-1],
+    "smaller": lambda p: cv2.resize(p, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA),
+    "larger": lambda p: cv2.resize(p, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC),
+    "jpeg": lambda p: cv2.imdecode(cv2.imencode(".jpg", p, [cv2.IMWRITE_JPEG_QUALITY, 30])[1], cv2.IMREAD_COLOR),
+    "cropped": lambda p: p[4:-4, 5:-5],
+    "lighter": lambda p: np.clip(p * 1.2 + 8, 0, 255).astype(np.uint8),
+    "mirrored jpeg": lambda p: CHANGES["jpeg"](np.ascontiguousarray(p[:, ::-1])),
+}
+
+
+def looks(picture) -> Placeable:
+    found = likeness(grey_of(srgb_to_linear(np.ascontiguousarray(picture))))
+    return Placeable(sha256="x", dhash=found.dhash, thumb=found.thumb, aspect=found.aspect)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_copies_look_alike(change):
+    for seed in range(8):
+        picture = landscape(seed, 240, 320)
+        assert look_alike(looks(picture), looks(CHANGES[change](picture))), seed
+
+
+def test_different_pictures_do_not():
+    seen = [looks(landscape(seed, 120, 160)) for seed in range(60)]
+    assert not [(i, j) for i in range(60) for j in range(i) if look_alike(seen[i], seen[j])]
+
+
+# --- sources
+
+
+def test_too_few_pictures_are_an_error_that_says_what_to_do(tmp_path):
+    folders(tmp_path, 1, 4)
+    with pytest.raises(RecipeError, match="train and val must not share a foreground"):
+        build_catalogue(spec(tmp_path))
+    assert len(build_catalogue(spec(tmp_path), splits=("train",)).assets) == 5
+    (tmp_path / "cutouts" / "c0.png").write_bytes(b"")
+    with pytest.raises(RecipeError, match=r"no usable foreground.*truncated: c0.png"):
+        build_catalogue(spec(tmp_path))
+
+
+def test_copies_of_one_picture_cannot_fill_both_splits(tmp_path):
+    folders(tmp_path, 1, 4)
+    save(tmp_path / "cutouts" / "copy.png", np.ascontiguousarray(cutout(100)[:, ::-1]))
+    with pytest.raises(RecipeError, match="looks different"):
+        build_catalogue(spec(tmp_path))
+
+
+def test_limit_weight_and_licence(tmp_path):
+    folders(tmp_path, 6, 6)
+    source = {"path": str(tmp_path / "cutouts"), "limit": 3, "weight": 2.5, "licence": "CC-BY-4.0"}
+    first = [a for a in build_catalogue(spec(tmp_path, foregrounds=[source])).assets if a.kind == "foreground"]
+    assert [(a.weight, a.licence) for a in first] == [(2.5, "CC-BY-4.0")] * 3
+    for i in range(6):
+        save(tmp_path / "cutouts" / f"more{i}.png", cutout(400 + i))
+    again = [a for a in build_catalogue(spec(tmp_path, foregrounds=[source])).assets if a.kind == "foreground"]
+    assert again == first  # those that were indexed first stay
+
+
+def test_licences_that_are_not_allowed(tmp_path):
+    folders(tmp_path)
+    with pytest.raises(RecipeError, match=r"'unknown'.*licences\.allow"):
+        build_catalogue(spec(tmp_path, licences={"allow": ["CC0"]}))
+    stated = {
+        "foregrounds": [{"path": str(tmp_path / "cutouts"), "licence": "CC0"}],
+        "backgrounds": ["procedural"],
+    }
+    with pytest.raises(RecipeError, match=r"Apache-2\.0"):
+        build_catalogue(spec(tmp_path, **stated, licences={"allow": ["CC0"]}))
+    assert build_catalogue(spec(tmp_path, **stated, licences={"allow": ["CC0", "Apache-2.0"]})).assets
+
+
+def test_a_picture_under_two_licences_is_spoken_of(tmp_path):
+    for name in ("x/0.png", "x/1.png", "y/copy.png"):
+        save(tmp_path / name, landscape(int(name == "x/1.png"), 64, 80))
+    sources = [
+        {"path": str(tmp_path / "x"), "licence": "CC0"},
+        {"path": str(tmp_path / "y"), "licence": "research only"},
+    ]
+    found = build_catalogue(spec(tmp_path, backgrounds=sources), ("train",), ("background",))
+    assert sorted(asset.licence for asset in found.assets) == ["CC0", "research only"]
+    (note,) = [note for note in found.notes if "two sources" in note]
+    assert "copy.png" in note
+    assert "CC0" in note
+
+
+def test_the_same_picture_twice_is_one_asset(tmp_path):
+    folders(tmp_path)
+    shutil.copy(tmp_path / "landscapes" / "l1.png", tmp_path / "landscapes" / "again.png")
+    catalogue = build_catalogue(spec(tmp_path))
+    assert sum(asset.kind == "background" for asset in catalogue.assets) == 4
+    assert not catalogue.quarantine
+
+
+def test_folders_and_embedded_pictures_mix(tmp_path):
+    folders(tmp_path)
+    catalogue = build_catalogue(spec(tmp_path, foregrounds=["procedural", str(tmp_path / "cutouts")]))
+    ids = [asset.id for asset in catalogue.assets if asset.kind == "foreground"]
+    assert sum(name.startswith("photo-") for name in ids) == 4
+    assert set(catalogue.files) == {a.id for a in catalogue.assets if a.id.startswith("photo-")}
+
+
+def test_matte_of_a_turned_picture(tmp_path):
+    """Picture and matte each carry their own orientation; upright, they fit."""
+    rgba = cutout(9, 60, 90)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "cutouts" / "image").mkdir(parents=True)
+    (tmp_path / "cutouts" / "alpha").mkdir()
+    turned = np.ascontiguousarray(np.rot90(rgba))  # stored lying, shown upright
+    (tmp_path / "cutouts" / "image" / "1.png").write_bytes(encoded(np.ascontiguousarray(turned[..., :3]), exif=exif))
+    (tmp_path / "cutouts" / "alpha" / "1.png").write_bytes(encoded(np.ascontiguousarray(rgba[..., 3])))
+    catalogue = build_catalogue(spec(tmp_path, backgrounds=["procedural"]), splits=("train",))
+    (found,) = catalogue.files.values()
+    assert (found.size, catalogue.quarantine) == ((60, 90), ())

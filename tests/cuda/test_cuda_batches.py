@@ -1,0 +1,267 @@
+"""Batches on the device: each picture as if it were alone, layers uploaded once, and memory that runs out."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+from rendering.test_height_fields import battery_scene as relief_scene
+from rendering.test_render_backends import TintedPentagon
+from support.kernels_on_cpu import HostDevice, library
+from support.scenes import Scene, battery_scene
+
+import bokehsynth as bs
+from bokehsynth.errors import DeviceError, UsageError
+from bokehsynth.rendering import render_batch
+from bokehsynth.rendering.cuda import device as cuda_device
+from bokehsynth.rendering.cuda import renderer as cuda
+from bokehsynth.rendering.cuda.batch import LARGEST_HALF
+from bokehsynth.rendering.cuda.structs import MAX_LAYERS
+from bokehsynth.rendering.types import Shot
+
+PER_BATCH = ["collapse", "measure", "survey", "develop", "shine"]
+
+
+class CountingDevice(HostDevice):
+    """A `HostDevice` that notes what was brought to it."""
+
+    def __init__(self, room=None):
+        super().__init__(library(), room)
+        self.puts = []
+
+    def put(self, array):
+        self.puts.append(array.shape)
+        return super().put(array)
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """A device of this test's own, with nothing on it."""
+    made = CountingDevice()
+    monkeypatch.setattr(cuda_device, "the_device", lambda: made)
+    return made
+
+
+def various_scenes():
+    """Of all sizes, lenses and numbers of layers; two share their layers."""
+    first = battery_scene("tilted")
+    return [
+        first,
+        battery_scene("wider than a tile"),
+        Scene(first.layers, bs.Lens(6.0, 0.6, bs.Polygon(6)), first.margin),
+        relief_scene("cut-out over hills", (19, 33)),
+        battery_scene("same disparity", aperture=TintedPentagon()),
+        battery_scene("far from the middle", aperture=bs.CatEye(0.8)),
+        Scene(first.layers, bs.Lens(0.0, 0.5), first.margin),
+    ]
+
+
+def shots_of(scenes):
+    return [Shot(scene.layers, scene.lens, scene.margin) for scene in scenes]
+
+
+def same(exposure, other):
+    return all(
+        getattr(exposure, name).tobytes() == getattr(other, name).tobytes() for name in ("color", "coverage", "paths")
+    )
+
+
+# ------------------------------------------------------------------ as if it were alone
+
+
+def test_a_batch_in_any_order_is_each_shot_alone_to_the_bit(device):
+    shots = shots_of(various_scenes())
+    alone = [cuda.trace(shot, None) for shot in shots]
+    assert [a.color.shape[:2] for a in alone] == [(shot.height, shot.width) for shot in shots]
+    assert len({a.color.tobytes() for a in alone}) == len(alone)
+    order = np.random.default_rng(1).permutation(len(shots))
+    for batch in (range(len(shots)), order, [3, 3, 0]):
+        for made, k in zip(cuda.trace_batch([shots[k] for k in batch]), batch, strict=True):
+            assert same(made, alone[k]), k
+
+
+def test_two_runs_give_the_same_bits():
+    """Also where nothing is on the device yet, and layers are new objects."""
+    with pytest.MonkeyPatch.context() as patch:
+        runs = []
+        for _ in range(2):
+            patch.setattr(cuda_device, "the_device", lambda made=CountingDevice(): made)  # noqa: B008
+            runs.append(cuda.trace_batch(shots_of(various_scenes()), 100))
+    assert all(same(*pair) for pair in zip(*runs, strict=True))
+
+
+def test_render_batch_is_render(device):
+    scenes = various_scenes()
+    made = render_batch(scenes, "cuda")
+    launched = len(device.launched)
+    for scene, frames in zip(scenes, made, strict=True):
+        expected = scene.render("cuda")
+        for name in ("bokeh", "coverage", "all_in_focus", "disparity", "defocus", "transmission", "paths"):
+            assert getattr(frames, name).tobytes() == getattr(expected, name).tobytes(), name
+    assert launched <= 2 * len(PER_BATCH) + 2, "one batch through lenses, one through pinholes"
+    assert render_batch([], "cuda") == []
+
+
+def test_render_batch_on_the_cpu_is_render():
+    scenes = various_scenes()[:2]
+    for scene, frames in zip(scenes, render_batch(scenes, "cpu", 50), strict=True):
+        assert frames.bokeh.tobytes() == scene.render("cpu", 50).bokeh.tobytes()
+
+
+# ------------------------------------------------------------------ what is done how often
+
+
+def test_launches_do_not_grow_with_the_batch(device):
+    shots = shots_of(various_scenes())
+    cuda.trace_batch(shots)
+    assert device.launched == ["pack", "bound", *PER_BATCH]
+    device.launched.clear()
+    cuda.trace_batch(shots[:1])
+    assert device.launched == PER_BATCH, "nothing is packed again"
+
+
+def test_a_layer_is_uploaded_once_and_let_go_with_the_object(device):
+    scene = battery_scene("three frontal")
+    canvas = scene.layers[0].shape
+    cuda.trace_batch(shots_of([scene, scene]))
+    assert device.puts.count((*canvas, 3)) == device.puts.count(canvas) == 3
+    device.puts.clear()
+    moved = bs.Layer(scene.layers[0].color, scene.layers[0].alpha, bs.Plane(0.8))
+    cuda.trace(shots_of([Scene((moved, *scene.layers[1:]), scene.lens, scene.margin)])[0], None)
+    assert device.puts.count((*canvas, 3)) == device.puts.count(canvas) == 1
+    stock = cuda.stock_of(device)
+    assert len(stock._layers) == 4
+    del scene, moved
+    gc.collect()
+    assert len(stock._layers) == 0
+
+
+def test_exposures_can_stay_on_the_device(device):
+    shots = shots_of(various_scenes()[:3])
+    for made, expected in zip(cuda.expose_batch(shots), cuda.trace_batch(shots), strict=True):
+        assert np.array_equal(device.get(made.color), expected.color)
+        assert np.array_equal(np.from_dlpack(made.color), expected.color)
+        assert np.array_equal(device.get(made.coverage), expected.coverage)
+
+
+# ------------------------------------------------------------------ memory
+
+
+class Tracked(np.ndarray):
+    """That can be weakly referred to."""
+
+
+class TightDevice(CountingDevice):
+    """Holds so many bytes in all, as a GPU does."""
+
+    def __init__(self, total):
+        super().__init__()
+        self.total, self.held, self.most = total, [], 0
+
+    def zeros(self, shape, dtype):
+        array = np.zeros(shape, dtype).view(Tracked)
+        self.held = [there for there in self.held if there() is not None]
+        needed = array.nbytes + sum(there().nbytes for there in self.held)
+        if needed > self.total:
+            raise self.out_of_memory(f"{needed} bytes asked for, {self.total} there")
+        self.held.append(weakref.ref(array))
+        self.most = max(self.most, needed)
+        return array
+
+
+def in_memory_for(count, shots, monkeypatch):
+    """A device that holds so many of these shots at once and not a byte more."""
+    gc.collect()
+    roomy = TightDevice(10**12)
+    monkeypatch.setattr(cuda_device, "the_device", lambda: roomy)
+    cuda.trace_batch(shots[:count])
+    tight = TightDevice(roomy.most)
+    monkeypatch.setattr(cuda_device, "the_device", lambda: tight)
+    return tight
+
+
+KEPT = "layers kept from earlier batches are let go"
+HALF_OF_SIX, HALF_OF_THREE = "a batch of 6 is halved to 3", "a batch of 3 is halved to 2"
+
+
+@pytest.mark.parametrize(
+    ("fits", "said"),
+    [
+        (6, []),
+        (5, [HALF_OF_SIX, f"9 {KEPT}"]),
+        (
+            2,
+            [
+                HALF_OF_SIX,
+                "a batch of 3 is halved to 2",
+                f"6 {KEPT}",
+                f"3 {KEPT}",
+                "a batch of 3 is halved to 2",
+                f"6 {KEPT}",
+            ],
+        ),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_halved_and_says_so(monkeypatch, caplog, device, fits, said):
+    """Six frames of one lens, in memory for some of them."""
+    shots = shots_of([battery_scene("tilted") for _ in range(6)])
+    expected = cuda.trace_batch(shots)
+    tight = in_memory_for(fits, shots, monkeypatch)
+    caplog.clear()
+    made = cuda.trace_batch(shots)
+    assert [record.getMessage() for record in caplog.records] == [f"out of GPU memory: {words}" for words in said]
+    assert {record.levelname for record in caplog.records} <= {"WARNING"}
+    assert all(same(*pair) for pair in zip(made, expected, strict=True))
+    assert tight.most <= tight.total
+
+
+def test_layers_that_others_still_hold_make_room(monkeypatch, device):
+    """Whoever keeps many scenes alive must not be told that one frame is too large."""
+    shots = shots_of([battery_scene("tilted") for _ in range(4)])
+    in_memory_for(1, shots, monkeypatch)
+    made = [cuda.trace(shot, None) for shot in shots]
+    assert all(same(other, made[0]) for other in made[1:])
+
+
+def test_a_frame_that_does_not_fit_alone_is_refused_with_the_way_out(monkeypatch):
+    monkeypatch.setattr(cuda_device, "the_device", lambda made=CountingDevice(room=20_000): made)  # noqa: B008
+    with pytest.raises(DeviceError, match=r"one frame of 45 x 61 px with 3 layers.*make it smaller.*--device cpu"):
+        battery_scene("tilted").render("cuda").bokeh  # noqa: B018
+
+
+# ------------------------------------------------------------------ what these kernels cannot do
+
+
+class Shifted(bs.Disc):
+    """Every ray lands 3 px further right."""
+
+    def aberration(self, s, h):
+        return np.broadcast_to([3.0, 0.0], s.shape)
+
+
+def plain(count, plane, lens, side=8):
+    margin = lens.margin([plane], side, side)
+    canvas = np.ones((side + 2 * margin, side + 2 * margin, 3), np.float32)
+    return Scene((bs.Layer(canvas, canvas[..., 0], plane),) * count, lens, margin)
+
+
+def test_as_many_layers_as_tiles_hold(device):
+    lens = bs.Lens(4.0, 0.5)
+    np.testing.assert_allclose(plain(MAX_LAYERS, bs.Plane(0.9), lens).render("cuda").bokeh, 1, rtol=1e-6)
+    with pytest.raises(UsageError, match=r"at most 32 layers, got 33; use backend='cpu'"):
+        plain(MAX_LAYERS + 1, bs.Plane(0.9), lens).render("cuda").bokeh  # noqa: B018
+
+
+def test_as_large_a_radius_as_is_staged(device):
+    largest = bs.Lens(2.0 * (LARGEST_HALF - 2), 0.5)
+    # two million weights, each far below what float32 resolves in their sum: worst 1.54e-4
+    np.testing.assert_allclose(plain(1, bs.Plane(1.0), largest, 4).render("cuda", 100).bokeh, 1, rtol=2e-4)
+    with pytest.raises(UsageError, match=r"a blur radius of 767 px is too large for cuda.*use cpu"):
+        plain(1, bs.Plane(1.0), bs.Lens(2.0 * LARGEST_HALF, 0.5), 4).render("cuda", 100).bokeh  # noqa: B018
+
+
+def test_rays_that_land_elsewhere_need_the_reference(device):
+    scene = plain(1, bs.Plane(0.9), bs.Lens(4.0, 0.5, Shifted()))
+    with pytest.raises(UsageError, match=r"Shifted has an aberration, which only backend='reference' renders"):
+        scene.render("cuda").bokeh  # noqa: B018
+    assert (scene.render("cuda").all_in_focus == 1).all()

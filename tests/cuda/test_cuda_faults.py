@@ -1,0 +1,135 @@
+"""What the CUDA renderer makes of a device that is full or broken, and of odd questions."""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bokehsynth as bs
+from bokehsynth.errors import DeviceError
+from bokehsynth.rendering.cuda import device as cuda_device
+from bokehsynth.rendering.cuda import renderer as cuda
+from bokehsynth.rendering.types import Shot
+from bokehsynth.scene.composed_scene import Composition
+
+pytestmark = pytest.mark.kernels
+
+
+class CudaError(Exception):
+    """As CuPy raises them: with the status of the call that failed."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+
+
+def scenes(count: int) -> list[Composition]:
+    canvas = np.full((40, 48, 3), 0.5, np.float32)
+    return [
+        Composition(layers=[bs.Layer(canvas, canvas[..., 0] * 2, bs.Plane(0.2))], lens=bs.Lens(4.0, 0.5), margin=12)
+        for _ in range(count)
+    ]
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> list[CudaError]:
+    """Errors that the next batches of more than one shot end with."""
+    errors: list[CudaError] = []
+    expose = cuda._expose
+
+    def expose_or_fail(shots: list[object], samples: int | None) -> object:
+        if errors and len(shots) > 1:
+            raise errors[0]
+        return expose(shots, samples)
+
+    monkeypatch.setattr(cuda, "_expose", expose_or_fail)
+    monkeypatch.setattr(cuda_device.the_device(), "broken", (CudaError,))
+    return errors
+
+
+def test_no_memory_for_something_that_is_no_array_is_no_broken_device(
+    failing: list[CudaError], caplog: pytest.LogCaptureFixture
+) -> None:
+    failing.append(CudaError(cuda.NO_ROOM))
+    with caplog.at_level(logging.WARNING, "bokehsynth"):
+        made = bs.render_batch(scenes(3), "cuda")
+    assert len(made) == 3
+    assert "halved" in caplog.text
+    failing[0] = CudaError(700)
+    with pytest.raises(DeviceError, match="status 700") as refusal:
+        bs.render_batch(scenes(2), "cuda")
+    assert refusal.value.lost
+
+
+def test_room_is_made_while_no_other_thread_uses_what_is_there(
+    failing: list[CudaError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = []
+    monkeypatch.setattr(cuda_device.the_device(), "tidy", lambda: held.append(cuda._TURN.locked()))
+    failing.append(CudaError(cuda.NO_ROOM))
+    bs.render_batch(scenes(2), "cuda")
+    assert held
+    assert all(held)
+
+
+def test_odd_questions_get_the_answers_of_the_cpu() -> None:
+    for backend in ("cpu", "cuda"):
+        assert bs.render_batch([], backend) == []
+        with pytest.raises(bs.UsageError, match="samples must be at least 1"):
+            bs.render_batch(scenes(1), backend, samples=0)
+
+
+def test_a_set_up_that_cannot_be_photographed_is_drawn_again_and_the_others_are_as_ever(
+    tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = bs.load_recipe(tiny_recipe)
+    set_ups = [bs.set_up_sample(recipe, index) for index in range(3)]
+    lens = set_ups[1].scene.lens
+    trace = cuda._expose
+
+    def refuse(shots: list[Any], samples: int | None) -> object:
+        if any(shot.lens.blur == lens.blur for shot in shots):
+            raise bs.UsageError("a blur radius that no kernel holds")
+        return trace(shots, samples)
+
+    monkeypatch.setattr(cuda, "_expose", refuse)
+    made = bs.make_samples(recipe, set_ups, "cuda")
+    assert [json.loads(sample.meta["draw"])["attempt"] for sample in made] == [0, 1, 0]
+    for index, sample in enumerate(made):
+        again = bs.make_sample(recipe, index, backend="cuda")
+        assert sample.meta == again.meta
+        assert all(np.array_equal(sample[name], again[name]) for name in again.arrays)
+
+
+def test_what_is_not_blurred_is_photographed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    expose = cuda._expose
+
+    def counted(shots: list[object], samples: int | None) -> object:
+        sizes.append(len(shots))
+        return expose(shots, samples)
+
+    monkeypatch.setattr(cuda, "_expose", counted)
+    sharp, blurred = scenes(2)
+    made = bs.render_batch([replace(sharp, lens=bs.Lens(0.0, 0.5)), blurred], "cuda")
+    assert sizes == [1, 2]
+    assert np.array_equal(made[0].bokeh, made[0].all_in_focus)
+    alone = bs.render(blurred.layers, blurred.lens, blurred.margin, "cuda")
+    assert np.array_equal(made[1].bokeh, alone.bokeh)
+
+
+def test_pictures_that_stay_on_the_device_are_made_with_the_same_care(failing: list[CudaError]) -> None:
+    shots = [Shot(tuple(scene.layers), scene.lens, scene.margin) for scene in scenes(3)]
+    expected = cuda.expose_batch(shots)
+    failing.append(CudaError(cuda.NO_ROOM))
+    made = cuda.expose_batch(shots)
+    get = cuda_device.the_device().get
+    assert all(np.array_equal(get(a.color), get(b.color)) for a, b in zip(made, expected, strict=True))
+    failing[0] = CudaError(700)
+    with pytest.raises(DeviceError) as refusal:
+        cuda.expose_batch(shots)
+    assert refusal.value.lost

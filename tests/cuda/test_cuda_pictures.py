@@ -1,0 +1,231 @@
+"""What the CUDA kernels compute: brute force ray by ray, and the fast kernels against it, `cpu` and `reference`.
+
+On a GPU where there is one, otherwise the very kernels compiled for the host (`kernels_on_cpu`). Worst values were
+seen with the latter (x86-64, GCC 12).
+"""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from rendering.test_lens_closed_forms import Quarter
+from rendering.test_render_backends import TintedPentagon, fuzz_scene
+from support.compare import Tolerance, assert_alike, occlusion_band
+from support.scenes import BATTERY, Scene, battery_scene, trace_by_hand
+
+import bokehsynth as bs
+from bokehsynth import lenses
+from bokehsynth.rendering import reference
+from bokehsynth.rendering.aperture.lens_points import bake
+from bokehsynth.rendering.aperture.tables import RayTable
+from bokehsynth.rendering.cuda import renderer as cuda
+from bokehsynth.rendering.types import Shot
+
+pytestmark = pytest.mark.kernels
+
+SAME_RAYS = 8e-7
+"""float32 against float64 sums over the same rays, relative to lights above 1: worst 7.4e-7 (tinted pentagon)."""
+
+CONVERGED = Tolerance(inside=5e-5, edge=2.1e-4, edge_share=0.16)
+"""3000 rays, where any are needed, against 56 x 56 plain ones: worst 4.8e-5, 1.98e-4, 0.151."""
+
+REFERENCE = Tolerance(inside=1.25e-3, edge=4e-3, edge_share=0.12)
+"""The same against 200 rays of the reference, whose error it is: worst 1.20e-3, 3.8e-3 and 0.108."""
+
+
+class NoBlue(TintedPentagon):
+    """A pentagon that lets no blue through."""
+
+    def weight(self, s):
+        return super().weight(s) * [1, 1, 0]
+
+
+class Swirl(bs.CatEye):
+    """A cat's eye whose opening has a side, and glass of three tints: pupil, outline and sets at once."""
+
+    def inside(self, s):
+        return s[:, 0] > -0.3
+
+    def weight(self, s):
+        return np.stack([1 + 0.5 * s[:, 0], 0.3 + s[:, 1] ** 2, 0.7 - 0.4 * s[:, 0] * s[:, 1]], axis=1)
+
+
+APERTURES = {
+    "disc": bs.Disc(),
+    "pentagon": bs.Polygon(5, 0.3),
+    "rounded": bs.Polygon(7, 0.1, 0.5),
+    "ring": bs.Ring(0.6),
+    "tinted pentagon": TintedPentagon(),
+    "no blue": NoBlue(),
+    "quarter": Quarter(),
+    "heart": lenses.Heart(),
+    "bubble": lenses.Bubble(),
+}
+TRAINING = {
+    "disc": Tolerance(5.5e-5, 8e-4, 0.35, sigmas=4.1),  # worst 5.2e-5, 7.4e-4, 0.33 and 3.8
+    "pentagon": Tolerance(1.9e-4, 2.5e-3, 0.42, sigmas=4.1),  # worst 1.8e-4, 2.4e-3, 0.40, 3.7
+    "rounded": Tolerance(2.2e-4, 2.1e-3, 0.33, sigmas=4.8),  # worst 2.1e-4, 2.0e-3, 0.31, 4.5
+    "ring": Tolerance(2.5e-4, 5.8e-3, 0.65, sigmas=5.8),  # worst 2.3e-4, 5.6e-3, 0.61, 5.3
+    "tinted pentagon": Tolerance(3.2e-4, 2.2e-3, 0.24, sigmas=4.0),  # worst 3.0e-4, 2.1e-3, 0.22, 3.8
+    "no blue": Tolerance(3.2e-4, 2.2e-3, 0.24, sigmas=4.0),  # the same
+    "quarter": Tolerance(7e-5, 2e-4, 0.12),  # worst 6.5e-5, 1.9e-4, 0.11
+    "heart": Tolerance(2.3e-4, 2.4e-3, 0.45, sigmas=5.4),  # worst 2.1e-4, 2.2e-3, 0.42, 5.1
+    "bubble": Tolerance(4.4e-5, 1.3e-3, 0.68, sigmas=5.4),  # worst 4.1e-5, 1.2e-3, 0.64, 5.1
+}
+"""cuda against cpu, both at training quality. At edges it is the error of two small sets of rays, each below that of
+51 x 51; inside, that of the lens sets that kernels are folded from: an opening's edge cuts between their points."""
+
+PUPIL = Tolerance(inside=6.1e-3, edge=2.1e-3, edge_share=0.0)
+
+PUPILS = {"cat's eye": bs.CatEye(0.9), "small pupil": bs.CatEye(0.5, 0.7), "swirl": Swirl(0.8)}
+
+
+def shot_of(scene):
+    return Shot(scene.layers, scene.lens, scene.margin)
+
+
+def brute_force(scene, points, weights):
+    """Colour and coverage by the brute-force kernel from these rays: points [N, 2], weights [N, 3]."""
+    table = RayTable(points, np.ascontiguousarray(weights.T, np.float32), np.array([(0, len(points))], np.int64))
+    made = cuda.brute_force(shot_of(scene), table)
+    return made.color, made.coverage
+
+
+def arriving(color, coverage):
+    """Light that arrives, and the share of rays: [H, W, 4]. The colour alone is a quotient of noise where none does."""
+    return np.dstack([color * coverage[..., None], coverage])
+
+
+def light(frames):
+    return arriving(frames.bokeh, frames.coverage)
+
+
+def relative(actual, expected):
+    return np.abs(actual - expected) / np.maximum(1, expected)
+
+
+# ------------------------------------------------------------------ brute force, ray by ray
+
+
+@pytest.mark.parametrize("aperture", ["disc", "tinted pentagon", "quarter"])
+@pytest.mark.parametrize("name", BATTERY)
+def test_brute_force_is_the_definition_ray_by_ray(name, aperture):
+    scene = battery_scene(name, aperture=APERTURES[aperture])
+    table = bake(scene.lens.aperture, 10)
+    expected = arriving(*trace_by_hand(scene, table.points, table.weights))
+    assert relative(arriving(*brute_force(scene, table.points, table.weights)), expected).max() < SAME_RAYS
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_brute_force_is_the_definition_on_random_scenes(seed):
+    scene = fuzz_scene(seed)
+    table = bake(scene.lens.aperture, 6)
+    expected = arriving(*trace_by_hand(scene, table.points, table.weights))
+    assert relative(arriving(*brute_force(scene, table.points, table.weights)), expected).max() < SAME_RAYS
+
+
+def with_lens(scene, aperture, falloff=False):
+    lens = bs.Lens(scene.lens.blur, scene.lens.focus, aperture, falloff)
+    return Scene(scene.layers, lens, scene.margin)
+
+
+@pytest.mark.parametrize("aperture", PUPILS)
+@pytest.mark.parametrize("name", ["tilted", "crossing", "nothing behind", "far from the middle"])
+def test_brute_force_is_the_reference_through_pupils(name, aperture):
+    """The reference's own lens points. None of these lies on the rim of a pupil, where rounding would decide."""
+    scene = with_lens(battery_scene(name), PUPILS[aperture])
+    points, weights = reference._lens_points(shot_of(scene), 60)
+    expected = light(scene.render("reference", 60))
+    assert relative(arriving(*brute_force(scene, points, weights)), expected).max() < SAME_RAYS
+
+
+@pytest.mark.parametrize("aperture", PUPILS)
+def test_falloff_multiplies_by_what_the_pupil_lets_pass(aperture):
+    even, falling = (with_lens(battery_scene("tilted"), PUPILS[aperture], f).render("cuda", 100) for f in (False, True))
+    passed = even.transmission
+    assert 0.2 < passed.min() < passed.max() <= 1
+    assert np.array_equal(even.bokeh * passed[..., None], falling.bokeh)
+    assert np.array_equal(even.coverage, falling.coverage)
+    assert np.array_equal(even.all_in_focus, falling.all_in_focus)
+    assert passed.tobytes() == with_lens(battery_scene("tilted"), PUPILS[aperture]).render("cpu").transmission.tobytes()
+
+
+# ------------------------------------------------------------------ the fast kernels
+
+
+@cache
+def smooth_scene(name, aperture="disc"):
+    """A scene that two sets of rays can agree on, and its occlusion band."""
+    scene = battery_scene(name, lights=0, smooth=5.0, aperture={**APERTURES, **PUPILS}[aperture])
+    return scene, occlusion_band(scene)
+
+
+@pytest.mark.parametrize("name", BATTERY)
+def test_they_converge_to_brute_force_and_to_the_reference(name):
+    scene, band = smooth_scene(name)
+    actual = light(scene.render("cuda", 3000))
+    brute = cuda.brute_force(shot_of(scene), 56)
+    assert_alike(actual, arriving(brute.color, brute.coverage), band, CONVERGED)
+    assert_alike(actual, light(scene.render("reference", 200)), band, REFERENCE)
+
+
+@pytest.mark.parametrize("aperture", APERTURES)
+@pytest.mark.parametrize("name", BATTERY)
+def test_they_are_the_cpu_at_training_quality(name, aperture):
+    scene, band = smooth_scene(name, aperture)
+    assert_alike(light(scene.render("cuda")), light(scene.render("cpu")), band, TRAINING[aperture])
+
+
+@pytest.mark.parametrize("aperture", PUPILS)
+@pytest.mark.parametrize("name", ["tilted", "crossing", "nothing behind", "wider than a tile"])
+def test_they_are_the_cpu_through_pupils(name, aperture):
+    """The same rays on tiles that the cpu traces, elsewhere its kernels against 2000 rays: worst 5.9e-3, 2.0e-3."""
+    scene, band = smooth_scene(name, aperture)
+    scene = with_lens(scene, scene.lens.aperture, falloff=name == "tilted")
+    assert_alike(light(scene.render("cuda", 2000)), light(scene.render("cpu", 2000)), band, PUPIL)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_they_converge_to_brute_force_on_random_scenes(seed):
+    """Lights of 20 among alpha that is noise. Tiles of rays take the same ones; elsewhere these are the rougher."""
+    scene = fuzz_scene(seed)
+    brute = cuda.brute_force(shot_of(scene), 40)
+    difference = light(scene.render("cuda", 1600)) - arriving(brute.color, brute.coverage)
+    assert np.abs(difference).max() < 2.5e-3  # worst 2.4e-3
+    assert np.sqrt(np.square(difference).mean()) < 2.4e-4  # worst 2.29e-4
+
+
+# ------------------------------------------------------------------ which way tiles go
+
+
+def per_pixel(frames):
+    """The path of every pixel: cuda's tiles are two of the cpu's wide."""
+    height, width = frames.bokeh.shape[:2]
+    return np.repeat(np.repeat(frames.paths, 8, axis=0), 16, axis=1)[:height, :width]
+
+
+@pytest.mark.parametrize("name", BATTERY)
+def test_paths_are_those_of_the_cpu_or_more_careful(name):
+    """Tiles twice as wide see at least what theirs halves see; what is copied keeps its bits."""
+    scene = battery_scene(name)
+    ours, theirs = scene.render("cuda"), scene.render("cpu")
+    assert ours.paths.dtype == np.uint8
+    assert ours.paths.shape == theirs.paths.shape
+    order = np.array([0, 1, 1, 2, 3])  # runs are taps
+    assert (order[ours.paths] >= order[theirs.paths]).all()
+    copied = per_pixel(ours) == 0
+    assert ours.bokeh[copied].tobytes() == ours.all_in_focus[copied].tobytes()
+    assert copied.any() == (name in {"focus on the farthest", "nothing behind"})
+
+
+@pytest.mark.parametrize("name", BATTERY)
+def test_an_empty_layer_changes_no_bit_and_no_path(name):
+    scene = battery_scene(name)
+    expected = scene.render("cuda")
+    shape = scene.layers[0].shape
+    empty = bs.Layer(np.full((*shape, 3), 9.0), np.zeros(shape), bs.Plane(0.45, 1e-3))
+    for place in (0, len(scene.layers) - 1):
+        layers = scene.layers[:place] + (empty,) + scene.layers[place:]
+        frames = Scene(layers, scene.lens, scene.margin).render("cuda")
+        for made in ("paths", "bokeh", "coverage", "all_in_focus"):
+            assert getattr(frames, made).tobytes() == getattr(expected, made).tobytes(), made

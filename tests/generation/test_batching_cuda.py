@@ -1,0 +1,100 @@
+"""A worker on `cuda`: the batches that its threads happen to fill decide about no byte."""
+
+import logging
+import threading
+from pathlib import Path
+
+import pytest
+from support.promised import promised_files
+
+import bokehsynth as bs
+from bokehsynth.generation import shard_task
+from bokehsynth.generation.batching import Flow
+from bokehsynth.generation.plan import all_plans
+from bokehsynth.rendering.cuda import device as cuda_device
+from bokehsynth.rendering.cuda import renderer as cuda
+from bokehsynth.shards import Layout
+
+pytestmark = pytest.mark.kernels
+
+WIDE = Flow(window=8, batch=4, threads=2)
+
+RECIPE = """\
+name: batches
+seed: 8
+samples: {train: 9}
+size: [40, 56]
+scene: {foregrounds: {kind: choice, values: [1, 2]}, blur: {kind: uniform, low: 0, high: 60}}
+lens: {aperture: [disc, "polygon:6", "cat_eye:0.8"]}
+shards: {samples: 9, fields: [lq, hq, aif, defocus]}
+"""
+
+
+def shard(root: Path, flow: Flow, recipe: bs.Recipe) -> dict[str, str]:
+    layout = Layout(root)
+    layout.staging.mkdir(parents=True)
+    shard_task.ShardMaker(recipe, layout, "cuda", flow)(all_plans(recipe)[0], lambda units: None)
+    return promised_files(root)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> bs.Recipe:
+    path = tmp_path_factory.mktemp("batches") / "batches.yaml"
+    path.write_text(RECIPE)
+    return bs.load_recipe(path)
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of what is rendered together. The device is slow to start: four scenes are there by then, if they can."""
+    sizes: list[int] = []
+    composed = threading.Semaphore(0)
+    compose, expose = shard_task.set_up, cuda._expose
+
+    def set_up(*what: object) -> object:
+        scene = compose(*what)
+        composed.release()
+        return scene
+
+    def slowly(shots: list[object], samples: int | None) -> object:
+        if not sizes:
+            all(composed.acquire(timeout=2) for _ in range(4))
+        sizes.append(len(shots))
+        return expose(shots, samples)
+
+    monkeypatch.setattr(shard_task, "set_up", set_up)
+    monkeypatch.setattr(cuda, "_expose", slowly)
+    return sizes
+
+
+def test_the_bytes_of_a_shard_do_not_depend_on_its_batches(
+    recipe: bs.Recipe, tmp_path: Path, batches: list[int]
+) -> None:
+    wide = shard(tmp_path / "wide", WIDE, recipe)
+    assert sum(batches) == 18, "each sample through its lens, and through a pinhole"
+    assert 1 < max(batches) <= WIDE.batch
+    batches.clear()
+    assert shard(tmp_path / "plain", Flow(), recipe) == wide
+    assert batches == [1] * 18
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_it_is_said(
+    recipe: bs.Recipe, tmp_path: Path, batches: list[int], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    class FullError(Exception):
+        pass
+
+    expose = cuda._expose
+
+    def cramped(shots: list[object], samples: int | None) -> object:
+        if len(shots) > 1:
+            raise FullError("no room")
+        return expose(shots, samples)
+
+    monkeypatch.setattr(cuda_device.the_device(), "out_of_memory", FullError)
+    monkeypatch.setattr(cuda, "_expose", cramped)
+    with caplog.at_level(logging.WARNING, "bokehsynth"):
+        wide = shard(tmp_path / "wide", WIDE, recipe)
+    assert "halved to 1" in caplog.text
+    assert shard(tmp_path / "plain", Flow(), recipe) == wide

@@ -1,0 +1,141 @@
+"""`bokehsynth estimate`: counts and distributions from draws, cost from a table or from samples made."""
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from support import photo_folders as folders
+
+import bokehsynth as bs
+from bokehsynth import pipeline
+from bokehsynth.cli.estimate import estimate as command
+from bokehsynth.generation.estimate import estimate, spread_over
+
+PLAIN = """\
+name: plain
+samples: {train: 900, val: 100}
+size: 64
+scene:
+  foregrounds: {kind: choice, values: [1, 2], weights: [3, 1]}
+  blur: {kind: uniform, low: 0, high: 256}
+  background_tilt: 0
+  focus: {kind: choice, values: [0.25, 0.75]}
+lens: {aperture: [disc, 'ring:0.5']}
+shards: {samples: 64}
+"""
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    path = tmp_path / "plain.yaml"
+    path.write_text(PLAIN)
+    return path
+
+
+@pytest.fixture
+def nothing_is_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("something was rendered")
+
+    for name in ("render", "compose", "apply_degradation"):
+        monkeypatch.setattr(pipeline, name, refuse)
+
+
+@pytest.mark.usefixtures("nothing_is_rendered")
+def test_counts_and_distributions(plain: Path) -> None:
+    found = estimate(bs.load_recipe(plain))
+    assert found.counts == {"train": 900, "val": 100}
+    assert found.shards == 15 + 2
+    assert found.draws == 1000  # no more than there are
+    spreads = {spread.name: spread for spread in found.spreads}
+    blur = spreads["K"]
+    assert blur.unit == "px"
+    np.testing.assert_allclose(blur.histogram(4), 0.25, atol=0.05)  # 256 px at 512 are 32 at 64
+    assert blur.quantile(0.5) == pytest.approx(16, abs=1.5)
+    assert set(spreads["focus"].values) == {0.25, 0.75}
+    assert sum(spreads["largest radius"].histogram(10)) == pytest.approx(1)
+    assert max(spreads["backgrounds"].values) <= 0.3
+    assert min(spreads["foregrounds"].values) >= 0.05
+    assert found.shares["layers"]["1 foregrounds"] == pytest.approx(0.75, abs=0.05)
+    assert found.shares["apertures"]["disc"] == pytest.approx(0.5, abs=0.06)
+    assert found.shares["licences"] == {"Apache-2.0": 1.0}
+
+
+def test_the_radius_is_that_of_the_samples_made(plain: Path) -> None:
+    """What is drawn is what comes out: the largest radius over all planes, which the maps show where they are seen."""
+    recipe = bs.load_recipe(plain)
+    radii = next(s for s in estimate(recipe, draws=1000).spreads if s.name == "largest radius").values
+    for index in range(0, 40, 8):
+        assert bs.make_sample(recipe, index).meta["radius_max"] <= radii[index] + 1e-4
+
+
+@pytest.mark.usefixtures("nothing_is_rendered")
+def test_a_million_samples_are_not_drawn_one_by_one(plain: Path) -> None:
+    recipe = bs.load_recipe(plain, total=1_000_000)
+    found = estimate(recipe, draws=500)
+    assert found.samples == 1_000_000
+    assert found.draws == 500
+
+
+def test_samples_are_spread_over_the_whole() -> None:
+    chosen = list(spread_over({"train": 900, "val": 100}, 50))
+    assert len(chosen) == len(set(chosen)) == 50
+    assert sum(split == "val" for split, _ in chosen) == 5
+    assert [index for split, index in chosen if split == "train"][:2] == [0, 20]
+    assert list(spread_over({"train": 3}, 10)) == [("train", 0), ("train", 1), ("train", 2)]
+
+
+def test_measuring_makes_samples_and_tells_their_bytes(plain: Path, tmp_path: Path) -> None:
+    recipe = bs.load_recipe(plain, ["degradation=none"], total=3)
+    found = estimate(recipe, measure=3)
+    assert found.cost.measured == 3
+    assert found.cost.seconds > 0
+    out = bs.generate(recipe, tmp_path / "out", workers=1).out
+    stored = sum(path.stat().st_size for path in out.glob("*/*.tar"))
+    assert stored == pytest.approx(found.bytes, abs=2 * 10240)  # the end of each tar is padded
+
+
+def test_the_table_is_not_far_off() -> None:
+    """Size within a factor of two of what is measured, for recipes of very different kind."""
+    for overrides in (["size=128"], ["size=128", "scene={kind: photo}"], ["size=128", "shards.codec=webp"]):
+        recipe = bs.load_recipe("quickstart", overrides, total=4)
+        table, measured = estimate(recipe).cost, estimate(recipe, measure=4).cost
+        assert 0.5 < table.bytes / measured.bytes < 2, overrides
+
+
+@pytest.mark.usefixtures("nothing_is_rendered")
+def test_photographs_and_pairs(tmp_path: Path) -> None:
+    folders.isr_folder(tmp_path / "isr")
+    isr = estimate(bs.load_recipe("isr", [f"assets.root={tmp_path / 'isr'}"]), draws=200)
+    assert isr.spreads == []
+    assert "defocus is 0" in isr.remarks[0]
+    assert set(isr.shares["licences"]) == {"research only", "CC BY-NC-SA 4.0"}
+    for name, picture in folders.pair_of(1, 5.0).items():
+        folders.save(tmp_path / f"ebb/{name}/1.png", picture)
+    paired = bs.load_recipe("paired", [f"assets.root={tmp_path / 'ebb'}"])
+    assert "searched" in estimate(paired).remarks[0]
+    assert estimate(paired).counts == {"val": 1}
+    fixed = bs.load_recipe("paired", [f"assets.root={tmp_path / 'ebb'}", "scene.blur=20"])
+    assert estimate(fixed).spreads[0].values == (20 * 128 / 512,)
+
+
+def test_the_command(plain: Path, tmp_path: Path) -> None:
+    plot = tmp_path / "plot.png"
+    arguments = [str(plain), "--samples", "5000", "--draws", "300", "--workers", "4", "--plot", str(plot)]
+    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    for words in (
+        "4,500 train + 500 val samples",
+        "64 x 64 px",
+        "79 shards",
+        "with 4 workers",
+        "300 draws",
+        "Apache-2.0",
+    ):
+        assert words in done.output
+    assert re.search(r"K, px +0 \|[ ▁▂▃▄▅▆▇█]{40}\| 32", done.output)
+    assert cv2.imread(str(plot)).shape[0] > 300
+    assert isinstance(CliRunner().invoke(command, [str(plain), "--plot", "x.jpg"]).exception, bs.UsageError)

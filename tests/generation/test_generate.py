@@ -1,0 +1,140 @@
+"""The generator as a whole: the same bytes however it runs, and nothing lost when it does not get to run."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.promised import PROMISED, promised_files
+
+import bokehsynth as bs
+from bokehsynth.generation.batching import Flow
+from bokehsynth.generation.generate import Run, carry_out, finalize
+from bokehsynth.generation.plan import all_plans, range_of
+from bokehsynth.shards import Layout, verify_dataset
+
+COMMAND = [sys.executable, "-c", "from bokehsynth.cli import main; main()", "generate"]
+
+
+def test_layout_holds_what_is_promised_and_nothing_else(tiny_dataset: Path) -> None:
+    top = {path.name for path in tiny_dataset.iterdir()}
+    assert top == {*PROMISED, "preview.png", "train", "val", "logs", ".bokehsynth"}
+    assert sorted(p.name for p in (tiny_dataset / "train").iterdir()) == [f"train-{i:06d}.tar" for i in range(5)]
+    assert sorted(p.name for p in (tiny_dataset / "val").iterdir()) == [f"val-{i:06d}.tar" for i in range(2)]
+    assert verify_dataset(tiny_dataset).ok
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_same_bytes_for_any_number_of_workers(
+    tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path, workers: int
+) -> None:
+    bs.generate(tiny_recipe, tmp_path / "again", workers=workers)
+    assert promised_files(tmp_path / "again") == promised_files(tiny_dataset)
+
+
+def test_same_bytes_with_many_samples_in_the_making(tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    run = Run(workers=1, flow=Flow(window=8, batch=4, threads=3))
+    assert carry_out(bs.load_recipe(tiny_recipe), Layout(tmp_path / "set"), run).complete
+    assert promised_files(tmp_path / "set") == promised_files(tiny_dataset)
+
+
+def test_ranges_in_any_order_make_the_same_set(tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "ranges"
+    outcomes = [bs.generate(tiny_recipe, out, workers=1, shards=f"{i}/3") for i in (2, 0, 1)]
+    assert [outcome.complete for outcome in outcomes] == [False, False, True]
+    assert sum(outcome.made for outcome in outcomes) == 23
+    assert promised_files(out) == promised_files(tiny_dataset)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 20])
+def test_ranges_share_out_every_shard_once(tiny_recipe: Path, n: int) -> None:
+    plans = all_plans(bs.load_recipe(tiny_recipe))
+    assert [plan for i in range(n) for plan in range_of(plans, f"{i}/{n}")] == plans
+
+
+def test_finished_set_is_left_alone(tiny_dataset: Path, tiny_recipe: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in tiny_dataset.rglob("*") if path.name != "run.lock"}
+    outcome = bs.generate(tiny_recipe, tiny_dataset, workers=2)
+    assert outcome.complete
+    assert outcome.made == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_stored_samples_are_those_of_make_sample(tiny_dataset: Path, tiny_recipe: Path) -> None:
+    recipe = bs.load_recipe(tiny_recipe)
+    for split in ("train", "val"):
+        stored = bs.open_dataset(tiny_dataset, split)
+        for index in (0, len(stored) - 1):
+            made = bs.make_sample(recipe, index, split)
+            assert dict(stored[index].meta) == dict(made.meta)
+            for name in ("lq", "hq", "aif", "defocus", "disparity"):
+                np.testing.assert_array_equal(stored[index][name], made[name])
+
+
+def test_replay_remakes_every_pixel_and_notices_another(tiny_dataset: Path) -> None:
+    from bokehsynth.generation.replay import replay_sample
+    from bokehsynth.pipeline import develop, draw_from_meta
+
+    _, _, differing = replay_sample(tiny_dataset, "val-000000003")
+    assert differing == {}
+    recipe = bs.load_recipe(tiny_dataset / "recipe.yaml")
+    first, second = bs.open_dataset(tiny_dataset)[0], bs.open_dataset(tiny_dataset)[1]
+    assert (develop(recipe, draw_from_meta(second.meta)).hq != first.hq).any()
+    with pytest.raises(bs.UsageError, match="train-000000012"):
+        replay_sample(tiny_dataset, "train-12")
+
+
+def test_deleted_marker_remakes_just_that_shard(tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "hole"
+    shutil.copytree(tiny_dataset, out)
+    (out / ".bokehsynth/train/train-000002.done.json").unlink()
+    (out / "dataset.json").unlink()
+    outcome = bs.generate(tiny_recipe, out, workers=1)
+    assert outcome.made == 4
+    assert promised_files(out) == promised_files(tiny_dataset)
+
+
+def test_finalize_writes_the_description_or_names_what_is_missing(tiny_dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "late"
+    shutil.copytree(tiny_dataset, out)
+    (out / "dataset.json").unlink()
+    assert finalize(out).complete
+    assert promised_files(out) == promised_files(tiny_dataset)
+    (out / ".bokehsynth/val/val-000001.done.json").unlink()
+    with pytest.raises(bs.UsageError, match="val-000001"):
+        finalize(out)
+
+
+@pytest.mark.parametrize("delay", [0.7, 0.9, 1.1, 1.3])
+def test_a_signal_while_kernels_load_is_not_lost(tiny_recipe: Path, tmp_path: Path, delay: float) -> None:
+    """The group gets it twice, as from an impatient Ctrl-C: it ends with the right code and leaves nobody behind."""
+    command = [*COMMAND, str(tiny_recipe), "--out", str(tmp_path / "x"), "--workers", "2", "--samples", "4000"]
+    run = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    time.sleep(delay)
+    os.killpg(run.pid, signal.SIGINT)
+    time.sleep(0.05)
+    if run.poll() is None:
+        os.killpg(run.pid, signal.SIGINT)
+    words = run.communicate(timeout=30)[1]
+    assert run.returncode in {130, -signal.SIGINT}, words  # minus: before Python had set up anything
+    deadline = time.monotonic() + 20
+    while _group_alive(run.pid):
+        assert time.monotonic() < deadline, "somebody was left behind"
+        time.sleep(0.05)
+
+
+def _group_alive(group: int) -> bool:
+    """Whether any process of the group still runs (zombies do not)."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] != "Z":
+            return True
+    return False

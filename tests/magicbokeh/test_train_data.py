@@ -1,0 +1,279 @@
+"""Batches: the same from shards and from the recipe, for any number of workers and processes, from any step on."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from support.photo_folders import photo, save
+from support.train_toys import DATA, mini
+
+import bokehsynth as bs
+from bokehsynth import DataError, RecipeError, UsageError
+from bokehsynth.rendering.cuda import renderer as cuda
+from magicbokeh.data.augment import (
+    Changes,
+    Corruption,
+    apply_changes,
+    classical_bokeh,
+    corrupt_disparity,
+    draw_changes,
+    no_changes,
+)
+from magicbokeh.data.loader import Address, Plan, TrainingSet, check_source, make_loader, to_batch
+from magicbokeh.data.sources import fetch_dataset, open_source
+from magicbokeh.recipe import DataSpec, SourceSpec, load_train_recipe
+
+
+@pytest.fixture(scope="module")
+def shards(mini_shards):
+    return mini_shards
+
+
+def plan(**changes):
+    settings = {
+        "seed": 3, "stage": 1, "batch": 2, "accumulation": 2, "rank": 0, "world": 1, "counts": {"main": 8, "sr": 5},
+        "turns": ["main", "sr", "sr"],
+    }  # fmt: skip
+    return Plan(**settings | changes)
+
+
+def test_every_epoch_holds_every_sample_once_and_sources_take_turns():
+    one = plan()
+    seen = [address for number in range(6 * 2 * 4) for address in one.micro_batch(number)]
+    main = [address for address in seen if address.source == "main"]
+    assert {address.source for address in one.micro_batch(0)} == {"main"}
+    assert {address.source for address in one.micro_batch(2)} == {"sr"}
+    epochs = [main[first : first + 8] for first in range(0, len(main), 8)]
+    assert len(epochs) == 4
+    orders = [[address.index for address in epoch] for epoch in epochs]
+    assert all(sorted(order) == list(range(8)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
+    assert plan(stage=2).micro_batch(0) != one.micro_batch(0)
+
+
+def test_processes_share_the_samples_of_a_step():
+    """Two processes with batch 2 see, step by step, what one with batch 4 sees."""
+    one = plan(batch=4)
+    two = [plan(rank=rank, world=2) for rank in range(2)]
+    for number in range(30):
+        together = [address for part in two for address in part.micro_batch(number)]
+        assert together == one.micro_batch(number)
+
+
+def test_endless_sources_never_repeat():
+    endless = plan(counts={"main": 0}, turns=["main"])
+    indices = [address.index for number in range(100) for address in endless.micro_batch(number)]
+    assert len(set(indices)) == 200
+    later = plan(counts={"main": 0}, turns=["main"], stage=2)
+    assert not set(indices) & {address.index for number in range(100) for address in later.micro_batch(number)}
+
+
+def batches(recipe, folder, start=0, end=4, workers=0):
+    opened = open_source(recipe.data.source, folder, 1)
+    data = TrainingSet({"main": opened}, recipe.data, recipe.seed, 4.0)
+    loader = make_loader(data, plan(turns=["main"], counts={"main": 8}), start, end, workers, pin=False)
+    return [data.finish(batch) for batch in loader]
+
+
+def same(one, other):
+    assert one.keys == other.keys
+    for name in ("lq", "hq", "aif", "defocus", "disparity"):
+        assert torch.equal(getattr(one, name), getattr(other, name)), name
+
+
+def test_shards_and_recipe_give_identical_batches(tmp_path, shards):
+    stored = batches(mini(tmp_path / "a.yaml", shards), tmp_path)
+    rendered = batches(mini(tmp_path / "b.yaml", None), tmp_path)
+    assert len(stored) == 4
+    for one, other in zip(stored, rendered, strict=True):
+        same(one, other)
+        assert one.lq.shape == (2, 3, 64, 64)
+        assert -1 <= float(one.lq.min()) < float(one.lq.max()) <= 1
+        assert 0 <= float(one.defocus.min()) < float(one.defocus.max()) <= 1
+
+
+def test_workers_change_nothing_and_a_run_goes_on_with_the_next_sample(tmp_path, shards):
+    recipe = mini(tmp_path / "a.yaml", shards)
+    whole = batches(recipe, tmp_path)
+    for one, other in zip(whole[1:], batches(recipe, tmp_path, start=1, workers=2), strict=True):
+        same(one, other)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_rendering_in_the_main_process_gives_the_same(tmp_path, workers):
+    """What CUDA does: workers read and compose, the main process renders."""
+    recipe = mini(tmp_path / "a.yaml", None)
+    opened = dataclasses.replace(open_source(recipe.data.source, tmp_path, 1), in_main=True)
+    data = TrainingSet({"main": opened}, recipe.data, recipe.seed, 4.0)
+    loader = make_loader(data, plan(turns=["main"], counts={"main": 8}), 0, 1, workers, pin=False)
+    (set_up,) = list(loader)
+    assert not hasattr(set_up, "lq")
+    same(data.finish(set_up), batches(recipe, tmp_path, end=1)[0])
+
+
+@pytest.mark.kernels
+def test_a_recipe_on_cuda_is_rendered_in_the_main_process_in_batches(tmp_path, monkeypatch):
+    recipe = mini(tmp_path / "a.yaml", None, "data.source.backend=cuda")
+    opened = open_source(recipe.data.source, tmp_path, 1)
+    assert opened.in_main
+    data = TrainingSet({"main": opened}, recipe.data, recipe.seed, 4.0)
+    first, second = (data[Address("main", index, 0)] for index in (0, 1))
+    sizes, trace = [], cuda.trace_batch
+    monkeypatch.setattr(cuda, "trace_batch", lambda shots, *more: sizes.append(len(shots)) or trace(shots, *more))
+    together = data.finish(data.collate([first, second]))
+    assert sizes == [2, 2]  # through the lens, and through a pinhole
+    apart = [data.finish(data.collate([each])) for each in (first, second)]
+    for k, alone in enumerate(apart):
+        assert torch.equal(together.hq[k : k + 1], alone.hq)
+        assert torch.equal(together.aif[k : k + 1], alone.aif)
+
+
+def test_shards_behind_a_url(tmp_path, shards):
+    fetch_dataset(f"file:{shards}", tmp_path / "here")
+    mine, theirs = bs.open_dataset(tmp_path / "here"), bs.open_dataset(shards)
+    assert np.array_equal(mine[3].hq, theirs[3].hq)
+    before = (tmp_path / "here" / "dataset.json").stat().st_mtime_ns
+    fetch_dataset("file:/nowhere", tmp_path / "here")  # whole already: nobody asks again
+    assert (tmp_path / "here" / "dataset.json").stat().st_mtime_ns == before
+    with pytest.raises(bs.DataError, match=r"nowhere/dataset.json: cannot be fetched"):
+        fetch_dataset("file:/nowhere", tmp_path / "other")
+
+
+# --- augmentation
+
+
+@pytest.fixture(scope="module")
+def sample(mini_shards):
+    return bs.open_dataset(mini_shards)[1]
+
+
+def changed(sample, spec=None, **changes):
+    still = {"flip": False, "window": (0.5, 0.5), "degrade_seed": 1, "refocus": None, "corruption": None}
+    return apply_changes(sample, Changes(**still | changes), spec or DataSpec(source=SourceSpec(shards="x")))
+
+
+def test_a_flip_mirrors_all_fields(sample):
+    flipped = changed(sample, flip=True)
+    for name in ("lq", "hq", "aif", "defocus", "disparity"):
+        assert np.array_equal(getattr(flipped, name), getattr(sample, name)[:, ::-1]), name
+
+
+def test_faults_of_the_disparity_reach_the_defocus_map_and_nothing_else(sample):
+    faulty = changed(sample, corruption=Corruption(blur=20.0, morph=16.0, scale=1.0, shift=0.05))
+    assert np.array_equal(faulty.hq, sample.hq)
+    assert np.array_equal(faulty.disparity, sample.disparity)
+    difference = np.abs(faulty.defocus - sample.defocus).max()
+    assert 0.05 * sample.meta["blur"] * 0.9 < difference
+    none = corrupt_disparity(sample.disparity, Corruption(blur=0, morph=0, scale=1.0, shift=0.0))
+    assert np.allclose(none, sample.disparity, atol=1e-6)
+
+
+def test_each_epoch_degrades_afresh(sample):
+    spec = DataSpec(source=SourceSpec(shards="x"), fresh_lq="real-esrgan")
+    first, second = (draw_changes(spec, 0, "train", 1, epoch) for epoch in (0, 1))
+    assert first == draw_changes(spec, 0, "train", 1, 0)
+    pictures = [apply_changes(sample, change, spec).lq for change in (first, second)]
+    assert not np.array_equal(*pictures)
+    assert not np.array_equal(pictures[0], sample.lq)
+
+
+def test_refocusing_degrades_another_focus_of_the_scene(sample):
+    spec = DataSpec(source=SourceSpec(shards="x"), refocus=1.0, fresh_lq="none")
+    seen = changed(sample, spec, refocus=0.99).lq
+    lens = bs.Lens(blur=sample.meta["blur"], focus=0.99)
+    assert np.array_equal(seen, classical_bokeh(sample.aif, sample.disparity, lens))
+    sharp = classical_bokeh(sample.aif, sample.disparity, bs.Lens(blur=0.0, focus=0.3))
+    assert np.abs(sharp.astype(int) - sample.aif).max() <= 1
+
+
+def test_the_flips_of_a_run_come_at_the_asked_rate():
+    spec = DataSpec(source=SourceSpec(shards="x"), flip=0.25)
+    share = np.mean([draw_changes(spec, 0, "train", index, 0).flip for index in range(2000)])
+    assert abs(share - 0.25) < 4 * (0.25 * 0.75 / 2000) ** 0.5
+
+
+def test_windows(sample):
+    spec = DataSpec(source=SourceSpec(shards="x"), crop=64)
+    assert np.array_equal(changed(sample, spec).hq, sample.hq)
+    with pytest.raises(UsageError, match=r"data.crop: 128 px do not fit"):
+        changed(sample, DataSpec(source=SourceSpec(shards="x"), crop=128))
+    arrays = changed(sample)
+    assert to_batch([("train-000000001", arrays)], 4.0).keys == ["train-000000001"]
+
+
+# --- recipes
+
+
+@pytest.mark.parametrize("name", ["tiny", "sr", "alternate", "depth"])
+def test_packaged_recipes_load(name):
+    assert load_train_recipe(name).stages
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("data.wokers=3", r"did you mean 'workers'"),
+        ("stages.1.lernrate=3", r"unknown key"),
+        ("model.presett=toy", r"did you mean 'preset'"),
+        ("stages.0.steps=0", r"greater than or equal to 1"),
+        ("seed=no", r"seed"),
+    ],
+)
+def test_faults_of_a_recipe_are_named(tmp_path, change, told):
+    with pytest.raises(RecipeError, match=told):
+        mini(tmp_path / "a.yaml", None, change)
+
+
+def test_unknown_recipes_are_named():
+    with pytest.raises(RecipeError, match=r"did you mean 'tiny'"):
+        load_train_recipe("tinny")
+
+
+def test_paths_are_relative_to_the_file(tmp_path, monkeypatch, mini_shards):
+    (tmp_path / "set").symlink_to(mini_shards)
+    text = {"name": "a", "data": {"source": {"shards": "set"}}, "stages": [{"stage": "autoencoder", "steps": 1}]}
+    (tmp_path / "a.yaml").write_text(json.dumps(text))
+    monkeypatch.chdir("/")
+    assert load_train_recipe(tmp_path / "a.yaml").data.source.shards == str(tmp_path / "set")
+    assert DATA
+
+
+# --- photographs without a lens
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """A data recipe as those of LSDIR and SA-1B: no disparity, or nothing but the pair."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for seed in range(6):
+        save(folder / f"{seed}.png", photo(seed, 96, 120))
+    return [f"assets={{photos: [{{path: {folder}}}], val_fraction: 0.3}}", "samples={train: 3, val: 2}", "size=64"]
+
+
+@pytest.mark.parametrize("fields", ["[lq, hq]", "[lq, hq, aif, defocus]"])
+def test_photographs_are_pictures_in_focus(tmp_path, photographs, fields):
+    changes = [*photographs, f"shards.fields={fields}"]
+    assert bs.generate(bs.load_recipe("isr", changes), tmp_path / "set", workers=1).complete
+    shards = open_source(SourceSpec(shards=str(tmp_path / "set")), tmp_path, 1)
+    rendered = open_source(SourceSpec(recipe="isr", set=changes), tmp_path, 1)
+    for index in range(3):
+        one, other = (apply_changes(opened.train[index], no_changes(), DataSpec(source=SourceSpec(shards="x")))
+                      for opened in (shards, rendered))  # fmt: skip
+        assert np.array_equal(one.aif, one.hq)
+        assert np.array_equal(one.lq, other.lq)
+        assert np.array_equal(one.hq, other.hq)
+        assert not one.defocus.any()
+        assert not one.disparity.any()
+    check_source(shards, mini(tmp_path / "m.yaml", tmp_path / "set", "stages=[{stage: sr, steps: 1}]"), "main")
+    with pytest.raises(UsageError, match=r"data.source: stage alternate learns from .*disparity, which it does not"):
+        check_source(shards, mini(tmp_path / "m.yaml", tmp_path / "set"), "main")
+    with pytest.raises(UsageError, match=r"stage depth learns from disparity"):
+        check_source(shards, mini(tmp_path / "m.yaml", None, "stages=[{stage: depth, steps: 1}]"), "main")
+
+
+def test_a_set_with_a_lens_must_store_what_the_lens_did(tmp_path):
+    source = SourceSpec(recipe="quickstart", set=[*DATA, "shards.fields=[lq, hq]"])
+    with pytest.raises(DataError, match=r"is blurred by a lens; its data set must store aif, defocus, disparity too"):
+        open_source(source, tmp_path, 1).train[0]

@@ -1,0 +1,80 @@
+// The very kernels of bokehsynth/rendering/cuda/kernels, compiled for the host: one function per kernel, and what its structs
+// measure.
+#include "words.h"
+
+#include "bokeh.cu"
+
+template <typename Table>
+static void launch(void (*kernel)(const Table*), bool barriers, const void* table, const unsigned int* grid,
+                   const unsigned int* block) {
+    blockDim = {block[0], block[1], block[2]};
+    for (blockIdx.z = 0; blockIdx.z < grid[2]; blockIdx.z++)
+        for (blockIdx.y = 0; blockIdx.y < grid[1]; blockIdx.y++)
+            for (blockIdx.x = 0; blockIdx.x < grid[0]; blockIdx.x++) {
+                if (barriers) {
+                    fibres::run((void (*)(const void*))kernel, table, blockDim);
+                    continue;
+                }
+                for (threadIdx.z = 0; threadIdx.z < block[2]; threadIdx.z++)
+                    for (threadIdx.y = 0; threadIdx.y < block[1]; threadIdx.y++)
+                        for (threadIdx.x = 0; threadIdx.x < block[0]; threadIdx.x++) kernel((const Table*)table);
+            }
+}
+
+#define KERNEL(name, barriers)                                                                            \
+    extern "C" void launch_##name(const void* table, const unsigned int* grid, const unsigned int* block) { \
+        launch(name, barriers, table, grid, block);                                                       \
+    }
+
+KERNEL(pack, false)
+KERNEL(bound, false)
+KERNEL(collapse, false)
+KERNEL(measure, false)
+KERNEL(survey, true)
+KERNEL(develop, true)
+KERNEL(shine, false)
+KERNEL(brute, false)
+
+// Size of a struct, then the offset of each of its fields.
+extern "C" void measure_Canvas(size_t* out) {
+    const size_t found[] = {sizeof(Canvas), offsetof(Canvas, color), offsetof(Canvas, alpha), offsetof(Canvas, values),
+                            offsetof(Canvas, texels), offsetof(Canvas, alphas), offsetof(Canvas, heights),
+                            offsetof(Canvas, height), offsetof(Canvas, width)};
+    std::copy(std::begin(found), std::end(found), out);
+}
+extern "C" void measure_Layer(size_t* out) {
+    const size_t found[] = {sizeof(Layer), offsetof(Layer, texels), offsetof(Layer, alphas), offsetof(Layer, values),
+                            offsetof(Layer, heights), offsetof(Layer, d), offsetof(Layer, gx), offsetof(Layer, gy),
+                            offsetof(Layer, focus), offsetof(Layer, low), offsetof(Layer, high),
+                            offsetof(Layer, first_node), offsetof(Layer, nodes)};
+    std::copy(std::begin(found), std::end(found), out);
+}
+extern "C" void measure_Node(size_t* out) {
+    const size_t found[] = {sizeof(Node), offsetof(Node, points), offsetof(Node, weights), offsetof(Node, sums),
+                            offsetof(Node, spans), offsetof(Node, r), offsetof(Node, ex), offsetof(Node, ey),
+                            offsetof(Node, count), offsetof(Node, sets), offsetof(Node, half)};
+    std::copy(std::begin(found), std::end(found), out);
+}
+extern "C" void measure_Tile(size_t* out) {
+    const size_t found[] = {sizeof(Tile), offsetof(Tile, path), offsetof(Tile, count), offsetof(Tile, start),
+                            offsetof(Tile, stop), offsetof(Tile, sharp), offsetof(Tile, opaque), offsetof(Tile, moving),
+                            offsetof(Tile, sorted), offsetof(Tile, order)};
+    std::copy(std::begin(found), std::end(found), out);
+}
+extern "C" void measure_Shot(size_t* out) {
+    const size_t found[] = {sizeof(Shot), offsetof(Shot, layers), offsetof(Shot, nodes), offsetof(Shot, points),
+                            offsetof(Shot, weights), offsetof(Shot, spans), offsetof(Shot, pupils),
+                            offsetof(Shot, transmission), offsetof(Shot, tiles), offsetof(Shot, base),
+                            offsetof(Shot, color), offsetof(Shot, coverage), offsetof(Shot, blur),
+                            offsetof(Shot, pupil_radius), offsetof(Shot, height), offsetof(Shot, width),
+                            offsetof(Shot, canvas_height), offsetof(Shot, canvas_width), offsetof(Shot, margin),
+                            offsetof(Shot, layer_count), offsetof(Shot, rays), offsetof(Shot, sides),
+                            offsetof(Shot, sets), offsetof(Shot, lit)};
+    std::copy(std::begin(found), std::end(found), out);
+}
+
+// Numbers that Python and the kernels must agree on.
+extern "C" void measure_constants(int* out) {
+    const int found[] = {MAX_LAYERS, TILE_W, ROWS, BLOCK, STAGED, COPY, TAPS, TOGETHER, RAYS};
+    std::copy(std::begin(found), std::end(found), out);
+}

@@ -1,7 +1,8 @@
 """The networks: pruned UNet, ControlNet on the defocus map, autoencoder, and the one step.
 
 diffusers writes the module of a custom component into `model_index.json`, and saved pipelines say `magicbokeh.model`:
-the three classes stay reachable here. They are loaded when first used, for `config` and `conditioning` need no torch.
+the three classes stay reachable here, and `ModelMixin`, by which it finds out how to load them. They are loaded when
+first used, for `config` and `conditioning` need no torch.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ __all__ = ["BokehUNet", "BokehVAE", "DefocusControlNet"]
 
 def __getattr__(name: str) -> Any:
     """Load a network class on first use (PEP 562)."""
-    if name not in __all__:
+    if name not in {*__all__, "ModelMixin"}:
         raise AttributeError(f"module 'magicbokeh.model' has no attribute {name!r}")
     from magicbokeh.model import networks
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from bokehsynth.assets.decode.decoder import DEFAULT_LIMITS, Limits, decode_raster
+from bokehsynth.assets.decode.matte import refuse_holes
 from bokehsynth.assets.decode.safe_read import read_file
-from bokehsynth.assets.index.probe import Candidate, probe, refuse_holes
+from bokehsynth.assets.index.probe import Candidate, probe
 from bokehsynth.assets.load.store import cutout_from, landscape_from
 from bokehsynth.color import FloatArray
 from bokehsynth.imaging.pictures import Cutout

@@ -37,6 +37,15 @@ def in_strips(raster: Raster, factor: int, change: Callable[[FloatArray], FloatA
     return np.concatenate([row for row in rows if row.size])
 
 
+def shrunk(image: FloatArray, shorter: int) -> FloatArray:
+    """Area-averaged so that the shorter side is at most `shorter`; never enlarged."""
+    factor = shorter / min(image.shape[:2])
+    if factor >= 1:
+        return image
+    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
 def reduced_alpha(raster: Raster, shorter: int) -> FloatArray:
     """Alpha reduced like `reduced` does the colour; it must be there."""
     factor = whole_factor(raster.size, shorter)

@@ -8,21 +8,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from bokehsynth.assets.decode.downscale import shrunk
+from bokehsynth.assets.decode.matte import SOLID, VISIBLE
 from bokehsynth.color import LUMINANCE, FloatArray, linear_to_srgb
 
 SHARPNESS_SIDE = 512
 """Shorter side at which sharpness is judged: about what a scene shows of a landscape."""
 THUMB = 24
 """Side of the thumbnail that two pictures are compared by."""
-
-
-def shrunk(image: FloatArray, shorter: int) -> FloatArray:
-    """Area-averaged so that the shorter side is at most `shorter`; never enlarged."""
-    factor = shorter / min(image.shape[:2])
-    if factor >= 1:
-        return image
-    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def grey_of(color: FloatArray) -> FloatArray:
@@ -88,16 +81,13 @@ class MatteFacts:
     """What stands under soft alpha: photographed, straight or premultiplied."""
 
 
-SHOWN, SOLID = 0.02, 0.98
-
-
 def matte_facts(encoded: FloatArray, alpha: FloatArray) -> MatteFacts | None:
     """Of sRGB-encoded colour and alpha as stored; None for a matte that shows nothing."""
-    rows, columns = np.flatnonzero((alpha >= SHOWN).any(axis=1)), np.flatnonzero((alpha >= SHOWN).any(axis=0))
+    rows, columns = np.flatnonzero((alpha >= VISIBLE).any(axis=1)), np.flatnonzero((alpha >= VISIBLE).any(axis=0))
     if len(rows) == 0 or float(alpha.max()) < 0.1:
         return None
     box = (int(rows[0]), int(columns[0]), int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1))
-    soft = (alpha > SHOWN) & (alpha < SOLID)
+    soft = (alpha > VISIBLE) & (alpha < SOLID)
     return MatteFacts(
         float(alpha.mean(dtype=np.float64)), float(soft.mean()), box, colors_under_alpha(encoded, alpha, soft)
     )
@@ -120,7 +110,7 @@ def colors_under_alpha(encoded: FloatArray, alpha: FloatArray, soft: npt.NDArray
     within = float((brightest[soft] <= alpha[soft] + 2 / 255).mean())
     if within > 0.995 and fades < 0.5 + 0.5 * float(alpha[low].mean()):
         return "premultiplied"
-    outside, known = _nearby(encoded, (alpha <= SHOWN) & (brightest > 0))
+    outside, known = _nearby(encoded, (alpha <= VISIBLE) & (brightest > 0))
     both = low & known
     if np.count_nonzero(both) < 20:
         return "straight"

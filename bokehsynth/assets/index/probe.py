@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 
 from bokehsynth.assets.decode.decoder import Limits, decode_raster
-from bokehsynth.assets.decode.downscale import reduced, reduced_alpha
+from bokehsynth.assets.decode.downscale import reduced, reduced_alpha, shrunk
+from bokehsynth.assets.decode.matte import refuse_holes, with_matte
 from bokehsynth.assets.decode.raster import Raster
 from bokehsynth.assets.decode.rejection import BadPicture
 from bokehsynth.assets.decode.safe_read import read_file
-from bokehsynth.assets.index.measure import MatteFacts, grey_of, likeness, matte_facts, sharpness, shrunk
+from bokehsynth.assets.index.measure import MatteFacts, grey_of, likeness, matte_facts, sharpness
 from bokehsynth.assets.load.pairs import load_pair
 from bokehsynth.color import FloatArray, linear_to_srgb
 from bokehsynth.imaging.registration import compare_views
@@ -87,13 +88,6 @@ def probe(candidate: Candidate, limits: Limits) -> Probe:
     if candidate.kind in {"background", "photo"}:
         return _landscape(candidate, raster, image_sha)
     return _cutout(candidate, raster, image_sha, limits)
-
-
-def refuse_holes(raster: Raster, path: Path) -> None:
-    """BadPicture for a landscape with transparent parts."""
-    opacity = raster.opacity()
-    if opacity is not None and float(opacity.min()) < 0.99:
-        raise BadPicture(f"{path}: has transparent parts; a landscape fills its frame", "has_alpha")
 
 
 def _landscape(candidate: Candidate, raster: Raster, sha256: str) -> Probe:
@@ -174,21 +168,3 @@ def _probe(raster: Raster, sha256: str, image_sha: str, matte_sha: str | None, m
         sha256=sha256, image_sha256=image_sha, matte_sha256=matte_sha, width=width, height=height, mode=raster.mode,
         depth=raster.depth, bright=raster.linear, notes=raster.notes, **measured,
     )  # fmt: skip
-
-
-def with_matte(raster: Raster, matte: Raster, path: Path) -> Raster:
-    """The picture with another file's matte in place of its own alpha; BadPicture if they do not fit."""
-    if matte.size != raster.size:
-        (h, w), (mh, mw) = raster.size, matte.size
-        raise BadPicture(f"{path}: the matte is {mw} x {mh}, its picture {w} x {h} (both upright)", "matte_size")
-    own = matte.alpha
-    if own is not None and own.min() < own.max():  # a matte kept as transparency
-        return replace(raster, alpha=own)
-    values = matte.values
-    if values.ndim == 3:
-        spread = values.max(axis=2).astype(np.float32) - values.min(axis=2)
-        full = 1.0 if values.dtype == np.float32 else float(np.iinfo(values.dtype).max)
-        if float((spread > 0.1 * full).mean()) > 0.01:
-            raise BadPicture(f"{path}: a matte is grey; its red, green and blue differ", "matte_in_color")
-        values = values[..., 1]
-    return replace(raster, alpha=values)

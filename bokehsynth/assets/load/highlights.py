@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.assets.decode.downscale import in_strips
+from bokehsynth.assets.decode.downscale import in_strips, shrunk
 from bokehsynth.assets.decode.raster import Raster
-from bokehsynth.assets.index.measure import shrunk
 from bokehsynth.color import LUMINANCE, FloatArray
 
 CLIPPED = 0.8

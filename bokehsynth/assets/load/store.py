@@ -12,10 +12,9 @@ from bokehsynth.assets.catalogue import Asset, AssetFiles, Catalogue
 from bokehsynth.assets.decode.decoder import Limits, decode_raster
 from bokehsynth.assets.decode.downscale import averaged, in_strips, reduced, whole_factor
 from bokehsynth.assets.decode.hdr_formats import straight
+from bokehsynth.assets.decode.matte import VISIBLE, with_matte
 from bokehsynth.assets.decode.raster import Raster
 from bokehsynth.assets.decode.safe_read import read_unchanged
-from bokehsynth.assets.index.measure import SHOWN
-from bokehsynth.assets.index.probe import with_matte
 from bokehsynth.assets.load.foreground_colors import own_colors
 from bokehsynth.assets.load.highlights import lamp_light
 from bokehsynth.assets.load.pairs import PhotoPair, load_pair
@@ -139,7 +138,7 @@ def _with_surroundings(raster: Raster, factor: int) -> Raster:
 
 def _subject(alpha: FloatArray, beside: int) -> tuple[int, int, int, int]:
     """Rows and columns (top, bottom, left, right) of what is shown, and so many pixels more where there are any."""
-    shown = alpha >= SHOWN
+    shown = alpha >= VISIBLE
     rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
     if not len(rows):
         return 0, alpha.shape[0], 0, alpha.shape[1]

@@ -34,7 +34,8 @@ import numpy as np
 import bokehsynth as bs
 from benchmarks.machine import machine_lines
 from bokehsynth.color import encode_8bit
-from bokehsynth.imaging.registration import CLIPPED, Comparison, gain_between, shift_between, tone_curve
+from bokehsynth.imaging.metrics import CLIPPED, Comparison, gain_between, tone_curve
+from bokehsynth.imaging.registration import shift_between
 from bokehsynth.scene.depth_layers import STEP, bent_sheet, distance_to, flat_sheets, sharpened
 from bokehsynth.scene.lens_fit import Error, Fit, best_of, pattern
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.color import FloatArray
-from bokehsynth.imaging.registration import Comparison, tone_curve
+from bokehsynth.imaging.metrics import Comparison, psnr, tone_curve
 from bokehsynth.optics import Aperture, Lens
 from bokehsynth.rendering import render
 from bokehsynth.scene.depth_layers import flat_sheets, sharpened
@@ -38,7 +38,7 @@ class Fit:
     @property
     def psnr(self) -> float:
         """The error in decibels."""
-        return -10 * math.log10(max(self.error, 1e-10))
+        return psnr(self.error)
 
 
 @dataclass(frozen=True, eq=False)

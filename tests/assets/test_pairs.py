@@ -13,7 +13,8 @@ from bokehsynth.assets.load.pairs import group_pairs, load_pair, read_map, unfit
 from bokehsynth.assets.pair_spec import PairChecks, PairPatterns
 from bokehsynth.errors import ChangedError
 from bokehsynth.files import sha256_bytes
-from bokehsynth.imaging.registration import Comparison, compare_views, gain_between, shift_between, tone_curve
+from bokehsynth.imaging.metrics import Comparison, gain_between, tone_curve
+from bokehsynth.imaging.registration import compare_views, shift_between
 from bokehsynth.scene.depth_layers import bent_sheet, fill, flat_sheets, sharpened, slabs, spread
 from bokehsynth.scene.lens_fit import Fit, Pair, Search, fit_lens, golden, pattern
 

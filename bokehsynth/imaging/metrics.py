@@ -1,0 +1,90 @@
+"""How far a picture is from a photograph of the same view: PSNR and SSIM in sRGB 0..1, after gain and tone curve."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from bokehsynth.color import LUMINANCE, FloatArray, linear_to_srgb, srgb_to_linear
+
+BoolArray = npt.NDArray[np.bool_]
+Array = npt.NDArray[Any]
+
+CLIPPED = 0.95
+"""Linear value from which a photograph is taken to be clipped."""
+
+
+def psnr(mean_square: float) -> float:
+    """Peak signal-to-noise ratio in decibels for a mean squared error of values in 0..1, at most 100."""
+    return -10 * math.log10(max(mean_square, 1e-10))
+
+
+def gain_between(picture: FloatArray, photo: FloatArray, where: BoolArray | None = None) -> npt.NDArray[np.float32]:
+    """Gain of each channel [3] that brings one linear picture nearest to another, clipped pixels left out; 1 if all
+    are."""
+    usable = np.maximum(picture, photo).max(axis=2) < CLIPPED
+    usable &= True if where is None else where
+    p, q = picture[usable].astype(np.float64), photo[usable].astype(np.float64)
+    power = (p * p).sum(0)
+    gain: npt.NDArray[np.float32] = np.where(power > 0, (p * q).sum(0) / np.maximum(power, 1e-12), 1.0).astype(
+        np.float32
+    )
+    return gain
+
+
+def tone_curve(picture: FloatArray, photo: FloatArray, where: BoolArray) -> Callable[[FloatArray], FloatArray]:
+    """What brings a linear picture to the tones of another exposure of the same view.
+
+    A camera's jpeg is not sRGB of the light: shadows and lights of one subject differ between two exposures by factors
+    that differ by two. One curve for all channels, from sRGB value to sRGB value: medians over `where`, which must be
+    sharp in both, made monotone; straight to black and to white beyond its tones.
+    """
+    source, target = (linear_to_srgb(p.clip(0, 1))[where].ravel() for p in (picture, photo))
+    cell = (source * 64).astype(int)
+    knots = [(0.0, 0.0)]
+    for k in np.flatnonzero(np.bincount(cell) >= 50):
+        knots.append((float(np.median(source[cell == k])), float(np.median(target[cell == k]))))
+    x, y = np.array([*knots, (1.0, max(1.0, knots[-1][1]))]).T
+    y = np.maximum.accumulate(y)
+    return lambda linear: srgb_to_linear(np.interp(linear_to_srgb(linear.clip(0, 1)), x, y).astype(np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """How a picture differs from a photograph, in sRGB, after the best gain per channel."""
+
+    square: Array
+    """Squared error, mean of the channels, [H, W]."""
+    luminances: tuple[Array, Array]
+
+    @classmethod
+    def of(cls, picture: FloatArray, photo: FloatArray) -> "Comparison":
+        """Compare two linear pictures [H, W, 3]."""
+        ours, theirs = (linear_to_srgb(p.clip(0, 1)) for p in (picture * gain_between(picture, photo), photo))
+        return cls(((ours - theirs) ** 2).mean(axis=2), (ours @ LUMINANCE, theirs @ LUMINANCE))
+
+    def psnr(self, where: BoolArray | None = None) -> float:
+        """PSNR over a part of the picture."""
+        return psnr(float((self.square if where is None else self.square[where]).mean()))
+
+    def ssim(self, where: BoolArray | None = None) -> float:
+        """Mean SSIM of the luminance over a part of the picture."""
+        similarity = ssim_map(*self.luminances)
+        return float((similarity if where is None else similarity[where]).mean())
+
+
+def ssim_map(a: Array, b: Array) -> Array:
+    """Wang's SSIM of two pictures in 0..1, [H, W]: windows of 11 x 11 with sigma 1.5, K1 = 0.01, K2 = 0.03."""
+
+    def blurred(x: Array) -> Array:
+        return cv2.GaussianBlur(x.astype(np.float64), (11, 11), 1.5)
+
+    ma, mb = blurred(a), blurred(b)
+    va, vb, cov = blurred(a * a) - ma * ma, blurred(b * b) - mb * mb, blurred(a * b) - ma * mb
+    c1, c2 = 0.01**2, 0.03**2
+    result: Array = (2 * ma * mb + c1) * (2 * cov + c2) / ((ma * ma + mb * mb + c1) * (va + vb + c2))
+    return result

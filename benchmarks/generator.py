@@ -61,7 +61,7 @@ def stages_of(recipe: Any, index: int, timed: Callable[[str, Callable[[], Any]],
 
     draw = timed("draw", lambda: pipeline.draw_sample(recipe, index))
     aperture = recipe.lens.apertures[draw.aperture]
-    scene = timed("compose", lambda: compose(draw.scene, pipeline.SHELF.of(recipe.catalogue), aperture))
+    scene = timed("compose", lambda: compose(draw.scene, pipeline.ASSET_STORE.of(recipe.catalogue), aperture))
 
     def photograph() -> Any:
         frames = render(scene.layers, scene.lens, scene.margin, "cpu")

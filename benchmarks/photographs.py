@@ -50,7 +50,7 @@ def report(path: Path, size: int, samples: int) -> None:
     from benchmarks.generator import check_stages_make_the_product
     from bokehsynth import pipeline
     from bokehsynth.assets.load import foreground_colors
-    from bokehsynth.assets.load.store import Shelf
+    from bokehsynth.assets.load.store import AssetStore
 
     start = time.perf_counter()
     recipe = bs.load_recipe(path)
@@ -58,7 +58,7 @@ def report(path: Path, size: int, samples: int) -> None:
     indexed = time.perf_counter() - start
     check_stages_make_the_product(path)
     foreground_colors.warm_up()
-    pipeline.SHELF = Shelf()  # what a new worker has: nothing
+    pipeline.ASSET_STORE = AssetStore()  # what a new worker has: nothing
     seconds = [time_shard(recipe, shard * samples, samples) for shard in range(3)]
     print("\n".join(machine_lines("python -m benchmarks.photographs")))
     print(

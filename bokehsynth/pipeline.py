@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from bokehsynth.assets.load.store import Shelf
+from bokehsynth.assets.load.store import AssetStore
 from bokehsynth.color import encode_8bit, encode_16bit
 from bokehsynth.degradation import DegradationDraw, apply_degradation, draw_degradation
 from bokehsynth.errors import DataError, UsageError
@@ -19,7 +19,7 @@ from bokehsynth.sample_checks import first_sound
 from bokehsynth.scene import AnyDraw, Composition, compose, draw_scene
 from bokehsynth.schema import FORMAT_VERSION, Sample, on_steps, sample_key
 
-SHELF = Shelf()
+ASSET_STORE = AssetStore()
 """The last few pictures of this process; what is on it never changes a sample."""
 
 IN_FOCUS = 1.0
@@ -72,7 +72,7 @@ def develop(recipe: Recipe, draw: SampleDraw, backend: str = "auto") -> Sample:
 
 def set_up(recipe: Recipe, draw: SampleDraw) -> Composition:
     """Before the shot: the drawn pictures are read and laid out in front of the drawn lens."""
-    return compose(draw.scene, SHELF.of(recipe.catalogue), recipe.lens.apertures[draw.aperture])
+    return compose(draw.scene, ASSET_STORE.of(recipe.catalogue), recipe.lens.apertures[draw.aperture])
 
 
 def finish(recipe: Recipe, draw: SampleDraw, scene: Composition, frames: Frames) -> Sample:

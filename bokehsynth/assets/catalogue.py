@@ -70,7 +70,7 @@ class AssetFiles:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refused:
+class RejectedFile:
     """A file that is in quarantine."""
 
     kind: Kind
@@ -88,7 +88,7 @@ class Catalogue:
     notes: tuple[str, ...] = ()
     files: Mapping[str, AssetFiles] = field(default_factory=dict)
     """Of photographed assets, by id."""
-    quarantine: tuple[Refused, ...] = ()
+    quarantine: tuple[RejectedFile, ...] = ()
 
     @cached_property
     def digest(self) -> str:

@@ -14,7 +14,7 @@ from bokehsynth.imaging.pictures import Cutout
 
 
 def open_cutout(path: Path, limits: Limits = DEFAULT_LIMITS) -> Cutout:
-    """The cut-out in a file with transparency, its own colours found under soft alpha; BadPicture if it is none."""
+    """The cut-out in a file with transparency, straight colours under soft alpha; RejectedPicture if it is none."""
     real = path.resolve()
     facts = probe(Candidate(kind="foreground", image=real, root=real.parent), limits)
     return cutout_from(decode_raster(read_file(real), str(path), limits), facts.colors or "straight")
@@ -23,11 +23,11 @@ def open_cutout(path: Path, limits: Limits = DEFAULT_LIMITS) -> Cutout:
 def open_landscape(path: Path, boost: float = 1.0, limits: Limits = DEFAULT_LIMITS) -> FloatArray:
     """The picture in a file, [H, W, 3] linear; lamps that it clipped at white shine `boost` times as bright.
 
-    BadPicture for one with transparent parts.
+    RejectedPicture for one with transparent parts.
     """
     raster = decode_raster(read_file(path), str(path), limits)
     refuse_holes(raster, path)
     landscape = landscape_from(raster)
-    if landscape.lamps is None or boost == 1:
+    if landscape.highlights is None or boost == 1:
         return landscape.color
-    return landscape.color + landscape.lamps * np.float32(boost - 1)
+    return landscape.color + landscape.highlights * np.float32(boost - 1)

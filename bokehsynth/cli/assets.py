@@ -60,11 +60,11 @@ def assets(
     changes = {"val_fraction": val_fraction, "max_pixels": max_pixels, "sharpness_floor": sharpness_floor}
     with tqdm(unit="file", leave=False, disable=not sys.stderr.isatty()) as bar:
 
-        def seen(done: int, total: int) -> None:
+        def progress(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        report = FolderReport.of(folder, kind, {k: v for k, v in changes.items() if v is not None}, seen)
+        report = FolderReport.of(folder, kind, {k: v for k, v in changes.items() if v is not None}, progress)
     _say(report, list_all)
     if report.usable:
         draw_assets_sheet(report, sheet)

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bokehsynth.assets.catalogue import Catalogue, Refused
+from bokehsynth.assets.catalogue import Catalogue, RejectedFile
 from bokehsynth.assets.load import foreground_colors
 from bokehsynth.errors import BokehsynthError, UsageError
 from bokehsynth.generation.batching import Flow
@@ -56,7 +56,7 @@ class Outcome:
     notes: tuple[str, ...] = field(default=())
     given_up: tuple[GivenUp, ...] = field(default=())
     """Draws of samples of this range that are in quarantine, by this call or earlier."""
-    refused: tuple[Refused, ...] = field(default=())
+    refused: tuple[RejectedFile, ...] = field(default=())
     """Files among the assets that cannot be used."""
 
     @property

@@ -27,5 +27,5 @@ class Landscape:
 
     color: FloatArray
     """[H, W, 3], linear light; 1.0 is display white, lights may be a thousand times as bright."""
-    lamps: FloatArray | None = None
-    """[H, W, 3], the light of lamps that the file clipped at white, part of `color`; None where nothing is clipped."""
+    highlights: FloatArray | None = None
+    """[H, W, 3], recovered light of lamps that the file clipped at white, part of `color`; None where there is none."""

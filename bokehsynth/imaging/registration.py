@@ -28,14 +28,14 @@ def shift_between(picture: FloatArray, photo: FloatArray, weight: Array) -> tupl
 
 
 @dataclass(frozen=True)
-class Views:
+class ViewComparison:
     """What two photographs of one view have in common, where both are sharp."""
 
     gain: list[float]
     """Of each channel, linear, from the first to the second."""
     shift: tuple[float, float]
     """Pixels (x, y) by which the second shows things elsewhere."""
-    likeness: float
+    correlation: float
     """Correlation of log luminance after the shift, -1..1."""
 
     @property
@@ -49,7 +49,7 @@ class Views:
         return math.hypot(*self.shift)
 
 
-def compare_views(closed: FloatArray, photo: FloatArray, focal_mask: Array | None = None) -> Views:
+def compare_views(closed: FloatArray, photo: FloatArray, focal_mask: Array | None = None) -> ViewComparison:
     """Gain, shift and likeness of an all-in-focus picture and a photograph through a lens, [H, W, 3] linear.
 
     Compared is what `focal_mask` [H, W] marks or, without one, what is about as sharp in the photograph.
@@ -66,9 +66,9 @@ def compare_views(closed: FloatArray, photo: FloatArray, focal_mask: Array | Non
     moved = np.asarray(cv2.warpAffine(photo, back, (width, height), borderMode=cv2.BORDER_REPLICATE), np.float32)
     logs = [np.log(0.01 + picture @ LUMINANCE)[marked > 0.5].astype(np.float64) for picture in (closed, moved)]
     flat = [bool(values.std() < 1e-3) for values in logs]
-    likeness = float(all(flat)) if any(flat) else float(np.corrcoef(*logs)[0, 1])  # a wall is like a wall only
+    correlation = float(all(flat)) if any(flat) else float(np.corrcoef(*logs)[0, 1])  # a wall is like a wall only
     gain = [float(value) for value in gain_between(closed, moved, marked > 0.5)]
-    return Views(gain, (x, y), likeness)
+    return ViewComparison(gain, (x, y), correlation)
 
 
 def sharp_in_both(closed: FloatArray, photo: FloatArray) -> FloatArray:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.assets.load.store import Shelf
+from bokehsynth.assets.load.store import AssetStore
 from bokehsynth.color import LUMINANCE, FloatArray
 from bokehsynth.optics import Aperture, Lens, Plane, Surface
 from bokehsynth.optics.layer import Layer
@@ -18,7 +18,7 @@ STEEPEST = 0.5
 """Largest K * slope of a plane: there its footprint reaches twice the blur radius."""
 
 
-def compose_layers(draw: SceneDraw, shelf: Shelf, aperture: Aperture) -> Composition:
+def compose_layers(draw: SceneDraw, store: AssetStore, aperture: Aperture) -> Composition:
     """Load, scale and place the pictures of a scene on a canvas large enough for every ray of its lens."""
     planes = draw.planes
     margin = max(
@@ -26,11 +26,11 @@ def compose_layers(draw: SceneDraw, shelf: Shelf, aperture: Aperture) -> Composi
         for focus in possible_focus(draw, planes)
     )
     height, width = draw.height + 2 * margin, draw.width + 2 * margin
-    backdrop, enlarged = _background(draw.background, shelf, height, width, draw.highlight_boost)
+    backdrop, enlarged = _background(draw.background, store, height, width, draw.highlight_boost)
     light = ambient_light(backdrop, np.ones(backdrop.shape[:2], np.float32))
     layers, gains = [], []
     for foreground in draw.foregrounds:
-        color, alpha = _foreground(foreground, shelf, draw, margin)
+        color, alpha = _foreground(foreground, store, draw, margin)
         gain = matching_gain(light, ambient_light(color, alpha), draw.light_match)
         layers.append(Layer(color * np.array(gain, np.float32), alpha, foreground.plane))
         gains.append(gain)
@@ -76,21 +76,26 @@ def lens_of(draw: SceneDraw, focus: float, aperture: Aperture, planes: list[Plan
     return Lens(min(blur, STEEPEST / slope) if slope > 0 else blur, focus, aperture)
 
 
-def _background(draw: BackgroundDraw, shelf: Shelf, height: int, width: int, boost: float) -> tuple[FloatArray, float]:
+def _background(
+    draw: BackgroundDraw, store: AssetStore, height: int, width: int, boost: float
+) -> tuple[FloatArray, float]:
     """The landscape on the canvas [height, width, 3], and by how much it had to be enlarged."""
-    landscape = shelf.landscape(draw.asset, round(draw.zoom * max(height, width * 3 / 4)))
+    landscape = store.landscape(draw.asset, round(draw.zoom * max(height, width * 3 / 4)))
     color, enlarged = show_landscape(landscape.color, draw, height, width)
-    if landscape.lamps is not None and boost > 1:
-        lamps, _ = show_landscape(landscape.lamps, draw, height, width, cv2.INTER_LINEAR)  # cubic would ring round them
-        color = color + lamps * np.float32(boost - 1)
+    if landscape.highlights is not None and boost > 1:
+        # Cubic interpolation would ring round small lights.
+        highlights, _ = show_landscape(landscape.highlights, draw, height, width, cv2.INTER_LINEAR)
+        color = color + highlights * np.float32(boost - 1)
     return color * np.float32(2**draw.exposure), enlarged
 
 
-def _foreground(draw: ForegroundDraw, shelf: Shelf, scene: SceneDraw, margin: int) -> tuple[FloatArray, FloatArray]:
-    cutout = shelf.cutout(draw.asset, round(draw.scale * min(scene.height, scene.width)))
+def _foreground(
+    draw: ForegroundDraw, store: AssetStore, scene: SceneDraw, margin: int
+) -> tuple[FloatArray, FloatArray]:
+    cutout = store.cutout(draw.asset, round(draw.scale * min(scene.height, scene.width)))
     side = side_on_canvas(cutout, draw, scene.height, scene.width, margin)
     if side > max(cutout.alpha.shape):  # a fence that has to cover the canvas is shown larger than drawn
-        cutout = shelf.cutout(draw.asset, side)
+        cutout = store.cutout(draw.asset, side)
     color, alpha = place_cutout(cutout, draw, scene.height, scene.width, margin)
     return color * np.float32(2**draw.exposure), alpha
 

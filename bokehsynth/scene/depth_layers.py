@@ -5,6 +5,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.color import FloatArray
+from bokehsynth.imaging.inpaint import push_pull
 from bokehsynth.optics import Plane
 from bokehsynth.optics.layer import Layer
 
@@ -68,7 +69,7 @@ def flat_sheets(
             alpha[:] = 1 if k == slab.max() else alpha
         if soft:
             alpha = np.asarray(cv2.GaussianBlur(alpha, (0, 0), soft).clip(0, 1), np.float32)
-        layers.append(Layer(fill(color, own), alpha, Plane(float(disparity[own].mean()))))
+        layers.append(Layer(push_pull(color, own.astype(np.float32)), alpha, Plane(float(disparity[own].mean()))))
     return layers
 
 
@@ -93,21 +94,3 @@ def slabs(disparity: FloatArray, count: int) -> IntArray:
 def distance_to(mask: BoolArray) -> FloatArray:
     """Pixels to the nearest of a mask, [H, W]."""
     return np.asarray(cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5), np.float32)
-
-
-def fill(color: FloatArray, known: BoolArray) -> FloatArray:
-    """Push-pull: unknown pixels take the means of ever larger cells, known ones stay as they are."""
-
-    def pull(total: FloatArray, weight: FloatArray) -> FloatArray:
-        mean = np.asarray(total / np.maximum(weight, 1e-6)[..., None], np.float32)
-        height, width = weight.shape
-        if weight.min() >= 1 or max(height, width) == 1:
-            return mean
-        size = (max(1, width // 2), max(1, height // 2))
-        smaller = (np.asarray(cv2.resize(a, size, interpolation=cv2.INTER_AREA), np.float32) for a in (total, weight))
-        far = cv2.resize(pull(*smaller), (width, height), interpolation=cv2.INTER_LINEAR)
-        share = np.minimum(weight, 1)[..., None]
-        return np.asarray(share * mean + (1 - share) * far, np.float32)
-
-    weight = known.astype(np.float32)
-    return pull(color * weight[..., None], weight).astype(np.float32).clip(0)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Field, Tag
 
 from bokehsynth.assets.catalogue import Catalogue, Kind
-from bokehsynth.assets.load.store import Shelf
+from bokehsynth.assets.load.store import AssetStore
 from bokehsynth.optics import Aperture
 from bokehsynth.rng import Stage, stream
 from bokehsynth.scene.compose import compose_layers
@@ -55,12 +55,12 @@ def draw_scene(
             return draw_layers(spec, size, catalogue, seed, split, index, attempt)
 
 
-def compose(draw: AnyDraw, shelf: Shelf, aperture: Aperture) -> Composition:
+def compose(draw: AnyDraw, store: AssetStore, aperture: Aperture) -> Composition:
     """Load the pictures of a drawn scene and build what the renderer takes, and what was photographed."""
     match draw:
         case PhotoDraw():
-            return compose_photo(draw, shelf, aperture)
+            return compose_photo(draw, store, aperture)
         case PairDraw():
-            return compose_pair(draw, shelf, aperture)
+            return compose_pair(draw, store, aperture)
         case _:
-            return compose_layers(draw, shelf, aperture)
+            return compose_layers(draw, store, aperture)

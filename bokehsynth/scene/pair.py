@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from bokehsynth.assets.catalogue import Asset
 from bokehsynth.assets.load.pairs import PhotoPair
-from bokehsynth.assets.load.store import Shelf
+from bokehsynth.assets.load.store import AssetStore
 from bokehsynth.color import FloatArray
 from bokehsynth.config.distributions import Distribution, Spec, bounds, draw, within
 from bokehsynth.imaging.registration import compare_views
@@ -108,9 +108,9 @@ def draw_pair(
     )  # fmt: skip
 
 
-def compose_pair(draw: PairDraw, shelf: Shelf, aperture: Aperture) -> Composition:
+def compose_pair(draw: PairDraw, store: AssetStore, aperture: Aperture) -> Composition:
     """The all-in-focus photo bent by its disparity map, seen through the lens that made the other photo."""
-    pictures = shelf.pair(draw.asset)
+    pictures = store.pair(draw.asset)
     closed, facts = window_of(draw, pictures.all_in_focus)
     photo, _ = window_of(draw, pictures.bokeh)
     disparity, depth = _depth(pictures)

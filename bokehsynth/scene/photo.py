@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from bokehsynth.assets.catalogue import Asset
-from bokehsynth.assets.load.store import Shelf
+from bokehsynth.assets.load.store import AssetStore
 from bokehsynth.config.distributions import Spec
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture, Lens, Plane
@@ -85,10 +85,10 @@ def choose(pool: tuple[Asset, ...], order: Order, index: int, rng: np.random.Gen
     return drawn if order == "random" else pool[index % len(pool)]
 
 
-def compose_photo(draw: PhotoDraw, shelf: Shelf, aperture: Aperture) -> Composition:
+def compose_photo(draw: PhotoDraw, store: AssetStore, aperture: Aperture) -> Composition:
     """One opaque layer at disparity 0, in focus; a photograph says nothing about depth."""
     enough = min(draw.height, draw.width) if draw.take == "fit" else WHOLE
-    color, facts = window_of(draw, shelf.photo(draw.asset, enough))
+    color, facts = window_of(draw, store.photo(draw.asset, enough))
     layer = Layer(color, np.ones(color.shape[:2], np.float32), Plane(0.0))
     return Composition(layers=[layer], lens=Lens(0.0, 0.0, aperture), margin=0, facts=facts)
 

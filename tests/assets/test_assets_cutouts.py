@@ -1,4 +1,4 @@
-"""Photographed cut-outs and landscapes on their way into a scene: own colours, lamps, the shelf."""
+"""Photographed cut-outs and landscapes on their way into a scene: own colours, lamps, the store."""
 
 import cv2
 import numpy as np
@@ -10,13 +10,14 @@ from bokehsynth.assets.decode.downscale import reduced
 from bokehsynth.assets.decode.raster import Raster
 from bokehsynth.assets.index.build import build_catalogue
 from bokehsynth.assets.index.measure import colors_under_alpha
-from bokehsynth.assets.load import store as shelves
-from bokehsynth.assets.load.foreground_colors import estimated, filled
-from bokehsynth.assets.load.highlights import lamp_light, night_share
-from bokehsynth.assets.load.store import Kept, Shelf, cutout_from, landscape_from
+from bokehsynth.assets.load import store as store_module
+from bokehsynth.assets.load.foreground_colors import estimate_foreground
+from bokehsynth.assets.load.highlights import night_weight, recover_highlights
+from bokehsynth.assets.load.store import AssetStore, LruCache, cutout_from, landscape_from, read_asset
 from bokehsynth.assets.spec import AssetsSpec
 from bokehsynth.color import srgb_to_linear
 from bokehsynth.errors import ChangedError
+from bokehsynth.imaging.inpaint import push_pull
 
 
 def matte(size=200) -> np.ndarray:
@@ -71,14 +72,14 @@ def test_the_old_background_is_gone(state, factor, blank):
 
 def test_estimation_is_repeatable_and_leaves_the_solid_alone():
     picture, alpha = srgb_to_linear(landscape(3, 120, 120)), matte(120)
-    first = estimated(picture, alpha)
-    np.testing.assert_array_equal(first, estimated(picture, alpha))
+    first = estimate_foreground(picture, alpha)
+    np.testing.assert_array_equal(first, estimate_foreground(picture, alpha))
     np.testing.assert_array_equal(first[alpha == 1], picture[alpha == 1])
 
 
 def test_real_light_stays_bright_when_estimated():
     picture = np.full((64, 64, 3), 5.0, np.float32)
-    np.testing.assert_allclose(estimated(picture, matte(64)), 5.0, rtol=1e-3)
+    np.testing.assert_allclose(estimate_foreground(picture, matte(64)), 5.0, rtol=1e-3)
 
 
 def test_filling_continues_what_is_near():
@@ -86,7 +87,7 @@ def test_filling_continues_what_is_near():
     color[:, :20], color[:, 44:] = (1, 0, 0), (0, 0, 1)
     weight = np.zeros((64, 64), np.float32)
     weight[:, :20] = weight[:, 44:] = 1
-    full = filled(color, weight)
+    full = push_pull(color, weight, trust=4)
     np.testing.assert_allclose(full[weight > 0], color[weight > 0], atol=1e-5)
     assert full[32, 22, 0] > 0.7 > 0.3 > full[32, 22, 2]
     assert full[32, 41, 2] > 0.7 > 0.3 > full[32, 41, 0]
@@ -133,7 +134,7 @@ def night() -> np.ndarray:
 
 def lamps_of(stored: np.ndarray, factor: int = 1) -> np.ndarray | None:
     raster = Raster(stored, None, "PNG", "RGB")
-    return lamp_light(raster, reduced(raster, min(stored.shape[:2]) // factor), factor)
+    return recover_highlights(raster, reduced(raster, min(stored.shape[:2]) // factor), factor)
 
 
 def test_lamps_by_night_are_found_and_keep_their_hue():
@@ -161,12 +162,12 @@ def test_large_bright_areas_are_no_lamps():
 def test_by_day_nothing_is_a_lamp():
     day = night()
     day[day[..., 0] == 18] = (120, 140, 150)
-    assert night_share(srgb_to_linear(day)) == 0
+    assert night_weight(srgb_to_linear(day)) == 0
     assert lamps_of(day) is None
     assert lamps_of(np.full((50, 60, 3), 90, np.uint8)) is None
 
 
-# --- the shelf
+# --- the store
 
 
 @pytest.fixture
@@ -179,14 +180,14 @@ def catalogue(tmp_path, monkeypatch) -> Catalogue:
 
 def test_the_shelf_decodes_once_and_never_less_than_asked(catalogue, monkeypatch):
     read = []
-    monkeypatch.setattr(shelves, "read_asset", lambda files, real=shelves.read_asset: read.append(files) or real(files))
-    shelf = Shelf().of(catalogue)
+    monkeypatch.setattr(store_module, "read_asset", lambda files: read.append(files) or read_asset(files))
+    store = AssetStore().of(catalogue)
     land = next(asset.id for asset in catalogue.pool("background", "train"))
     cut = next(asset.id for asset in catalogue.pool("foreground", "train"))
     for _ in range(3):
-        assert min(shelf.landscape(land, 40).color.shape[:2]) >= 40
-        assert max(shelf.cutout(cut, 60).alpha.shape) >= 60
-        assert shelf.landscape(land, 10_000).color.shape == (96, 128, 3)  # its largest
+        assert min(store.landscape(land, 40).color.shape[:2]) >= 40
+        assert max(store.cutout(cut, 60).alpha.shape) >= 60
+        assert store.landscape(land, 10_000).color.shape == (96, 128, 3)  # its largest
     assert len(read) == 3
 
 
@@ -195,19 +196,19 @@ def test_the_shelf_holds_no_more_than_its_bytes():
         def __init__(self) -> None:
             self.color = np.zeros(250_000, np.float32)
 
-    kept = Kept(3_500_000)
-    items = [kept.get(i, Item) for i in range(10)]
-    assert kept.get(9, Item) is items[9]
-    assert kept.get(7, Item) is items[7]
-    assert kept.get(0, Item) is not items[0]
-    assert kept._held <= 3_500_000
+    cache = LruCache(3_500_000)
+    items = [cache.get(i, Item) for i in range(10)]
+    assert cache.get(9, Item) is items[9]
+    assert cache.get(7, Item) is items[7]
+    assert cache.get(0, Item) is not items[0]
+    assert cache._held <= 3_500_000
 
 
 def test_a_picture_that_changed_after_indexing_is_fatal(catalogue):
     asset = catalogue.pool("background", "train")[0]
     save(catalogue.files[asset.id].image, landscape(999))
     with pytest.raises(ChangedError, match="changed under a running recipe"):
-        Shelf().of(catalogue).landscape(asset.id, 50)
+        AssetStore().of(catalogue).landscape(asset.id, 50)
 
 
 def test_touching_sides_hold_for_photographed_cutouts():

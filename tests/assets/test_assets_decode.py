@@ -15,7 +15,7 @@ from support.icc_profiles import p3_profile
 from support.photographs import cutout, encoded, landscape
 
 from bokehsynth.assets.decode.decoder import DEFAULT_LIMITS, Limits, decode_raster, read_picture, to_picture
-from bokehsynth.assets.decode.rejection import REASONS, BadPicture
+from bokehsynth.assets.decode.rejection import REASONS, RejectedPicture
 from bokehsynth.color import encode_8bit, srgb_to_linear
 from bokehsynth.errors import AssetError, ChangedError
 from bokehsynth.files import sha256_bytes
@@ -29,7 +29,7 @@ def picture(data: bytes):
 
 
 def reason(data: bytes, limits: Limits = DEFAULT_LIMITS) -> str:
-    with pytest.raises(BadPicture) as caught:
+    with pytest.raises(RejectedPicture) as caught:
         decode_raster(data, "x", limits)
     assert caught.value.reason in REASONS
     return caught.value.reason
@@ -385,7 +385,7 @@ def test_whatever_is_done_to_a_file_it_is_a_picture_or_refused(form, changes, ke
         data[int(place**2 * len(data))] = value
     try:
         found = picture(bytes(data[: int(kept * len(data)) + 1]))
-    except BadPicture:  # its reason is one of the vocabulary, or it could not have been made
+    except RejectedPicture:  # its reason is one of the vocabulary, or it could not have been made
         return
     assert np.isfinite(found.color).all()
     assert found.color.min() >= 0
@@ -453,4 +453,4 @@ def test_content_that_changed_is_fatal(tmp_path):
 
 def test_reasons_are_a_fixed_vocabulary():
     with pytest.raises(ValueError, match="vocabulary"):
-        BadPicture("x", "because")
+        RejectedPicture("x", "because")

@@ -16,10 +16,10 @@ from bokehsynth.assets.index import probe_pool
 from bokehsynth.assets.index.build import build_catalogue
 from bokehsynth.assets.index.cache import NAME
 from bokehsynth.assets.index.discover import find_candidates
-from bokehsynth.assets.index.measure import grey_of, likeness, sharpness
+from bokehsynth.assets.index.measure import grey_of, perceptual_hash, sharpness
 from bokehsynth.assets.index.probe import Candidate
 from bokehsynth.assets.index.probe_pool import probe_all
-from bokehsynth.assets.index.split import Placeable, look_alike, place, place_all
+from bokehsynth.assets.index.split import SplitCandidate, assign_splits, hash_position, near_duplicate
 from bokehsynth.assets.load.pairs import group_pairs
 from bokehsynth.assets.spec import AssetsSpec
 from bokehsynth.color import srgb_to_linear
@@ -347,16 +347,16 @@ def test_a_side_given_to_fill_a_split_stays_given(tmp_path):
 
 
 def test_a_picture_like_both_sides_belongs_to_neither():
-    low, high = sorted((f"{i:064x}" for i in range(50)), key=place)[::49]
-    look = likeness(grey_of(srgb_to_linear(landscape(1))))
+    low, high = sorted((f"{i:064x}" for i in range(50)), key=hash_position)[::49]
+    look = perceptual_hash(grey_of(srgb_to_linear(landscape(1))))
     seen = {"dhash": look.dhash, "thumb": look.thumb, "aspect": look.aspect}
     known = [
-        Placeable(sha256=low, known_side="val", **seen),
-        Placeable(sha256=high, known_side="train", **seen),
+        SplitCandidate(sha256=low, known_split="val", **seen),
+        SplitCandidate(sha256=high, known_split="train", **seen),
     ]
-    placed = place_all(known, 0.5)
+    placed = assign_splits(known, 0.5)
     assert sorted((found.side or "none") for found in placed.values()) != ["train", "val"]
-    alone = place_all([Placeable(sha256=low, **seen), Placeable(sha256=high, **seen)], 0.5)
+    alone = assign_splits([SplitCandidate(sha256=low, **seen), SplitCandidate(sha256=high, **seen)], 0.5)
     assert len({found.side for found in alone.values()}) == 1  # new ones that look alike stay together
 
 
@@ -371,21 +371,21 @@ CHANGES = {
 }
 
 
-def looks(picture) -> Placeable:
-    found = likeness(grey_of(srgb_to_linear(np.ascontiguousarray(picture))))
-    return Placeable(sha256="x", dhash=found.dhash, thumb=found.thumb, aspect=found.aspect)
+def looks(picture) -> SplitCandidate:
+    found = perceptual_hash(grey_of(srgb_to_linear(np.ascontiguousarray(picture))))
+    return SplitCandidate(sha256="x", dhash=found.dhash, thumb=found.thumb, aspect=found.aspect)
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_copies_look_alike(change):
     for seed in range(8):
         picture = landscape(seed, 240, 320)
-        assert look_alike(looks(picture), looks(CHANGES[change](picture))), seed
+        assert near_duplicate(looks(picture), looks(CHANGES[change](picture))), seed
 
 
 def test_different_pictures_do_not():
     seen = [looks(landscape(seed, 120, 160)) for seed in range(60)]
-    assert not [(i, j) for i in range(60) for j in range(i) if look_alike(seen[i], seen[j])]
+    assert not [(i, j) for i in range(60) for j in range(i) if near_duplicate(seen[i], seen[j])]
 
 
 # --- sources

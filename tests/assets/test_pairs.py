@@ -8,14 +8,15 @@ import pytest
 from support import photo_folders as folders
 
 import bokehsynth as bs
-from bokehsynth.assets.decode.rejection import BadPicture
-from bokehsynth.assets.load.pairs import group_pairs, load_pair, read_map, unfit
+from bokehsynth.assets.decode.rejection import RejectedPicture
+from bokehsynth.assets.load.pairs import group_pairs, load_pair, pair_rejection, read_map
 from bokehsynth.assets.pair_spec import PairChecks, PairPatterns
 from bokehsynth.errors import ChangedError
 from bokehsynth.files import sha256_bytes
+from bokehsynth.imaging.inpaint import push_pull
 from bokehsynth.imaging.metrics import Comparison, gain_between, tone_curve
 from bokehsynth.imaging.registration import compare_views, shift_between
-from bokehsynth.scene.depth_layers import bent_sheet, fill, flat_sheets, sharpened, slabs, spread
+from bokehsynth.scene.depth_layers import bent_sheet, flat_sheets, sharpened, slabs, spread
 from bokehsynth.scene.lens_fit import Fit, Pair, Search, fit_lens, golden, pattern
 
 
@@ -118,7 +119,7 @@ def test_maps_of_every_kind_come_at_the_size_of_the_photos(tmp_path: Path) -> No
             values[7], np.interp(np.arange(64), np.arange(32) * 2 + 0.5, np.arange(32) / 31), atol=2e-4
         )
     np.save(tmp_path / "bad.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(BadPicture, match="plain NumPy"):
+    with pytest.raises(RejectedPicture, match="plain NumPy"):
         read_map(tmp_path / "bad.npy", (4, 4))
 
 
@@ -137,7 +138,7 @@ def test_a_file_of_a_pair_that_changes_ends_the_run(tmp_path: Path, role: str) -
 def test_photographs_of_different_sizes(tmp_path: Path) -> None:
     for name, width in (("a", 40), ("b", 42)):
         folders.save(tmp_path / f"{name}.png", folders.photo(1, 40, width))
-    with pytest.raises(BadPicture, match="40 x 40 and 42 x 40") as caught:
+    with pytest.raises(RejectedPicture, match="40 x 40 and 42 x 40") as caught:
         load_pair({"aif": tmp_path / "a.png", "bokeh": tmp_path / "b.png"})
     assert caught.value.reason == "pair_size"
 
@@ -161,23 +162,23 @@ def test_shift_and_gain_are_measured(view: dict, masked: bool, shift: tuple[int,
     views = compare_views(view["aif"], moved, view["mask"] if masked else None)
     np.testing.assert_allclose(views.shift, shift, atol=0.3 if masked else 0.8)
     np.testing.assert_allclose(views.gain, gain, rtol=0.06)
-    assert views.likeness > 0.9
+    assert views.correlation > 0.9
     assert views.stops == pytest.approx(-np.log2(gain), abs=0.1)
 
 
 def test_checks_are_those_of_the_recipe(view: dict) -> None:
     views = compare_views(view["aif"], np.roll(view["bokeh"], 3, axis=1), view["mask"])
-    assert unfit(views, 128, PairChecks(), "x").reason == "misaligned"
-    assert unfit(views, 128, PairChecks(max_shift=0.05), "x") is None
+    assert pair_rejection(views, 128, PairChecks(), "x").reason == "misaligned"
+    assert pair_rejection(views, 128, PairChecks(max_shift=0.05), "x") is None
     darker = compare_views(view["aif"], view["bokeh"] * np.float32(0.5), view["mask"])
-    assert unfit(darker, 128, PairChecks(), "x").reason == "exposure"
-    assert unfit(darker, 128, PairChecks(max_stops=1.5), "x") is None
+    assert pair_rejection(darker, 128, PairChecks(), "x").reason == "exposure"
+    assert pair_rejection(darker, 128, PairChecks(max_stops=1.5), "x") is None
 
 
 def test_flat_walls_are_alike() -> None:
     wall = np.full((40, 50, 3), 0.3, np.float32)
     views = compare_views(wall, wall)
-    assert views.likeness == 1
+    assert views.correlation == 1
     assert views.gain == pytest.approx([1, 1, 1])
 
 
@@ -263,7 +264,7 @@ def test_fill_keeps_what_is_known() -> None:
     color = np.random.default_rng(2).random((33, 20, 3), np.float32)
     known = np.zeros((33, 20), bool)
     known[10:20, 5:12] = True
-    filled = fill(color, known)
+    filled = push_pull(color, known.astype(np.float32))
     np.testing.assert_array_equal(filled[known], color[known])
     assert filled.min() >= color[known].min() - 1e-6
     assert filled.max() <= color[known].max() + 1e-6

@@ -1,4 +1,4 @@
-"""From a scene's numbers to layers: synthetic pictures on a shelf of the test's own."""
+"""From a scene's numbers to layers: synthetic pictures in an asset store of the test's own."""
 
 import dataclasses
 
@@ -41,7 +41,7 @@ def ramp(size=(300, 400), low=0.1, high=0.9) -> Landscape:
     return Landscape(color)
 
 
-class TestShelf:
+class TestStore:
     """Gives the pictures it was made with, and remembers what size was asked for."""
 
     __test__ = False
@@ -84,8 +84,8 @@ def scene(*foregrounds, **changes) -> SceneDraw:
 
 
 def composed(draw, **pictures):
-    shelf = TestShelf(**({"land": ramp(), "cut": disc()} | pictures))
-    return compose(draw, shelf, bs.Disc())
+    store = TestStore(**({"land": ramp(), "cut": disc()} | pictures))
+    return compose(draw, store, bs.Disc())
 
 
 # --- canvas, margin, lens
@@ -343,25 +343,25 @@ def test_enlargement_is_recorded():
 
 
 def test_pictures_are_asked_for_large_enough():
-    shelf = TestShelf(land=ramp((300, 400)), cut=disc())
-    result = compose(scene(foreground(scale=0.7)), shelf, bs.Disc())
+    store = TestStore(land=ramp((300, 400)), cut=disc())
+    result = compose(scene(foreground(scale=0.7)), store, bs.Disc())
     canvas = result.layers[0].shape
-    assert shelf.asked["cut"] >= round(0.7 * 96)
-    assert shelf.asked["land"] >= max(canvas[0], canvas[1] * 3 // 4)
+    assert store.asked["cut"] >= round(0.7 * 96)
+    assert store.asked["land"] >= max(canvas[0], canvas[1] * 3 // 4)
 
 
 def test_a_cutout_that_covers_the_canvas_is_not_enlarged_from_a_small_one():
     """A fence is scaled up to the canvas's width, so it must be asked for at that size, or all-in-focus is soft."""
 
-    class Exact(TestShelf):
+    class Exact(TestStore):
         def cutout(self, asset_id, longer_side):
             self.asked.setdefault(asset_id, []).append(longer_side)
             return block("left", "right", "top", "bottom", size=(longer_side, longer_side))
 
-    shelf = Exact(land=ramp())
-    result = compose(scene(foreground(scale=0.55)), shelf, bs.Disc())
-    # The shelf's pictures are square here; a margin of 1 px for rounding.
-    assert max(shelf.asked["cut"]) >= max(result.layers[0].shape) - 1
+    store = Exact(land=ramp())
+    result = compose(scene(foreground(scale=0.55)), store, bs.Disc())
+    # The store's pictures are square here; a margin of 1 px for rounding.
+    assert max(store.asked["cut"]) >= max(result.layers[0].shape) - 1
 
 
 # --- light

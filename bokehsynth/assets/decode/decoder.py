@@ -1,7 +1,7 @@
 """Any picture file, safely, to linear light: `read_picture`.
 
-What is refused raises BadPicture, whose `reason` is one word of `refusal.REASONS`. Bytes are read once; the header's
-size is checked before any decoder runs, and only decoders of the six formats are ever asked.
+A file that cannot be used raises RejectedPicture, whose `reason` is one word of `rejection.REASONS`. Bytes are read
+once; the header's size is checked before any decoder runs, and only decoders of the six formats are ever called.
 """
 
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from bokehsynth.assets.decode.hdr_formats import read_exr, read_hdr_raster
-from bokehsynth.assets.decode.headers import sniff
+from bokehsynth.assets.decode.headers import detect_format
 from bokehsynth.assets.decode.photo_formats import read_photo
 from bokehsynth.assets.decode.raster import Raster
-from bokehsynth.assets.decode.rejection import BadPicture
+from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.decode.safe_read import read_unchanged
 from bokehsynth.color import FloatArray
 
@@ -32,15 +32,15 @@ class Limits:
     """Shorter side in pixels."""
 
     def check(self, width: int, height: int, name: str) -> None:
-        """BadPicture for a size outside the limits."""
+        """RejectedPicture for a size outside the limits."""
         if width * height > self.max_pixels:
-            raise BadPicture(
+            raise RejectedPicture(
                 f"{name}: {width} x {height} is more than {self.max_pixels / 1e6:g} million pixels", "too_large"
             )
         if min(width, height) < self.min_side:
-            raise BadPicture(f"{name}: {width} x {height} is below {self.min_side} px a side", "too_small")
+            raise RejectedPicture(f"{name}: {width} x {height} is below {self.min_side} px a side", "too_small")
         if max(width, height) > MAX_ASPECT * min(width, height):
-            raise BadPicture(f"{name}: {width} x {height} is a strip, longer than {MAX_ASPECT} : 1", "too_small")
+            raise RejectedPicture(f"{name}: {width} x {height} is a strip, longer than {MAX_ASPECT} : 1", "too_small")
 
 
 DEFAULT_LIMITS = Limits()
@@ -71,7 +71,7 @@ def read_picture(
 
     An 8-bit sRGB picture comes back bit for bit from `color.encode_8bit`. With `root`, links must end below it. With
     `sha256` the content must still be that: ChangedError otherwise, for the file changed under a running recipe.
-    Raises BadPicture for everything that cannot be used.
+    Raises RejectedPicture for everything that cannot be used.
     """
     return to_picture(decode_raster(read_unchanged(Path(path), root, sha256), str(path), limits))
 
@@ -82,8 +82,8 @@ def to_picture(raster: Raster) -> Picture:
 
 
 def decode_raster(data: bytes, name: str, limits: Limits = DEFAULT_LIMITS) -> Raster:
-    """The stored numbers of a picture file's bytes; `name` is for messages. Raises BadPicture."""
-    kind = sniff(data, name)
+    """The stored numbers of a picture file's bytes; `name` is for messages. Raises RejectedPicture."""
+    kind = detect_format(data, name)
     try:
         if kind == "EXR":
             raster = read_exr(data, name, limits.check)
@@ -91,17 +91,17 @@ def decode_raster(data: bytes, name: str, limits: Limits = DEFAULT_LIMITS) -> Ra
             raster = read_hdr_raster(data, name, limits.check)
         else:
             raster = read_photo(data, kind, name, limits.check)
-    except BadPicture:
+    except RejectedPicture:
         raise
     except MemoryError:
-        raise BadPicture(f"{name}: takes more memory to decode than a picture may", "too_large") from None
+        raise RejectedPicture(f"{name}: takes more memory to decode than a picture may", "too_large") from None
     except Exception as error:  # what decoders raise on malformed bytes is no fixed set
         text = f"{type(error).__name__}: {error}"
         if any(word in text.lower() for word in ("insufficient memory", "bad_alloc", "out of memory")):
-            raise BadPicture(f"{name}: takes more memory to decode than a picture may", "too_large") from None
+            raise RejectedPicture(f"{name}: takes more memory to decode than a picture may", "too_large") from None
         cut = any(word in text.lower() for word in ("truncated", "unexpected end", "eof", "not enough", "incomplete"))
-        raise BadPicture(f"{name}: cannot be decoded ({text})", "truncated" if cut else "corrupt") from None
+        raise RejectedPicture(f"{name}: cannot be decoded ({text})", "truncated" if cut else "corrupt") from None
     for values in (raster.values, raster.alpha):
         if values is not None and values.dtype == np.float32 and not np.isfinite(values).all():
-            raise BadPicture(f"{name}: holds NaN or infinite values", "not_finite")
+            raise RejectedPicture(f"{name}: holds NaN or infinite values", "not_finite")
     return raster

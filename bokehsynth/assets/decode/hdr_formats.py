@@ -8,7 +8,7 @@ import numpy as np
 
 from bokehsynth.assets.decode.headers import read_hdr
 from bokehsynth.assets.decode.raster import Raster
-from bokehsynth.assets.decode.rejection import BadPicture
+from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.color import FloatArray
 
 CheckSize = Callable[[int, int, str], None]
@@ -27,8 +27,8 @@ def read_hdr_raster(data: bytes, name: str, check: CheckSize) -> Raster:
         cv2.utils.logging.setLogLevel(level)
     if stored is None:  # OpenCV names no cause; a file whose every row is there fails for what the rows hold
         if b"FORMAT=32-bit_rle_xyze" in data[:65536]:
-            raise BadPicture(f"{name}: an .hdr file of XYZ; convert it to RGB first", "unsupported_format")
-        raise BadPicture(
+            raise RejectedPicture(f"{name}: an .hdr file of XYZ; convert it to RGB first", "unsupported_format")
+        raise RejectedPicture(
             f"{name}: the .hdr file ends before its last row, or its rows are packed in the way of before 1991",
             "truncated",
         )
@@ -47,15 +47,17 @@ def read_exr(data: bytes, name: str, check: CheckSize) -> Raster:
         check(int(right - left) + 1, int(bottom - top) + 1, name)
         primaries = header.get("chromaticities")
         if primaries is not None and np.abs(np.array(primaries, float).ravel() - _REC709).max() > 0.01:
-            raise BadPicture(f"{name}: its primaries are not Rec. 709; convert it first", "unsupported_format")
+            raise RejectedPicture(f"{name}: its primaries are not Rec. 709; convert it first", "unsupported_format")
         with OpenEXR.File(file.name, separate_channels=True) as opened:  # channels may differ in their type
             channels = {key: channel.pixels for key, channel in opened.channels().items()}
     names = next((names for names in ("RGB", "Y") if channels.keys() >= set(names)), None)
     if names is None:
-        raise BadPicture(f"{name}: has channels {', '.join(sorted(channels))}, not R, G, B or Y", "unsupported_format")
+        raise RejectedPicture(
+            f"{name}: has channels {', '.join(sorted(channels))}, not R, G, B or Y", "unsupported_format"
+        )
     planes = [np.asarray(channels[key], np.float32) for key in names]
     if len({plane.shape for plane in planes}) > 1:
-        raise BadPicture(f"{name}: its channels have different sizes (subsampled)", "unsupported_format")
+        raise RejectedPicture(f"{name}: its channels have different sizes (subsampled)", "unsupported_format")
     color = planes[0] if len(planes) == 1 else np.stack(planes, axis=2)
     alpha = channels.get("A")
     if alpha is None:

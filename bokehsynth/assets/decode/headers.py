@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bokehsynth.assets.decode.rejection import BadPicture
+from bokehsynth.assets.decode.rejection import RejectedPicture
 
 _MAGIC = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -23,7 +23,7 @@ _MAGIC = {
     b"#?RGBE": "HDR",
     b"\x76\x2f\x31\x01": "EXR",
 }
-_STRANGERS = {
+_UNSUPPORTED_MAGIC = {
     b"GIF8": "GIF",
     b"BM": "BMP",
     b"8BPS": "Photoshop",
@@ -38,20 +38,20 @@ _STRANGERS = {
 """Worth naming when they turn up."""
 
 
-def sniff(data: bytes, name: str) -> str:
-    """PNG, JPEG, WEBP, TIFF, HDR or EXR by the first bytes, whatever the name says; BadPicture for all else."""
+def detect_format(data: bytes, name: str) -> str:
+    """PNG, JPEG, WEBP, TIFF, HDR or EXR by the first bytes, whatever the name says; RejectedPicture for all else."""
     for magic, kind in _MAGIC.items():
         if data.startswith(magic):
             return kind
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     if not data:
-        raise BadPicture(f"{name}: is empty", "truncated")
-    known = [kind for magic, kind in _STRANGERS.items() if data.startswith(magic)]
+        raise RejectedPicture(f"{name}: is empty", "truncated")
+    known = [kind for magic, kind in _UNSUPPORTED_MAGIC.items() if data.startswith(magic)]
     if data[4:8] == b"ftyp":
         known = ["HEIC or AVIF"]
     what = f"is {known[0]}" if known else "is no picture"
-    raise BadPicture(f"{name}: {what}; PNG, JPEG, WebP, TIFF, .hdr and .exr can be read", "unsupported_format")
+    raise RejectedPicture(f"{name}: {what}; PNG, JPEG, WebP, TIFF, .hdr and .exr can be read", "unsupported_format")
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,13 @@ class PngHeader:
 
 
 def read_png(data: bytes, name: str) -> PngHeader:
-    """Walk the chunks of a PNG; BadPicture if one is cut off, its checksum is wrong, or the last is missing."""
+    """Walk the chunks of a PNG; RejectedPicture if one is cut off, its checksum is wrong, or the last is missing."""
     found: dict[bytes, bytes] = {}
     for kind, content in _png_chunks(data, name):
         if kind != b"IDAT":
             found.setdefault(kind, content)
     if len(found.get(b"IHDR", b"")) != 13:
-        raise BadPicture(f"{name}: a PNG without its header", "corrupt")
+        raise RejectedPicture(f"{name}: a PNG without its header", "corrupt")
     width, height, depth, color_type = struct.unpack_from(">IIBB", found[b"IHDR"])
     gamma = found.get(b"gAMA") if b"sRGB" not in found and b"iCCP" not in found else None
     return PngHeader(
@@ -95,14 +95,14 @@ def _png_chunks(data: bytes, name: str) -> Iterator[tuple[bytes, bytes]]:
     place = 8
     while True:
         if place + 12 > len(data):
-            raise BadPicture(f"{name}: the PNG ends before its last chunk", "truncated")
+            raise RejectedPicture(f"{name}: the PNG ends before its last chunk", "truncated")
         length, kind = struct.unpack_from(">I4s", data, place)
         end = place + 8 + length
         if end + 4 > len(data):
-            raise BadPicture(f"{name}: the PNG ends inside its chunk {kind!r}", "truncated")
+            raise RejectedPicture(f"{name}: the PNG ends inside its chunk {kind!r}", "truncated")
         content = data[place + 8 : end]
         if zlib.crc32(content, zlib.crc32(kind)) != struct.unpack_from(">I", data, end)[0]:
-            raise BadPicture(f"{name}: the checksum of the PNG's chunk {kind!r} is wrong", "corrupt")
+            raise RejectedPicture(f"{name}: the checksum of the PNG's chunk {kind!r} is wrong", "corrupt")
         yield kind, content
         if kind == b"IEND":
             return
@@ -134,7 +134,7 @@ _TIFF_CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}
 
 
 def read_tiff(data: bytes, name: str) -> TiffHeader:
-    """The first directory of a TIFF or BigTIFF; BadPicture where it points beyond the file."""
+    """The first directory of a TIFF or BigTIFF; RejectedPicture where it points beyond the file."""
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     offset_code, count_code, entry = ("Q", "Q", 20) if big else ("I", "H", 12)
@@ -170,7 +170,9 @@ def read_tiff(data: bytes, name: str) -> TiffHeader:
             upright_data=patched,
         )  # fmt: skip
     except (struct.error, IndexError, KeyError, OverflowError, MemoryError):
-        raise BadPicture(f"{name}: the TIFF's directory points beyond the file or is malformed", "truncated") from None
+        raise RejectedPicture(
+            f"{name}: the TIFF's directory points beyond the file or is malformed", "truncated"
+        ) from None
 
 
 _HDR_SIZE = re.compile(rb"\n\n?([-+][XY]) +(\d{1,9}) +([-+][XY]) +(\d{1,9})\n")
@@ -180,7 +182,9 @@ def read_hdr(data: bytes, name: str) -> tuple[int, int]:
     """Width and height of a Radiance picture, stored in the usual order."""
     found = _HDR_SIZE.search(data[:65536])
     if found is None:
-        raise BadPicture(f"{name}: the .hdr file has no line of size", "truncated" if len(data) < 256 else "corrupt")
+        raise RejectedPicture(
+            f"{name}: the .hdr file has no line of size", "truncated" if len(data) < 256 else "corrupt"
+        )
     if (found[1], found[3]) != (b"-Y", b"+X"):
-        raise BadPicture(f"{name}: the .hdr file's rows do not run from the top left", "unsupported_format")
+        raise RejectedPicture(f"{name}: the .hdr file's rows do not run from the top left", "unsupported_format")
     return int(found[4]), int(found[2])

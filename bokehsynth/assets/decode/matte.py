@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 
 from bokehsynth.assets.decode.raster import Raster
-from bokehsynth.assets.decode.rejection import BadPicture
+from bokehsynth.assets.decode.rejection import RejectedPicture
 
 VISIBLE, SOLID = 0.02, 0.98
 """Alpha from which a pixel shows, and from which it counts as opaque."""
 
 
 def with_matte(raster: Raster, matte: Raster, path: Path) -> Raster:
-    """The picture with another file's matte in place of its own alpha; BadPicture if they do not fit."""
+    """The picture with another file's matte in place of its own alpha; RejectedPicture if they do not fit."""
     if matte.size != raster.size:
         (h, w), (mh, mw) = raster.size, matte.size
-        raise BadPicture(f"{path}: the matte is {mw} x {mh}, its picture {w} x {h} (both upright)", "matte_size")
+        raise RejectedPicture(f"{path}: the matte is {mw} x {mh}, its picture {w} x {h} (both upright)", "matte_size")
     own = matte.alpha
     if own is not None and own.min() < own.max():  # a matte kept as transparency
         return replace(raster, alpha=own)
@@ -25,13 +25,13 @@ def with_matte(raster: Raster, matte: Raster, path: Path) -> Raster:
         spread = values.max(axis=2).astype(np.float32) - values.min(axis=2)
         full = 1.0 if values.dtype == np.float32 else float(np.iinfo(values.dtype).max)
         if float((spread > 0.1 * full).mean()) > 0.01:
-            raise BadPicture(f"{path}: a matte is grey; its red, green and blue differ", "matte_in_color")
+            raise RejectedPicture(f"{path}: a matte is grey; its red, green and blue differ", "matte_in_color")
         values = values[..., 1]
     return replace(raster, alpha=values)
 
 
 def refuse_holes(raster: Raster, path: Path) -> None:
-    """BadPicture for a landscape with transparent parts."""
+    """RejectedPicture for a landscape with transparent parts."""
     opacity = raster.opacity()
     if opacity is not None and float(opacity.min()) < 0.99:
-        raise BadPicture(f"{path}: has transparent parts; a landscape fills its frame", "has_alpha")
+        raise RejectedPicture(f"{path}: has transparent parts; a landscape fills its frame", "has_alpha")

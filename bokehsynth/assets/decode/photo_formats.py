@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 from bokehsynth.assets.decode.hdr_formats import straight
 from bokehsynth.assets.decode.headers import PngHeader, TiffHeader, read_png, read_tiff
 from bokehsynth.assets.decode.raster import Raster, upright
-from bokehsynth.assets.decode.rejection import BadPicture
+from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.imaging.icc import GreyProfile, RgbProfile, power_profile, read_grey_profile, read_profile
 
 CheckSize = Callable[[int, int, str], None]
@@ -71,11 +71,11 @@ def read_photo(data: bytes, kind: str, name: str, check: CheckSize) -> Raster:
         try:
             image = Image.open(io.BytesIO(data), formats=[kind])
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-            raise BadPicture(f"{name}: more pixels than can be trusted", "too_large") from None
+            raise RejectedPicture(f"{name}: more pixels than can be trusted", "too_large") from None
         with image:
             check(*image.size, name)
             if kind in {"PNG", "WEBP"} and getattr(image, "is_animated", False):
-                raise BadPicture(f"{name}: an animation of {getattr(image, 'n_frames', '?')} frames", "animated")
+                raise RejectedPicture(f"{name}: an animation of {getattr(image, 'n_frames', '?')} frames", "animated")
             image.load()
             orientation = _orientation(image)
             if png is not None and png.depth == 16:
@@ -91,9 +91,9 @@ def read_photo(data: bytes, kind: str, name: str, check: CheckSize) -> Raster:
 
 def _refuse_odd_png(png: PngHeader, name: str) -> None:
     if png.frames > 1:
-        raise BadPicture(f"{name}: an animation of {png.frames} frames", "animated")
+        raise RejectedPicture(f"{name}: an animation of {png.frames} frames", "animated")
     if png.transfer in _PQ_AND_HLG:
-        raise BadPicture(
+        raise RejectedPicture(
             f"{name}: encoded as {_PQ_AND_HLG[png.transfer]}; store such light as .exr", "unsupported_format"
         )
 
@@ -113,7 +113,7 @@ def _from_pillow(image: Image.Image, kind: str, name: str) -> Raster:
     if mode in {"CMYK", "YCbCr", "LAB"}:
         color, note = _by_tables(image, icc)
         return _noted(_raster(color, kind, mode, None), note)
-    raise BadPicture(f"{name}: Pillow's mode {mode} is not read", "unsupported_format")
+    raise RejectedPicture(f"{name}: Pillow's mode {mode} is not read", "unsupported_format")
 
 
 def _clear_palette(image: Image.Image) -> bool:
@@ -170,7 +170,7 @@ def _deep_tiff(tiff: TiffHeader, name: str) -> Raster:
     """16-bit or float TIFF of grey or RGB."""
     if tiff.photometric not in {1, 2} or set(tiff.bits) not in ({16}, {32}) or tiff.floating != (tiff.bits[0] == 32):
         kind = "float" if tiff.floating else "integer"
-        raise BadPicture(
+        raise RejectedPicture(
             f"{name}: a TIFF of {tiff.bits} bits ({kind}), photometric {tiff.photometric}; 16-bit integers and 32-bit "
             "floats of grey or RGB are read",
             "unsupported_format",
@@ -201,7 +201,7 @@ def _opencv(data: bytes, name: str) -> npt.NDArray[Any]:
     finally:
         cv2.utils.logging.setLogLevel(level)
     if stored is None or stored.dtype not in (np.uint16, np.float32):
-        raise BadPicture(f"{name}: its 16-bit or float channels cannot be decoded, or end too early", "truncated")
+        raise RejectedPicture(f"{name}: its 16-bit or float channels cannot be decoded, or end too early", "truncated")
     return stored
 
 

@@ -32,7 +32,7 @@ REASONS = {
 """Every `reason`, and what it means."""
 
 
-class BadPicture(AssetError):  # noqa: N818  # it is the picture that is bad; the class above ends in Error
+class RejectedPicture(AssetError):  # noqa: N818  # it is the picture that is bad; the class above ends in Error
     """A picture file that cannot be used; `reason` is one of REASONS, the message says more."""
 
     def __init__(self, message: str, reason: str) -> None:
@@ -40,5 +40,5 @@ class BadPicture(AssetError):  # noqa: N818  # it is the picture that is bad; th
             raise ValueError(f"{reason!r} is not in the vocabulary of reasons")
         super().__init__(message, reason)
 
-    def __reduce__(self) -> tuple[type["BadPicture"], tuple[str, str]]:
-        return BadPicture, (str(self), self.reason)
+    def __reduce__(self) -> tuple[type["RejectedPicture"], tuple[str, str]]:
+        return RejectedPicture, (str(self), self.reason)

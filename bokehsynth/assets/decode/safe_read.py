@@ -5,7 +5,7 @@ import os
 import stat
 from pathlib import Path
 
-from bokehsynth.assets.decode.rejection import BadPicture
+from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.errors import ChangedError
 from bokehsynth.files import sha256_bytes
 
@@ -14,7 +14,7 @@ MAX_BYTES = 1 << 30
 
 
 def read_file(path: Path, root: Path | None = None, max_bytes: int = MAX_BYTES) -> bytes:
-    """The bytes of a regular file; BadPicture for anything else.
+    """The bytes of a regular file; RejectedPicture for anything else.
 
     Links are followed and must end below `root`, if given. Opening never blocks: FIFOs and devices are refused before
     and, should one take the file's place in between, after the opening.
@@ -27,7 +27,7 @@ def read_file(path: Path, root: Path | None = None, max_bytes: int = MAX_BYTES) 
             status = os.fstat(file.fileno())
             _must_be_regular(path, status)
             if status.st_size > max_bytes:
-                raise BadPicture(f"{path}: {status.st_size:,} bytes; at most {max_bytes:,} are read", "too_large")
+                raise RejectedPicture(f"{path}: {status.st_size:,} bytes; at most {max_bytes:,} are read", "too_large")
             return file.read(max_bytes)
     except OSError as error:
         raise _refusal(path, error) from None
@@ -53,13 +53,13 @@ def _resolved(path: Path, root: Path | None) -> Path:
     except OSError as error:
         raise _refusal(path, error) from None
     except ValueError:  # a NUL in the name
-        raise BadPicture(f"{path!r}: is no name of a file", "missing") from None
-    raise BadPicture(f"{path}: is a link that leads out of its source's folder", "outside_root")
+        raise RejectedPicture(f"{path!r}: is no name of a file", "missing") from None
+    raise RejectedPicture(f"{path}: is a link that leads out of its source's folder", "outside_root")
 
 
 def _must_be_regular(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise BadPicture(f"{path}: {_kind(status.st_mode)}, not a file", "not_a_file")
+        raise RejectedPicture(f"{path}: {_kind(status.st_mode)}, not a file", "not_a_file")
 
 
 def _kind(mode: int) -> str:
@@ -67,6 +67,6 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "a device")
 
 
-def _refusal(path: Path, error: OSError) -> BadPicture:
+def _refusal(path: Path, error: OSError) -> RejectedPicture:
     missing = error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
-    return BadPicture(f"{path}: {error.strerror or error}", "missing" if missing else "unreadable")
+    return RejectedPicture(f"{path}: {error.strerror or error}", "missing" if missing else "unreadable")

@@ -4,18 +4,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bokehsynth.assets.catalogue import Asset, AssetFiles, Catalogue, Kind, Refused
-from bokehsynth.assets.decode.rejection import BadPicture
-from bokehsynth.assets.index.cache import Ledger, relative_name, stamp
+from bokehsynth.assets.catalogue import Asset, AssetFiles, Catalogue, Kind, RejectedFile
+from bokehsynth.assets.decode.rejection import RejectedPicture
+from bokehsynth.assets.index.cache import IndexCache, fingerprint, relative_name
 from bokehsynth.assets.index.discover import Found, find_candidates, find_pairs
 from bokehsynth.assets.index.probe import Candidate, Probe
 from bokehsynth.assets.index.probe_pool import probe_all
-from bokehsynth.assets.index.split import Placeable, place, place_all
-from bokehsynth.assets.load.pairs import unfit
+from bokehsynth.assets.index.split import SplitCandidate, assign_splits, hash_position
+from bokehsynth.assets.load.pairs import pair_rejection
 from bokehsynth.assets.spec import AssetsSpec, PairSourceSpec, SourceSpec
 from bokehsynth.errors import RecipeError
 from bokehsynth.files import sha256_bytes
-from bokehsynth.imaging.registration import Views
+from bokehsynth.imaging.registration import ViewComparison
 from bokehsynth.procedural.families import PROCEDURAL_VERSION, families
 
 __all__ = ["Asset", "AssetsSpec", "Catalogue", "Indexed", "SourceSpec", "build_catalogue", "index_source"]
@@ -23,7 +23,7 @@ __all__ = ["Asset", "AssetsSpec", "Catalogue", "Indexed", "SourceSpec", "build_c
 VARIANTS = 24
 """Procedural pictures per family."""
 
-Seen = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 """Told, while files are being looked at, how many are done of how many."""
 
 
@@ -38,16 +38,16 @@ class Indexed:
     probe: Probe | None = None
     """None for procedural pictures."""
     files: AssetFiles | None = None
-    ledger: Ledger | None = None
+    cache: IndexCache | None = None
 
-    def placeable(self, val_fraction: float) -> Placeable:
+    def placeable(self, val_fraction: float) -> SplitCandidate:
         """What deciding its side needs."""
-        if self.probe is None or self.ledger is None:
-            return Placeable(sha256=self.sha256)
-        side = self.ledger.side(self.kind, val_fraction, self.sha256)
+        if self.probe is None or self.cache is None:
+            return SplitCandidate(sha256=self.sha256)
+        side = self.cache.split_of(self.kind, val_fraction, self.sha256)
         look = self.probe
-        return Placeable(
-            sha256=self.sha256, known_side=side, dhash=look.dhash, thumb=look.thumb, aspect=look.aspect
+        return SplitCandidate(
+            sha256=self.sha256, known_split=side, dhash=look.dhash, thumb=look.thumb, aspect=look.aspect
         )  # fmt: skip
 
     def asset(self, split: str) -> Asset:
@@ -66,7 +66,7 @@ def build_catalogue(
     spec: AssetsSpec,
     splits: Sequence[str] = ("train", "val"),
     kinds: Sequence[Kind] = ("foreground", "background"),
-    seen: Seen = lambda done, total: None,
+    progress: ProgressCallback = lambda done, total: None,
 ) -> Catalogue:
     """Index every source, decide each asset's split, and freeze the list in order of kind and identity.
 
@@ -81,37 +81,41 @@ def build_catalogue(
     notes: list[str] = []
     assets: list[Asset] = []
     files: dict[str, AssetFiles] = {}
-    quarantine: list[Refused] = []
+    quarantine: list[RejectedFile] = []
     for kind in kinds:
         indexed: dict[str, Indexed] = {}
         if not spec.sources(kind):
             raise RecipeError(f"assets.{kind}s: names no folder, and the scene is made of {kind}s")
         for source in spec.sources(kind):
-            usable, refused = index_source(source, kind, spec, notes, seen)
+            usable, refused = index_source(source, kind, spec, notes, progress)
             notes += _other_licences(indexed, usable)
             indexed |= {item.sha256: item for item in usable}  # a source named later speaks more exactly
             quarantine += refused
         if not indexed:
             raise RecipeError(_none_usable(kind, [refused for refused in quarantine if refused.kind == kind]))
-        sides = sides_of(list(indexed.values()), kind, spec.val_fraction, splits, notes, quarantine)
+        sides = splits_of(list(indexed.values()), kind, spec.val_fraction, splits, notes, quarantine)
         placed = sorted((indexed[sha] for sha in sides), key=_in_order)
         assets += [item.asset(sides[item.sha256]) for item in placed]
         files |= {item.id: item.files for item in indexed.values() if item.files is not None and item.sha256 in sides}
         for item in indexed.values():
-            if item.ledger is not None:
-                item.ledger.save()
+            if item.cache is not None:
+                item.cache.save()
     quarantine.sort(key=lambda refused: (refused.kind, refused.name, refused.reason))
     return Catalogue(tuple(assets), tuple(notes), files, tuple(quarantine))
 
 
 def index_source(
-    source: SourceSpec, kind: Kind, spec: AssetsSpec, notes: list[str], seen: Seen = lambda done, total: None
-) -> tuple[list[Indexed], list[Refused]]:
+    source: SourceSpec,
+    kind: Kind,
+    spec: AssetsSpec,
+    notes: list[str],
+    progress: ProgressCallback = lambda done, total: None,
+) -> tuple[list[Indexed], list[RejectedFile]]:
     """The usable pictures of a source, up to its limit, and the refused ones."""
     if source.procedural:
         return [_procedural(name, kind, source) for name in _procedural_names(source, kind)], []
     usable: dict[str, Indexed] = {}
-    refused: list[Refused] = []
+    refused: list[RejectedFile] = []
     root = Path(spec.root) if spec.root is not None else None
     if isinstance(source, PairSourceSpec):
         listed = find_pairs(source.paths, source.names, root)
@@ -120,17 +124,19 @@ def index_source(
     for found in listed:
         if source.first is not None:
             found.candidates = sorted(found.candidates, key=lambda candidate: candidate.image)[: source.first]
-        ledger = Ledger.open(found.folder)
-        probed = _look(found, ledger, spec, seen)
+        cache = IndexCache.open(found.folder)
+        probed = _look(found, cache, spec, progress)
         for candidate, answer in probed:
             name = relative_name(candidate.image, found.folder)
             if isinstance(answer, Probe):
-                answer = _fit_for_use(candidate, answer, spec)  # noqa: PLW2901
-            if isinstance(answer, BadPicture):
-                refused.append(Refused(kind=kind, name=name, reason=answer.reason, message=_said(answer, found.folder)))
+                answer = _apply_recipe_limits(candidate, answer, spec)  # noqa: PLW2901
+            if isinstance(answer, RejectedPicture):
+                refused.append(
+                    RejectedFile(kind=kind, name=name, reason=answer.reason, message=_said(answer, found.folder))
+                )
             elif answer.sha256 not in usable:  # copies under other names count once
-                usable[answer.sha256] = _photograph(candidate, answer, name, source, kind, ledger)
-        ledger.save()
+                usable[answer.sha256] = _photograph(candidate, answer, name, source, kind, cache)
+        cache.save()
         blind = sum(candidate.kind == "pair" and candidate.disparity is None for candidate in found.candidates)
         if blind:
             notes.append(
@@ -142,15 +148,17 @@ def index_source(
     return _limited(list(usable.values()), source, spec.val_fraction), refused
 
 
-def _look(found: Found, ledger: Ledger, spec: AssetsSpec, seen: Seen) -> list[tuple[Candidate, Probe | BadPicture]]:
+def _look(
+    found: Found, cache: IndexCache, spec: AssetsSpec, progress: ProgressCallback
+) -> list[tuple[Candidate, Probe | RejectedPicture]]:
     """What is known of each candidate, those not known yet being looked at first."""
-    known = {candidate: ledger.recall(candidate, spec.limits) for candidate in found.candidates}
+    known = {candidate: cache.get(candidate, spec.limits) for candidate in found.candidates}
     new = [candidate for candidate, answer in known.items() if answer is None]
-    stamps = [stamp(candidate, spec.limits) for candidate in new]
+    fingerprints = [fingerprint(candidate, spec.limits) for candidate in new]
     done = iter(range(1, len(new) + 1))
-    answers = probe_all(new, spec.limits, lambda: seen(next(done), len(new)))
-    for candidate, before, answer in zip(new, stamps, answers, strict=True):
-        ledger.remember(candidate, before, answer)
+    answers = probe_all(new, spec.limits, lambda: progress(next(done), len(new)))
+    for candidate, before, answer in zip(new, fingerprints, answers, strict=True):
+        cache.put(candidate, before, answer)
         known[candidate] = answer
     refused = [(Candidate(kind="", image=path, root=path), error) for path, error in found.refused]
     return [*((candidate, answer) for candidate, answer in known.items() if answer is not None), *refused]
@@ -161,20 +169,20 @@ def _in_order(item: Indexed) -> tuple[str, str]:
     return (item.files.name if item.kind == "pair" and item.files is not None else "", item.id)
 
 
-def _fit_for_use(candidate: Candidate, found: Probe, spec: AssetsSpec) -> Probe | BadPicture:
+def _apply_recipe_limits(candidate: Candidate, found: Probe, spec: AssetsSpec) -> Probe | RejectedPicture:
     """What was measured, against what the recipe asks for.
 
     Light itself (.hdr, .exr) is made by people who look at it, and its sharpness is not judged.
     """
     if candidate.kind == "pair" and found.views is not None:
         red, green, blue, x, y, alike = found.views
-        views = Views([red, green, blue], (x, y), alike)
-        return unfit(views, min(found.height, found.width), spec.checks, str(candidate.image)) or found
+        views = ViewComparison([red, green, blue], (x, y), alike)
+        return pair_rejection(views, min(found.height, found.width), spec.checks, str(candidate.image)) or found
     if candidate.kind != "background" or found.sharpness is None or found.bright:
         return found
     if found.sharpness >= spec.sharpness_floor:
         return found
-    return BadPicture(
+    return RejectedPicture(
         f"{candidate.image}: sharpness {found.sharpness:.2f} is below the floor of {spec.sharpness_floor:g}: it is "
         "itself blurred",
         "blurred",
@@ -182,7 +190,7 @@ def _fit_for_use(candidate: Candidate, found: Probe, spec: AssetsSpec) -> Probe 
 
 
 def _photograph(
-    candidate: Candidate, found: Probe, name: str, source: SourceSpec, kind: Kind, ledger: Ledger
+    candidate: Candidate, found: Probe, name: str, source: SourceSpec, kind: Kind, cache: IndexCache
 ) -> Indexed:
     files = AssetFiles(
         name=name, image=candidate.image, image_sha256=found.image_sha256,
@@ -192,7 +200,7 @@ def _photograph(
     )  # fmt: skip
     return Indexed(
         kind=kind, id=f"{'pair' if kind == 'pair' else 'photo'}-{found.sha256[:16]}", sha256=found.sha256,
-        source=source, probe=found, files=files, ledger=ledger,
+        source=source, probe=found, files=files, cache=cache,
     )  # fmt: skip
 
 
@@ -200,12 +208,12 @@ def _limited(usable: list[Indexed], source: SourceSpec, val_fraction: float) -> 
     """The first of a source: those that have a side already, then by content."""
 
     def order(item: Indexed) -> tuple[bool, str]:
-        return item.placeable(val_fraction).known_side is None, item.sha256
+        return item.placeable(val_fraction).known_split is None, item.sha256
 
     return sorted(usable, key=order)[: source.limit]
 
 
-def _said(refusal: BadPicture, folder: Path) -> str:
+def _said(refusal: RejectedPicture, folder: Path) -> str:
     """The message without the folder, which is another one on every machine."""
     return str(refusal).replace(f"{folder}/", "")
 
@@ -226,12 +234,12 @@ def _procedural(name: str, kind: Kind, source: SourceSpec) -> Indexed:
     return Indexed(kind=kind, id=name, sha256=sha256_bytes(f"{name}@{PROCEDURAL_VERSION}"), source=source)
 
 
-def sides_of(
+def splits_of(
     indexed: list[Indexed], kind: Kind, val_fraction: float, splits: Sequence[str], notes: list[str],
-    quarantine: list[Refused],
+    quarantine: list[RejectedFile],
 ) -> dict[str, str]:  # fmt: skip
     """The side of every usable asset by sha256; those without one go into quarantine."""
-    placed = place_all((item.placeable(val_fraction) for item in indexed), val_fraction)
+    placed = assign_splits((item.placeable(val_fraction) for item in indexed), val_fraction)
     sides: dict[str, str] = {}
     names = {item.sha256: item.files.name if item.files else item.id for item in indexed}
     for item in indexed:
@@ -240,14 +248,14 @@ def sides_of(
             sides[item.sha256] = found.side
         elif item.files is not None:
             message = f"{item.files.name}: looks like pictures of both splits, one of them {names[found.like or '']}"
-            quarantine.append(Refused(kind=kind, name=item.files.name, reason="links_splits", message=message))
+            quarantine.append(RejectedFile(kind=kind, name=item.files.name, reason="links_splits", message=message))
     groups = {sha: found.like for sha, found in placed.items()}
     for split in splits:
         if split not in sides.values():
             _fill(split, splits, sides, groups, names, kind, val_fraction, notes)
     for item in indexed:
-        if item.ledger is not None and item.sha256 in sides:
-            item.ledger.keep_side(kind, val_fraction, item.sha256, sides[item.sha256])
+        if item.cache is not None and item.sha256 in sides:
+            item.cache.keep_split(kind, val_fraction, item.sha256, sides[item.sha256])
     return sides
 
 
@@ -265,7 +273,7 @@ def _fill(
             f"assets: train and val must not share a {kind}, and there is only one; add another{other}, or set "
             f"samples.{split} to 0"
         )
-    nearest = min(families_of, key=lambda sha: abs(place(sha) - val_fraction))
+    nearest = min(families_of, key=lambda sha: abs(hash_position(sha) - val_fraction))
     for sha in families_of[nearest]:
         sides[sha] = split
     notes.append(f"no {kind} fell to {split} (val_fraction {val_fraction:g}); it was given {names[nearest]}")
@@ -278,7 +286,7 @@ def _head(sha: str, groups: dict[str, str | None]) -> str:
     return sha
 
 
-def _none_usable(kind: Kind, refused: list[Refused]) -> str:
+def _none_usable(kind: Kind, refused: list[RejectedFile]) -> str:
     if not refused:
         return f"assets.{kind}s: there is no picture in the sources"
     why = "; ".join(f"{item.reason}: {item.message}" for item in refused[:3])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bokehsynth.assets.decode.decoder import Limits
-from bokehsynth.assets.decode.rejection import BadPicture
+from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.index.probe import PROBE_VERSION, Candidate
 from bokehsynth.assets.index.probe_pool import Answer, probe_from
 from bokehsynth.errors import StorageError
@@ -26,7 +26,7 @@ _PASSING = {"missing", "unreadable", "too_slow"}
 
 
 @dataclass
-class Ledger:
+class IndexCache:
     """The index of one folder."""
 
     folder: Path
@@ -37,7 +37,7 @@ class Ledger:
     changed: bool = False
 
     @classmethod
-    def open(cls, folder: Path) -> "Ledger":
+    def open(cls, folder: Path) -> "IndexCache":
         """The folder's index; an empty one where there is none that can be read."""
         for place in (folder / NAME, _cache_place(folder)):
             try:
@@ -68,39 +68,39 @@ class Ledger:
 
     def _take_in_others(self) -> None:
         """What another run, or another source in this folder, has written meanwhile."""
-        there = Ledger.open(self.folder)
+        there = IndexCache.open(self.folder)
         self.files = there.files | self.files
         for key, sides in there.sides.items():
             self.sides[key] = sides | self.sides.get(key, {})
 
-    def recall(self, candidate: Candidate, limits: Limits) -> Answer | None:
+    def get(self, candidate: Candidate, limits: Limits) -> Answer | None:
         """What is known of a candidate, if its files are what they were."""
         known = self.files.get(self._key(candidate))
-        if known is None or known["stamp"] != stamp(candidate, limits):
+        if known is None or known["stamp"] != fingerprint(candidate, limits):
             return None
         try:
             if "refused" in known:
-                return BadPicture(known["message"], known["refused"])
+                return RejectedPicture(known["message"], known["refused"])
             return probe_from(known["probe"])
         except (KeyError, TypeError, ValueError):
             return None
 
-    def remember(self, candidate: Candidate, stamp: list[Any] | None, answer: Answer) -> None:
+    def put(self, candidate: Candidate, stamp: list[Any] | None, answer: Answer) -> None:
         """Keep what was found of files whose `stamp` was taken before they were opened."""
-        if stamp is None or (isinstance(answer, BadPicture) and answer.reason in _PASSING):
+        if stamp is None or (isinstance(answer, RejectedPicture) and answer.reason in _PASSING):
             return
-        if isinstance(answer, BadPicture):
+        if isinstance(answer, RejectedPicture):
             found: dict[str, Any] = {"refused": answer.reason, "message": str(answer).replace(f"{self.folder}/", "")}
         else:
             found = {"probe": asdict(answer)}
         self.files[self._key(candidate)] = {"stamp": stamp, **found}
         self.changed = True
 
-    def side(self, kind: str, val_fraction: float, sha256: str) -> str | None:
+    def split_of(self, kind: str, val_fraction: float, sha256: str) -> str | None:
         """The side an asset was given before."""
         return self.sides.get(f"{kind} {val_fraction!r}", {}).get(sha256)
 
-    def keep_side(self, kind: str, val_fraction: float, sha256: str, side: str) -> None:
+    def keep_split(self, kind: str, val_fraction: float, sha256: str, side: str) -> None:
         """Remember the side of an asset."""
         kept = self.sides.setdefault(f"{kind} {val_fraction!r}", {})
         if kept.get(sha256) != side:
@@ -116,7 +116,7 @@ def relative_name(path: Path, folder: Path) -> str:
     return Path(os.path.relpath(path, folder)).as_posix()
 
 
-def stamp(candidate: Candidate, limits: Limits) -> list[Any] | None:
+def fingerprint(candidate: Candidate, limits: Limits) -> list[Any] | None:
     """What has to stay for a measurement to stay valid; None for files that are not there."""
     parts: list[Any] = [PROBE_VERSION, limits.max_pixels, limits.min_side]
     for path in candidate.files:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bokehsynth.assets.decode.rejection import BadPicture
+from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.index.probe import Candidate
 from bokehsynth.assets.load.pairs import NEEDED, ROLES, group_pairs
 from bokehsynth.assets.pair_spec import PairPatterns
@@ -41,7 +41,7 @@ class Found:
     """What a source holds."""
 
     candidates: list[Candidate] = field(default_factory=list)
-    refused: list[tuple[Path, BadPicture]] = field(default_factory=list)
+    refused: list[tuple[Path, RejectedPicture]] = field(default_factory=list)
     """Names of pictures that need not be opened to be refused."""
     passed_over: int = 0
     """Files that are no pictures, and mattes without a picture."""
@@ -84,7 +84,7 @@ def _pairs_of(folder: Path, names: PairPatterns | None, root: Path | None) -> Fo
             found.candidates.append(candidate)
             continue
         path = next(iter(roles.values()))
-        found.refused.append((path, BadPicture(f"{path}: the pair {name} has no {missing[0]} photo", "half_pair")))
+        found.refused.append((path, RejectedPicture(f"{path}: the pair {name} has no {missing[0]} photo", "half_pair")))
     return found
 
 
@@ -136,7 +136,7 @@ def _walk(folder: Path, found: Found) -> Iterator[Path]:
 
     def refuse(error: OSError) -> None:
         text = f"{error.filename}: the folder cannot be listed: {error.strerror}"
-        found.refused.append((Path(error.filename), BadPicture(text, "unreadable")))
+        found.refused.append((Path(error.filename), RejectedPicture(text, "unreadable")))
 
     for place, folders, files in os.walk(folder, onerror=refuse):
         links = [name for name in folders if os.path.islink(os.path.join(place, name)) or _named(Path(name))]
@@ -171,7 +171,7 @@ def _pair(files: Iterable[Path], kind: str, found: Found, root: Path | None) -> 
     for path in files:
         if path.suffix.lower() in UNREAD:
             text = f"{path}: {path.suffix} is not read; PNG, JPEG, WebP, TIFF, .hdr and .exr are"
-            found.refused.append((path, BadPicture(text, "unsupported_format")))
+            found.refused.append((path, RejectedPicture(text, "unsupported_format")))
         elif not _named(path):
             found.passed_over += 1
         else:
@@ -203,7 +203,7 @@ def _join_mattes(pictures: list[Path], found: Found, kind: str, root: Path) -> N
         choice = mattes[partners[pair]] if pair in partners else []
         if len(choice) > 1:
             names = ", ".join(matte.name for matte in choice)
-            found.refused.append((path, BadPicture(f"{path}: its matte may be any of {names}", "ambiguous_matte")))
+            found.refused.append((path, RejectedPicture(f"{path}: its matte may be any of {names}", "ambiguous_matte")))
             continue
         found.candidates.append(Candidate(kind=kind, image=path, root=root, matte=choice[0] if choice else None))
     used = set(partners.values())

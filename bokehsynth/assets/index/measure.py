@@ -45,7 +45,7 @@ def _tile_means(values: npt.NDArray[Any], tile: int) -> npt.NDArray[Any]:
 
 
 @dataclass(frozen=True)
-class Likeness:
+class PerceptualHash:
     """What two pictures are compared by, whichever way round, at whatever size and compression."""
 
     dhash: str
@@ -56,7 +56,7 @@ class Likeness:
     """Width over height."""
 
 
-def likeness(grey: FloatArray) -> Likeness:
+def perceptual_hash(grey: FloatArray) -> PerceptualHash:
     """Of sRGB-encoded grey [H, W] in 0..1."""
     height, width = grey.shape
     across = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
@@ -64,7 +64,9 @@ def likeness(grey: FloatArray) -> Likeness:
     bits = np.concatenate([(across[:, :-1] > across[:, 1:]).ravel(), (down[:-1] > down[1:]).ravel()])
     small = cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
     levels = np.rint(np.clip(small, 0, 1) * 255).astype(np.uint8)
-    return Likeness(np.packbits(bits).tobytes().hex(), base64.b64encode(levels.tobytes()).decode(), width / height)
+    return PerceptualHash(
+        np.packbits(bits).tobytes().hex(), base64.b64encode(levels.tobytes()).decode(), width / height
+    )
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from bokehsynth.assets.decode.decoder import Limits, decode_raster
 from bokehsynth.assets.decode.downscale import reduced, reduced_alpha, shrunk
 from bokehsynth.assets.decode.matte import refuse_holes, with_matte
 from bokehsynth.assets.decode.raster import Raster
-from bokehsynth.assets.decode.rejection import BadPicture
+from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.decode.safe_read import read_file
-from bokehsynth.assets.index.measure import MatteFacts, grey_of, likeness, matte_facts, sharpness
+from bokehsynth.assets.index.measure import MatteFacts, grey_of, matte_facts, perceptual_hash, sharpness
 from bokehsynth.assets.load.pairs import load_pair
 from bokehsynth.color import FloatArray, linear_to_srgb
 from bokehsynth.imaging.registration import compare_views
@@ -75,11 +75,11 @@ class Probe:
     beside_sha256: tuple[str | None, str | None] = (None, None)
     """Of a pair: of the photo through the lens, and of the disparity map."""
     views: tuple[float, ...] | None = None
-    """Of a pair: gain of red, green, blue; shift in x, y; likeness (`likeness.Views`)."""
+    """Of a pair: gain of red, green, blue; shift in x, y; correlation (see `ViewComparison`)."""
 
 
 def probe(candidate: Candidate, limits: Limits) -> Probe:
-    """Read, decode and measure a candidate; BadPicture says why it cannot be used."""
+    """Read, decode and measure a candidate; RejectedPicture says why it cannot be used."""
     if candidate.kind == "pair":
         return _pair(candidate, limits)
     data = read_file(candidate.image, candidate.root)
@@ -93,7 +93,7 @@ def probe(candidate: Candidate, limits: Limits) -> Probe:
 def _landscape(candidate: Candidate, raster: Raster, sha256: str) -> Probe:
     refuse_holes(raster, candidate.image)
     color = reduced(raster, JUDGED_SIDE)
-    look = likeness(grey_of(shrunk(color, 256)))
+    look = perceptual_hash(grey_of(shrunk(color, 256)))
     return _probe(raster, sha256, sha256, None, asdict(look) | {"sharpness": round(sharpness(color), 4)})
 
 
@@ -104,16 +104,16 @@ def _cutout(candidate: Candidate, raster: Raster, image_sha: str, limits: Limits
         matte_sha = hashlib.sha256(data).hexdigest()
         raster = with_matte(raster, decode_raster(data, str(candidate.matte), limits), candidate.matte)
     if raster.alpha is None:
-        raise BadPicture(f"{candidate.image}: a foreground without transparency or a matte beside it", "no_matte")
+        raise RejectedPicture(f"{candidate.image}: a foreground without transparency or a matte beside it", "no_matte")
     alpha = raster.opacity()
     assert alpha is not None
     if float(alpha.min()) > 0.98:
-        raise BadPicture(f"{candidate.image}: its alpha is opaque everywhere, so it cuts nothing out", "no_matte")
+        raise RejectedPicture(f"{candidate.image}: its alpha is opaque everywhere, so it cuts nothing out", "no_matte")
     color, alpha = reduced(raster, MEASURED_SIDE), reduced_alpha(raster, MEASURED_SIDE)
     encoded = linear_to_srgb(np.minimum(color, 1))
     facts = matte_facts(encoded, alpha)
     if facts is None:
-        raise BadPicture(f"{candidate.image}: its alpha shows nothing", "empty_matte")
+        raise RejectedPicture(f"{candidate.image}: its alpha shows nothing", "empty_matte")
     if matte_sha is not None:
         facts = replace(facts, colors="photographed")
     sha256 = image_sha if matte_sha is None else hashlib.sha256(f"{image_sha} {matte_sha}".encode()).hexdigest()
@@ -121,7 +121,7 @@ def _cutout(candidate: Candidate, raster: Raster, image_sha: str, limits: Limits
     # What is seen is compared: over mid-grey, framing apart, premultiplied files as they are meant.
     part = (slice(top, top + height), slice(left, left + width))
     seen = encoded[part] if facts.colors == "premultiplied" else encoded[part] * alpha[part][..., None]
-    look = likeness(_grey(seen) + np.float32(0.5) * (1 - alpha[part]))
+    look = perceptual_hash(_grey(seen) + np.float32(0.5) * (1 - alpha[part]))
     return _probe(raster, sha256, image_sha, matte_sha, asdict(look) | _matte_record(facts, raster, alpha.shape))
 
 
@@ -137,14 +137,14 @@ def _pair(candidate: Candidate, limits: Limits) -> Probe:
     sums = {role: hashlib.sha256(read_file(path, candidate.root)).hexdigest() for role, path in paths.items()}
     pair, photo = load_pair(paths, candidate.root, limits, sums)
     views = compare_views(pair.all_in_focus, pair.bokeh, pair.mask)
-    look = likeness(grey_of(shrunk(photo.color, 256)))
+    look = perceptual_hash(grey_of(shrunk(photo.color, 256)))
     height, width = photo.color.shape[:2]
     joined = "\n".join(f"{role} {digest}" for role, digest in sorted(sums.items()))
     return Probe(
         sha256=hashlib.sha256(joined.encode()).hexdigest(), image_sha256=sums["aif"], matte_sha256=sums.get("mask"),
         beside_sha256=(sums["bokeh"], sums.get("disparity")), width=width, height=height, mode=photo.mode,
         depth=photo.depth, bright=photo.bright, notes=photo.notes,
-        views=tuple(round(number, 4) for number in (*views.gain, *views.shift, views.likeness)), **asdict(look),
+        views=tuple(round(number, 4) for number in (*views.gain, *views.shift, views.correlation)), **asdict(look),
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bokehsynth.assets.decode.decoder import Limits
-from bokehsynth.assets.decode.rejection import BadPicture
+from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.index.probe import Candidate, Probe, probe
 
 SECONDS = 120.0
@@ -35,10 +35,12 @@ libraries' own."""
 FILES_PER_CHILD = 16
 """Fewer files than this are not worth another process."""
 
-Answer = Probe | BadPicture
+Answer = Probe | RejectedPicture
 
 
-def probe_all(candidates: Sequence[Candidate], limits: Limits, seen: Callable[[], None] = lambda: None) -> list[Answer]:
+def probe_all(
+    candidates: Sequence[Candidate], limits: Limits, progress: Callable[[], None] = lambda: None
+) -> list[Answer]:
     """A Probe or the refusal of each candidate, in their order; `seen` is called after each."""
     answers: dict[int, Answer] = {}
     waiting = deque(range(len(candidates)))
@@ -47,7 +49,7 @@ def probe_all(candidates: Sequence[Candidate], limits: Limits, seen: Callable[[]
     try:
         for number, answer in _share_out(children, candidates, waiting, limits):
             answers[number] = answer
-            seen()
+            progress()
     finally:
         for child in children:
             child.end()
@@ -70,7 +72,7 @@ def _share_out(
                 answer: Answer | None = None
                 if child.overdue():
                     text = f"{candidates[number].image}: decoding took more than {SECONDS:g} s"
-                    answer = BadPicture(text, "too_slow")
+                    answer = RejectedPicture(text, "too_slow")
                 elif child in ready:
                     answer = child.answer() or child.why_it_died(candidates[number])
                 if answer is None:
@@ -131,14 +133,14 @@ class _Child:
             self._process.wait()
             return None
         record = json.loads(line)
-        return BadPicture(record["message"], record["refused"]) if "refused" in record else probe_from(record)
+        return RejectedPicture(record["message"], record["refused"]) if "refused" in record else probe_from(record)
 
-    def why_it_died(self, candidate: Candidate) -> BadPicture:
+    def why_it_died(self, candidate: Candidate) -> RejectedPicture:
         """A decoder that crashed is the picture's doing; one that the system killed ran out of memory."""
         code = self._process.returncode
         if code == -9:
-            return BadPicture(f"{candidate.image}: takes more memory to decode than there is", "too_large")
-        return BadPicture(f"{candidate.image}: its decoder crashed (exit code {code})", "corrupt")
+            return RejectedPicture(f"{candidate.image}: takes more memory to decode than there is", "too_large")
+        return RejectedPicture(f"{candidate.image}: its decoder crashed (exit code {code})", "corrupt")
 
     def alive(self) -> bool:
         """Whether the process still runs."""
@@ -203,7 +205,7 @@ def _serve(limits: Limits) -> None:
         try:
             found = probe(Candidate(kind=record["kind"], **paths), limits)  # type: ignore[arg-type]
             answer = asdict(found)
-        except BadPicture as error:
+        except RejectedPicture as error:
             answer = {"refused": error.reason, "message": str(error)}
         except MemoryError:
             answer = {"refused": "too_large", "message": f"{record['image']}: takes more memory than a picture may"}

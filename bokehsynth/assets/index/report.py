@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from bokehsynth.assets.catalogue import Kind, Refused
-from bokehsynth.assets.index.build import Indexed, index_source, sides_of
-from bokehsynth.assets.index.cache import Ledger
+from bokehsynth.assets.catalogue import Kind, RejectedFile
+from bokehsynth.assets.index.build import Indexed, index_source, splits_of
+from bokehsynth.assets.index.cache import IndexCache
 from bokehsynth.assets.index.discover import find_candidates
 from bokehsynth.assets.load.store import cutout_from, landscape_from, read_asset
 from bokehsynth.assets.spec import AssetsSpec, SourceSpec
@@ -35,13 +35,13 @@ class FolderReport:
     usable: list[Indexed]
     sides: dict[str, str]
     """By sha256."""
-    quarantine: list[Refused]
+    quarantine: list[RejectedFile]
     notes: list[str]
     index_place: Path | None
 
     @classmethod
     def of(
-        cls, folder: Path, kind: str, settings: Mapping[str, Any], seen: Callable[[int, int], None]
+        cls, folder: Path, kind: str, settings: Mapping[str, Any], progress: Callable[[int, int], None]
     ) -> "FolderReport":
         """Index a folder; UsageError if it is none, or holds nothing that looks like a picture."""
         if not folder.is_dir():
@@ -50,13 +50,13 @@ class FolderReport:
         source = SourceSpec(path=str(folder.absolute()))
         meant: Kind = guess_kind(folder.absolute()) if kind == "auto" else kind  # type: ignore[assignment]
         notes: list[str] = []
-        usable, refused = index_source(source, meant, spec, notes, seen)
+        usable, refused = index_source(source, meant, spec, notes, progress)
         if not usable and not refused:
             raise UsageError(f"{folder}: holds no picture files (PNG, JPEG, WebP, TIFF, .hdr, .exr)")
         sides = _sides(usable, meant, spec.val_fraction, notes, refused)
-        ledger = next((item.ledger for item in usable if item.ledger), Ledger.open(folder.absolute()))
+        cache = next((item.cache for item in usable if item.cache), IndexCache.open(folder.absolute()))
         refused.sort(key=lambda item: (item.name, item.reason))
-        return cls(folder, meant, usable, sides, refused, notes, ledger.save())
+        return cls(folder, meant, usable, sides, refused, notes, cache.save())
 
     def counts(self) -> dict[str, Counter[str]]:
         """Tallies for the summary, by title."""
@@ -84,13 +84,13 @@ class FolderReport:
 
 
 def _sides(
-    usable: list[Indexed], kind: Kind, val_fraction: float, notes: list[str], refused: list[Refused]
+    usable: list[Indexed], kind: Kind, val_fraction: float, notes: list[str], refused: list[RejectedFile]
 ) -> dict[str, str]:
     """As a recipe with both splits gives them, where there are pictures enough for both."""
     for splits in (("train", "val"), ()):
         try:
-            found: list[Refused] = []
-            sides = sides_of(usable, kind, val_fraction, splits, notes, found)
+            found: list[RejectedFile] = []
+            sides = splits_of(usable, kind, val_fraction, splits, notes, found)
         except RecipeError:
             continue
         refused += found

@@ -23,11 +23,11 @@ SAME_ASPECT = 1.15
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placeable:
+class SplitCandidate:
     """What placing an asset needs to know of it."""
 
     sha256: str
-    known_side: str | None = None
+    known_split: str | None = None
     """The side it was given before."""
     dhash: str | None = None
     """None where nothing can look like it (procedural pictures)."""
@@ -36,7 +36,7 @@ class Placeable:
 
 
 @dataclass(frozen=True)
-class Placed:
+class SplitDecision:
     """The side of an asset, or what keeps it from having one."""
 
     side: str | None
@@ -45,49 +45,49 @@ class Placed:
     """The sha256 of the asset whose side it follows, or collides with."""
 
 
-def place(sha256: str) -> float:
+def hash_position(sha256: str) -> float:
     """A number in [0, 1) from a content hash, hashed again so that it says nothing about the content."""
     return int(sha256_bytes(f"split:{sha256}")[:13], 16) / 16**13
 
 
-def place_all(assets: Iterable[Placeable], val_fraction: float) -> dict[str, Placed]:
+def assign_splits(assets: Iterable[SplitCandidate], val_fraction: float) -> dict[str, SplitDecision]:
     """A side for every asset, by sha256.
 
     Those that have a side keep it. A new one goes where the assets that look like it are; if it is like none, it is val
     when the hash of its sha256 falls below `val_fraction`. One that is like an asset of train and like one of val gets
     no side: it would show either what the other holds. Order does not matter: known ones come first, then by sha256.
     """
-    placed: dict[str, Placed] = {}
-    crowd = _Crowd()
-    for asset in sorted(assets, key=lambda asset: (asset.known_side is None, asset.sha256)):
+    placed: dict[str, SplitDecision] = {}
+    crowd = _NearDuplicates()
+    for asset in sorted(assets, key=lambda asset: (asset.known_split is None, asset.sha256)):
         alike = [(sha, placed[sha].side) for sha in crowd.like(asset)]
         sides = {side for _, side in alike}
-        wanted = asset.known_side or (alike[0][1] if alike else None)
+        wanted = asset.known_split or (alike[0][1] if alike else None)
         if wanted is None:
-            wanted = "val" if place(asset.sha256) < val_fraction else "train"
+            wanted = "val" if hash_position(asset.sha256) < val_fraction else "train"
         if sides - {wanted}:
-            placed[asset.sha256] = Placed(None, next(sha for sha, side in alike if side != wanted))
+            placed[asset.sha256] = SplitDecision(None, next(sha for sha, side in alike if side != wanted))
             continue
-        placed[asset.sha256] = Placed(wanted, alike[0][0] if alike else None)
+        placed[asset.sha256] = SplitDecision(wanted, alike[0][0] if alike else None)
         crowd.add(asset)
     return placed
 
 
-def look_alike(one: Placeable, other: Placeable) -> bool:
+def near_duplicate(one: SplitCandidate, other: SplitCandidate) -> bool:
     """Whether two pictures are the same one, mirrored, resized, recompressed, a little cropped or lightened."""
-    crowd = _Crowd()
+    crowd = _NearDuplicates()
     crowd.add(one)
     return bool(crowd.like(other))
 
 
-class _Crowd:
+class _NearDuplicates:
     """The assets placed so far, ready to be compared with."""
 
     def __init__(self) -> None:
-        self._members: list[Placeable] = []
+        self._members: list[SplitCandidate] = []
         self._hashes = np.empty((64, 16), np.uint8)
 
-    def add(self, asset: Placeable) -> None:
+    def add(self, asset: SplitCandidate) -> None:
         """One more to compare with."""
         if asset.dhash is None:
             return
@@ -96,7 +96,7 @@ class _Crowd:
         self._hashes[len(self._members)] = np.frombuffer(bytes.fromhex(asset.dhash), np.uint8)
         self._members.append(asset)
 
-    def like(self, asset: Placeable) -> list[str]:
+    def like(self, asset: SplitCandidate) -> list[str]:
         """The sha256 of every member that looks like an asset."""
         if asset.dhash is None or not self._members:
             return []
@@ -114,7 +114,7 @@ def _mirrored(bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.concatenate([1 - across[:, ::-1].ravel(), down[:, ::-1].ravel()])
 
 
-def _same(one: Placeable, other: Placeable) -> bool:
+def _same(one: SplitCandidate, other: SplitCandidate) -> bool:
     ratio = one.aspect / other.aspect
     if not 1 / SAME_ASPECT < ratio < SAME_ASPECT:
         return False

@@ -9,17 +9,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.color import FloatArray, linear_to_srgb, srgb_to_linear
+from bokehsynth.imaging.inpaint import push_pull
 
 TRUSTED = 1e-3
 """Alpha below which a file's colour says nothing about what was behind it."""
 
 
-def own_colors(color: FloatArray, alpha: FloatArray, state: str) -> FloatArray:
+def foreground_colors(color: FloatArray, alpha: FloatArray, state: str) -> FloatArray:
     """Straight colour [H, W, 3] in linear light with the old background taken out, meaningful everywhere.
 
     `state` is what the file holds under soft alpha: `photographed` (colour is estimated), `straight`, `premultiplied`
@@ -27,15 +27,15 @@ def own_colors(color: FloatArray, alpha: FloatArray, state: str) -> FloatArray:
     resampling draws no dark fringe.
     """
     if state == "photographed" and _is_soft(alpha):
-        color = estimated(color, alpha)
-    return spread(color, alpha)
+        color = estimate_foreground(color, alpha)
+    return extend_colors(color, alpha)
 
 
 def _is_soft(alpha: FloatArray) -> bool:
     return bool(((alpha > 0.02) & (alpha < 0.98)).any())
 
 
-def estimated(color: FloatArray, alpha: FloatArray) -> FloatArray:
+def estimate_foreground(color: FloatArray, alpha: FloatArray) -> FloatArray:
     """Foreground colour by multi-level estimation (pymatting) from a photograph [H, W, 3] and its matte [H, W].
 
     Deterministic: it runs in one thread and in a fixed order. Mattes, drawn by hand or by a network, are made on sRGB
@@ -46,7 +46,7 @@ def estimated(color: FloatArray, alpha: FloatArray) -> FloatArray:
     encoded = linear_to_srgb(color / bright)
     blank = (alpha <= TRUSTED) & (color.max(axis=2) <= 0)
     if blank.any():
-        encoded = filled(encoded, (~blank).astype(np.float32))
+        encoded = _extended(encoded, (~blank).astype(np.float32))
     estimate = _estimator()
     with _turn():
         found = estimate(encoded, alpha.astype(np.float32, copy=False))
@@ -56,29 +56,17 @@ def estimated(color: FloatArray, alpha: FloatArray) -> FloatArray:
     return result
 
 
-def spread(color: FloatArray, alpha: FloatArray) -> FloatArray:
+def extend_colors(color: FloatArray, alpha: FloatArray) -> FloatArray:
     """The colour with that of the subject continued to where alpha is nearly 0."""
     weight = (alpha > 0.02).astype(np.float32)
     if weight.all():
         return color
-    return np.where(weight[..., None] > 0, color, filled(color, weight * alpha))
+    return np.where(weight[..., None] > 0, color, _extended(color, weight * alpha))
 
 
-def filled(color: FloatArray, weight: FloatArray) -> FloatArray:
-    """Pixels of weight 0 get the weighted mean of those around them: averages of ever larger areas, finest first."""
-    levels = [(color * weight[..., None], weight)]
-    while min(levels[-1][1].shape) > 1:
-        total, count = levels[-1]
-        size = (max(1, total.shape[1] // 2), max(1, total.shape[0] // 2))
-        levels.append(tuple(cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in (total, count)))  # type: ignore[arg-type]
-    total, count = levels[-1]
-    result = total.reshape(*count.shape, 3) / np.maximum(count, np.float32(1e-6))[..., None]
-    for total, count in reversed(levels[:-1]):
-        above = cv2.resize(result, count.shape[::-1], interpolation=cv2.INTER_LINEAR).reshape(*count.shape, 3)
-        own = total / np.maximum(count, np.float32(1e-6))[..., None]
-        share = np.minimum(count * 4, 1)[..., None]
-        result = own * share + above * (1 - share)
-    return np.asarray(result, np.float32)
+def _extended(color: FloatArray, weight: FloatArray) -> FloatArray:
+    """Colours near the subject count in full from a quarter of a cell, so that its outline fades slowly."""
+    return push_pull(color, weight, trust=4, extent=min)
 
 
 Estimator = Callable[[npt.NDArray[Any], npt.NDArray[Any]], npt.NDArray[Any]]

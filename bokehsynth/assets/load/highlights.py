@@ -23,13 +23,13 @@ JUDGED_SIDE = 256
 """Shorter side at which neighbourhoods are judged."""
 
 
-def lamp_light(raster: Raster, color: FloatArray, factor: int) -> FloatArray | None:
+def recover_highlights(raster: Raster, color: FloatArray, factor: int) -> FloatArray | None:
     """Light [H, W, 3] of the lamps, already part of `color`: what a boost multiplies. None where there are none.
 
     `color` is the picture reduced by `factor`. Clipping is judged in the file's own pixels, for reduction dims a lamp
     of two pixels below white; whether it is small and in the dark, in much reduced ones.
     """
-    night = night_share(color)
+    night = night_weight(color)
     if night == 0:
         return None
     light = _clipped(color) if factor == 1 else in_strips(raster, factor, _clipped)
@@ -51,7 +51,7 @@ def lamp_light(raster: Raster, color: FloatArray, factor: int) -> FloatArray | N
     return lamps if float(lamps.max()) > 1e-3 else None
 
 
-def night_share(color: FloatArray) -> float:
+def night_weight(color: FloatArray) -> float:
     """1 for a picture taken at night, 0 by day, between them in the dusk."""
     small = np.maximum(np.minimum(shrunk(color, 128) @ LUMINANCE, 1), np.float32(1e-4))
     stops = float(np.log2(small).mean(dtype=np.float64))

@@ -19,12 +19,12 @@ import cv2
 import numpy as np
 
 from bokehsynth.assets.decode.decoder import DEFAULT_LIMITS, Limits, Picture, decode_raster, read_picture
-from bokehsynth.assets.decode.rejection import BadPicture
+from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.decode.safe_read import read_unchanged
 from bokehsynth.assets.pair_spec import PairChecks, PairPatterns
 from bokehsynth.color import FloatArray
 from bokehsynth.errors import StorageError
-from bokehsynth.imaging.registration import Views
+from bokehsynth.imaging.registration import ViewComparison
 
 ROLES: dict[str, tuple[str, ...]] = {
     "aif": ("aif", "input", "original", "all_in_focus", "sharp"),
@@ -88,13 +88,15 @@ def load_pair(
 ) -> tuple[PhotoPair, Picture]:
     """Read the files of a pair by role, maps brought to the photographs' size; and the sharp photo's own record.
 
-    With `sha256` (by role), ChangedError if a file is not that any more. Raises BadPicture.
+    With `sha256` (by role), ChangedError if a file is not that any more. Raises RejectedPicture.
     """
     expected = sha256 or {}
     aif, bokeh = (read_picture(paths[r], root=root, limits=limits, sha256=expected.get(r)) for r in NEEDED)
     if aif.color.shape != bokeh.color.shape:
         sizes = " and ".join(f"{p.color.shape[1]} x {p.color.shape[0]}" for p in (aif, bokeh))
-        raise BadPicture(f"{paths['aif']}: the two photographs of this pair have different sizes, {sizes}", "pair_size")
+        raise RejectedPicture(
+            f"{paths['aif']}: the two photographs of this pair have different sizes, {sizes}", "pair_size"
+        )
     size = (aif.color.shape[1], aif.color.shape[0])
     disparity, mask = (
         read_map(paths[r], size, root, limits, expected.get(r)) if r in paths else None for r in MAP_ROLES
@@ -104,17 +106,17 @@ def load_pair(
     return PhotoPair(aif.color, bokeh.color, disparity, mask), aif
 
 
-def unfit(views: Views, shorter_side: int, checks: PairChecks, name: str) -> BadPicture | None:
+def pair_rejection(views: ViewComparison, shorter_side: int, checks: PairChecks, name: str) -> RejectedPicture | None:
     """Why a pair cannot be used, if it has less in common than `checks` ask for."""
     allowed = max(1.5, checks.max_shift * shorter_side)
-    if views.likeness < checks.min_likeness:
-        return BadPicture(
+    if views.correlation < checks.min_likeness:
+        return RejectedPicture(
             f"{name}: the two photographs of this pair cannot be aligned: after the best shift their subjects "
-            f"correlate by {views.likeness:.2f}, {checks.min_likeness:g} is asked for (assets.checks.min_likeness)",
+            f"correlate by {views.correlation:.2f}, {checks.min_likeness:g} is asked for (assets.checks.min_likeness)",
             "unlike",
         )
     if views.pixels > allowed:
-        return BadPicture(
+        return RejectedPicture(
             f"{name}: in the photo through the lens the subject lies {views.pixels:.1f} px from its place "
             f"({views.shift[0]:+.1f}, {views.shift[1]:+.1f}), {allowed:.1f} px are allowed (assets.checks.max_shift); "
             "align the two photographs",
@@ -122,7 +124,7 @@ def unfit(views: Views, shorter_side: int, checks: PairChecks, name: str) -> Bad
         )
     if views.stops > checks.max_stops:
         gains = ", ".join(f"{gain:.2f}" for gain in views.gain)
-        return BadPicture(
+        return RejectedPicture(
             f"{name}: in the photo through the lens the subject is {views.stops:.2f} stops off (gain of red, green, "
             f"blue: {gains}), {checks.max_stops:g} are allowed (assets.checks.max_stops); match the exposures",
             "exposure",
@@ -199,9 +201,9 @@ def _numpy(data: bytes, path: Path) -> FloatArray:
         values = np.load(io.BytesIO(data), allow_pickle=False)
         values = np.squeeze(np.asarray(values, np.float32))
     except ValueError as error:
-        raise BadPicture(f"{path}: is no plain NumPy array of numbers ({error})", "corrupt") from None
+        raise RejectedPicture(f"{path}: is no plain NumPy array of numbers ({error})", "corrupt") from None
     if values.ndim != 2 or 0 in values.shape:
-        raise BadPicture(f"{path}: must hold a map [H, W], got shape {values.shape}", "corrupt")
+        raise RejectedPicture(f"{path}: must hold a map [H, W], got shape {values.shape}", "corrupt")
     if not np.isfinite(values).all():
-        raise BadPicture(f"{path}: holds NaN or infinite values", "not_finite")
+        raise RejectedPicture(f"{path}: holds NaN or infinite values", "not_finite")
     return values

@@ -15,8 +15,8 @@ from bokehsynth.assets.decode.hdr_formats import straight
 from bokehsynth.assets.decode.matte import VISIBLE, with_matte
 from bokehsynth.assets.decode.raster import Raster
 from bokehsynth.assets.decode.safe_read import read_unchanged
-from bokehsynth.assets.load.foreground_colors import own_colors
-from bokehsynth.assets.load.highlights import lamp_light
+from bokehsynth.assets.load.foreground_colors import foreground_colors
+from bokehsynth.assets.load.highlights import recover_highlights
 from bokehsynth.assets.load.pairs import PhotoPair, load_pair
 from bokehsynth.assets.spec import PILLOW_GUARD
 from bokehsynth.color import LUMINANCE, FloatArray
@@ -26,7 +26,7 @@ from bokehsynth.procedural.families import draw_background, draw_foreground
 DRAWN_SIZES = (64, 96, 128, 192, 256, 384, 512, 768, 1024)
 """Procedural pictures are drawn at one of these and scaled down, so that few sizes fill the cache."""
 
-KEPT_BYTES = 400_000_000
+CACHE_BYTES = 400_000_000
 """What a worker's shelf holds at most: thirty pictures of 1280 x 853."""
 
 LIGHT_MAX = 500.0
@@ -35,41 +35,41 @@ USUAL_LIGHT = (0.03, 0.25)
 """Geometric mean of luminance within which a picture of real light is left as it is; its unit is nobody's promise."""
 
 
-class Shelf:
+class AssetStore:
     """The pictures of a catalogue, as large as asked for or larger, if they can be had that large.
 
-    What is kept is shared by all views of a process (`of`); it never changes a picture.
+    What is cache is shared by all views of a process (`of`); it never changes a picture.
     """
 
-    def __init__(self, catalogue: Catalogue | None = None, kept: "Kept | None" = None) -> None:
+    def __init__(self, catalogue: Catalogue | None = None, cache: "LruCache | None" = None) -> None:
         self._catalogue = catalogue
-        self._kept = Kept(KEPT_BYTES) if kept is None else kept
+        self._cache = LruCache(CACHE_BYTES) if cache is None else cache
 
-    def of(self, catalogue: Catalogue) -> "Shelf":
+    def of(self, catalogue: Catalogue) -> "AssetStore":
         """This shelf for the assets of a catalogue."""
-        return Shelf(catalogue, self._kept)
+        return AssetStore(catalogue, self._cache)
 
     def cutout(self, asset_id: str, longer_side: int) -> Cutout:
         """The cut-out with a longer side of at least `longer_side` pixels, or its largest."""
         asset, files = self._find(asset_id)
         if files is None:
             size = _drawn_size(longer_side)
-            return self._kept.get((asset_id, size), lambda: draw_foreground(asset_id, size))
+            return self._cache.get((asset_id, size), lambda: draw_foreground(asset_id, size))
         assert asset is not None
         factor = max(1, max(files.box[2:] if files.box else files.size) // max(longer_side, 1))
         key = (asset.sha256, asset.colors, factor)
-        return self._kept.get(key, lambda: cutout_from(read_asset(files), asset.colors, factor))
+        return self._cache.get(key, lambda: cutout_from(read_asset(files), asset.colors, factor))
 
     def landscape(self, asset_id: str, shorter_side: int) -> Landscape:
         """The landscape with a shorter side of at least `shorter_side` pixels, or its largest."""
         asset, files = self._find(asset_id)
         if files is None:
             size = _drawn_size(shorter_side)
-            return self._kept.get((asset_id, size), lambda: draw_background(asset_id, size))
+            return self._cache.get((asset_id, size), lambda: draw_background(asset_id, size))
         assert asset is not None
         factor = max(1, min(files.size) // max(shorter_side, 1))
         key = (asset.sha256, factor)
-        return self._kept.get(key, lambda: landscape_from(read_asset(files), min(files.size) // factor))
+        return self._cache.get(key, lambda: landscape_from(read_asset(files), min(files.size) // factor))
 
     def photo(self, asset_id: str, shorter_side: int) -> FloatArray:
         """A photograph [H, W, 3] as it is, with a shorter side of at least `shorter_side` pixels, or its largest."""
@@ -78,14 +78,16 @@ class Shelf:
             return self.landscape(asset_id, shorter_side).color
         factor = whole_factor(files.size, shorter_side)
         key = ("photo", asset.sha256, factor)
-        kept: Landscape = self._kept.get(key, lambda: Landscape(reduced(read_asset(files), min(files.size) // factor)))
-        return kept.color
+        found: Landscape = self._cache.get(
+            key, lambda: Landscape(reduced(read_asset(files), min(files.size) // factor))
+        )
+        return found.color
 
     def pair(self, asset_id: str) -> PhotoPair:
         """The photographs of a pair with what goes with them, whole."""
         _, files = self._find(asset_id)
         assert files is not None, "pairs are photographs"
-        return self._kept.get(asset_id, lambda: load_pair(files.roles, files.root, _ANY, files.sums)[0])
+        return self._cache.get(asset_id, lambda: load_pair(files.roles, files.root, _ANY, files.sums)[0])
 
     def _find(self, asset_id: str) -> tuple[Asset | None, AssetFiles | None]:
         if self._catalogue is None or asset_id not in self._catalogue.files:
@@ -113,11 +115,15 @@ def cutout_from(raster: Raster, colors: str, factor: int = 1) -> Cutout:
     assert alpha is not None
     small = averaged(alpha, factor)
     if colors == "photographed" or factor == 1:
-        color = _undone(raster, alpha) if colors == "premultiplied" else in_strips(raster, factor, lambda light: light)
+        color = (
+            _unpremultiplied(raster, alpha)
+            if colors == "premultiplied"
+            else in_strips(raster, factor, lambda light: light)
+        )
     else:  # straight colour counts as much as it is seen
-        light = _undone(raster, alpha) if colors == "premultiplied" else raster.light()
+        light = _unpremultiplied(raster, alpha) if colors == "premultiplied" else raster.light()
         color = straight(averaged(light * alpha[..., None], factor), small)
-    own = own_colors(color, small, colors)
+    own = foreground_colors(color, small, colors)
     top, bottom, left, right = _subject(small, 2)
     return Cutout(own[top:bottom, left:right].copy(), small[top:bottom, left:right].copy())
 
@@ -148,7 +154,7 @@ def _subject(alpha: FloatArray, beside: int) -> tuple[int, int, int, int]:
     )  # fmt: skip
 
 
-def _undone(raster: Raster, alpha: FloatArray) -> FloatArray:
+def _unpremultiplied(raster: Raster, alpha: FloatArray) -> FloatArray:
     """Stored colours over their alpha: programs multiply what is encoded, so they are divided before they are light."""
     values = raster.values.astype(np.float32)
     full = np.float32(1 if raster.linear else np.iinfo(raster.values.dtype).max)
@@ -160,11 +166,11 @@ def landscape_from(raster: Raster, shorter: int = 1 << 30) -> Landscape:
     """A photographed landscape, reduced by a whole factor to a shorter side of at least `shorter` pixels."""
     color = reduced(raster, shorter)
     if raster.linear:
-        return Landscape(_exposed(color))
-    return Landscape(color, lamp_light(raster, color, whole_factor(raster.size, shorter)))
+        return Landscape(_normalize_exposure(color))
+    return Landscape(color, recover_highlights(raster, color, whole_factor(raster.size, shorter)))
 
 
-def _exposed(color: FloatArray) -> FloatArray:
+def _normalize_exposure(color: FloatArray) -> FloatArray:
     """Real light brought to usual brightness, by no more than it takes, and cut off at LIGHT_MAX."""
     stops = np.log2(np.maximum(color @ LUMINANCE, np.float32(1e-6))).mean(dtype=np.float64)
     low, high = USUAL_LIGHT
@@ -172,7 +178,7 @@ def _exposed(color: FloatArray) -> FloatArray:
     return np.minimum(color * np.float32(gain), np.float32(LIGHT_MAX))
 
 
-class Kept:
+class LruCache:
     """The pictures used last, by key, within a bound of bytes; for any number of threads."""
 
     def __init__(self, most: int) -> None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from bokehsynth.files import atomic_write
+from bokehsynth.imaging.drawing import FAINT, INK, PAPER, default_font
 from bokehsynth.optics import Disc
 from bokehsynth.pipeline import SampleDraw, draw_sample, make_sample
 from bokehsynth.recipe import Recipe
@@ -22,7 +23,7 @@ from bokehsynth.shards import encode_sample
 
 DRAWS = 2000
 """Samples that are drawn, evenly spread over the data set: distributions are then within 1 % or two of the whole's."""
-PAPER, INK, FAINT, BLUE = (250, 250, 248), (28, 28, 30), (120, 120, 124), (70, 110, 180)
+BLUE = (70, 110, 180)
 
 UNBLURRED = 3.0
 """Radius in pixels below which a picture hardly shows a lens at work."""
@@ -217,7 +218,7 @@ def plot_spreads(found: Estimate, path: Path, bins: int = 40) -> None:
     """The distributions as one PNG: a histogram each, its axis and quantiles written below."""
     width, height, foot, left = 520, 90, 26, 150
     sheet = Image.new("RGB", (left + width + 20, max(1, len(found.spreads)) * (height + foot) + 16), PAPER)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    pen, font = ImageDraw.Draw(sheet), default_font(13)
     for row, spread in enumerate(found.spreads):
         base = 8 + row * (height + foot) + height
         pen.text((8, base - height / 2 - 16), spread.name, fill=INK, font=font)

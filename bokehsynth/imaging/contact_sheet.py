@@ -1,22 +1,18 @@
-"""Contact sheets: samples as rows of pictures and coloured maps that a person can judge."""
+"""Contact sheets: samples as rows of pictures and coloured maps to be judged by eye."""
 
 import itertools
 import re
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
 
 from bokehsynth.errors import UsageError
-from bokehsynth.files import atomic_write
+from bokehsynth.imaging.drawing import FAINT, INK, ByteArray, blank, grid, write_sheet, write_text
 from bokehsynth.schema import FIELDS, Sample
-
-ByteArray = npt.NDArray[np.uint8]
 
 COLUMNS = ("aif", "hq", "lq", "defocus", "disparity", "mask")
 TITLES = {
@@ -29,7 +25,6 @@ TITLES = {
 }
 COLOR_MAPS = {"defocus": cv2.COLORMAP_INFERNO, "disparity": cv2.COLORMAP_VIRIDIS, "mask": cv2.COLORMAP_BONE}
 
-PAPER, INK, FAINT = (250, 250, 248), (28, 28, 30), (120, 120, 124)
 GAP, HEAD, CAPTION, BAR = 8, 56, 42, 30
 SMALLEST_CELL = 128
 """Columns are never narrower: titles and scale bars need that much."""
@@ -53,7 +48,10 @@ def contact_sheet(samples: Iterable[Sample], path: str | Path | None = None, cel
     for sample, (height, width) in zip(rows, sizes, strict=True):
         cells = [_cell(sample, name, height, width, ranges) for name in names]
         bands += [_beside(cells, column), _caption(sample, _total_width(column, len(names)))]
-    return _written(np.concatenate(bands, axis=0), path)
+    sheet = np.concatenate(bands, axis=0)
+    if path is not None:
+        write_sheet(Path(path), sheet, compression=9)
+    return sheet
 
 
 def gallery(
@@ -69,22 +67,16 @@ def gallery(
     ranges = {name: _range(name, shown) for name in COLOR_MAPS}
     tiles = []
     for sample, (h, w) in zip(shown, sizes, strict=True):
-        tile = _blank(height + CAPTION - GAP, width + GAP)
+        tile = blank(height + CAPTION - GAP, width + GAP)
         tile[:h, :w] = _cell(sample, field, h, w, ranges)
         title = re.sub(r"^[\w.]*\.", "", sample.meta["aperture"]) if by_aperture else sample.key
-        tiles.append(_write(tile, [(4, height + 8, title, 15, INK)]))
-    tiles += [_blank(*tiles[0].shape[:2])] * (-len(tiles) % columns)
-    rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
-    sheet = np.concatenate(rows, axis=0)
-    frame = _blank(sheet.shape[0] + GAP, sheet.shape[1] + GAP)
+        tiles.append(write_text(tile, [(4, height + 8, title, 15, INK)]))
+    sheet = grid(tiles, columns, blank(*tiles[0].shape[:2]))
+    frame = blank(sheet.shape[0] + GAP, sheet.shape[1] + GAP)
     frame[GAP:, GAP:] = sheet
-    return _written(frame, path)
-
-
-def _written(sheet: ByteArray, path: str | Path | None) -> ByteArray:
     if path is not None:
-        atomic_write(path, cv2.imencode(".png", sheet[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
-    return sheet
+        write_sheet(Path(path), frame, compression=9)
+    return frame
 
 
 def take_spread(items: Sequence[Any], count: int) -> list[Any]:
@@ -111,8 +103,8 @@ def _range(name: str, rows: list[Sample]) -> tuple[float, float]:
 def _cell(sample: Sample, name: str, height: int, width: int, ranges: dict[str, tuple[float, float]]) -> ByteArray:
     values = sample.arrays.get(name)
     if values is None:
-        blank = np.full((height, width, 3), 230, np.uint8)
-        return _write(blank, [(width // 2 - 30, height // 2 - 8, "not stored", 14, FAINT)])
+        missing = np.full((height, width, 3), 230, np.uint8)
+        return write_text(missing, [(width // 2 - 30, height // 2 - 8, "not stored", 14, FAINT)])
     if FIELDS[name].kind == "map":
         low, high = ranges[name]
         values = _colored(np.clip((values - low) / (high - low), 0, 1), COLOR_MAPS[name])
@@ -128,7 +120,7 @@ def _colored(unit: npt.NDArray[Any], color_map: int) -> ByteArray:
 
 
 def _head(width: int, ranges: dict[str, tuple[float, float]], names: Sequence[str]) -> ByteArray:
-    band = _blank(HEAD, _total_width(width, len(names)))
+    band = blank(HEAD, _total_width(width, len(names)))
     texts = []
     for i, name in enumerate(names):
         left = GAP + i * (width + GAP)
@@ -141,7 +133,7 @@ def _head(width: int, ranges: dict[str, tuple[float, float]], names: Sequence[st
             unit = " px" if name == "defocus" else ""
             texts.append((left, BAR + 2, f"{low:g}", 13, INK))
             texts.append((left + 20 + ramp.shape[1], BAR + 2, f"{high:.3g}{unit}", 13, INK))
-    return _write(band, texts)
+    return write_text(band, texts)
 
 
 def _caption(sample: Sample, width: int) -> ByteArray:
@@ -152,33 +144,15 @@ def _caption(sample: Sample, width: int) -> ByteArray:
     )
     focus = f"K {meta['blur']:.1f} px   focus {meta['focus']:.3f}   largest radius {meta['radius_max']:.1f} px"
     texts = [(GAP, 4, sample.key, 14, INK), (GAP + 140, 4, focus, 13, INK), (GAP + 560, 4, assets, 13, FAINT)]
-    return _write(_blank(CAPTION, width), texts)
+    return write_text(blank(CAPTION, width), texts)
 
 
 def _beside(cells: list[ByteArray], column: int) -> ByteArray:
     height, width = cells[0].shape[:2]
-    gap = _blank(height, GAP)
-    after = _blank(height, column - width + GAP)
+    gap = blank(height, GAP)
+    after = blank(height, column - width + GAP)
     return np.concatenate([gap, *itertools.chain.from_iterable((cell, after) for cell in cells)], axis=1)
 
 
 def _total_width(width: int, columns: int) -> int:
     return GAP + columns * (width + GAP)
-
-
-def _blank(height: int, width: int) -> ByteArray:
-    return np.full((height, width, 3), PAPER, np.uint8)
-
-
-def _write(image: ByteArray, texts: list[tuple[int, int, str, int, tuple[int, int, int]]]) -> ByteArray:
-    """The picture with texts (x, y, text, size, colour) on it."""
-    canvas = Image.fromarray(image)
-    pen = ImageDraw.Draw(canvas)
-    for x, y, text, size, color in texts:
-        pen.text((x, y), text, fill=color, font=_font(size))
-    return np.asarray(canvas)
-
-
-@lru_cache(maxsize=8)
-def _font(size: int) -> Any:
-    return ImageFont.load_default(size)

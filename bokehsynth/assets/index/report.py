@@ -10,7 +10,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from bokehsynth.assets.catalogue import Kind, RejectedFile
 from bokehsynth.assets.index.build import Indexed, index_source, splits_of
@@ -20,10 +20,11 @@ from bokehsynth.assets.load.store import cutout_from, landscape_from, read_asset
 from bokehsynth.assets.spec import AssetsSpec, SourceSpec
 from bokehsynth.color import encode_8bit
 from bokehsynth.errors import RecipeError, UsageError
-from bokehsynth.files import atomic_write
+from bokehsynth.imaging.drawing import INK, grid, write_sheet, write_text
 
 CELL, LABEL, COLUMNS, SHOWN = 200, 40, 6, 60
 """Pixels of a cell and of the lines under it, cells a row, and cells in all."""
+GREY = (110, 110, 114)
 
 
 @dataclass(frozen=True)
@@ -132,11 +133,7 @@ def draw_assets_sheet(report: FolderReport, path: Path) -> None:
     shown = sorted(report.usable, key=lambda item: item.files.name if item.files else item.id)
     step = max(1, -(-len(shown) // SHOWN))
     cells = [_cell(item, report.sides.get(item.sha256, "quarantined")) for item in shown[::step]]
-    blank = np.full_like(cells[0], 250)
-    while len(cells) % COLUMNS:
-        cells.append(blank)
-    rows = [np.concatenate(cells[i : i + COLUMNS], axis=1) for i in range(0, len(cells), COLUMNS)]
-    atomic_write(path, cv2.imencode(".png", np.concatenate(rows)[..., ::-1])[1].tobytes())
+    write_sheet(path, grid(cells, COLUMNS, np.full_like(cells[0], 250)))
 
 
 def _cell(item: Indexed, side: str) -> npt.NDArray[np.uint8]:
@@ -146,16 +143,11 @@ def _cell(item: Indexed, side: str) -> npt.NDArray[np.uint8]:
     cell = np.full((CELL + LABEL, CELL + 8, 3), 250, np.uint8)
     top, left = (CELL - picture.shape[0]) // 2 + 4, (CELL - picture.shape[1]) // 2 + 4
     cell[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
-    canvas = Image.fromarray(cell)
-    pen = ImageDraw.Draw(canvas)
     name = "".join(char if char.isascii() and char.isprintable() else "?" for char in item.files.name)[-32:]
-    font = ImageFont.load_default(11)
-    pen.text((4, CELL + 8), name, fill=(28, 28, 30), font=font)
     facts = f"{side}  {item.probe.width} x {item.probe.height}  {item.probe.mode}"
     if item.probe.sharpness is not None:
         facts += f"  sharp {item.probe.sharpness:.2f}"
-    pen.text((4, CELL + 23), facts, fill=(110, 110, 114), font=font)
-    return np.asarray(canvas)
+    return write_text(cell, [(4, CELL + 8, name, 11, INK), (4, CELL + 23, facts, 11, GREY)])
 
 
 def _shown(item: Indexed) -> npt.NDArray[np.uint8]:

@@ -10,10 +10,11 @@ from bokehsynth.procedural.backgrounds import houses, traffic
 from bokehsynth.procedural.backgrounds.houses import Daylight
 from bokehsynth.procedural.backgrounds.lights import COOL, NEON, TAIL, WARM, Lamps, lamp_tones
 from bokehsynth.procedural.backgrounds.noise import rough_tile, soft_tile
-from bokehsynth.procedural.backgrounds.painting import FloatArray, Frame, blend, rgb, spread, tint
+from bokehsynth.procedural.backgrounds.painting import FloatArray, Frame, gray_to_rgb, paint_over, tint
 from bokehsynth.procedural.backgrounds.perspective import Camera
 from bokehsynth.procedural.backgrounds.sky import paint_night_sky
 from bokehsynth.procedural.backgrounds.strokes import Strokes
+from bokehsynth.procedural.toolkit import rgb
 from bokehsynth.rng import draw_seed, from_seed, uniform
 
 FAR = 80.0
@@ -124,7 +125,7 @@ def _light_walls(picture: FloatArray, walls: FloatArray, camera: Camera, place: 
     lit = np.float32(0.35) + pool * np.exp(-(((y - np.float32(3.5)) / np.float32(5.0)) ** 2)) * np.float32(1.6)
     rough = rough_tile().sample(frame.x * np.float32(2.8) + np.float32(place), frame.y * np.float32(2.8))
     factor = lit * np.maximum(1 + np.float32(0.2) * rough, np.float32(0.3))
-    picture *= spread(1 + walls * (factor - 1))
+    picture *= gray_to_rgb(1 + walls * (factor - 1))
 
 
 def _wet_road(picture: FloatArray, camera: Camera, place: float, bulbs: Bulbs) -> None:
@@ -147,9 +148,9 @@ def _wet_road(picture: FloatArray, camera: Camera, place: float, bulbs: Bulbs) -
     road = frame.taken(np.asarray(blurred, np.float32), sideways, foot - below * np.float32(0.95) + stir)
     road *= np.float32(0.42)
     road += frame.taken(drawn, sideways, y + stir) * np.float32(1.1)
-    road *= spread(wet)
+    road *= gray_to_rgb(wet)
     road += np.maximum(tint(np.float32(0.022) + np.float32(0.010) * rough, STREET_LIGHT), np.float32(0.002))
-    blend(picture, road, frame.cover(y - foot))
+    paint_over(picture, road, frame.cover(y - foot))
 
 
 def _posts(sheet: Strokes, camera: Camera, kerb: float) -> None:

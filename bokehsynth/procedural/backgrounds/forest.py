@@ -10,19 +10,18 @@ from bokehsynth.procedural.backgrounds.painting import (
     ASPECT,
     FloatArray,
     Frame,
-    blend,
     distance_to,
     finish,
+    gray_to_rgb,
     mix,
-    rgb,
-    smoothstep,
-    spread,
+    paint_over,
     tint,
 )
 from bokehsynth.procedural.backgrounds.palettes import MOODS, Mood
 from bokehsynth.procedural.backgrounds.plants import Foliage, paint_crown, paint_ferns, paint_litter, paint_sprays
 from bokehsynth.procedural.backgrounds.strokes import Strokes
 from bokehsynth.procedural.backgrounds.trunks import Bark, Haze, Trunk, paint_trunk, shadow_map
+from bokehsynth.procedural.toolkit import rgb, smoothstep
 from bokehsynth.rng import chance, pick, uniform
 
 
@@ -61,7 +60,7 @@ def draw_forest(rng: np.random.Generator, size: int) -> Landscape:
             _paint_rays(picture, rng, wood)
     _paint_near_leaves(picture, rng, wood)
     speckle = grain(rng, frame.height, frame.width)
-    picture *= np.float32(1) + np.float32(0.05) * spread(speckle)
+    picture *= np.float32(1) + np.float32(0.05) * gray_to_rgb(speckle)
     return Landscape(finish(picture, 12.0))
 
 
@@ -100,7 +99,7 @@ def _paint_far_canopy(picture: FloatArray, rng: np.random.Generator, wood: _Wood
         tone = np.clip(np.float32(0.35) + np.float32(0.22) * fine + np.float32(0.9) * wood.shine[:rows], 0, 1.3)
         leaf = mix(rgb(mood.leaf), rgb(mood.leaf_lit), tone)
         leaf = mix(leaf, wood.air[:rows], veil)
-        blend(picture[:rows], leaf, mask * np.float32(0.96))
+        paint_over(picture[:rows], leaf, mask * np.float32(0.96))
 
 
 def _draw_trunks(rng: np.random.Generator, wood: _Wood) -> list[list[Trunk]]:
@@ -159,7 +158,7 @@ def _paint_ground(picture: FloatArray, rng: np.random.Generator, wood: _Wood, tr
     light = tint(np.float32(2.4) * sunny, rgb(mood.glow), 0.38)
     veil = np.exp(-(y - np.float32(wood.horizon)) / np.float32(0.05 + 0.06 * mood.mist)) * np.float32(0.8)
     color = mix(color * light, wood.air[top:], np.repeat(veil, frame.width, axis=1))
-    blend(picture[top:], color, frame.cover(y - line[None, :]))
+    paint_over(picture[top:], color, frame.cover(y - line[None, :]))
 
 
 def _path_share(wood: _Wood, y: FloatArray, swing: float, rough: FloatArray) -> FloatArray:

@@ -9,13 +9,11 @@ from bokehsynth.procedural.backgrounds.painting import (
     ASPECT,
     FloatArray,
     Frame,
-    blend,
     distance_to,
     finish,
+    gray_to_rgb,
     mix,
-    rgb,
-    smoothstep,
-    spread,
+    paint_over,
     tint,
 )
 from bokehsynth.procedural.backgrounds.palettes import PETALS, SEASONS, Season
@@ -24,6 +22,7 @@ from bokehsynth.procedural.backgrounds.ridges import View, paint_ridges
 from bokehsynth.procedural.backgrounds.sky import Sky, paint_sky
 from bokehsynth.procedural.backgrounds.strokes import Strokes
 from bokehsynth.procedural.backgrounds.trunks import Bark, Haze, Trunk, paint_trunk
+from bokehsynth.procedural.toolkit import rgb, smoothstep
 from bokehsynth.rng import chance, draw_seed, from_seed, pick, uniform
 
 
@@ -45,7 +44,7 @@ def draw_hills(rng: np.random.Generator, size: int) -> Landscape:
         _paint_lake(picture, scene, shore, wind)
     _paint_meadow(picture, rng, scene, meadow_top)
     speckle = grain(rng, frame.height, frame.width)
-    picture *= np.float32(1) + np.float32(0.035) * spread(speckle)
+    picture *= np.float32(1) + np.float32(0.035) * gray_to_rgb(speckle)
     return Landscape(finish(picture, 14.0))
 
 
@@ -92,7 +91,7 @@ def _paint_lake(picture: FloatArray, scene: View, shore: float, wind: float) -> 
     across = np.exp(-(((frame.x - np.float32(scene.sun[0])) / (np.float32(0.05) + near * np.float32(0.3))) ** 2))
     glint = smoothstep(0.9, 2.2, ripple) * across * np.float32(3.0 + 0.5 * scene.season.sun_peak)
     water += tint(glint, rgb(scene.season.glow))
-    blend(picture[top:], water, np.repeat(frame.cover(near), frame.width, axis=1))
+    paint_over(picture[top:], water, np.repeat(frame.cover(near), frame.width, axis=1))
 
 
 def _paint_meadow(picture: FloatArray, rng: np.random.Generator, scene: View, top: float) -> None:
@@ -107,7 +106,7 @@ def _paint_meadow(picture: FloatArray, rng: np.random.Generator, scene: View, to
     tone = np.float32(0.36) + np.float32(0.14) * scene.tile.sample(u, v)
     tone += np.float32(0.14) * scene.tile.sample(u * 5, v * 5)
     color = mix(rgb(season.grass), rgb(season.grass_lit), np.clip(tone, 0, 1)) * np.float32(0.75)
-    blend(picture[start:], color * light[start:], frame.cover(y - line[None, :]))
+    paint_over(picture[start:], color * light[start:], frame.cover(y - line[None, :]))
     tree_x, tree_span = uniform(rng, -0.02, 0.20), uniform(rng, 0.17, 0.26)
     tree_seed = draw_seed(rng)
     if chance(rng, 0.45):

@@ -13,15 +13,15 @@ from bokehsynth.procedural.backgrounds.painting import (
     ASPECT,
     FloatArray,
     Frame,
-    blend,
     finish,
+    gray_to_rgb,
+    paint_over,
     palette,
-    rgb,
-    spread,
     tint,
 )
 from bokehsynth.procedural.backgrounds.sky import paint_night_sky
 from bokehsynth.procedural.backgrounds.strokes import Strokes, boxes
+from bokehsynth.procedural.toolkit import rgb
 from bokehsynth.rng import chance, draw_seed, from_seed, uniform
 
 
@@ -188,7 +188,7 @@ def _floodlight(picture: FloatArray, walls: FloatArray, place: float, water: flo
     frame = Frame(len(picture))
     rise = np.exp(-np.abs(frame.y - np.float32(water)) / np.float32(0.045)) * walls
     rough = rough_tile().sample(frame.x * np.float32(2.5) + np.float32(place), frame.y * np.float32(2.5))
-    picture *= spread(np.maximum(1 + np.float32(0.2) * walls * rough, np.float32(0.3)))
+    picture *= gray_to_rgb(np.maximum(1 + np.float32(0.2) * walls * rough, np.float32(0.3)))
     picture *= tint(rise, np.array([2.2, 1.35, 0.6], np.float32), 1.0)
     picture += tint(rise, np.array([0.030, 0.017, 0.006], np.float32))
 
@@ -208,9 +208,9 @@ def _paint_river(picture: FloatArray, place: float, water: float) -> None:
     source_y = np.float32(water) - below * np.float32(1.1) + chop * np.float32(0.16) * below
     source_x = x + chop * (np.float32(0.010) * below + np.float32(0.0012))
     river = frame.taken(np.asarray(smear, np.float32), source_x, source_y)
-    river *= spread(np.clip(np.float32(0.85) + np.float32(0.5) * chop, 0.15, 2.0) * np.float32(0.95))
+    river *= gray_to_rgb(np.clip(np.float32(0.85) + np.float32(0.5) * chop, 0.15, 2.0) * np.float32(0.95))
     river += rgb("060a12")
-    blend(picture[start:], river, frame.wide(frame.cover(edge)))
+    paint_over(picture[start:], river, frame.wide(frame.cover(edge)))
 
 
 def _paint_promenade(rng: np.random.Generator, picture: FloatArray) -> None:
@@ -229,7 +229,7 @@ def _paint_promenade(rng: np.random.Generator, picture: FloatArray) -> None:
     rough = rough_tile().sample(x * np.float32(2.4) + np.float32(place), y * np.float32(3.7))
     stone = (0.03 + 0.20 * pool) * (1 + 0.3 * rough) * np.clip(0.35 + joint * 12, 0.35, 1)
     floor = tint(np.asarray(stone, np.float32), np.array([1.0, 0.72, 0.42], np.float32))
-    blend(picture[start:], floor, frame.wide(frame.cover(y - np.float32(edge))))
+    paint_over(picture[start:], floor, frame.wide(frame.cover(y - np.float32(edge))))
     sheet = Strokes(frame)
     iron = rgb("0c0c10")
     bars = np.arange(0.005, ASPECT, 0.021)

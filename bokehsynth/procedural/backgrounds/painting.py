@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.color import srgb_to_linear
+from bokehsynth.procedural.toolkit import rgb
 
 FloatArray = npt.NDArray[np.float32]
 Points = npt.NDArray[np.float64]
@@ -61,11 +61,6 @@ class Frame:
         return np.asarray(cv2.remap(picture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101), np.float32)
 
 
-def rgb(code: str) -> FloatArray:
-    """Linear light float32 [3] of an sRGB color written as rrggbb."""
-    return srgb_to_linear(np.array([int(code[i : i + 2], 16) for i in (0, 2, 4)], np.uint8))
-
-
 def palette(codes: str) -> FloatArray:
     """Linear light float32 [N, 3] of sRGB colors written as "rrggbb rrggbb ..."."""
     return np.stack([rgb(code) for code in codes.split()])
@@ -84,7 +79,7 @@ def tint(light: FloatArray, color: FloatArray, base: FloatArray | float = 0.0) -
     return np.asarray(cv2.merge(planes), np.float32)
 
 
-def spread(weight: FloatArray) -> FloatArray:
+def gray_to_rgb(weight: FloatArray) -> FloatArray:
     """A map [H, W] repeated for the three colors, [H, W, 3]."""
     return np.asarray(cv2.cvtColor(np.asarray(weight, np.float32), cv2.COLOR_GRAY2BGR), np.float32)
 
@@ -101,21 +96,14 @@ def mix(first: FloatArray, second: FloatArray, share: npt.ArrayLike) -> FloatArr
     blank = np.zeros_like(weight)
     start = first if first.ndim == 3 else tint(blank, first, first)
     end = second if second.ndim == 3 else tint(blank, second, second)
-    return start + (end - start) * spread(weight)
+    return start + (end - start) * gray_to_rgb(weight)
 
 
-def smoothstep(low: float, high: float, value: FloatArray) -> FloatArray:
-    """0 below `low`, 1 above `high`, smooth between; `low` > `high` turns it round."""
-    t: FloatArray = np.clip((value - np.float32(low)) / np.float32(high - low), np.float32(0), np.float32(1))
-    smooth: FloatArray = t * t * (np.float32(3) - np.float32(2) * t)
-    return smooth
-
-
-def blend(picture: FloatArray, color: FloatArray, alpha: FloatArray) -> None:
+def paint_over(picture: FloatArray, color: FloatArray, alpha: FloatArray) -> None:
     """Lay `color` ([3] or [H, W, 3]) over `picture` [H, W, 3] in place with coverage `alpha` [H, W]."""
     if color.ndim == 1:
         color = tint(np.zeros_like(alpha), color, color)
-    picture += spread(alpha) * (color - picture)
+    picture += gray_to_rgb(alpha) * (color - picture)
 
 
 def distance_to(frame: Frame, point: tuple[float, float], stretch: float = 1.0) -> FloatArray:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bokehsynth.procedural.backgrounds.noise import Tile, fractal_curve
-from bokehsynth.procedural.backgrounds.painting import ASPECT, FloatArray, Frame, blend, mix, rgb, smoothstep, tint
+from bokehsynth.procedural.backgrounds.painting import ASPECT, FloatArray, Frame, mix, paint_over, tint
 from bokehsynth.procedural.backgrounds.palettes import Season
 from bokehsynth.procedural.backgrounds.plants import Foliage, paint_conifers, paint_crown
 from bokehsynth.procedural.backgrounds.strokes import Strokes
+from bokehsynth.procedural.toolkit import rgb, smoothstep
 from bokehsynth.rng import uniform
 
 
@@ -82,10 +83,10 @@ def _paint_slope(picture: FloatArray, scene: View, ridge: _Ridge) -> None:
         # Snow keeps to the heights and to the flatter, sunlit faces.
         height = (scene.horizon - y) * np.float32(7) - np.float32(0.75 - 0.5 * season.snow + 2.0 * near)
         snow = smoothstep(0.0, 0.35, height + np.float32(0.35) * here + np.float32(0.25) * relief)
-        blend(color, np.array([0.95, 0.93, 0.92], np.float32), snow * np.clip(light, 0.35, 1.1))
+        paint_over(color, np.array([0.95, 0.93, 0.92], np.float32), snow * np.clip(light, 0.35, 1.1))
     valley = np.clip(below / np.float32(0.16), 0, 1) * np.float32(0.32 * (1 - near))
     color = mix(color, scene.air[top:], np.minimum(np.float32(ridge.veil) + valley, np.float32(1)))
-    blend(picture[top:], color, frame.cover(below))
+    paint_over(picture[top:], color, frame.cover(below))
 
 
 def _paint_woods(picture: FloatArray, rng: np.random.Generator, scene: View, ridge: _Ridge) -> None:

@@ -10,13 +10,13 @@ from bokehsynth.procedural.backgrounds.painting import (
     ASPECT,
     FloatArray,
     Frame,
-    blend,
     distance_to,
     mix,
+    paint_over,
     palette,
-    smoothstep,
     tint,
 )
+from bokehsynth.procedural.toolkit import smoothstep
 from bokehsynth.rng import pick, uniform
 
 DUSKS = (
@@ -83,7 +83,7 @@ def _paint_clouds(
     thick = smoothstep(low + 0.5, low + 2.2, density)
     color = mix(sky.cloud_lit, sky.cloud_shade, np.clip(thick * 0.9 + 0.45 - 0.8 * lit, 0, 1))
     color += tint(np.float32(0.5) * np.exp(-distance / np.float32(0.25)), sky.glow)
-    blend(picture, color, alpha * smoothstep(0.02, 0.16, above) * np.float32(0.92))
+    paint_over(picture, color, alpha * smoothstep(0.02, 0.16, above) * np.float32(0.92))
 
 
 def _cloud_density(tile: Tile, u: FloatArray, v: FloatArray) -> FloatArray:
@@ -102,6 +102,6 @@ def paint_night_sky(rng: np.random.Generator, frame: Frame, horizon: float) -> F
     light = np.repeat(gradient[:, None], frame.width, axis=1)
     field = soft_tile().sample(frame.x * np.float32(0.56) + np.float32(place), frame.y * np.float32(1.25), frame.size)
     clouds = smoothstep(cover, cover + 1.6, field) * np.float32(0.8)
-    blend(light, light * np.float32(1.5) + glow * np.float32(0.10), clouds)
+    paint_over(light, light * np.float32(1.5) + glow * np.float32(0.10), clouds)
     lay_lamps(light, stars, 0.0004, magnitude[:, None] * np.array([0.8, 0.9, 1.0], np.float32))
     return light

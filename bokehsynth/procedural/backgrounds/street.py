@@ -12,19 +12,18 @@ from bokehsynth.procedural.backgrounds.noise import fractal_tile, grain, rough_t
 from bokehsynth.procedural.backgrounds.painting import (
     FloatArray,
     Frame,
-    blend,
     finish,
+    gray_to_rgb,
     mix,
+    paint_over,
     palette,
-    rgb,
-    smoothstep,
-    spread,
     tint,
 )
 from bokehsynth.procedural.backgrounds.perspective import Camera
 from bokehsynth.procedural.backgrounds.sky import Sky, paint_sky
 from bokehsynth.procedural.backgrounds.strokes import Strokes
 from bokehsynth.procedural.backgrounds.vista import paint_far_end
+from bokehsynth.procedural.toolkit import rgb, smoothstep
 from bokehsynth.rng import chance, draw_seed, from_seed, pick, uniform
 
 FAR = 80.0
@@ -127,7 +126,7 @@ def draw_street(rng: np.random.Generator, size: int) -> Landscape:
     built = np.maximum(built, sheet.over(picture))
     # The fine unevenness of cloth, paint, leaves and stone, on all that is not sky.
     built[int(vanishing[1] * size) :] = 1
-    picture *= spread(1 + np.float32(0.08) * speckle * built)
+    picture *= gray_to_rgb(1 + np.float32(0.08) * speckle * built)
     _add_glints(picture, street, weather, bulk)
     return Landscape(finish(picture, 20.0))
 
@@ -168,16 +167,16 @@ def _paint_ground(picture: FloatArray, street: Street, weather: Weather, rough: 
     road = rgb("6e6a66") * np.float32(0.85) if street.cobbles else rgb("54555a")
     base = tint(pavement * slabs * (1 + np.float32(0.08) * uneven), rgb("a8a298")) + tint((1 - pavement) * tone, road)
     kerb = np.clip(1 - np.abs(aside - np.float32(street.kerb)) / np.maximum(0.13, pixel), 0, 1)
-    blend(base, rgb("bcb8ae"), kerb * np.float32(0.8))
+    paint_over(base, rgb("bcb8ae"), kerb * np.float32(0.8))
     if not street.cobbles:
         dash = (np.mod(z, 6.0) < 2.6) & (z > 3)
-        blend(base, rgb("e8e6e0"), np.clip(1.2 - aside / np.maximum(0.09, pixel), 0, 1) * dash * np.float32(0.75))
+        paint_over(base, rgb("e8e6e0"), np.clip(1.2 - aside / np.maximum(0.09, pixel), 0, 1) * dash * np.float32(0.75))
     across = (x * np.float32(street.sunny) + np.float32(street.camera.half)) / np.float32(street.slant)
     edge = np.maximum(np.float32(weather.softness), pixel / 2)
     shaded = np.clip((street.shadow(z) - across) / edge + np.float32(0.5), 0, 1)
     near_wall = 1 - np.float32(0.35) * np.exp(-np.abs(np.float32(street.camera.half) - aside) / np.float32(0.7))
-    base *= mix(weather.ambient + weather.sun, weather.ambient, shaded) * spread(near_wall)
-    blend(base, weather.haze, frame.wide(1 - np.exp(-z / np.float32(street.light.reach))))
+    base *= mix(weather.ambient + weather.sun, weather.ambient, shaded) * gray_to_rgb(near_wall)
+    paint_over(base, weather.haze, frame.wide(1 - np.exp(-z / np.float32(street.light.reach))))
     picture[frame.size - len(z) :] = base
 
 
@@ -218,7 +217,7 @@ def _weather_walls(picture: FloatArray, street: Street, weather: Weather, place:
     shaded = np.clip((reach - y) / edge + np.float32(0.5), 0, 1) * (inside & (side == street.sunny))
     factor *= 1 - np.float32(0.25) * np.exp(-np.maximum(y, 0) / np.float32(1.5))
     ratio = np.asarray(weather.ambient / (weather.ambient + weather.sun), np.float32)
-    picture *= mix(np.ones(3, np.float32), ratio, shaded) * spread(np.where(inside, factor, np.float32(1)))
+    picture *= mix(np.ones(3, np.float32), ratio, shaded) * gray_to_rgb(np.where(inside, factor, np.float32(1)))
 
 
 def _add_glints(picture: FloatArray, street: Street, weather: Weather, rng: np.random.Generator) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.color import encode_8bit, srgb_to_linear
-from bokehsynth.procedural.backgrounds.painting import FloatArray, Frame, Points, spread
+from bokehsynth.procedural.backgrounds.painting import FloatArray, Frame, Points, gray_to_rgb
 
 Sheet = npt.NDArray[np.uint8]
 Fixed = npt.NDArray[np.int32]
@@ -66,7 +66,7 @@ class Strokes:
         used = np.flatnonzero(sheet[..., 3].any(axis=1))
         if len(used):
             top, bottom = int(used[0]), int(used[-1]) + 1
-            alpha = spread(cover[top:bottom])
+            alpha = gray_to_rgb(cover[top:bottom])
             straight = np.ascontiguousarray(sheet[top:bottom, :, :3]) / np.maximum(alpha, np.float32(1 / 255))
             color = srgb_to_linear(np.minimum(straight + np.float32(0.5), np.float32(255)).astype(np.uint8))
             if self.ceiling != 1:

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 
 from bokehsynth.procedural.backgrounds.noise import Tile
-from bokehsynth.procedural.backgrounds.painting import FloatArray, Frame, blend, mix, smoothstep, spread, tint
+from bokehsynth.procedural.backgrounds.painting import FloatArray, Frame, gray_to_rgb, mix, paint_over, tint
+from bokehsynth.procedural.toolkit import smoothstep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ def paint_trunk(picture: FloatArray, tile: Tile, trunk: Trunk, bark: Bark, haze:
     color = _bark(tile, across, up, trunk, bark, frame.size)
     region = picture[top:bottom, left:right]
     color += np.float32(haze.share) * (haze.light[top:bottom, left:right] - color)
-    blend(region, color, alpha)
+    paint_over(region, color, alpha)
 
 
 def _bark(tile: Tile, across: FloatArray, up: FloatArray, trunk: Trunk, bark: Bark, size: int) -> FloatArray:
@@ -88,10 +89,10 @@ def _bark(tile: Tile, across: FloatArray, up: FloatArray, trunk: Trunk, bark: Ba
         moss = tile.sample(wrap * np.float32(5), up * np.float32(4.0) + np.float32(0.2), size / 4)
         reach = np.float32(14.0 if bark.birch else 5.0)
         green = smoothstep(0.1, 1.1, np.float32(0.7) * moss + np.float32(0.9) - reach * up) * np.float32(0.8)
-        blend(color, tint(np.float32(0.2) + tone, bark.moss), green)
+        paint_over(color, tint(np.float32(0.2) + tone, bark.moss), green)
     body = np.float32(0.30) + np.float32(0.45) * np.sqrt(1 - squared)
     edge = squared * squared * squared * np.minimum(tone + np.float32(0.3), np.float32(1))
-    return color * spread(body) + tint(edge, bark.rim)
+    return color * gray_to_rgb(body) + tint(edge, bark.rim)
 
 
 def _birch_tone(tile: Tile, wrap: FloatArray, up: FloatArray, size: int, pace: float) -> FloatArray:

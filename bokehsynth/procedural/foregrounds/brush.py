@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.color import srgb_to_linear
 from bokehsynth.imaging.pictures import Cutout
 from bokehsynth.procedural.foregrounds.curves import ribbons
 from bokehsynth.procedural.foregrounds.patch import Box, Patch
+from bokehsynth.procedural.toolkit import rgb
 from bokehsynth.rng import draw_seed, from_seed
 
 FloatArray = npt.NDArray[np.float32]
@@ -230,7 +230,7 @@ def draw(
 
 def linear(code: str) -> Points:
     """Linear light [3] of an sRGB hex code such as "e8b796"."""
-    return srgb_to_linear(np.array([int(code[i : i + 2], 16) for i in (0, 2, 4)], np.uint8)).astype(np.float64)
+    return rgb(code).astype(np.float64)
 
 
 def palette(*codes: str) -> list[Points]:

@@ -4,9 +4,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.procedural.foregrounds.brush import Canvas, linear, palette
-from bokehsynth.procedural.foregrounds.curves import ellipse, grain, lattice, rounded_box, smoothstep
+from bokehsynth.procedural.foregrounds.curves import ellipse, lattice, lattice_noise, rounded_box
 from bokehsynth.procedural.foregrounds.light import Light, draw_light, gloss, lit, normals, relief, rim, studio
 from bokehsynth.procedural.foregrounds.patch import Patch
+from bokehsynth.procedural.toolkit import smoothstep
 from bokehsynth.rng import chance, pick, uniform
 
 FloatArray = npt.NDArray[np.float32]
@@ -35,7 +36,7 @@ def paint_camera(canvas: Canvas, rng: np.random.Generator) -> None:
 
 def _brushed(canvas: Canvas, patch: Patch, color: Points, light: Light, cells: FloatArray) -> None:
     form = relief(patch, 0.16)
-    satin = 1 + 0.035 * grain(cells, patch.x, patch.y, (3.0, 60.0))
+    satin = 1 + 0.035 * lattice_noise(cells, patch.x, patch.y, (3.0, 60.0))
     paint = lit(form, color * 0.72, light) * satin[..., None]
     sheen = 0.35 * smoothstep(0.1, -0.7, form[..., 1]) + 0.12 * gloss(form, light, 10)
     paint += sheen[..., None] * (0.15 + 0.85 * color)
@@ -44,7 +45,7 @@ def _brushed(canvas: Canvas, patch: Patch, color: Points, light: Light, cells: F
 
 def _hide(canvas: Canvas, patch: Patch, color: Points, light: Light, cells: FloatArray) -> None:
     """Grained leather: noise as a height field."""
-    bumps = grain(cells, patch.x, patch.y, (26.0, 26.0), 2)
+    bumps = lattice_noise(cells, patch.x, patch.y, (26.0, 26.0), 2)
     step = float(patch.x[0, -1] - patch.x[0, 0]) / (patch.x.size - 1)
     down, across = np.gradient(bumps, step)
     form = normals(np.float32(0.011) * np.asarray(across), np.float32(0.011) * np.asarray(down))

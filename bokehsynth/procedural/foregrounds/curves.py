@@ -79,7 +79,7 @@ def lattice(rng: np.random.Generator, cells: int = 64) -> FloatArray:
     return rng.standard_normal((cells, cells)).astype(np.float32)
 
 
-def grain(
+def lattice_noise(
     cells: FloatArray, x: FloatArray, y: FloatArray, frequency: tuple[float, float], octaves: int = 1
 ) -> FloatArray:
     """Smooth noise [h, w] on evenly spaced coordinates x [1, w], y [h, 1]; frequency in lattice cells per unit."""
@@ -97,12 +97,6 @@ def grain(
         )
         weight *= 0.5
     return total
-
-
-def smoothstep(low: float, high: float, value: npt.NDArray[np.floating]) -> FloatArray:
-    """0 below `low`, 1 above `high`, smooth between (low > high falls)."""
-    t = np.clip((np.asarray(value, np.float32) - np.float32(low)) / np.float32(high - low), 0, 1)
-    return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
 def _catmull(a: Points, b: Points, c: Points, d: Points, per: int) -> Points:

@@ -4,10 +4,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.procedural.foregrounds.brush import Canvas, blend, linear
-from bokehsynth.procedural.foregrounds.curves import closed, ellipse, opened, ribbon, rotate, smoothstep
+from bokehsynth.procedural.foregrounds.curves import closed, ellipse, opened, ribbon, rotate
 from bokehsynth.procedural.foregrounds.light import lit
 from bokehsynth.procedural.foregrounds.patch import Patch
 from bokehsynth.procedural.foregrounds.person import EYE_HALF, EYE_X, EYE_Y, Face
+from bokehsynth.procedural.toolkit import smoothstep
 
 Points = npt.NDArray[np.float64]
 

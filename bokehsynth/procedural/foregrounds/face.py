@@ -4,11 +4,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.procedural.foregrounds.brush import Canvas, blend
-from bokehsynth.procedural.foregrounds.curves import ellipse, grain, opened, ribbon, smoothstep
+from bokehsynth.procedural.foregrounds.curves import ellipse, lattice_noise, opened, ribbon
 from bokehsynth.procedural.foregrounds.eyes import paint_brow, paint_eye, paint_glasses
 from bokehsynth.procedural.foregrounds.light import gloss, lit, normals, relief, rim, upsample
 from bokehsynth.procedural.foregrounds.patch import Patch
 from bokehsynth.procedural.foregrounds.person import EYE_X, MOUTH_Y, NOSE_Y, Face
+from bokehsynth.procedural.toolkit import smoothstep
 
 FloatArray = npt.NDArray[np.float32]
 Points = npt.NDArray[np.float64]
@@ -69,7 +70,7 @@ def _skin(patch: Patch, form: FloatArray, face: Face, cells: FloatArray) -> Floa
         warm += np.float32(share * (0.6 if face.masculine else 0.9)) * _bump(
             patch.x, patch.y, face.at(cx, cy), (rx, ry)
         )
-    mottle = 1 + 0.012 * grain(cells, patch.x, patch.y, (22.0, 22.0), 2)
+    mottle = 1 + 0.012 * lattice_noise(cells, patch.x, patch.y, (22.0, 22.0), 2)
     albedo = albedo + (face.blush - face.skin).astype(np.float32) * np.clip(warm, 0, 1)[..., None]
     if face.masculine:
         stubble = smoothstep(0.45, 0.75, patch.y + 0.25 * np.abs(patch.x)) * np.ones_like(patch.x)

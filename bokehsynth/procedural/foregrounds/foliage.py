@@ -7,9 +7,10 @@ import numpy.typing as npt
 
 from bokehsynth.imaging.pictures import Cutout
 from bokehsynth.procedural.foregrounds.brush import Canvas, blend, draw, linear, palette
-from bokehsynth.procedural.foregrounds.curves import grain, lattice, opened, ribbon, rotate, smoothstep
+from bokehsynth.procedural.foregrounds.curves import lattice, lattice_noise, opened, ribbon, rotate
 from bokehsynth.procedural.foregrounds.light import Light, draw_light
 from bokehsynth.procedural.foregrounds.patch import Box, Patch
+from bokehsynth.procedural.toolkit import smoothstep
 from bokehsynth.rng import chance, pick, uniform
 
 FloatArray = npt.NDArray[np.float32]
@@ -174,7 +175,7 @@ def _blade_color(
 ) -> FloatArray:
     u, v = place
     across = np.abs(u)
-    mottle = grain(cells, patch.x, patch.y, (14.0, 14.0), 2)
+    mottle = lattice_noise(cells, patch.x, patch.y, (14.0, 14.0), 2)
     tinge = smoothstep(0.1, 0.9, 0.9 * across + 0.55 * v + 0.22 * mottle - 0.25)
     albedo = leaf.color.astype(np.float32) + (leaf.edge - leaf.color).astype(np.float32) * tinge[..., None]
     # The halves are folded along the midrib, so one of them turns to the light.

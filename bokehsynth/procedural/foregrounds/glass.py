@@ -5,8 +5,9 @@ import numpy.typing as npt
 
 from bokehsynth.imaging.pictures import Cutout
 from bokehsynth.procedural.foregrounds.brush import Canvas, draw, linear, palette
-from bokehsynth.procedural.foregrounds.curves import ellipse, grain, lattice, opened, ribbon, smoothstep
+from bokehsynth.procedural.foregrounds.curves import ellipse, lattice, lattice_noise, opened, ribbon
 from bokehsynth.procedural.foregrounds.light import Light, draw_light, turned
+from bokehsynth.procedural.toolkit import smoothstep
 from bokehsynth.rng import pick, uniform
 
 FloatArray = npt.NDArray[np.float32]
@@ -186,7 +187,7 @@ def _bubble(
     rho2 = np.clip(u * u + v * v, 0, 1)
     toward = np.sqrt(np.clip(1 - rho2, 0.003, 1))
     cells, phase = film
-    swirl = grain(cells, patch.x / np.float32(r), patch.y / np.float32(r), (0.9, 1.6), 2)
+    swirl = lattice_noise(cells, patch.x / np.float32(r), patch.y / np.float32(r), (0.9, 1.6), 2)
     thickness = 1.1 + 0.8 * v + 0.35 * swirl + 1.3 * rho2**3 + float(phase[0])
     bands = 0.5 + 0.5 * np.cos(2 * np.pi * (thickness[..., None] * np.array([0.80, 1.0, 1.22], np.float32)))
     color = 0.25 + 1.15 * bands

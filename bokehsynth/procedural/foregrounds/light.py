@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.procedural.foregrounds.curves import smoothstep
 from bokehsynth.procedural.foregrounds.patch import Patch
+from bokehsynth.procedural.toolkit import smoothstep
 from bokehsynth.rng import chance, uniform
 
 FloatArray = npt.NDArray[np.float32]

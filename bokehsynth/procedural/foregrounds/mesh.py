@@ -7,9 +7,10 @@ import numpy.typing as npt
 
 from bokehsynth.imaging.pictures import Cutout
 from bokehsynth.procedural.foregrounds.brush import Canvas, blend, draw, linear, palette
-from bokehsynth.procedural.foregrounds.curves import ellipse, grain, lattice, ribbon, smoothstep
+from bokehsynth.procedural.foregrounds.curves import ellipse, lattice, lattice_noise, ribbon
 from bokehsynth.procedural.foregrounds.light import Light, draw_light, gloss, lit, relief, rim
 from bokehsynth.procedural.foregrounds.patch import Box
+from bokehsynth.procedural.toolkit import smoothstep
 from bokehsynth.rng import chance, pick, uniform
 
 FloatArray = npt.NDArray[np.float32]
@@ -61,8 +62,8 @@ def _fence(canvas: Canvas, rng: np.random.Generator, panel: Box) -> None:
     metal = pick(rng, palette("b9bec4", "8f959b", "4f7a58", "35383b", "c9ccd0"), (4, 2, 2, 1, 2))
     rust = uniform(rng, 0.0, 1.0) ** 2
     patch = canvas.whole(panel)
-    bulge = grain(cells, patch.x, patch.y, (2.2, 2.2)) * np.float32(0.010)
-    sag = grain(cells, patch.x + 9, patch.y + 4, (2.0, 2.0)) * np.float32(0.010)
+    bulge = lattice_noise(cells, patch.x, patch.y, (2.2, 2.2)) * np.float32(0.010)
+    sag = lattice_noise(cells, patch.x + 9, patch.y + 4, (2.0, 2.0)) * np.float32(0.010)
     x = patch.x * np.cos(angle) + patch.y * np.sin(angle + lean) + bulge + pitch * phase[0]
     y = patch.y * np.cos(angle) - patch.x * np.sin(angle) + sag + pitch * phase[1]
     column = np.floor(x / pitch)
@@ -109,7 +110,7 @@ def _wire(
     slope = strand.slope[rows, cols]
     across = 1 / np.sqrt(1 + slope * slope)
     normal = np.stack([s * across, -s * slope * across, np.sqrt(1 - s * s * np.float32(0.96))], -1)
-    stain = grain(cells, patch.x + 3, patch.y, (34.0, 34.0), 2)[rows, cols]
+    stain = lattice_noise(cells, patch.x + 3, patch.y, (34.0, 34.0), 2)[rows, cols]
     spots = smoothstep(0.9 - 1.2 * rust, 1.8 - 1.2 * rust, stain) * min(1.0, 2 * rust)
     albedo = blend((color, linear("7a3d1c")), spots)
     shade = lit(normal, albedo, light, 0.1) + gloss(normal, light, 26)[:, None] * (1.5 - 1.2 * spots[:, None])

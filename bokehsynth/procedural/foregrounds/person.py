@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.procedural.foregrounds.curves import mirrored, smoothstep
+from bokehsynth.procedural.foregrounds.curves import mirrored
 from bokehsynth.procedural.foregrounds.light import Light
+from bokehsynth.procedural.toolkit import smoothstep
 
 Points = npt.NDArray[np.float64]
 

@@ -7,12 +7,13 @@ import numpy.typing as npt
 
 from bokehsynth.imaging.pictures import Cutout
 from bokehsynth.procedural.foregrounds.brush import Canvas, blend, draw, linear, palette
-from bokehsynth.procedural.foregrounds.curves import ellipse, grain, lattice, mirrored, opened, ribbon, smoothstep
+from bokehsynth.procedural.foregrounds.curves import ellipse, lattice, lattice_noise, mirrored, opened, ribbon
 from bokehsynth.procedural.foregrounds.face import paint_face
 from bokehsynth.procedural.foregrounds.hair import paint_back_hair, paint_front_hair
 from bokehsynth.procedural.foregrounds.light import draw_light, lit, relief, rim
 from bokehsynth.procedural.foregrounds.patch import Box, Patch
 from bokehsynth.procedural.foregrounds.person import Face
+from bokehsynth.procedural.toolkit import smoothstep
 from bokehsynth.rng import pick, uniform
 
 Points = npt.NDArray[np.float64]
@@ -97,11 +98,11 @@ def _clothes(canvas: Canvas, face: Face, outfit: Outfit, cells: npt.NDArray[np.f
     knots += [(0.0, drop + 2.2)]
     patch = canvas.fill(mirrored(knots))
     form = relief(patch, 0.55, 0.9)
-    folds = grain(cells, patch.x + 0.7, patch.y, (1.6, 0.9), 2)
+    folds = lattice_noise(cells, patch.x + 0.7, patch.y, (1.6, 0.9), 2)
     if outfit.kind == "sweater":
         weave = np.sin(patch.x * 115.0) * np.sin(patch.y * 70.0 + 2.0 * np.abs(np.sin(patch.x * 57.0)))
     else:
-        weave = 0.25 * grain(cells, patch.x, patch.y, (40.0, 40.0))
+        weave = 0.25 * lattice_noise(cells, patch.x, patch.y, (40.0, 40.0))
     paint = lit(form, outfit.color, face.light, 0.3) * (1 + 0.14 * folds + 0.10 * weave)[..., None]
     canvas.over(patch, np.maximum(paint + rim(form, face.light, 2.5) * (0.04 + 0.7 * outfit.color), 0.003))
     canvas.darken(canvas.soft(ellipse((-0.2 * face.light.key[0], drop + 0.02), (0.62, 0.26)), 0.3).within(patch), 0.45)
@@ -152,7 +153,7 @@ def _scarf(canvas: Canvas, face: Face, outfit: Outfit, cells: npt.NDArray[np.flo
         shape = ribbon(line, half * np.sin(np.linspace(0.12, np.pi - 0.12, len(line))) ** 0.6)
         canvas.darken(canvas.soft(shape + (0, 0.08), 0.16), 0.5)
         patch = canvas.fill(shape)
-        weave = grain(cells, patch.x, patch.y, (12.0, 30.0), 2)
+        weave = lattice_noise(cells, patch.x, patch.y, (12.0, 30.0), 2)
         plaid = smoothstep(0.2, 0.6, np.sin(patch.x * 16.0 + patch.y * 9.0)) * np.float32(0.5)
         color = blend((outfit.second, outfit.color), plaid) * (1 + 0.12 * weave)[..., None]
         _cloth(canvas, patch, np.maximum(color, 0.003), face, 0.16)

@@ -7,9 +7,10 @@ from bokehsynth.imaging.pictures import Cutout
 from bokehsynth.procedural.foregrounds.brush import Canvas, blend, draw, linear, palette
 from bokehsynth.procedural.foregrounds.camera import paint_camera
 from bokehsynth.procedural.foregrounds.clock import paint_clock
-from bokehsynth.procedural.foregrounds.curves import ellipse, grain, lattice, opened, ribbon, smoothstep
+from bokehsynth.procedural.foregrounds.curves import ellipse, lattice, lattice_noise, opened, ribbon
 from bokehsynth.procedural.foregrounds.lathe import Body, profile, turn
 from bokehsynth.procedural.foregrounds.light import Light, draw_light, gloss, lit, relief, rim, studio
+from bokehsynth.procedural.toolkit import smoothstep
 from bokehsynth.rng import pick, uniform
 
 FloatArray = npt.NDArray[np.float32]
@@ -51,7 +52,7 @@ def _chess(canvas: Canvas, rng: np.random.Generator) -> None:
     wood, shine = pick(rng, ((0, 0.5), (1, 0.5), (2, 0.9), (3, 0.9)))
     color = palette("c9925a", "4a2413", "e9e0cc", "1b1a1c")[wood]
     if wood < 2:
-        rings = grain(cells, body.patch.x, body.patch.y, (26.0, 3.2), 2)
+        rings = lattice_noise(cells, body.patch.x, body.patch.y, (26.0, 3.2), 2)
         color = color * (1 + 0.22 * np.sin(rings * 2.2))[..., None]
     _polish(canvas, body, color, light, shine)
     if parts is BISHOP:
@@ -107,7 +108,7 @@ def _glaze(body: Body, colors: tuple[Points, Points], look: tuple[str, float], c
     around = np.arcsin(np.clip(body.normal[..., 0], -1, 1))
     t = body.height / np.float32(tall)
     wobble = 0.03 * np.sin(3.1 * around + 1) + 0.02 * np.sin(7.3 * around)
-    speck = grain(cells, body.patch.x, body.patch.y, (60.0, 60.0), 1)
+    speck = lattice_noise(cells, body.patch.x, body.patch.y, (60.0, 60.0), 1)
     if pattern == "dip":
         share = smoothstep(0.60, 0.615, t + wobble)
     elif pattern == "stripes":

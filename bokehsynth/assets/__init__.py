@@ -1,1 +1,1 @@
-"""Pictures a scene is made of: the frozen list (`index`), reading them (`shelf`), the built-in ones (`embedded`)."""
+"""Photographs for scenes: decoding (`decode`), the frozen list of usable files (`index`), loading for use (`load`)."""

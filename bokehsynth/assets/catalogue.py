@@ -22,14 +22,14 @@ class Asset:
     kind: Kind
     split: str
     sha256: str
-    """Of the content; for a procedural picture, of what it is drawn from; for image and matte, of both."""
+    """Digest of the content; for a procedural picture, of what it is drawn from; for image and matte, of both."""
     licence: str
     weight: float
     height: int = 0
     width: int = 0
     """Pixels; 0 for procedural pictures, which are drawn as large as they are wanted."""
     colors: str = "straight"
-    """What stands under soft alpha of a cut-out: photographed, straight or premultiplied."""
+    """What a cut-out's file holds under soft alpha: photographed, straight or premultiplied colour."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class AssetFiles:
     """Where a photographed asset lies on this machine; no part of a data set's identity."""
 
     name: str
-    """Of the picture, relative to its source."""
+    """The picture's path relative to its source."""
     image: Path
     image_sha256: str
     size: tuple[int, int]
@@ -45,15 +45,15 @@ class AssetFiles:
     root: Path
     """Links must end below it."""
     box: tuple[int, int, int, int] | None = None
-    """Of a cut-out, what its subject fills: top, left, height and width, pixels."""
+    """Bounding box of a cut-out's subject: top, left, height and width, pixels."""
     matte: Path | None = None
-    """Of a pair: the focal mask."""
+    """The matte of a cut-out; the focal mask of a pair."""
     matte_sha256: str | None = None
     bokeh: Path | None = None
-    """Of a pair: the photo through the lens; `image` is the one all in focus."""
+    """A pair's photo through the lens; `image` is the one all in focus."""
     disparity: Path | None = None
     beside_sha256: tuple[str | None, str | None] = (None, None)
-    """Of `bokeh` and `disparity`."""
+    """Digests of `bokeh` and `disparity`."""
 
     @property
     def roles(self) -> dict[str, Path]:
@@ -63,7 +63,7 @@ class AssetFiles:
 
     @property
     def sums(self) -> dict[str, str]:
-        """Their sha256 by role."""
+        """The sha256 of those files by role."""
         sums = (self.image_sha256, *self.beside_sha256, self.matte_sha256)
         named = zip(("aif", "bokeh", "disparity", "mask"), sums, strict=True)
         return {role: digest for role, digest in named if digest is not None}
@@ -71,23 +71,23 @@ class AssetFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class RejectedFile:
-    """A file that is in quarantine."""
+    """A file in quarantine."""
 
     kind: Kind
     name: str
-    """Relative to its source."""
+    """Path relative to its source."""
     reason: str
     message: str
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The frozen asset list of a data set; `notes` are remarks for the user about how it came to be."""
+    """The frozen asset list of a data set; `notes` tell the user how it was chosen."""
 
     assets: tuple[Asset, ...]
     notes: tuple[str, ...] = ()
     files: Mapping[str, AssetFiles] = field(default_factory=dict)
-    """Of photographed assets, by id."""
+    """The files of photographed assets, by id."""
     quarantine: tuple[RejectedFile, ...] = ()
 
     @cached_property
@@ -121,8 +121,8 @@ class Catalogue:
         return "".join(f"{canonical_json(record)}\n" for record in records)
 
     def quarantine_lines(self) -> str:
-        """The refused files as `quarantine.jsonl` holds them."""
-        return "".join(f"{canonical_json(asdict(refused))}\n" for refused in self.quarantine)
+        """The rejected files as `quarantine.jsonl` holds them."""
+        return "".join(f"{canonical_json(asdict(rejected))}\n" for rejected in self.quarantine)
 
 
 def assets_of(records: Sequence[Mapping[str, Any]]) -> tuple[Asset, ...]:

@@ -1,4 +1,4 @@
-"""One picture opened by hand, treated as an indexed one would be."""
+"""Open one picture outside any data set, with the treatment of an indexed one."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def open_cutout(path: Path, limits: Limits = DEFAULT_LIMITS) -> Cutout:
 
 
 def open_landscape(path: Path, boost: float = 1.0, limits: Limits = DEFAULT_LIMITS) -> FloatArray:
-    """The picture in a file, [H, W, 3] linear; lamps that it clipped at white shine `boost` times as bright.
+    """The picture in a file, [H, W, 3] linear; highlights that it clipped at white become `boost` times as bright.
 
     RejectedPicture for one with transparent parts.
     """

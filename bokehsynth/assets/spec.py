@@ -47,7 +47,7 @@ class SourceSpec(Spec):
 
     @property
     def licence_name(self) -> str:
-        """The licence, or what stands for one that nobody stated."""
+        """The stated licence; otherwise Apache-2.0 for embedded pictures, else `unknown`."""
         return self.licence or ("Apache-2.0" if self.procedural else "unknown")
 
     @property

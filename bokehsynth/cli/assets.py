@@ -1,4 +1,4 @@
-"""assets: what a folder of photographs holds, before anything is made of it."""
+"""The command `assets`: what a folder of photographs holds, before a data set is made of it."""
 
 import sys
 from collections import Counter
@@ -65,7 +65,7 @@ def assets(
             bar.update(done - bar.n)
 
         report = FolderReport.of(folder, kind, {k: v for k, v in changes.items() if v is not None}, progress)
-    _say(report, list_all)
+    _print_report(report, list_all)
     if report.usable:
         draw_assets_sheet(report, sheet)
         click.echo(f"sheet: {sheet}")
@@ -74,11 +74,11 @@ def assets(
         sys.exit(3)
 
 
-def _say(report: "FolderReport", list_all: bool) -> None:
-    """The summary, then quarantine."""
-    sides = Counter(report.sides.values())
+def _print_report(report: "FolderReport", list_all: bool) -> None:
+    """Print the summary, then the quarantine."""
+    counts = Counter(report.split_of.values())
     kind = "cut-outs" if report.kind == "foreground" else "landscapes"
-    click.echo(f"{report.folder}: {len(report.usable)} usable {kind}, {sides['train']} train, {sides['val']} val")
+    click.echo(f"{report.folder}: {len(report.usable)} usable {kind}, {counts['train']} train, {counts['val']} val")
     for title, counted in report.counts().items():
         click.echo(f"  {title:12} " + ", ".join(f"{count} {name}" for name, count in counted.most_common()))
     for note in report.notes:
@@ -88,5 +88,5 @@ def _say(report: "FolderReport", list_all: bool) -> None:
             click.echo(line)
     if report.quarantine:
         click.echo(f"quarantine: {len(report.quarantine)} files")
-        for refused in report.quarantine:
-            click.echo(f"  {refused.reason:18} {refused.message!r}"[:400])
+        for rejected in report.quarantine:
+            click.echo(f"  {rejected.reason:18} {rejected.message!r}"[:400])

@@ -1,4 +1,4 @@
-"""Colour profiles of cameras and screens: matrix and curves read from the ICC bytes, in float at any bit depth."""
+"""ICC profiles of the matrix kind, and grey ones: parsed from their bytes and applied in float at any bit depth."""
 
 import struct
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class RgbProfile:
 
 @dataclass(frozen=True)
 class GreyProfile:
-    """A grey profile: one curve, as scanners and dot gains have them."""
+    """A grey profile: one tone curve."""
 
     curve: npt.NDArray[np.float64]
     """[4096]: linear light over the encoded value 0..1."""

@@ -37,10 +37,10 @@ def gain_between(picture: FloatArray, photo: FloatArray, where: BoolArray | None
 
 
 def tone_curve(picture: FloatArray, photo: FloatArray, where: BoolArray) -> Callable[[FloatArray], FloatArray]:
-    """What brings a linear picture to the tones of another exposure of the same view.
+    """A function that maps a linear picture to the tones of another exposure of the same view.
 
-    A camera's jpeg is not sRGB of the light: shadows and lights of one subject differ between two exposures by factors
-    that differ by two. One curve for all channels, from sRGB value to sRGB value: medians over `where`, which must be
+    A camera's JPEG is not sRGB of the light: the gain between two exposures differs by a factor of two between shadows
+    and highlights. One curve for all channels, from sRGB value to sRGB value: medians over `where`, which must be
     sharp in both, made monotone; straight to black and to white beyond its tones.
     """
     source, target = (linear_to_srgb(p.clip(0, 1))[where].ravel() for p in (picture, photo))

@@ -15,9 +15,10 @@ Array = npt.NDArray[Any]
 
 
 def shift_between(picture: FloatArray, photo: FloatArray, weight: Array) -> tuple[float, float, float]:
-    """By how many pixels (x, y) `photo` shows things elsewhere than `picture`, and the correlation's peak, 0..1.
+    """The shift in pixels (x, y) from `picture` to `photo`, and the peak of the correlation, 0..1.
 
-    Phase correlation of log luminance, windowed by `weight` [H, W] in 0..1 (soft edges, or its own outline answers).
+    Phase correlation of log luminance, windowed by `weight` [H, W] in 0..1, whose edges must be
+    soft, or its own outline correlates.
     """
     windows = []
     for linear in (picture, photo):
@@ -29,12 +30,12 @@ def shift_between(picture: FloatArray, photo: FloatArray, weight: Array) -> tupl
 
 @dataclass(frozen=True)
 class ViewComparison:
-    """What two photographs of one view have in common, where both are sharp."""
+    """Gain, shift and correlation of two photographs of one view, where both are sharp."""
 
     gain: list[float]
-    """Of each channel, linear, from the first to the second."""
+    """Linear gain of each channel from the first to the second."""
     shift: tuple[float, float]
-    """Pixels (x, y) by which the second shows things elsewhere."""
+    """Pixels (x, y) by which the second is displaced."""
     correlation: float
     """Correlation of log luminance after the shift, -1..1."""
 
@@ -49,32 +50,33 @@ class ViewComparison:
         return math.hypot(*self.shift)
 
 
-def compare_views(closed: FloatArray, photo: FloatArray, focal_mask: Array | None = None) -> ViewComparison:
-    """Gain, shift and likeness of an all-in-focus picture and a photograph through a lens, [H, W, 3] linear.
+def compare_views(all_in_focus: FloatArray, photo: FloatArray, focal_mask: Array | None = None) -> ViewComparison:
+    """Gain, shift and correlation of an all-in-focus picture and a photograph through a lens, [H, W, 3] linear.
 
-    Compared is what `focal_mask` [H, W] marks or, without one, what is about as sharp in the photograph.
+    Only the region that `focal_mask` [H, W] marks is compared or, without one, what is about as sharp in both.
     """
-    marked = sharp_in_both(closed, photo) if focal_mask is None else (focal_mask >= 0.5).astype(np.float32)
+    marked = sharp_in_both(all_in_focus, photo) if focal_mask is None else (focal_mask >= 0.5).astype(np.float32)
     inner = np.asarray(cv2.erode(marked, np.ones((5, 5), np.uint8)), np.float32)
     marked = inner if inner.mean() > 0.005 else marked
     if marked.mean() < 0.002:
         marked = np.ones_like(marked)
     weight = cv2.GaussianBlur(marked.astype(np.float64), (0, 0), 3)
-    x, y, _ = shift_between(closed, photo, weight)
+    x, y, _ = shift_between(all_in_focus, photo, weight)
     height, width = weight.shape
     back = np.array([[1.0, 0.0, -x], [0.0, 1.0, -y]])
     moved = np.asarray(cv2.warpAffine(photo, back, (width, height), borderMode=cv2.BORDER_REPLICATE), np.float32)
-    logs = [np.log(0.01 + picture @ LUMINANCE)[marked > 0.5].astype(np.float64) for picture in (closed, moved)]
+    logs = [np.log(0.01 + picture @ LUMINANCE)[marked > 0.5].astype(np.float64) for picture in (all_in_focus, moved)]
     flat = [bool(values.std() < 1e-3) for values in logs]
-    correlation = float(all(flat)) if any(flat) else float(np.corrcoef(*logs)[0, 1])  # a wall is like a wall only
-    gain = [float(value) for value in gain_between(closed, moved, marked > 0.5)]
+    # A flat picture correlates with another flat one only.
+    correlation = float(all(flat)) if any(flat) else float(np.corrcoef(*logs)[0, 1])
+    gain = [float(value) for value in gain_between(all_in_focus, moved, marked > 0.5)]
     return ViewComparison(gain, (x, y), correlation)
 
 
-def sharp_in_both(closed: FloatArray, photo: FloatArray) -> FloatArray:
+def sharp_in_both(all_in_focus: FloatArray, photo: FloatArray) -> FloatArray:
     """1 where the photograph keeps most of the fine detail that the all-in-focus picture has, else 0; [H, W]."""
     detail: list[Array] = []
-    for linear in (closed, photo):
+    for linear in (all_in_focus, photo):
         values: Array = np.log(0.01 + linear @ LUMINANCE)
         fine: Array = values - cv2.GaussianBlur(values, (0, 0), 1.5)
         detail.append(np.asarray(cv2.GaussianBlur(fine * fine, (0, 0), 0.012 * min(values.shape)), np.float32))

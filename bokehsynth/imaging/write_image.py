@@ -1,4 +1,4 @@
-"""Pictures and maps into files: PNG of 8 or 16 bits, OpenEXR, NumPy."""
+"""Write pictures and maps: PNG of 8 or 16 bits, OpenEXR, NumPy."""
 
 import tempfile
 from pathlib import Path
@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 
 
 def check_name(path: Path) -> None:
-    """UsageError unless a picture can be stored under this name: a known ending, in a folder that is there."""
+    """UsageError unless a picture can be stored under this name: a known suffix, in an existing folder."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{path}: must end in {', '.join(SUFFIXES)}: pictures are stored without further loss")
     if not path.absolute().parent.is_dir():
@@ -26,7 +26,7 @@ def check_name(path: Path) -> None:
 
 
 def save_color(path: Path, linear: Array, bits: int = 8) -> None:
-    """A linear picture [H, W, 3]: sRGB in PNG of 8 or 16 `bits`, clipped at white; light as it is in EXR and NPY."""
+    """Write a linear picture [H, W, 3]: sRGB in PNG of 8 or 16 `bits`, clipped at white; unchanged in EXR and NPY."""
     match path.suffix.lower():
         case ".png":
             encoded = encode_8bit(linear) if bits == 8 else encode_16bit(linear)
@@ -38,7 +38,7 @@ def save_color(path: Path, linear: Array, bits: int = 8) -> None:
 
 
 def save_map(path: Path, values: Array, per_unit: float) -> None:
-    """A map [H, W] of numbers >= 0: 16-bit grey PNG of `values * per_unit`, rounded; as it is in EXR and NPY."""
+    """Write a map [H, W] of numbers >= 0: 16-bit grey PNG of `values * per_unit`, rounded; as it is in EXR and NPY."""
     match path.suffix.lower():
         case ".png":
             counts = np.rint(values.astype(np.float64) * per_unit)
@@ -73,6 +73,6 @@ def _save_exr(path: Path, channels: dict[str, Array]) -> None:
         draft = Path(folder) / "picture.exr"
         try:
             OpenEXR.File(header, channels).write(str(draft))
-        except Exception as error:  # whatever the library raises
+        except Exception as error:  # the library has no exception type of its own
             raise StorageError(f"{path}: OpenEXR cannot write it: {error}") from error
         atomic_write(path, draft.read_bytes())

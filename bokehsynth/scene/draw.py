@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from bokehsynth.assets.index.build import Asset, Catalogue
+from bokehsynth.assets.catalogue import Asset, Catalogue
 from bokehsynth.config.distributions import draw
 from bokehsynth.optics import Plane
 from bokehsynth.rng import Stage, chance, pick, stream, uniform

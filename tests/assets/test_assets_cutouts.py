@@ -120,7 +120,7 @@ def test_real_light_is_brought_to_usual_brightness_by_no_more_than_it_takes():
     assert shown(0.1).max() == pytest.approx(500)
 
 
-# --- lamps
+# --- highlights
 
 
 def night() -> np.ndarray:
@@ -132,14 +132,14 @@ def night() -> np.ndarray:
     return picture
 
 
-def lamps_of(stored: np.ndarray, factor: int = 1) -> np.ndarray | None:
+def highlights_of(stored: np.ndarray, factor: int = 1) -> np.ndarray | None:
     raster = Raster(stored, None, "PNG", "RGB")
     return recover_highlights(raster, reduced(raster, min(stored.shape[:2]) // factor), factor)
 
 
 def test_lamps_by_night_are_found_and_keep_their_hue():
     stored = night()
-    found = lamps_of(stored)
+    found = highlights_of(stored)
     np.testing.assert_array_equal(found.max(axis=2) > 0, (stored == 255).all(axis=2))
     red, _, blue = found[150, 60]
     assert red > 0.8
@@ -147,7 +147,7 @@ def test_lamps_by_night_are_found_and_keep_their_hue():
 
 
 def test_lamps_are_found_before_a_large_picture_is_reduced():
-    found = lamps_of(cv2.resize(night(), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST), factor=4)
+    found = highlights_of(cv2.resize(night(), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST), factor=4)
     assert found.shape == (150, 200, 3)
     assert found.max() > 0.2  # reduced first, it would be darker than what counts as clipped
 
@@ -155,7 +155,7 @@ def test_lamps_are_found_before_a_large_picture_is_reduced():
 def test_large_bright_areas_are_no_lamps():
     sky = night()
     sky[:120] = 255
-    found = lamps_of(sky)
+    found = highlights_of(sky)
     assert found is None or found[:125].max() < 0.02
 
 
@@ -163,8 +163,8 @@ def test_by_day_nothing_is_a_lamp():
     day = night()
     day[day[..., 0] == 18] = (120, 140, 150)
     assert night_weight(srgb_to_linear(day)) == 0
-    assert lamps_of(day) is None
-    assert lamps_of(np.full((50, 60, 3), 90, np.uint8)) is None
+    assert highlights_of(day) is None
+    assert highlights_of(np.full((50, 60, 3), 90, np.uint8)) is None
 
 
 # --- the store
@@ -178,7 +178,7 @@ def catalogue(tmp_path, monkeypatch) -> Catalogue:
     return build_catalogue(AssetsSpec.model_validate(spec))
 
 
-def test_the_shelf_decodes_once_and_never_less_than_asked(catalogue, monkeypatch):
+def test_the_store_decodes_once_and_never_less_than_asked(catalogue, monkeypatch):
     read = []
     monkeypatch.setattr(store_module, "read_asset", lambda files: read.append(files) or read_asset(files))
     store = AssetStore().of(catalogue)
@@ -191,7 +191,7 @@ def test_the_shelf_decodes_once_and_never_less_than_asked(catalogue, monkeypatch
     assert len(read) == 3
 
 
-def test_the_shelf_holds_no_more_than_its_bytes():
+def test_the_cache_holds_no_more_than_its_bytes():
     class Item:
         def __init__(self) -> None:
             self.color = np.zeros(250_000, np.float32)

@@ -293,7 +293,7 @@ def test_numbers_that_are_none(bad, tmp_path):
     assert reason(exr({"RGB": light}, tmp_path)) == "not_finite"
 
 
-# --- what is refused, and why
+# --- rejections and their reasons
 
 BIG = Limits(max_pixels=10_000)
 
@@ -305,7 +305,7 @@ def _bomb(width: int = 60_000, height: int = 60_000) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + _png_chunk(b"IHDR", header) + _png_chunk(b"IDAT", body) + _png_chunk(b"IEND", b"")
 
 
-def test_bombs_are_refused_by_their_header(tmp_path):
+def test_bombs_are_rejected_by_their_header(tmp_path):
     assert reason(_bomb()) == "too_large"
     assert reason(_bomb(10_000, 10_000)) == "too_large"  # where Pillow only warns
     for data in (encoded(landscape(1, 120, 120), form) for form in ("PNG", "JPEG", "WEBP", "TIFF")):
@@ -378,7 +378,7 @@ FUZZED = {
     st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=6),
     st.floats(0.05, 1),
 )
-def test_whatever_is_done_to_a_file_it_is_a_picture_or_refused(form, changes, kept):
+def test_whatever_is_done_to_a_file_it_is_a_picture_or_rejection(form, changes, kept):
     """Several bytes overwritten, mostly in the header, and the end cut off: never another exception."""
     data = bytearray(FUZZED[form])
     for place, value in changes:
@@ -400,7 +400,7 @@ def test_a_name_says_nothing(tmp_path):
     np.testing.assert_array_equal(encode_8bit(read_picture(path).color), RGB)
 
 
-def _refused(path, **options) -> str:
+def _rejection(path, **options) -> str:
     with pytest.raises(AssetError) as caught:
         read_picture(path, **options)
     return caught.value.reason
@@ -411,12 +411,12 @@ def test_only_regular_files_are_opened(tmp_path):
     os.mkfifo(tmp_path / "fifo.png")  # opening it would wait for a writer
     (tmp_path / "away.png").symlink_to("nowhere")
     (tmp_path / "loop.png").symlink_to("loop.png")
-    assert _refused(tmp_path / "x.png") == "not_a_file"
-    assert _refused(tmp_path / "fifo.png") == "not_a_file"
-    assert _refused("/dev/zero") == "not_a_file"
-    assert _refused(tmp_path / "away.png") == "missing"
-    assert _refused(tmp_path / "loop.png") == "missing"
-    assert _refused(tmp_path / "none.png") == "missing"
+    assert _rejection(tmp_path / "x.png") == "not_a_file"
+    assert _rejection(tmp_path / "fifo.png") == "not_a_file"
+    assert _rejection("/dev/zero") == "not_a_file"
+    assert _rejection(tmp_path / "away.png") == "missing"
+    assert _rejection(tmp_path / "loop.png") == "missing"
+    assert _rejection(tmp_path / "none.png") == "missing"
 
 
 def test_links_stay_below_the_root(tmp_path):
@@ -427,8 +427,8 @@ def test_links_stay_below_the_root(tmp_path):
     (inside / "good.png").symlink_to("x.png")
     (inside / "bad.png").symlink_to(outside / "x.png")
     assert read_picture(inside / "good.png", root=inside).color.shape == (40, 56, 3)
-    assert _refused(inside / "bad.png", root=inside) == "outside_root"
-    assert _refused(inside / ".." / "secret" / "x.png", root=inside) == "outside_root"
+    assert _rejection(inside / "bad.png", root=inside) == "outside_root"
+    assert _rejection(inside / ".." / "secret" / "x.png", root=inside) == "outside_root"
 
 
 def test_files_that_may_not_be_read(tmp_path):
@@ -438,7 +438,7 @@ def test_files_that_may_not_be_read(tmp_path):
     if os.access(path, os.R_OK):  # root may: then there is nothing to refuse
         assert read_picture(path).depth == 8
     else:
-        assert _refused(path) == "unreadable"
+        assert _rejection(path) == "unreadable"
 
 
 def test_content_that_changed_is_fatal(tmp_path):

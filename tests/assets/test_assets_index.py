@@ -143,18 +143,18 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refusing)
     (found,) = find_candidates([str(tmp_path)], "background", None)
     assert [candidate.image.name for candidate in found.candidates] == ["a.png"]
-    assert [(path.name, refused.reason) for path, refused in found.refused] == [("locked", "unreadable")]
+    assert [(path.name, rejected.reason) for path, rejected in found.rejected] == [("locked", "unreadable")]
     with pytest.raises(StorageError, match="locked"):
         group_pairs(tmp_path)
 
 
-def test_two_mattes_for_one_picture_are_a_question(tmp_path):
+def test_two_mattes_for_one_picture_are_ambiguous(tmp_path):
     lay_out(tmp_path, "image/1.jpg", "alpha/1.png", "mask/1.png")
     (found,) = find_candidates([str(tmp_path)], "foreground", None)
-    assert [refused.reason for _, refused in found.refused] == ["ambiguous_matte"]
+    assert [rejected.reason for _, rejected in found.rejected] == ["ambiguous_matte"]
 
 
-def test_globs_lists_single_files_and_strangers(tmp_path):
+def test_globs_lists_single_files_and_unsupported_formats(tmp_path):
     lay_out(tmp_path, "a/1.png", "a/b/2.PNG", "a/notes.txt", "a/old.gif", "a/.hidden.png", "c/3.jpg")
     (tmp_path / "list.txt").write_text("# two\na/1.png\nc/3.jpg\n")
 
@@ -168,7 +168,7 @@ def test_globs_lists_single_files_and_strangers(tmp_path):
     assert names(tmp_path / "list.txt") == ["1.png", "3.jpg"]
     assert names(tmp_path / "c" / "3.jpg") == ["3.jpg"]
     (found,) = find_candidates([str(tmp_path / "a")], "background", None)
-    assert (found.passed_over, [refused.reason for _, refused in found.refused]) == (1, ["unsupported_format"])
+    assert (found.passed_over, [rejected.reason for _, rejected in found.rejected]) == (1, ["unsupported_format"])
     for nothing in ("none", "a/*.tif"):
         with pytest.raises(RecipeError, match=nothing.partition("/")[0]):
             find_candidates([str(tmp_path / nothing)], "background", None)
@@ -197,7 +197,7 @@ def test_every_kind_of_bad_file_is_quarantined_with_its_reason(tmp_path):
     save(land / "clear.png", cutout(5))
     (land / "new\nline \udcff ü 中.png").write_bytes(b"")
     catalogue = build_catalogue(spec(tmp_path))
-    found = {(refused.kind, refused.name): refused.reason for refused in catalogue.quarantine}
+    found = {(rejected.kind, rejected.name): rejected.reason for rejected in catalogue.quarantine}
     assert found == {
         ("foreground", "no matte.jpg"): "no_matte",
         ("foreground", "opaque.png"): "no_matte",
@@ -224,7 +224,7 @@ def test_every_kind_of_bad_file_is_quarantined_with_its_reason(tmp_path):
     assert again.digest == catalogue.digest
 
 
-def test_blurred_landscapes_are_refused_and_sharp_ones_are_not(tmp_path):
+def test_blurred_landscapes_are_rejected_and_sharp_ones_are_not(tmp_path):
     folders(tmp_path)
     houses = np.kron(np.random.RandomState(1).rand(12, 15, 1), np.full((32, 32, 3), 255)).astype(np.uint8)
     soft = cv2.GaussianBlur(houses, (0, 0), 4)
@@ -247,12 +247,12 @@ def test_sharpness_does_not_hang_on_size(scale):
 # --- the index
 
 
-def test_a_second_look_decodes_nothing(tmp_path, monkeypatch):
+def test_indexing_again_decodes_nothing(tmp_path, monkeypatch):
     folders(tmp_path)
     first = build_catalogue(spec(tmp_path))
     looked = []
     monkeypatch.setattr(
-        "bokehsynth.assets.index.build.probe_all", lambda c, *rest: looked.extend(c) or probe_all(c, *rest)
+        "bokehsynth.assets.index.source.probe_all", lambda c, *rest: looked.extend(c) or probe_all(c, *rest)
     )
     assert build_catalogue(spec(tmp_path)).digest == first.digest
     assert looked == []
@@ -288,7 +288,7 @@ def test_ids_say_nothing_about_names_and_survive_a_move(tmp_path):
     assert all(asset.id.startswith("photo-") and asset.id.isascii() for asset in first.assets)
 
 
-def test_a_decoder_that_hangs_or_dies_takes_nobody_with_it(tmp_path, monkeypatch):
+def test_a_decoder_that_hangs_or_dies_harms_no_other(tmp_path, monkeypatch):
     """A child that has been killed when it gets a file; a file that takes too long; the others are looked at anyway."""
     folders(tmp_path, 0, 3)
     files = sorted((tmp_path / "landscapes").iterdir())
@@ -346,7 +346,7 @@ def test_a_side_given_to_fill_a_split_stays_given(tmp_path):
     assert [a.id for a in after.assets if a.split == "val" and a.kind == "background"] == [given]
 
 
-def test_a_picture_like_both_sides_belongs_to_neither():
+def test_a_near_duplicate_of_both_splits_belongs_to_neither():
     low, high = sorted((f"{i:064x}" for i in range(50)), key=hash_position)[::49]
     look = perceptual_hash(grey_of(srgb_to_linear(landscape(1))))
     seen = {"dhash": look.dhash, "thumb": look.thumb, "aspect": look.aspect}
@@ -355,9 +355,9 @@ def test_a_picture_like_both_sides_belongs_to_neither():
         SplitCandidate(sha256=high, known_split="train", **seen),
     ]
     placed = assign_splits(known, 0.5)
-    assert sorted((found.side or "none") for found in placed.values()) != ["train", "val"]
+    assert sorted((found.split or "none") for found in placed.values()) != ["train", "val"]
     alone = assign_splits([SplitCandidate(sha256=low, **seen), SplitCandidate(sha256=high, **seen)], 0.5)
-    assert len({found.side for found in alone.values()}) == 1  # new ones that look alike stay together
+    assert len({found.split for found in alone.values()}) == 1  # new ones that look alike stay together
 
 
 CHANGES = {

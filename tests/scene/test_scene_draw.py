@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from bokehsynth.assets.index.build import Asset, Catalogue
+from bokehsynth.assets.catalogue import Asset, Catalogue
 from bokehsynth.config.distributions import bounds
 from bokehsynth.files import canonical_json
 from bokehsynth.optics import Lens, Plane

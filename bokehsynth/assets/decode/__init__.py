@@ -1,1 +1,1 @@
-"""Decode picture files of strangers to linear light, or name the reason why not."""
+"""Decode untrusted picture files to linear light, or reject them with a reason."""

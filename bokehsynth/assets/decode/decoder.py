@@ -1,4 +1,4 @@
-"""Any picture file, safely, to linear light: `read_picture`.
+"""Decode any supported picture file to linear light: `read_picture`.
 
 A file that cannot be used raises RejectedPicture, whose `reason` is one word of `rejection.REASONS`. Bytes are read
 once; the header's size is checked before any decoder runs, and only decoders of the six formats are ever called.
@@ -24,7 +24,7 @@ MAX_ASPECT = 32
 
 @dataclass(frozen=True)
 class Limits:
-    """What a picture may be, judged by its header before it is decoded."""
+    """Bounds on a picture's size, checked against its header before it is decoded."""
 
     max_pixels: int = MAX_PIXELS
     """Width times height; at most 89,478,485, where Pillow's own guard begins."""
@@ -59,9 +59,9 @@ class Picture:
     depth: int
     """Bits per stored channel: 8, 16 or 32."""
     bright: bool
-    """Whether values above 1.0 are real light. False: white is where the file ends, and lamps are clipped."""
+    """Whether values above 1.0 are stored (scene-referred). False: the file clips lamps at white."""
     notes: tuple[str, ...] = ()
-    """What had to be assumed, in words."""
+    """Assumptions made where the file leaves something open."""
 
 
 def read_picture(
@@ -70,8 +70,8 @@ def read_picture(
     """The picture in a file: EXIF orientation applied, colours brought to sRGB, 16 bits kept, light linear.
 
     An 8-bit sRGB picture comes back bit for bit from `color.encode_8bit`. With `root`, links must end below it. With
-    `sha256` the content must still be that: ChangedError otherwise, for the file changed under a running recipe.
-    Raises RejectedPicture for everything that cannot be used.
+    `sha256`, ChangedError unless the content still has that digest. Raises RejectedPicture for everything that cannot
+    be used.
     """
     return to_picture(decode_raster(read_unchanged(Path(path), root, sha256), str(path), limits))
 
@@ -95,7 +95,7 @@ def decode_raster(data: bytes, name: str, limits: Limits = DEFAULT_LIMITS) -> Ra
         raise
     except MemoryError:
         raise RejectedPicture(f"{name}: takes more memory to decode than a picture may", "too_large") from None
-    except Exception as error:  # what decoders raise on malformed bytes is no fixed set
+    except Exception as error:  # decoders raise anything on malformed bytes
         text = f"{type(error).__name__}: {error}"
         if any(word in text.lower() for word in ("insufficient memory", "bad_alloc", "out of memory")):
             raise RejectedPicture(f"{name}: takes more memory to decode than a picture may", "too_large") from None

@@ -1,4 +1,4 @@
-"""Large pictures made smaller, in linear light and without ever being whole in floats."""
+"""Downscale large pictures in linear light, strip by strip, so that no whole picture is held in floats."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from bokehsynth.assets.decode.raster import Raster
 from bokehsynth.color import FloatArray
 
 STRIP = 256
-"""Rows that are in floats at a time."""
+"""Rows converted to floats at a time."""
 
 
 def reduced(raster: Raster, shorter: int) -> FloatArray:
@@ -55,7 +55,7 @@ def reduced_alpha(raster: Raster, shorter: int) -> FloatArray:
 
 
 def averaged(image: FloatArray, factor: int) -> FloatArray:
-    """Means of factor x factor boxes; what is left over at the lower and right edge is cut off."""
+    """Box means of factor x factor pixels; the remainder at the lower and right edge is cut off."""
     if factor == 1:
         return image
     height, width = (side // factor for side in image.shape[:2])

@@ -1,4 +1,4 @@
-"""Pictures whose numbers are light: Radiance .hdr and OpenEXR."""
+"""Decode scene-referred formats: Radiance .hdr and OpenEXR."""
 
 import tempfile
 from collections.abc import Callable
@@ -18,14 +18,14 @@ _REC709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
 
 
 def read_hdr_raster(data: bytes, name: str, check: CheckSize) -> Raster:
-    """A Radiance picture, through OpenCV: imageio reads it only with a FreeImage that it downloads when run."""
+    """Decode a Radiance picture by OpenCV: imageio needs FreeImage, which it downloads at run time."""
     check(*read_hdr(data, name), name)
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong, we say ourselves
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # this function reports errors itself
     try:
         stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     finally:
         cv2.utils.logging.setLogLevel(level)
-    if stored is None:  # OpenCV names no cause; a file whose every row is there fails for what the rows hold
+    if stored is None:  # OpenCV gives no cause
         if b"FORMAT=32-bit_rle_xyze" in data[:65536]:
             raise RejectedPicture(f"{name}: an .hdr file of XYZ; convert it to RGB first", "unsupported_format")
         raise RejectedPicture(
@@ -36,7 +36,7 @@ def read_hdr_raster(data: bytes, name: str, check: CheckSize) -> Raster:
 
 
 def read_exr(data: bytes, name: str, check: CheckSize) -> Raster:
-    """An OpenEXR picture: R, G, B (A) or Y of its first part."""
+    """Decode an OpenEXR picture: R, G, B (A) or Y of its first part."""
     import OpenEXR
 
     with tempfile.NamedTemporaryFile(prefix="bokehsynth-", suffix=".exr") as file:  # the library reads named files only
@@ -67,6 +67,6 @@ def read_exr(data: bytes, name: str, check: CheckSize) -> Raster:
 
 
 def straight(color: FloatArray, alpha: FloatArray) -> FloatArray:
-    """Premultiplied [H, W] or [H, W, 3] over its alpha; black where that is 0."""
+    """Unpremultiply [H, W] or [H, W, 3]: divided by alpha; black where that is 0."""
     over = alpha if color.ndim == 2 else alpha[..., None]
     return np.divide(color, over, out=np.zeros_like(color), where=over > 0)

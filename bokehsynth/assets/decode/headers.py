@@ -1,7 +1,7 @@
-"""What a file says about itself before anything is decoded: format, size, depth, orientation, frames.
+"""Parse headers before anything is decoded: format, size, depth, orientation, frames.
 
-Own readers of the few bytes that matter: the libraries' answers are cut to what they can decode (a 16-bit RGB picture
-is `RGB` to Pillow), and a size has to be known before a decoder is let loose.
+The libraries report only what they can decode (a 16-bit RGB picture is `RGB` to Pillow), and the size must be known
+before a decoder runs.
 """
 
 import re
@@ -35,11 +35,11 @@ _UNSUPPORTED_MAGIC = {
     b"<?xml": "XML",
     b"version https://git-lfs": "a Git LFS pointer: `git lfs pull` gets the file",
 }
-"""Worth naming when they turn up."""
+"""First bytes of formats that are named in the message though they are not read."""
 
 
 def detect_format(data: bytes, name: str) -> str:
-    """PNG, JPEG, WEBP, TIFF, HDR or EXR by the first bytes, whatever the name says; RejectedPicture for all else."""
+    """PNG, JPEG, WEBP, TIFF, HDR or EXR by the first bytes, not by the name; RejectedPicture for all else."""
     for magic, kind in _MAGIC.items():
         if data.startswith(magic):
             return kind
@@ -56,7 +56,7 @@ def detect_format(data: bytes, name: str) -> str:
 
 @dataclass(frozen=True)
 class PngHeader:
-    """IHDR and what chunks say beside it."""
+    """IHDR and the other chunks that decide how a PNG is read."""
 
     width: int
     height: int
@@ -64,8 +64,8 @@ class PngHeader:
     color_type: int
     """0 grey, 2 RGB, 3 palette, 4 grey + alpha, 6 RGBA."""
     frames: int
-    clear: bytes | None
-    """Content of tRNS."""
+    transparent: bytes | None
+    """Content of tRNS: the transparent colour."""
     gamma: float | None
     """Encoding exponent of gAMA, where neither sRGB nor iCCP say more."""
     transfer: int | None
@@ -85,7 +85,7 @@ def read_png(data: bytes, name: str) -> PngHeader:
     return PngHeader(
         width=width, height=height, depth=depth, color_type=color_type,
         frames=struct.unpack_from(">I", found[b"acTL"])[0] if len(found.get(b"acTL", b"")) >= 4 else 1,
-        clear=found.get(b"tRNS"),
+        transparent=found.get(b"tRNS"),
         gamma=struct.unpack(">I", gamma)[0] / 100000 if gamma is not None and len(gamma) == 4 else None,
         transfer=found[b"cICP"][1] if len(found.get(b"cICP", b"")) == 4 else None,
     )  # fmt: skip
@@ -116,7 +116,7 @@ class TiffHeader:
     width: int
     height: int
     bits: tuple[int, ...]
-    """Per sample."""
+    """Bits of each sample."""
     floating: bool
     photometric: int
     """0 white is zero, 1 black is zero, 2 RGB, 3 palette, 5 CMYK, 6 YCbCr, 8 Lab."""
@@ -126,7 +126,7 @@ class TiffHeader:
     icc: bytes | None
     pages: int
     upright_data: bytes
-    """The file with its orientation taken away: some decoders apply it, and some do not."""
+    """The file with its orientation tag set to 1: some decoders apply the tag, and some do not."""
 
 
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1, 11: 4, 12: 8, 13: 4, 16: 8}

@@ -1,4 +1,4 @@
-"""PNG, JPEG, WebP and TIFF: Pillow for what it keeps whole, OpenCV for 16 bits per channel and float TIFF."""
+"""Decode PNG, JPEG, WebP and TIFF: by Pillow at 8 bits, by OpenCV at 16 bits per channel and for float TIFF."""
 
 import io
 import threading
@@ -26,10 +26,10 @@ _PQ_AND_HLG = {16: "PQ", 18: "HLG"}
 
 
 class _StrictBombs:
-    """Within, Pillow's words about odd metadata are ignored, and a decompression bomb is an error.
+    """Context in which Pillow's warnings about metadata are ignored and a decompression bomb is an error.
 
-    Filters of warnings belong to the process: the first thread that enters sets them, the last one to leave takes them
-    back. (`warnings.catch_warnings` alone would bring back what another thread has set.)
+    Warning filters belong to the process: the first thread to enter sets them, the last one to leave restores them.
+    (`warnings.catch_warnings` alone would restore what another thread has set.)
     """
 
     def __init__(self) -> None:
@@ -62,11 +62,11 @@ def read_photo(data: bytes, kind: str, name: str, check: CheckSize) -> Raster:
     tiff = read_tiff(data, name) if kind == "TIFF" else None
     if png is not None:
         check(png.width, png.height, name)
-        _refuse_odd_png(png, name)
+        _reject_unusual_png(png, name)
     if tiff is not None:
         check(tiff.width, tiff.height, name)
         if tiff.floating or max(tiff.bits) > 8:
-            return _deep_tiff(tiff, name)
+            return _tiff_16bit_or_float(tiff, name)
     with _STRICT_BOMBS:
         try:
             image = Image.open(io.BytesIO(data), formats=[kind])
@@ -79,17 +79,17 @@ def read_photo(data: bytes, kind: str, name: str, check: CheckSize) -> Raster:
             image.load()
             orientation = _orientation(image)
             if png is not None and png.depth == 16:
-                raster = _deep_png(data, png, image.info.get("icc_profile"), name)
+                raster = _png_16bit(data, png, image.info.get("icc_profile"), name)
             else:
                 raster = _from_pillow(image, kind, name)
     if tiff is not None and tiff.pages > 1:
-        raster = _noted(raster, "the first of several pages")
+        raster = _with_note(raster, "the first of several pages")
     if png is not None and png.gamma is not None and abs(png.gamma * 2.2 - 1) > 0.05:
         raster = replace(raster, profile=power_profile(1 / png.gamma, grey=raster.values.ndim == 2))
-    return _turned(raster, orientation)
+    return _oriented(raster, orientation)
 
 
-def _refuse_odd_png(png: PngHeader, name: str) -> None:
+def _reject_unusual_png(png: PngHeader, name: str) -> None:
     if png.frames > 1:
         raise RejectedPicture(f"{name}: an animation of {png.frames} frames", "animated")
     if png.transfer in _PQ_AND_HLG:
@@ -101,27 +101,27 @@ def _refuse_odd_png(png: PngHeader, name: str) -> None:
 def _from_pillow(image: Image.Image, kind: str, name: str) -> Raster:
     """Eight bits per channel or fewer, in any of Pillow's modes."""
     mode, icc = image.mode, image.info.get("icc_profile")
-    clear = "transparency" in image.info
-    if mode == "1" or (mode == "L" and not clear):
-        return _raster(np.asarray(image.convert("L")), kind, mode, icc)
+    transparent = "transparency" in image.info
+    if mode == "1" or (mode == "L" and not transparent):
+        return _make_raster(np.asarray(image.convert("L")), kind, mode, icc)
     if mode in {"L", "LA", "La"}:
-        return _raster(np.asarray(image.convert("LA")), kind, mode, icc)
-    if mode in {"RGB", "P", "RGBX"} and not clear and not _clear_palette(image):
-        return _raster(np.asarray(image.convert("RGB")), kind, mode, icc)
+        return _make_raster(np.asarray(image.convert("LA")), kind, mode, icc)
+    if mode in {"RGB", "P", "RGBX"} and not transparent and not _has_alpha_palette(image):
+        return _make_raster(np.asarray(image.convert("RGB")), kind, mode, icc)
     if mode in {"RGB", "P", "PA", "RGBA", "RGBa"}:
-        return _raster(np.asarray(image.convert("RGBA")), kind, mode, icc)
+        return _make_raster(np.asarray(image.convert("RGBA")), kind, mode, icc)
     if mode in {"CMYK", "YCbCr", "LAB"}:
-        color, note = _by_tables(image, icc)
-        return _noted(_raster(color, kind, mode, None), note)
+        color, note = _convert_by_lut(image, icc)
+        return _with_note(_make_raster(color, kind, mode, None), note)
     raise RejectedPicture(f"{name}: Pillow's mode {mode} is not read", "unsupported_format")
 
 
-def _clear_palette(image: Image.Image) -> bool:
+def _has_alpha_palette(image: Image.Image) -> bool:
     return image.mode == "P" and image.palette is not None and image.palette.mode == "RGBA"
 
 
-def _raster(values: npt.NDArray[Any], kind: str, mode: str, icc: bytes | None) -> Raster:
-    """Split [H, W], [H, W, 2..4] into colour and alpha, and see what the profile says about the colours."""
+def _make_raster(values: npt.NDArray[Any], kind: str, mode: str, icc: bytes | None) -> Raster:
+    """Split [H, W], [H, W, 2..4] into colour and alpha, and attach or apply the ICC profile."""
     alpha = None
     if values.ndim == 3 and values.shape[2] in {2, 4}:
         alpha = values[..., -1]
@@ -133,16 +133,16 @@ def _raster(values: npt.NDArray[Any], kind: str, mode: str, icc: bytes | None) -
     if profile is not None:
         return raster if profile.is_srgb else replace(raster, profile=profile)
     if values.ndim == 2:
-        return _noted(raster, "a profile that is not one of grey, taken for sRGB")
+        return _with_note(raster, "a profile that is not one of grey, taken for sRGB")
     note = ""
     if values.dtype == np.uint16:
         values, note = (values >> 8).astype(np.uint8), "16 bits cut to 8 for a profile of tables; "
-    color, more = _by_tables(Image.fromarray(np.ascontiguousarray(values)), icc)
-    return _noted(replace(raster, values=color), note + more)
+    color, more = _convert_by_lut(Image.fromarray(np.ascontiguousarray(values)), icc)
+    return _with_note(replace(raster, values=color), note + more)
 
 
-def _by_tables(image: Image.Image, icc: bytes | None) -> tuple[npt.NDArray[np.uint8], str]:
-    """To 8-bit sRGB: through the embedded profile if it is of such pixels, else as Pillow takes them; and a note."""
+def _convert_by_lut(image: Image.Image, icc: bytes | None) -> tuple[npt.NDArray[np.uint8], str]:
+    """Convert to 8-bit sRGB by the embedded profile if it fits such pixels, else by Pillow's default; and a note."""
     lab = image.mode == "LAB"
     if icc or lab:
         try:
@@ -151,22 +151,22 @@ def _by_tables(image: Image.Image, icc: bytes | None) -> tuple[npt.NDArray[np.ui
             if done is not None:
                 return np.asarray(done), f"{image.mode} through its profile"
         except (ImageCms.PyCMSError, OSError, TypeError):
-            pass  # damaged, or of other pixels than these: it says nothing about them
+            pass  # a damaged profile, or one for other pixels: ignored
     note = "CMYK without a usable profile, as if printed in plain inks" if image.mode == "CMYK" else ""
     return np.asarray(image.convert("RGB")), note
 
 
-def _deep_png(data: bytes, png: PngHeader, icc: bytes | None, name: str) -> Raster:
+def _png_16bit(data: bytes, png: PngHeader, icc: bytes | None, name: str) -> Raster:
     stored = _opencv(data, name)
-    raster = _raster(_from_bgr(stored, grey=png.color_type in {0, 4}), "PNG", _PNG_MODES[png.color_type], icc)
-    if png.clear is not None and raster.alpha is None:  # one colour stands for nothing
-        key = np.frombuffer(png.clear, ">u2")
+    raster = _make_raster(_from_bgr(stored, grey=png.color_type in {0, 4}), "PNG", _PNG_MODES[png.color_type], icc)
+    if png.transparent is not None and raster.alpha is None:  # one colour is transparent
+        key = np.frombuffer(png.transparent, ">u2")
         shown = raster.values != key[0] if raster.values.ndim == 2 else (raster.values != key[:3]).any(axis=2)
         raster = replace(raster, alpha=np.where(shown, np.uint16(65535), np.uint16(0)))
     return raster
 
 
-def _deep_tiff(tiff: TiffHeader, name: str) -> Raster:
+def _tiff_16bit_or_float(tiff: TiffHeader, name: str) -> Raster:
     """16-bit or float TIFF of grey or RGB."""
     if tiff.photometric not in {1, 2} or set(tiff.bits) not in ({16}, {32}) or tiff.floating != (tiff.bits[0] == 32):
         kind = "float" if tiff.floating else "integer"
@@ -178,16 +178,16 @@ def _deep_tiff(tiff: TiffHeader, name: str) -> Raster:
     stored = _opencv(tiff.upright_data, name)
     values = _from_bgr(stored, grey=tiff.photometric == 1)
     mode = "float" if tiff.floating else {1: "I;16", 2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}[len(tiff.bits)]
-    raster = _raster(values, "TIFF", mode, tiff.icc)
+    raster = _make_raster(values, "TIFF", mode, tiff.icc)
     if raster.alpha is not None and tiff.extra[:1] == (1,):
-        raster = _unassociated(raster)
+        raster = _unpremultiplied(raster)
     if tiff.pages > 1:
-        raster = _noted(raster, "the first of several pages")
-    return _turned(raster, tiff.orientation if tiff.orientation in range(1, 9) else 1)
+        raster = _with_note(raster, "the first of several pages")
+    return _oriented(raster, tiff.orientation if tiff.orientation in range(1, 9) else 1)
 
 
-def _unassociated(raster: Raster) -> Raster:
-    """TIFF's associated alpha: stored numbers are multiplied by it."""
+def _unpremultiplied(raster: Raster) -> Raster:
+    """Divide by TIFF's associated alpha, by which the stored numbers are multiplied."""
     full = 1.0 if raster.linear else float(np.iinfo(raster.values.dtype).max)
     assert raster.alpha is not None
     color = straight(raster.values.astype(np.float32), raster.alpha.astype(np.float32) / np.float32(full))
@@ -195,7 +195,7 @@ def _unassociated(raster: Raster) -> Raster:
 
 
 def _opencv(data: bytes, name: str) -> npt.NDArray[Any]:
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong, we say ourselves
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # this module reports errors itself
     try:
         stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     finally:
@@ -206,7 +206,7 @@ def _opencv(data: bytes, name: str) -> npt.NDArray[Any]:
 
 
 def _from_bgr(stored: npt.NDArray[Any], grey: bool) -> npt.NDArray[Any]:
-    """OpenCV's channel order to ours; grey in several equal channels to one, or one and alpha."""
+    """Reorder BGR(A) to RGB(A); reduce grey in several equal channels to one, or one and alpha."""
     if stored.ndim == 2:
         return stored
     if grey:
@@ -215,18 +215,18 @@ def _from_bgr(stored: npt.NDArray[Any], grey: bool) -> npt.NDArray[Any]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """From EXIF, or XMP where there is no EXIF; 1 where neither says anything or the block is damaged."""
+    """The orientation 1 to 8 from EXIF, or XMP where there is no EXIF; 1 if absent or damaged."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged metadata says nothing about pixels
+    except Exception:  # damaged metadata is ignored
         return 1
     return value if value in range(1, 9) else 1
 
 
-def _turned(raster: Raster, orientation: int) -> Raster:
+def _oriented(raster: Raster, orientation: int) -> Raster:
     alpha = None if raster.alpha is None else upright(raster.alpha, orientation)
     return replace(raster, values=upright(raster.values, orientation), alpha=alpha)
 
 
-def _noted(raster: Raster, note: str) -> Raster:
+def _with_note(raster: Raster, note: str) -> Raster:
     return replace(raster, notes=(*raster.notes, note)) if note else raster

@@ -1,4 +1,4 @@
-"""Stored numbers and what they mean: the step from a decoded file to linear light."""
+"""A decoded file's stored numbers, and their conversion to linear light."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,7 @@ class Raster:
     profile: RgbProfile | GreyProfile | None = None
     """Set where integers are not sRGB."""
     notes: tuple[str, ...] = ()
-    """What had to be assumed."""
+    """Assumptions made where the file leaves something open."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -42,11 +42,11 @@ class Raster:
 
     @property
     def linear(self) -> bool:
-        """Whether the values are light itself, not an encoding that ends at white."""
+        """Whether the values are linear light, unbounded above white."""
         return bool(self.values.dtype == np.float32)
 
     def light(self, rows: slice = slice(None)) -> FloatArray:
-        """Linear sRGB light [rows, W, 3], 1.0 = white; nothing negative, and above white only where that is real."""
+        """Linear sRGB light [rows, W, 3], 1.0 = white; never negative, above white only in scene-referred files."""
         part = self.values[rows]
         if self.linear:
             light = np.maximum(part, 0).astype(np.float32, copy=False)

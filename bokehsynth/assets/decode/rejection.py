@@ -1,4 +1,4 @@
-"""Why a file cannot be used: a fixed vocabulary, so that quarantine lists can be counted and searched."""
+"""Reasons for rejecting a file: a fixed vocabulary, so that quarantine lists can be counted and searched."""
 
 from bokehsynth.errors import AssetError
 
@@ -32,7 +32,7 @@ REASONS = {
 """Every `reason`, and what it means."""
 
 
-class RejectedPicture(AssetError):  # noqa: N818  # it is the picture that is bad; the class above ends in Error
+class RejectedPicture(AssetError):  # noqa: N818  # the base class ends in Error
     """A picture file that cannot be used; `reason` is one of REASONS, the message says more."""
 
     def __init__(self, message: str, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Reading a file's bytes without ever being held up or led astray by what stands under its name."""
+"""Read a regular file safely: never block on a FIFO or device, never follow a link out of `root`."""
 
 import errno
 import os
@@ -16,21 +16,21 @@ MAX_BYTES = 1 << 30
 def read_file(path: Path, root: Path | None = None, max_bytes: int = MAX_BYTES) -> bytes:
     """The bytes of a regular file; RejectedPicture for anything else.
 
-    Links are followed and must end below `root`, if given. Opening never blocks: FIFOs and devices are refused before
-    and, should one take the file's place in between, after the opening.
+    Links are followed and must end below `root`, if given. Opening never blocks: FIFOs and devices are rejected before
+    and, in case one replaces the file in between, after opening.
     """
     target = _resolved(path, root)
     try:
-        _must_be_regular(path, os.stat(target))
+        _check_regular(path, os.stat(target))
         handle = os.open(target, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
         with os.fdopen(handle, "rb") as file:
             status = os.fstat(file.fileno())
-            _must_be_regular(path, status)
+            _check_regular(path, status)
             if status.st_size > max_bytes:
                 raise RejectedPicture(f"{path}: {status.st_size:,} bytes; at most {max_bytes:,} are read", "too_large")
             return file.read(max_bytes)
     except OSError as error:
-        raise _refusal(path, error) from None
+        raise _rejection(path, error) from None
 
 
 def read_unchanged(path: Path, root: Path | None, sha256: str | None) -> bytes:
@@ -45,19 +45,19 @@ def read_unchanged(path: Path, root: Path | None, sha256: str | None) -> bytes:
 
 
 def _resolved(path: Path, root: Path | None) -> Path:
-    """Where the path leads, links followed to the end."""
+    """Follow all links; RejectedPicture if the file is missing or lies outside `root`."""
     try:
         target = Path(os.path.realpath(path, strict=True))
         if root is None or target.is_relative_to(os.path.realpath(root)):
             return target
     except OSError as error:
-        raise _refusal(path, error) from None
+        raise _rejection(path, error) from None
     except ValueError:  # a NUL in the name
         raise RejectedPicture(f"{path!r}: is no name of a file", "missing") from None
     raise RejectedPicture(f"{path}: is a link that leads out of its source's folder", "outside_root")
 
 
-def _must_be_regular(path: Path, status: os.stat_result) -> None:
+def _check_regular(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise RejectedPicture(f"{path}: {_kind(status.st_mode)}, not a file", "not_a_file")
 
@@ -67,6 +67,6 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "a device")
 
 
-def _refusal(path: Path, error: OSError) -> RejectedPicture:
+def _rejection(path: Path, error: OSError) -> RejectedPicture:
     missing = error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
     return RejectedPicture(f"{path}: {error.strerror or error}", "missing" if missing else "unreadable")

@@ -1,1 +1,1 @@
-"""From folders to the frozen asset list: discovery, measurement in processes of their own, train/val split."""
+"""Build the frozen asset list: discover files, measure them in child processes, split train from val."""

@@ -1,9 +1,9 @@
-"""The index of a folder: what was measured of its files, so that a second look is fast, and the side each was given.
+"""The index of a folder: cached measurements of its files, and the split that each asset was assigned.
 
 It is `.bokehsynth/assets.json` inside the folder, and moves, is copied and shared with it; where that cannot be
 written, it is kept in the user's cache under the folder's path. Measurements are valid while size, mtime and inode of
-the files stay. Sides are kept by content: an asset that was once train or val (under a `val_fraction`) stays that,
-whatever is added later. Delete the file to begin anew.
+the files stay. Splits are kept by content: an asset that was once train or val (under a `val_fraction`) stays that
+when others are added. Deleting the file starts over.
 """
 
 import json
@@ -21,8 +21,8 @@ from bokehsynth.files import atomic_write, canonical_json, sha256_bytes
 
 NAME = Path(".bokehsynth", "assets.json")
 FORMAT = 1
-_PASSING = {"missing", "unreadable", "too_slow"}
-"""Reasons that may be gone next time although the file is the same."""
+_TRANSIENT = {"missing", "unreadable", "too_slow"}
+"""Reasons that may not apply next time although the file is the same."""
 
 
 @dataclass
@@ -31,50 +31,50 @@ class IndexCache:
 
     folder: Path
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Measurements by kind and names."""
+    """Fingerprint and measurements by kind and names."""
     sides: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Side by `kind val_fraction`, then by sha256."""
+    """Split by `kind val_fraction`, then by sha256."""
     changed: bool = False
 
     @classmethod
     def open(cls, folder: Path) -> "IndexCache":
         """The folder's index; an empty one where there is none that can be read."""
-        for place in (folder / NAME, _cache_place(folder)):
+        for path in (folder / NAME, _user_cache_path(folder)):
             try:
-                record = json.loads(place.read_text(encoding="ascii"))
+                record = json.loads(path.read_text(encoding="ascii"))
                 if record["format"] == FORMAT:
                     return cls(folder, dict(record["files"]), dict(record["sides"]))
             except (OSError, ValueError, KeyError, TypeError):
-                continue  # an index is a convenience: one that is damaged is made anew
+                continue  # only a cache: a damaged one is rebuilt
         return cls(folder)
 
     def save(self) -> Path | None:
-        """Write the index where it belongs, if anything changed; the place, or None where nothing can be written."""
-        for place in (self.folder / NAME, _cache_place(self.folder)):
-            if not self.changed and place.is_file():
-                return place
-            self._take_in_others()
+        """Write the index if anything changed; its path, or None where nothing can be written."""
+        for path in (self.folder / NAME, _user_cache_path(self.folder)):
+            if not self.changed and path.is_file():
+                return path
+            self._merge_stored()
             text = canonical_json({"format": FORMAT, "files": self.files, "sides": self.sides}) + "\n"
-            if place.parent.parent == self.folder and not _writable(self.folder):
+            if path.parent.parent == self.folder and not _writable(self.folder):
                 continue
             try:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                atomic_write(place, text)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                atomic_write(path, text)
             except (OSError, StorageError):
                 continue
             self.changed = False
-            return place
+            return path
         return None
 
-    def _take_in_others(self) -> None:
-        """What another run, or another source in this folder, has written meanwhile."""
-        there = IndexCache.open(self.folder)
-        self.files = there.files | self.files
-        for key, sides in there.sides.items():
+    def _merge_stored(self) -> None:
+        """Add what another run, or another source in this folder, has written meanwhile."""
+        stored = IndexCache.open(self.folder)
+        self.files = stored.files | self.files
+        for key, sides in stored.sides.items():
             self.sides[key] = sides | self.sides.get(key, {})
 
     def get(self, candidate: Candidate, limits: Limits) -> Answer | None:
-        """What is known of a candidate, if its files are what they were."""
+        """The cached answer for a candidate, if the fingerprint of its files is unchanged."""
         known = self.files.get(self._key(candidate))
         if known is None or known["stamp"] != fingerprint(candidate, limits):
             return None
@@ -85,26 +85,26 @@ class IndexCache:
         except (KeyError, TypeError, ValueError):
             return None
 
-    def put(self, candidate: Candidate, stamp: list[Any] | None, answer: Answer) -> None:
-        """Keep what was found of files whose `stamp` was taken before they were opened."""
-        if stamp is None or (isinstance(answer, RejectedPicture) and answer.reason in _PASSING):
+    def put(self, candidate: Candidate, before: list[Any] | None, answer: Answer) -> None:
+        """Keep an answer about files whose fingerprint `before` was taken before they were opened."""
+        if before is None or (isinstance(answer, RejectedPicture) and answer.reason in _TRANSIENT):
             return
         if isinstance(answer, RejectedPicture):
             found: dict[str, Any] = {"refused": answer.reason, "message": str(answer).replace(f"{self.folder}/", "")}
         else:
             found = {"probe": asdict(answer)}
-        self.files[self._key(candidate)] = {"stamp": stamp, **found}
+        self.files[self._key(candidate)] = {"stamp": before, **found}
         self.changed = True
 
     def split_of(self, kind: str, val_fraction: float, sha256: str) -> str | None:
-        """The side an asset was given before."""
+        """The split an asset was assigned before."""
         return self.sides.get(f"{kind} {val_fraction!r}", {}).get(sha256)
 
-    def keep_split(self, kind: str, val_fraction: float, sha256: str, side: str) -> None:
-        """Remember the side of an asset."""
+    def keep_split(self, kind: str, val_fraction: float, sha256: str, split: str) -> None:
+        """Keep the split of an asset."""
         kept = self.sides.setdefault(f"{kind} {val_fraction!r}", {})
-        if kept.get(sha256) != side:
-            kept[sha256] = side
+        if kept.get(sha256) != split:
+            kept[sha256] = split
             self.changed = True
 
     def _key(self, candidate: Candidate) -> str:
@@ -117,7 +117,7 @@ def relative_name(path: Path, folder: Path) -> str:
 
 
 def fingerprint(candidate: Candidate, limits: Limits) -> list[Any] | None:
-    """What has to stay for a measurement to stay valid; None for files that are not there."""
+    """What a measurement depends on: probe version, limits, size, mtime and inode of each file; None if one is gone."""
     parts: list[Any] = [PROBE_VERSION, limits.max_pixels, limits.min_side]
     for path in candidate.files:
         try:
@@ -129,11 +129,11 @@ def fingerprint(candidate: Candidate, limits: Limits) -> list[Any] | None:
 
 
 def _writable(folder: Path) -> bool:
-    """Also for root, whom the system lets write where the owner has said no."""
+    """Whether the folder's own mode allows writing; root could write anyway."""
     return bool(folder.stat().st_mode & 0o222) and os.access(folder, os.W_OK)
 
 
-def _cache_place(folder: Path) -> Path:
+def _user_cache_path(folder: Path) -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     name = sha256_bytes(os.path.realpath(folder).encode("utf-8", "surrogateescape").hex())[:24]
     return Path(home, "bokehsynth", "assets", f"{name}.json")

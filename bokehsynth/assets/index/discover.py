@@ -1,4 +1,4 @@
-"""From what a recipe names to candidates: folders walked, globs and lists read, pictures paired with their mattes."""
+"""Turn a recipe's sources into candidates: walk folders, expand globs and lists, pair pictures with their mattes."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.index.probe import Candidate
-from bokehsynth.assets.load.pairs import NEEDED, ROLES, group_pairs
+from bokehsynth.assets.load.pairs import REQUIRED, ROLES, group_pairs
 from bokehsynth.assets.pair_spec import PairPatterns
 from bokehsynth.errors import RecipeError
 
@@ -18,7 +18,7 @@ UNREAD = (
     ".gif", ".bmp", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw",
     ".raf", ".orf", ".rw2",
 )  # fmt: skip
-"""Pictures too, which cannot be read: they are quarantined, while other files are passed over."""
+"""Picture formats that are not read: such files are quarantined, while files of other kinds are passed over."""
 
 IMAGE_FOLDERS = (
     "image", "images", "img", "imgs", "original", "originals", "original_image", "original_images", "blurred_image",
@@ -26,10 +26,10 @@ IMAGE_FOLDERS = (
 )  # fmt: skip
 """Names of folders that hold the pictures of a set of pairs; where one picture is in several, the first counts.
 P3M-10k has faces blurred in `blurred_image` and, for its test sets, as photographed in `original_image`; `fg` beside
-them holds colours somebody estimated."""
+them holds estimated colours."""
 MATTE_FOLDERS = ("alpha", "alphas", "matte", "mattes", "mask", "masks", "pha", "gt")
 OTHER_FOLDERS = ("trimap", "trimaps", "usr", "facemask", "bg", "caption", "captions", "__macosx")
-"""What matting sets keep beside pictures and mattes."""
+"""Folders of matting sets with neither pictures nor mattes."""
 _MATTE_NAME = re.compile(r"(?i)(.+)[ ._-](alpha|matte|mask|pha)$")
 """`cat_alpha.png` beside `cat.jpg`."""
 
@@ -38,15 +38,15 @@ _GLOB = re.compile(r"[*?\[]")
 
 @dataclass
 class Found:
-    """What a source holds."""
+    """The files of a source, sorted."""
 
     candidates: list[Candidate] = field(default_factory=list)
-    refused: list[tuple[Path, RejectedPicture]] = field(default_factory=list)
-    """Names of pictures that need not be opened to be refused."""
+    rejected: list[tuple[Path, RejectedPicture]] = field(default_factory=list)
+    """Pictures rejected without being opened."""
     passed_over: int = 0
-    """Files that are no pictures, and mattes without a picture."""
+    """Count of files that are no pictures, and of mattes without a picture."""
     folder: Path = Path()
-    """What names are relative to, and where the index is kept."""
+    """Names are relative to it, and the index is kept in it."""
 
 
 def find_candidates(paths: Sequence[str], kind: str, root: Path | None) -> list[Found]:
@@ -54,19 +54,19 @@ def find_candidates(paths: Sequence[str], kind: str, root: Path | None) -> list[
 
     `root` is the folder links must stay below where the source lies in it; else it is the source's own.
     """
-    return [_of_path(Path(path), kind, root) for path in paths]
+    return [_find_in_path(Path(path), kind, root) for path in paths]
 
 
 def find_pairs(paths: Sequence[str], names: PairPatterns | None, root: Path | None) -> list[Found]:
     """The pairs of a source's absolute paths, which are folders; RecipeError where one holds none."""
-    return [_pairs_of(Path(path), names, root) for path in paths]
+    return [_find_pairs_in(Path(path), names, root) for path in paths]
 
 
-def _pairs_of(folder: Path, names: PairPatterns | None, root: Path | None) -> Found:
+def _find_pairs_in(folder: Path, names: PairPatterns | None, root: Path | None) -> Found:
     if not folder.is_dir():
         raise RecipeError(f"assets.pairs: there is no folder {str(folder)!r}; pairs lie in a folder")
     groups, others = group_pairs(folder, names)
-    if not any(set(NEEDED) & set(roles) for roles in groups.values()):
+    if not any(set(REQUIRED) & set(roles) for roles in groups.values()):
         known = "; ".join(f"{role}: {', '.join(words)}" for role, words in ROLES.items())
         raise RecipeError(
             f"assets.pairs: {str(folder)!r} holds no pairs; name folders or suffixes by their role ({known}), or give "
@@ -75,7 +75,7 @@ def _pairs_of(folder: Path, names: PairPatterns | None, root: Path | None) -> Fo
     found = Found(folder=folder, passed_over=len(others))
     boundary = _boundary(folder, root)
     for name, roles in groups.items():
-        missing = [role for role in NEEDED if role not in roles]
+        missing = [role for role in REQUIRED if role not in roles]
         if not missing:
             candidate = Candidate(
                 kind="pair", image=roles["aif"], root=boundary, matte=roles.get("mask"), bokeh=roles["bokeh"],
@@ -84,21 +84,23 @@ def _pairs_of(folder: Path, names: PairPatterns | None, root: Path | None) -> Fo
             found.candidates.append(candidate)
             continue
         path = next(iter(roles.values()))
-        found.refused.append((path, RejectedPicture(f"{path}: the pair {name} has no {missing[0]} photo", "half_pair")))
+        found.rejected.append(
+            (path, RejectedPicture(f"{path}: the pair {name} has no {missing[0]} photo", "half_pair"))
+        )
     return found
 
 
-def _of_path(path: Path, kind: str, root: Path | None) -> Found:
+def _find_in_path(path: Path, kind: str, root: Path | None) -> Found:
     names = str(path)
     if path.is_dir():
         found = Found(folder=path)
         return _pair(_walk(path, found), kind, found, root)
     there = os.path.lexists(path)
     if _GLOB.search(names) and not there:
-        return _matching(path, kind, root)
+        return _expand_glob(path, kind, root)
     found = Found(folder=path.parent)
     if path.suffix.lower() == ".txt":
-        return _pair(_listed(path), kind, found, root)
+        return _pair(_read_list(path), kind, found, root)
     if not there:
         raise RecipeError(
             f"assets: there is no {names!r}; name a folder, a glob, a picture or a .txt list (relative paths lie in "
@@ -108,8 +110,8 @@ def _of_path(path: Path, kind: str, root: Path | None) -> Found:
     return _pair([path], kind, found, root)
 
 
-def _matching(pattern: Path, kind: str, root: Path | None) -> Found:
-    """What a glob names; brackets in the names of folders that are there are no pattern."""
+def _expand_glob(pattern: Path, kind: str, root: Path | None) -> Found:
+    """The files that match a glob; brackets in the names of existing folders are no pattern."""
     parts = pattern.parts
     fixed = next(i for i in range(len(parts)) if _GLOB.search(parts[i]) and not Path(*parts[: i + 1]).is_dir())
     found = Found(folder=Path(*parts[:fixed]))
@@ -119,7 +121,9 @@ def _matching(pattern: Path, kind: str, root: Path | None) -> Found:
         raise RecipeError(f"assets: {str(pattern)!r} matches no file; check the pattern (`**` goes through subfolders)")
     whole: list[Path] = []
     for item in listed:
-        whole += list(_walk(item, found)) if item.is_dir() and not item.is_symlink() and not _named(item) else [item]
+        whole += (
+            list(_walk(item, found)) if item.is_dir() and not item.is_symlink() and not _is_readable(item) else [item]
+        )
     return _pair(whole, kind, found, root)
 
 
@@ -129,17 +133,17 @@ def _boundary(folder: Path, root: Path | None) -> Path:
 
 
 def _walk(folder: Path, found: Found) -> Iterator[Path]:
-    """Every file below, sorted, hidden ones left out; links to folders are named and not followed (they may loop).
+    """Every file below, sorted, without hidden ones; links to folders are yielded and not followed (they may loop).
 
-    A folder that cannot be listed is refused in `found`: nobody would miss its pictures otherwise.
+    A folder that cannot be listed is added to `found.rejected`, or its pictures would be missing silently.
     """
 
-    def refuse(error: OSError) -> None:
+    def reject(error: OSError) -> None:
         text = f"{error.filename}: the folder cannot be listed: {error.strerror}"
-        found.refused.append((Path(error.filename), RejectedPicture(text, "unreadable")))
+        found.rejected.append((Path(error.filename), RejectedPicture(text, "unreadable")))
 
-    for place, folders, files in os.walk(folder, onerror=refuse):
-        links = [name for name in folders if os.path.islink(os.path.join(place, name)) or _named(Path(name))]
+    for place, folders, files in os.walk(folder, onerror=reject):
+        links = [name for name in folders if os.path.islink(os.path.join(place, name)) or _is_readable(Path(name))]
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in links)
         yield from sorted(Path(place, name) for name in [*files, *links] if not name.startswith("."))
 
@@ -148,7 +152,7 @@ def _hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def _listed(path: Path) -> list[Path]:
+def _read_list(path: Path) -> list[Path]:
     """The pictures of a .txt list, one path a line, relative to the list's folder."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -160,19 +164,19 @@ def _listed(path: Path) -> list[Path]:
     return [path.parent / name for name in names]
 
 
-def _named(path: Path) -> bool:
+def _is_readable(path: Path) -> bool:
     return path.suffix.lower() in READ
 
 
 def _pair(files: Iterable[Path], kind: str, found: Found, root: Path | None) -> Found:
-    """Sort files into pictures, mattes and others, and join what belongs together."""
+    """Sort files into pictures, mattes and others, and pair pictures with mattes."""
     boundary = _boundary(found.folder, root)
     pictures: list[Path] = []
     for path in files:
         if path.suffix.lower() in UNREAD:
             text = f"{path}: {path.suffix} is not read; PNG, JPEG, WebP, TIFF, .hdr and .exr are"
-            found.refused.append((path, RejectedPicture(text, "unsupported_format")))
-        elif not _named(path):
+            found.rejected.append((path, RejectedPicture(text, "unsupported_format")))
+        elif not _is_readable(path):
             found.passed_over += 1
         else:
             pictures.append(path)
@@ -197,21 +201,23 @@ def _join_mattes(pictures: list[Path], found: Found, kind: str, root: Path) -> N
             found.passed_over += 1
         else:
             plain.append(path)
-    _join_beside(plain, found, kind, root)
+    _join_adjacent(plain, found, kind, root)
     partners = _partners(shown, mattes)
-    for pair, path in [(pair, path) for pair, several in shown.items() for path in _first(several, found.folder)]:
+    for pair, path in [(pair, path) for pair, several in shown.items() for path in _preferred(several, found.folder)]:
         choice = mattes[partners[pair]] if pair in partners else []
         if len(choice) > 1:
             names = ", ".join(matte.name for matte in choice)
-            found.refused.append((path, RejectedPicture(f"{path}: its matte may be any of {names}", "ambiguous_matte")))
+            found.rejected.append(
+                (path, RejectedPicture(f"{path}: its matte may be any of {names}", "ambiguous_matte"))
+            )
             continue
         found.candidates.append(Candidate(kind=kind, image=path, root=root, matte=choice[0] if choice else None))
     used = set(partners.values())
     found.passed_over += sum(len(left) for pair, left in mattes.items() if pair not in used)
 
 
-def _join_beside(plain: list[Path], found: Found, kind: str, root: Path) -> None:
-    """Pictures in no set of folders, each with the matte that is named after it and lies beside it, if any."""
+def _join_adjacent(plain: list[Path], found: Found, kind: str, root: Path) -> None:
+    """Add pictures that are in no set of folders, each with the matte beside it that is named after it, if any."""
     mattes = {(path.parent, m[1]): path for path in plain if (m := _MATTE_NAME.match(path.stem))}
     partners = _partners({(path.parent, path.stem) for path in plain}, mattes)
     used = {mattes[pair] for pair in partners.values()}
@@ -227,21 +233,23 @@ _Key = tuple[Path, str]
 
 
 def _partners(pictures: Collection[_Key], mattes: Collection[_Key]) -> dict[_Key, _Key]:
-    """The matte of each picture: of the very name or else, where only one of each is left, of one that reads alike:
-    in other case, with accents encoded otherwise, or with `_alpha` and the like at the matte's end."""
+    """The matte of each picture: by equal names or else, where that is unambiguous, by normalized names.
+
+    Normalizing folds case, the encoding of accents, and `_alpha` and the like at the end of the matte's name.
+    """
     partners = {key: key for key in pictures if key in mattes}
-    left_pictures = _reading_alike((key, key[1]) for key in pictures if key not in partners)
+    left_pictures = _group_normalized((key, key[1]) for key in pictures if key not in partners)
     named = ((key, _MATTE_NAME.match(key[1])) for key in mattes if key not in partners)
-    left_mattes = _reading_alike((key, m[1] if m else key[1]) for key, m in named)
-    for alike, keys in left_pictures.items():
-        others = left_mattes.get(alike, [])
+    left_mattes = _group_normalized((key, m[1] if m else key[1]) for key, m in named)
+    for name, keys in left_pictures.items():
+        others = left_mattes.get(name, [])
         if len(keys) == len(others) == 1:
             partners[keys[0]] = others[0]
     return partners
 
 
-def _reading_alike(names: Iterable[tuple[_Key, str]]) -> dict[_Key, list[_Key]]:
-    """Keys grouped by a name of each, in which case and the encoding of accents do not count."""
+def _group_normalized(names: Iterable[tuple[_Key, str]]) -> dict[_Key, list[_Key]]:
+    """Keys grouped by the name given for each, with case and the encoding of accents folded."""
     groups: dict[_Key, list[_Key]] = {}
     for key, name in names:
         groups.setdefault((key[0], unicodedata.normalize("NFC", name).casefold()), []).append(key)
@@ -262,8 +270,8 @@ def _role(path: Path, folder: Path) -> tuple[str, Path, str]:
     return "plain", path.parent, path.stem
 
 
-def _first(several: list[Path], folder: Path) -> list[Path]:
-    """Of one picture in several folders, those in the folder that counts first."""
+def _preferred(several: list[Path], folder: Path) -> list[Path]:
+    """The paths in the preferred folder, of one picture that lies in several."""
     best = min(_rank(path, folder) for path in several)
     return [path for path in several if _rank(path, folder) == best]
 

@@ -1,4 +1,4 @@
-"""What is measured of a picture once, when it is indexed: sharpness, likeness, the state of a matte."""
+"""Measures of a picture, taken once when it is indexed: sharpness, perceptual hash, kind of matte."""
 
 import base64
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from bokehsynth.assets.decode.matte import SOLID, VISIBLE
 from bokehsynth.color import LUMINANCE, FloatArray, linear_to_srgb
 
 SHARPNESS_SIDE = 512
-"""Shorter side at which sharpness is judged: about what a scene shows of a landscape."""
+"""Shorter side in pixels at which sharpness is measured: about the size of a landscape in a scene."""
 THUMB = 24
 """Side of the thumbnail that two pictures are compared by."""
 
@@ -46,7 +46,7 @@ def _tile_means(values: npt.NDArray[Any], tile: int) -> npt.NDArray[Any]:
 
 @dataclass(frozen=True)
 class PerceptualHash:
-    """What two pictures are compared by, whichever way round, at whatever size and compression."""
+    """Features by which near duplicates are found, robust to mirroring, scaling and compression."""
 
     dhash: str
     """128 bits in hex: whether each of 8 x 8 cells is brighter than its right, and than its lower neighbour."""
@@ -57,7 +57,7 @@ class PerceptualHash:
 
 
 def perceptual_hash(grey: FloatArray) -> PerceptualHash:
-    """Of sRGB-encoded grey [H, W] in 0..1."""
+    """The perceptual hash of sRGB-encoded grey [H, W] in 0..1."""
     height, width = grey.shape
     across = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
     down = cv2.resize(grey, (8, 9), interpolation=cv2.INTER_AREA)
@@ -71,20 +71,20 @@ def perceptual_hash(grey: FloatArray) -> PerceptualHash:
 
 @dataclass(frozen=True)
 class MatteFacts:
-    """What a matte is like."""
+    """Measures of a matte."""
 
     coverage: float
     """Mean alpha."""
     soft: float
     """Share of pixels between 0.02 and 0.98: 0 is a hard matte, as cut with scissors."""
     box: tuple[int, int, int, int]
-    """Top, left, height, width of what is not transparent, in pixels."""
+    """Bounding box of visible pixels: top, left, height, width."""
     colors: str
-    """What stands under soft alpha: photographed, straight or premultiplied."""
+    """What the file holds under soft alpha: photographed, straight or premultiplied colour."""
 
 
 def matte_facts(encoded: FloatArray, alpha: FloatArray) -> MatteFacts | None:
-    """Of sRGB-encoded colour and alpha as stored; None for a matte that shows nothing."""
+    """Measure a matte from sRGB-encoded colour and alpha as stored; None for one that shows nothing."""
     rows, columns = np.flatnonzero((alpha >= VISIBLE).any(axis=1)), np.flatnonzero((alpha >= VISIBLE).any(axis=0))
     if len(rows) == 0 or float(alpha.max()) < 0.1:
         return None
@@ -96,13 +96,13 @@ def matte_facts(encoded: FloatArray, alpha: FloatArray) -> MatteFacts | None:
 
 
 def colors_under_alpha(encoded: FloatArray, alpha: FloatArray, soft: npt.NDArray[np.bool_]) -> str:
-    """What stands under soft alpha, by comparing it with the solid colours and with the surroundings nearby.
+    """Classify colour under soft alpha by comparing it with the solid colours and the surroundings nearby.
 
     Premultiplied colour never exceeds alpha, and fades with it. Photographed colour runs from the solid colour to
-    another one, the old background's, in the measure of 1 - alpha. All else is the foreground's own colour.
+    that of the old background in proportion to 1 - alpha. All else is straight.
     """
     if np.count_nonzero(soft) < 50:
-        return "straight"  # a hard matte: nothing to tell by, and little to lose
+        return "straight"  # a hard matte: the three do not differ
     solid, near = _nearby(encoded, alpha >= 0.95)
     low = soft & (alpha < 0.5) & near
     if np.count_nonzero(low) < 20:

@@ -1,4 +1,4 @@
-"""One candidate, looked at once: everything the index keeps of it, or why it cannot be used."""
+"""Probe one candidate: decode and measure it, or reject it with a reason."""
 
 import hashlib
 from dataclasses import asdict, dataclass, replace
@@ -20,12 +20,12 @@ from bokehsynth.color import FloatArray, linear_to_srgb
 from bokehsynth.imaging.registration import compare_views
 
 PROBE_VERSION = 1
-"""Raise it when a measure changes: cached results of another version are measured again."""
+"""To be raised when a measure changes; cached results of another version are measured again."""
 
 MEASURED_SIDE = 1024
-"""Shorter side at which cut-outs are measured, at least."""
+"""Least shorter side in pixels at which cut-outs are measured."""
 JUDGED_SIDE = 512
-"""The same of landscapes."""
+"""Least shorter side in pixels at which landscapes are measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,23 +38,23 @@ class Candidate:
     root: Path
     """Links must end below it."""
     matte: Path | None = None
-    """Of a pair: the focal mask."""
+    """The matte of a cut-out; the focal mask of a pair."""
     bokeh: Path | None = None
-    """Of a pair: the photo through the lens; `image` is the one all in focus."""
+    """A pair's photo through the lens; `image` is the one all in focus."""
     disparity: Path | None = None
 
     @property
     def files(self) -> list[Path]:
-        """All that are there."""
+        """All paths that are given."""
         return [path for path in (self.image, self.matte, self.bokeh, self.disparity) if path is not None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What is known of a usable picture."""
+    """Identity and measures of a usable picture; the fields are keys of the index on disk."""
 
     sha256: str
-    """Of the file; of image and matte together where there are two."""
+    """Digest of the file; of image and matte together where there are two."""
     image_sha256: str
     matte_sha256: str | None
     width: int
@@ -67,15 +67,15 @@ class Probe:
     thumb: str
     aspect: float
     sharpness: float | None = None
-    """Of landscapes."""
+    """For landscapes only."""
     coverage: float | None = None
     soft: float | None = None
     colors: str | None = None
     box: tuple[int, int, int, int] | None = None
     beside_sha256: tuple[str | None, str | None] = (None, None)
-    """Of a pair: of the photo through the lens, and of the disparity map."""
+    """For a pair, digests of the photo through the lens and of the disparity map."""
     views: tuple[float, ...] | None = None
-    """Of a pair: gain of red, green, blue; shift in x, y; correlation (see `ViewComparison`)."""
+    """For a pair, gain of red, green, blue; shift in x, y; correlation (see `ViewComparison`)."""
 
 
 def probe(candidate: Candidate, limits: Limits) -> Probe:
@@ -93,8 +93,8 @@ def probe(candidate: Candidate, limits: Limits) -> Probe:
 def _landscape(candidate: Candidate, raster: Raster, sha256: str) -> Probe:
     refuse_holes(raster, candidate.image)
     color = reduced(raster, JUDGED_SIDE)
-    look = perceptual_hash(grey_of(shrunk(color, 256)))
-    return _probe(raster, sha256, sha256, None, asdict(look) | {"sharpness": round(sharpness(color), 4)})
+    phash = perceptual_hash(grey_of(shrunk(color, 256)))
+    return _probe(raster, sha256, sha256, None, asdict(phash) | {"sharpness": round(sharpness(color), 4)})
 
 
 def _cutout(candidate: Candidate, raster: Raster, image_sha: str, limits: Limits) -> Probe:
@@ -118,15 +118,15 @@ def _cutout(candidate: Candidate, raster: Raster, image_sha: str, limits: Limits
         facts = replace(facts, colors="photographed")
     sha256 = image_sha if matte_sha is None else hashlib.sha256(f"{image_sha} {matte_sha}".encode()).hexdigest()
     top, left, height, width = facts.box
-    # What is seen is compared: over mid-grey, framing apart, premultiplied files as they are meant.
+    # Hashed as displayed: the subject's box alone, composited over mid-grey.
     part = (slice(top, top + height), slice(left, left + width))
-    seen = encoded[part] if facts.colors == "premultiplied" else encoded[part] * alpha[part][..., None]
-    look = perceptual_hash(_grey(seen) + np.float32(0.5) * (1 - alpha[part]))
-    return _probe(raster, sha256, image_sha, matte_sha, asdict(look) | _matte_record(facts, raster, alpha.shape))
+    shown = encoded[part] if facts.colors == "premultiplied" else encoded[part] * alpha[part][..., None]
+    phash = perceptual_hash(_grey(shown) + np.float32(0.5) * (1 - alpha[part]))
+    return _probe(raster, sha256, image_sha, matte_sha, asdict(phash) | _matte_record(facts, raster, alpha.shape))
 
 
 def _pair(candidate: Candidate, limits: Limits) -> Probe:
-    """The identity of a pair is that of all its files; it looks like its sharp photo."""
+    """Probe a pair: its digest covers all its files, its perceptual hash is that of the sharp photo."""
     roles = {
         "aif": candidate.image,
         "bokeh": candidate.bokeh,
@@ -137,14 +137,14 @@ def _pair(candidate: Candidate, limits: Limits) -> Probe:
     sums = {role: hashlib.sha256(read_file(path, candidate.root)).hexdigest() for role, path in paths.items()}
     pair, photo = load_pair(paths, candidate.root, limits, sums)
     views = compare_views(pair.all_in_focus, pair.bokeh, pair.mask)
-    look = perceptual_hash(grey_of(shrunk(photo.color, 256)))
+    phash = perceptual_hash(grey_of(shrunk(photo.color, 256)))
     height, width = photo.color.shape[:2]
     joined = "\n".join(f"{role} {digest}" for role, digest in sorted(sums.items()))
     return Probe(
         sha256=hashlib.sha256(joined.encode()).hexdigest(), image_sha256=sums["aif"], matte_sha256=sums.get("mask"),
         beside_sha256=(sums["bokeh"], sums.get("disparity")), width=width, height=height, mode=photo.mode,
         depth=photo.depth, bright=photo.bright, notes=photo.notes,
-        views=tuple(round(number, 4) for number in (*views.gain, *views.shift, views.correlation)), **asdict(look),
+        views=tuple(round(number, 4) for number in (*views.gain, *views.shift, views.correlation)), **asdict(phash),
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
-"""What `bokehsynth assets` shows: the contents of one folder as a summary and as a sheet."""
+"""The report of `bokehsynth assets`: the contents of one folder as a summary and as a contact sheet."""
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +13,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from bokehsynth.assets.catalogue import Kind, RejectedFile
-from bokehsynth.assets.index.build import Indexed, index_source, splits_of
+from bokehsynth.assets.index.build import decide_splits
 from bokehsynth.assets.index.cache import IndexCache
 from bokehsynth.assets.index.discover import find_candidates
+from bokehsynth.assets.index.source import Indexed, ProgressCallback, index_source
 from bokehsynth.assets.load.store import cutout_from, landscape_from, read_asset
 from bokehsynth.assets.spec import AssetsSpec, SourceSpec
 from bokehsynth.color import encode_8bit
@@ -34,16 +35,14 @@ class FolderReport:
     folder: Path
     kind: Kind
     usable: list[Indexed]
-    sides: dict[str, str]
-    """By sha256."""
+    split_of: dict[str, str]
+    """train or val by sha256."""
     quarantine: list[RejectedFile]
     notes: list[str]
     index_place: Path | None
 
     @classmethod
-    def of(
-        cls, folder: Path, kind: str, settings: Mapping[str, Any], progress: Callable[[int, int], None]
-    ) -> "FolderReport":
+    def of(cls, folder: Path, kind: str, settings: Mapping[str, Any], progress: ProgressCallback) -> "FolderReport":
         """Index a folder; UsageError if it is none, or holds nothing that looks like a picture."""
         if not folder.is_dir():
             raise UsageError(f"{folder}: is no folder")
@@ -51,13 +50,13 @@ class FolderReport:
         source = SourceSpec(path=str(folder.absolute()))
         meant: Kind = guess_kind(folder.absolute()) if kind == "auto" else kind  # type: ignore[assignment]
         notes: list[str] = []
-        usable, refused = index_source(source, meant, spec, notes, progress)
-        if not usable and not refused:
+        usable, rejected = index_source(source, meant, spec, notes, progress)
+        if not usable and not rejected:
             raise UsageError(f"{folder}: holds no picture files (PNG, JPEG, WebP, TIFF, .hdr, .exr)")
-        sides = _sides(usable, meant, spec.val_fraction, notes, refused)
+        split_of = _decide_splits(usable, meant, spec.val_fraction, notes, rejected)
         cache = next((item.cache for item in usable if item.cache), IndexCache.open(folder.absolute()))
-        refused.sort(key=lambda item: (item.name, item.reason))
-        return cls(folder, meant, usable, sides, refused, notes, cache.save())
+        rejected.sort(key=lambda item: (item.name, item.reason))
+        return cls(folder, meant, usable, split_of, rejected, notes, cache.save())
 
     def counts(self) -> dict[str, Counter[str]]:
         """Tallies for the summary, by title."""
@@ -75,43 +74,43 @@ class FolderReport:
         for item in sorted(self.usable, key=lambda item: item.files.name if item.files else item.id):
             assert item.probe is not None
             assert item.files is not None
-            probe = item.probe
+            probe, split = item.probe, self.split_of.get(item.sha256, "-")
             facts = f"sharpness {probe.sharpness:.2f}" if probe.sharpness is not None else f"{probe.colors}"
             result.append(
-                f"{self.sides.get(item.sha256, '-'):6} {probe.width:>5} x {probe.height:<5} {probe.mode:8} {facts:16} "
+                f"{split:6} {probe.width:>5} x {probe.height:<5} {probe.mode:8} {facts:16} "
                 f"{item.id}  {item.files.name!r}"
             )
         return result
 
 
-def _sides(
-    usable: list[Indexed], kind: Kind, val_fraction: float, notes: list[str], refused: list[RejectedFile]
+def _decide_splits(
+    usable: list[Indexed], kind: Kind, val_fraction: float, notes: list[str], rejected: list[RejectedFile]
 ) -> dict[str, str]:
-    """As a recipe with both splits gives them, where there are pictures enough for both."""
+    """Splits as in a recipe with both, or without filling empty ones where there are too few pictures."""
     for splits in (("train", "val"), ()):
         try:
             found: list[RejectedFile] = []
-            sides = splits_of(usable, kind, val_fraction, splits, notes, found)
+            split_of = decide_splits(usable, kind, val_fraction, splits, notes, found)
         except RecipeError:
             continue
-        refused += found
-        return sides
+        rejected += found
+        return split_of
     return {}
 
 
 def guess_kind(folder: Path) -> Literal["foreground", "background"]:
-    """foreground where pictures are paired with mattes, or most of the first few have transparency."""
+    """`foreground` where pictures are paired with mattes, or most of the first 40 have transparency."""
     found = find_candidates([str(folder)], "foreground", None)
     candidates = [candidate for item in found for candidate in item.candidates]
     if any(candidate.matte for candidate in candidates):
         return "foreground"
     first = candidates[:40]
-    clear = sum(_may_be_clear(candidate.image) for candidate in first)
-    return "foreground" if clear > len(first) / 2 else "background"
+    transparent = sum(_has_transparency(candidate.image) for candidate in first)
+    return "foreground" if transparent > len(first) / 2 else "background"
 
 
-def _may_be_clear(path: Path) -> bool:
-    """Whether a header speaks of transparency; nothing is decoded."""
+def _has_transparency(path: Path) -> bool:
+    """Whether the header declares transparency; nothing is decoded."""
     try:
         if not path.is_file():
             return False
@@ -119,7 +118,7 @@ def _may_be_clear(path: Path) -> bool:
             warnings.simplefilter("ignore")
             with Image.open(path, formats=["PNG", "WEBP", "TIFF"]) as image:
                 return "A" in image.mode or "a" in image.mode or "transparency" in image.info
-    except Exception:  # whatever is wrong with it will be said when it is looked at
+    except Exception:  # probing reports what is wrong with it
         return False
 
 
@@ -129,29 +128,29 @@ def _size_class(side: int) -> str:
 
 
 def draw_assets_sheet(report: FolderReport, path: Path) -> None:
-    """A PNG of the usable pictures, cut-outs over a checkerboard, with names and sides."""
+    """Write a PNG of the usable pictures, cut-outs over a checkerboard, with names and splits."""
     shown = sorted(report.usable, key=lambda item: item.files.name if item.files else item.id)
     step = max(1, -(-len(shown) // SHOWN))
-    cells = [_cell(item, report.sides.get(item.sha256, "quarantined")) for item in shown[::step]]
+    cells = [_cell(item, report.split_of.get(item.sha256, "quarantined")) for item in shown[::step]]
     write_sheet(path, grid(cells, COLUMNS, np.full_like(cells[0], 250)))
 
 
-def _cell(item: Indexed, side: str) -> npt.NDArray[np.uint8]:
+def _cell(item: Indexed, split: str) -> npt.NDArray[np.uint8]:
     assert item.files is not None
     assert item.probe is not None
-    picture = _fitted(_shown(item))
+    picture = _fit_cell(_rendition(item))
     cell = np.full((CELL + LABEL, CELL + 8, 3), 250, np.uint8)
     top, left = (CELL - picture.shape[0]) // 2 + 4, (CELL - picture.shape[1]) // 2 + 4
     cell[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     name = "".join(char if char.isascii() and char.isprintable() else "?" for char in item.files.name)[-32:]
-    facts = f"{side}  {item.probe.width} x {item.probe.height}  {item.probe.mode}"
+    facts = f"{split}  {item.probe.width} x {item.probe.height}  {item.probe.mode}"
     if item.probe.sharpness is not None:
         facts += f"  sharp {item.probe.sharpness:.2f}"
     return write_text(cell, [(4, CELL + 8, name, 11, INK), (4, CELL + 23, facts, 11, GREY)])
 
 
-def _shown(item: Indexed) -> npt.NDArray[np.uint8]:
-    """The picture as scenes get it."""
+def _rendition(item: Indexed) -> npt.NDArray[np.uint8]:
+    """The picture as it is handed to scenes."""
     assert item.files is not None
     raster = read_asset(item.files)
     if item.kind == "background":
@@ -162,7 +161,7 @@ def _shown(item: Indexed) -> npt.NDArray[np.uint8]:
     return encode_8bit(cutout.color * cutout.alpha[..., None] + board * (1 - cutout.alpha[..., None]))
 
 
-def _fitted(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _fit_cell(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     factor = (CELL - 8) / max(picture.shape[:2])
     size = (max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor)))
     shrinks = factor < 1

@@ -1,4 +1,4 @@
-"""Train or val, asset by asset: by hashed content, what looks alike together; what was placed is never moved."""
+"""Assign assets to train or val by hashed content: near duplicates together, decided assets never moved."""
 
 import base64
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from bokehsynth.assets.index.measure import THUMB
 from bokehsynth.files import sha256_bytes
 
 BITS_APART = 30
-"""Of 128: pictures whose dHashes differ in more are not alike."""
+"""Pictures whose dHashes differ in more of their 128 bits are not near duplicates."""
 SAME_THUMBS = 0.92
 """Correlation of the thumbnails above which pictures with near dHashes are one picture.
 
@@ -24,25 +24,25 @@ SAME_ASPECT = 1.15
 
 @dataclass(frozen=True, kw_only=True)
 class SplitCandidate:
-    """What placing an asset needs to know of it."""
+    """What is needed to assign an asset."""
 
     sha256: str
     known_split: str | None = None
-    """The side it was given before."""
+    """The split it was assigned before."""
     dhash: str | None = None
-    """None where nothing can look like it (procedural pictures)."""
+    """None where there are no near duplicates (procedural pictures)."""
     thumb: str = ""
     aspect: float = 1.0
 
 
 @dataclass(frozen=True)
 class SplitDecision:
-    """The side of an asset, or what keeps it from having one."""
+    """The split of an asset, or the reason for having none."""
 
-    side: str | None
-    """train or val; None for an asset that looks like one of each."""
+    split: str | None
+    """train or val; None for a near duplicate of one of each."""
     like: str | None = None
-    """The sha256 of the asset whose side it follows, or collides with."""
+    """The sha256 of the asset whose split it follows, or conflicts with."""
 
 
 def hash_position(sha256: str) -> float:
@@ -51,44 +51,44 @@ def hash_position(sha256: str) -> float:
 
 
 def assign_splits(assets: Iterable[SplitCandidate], val_fraction: float) -> dict[str, SplitDecision]:
-    """A side for every asset, by sha256.
+    """A decision for every asset, by sha256.
 
-    Those that have a side keep it. A new one goes where the assets that look like it are; if it is like none, it is val
-    when the hash of its sha256 falls below `val_fraction`. One that is like an asset of train and like one of val gets
-    no side: it would show either what the other holds. Order does not matter: known ones come first, then by sha256.
+    Assets with a known split keep it. A new one follows its near duplicates; without any it is val when the hash of its
+    sha256 falls below `val_fraction`. A near duplicate of one asset of train and one of val gets no split, since it
+    would leak one into the other. Order does not matter: known assets come first, then by sha256.
     """
-    placed: dict[str, SplitDecision] = {}
-    crowd = _NearDuplicates()
+    decided: dict[str, SplitDecision] = {}
+    assigned = _NearDuplicates()
     for asset in sorted(assets, key=lambda asset: (asset.known_split is None, asset.sha256)):
-        alike = [(sha, placed[sha].side) for sha in crowd.like(asset)]
-        sides = {side for _, side in alike}
+        alike = [(sha, decided[sha].split) for sha in assigned.of(asset)]
         wanted = asset.known_split or (alike[0][1] if alike else None)
         if wanted is None:
             wanted = "val" if hash_position(asset.sha256) < val_fraction else "train"
-        if sides - {wanted}:
-            placed[asset.sha256] = SplitDecision(None, next(sha for sha, side in alike if side != wanted))
+        conflict = next((sha for sha, split in alike if split != wanted), None)
+        if conflict is not None:
+            decided[asset.sha256] = SplitDecision(None, conflict)
             continue
-        placed[asset.sha256] = SplitDecision(wanted, alike[0][0] if alike else None)
-        crowd.add(asset)
-    return placed
+        decided[asset.sha256] = SplitDecision(wanted, alike[0][0] if alike else None)
+        assigned.add(asset)
+    return decided
 
 
 def near_duplicate(one: SplitCandidate, other: SplitCandidate) -> bool:
     """Whether two pictures are the same one, mirrored, resized, recompressed, a little cropped or lightened."""
-    crowd = _NearDuplicates()
-    crowd.add(one)
-    return bool(crowd.like(other))
+    known = _NearDuplicates()
+    known.add(one)
+    return bool(known.of(other))
 
 
 class _NearDuplicates:
-    """The assets placed so far, ready to be compared with."""
+    """Look-up of near duplicates among the assets added so far."""
 
     def __init__(self) -> None:
         self._members: list[SplitCandidate] = []
         self._hashes = np.empty((64, 16), np.uint8)
 
     def add(self, asset: SplitCandidate) -> None:
-        """One more to compare with."""
+        """Add an asset to compare with."""
         if asset.dhash is None:
             return
         if len(self._members) == len(self._hashes):
@@ -96,25 +96,25 @@ class _NearDuplicates:
         self._hashes[len(self._members)] = np.frombuffer(bytes.fromhex(asset.dhash), np.uint8)
         self._members.append(asset)
 
-    def like(self, asset: SplitCandidate) -> list[str]:
-        """The sha256 of every member that looks like an asset."""
+    def of(self, asset: SplitCandidate) -> list[str]:
+        """The sha256 of every near duplicate of an asset."""
         if asset.dhash is None or not self._members:
             return []
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(asset.dhash), np.uint8))
         near: set[int] = set()
-        for turned in (bits, _mirrored(bits)):
-            apart = _POPULATION[self._hashes[: len(self._members)] ^ np.packbits(turned)].sum(axis=1)
-            near |= set(np.flatnonzero(apart <= BITS_APART).tolist())
-        return [self._members[i].sha256 for i in sorted(near) if _same(asset, self._members[i])]
+        for oriented in (bits, _mirrored(bits)):
+            distance = _BIT_COUNT[self._hashes[: len(self._members)] ^ np.packbits(oriented)].sum(axis=1)
+            near |= set(np.flatnonzero(distance <= BITS_APART).tolist())
+        return [self._members[i].sha256 for i in sorted(near) if _same_picture(asset, self._members[i])]
 
 
 def _mirrored(bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The dHash of the picture mirrored left to right: comparisons across turn round, those down change places."""
+    """The dHash of the picture mirrored left to right: horizontal comparisons invert, vertical ones change places."""
     across, down = bits[:64].reshape(8, 8), bits[64:].reshape(8, 8)
     return np.concatenate([1 - across[:, ::-1].ravel(), down[:, ::-1].ravel()])
 
 
-def _same(one: SplitCandidate, other: SplitCandidate) -> bool:
+def _same_picture(one: SplitCandidate, other: SplitCandidate) -> bool:
     ratio = one.aspect / other.aspect
     if not 1 / SAME_ASPECT < ratio < SAME_ASPECT:
         return False
@@ -132,4 +132,4 @@ def _correlation(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> floa
     return float((a * b).sum()) / norm if norm > 0 else float(np.allclose(a, b))
 
 
-_POPULATION = np.array([bin(byte).count("1") for byte in range(256)], np.uint16)
+_BIT_COUNT = np.array([bin(byte).count("1") for byte in range(256)], np.uint16)

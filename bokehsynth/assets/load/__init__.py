@@ -1,1 +1,1 @@
-"""Load indexed pictures for a scene: foreground colours, highlights, photographed pairs, a cache."""
+"""Load indexed pictures for scenes: foreground colours, highlights, photographed pairs, an LRU cache."""

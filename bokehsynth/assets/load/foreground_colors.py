@@ -1,4 +1,4 @@
-"""The foreground's own colour under soft alpha, whatever the file holds there."""
+"""Foreground colours under soft alpha, by estimation and inpainting."""
 
 import importlib.util
 import threading
@@ -16,11 +16,11 @@ from bokehsynth.color import FloatArray, linear_to_srgb, srgb_to_linear
 from bokehsynth.imaging.inpaint import push_pull
 
 TRUSTED = 1e-3
-"""Alpha below which a file's colour says nothing about what was behind it."""
+"""Alpha up to which a black pixel counts as blanked, and above which an estimate is used."""
 
 
 def foreground_colors(color: FloatArray, alpha: FloatArray, state: str) -> FloatArray:
-    """Straight colour [H, W, 3] in linear light with the old background taken out, meaningful everywhere.
+    """Straight colour [H, W, 3] in linear light with the old background removed, defined everywhere.
 
     `state` is what the file holds under soft alpha: `photographed` (colour is estimated), `straight`, `premultiplied`
     (the caller has divided already). Where alpha is nearly 0, colour continues that of the subject nearby, so that
@@ -39,8 +39,8 @@ def estimate_foreground(color: FloatArray, alpha: FloatArray) -> FloatArray:
     """Foreground colour by multi-level estimation (pymatting) from a photograph [H, W, 3] and its matte [H, W].
 
     Deterministic: it runs in one thread and in a fixed order. Mattes, drawn by hand or by a network, are made on sRGB
-    values as if those were mixed, so the colours are parted in that encoding. Around the matte the file may be blank;
-    there its colour is continued outwards first, or blankness would be taken for the old background.
+    values as if those were mixed, so the colours are separated in that encoding. Files may be blank around the matte;
+    there the colour is inpainted first, or black would be taken for the old background.
     """
     bright = np.float32(max(1.0, float(color.max())))
     encoded = linear_to_srgb(color / bright)
@@ -48,7 +48,7 @@ def estimate_foreground(color: FloatArray, alpha: FloatArray) -> FloatArray:
     if blank.any():
         encoded = _extended(encoded, (~blank).astype(np.float32))
     estimate = _estimator()
-    with _turn():
+    with _exclusive():
         found = estimate(encoded, alpha.astype(np.float32, copy=False))
     result = color.copy()
     soft = (alpha < 0.995) & (alpha > TRUSTED)
@@ -57,7 +57,7 @@ def estimate_foreground(color: FloatArray, alpha: FloatArray) -> FloatArray:
 
 
 def extend_colors(color: FloatArray, alpha: FloatArray) -> FloatArray:
-    """The colour with that of the subject continued to where alpha is nearly 0."""
+    """The colour, with that of the subject continued to where alpha is nearly 0."""
     weight = (alpha > 0.02).astype(np.float32)
     if weight.all():
         return color
@@ -73,29 +73,29 @@ Estimator = Callable[[npt.NDArray[Any], npt.NDArray[Any]], npt.NDArray[Any]]
 
 
 def warm_up() -> None:
-    """Compile the kernel, once and for all processes that share Numba's cache."""
+    """Compile the kernel once for all processes that share Numba's cache."""
     _estimator()
 
 
-_ONE_AT_A_TIME = threading.Lock()
+_KERNEL_LOCK = threading.Lock()
 
 
-def _turn() -> AbstractContextManager[Any]:
-    """What a thread enters before it estimates: Numba's `workqueue` ends the process if two run parallel kernels."""
+def _exclusive() -> AbstractContextManager[Any]:
+    """A lock where one is needed: Numba's `workqueue` aborts the process if two threads run parallel kernels."""
     import numba
 
     try:
         safe = numba.threading_layer() in {"omp", "tbb"}  # type: ignore[attr-defined]
     except ValueError:  # not chosen before the first parallel kernel runs
         safe = False
-    return nullcontext() if safe else _ONE_AT_A_TIME
+    return nullcontext() if safe else _KERNEL_LOCK
 
 
 @cache
 def _estimator() -> Estimator:
     """`pymatting.estimate_foreground_ml`, its module loaded by itself.
 
-    `import pymatting` compiles every kernel it has, forty seconds of which thirty-eight are of no use here.
+    `import pymatting` compiles all its kernels: forty seconds, thirty-eight of them for kernels not used here.
     """
     package = importlib.util.find_spec("pymatting")
     places = package.submodule_search_locations if package is not None else None

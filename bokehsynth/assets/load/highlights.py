@@ -1,8 +1,8 @@
-"""Lamps: the small lights of a landscape that its file has clipped at white.
+"""Highlight recovery: find the lamps of a night landscape that its file has clipped at white.
 
-A picture for display stops at 1.0 while a lamp is tens to hundreds of times as bright, and bokeh lives from lamps. What
-is clipped and large is a sky, a wall or a page, and is about as bright as it looks; what is clipped, small and in the
-dark is a lamp. By day small clipped spots are glints and gaps between leaves, and are left as they are.
+A display-referred picture stops at 1.0 while a lamp is tens to hundreds of times as bright, and bokeh discs come from
+lamps. Large clipped areas are sky, wall or paper, and about as bright as they look; small ones in the dark are lamps.
+By day small clipped spots are glints and gaps between leaves, and are left unchanged.
 """
 
 import cv2
@@ -14,20 +14,20 @@ from bokehsynth.assets.decode.raster import Raster
 from bokehsynth.color import LUMINANCE, FloatArray
 
 CLIPPED = 0.8
-"""Linear light of the brightest channel above which a value may stand for more."""
-AROUND, FAR_AROUND = 0.025, 0.1
-"""Neighbourhoods, over the picture's shorter side, that a light is small in and that lamps are lonely in."""
+"""Linear value of the largest channel from which a pixel may be clipped."""
+NEAR, FAR = 0.025, 0.1
+"""Radii of neighbourhoods over the shorter side: lamps are small within NEAR and isolated within FAR."""
 DAY, NIGHT = 0.10, 0.04
 """Geometric mean of luminance above which it is day, and below which it is night."""
-JUDGED_SIDE = 256
-"""Shorter side at which neighbourhoods are judged."""
+ANALYSIS_SIDE = 256
+"""Shorter side in pixels at which neighbourhoods are analysed."""
 
 
 def recover_highlights(raster: Raster, color: FloatArray, factor: int) -> FloatArray | None:
-    """Light [H, W, 3] of the lamps, already part of `color`: what a boost multiplies. None where there are none.
+    """Light [H, W, 3] of the lamps, already part of `color`, for a boost to multiply; None if there are none.
 
-    `color` is the picture reduced by `factor`. Clipping is judged in the file's own pixels, for reduction dims a lamp
-    of two pixels below white; whether it is small and in the dark, in much reduced ones.
+    `color` is the picture reduced by `factor`. Clipping is detected in the file's own pixels, since reduction dims a
+    lamp of two pixels below white; size and surroundings are analysed at a small scale.
     """
     night = night_weight(color)
     if night == 0:
@@ -37,18 +37,20 @@ def recover_highlights(raster: Raster, color: FloatArray, factor: int) -> FloatA
     found = share > 0
     if not found.any():
         return None
-    small_share = shrunk(share, JUDGED_SIDE)
-    luminance = np.minimum(shrunk(color, JUDGED_SIDE) @ LUMINANCE, 1)
-    crowded, far_crowded = _around(small_share, AROUND), _around(small_share, FAR_AROUND)
+    small_share = shrunk(share, ANALYSIS_SIDE)
+    luminance = np.minimum(shrunk(color, ANALYSIS_SIDE) @ LUMINANCE, 1)
+    near_share, far_share = _local_mean(small_share, NEAR), _local_mean(small_share, FAR)
     # On a photographed city by night the clipped share near a lamp is 0.03 and 0.01 (medians at the two distances); on
     # a forest with gaps of sky 0.12 and 0.05, along the edge of a sky 0.5.
     bright = small_share > 0.1
-    lonely = _fall(np.array([np.median(far_crowded[bright])]), 0.018, 0.035)[0] if bright.any() else 1.0
-    weight = _fall(crowded, 0.08, 0.25) * _fall(far_crowded, 0.03, 0.08) * _fall(_around(luminance, AROUND), 0.15, 0.4)
-    weight = cv2.resize(weight, share.shape[::-1], interpolation=cv2.INTER_LINEAR) * np.float32(night * lonely)
-    lamps = np.zeros_like(light)
-    lamps[found] = light[found] * _hue(light, color, found) * weight[found][:, None]
-    return lamps if float(lamps.max()) > 1e-3 else None
+    isolated = _fall(np.array([np.median(far_share[bright])]), 0.018, 0.035)[0] if bright.any() else 1.0
+    weight = (
+        _fall(near_share, 0.08, 0.25) * _fall(far_share, 0.03, 0.08) * _fall(_local_mean(luminance, NEAR), 0.15, 0.4)
+    )
+    weight = cv2.resize(weight, share.shape[::-1], interpolation=cv2.INTER_LINEAR) * np.float32(night * isolated)
+    highlights = np.zeros_like(light)
+    highlights[found] = light[found] * _hue(light, color, found) * weight[found][:, None]
+    return highlights if float(highlights.max()) > 1e-3 else None
 
 
 def night_weight(color: FloatArray) -> float:
@@ -65,7 +67,7 @@ def brightest(color: FloatArray) -> FloatArray:
 
 
 def _hue(light: FloatArray, color: FloatArray, where: npt.NDArray[np.bool_]) -> FloatArray:
-    """Of the glow round each lamp, [n, 3]: a clipped lamp is white in its file, whatever colour it had."""
+    """Hue [n, 3] of the glow round each lamp, since the clipped lamp itself is white in the file."""
     glow = cv2.blur(np.maximum(color - light, 0), (9, 9), borderType=cv2.BORDER_REFLECT_101)[where]
     hue = glow / np.maximum(glow.max(axis=1, keepdims=True), np.float32(1e-4))
     return np.asarray(np.float32(0.3) + np.float32(0.7) * hue, np.float32)
@@ -76,19 +78,18 @@ def _clipped(light: FloatArray) -> FloatArray:
     most = brightest(light)
     near = most > CLIPPED
     result = np.zeros_like(light)
-    t = np.clip((most[near] - np.float32(CLIPPED)) / np.float32(1 - CLIPPED), 0, 1)
-    rise = t * t * (3 - 2 * t)
+    rise = _fall(most[near], 1, CLIPPED)
     result[near] = light[near] * (rise * rise)[:, None]
     return result
 
 
-def _around(values: FloatArray, reach: float) -> FloatArray:
-    """Mean over a square of `reach` times the shorter side in each direction."""
+def _local_mean(values: FloatArray, reach: float) -> FloatArray:
+    """Box mean of radius `reach` times the shorter side."""
     side = 2 * max(1, round(reach * min(values.shape))) + 1
     return np.asarray(cv2.blur(values, (side, side), borderType=cv2.BORDER_REFLECT_101), np.float32)
 
 
 def _fall(values: FloatArray, start: float, end: float) -> FloatArray:
-    """1 up to `start`, 0 from `end`, smooth between."""
+    """Smoothstep from 1 at `start` to 0 at `end`; the other way round if `start` > `end`."""
     t = np.clip((np.float32(end) - values) / np.float32(end - start), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), np.float32)

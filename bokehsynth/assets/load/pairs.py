@@ -1,6 +1,6 @@
-"""Folders of photographed pairs: found by name, read together, and checked against each other.
+"""Photographed pairs: group files by name, load them together, and check their alignment.
 
-Two layouts are known, for the folders that are about:
+Two common layouts are recognized:
 
     ebb/original/123.jpg  ebb/bokeh/123.jpg  ebb/disparity/123.png  ebb/mask/123.png      one folder per role
     pairs/123_input.jpg   pairs/123_bokeh.jpg  pairs/123_disparity.png  ...               one suffix per role
@@ -32,15 +32,15 @@ ROLES: dict[str, tuple[str, ...]] = {
     "disparity": ("disparity", "depth"),
     "mask": ("mask", "focalmask", "focal_mask", "focal", "focusmask", "focus_mask"),
 }
-"""Role -> the folder names and suffixes that mean it, in any case. `depth` too must be bright where it is near."""
-NEEDED, MAP_ROLES = ("aif", "bokeh"), ("disparity", "mask")
+"""Role -> folder names and suffixes, in any case. `depth`, too, must be bright where it is near."""
+REQUIRED, MAP_ROLES = ("aif", "bokeh"), ("disparity", "mask")
 PHOTOS = (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".tif", ".tiff", ".exr", ".hdr")
 MAPS = (*PHOTOS, ".npy")
 
 
 @dataclass(frozen=True, eq=False)
 class PhotoPair:
-    """One view twice, in linear light, with what goes with it; all of one size."""
+    """Two photographs of one view in linear light, with their maps; all of one size."""
 
     all_in_focus: FloatArray
     """[H, W, 3]."""
@@ -58,25 +58,25 @@ def group_pairs(folder: Path, patterns: PairPatterns | None = None) -> tuple[dic
     StorageError where a folder below cannot be listed.
     """
     files = []
-    for place, folders, names in os.walk(folder, onerror=_unlisted):
+    for place, folders, names in os.walk(folder, onerror=_raise_unlistable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         files += sorted(Path(place, name) for name in names if not name.startswith("."))
     found: dict[str, dict[str, Path]] = {}
     others = []
     for path in files:
         known = _by_name(path, folder) if patterns is None else _by_patterns(path, folder, patterns)
-        if known is None or path.suffix.lower() not in (PHOTOS if known[1] in NEEDED else MAPS):
+        if known is None or path.suffix.lower() not in (PHOTOS if known[1] in REQUIRED else MAPS):
             others.append(path)
             continue
         name, role = known
         if role in found.setdefault(name, {}):
-            others.append(path)  # a second one of the same role: the first by name counts
+            others.append(path)  # a second file of the same role: the first by name counts
             continue
         found[name][role] = path
     return {name: found[name] for name in sorted(found)}, others
 
 
-def _unlisted(error: OSError) -> None:
+def _raise_unlistable(error: OSError) -> None:
     raise StorageError(f"{error.filename}: the folder cannot be listed: {error.strerror}")
 
 
@@ -86,12 +86,12 @@ def load_pair(
     limits: Limits = DEFAULT_LIMITS,
     sha256: Mapping[str, str] | None = None,
 ) -> tuple[PhotoPair, Picture]:
-    """Read the files of a pair by role, maps brought to the photographs' size; and the sharp photo's own record.
+    """Read the files of a pair by role, maps resized to the photographs; and the decoded sharp photo.
 
-    With `sha256` (by role), ChangedError if a file is not that any more. Raises RejectedPicture.
+    With `sha256` (by role), ChangedError if a file no longer has that digest. Raises RejectedPicture.
     """
     expected = sha256 or {}
-    aif, bokeh = (read_picture(paths[r], root=root, limits=limits, sha256=expected.get(r)) for r in NEEDED)
+    aif, bokeh = (read_picture(paths[r], root=root, limits=limits, sha256=expected.get(r)) for r in REQUIRED)
     if aif.color.shape != bokeh.color.shape:
         sizes = " and ".join(f"{p.color.shape[1]} x {p.color.shape[0]}" for p in (aif, bokeh))
         raise RejectedPicture(
@@ -107,7 +107,7 @@ def load_pair(
 
 
 def pair_rejection(views: ViewComparison, shorter_side: int, checks: PairChecks, name: str) -> RejectedPicture | None:
-    """Why a pair cannot be used, if it has less in common than `checks` ask for."""
+    """The rejection of a pair that fails `checks`: alignment, shift or exposure; None if it passes."""
     allowed = max(1.5, checks.max_shift * shorter_side)
     if views.correlation < checks.min_likeness:
         return RejectedPicture(
@@ -156,7 +156,7 @@ def _longest(stem: str) -> str | None:
 
 
 def _role(word: str) -> str | None:
-    """What a folder name or suffix means; `-` and `_` are the same."""
+    """The role of a folder name or suffix; `-` and `_` are equivalent."""
     return next((role for role, words in ROLES.items() if word.lower().replace("-", "_") in words), None)
 
 
@@ -181,7 +181,7 @@ def read_map(
 ) -> FloatArray:
     """A map [H, W] at `size` (width, height): integers over their full scale, floats as they are.
 
-    With `sha256`, ChangedError if the file is not that any more.
+    With `sha256`, ChangedError if the file no longer has that digest.
     """
     data = read_unchanged(path, root, sha256)
     if path.suffix.lower() == ".npy":

@@ -1,4 +1,4 @@
-"""Reads the pictures that a scene asks for and keeps the last few at hand."""
+"""Load pictures for scenes at the size they need, with an LRU cache per process."""
 
 import threading
 from collections import OrderedDict
@@ -24,21 +24,21 @@ from bokehsynth.imaging.pictures import Cutout, Landscape
 from bokehsynth.procedural.families import draw_background, draw_foreground
 
 DRAWN_SIZES = (64, 96, 128, 192, 256, 384, 512, 768, 1024)
-"""Procedural pictures are drawn at one of these and scaled down, so that few sizes fill the cache."""
+"""Procedural pictures are drawn at one of these and scaled down, so that the cache holds few sizes."""
 
 CACHE_BYTES = 400_000_000
-"""What a worker's shelf holds at most: thirty pictures of 1280 x 853."""
+"""Bound on a worker's cache: thirty pictures of 1280 x 853."""
 
 LIGHT_MAX = 500.0
-"""Real light is cut off here, nine stops above white: a sun still fills its circle, and sums in 32 bits stay exact."""
-USUAL_LIGHT = (0.03, 0.25)
-"""Geometric mean of luminance within which a picture of real light is left as it is; its unit is nobody's promise."""
+"""Scene-referred light is clipped here, nine stops above white: a sun still fills its disc, 32-bit sums stay exact."""
+USUAL_LUMINANCE = (0.03, 0.25)
+"""Geometric mean of luminance within which a scene-referred picture, whose unit is arbitrary, keeps its exposure."""
 
 
 class AssetStore:
-    """The pictures of a catalogue, as large as asked for or larger, if they can be had that large.
+    """Pictures of a catalogue at the requested size or larger, if they have that many pixels.
 
-    What is cache is shared by all views of a process (`of`); it never changes a picture.
+    Stores for several catalogues (`of`) share one cache; a cached picture is never modified.
     """
 
     def __init__(self, catalogue: Catalogue | None = None, cache: "LruCache | None" = None) -> None:
@@ -46,7 +46,7 @@ class AssetStore:
         self._cache = LruCache(CACHE_BYTES) if cache is None else cache
 
     def of(self, catalogue: Catalogue) -> "AssetStore":
-        """This shelf for the assets of a catalogue."""
+        """A store for the assets of a catalogue, with the same cache."""
         return AssetStore(catalogue, self._cache)
 
     def cutout(self, asset_id: str, longer_side: int) -> Cutout:
@@ -84,10 +84,10 @@ class AssetStore:
         return found.color
 
     def pair(self, asset_id: str) -> PhotoPair:
-        """The photographs of a pair with what goes with them, whole."""
+        """The photographs and maps of a pair at full size."""
         _, files = self._find(asset_id)
         assert files is not None, "pairs are photographs"
-        return self._cache.get(asset_id, lambda: load_pair(files.roles, files.root, _ANY, files.sums)[0])
+        return self._cache.get(asset_id, lambda: load_pair(files.roles, files.root, _UNLIMITED, files.sums)[0])
 
     def _find(self, asset_id: str) -> tuple[Asset | None, AssetFiles | None]:
         if self._catalogue is None or asset_id not in self._catalogue.files:
@@ -97,20 +97,20 @@ class AssetStore:
 
 def read_asset(files: AssetFiles) -> Raster:
     """The stored numbers of an indexed asset; ChangedError if its files are not what was indexed."""
-    raster = decode_raster(read_unchanged(files.image, files.root, files.image_sha256), files.name, _ANY)
+    raster = decode_raster(read_unchanged(files.image, files.root, files.image_sha256), files.name, _UNLIMITED)
     if files.matte is None:
         return raster
     data = read_unchanged(files.matte, files.root, files.matte_sha256)
-    return with_matte(raster, decode_raster(data, f"{files.name}'s matte", _ANY), files.matte)
+    return with_matte(raster, decode_raster(data, f"{files.name}'s matte", _UNLIMITED), files.matte)
 
 
-_ANY = Limits(max_pixels=PILLOW_GUARD, min_side=1)
-"""What was indexed has passed the recipe's limits."""
+_UNLIMITED = Limits(max_pixels=PILLOW_GUARD, min_side=1)
+"""Indexed files have passed the recipe's limits already."""
 
 
 def cutout_from(raster: Raster, colors: str, factor: int = 1) -> Cutout:
-    """A photographed cut-out: its surroundings taken off, reduced by a whole factor, the old background taken out."""
-    raster = _with_surroundings(raster, factor)
+    """A photographed cut-out: cropped to its subject, reduced by a whole factor, the old background removed."""
+    raster = _crop_to_subject_bounds(raster, factor)
     alpha = raster.opacity()
     assert alpha is not None
     small = averaged(alpha, factor)
@@ -120,30 +120,30 @@ def cutout_from(raster: Raster, colors: str, factor: int = 1) -> Cutout:
             if colors == "premultiplied"
             else in_strips(raster, factor, lambda light: light)
         )
-    else:  # straight colour counts as much as it is seen
+    else:  # straight colour is weighted by alpha
         light = _unpremultiplied(raster, alpha) if colors == "premultiplied" else raster.light()
         color = straight(averaged(light * alpha[..., None], factor), small)
     own = foreground_colors(color, small, colors)
-    top, bottom, left, right = _subject(small, 2)
+    top, bottom, left, right = _subject_bounds(small, 2)
     return Cutout(own[top:bottom, left:right].copy(), small[top:bottom, left:right].copy())
 
 
-SURROUNDINGS = 32
-"""Pixels beside the subject, after reduction, that tell what was behind it."""
+CONTEXT = 32
+"""Pixels kept beside the subject, after reduction, for estimating the old background."""
 
 
-def _with_surroundings(raster: Raster, factor: int) -> Raster:
-    """The part of a picture that its subject fills, and a little around it: a person in a wide photograph is small."""
+def _crop_to_subject_bounds(raster: Raster, factor: int) -> Raster:
+    """Crop to the subject and a little around it: a person in a wide photograph is small."""
     alpha = raster.opacity()
     assert alpha is not None
     assert raster.alpha is not None
-    top, bottom, left, right = _subject(alpha, SURROUNDINGS * factor)
+    top, bottom, left, right = _subject_bounds(alpha, CONTEXT * factor)
     part = (slice(top, bottom), slice(left, right))
     return replace(raster, values=raster.values[part], alpha=raster.alpha[part])
 
 
-def _subject(alpha: FloatArray, beside: int) -> tuple[int, int, int, int]:
-    """Rows and columns (top, bottom, left, right) of what is shown, and so many pixels more where there are any."""
+def _subject_bounds(alpha: FloatArray, beside: int) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of visible pixels, extended by `beside` pixels within the picture."""
     shown = alpha >= VISIBLE
     rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
     if not len(rows):
@@ -155,7 +155,7 @@ def _subject(alpha: FloatArray, beside: int) -> tuple[int, int, int, int]:
 
 
 def _unpremultiplied(raster: Raster, alpha: FloatArray) -> FloatArray:
-    """Stored colours over their alpha: programs multiply what is encoded, so they are divided before they are light."""
+    """Light of stored colours divided by their alpha: editors premultiply encoded values, so these are divided."""
     values = raster.values.astype(np.float32)
     full = np.float32(1 if raster.linear else np.iinfo(raster.values.dtype).max)
     freed = np.clip(np.rint(straight(values, alpha)), 0, full) if not raster.linear else straight(values, alpha)
@@ -171,42 +171,42 @@ def landscape_from(raster: Raster, shorter: int = 1 << 30) -> Landscape:
 
 
 def _normalize_exposure(color: FloatArray) -> FloatArray:
-    """Real light brought to usual brightness, by no more than it takes, and cut off at LIGHT_MAX."""
+    """Scene-referred light, scaled just enough to lie in USUAL_LUMINANCE, and clipped at LIGHT_MAX."""
     stops = np.log2(np.maximum(color @ LUMINANCE, np.float32(1e-6))).mean(dtype=np.float64)
-    low, high = USUAL_LIGHT
+    low, high = USUAL_LUMINANCE
     gain = min(max(1.0, low / 2**stops), max(high / 2**stops, 1e-12)) if 2**stops > 0 else 1.0
     return np.minimum(color * np.float32(gain), np.float32(LIGHT_MAX))
 
 
 class LruCache:
-    """The pictures used last, by key, within a bound of bytes; for any number of threads."""
+    """A thread-safe LRU cache of pictures, bounded in bytes."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._held = 0
         self._items: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
-        self._being_made: set[Hashable] = set()
+        self._pending: set[Hashable] = set()
         self._changed = threading.Condition()
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """The picture under a key, made if it is not there; the ones not used for longest make room.
+        """The picture under a key, made if it is missing; the least recently used ones are evicted.
 
-        Who asks for what another thread is making waits for it, and makes it if that thread failed or could not keep
-        it.
+        While another thread is making it, the caller waits, and makes it itself if that thread failed or the picture
+        was too large to keep.
         """
         with self._changed:
-            while key in self._being_made:
+            while key in self._pending:
                 self._changed.wait()
             if key in self._items:
                 self._items.move_to_end(key)
                 return self._items[key][0]
-            self._being_made.add(key)
+            self._pending.add(key)
         try:
             item = make()
             self._keep(key, item)
         finally:
             with self._changed:
-                self._being_made.remove(key)
+                self._pending.remove(key)
                 self._changed.notify_all()
         return item
 

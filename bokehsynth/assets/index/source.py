@@ -1,0 +1,188 @@
+"""Index one source: find its files, probe them, apply the recipe's limits."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bokehsynth.assets.catalogue import Asset, AssetFiles, Kind, RejectedFile
+from bokehsynth.assets.decode.rejection import RejectedPicture
+from bokehsynth.assets.index.cache import IndexCache, fingerprint, relative_name
+from bokehsynth.assets.index.discover import Found, find_candidates, find_pairs
+from bokehsynth.assets.index.probe import Candidate, Probe
+from bokehsynth.assets.index.probe_pool import probe_all
+from bokehsynth.assets.index.split import SplitCandidate
+from bokehsynth.assets.load.pairs import pair_rejection
+from bokehsynth.assets.spec import AssetsSpec, PairSourceSpec, SourceSpec
+from bokehsynth.errors import RecipeError
+from bokehsynth.files import sha256_bytes
+from bokehsynth.imaging.registration import ViewComparison
+from bokehsynth.procedural.families import PROCEDURAL_VERSION, families
+
+VARIANTS = 24
+"""Procedural pictures per family."""
+
+ProgressCallback = Callable[[int, int], None]
+"""Called after each probed file, with how many are done of how many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Indexed:
+    """A usable picture of a source."""
+
+    kind: Kind
+    id: str
+    sha256: str
+    source: SourceSpec
+    probe: Probe | None = None
+    """None for procedural pictures."""
+    files: AssetFiles | None = None
+    cache: IndexCache | None = None
+    """The index of its folder; None for procedural pictures."""
+
+    def split_candidate(self, val_fraction: float) -> SplitCandidate:
+        """What is needed to decide its split."""
+        if self.probe is None or self.cache is None:
+            return SplitCandidate(sha256=self.sha256)
+        known = self.cache.split_of(self.kind, val_fraction, self.sha256)
+        probe = self.probe
+        return SplitCandidate(
+            sha256=self.sha256, known_split=known, dhash=probe.dhash, thumb=probe.thumb, aspect=probe.aspect
+        )  # fmt: skip
+
+    def asset(self, split: str) -> Asset:
+        """The line of the frozen list."""
+        colors = self.source.colors
+        if colors == "auto":
+            colors = self.probe.colors or "straight" if self.probe is not None else "straight"  # type: ignore[assignment]
+        height, width = self.files.size if self.files is not None else (0, 0)
+        return Asset(
+            id=self.id, kind=self.kind, height=height, width=width, split=split,
+            sha256=self.sha256, licence=self.source.licence_name, weight=self.source.weight, colors=colors,
+        )  # fmt: skip
+
+
+def index_source(
+    source: SourceSpec,
+    kind: Kind,
+    spec: AssetsSpec,
+    notes: list[str],
+    progress: ProgressCallback = lambda done, total: None,
+) -> tuple[list[Indexed], list[RejectedFile]]:
+    """Measure the files of a source; the usable pictures up to its limit, and the rejected files."""
+    if source.procedural:
+        return [_procedural(name, kind, source) for name in _procedural_names(source, kind)], []
+    usable: dict[str, Indexed] = {}
+    rejected: list[RejectedFile] = []
+    root = Path(spec.root) if spec.root is not None else None
+    if isinstance(source, PairSourceSpec):
+        all_found = find_pairs(source.paths, source.names, root)
+    else:
+        all_found = find_candidates(source.paths, kind, root)
+    for found in all_found:
+        if source.first is not None:
+            found.candidates = sorted(found.candidates, key=lambda candidate: candidate.image)[: source.first]
+        cache = IndexCache.open(found.folder)
+        probed = _probe_candidates(found, cache, spec, progress)
+        for candidate, answer in probed:
+            name = relative_name(candidate.image, found.folder)
+            if isinstance(answer, Probe):
+                answer = _apply_recipe_limits(candidate, answer, spec)  # noqa: PLW2901
+            if isinstance(answer, RejectedPicture):
+                rejected.append(
+                    RejectedFile(
+                        kind=kind, name=name, reason=answer.reason, message=_relative_message(answer, found.folder)
+                    )
+                )
+            elif answer.sha256 not in usable:  # copies under other names count once
+                usable[answer.sha256] = _photographed(candidate, answer, name, source, kind, cache)
+        cache.save()
+        unmapped = sum(candidate.kind == "pair" and candidate.disparity is None for candidate in found.candidates)
+        if unmapped:
+            notes.append(
+                f"{found.folder}: {unmapped} pairs have no disparity map; their focal mask stands for it (two planes, "
+                "the subject and the rest), and where there is none either, defocus is 0 and says nothing"
+            )
+        if found.passed_over:
+            notes.append(f"{found.folder}: passed over {found.passed_over} files that are no pictures or loose mattes")
+    return _limited(list(usable.values()), source, spec.val_fraction), rejected
+
+
+def _probe_candidates(
+    found: Found, cache: IndexCache, spec: AssetsSpec, progress: ProgressCallback
+) -> list[tuple[Candidate, Probe | RejectedPicture]]:
+    """The cached result of each candidate; candidates without one are probed first."""
+    known = {candidate: cache.get(candidate, spec.limits) for candidate in found.candidates}
+    new = [candidate for candidate, answer in known.items() if answer is None]
+    fingerprints = [fingerprint(candidate, spec.limits) for candidate in new]
+    done = iter(range(1, len(new) + 1))
+    answers = probe_all(new, spec.limits, lambda: progress(next(done), len(new)))
+    for candidate, before, answer in zip(new, fingerprints, answers, strict=True):
+        cache.put(candidate, before, answer)
+        known[candidate] = answer
+    rejected = [(Candidate(kind="", image=path, root=path), error) for path, error in found.rejected]
+    return [*((candidate, answer) for candidate, answer in known.items() if answer is not None), *rejected]
+
+
+def _apply_recipe_limits(candidate: Candidate, found: Probe, spec: AssetsSpec) -> Probe | RejectedPicture:
+    """The probe, or its rejection by the recipe's checks: pairs by alignment, landscapes by sharpness.
+
+    Scene-referred pictures (.hdr, .exr) are not judged by sharpness.
+    """
+    if candidate.kind == "pair" and found.views is not None:
+        red, green, blue, x, y, correlation = found.views
+        views = ViewComparison([red, green, blue], (x, y), correlation)
+        return pair_rejection(views, min(found.height, found.width), spec.checks, str(candidate.image)) or found
+    if candidate.kind != "background" or found.sharpness is None or found.bright:
+        return found
+    if found.sharpness >= spec.sharpness_floor:
+        return found
+    return RejectedPicture(
+        f"{candidate.image}: sharpness {found.sharpness:.2f} is below the floor of {spec.sharpness_floor:g}: it is "
+        "itself blurred",
+        "blurred",
+    )
+
+
+def _photographed(
+    candidate: Candidate, found: Probe, name: str, source: SourceSpec, kind: Kind, cache: IndexCache
+) -> Indexed:
+    files = AssetFiles(
+        name=name, image=candidate.image, image_sha256=found.image_sha256,
+        size=(found.height, found.width), box=found.box, root=candidate.root, matte=candidate.matte,
+        matte_sha256=found.matte_sha256,
+        bokeh=candidate.bokeh, disparity=candidate.disparity, beside_sha256=found.beside_sha256,
+    )  # fmt: skip
+    return Indexed(
+        kind=kind, id=f"{'pair' if kind == 'pair' else 'photo'}-{found.sha256[:16]}", sha256=found.sha256,
+        source=source, probe=found, files=files, cache=cache,
+    )  # fmt: skip
+
+
+def _limited(usable: list[Indexed], source: SourceSpec, val_fraction: float) -> list[Indexed]:
+    """The first `source.limit` pictures: those that have a split already, then in order of their digests."""
+
+    def order(item: Indexed) -> tuple[bool, str]:
+        return item.split_candidate(val_fraction).known_split is None, item.sha256
+
+    return sorted(usable, key=order)[: source.limit]
+
+
+def _relative_message(rejection: RejectedPicture, folder: Path) -> str:
+    """The message with paths relative to the folder, the same on every machine."""
+    return str(rejection).replace(f"{folder}/", "")
+
+
+def _procedural_names(source: SourceSpec, kind: Kind) -> list[str]:
+    _, _, family = str(source.path).partition("/")
+    known = families(kind)
+    if family and family not in known:
+        raise RecipeError(
+            f"assets: {source.path!r} is no family of embedded {kind}s; use 'procedural', or one family of it: "
+            f"{', '.join(f'procedural/{name}' for name in known)}"
+        )
+    names = [f"procedural/{name}/{v:02d}" for v in range(VARIANTS) for name in ([family] if family else known)]
+    return names[: source.limit]
+
+
+def _procedural(name: str, kind: Kind, source: SourceSpec) -> Indexed:
+    return Indexed(kind=kind, id=name, sha256=sha256_bytes(f"{name}@{PROCEDURAL_VERSION}"), source=source)

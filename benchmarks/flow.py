@@ -1,6 +1,6 @@
 """The generator as it feeds a device: samples per second, and how long each part of a worker waits for the others.
 
-It runs what a worker of `generate` runs (`production.flow`), past its start and before its end. `python -m
+It runs what a worker of `generate` runs (`generation.batching`), past its start and before its end. `python -m
 benchmarks.generator --device cuda` calls it; with `--device cpu` the CPU renderer stands in for the device.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.machine import machine_lines
 
 STAGES = {"compose": "threads", "finish": "threads", "render": "device", "write": "device"}
-"""Stages of a sample and who does them: so many threads at a time, or the one thread that has the device."""
+"""Stages of a sample and the threads that run them: so many at a time, or the one that has the device."""
 
 
 @dataclass
@@ -69,12 +69,12 @@ class Measured:
 
 
 def measure(setting: Setting) -> Measured:
-    """Make `samples` samples in one worker's flow, after as many as fill its window; another window follows unused."""
+    """Make `samples` samples in one worker's queue, after as many as fill its window; another window follows unused."""
     import cv2
 
     import bokehsynth as bs
-    from bokehsynth.generation.batching import Flow, Line
-    from bokehsynth.generation.disk_space import pixels_of
+    from bokehsynth.generation.batching import BatchOptions, RenderQueue
+    from bokehsynth.generation.disk_space import typical_sample_pixels
     from bokehsynth.pipeline import draw_sample, finish, set_up
     from bokehsynth.rendering import Scene, render_batch
     from bokehsynth.rendering.frames import Frames
@@ -83,35 +83,35 @@ def measure(setting: Setting) -> Measured:
 
     cv2.setNumThreads(1)
     recipe = bs.load_recipe(setting.recipe)
-    flow = Flow.for_device(setting.threads, pixels_of(recipe))
+    options = BatchOptions.for_device(setting.threads, typical_sample_pixels(recipe))
     if setting.batch is not None:
-        flow = Flow(setting.threads + 2 * setting.batch, setting.batch, setting.threads)
+        options = BatchOptions(setting.threads + 2 * setting.batch, setting.batch, setting.threads)
     clock = Clock()
 
-    def photographer(scenes: Sequence[Scene]) -> list[Frames]:
+    def render_timed(scenes: Sequence[Scene]) -> list[Frames]:
         with clock.timed("render", len(scenes)):
             frames = render_batch(scenes, setting.device)
-            for shot in frames:  # the CPU computes them when first read
-                _ = shot.bokeh, shot.all_in_focus
+            for rendered in frames:  # the CPU computes them when first read
+                _ = rendered.bokeh, rendered.all_in_focus
         return frames
 
-    line: Line[PackedSample] = Line(flow, photographer)
+    queue: RenderQueue[PackedSample] = RenderQueue(options, render_timed)
 
     def make(index: int) -> PackedSample:
         with clock.timed("compose"):
             draw = draw_sample(recipe, index)
             scene = set_up(recipe, draw)
-        frames = line.photograph(scene)
+        frames = queue.render(scene)
         with clock.timed("finish"):
             return pack(finish(recipe, draw, scene, frames), recipe.shards)
 
     tar = TarWriter(io.BytesIO())
     start, before = 0.0, clock.now()
-    with closing(line.run(make, range(setting.samples + 2 * flow.window))) as made:
+    with closing(queue.run(make, range(setting.samples + 2 * options.window))) as made:
         for number, packed in enumerate(made):
-            if number == flow.window:
+            if number == options.window:
                 start, before = time.perf_counter(), clock.now()
-            if number == flow.window + setting.samples:
+            if number == options.window + setting.samples:
                 break
             with clock.timed("write"):
                 for name, data in packed.members.items():
@@ -119,26 +119,26 @@ def measure(setting: Setting) -> Measured:
         took, totals = time.perf_counter() - start, clock.now()
     totals.subtract(before)
     size = f"{recipe.width} x {recipe.height} px" if recipe.frame else "own size"
-    return Measured(took, totals, size, flow.window, flow.batch)
+    return Measured(took, totals, size, options.window, options.batch)
 
 
 def check_bytes(setting: Setting) -> None:
     """Correctness before time: through the window, a sample is what the product makes of it by itself."""
     import bokehsynth as bs
-    from bokehsynth.generation.batching import Flow, Line
+    from bokehsynth.generation.batching import BatchOptions, RenderQueue
     from bokehsynth.pipeline import draw_sample, finish, set_up
     from bokehsynth.rendering import render_batch
     from bokehsynth.shards import pixels_digest
 
     recipe = bs.load_recipe(setting.recipe)
-    line: Line[Any] = Line(Flow(4, 2, 2), lambda scenes: render_batch(scenes, setting.device))
+    queue: RenderQueue[Any] = RenderQueue(BatchOptions(4, 2, 2), lambda scenes: render_batch(scenes, setting.device))
 
     def make(index: int) -> Any:
         draw = draw_sample(recipe, index)
         scene = set_up(recipe, draw)
-        return finish(recipe, draw, scene, line.photograph(scene))
+        return finish(recipe, draw, scene, queue.render(scene))
 
-    for index, sample in enumerate(line.run(make, range(4))):
+    for index, sample in enumerate(queue.run(make, range(4))):
         assert pixels_digest(sample) == pixels_digest(bs.make_sample(recipe, index, backend=setting.device))
 
 
@@ -153,18 +153,18 @@ def run(recipe: Path, device: str, samples: int, workers: int, batch: int | None
 
 
 def report(setting: Setting, workers: int, found: list[Measured]) -> None:
-    """Milliseconds per sample and stage, and the share of its time that whoever does it waits."""
+    """Milliseconds per sample and stage, and the share of its time that each kind of thread waits."""
     print("\n".join(machine_lines("python -m benchmarks.generator")))
     rate = sum(setting.samples / one.seconds for one in found)
     wall = sum(one.seconds for one in found)
     totals: Counter[tuple[str, str]] = Counter()
     for one in found:
         totals.update(one.totals)
-    per_shot = totals["render", "samples"] / max(1, totals["render", "times"])
+    per_batch = totals["render", "samples"] / max(1, totals["render", "times"])
     print(
         f"\nrecipe {setting.recipe.stem} at {found[0].size}, device {setting.device}, {workers} x "
         f"{setting.threads} threads, window {found[0].window}, batches of at most {found[0].batch} "
-        f"({per_shot:.1f} on average), {setting.samples} samples each\n"
+        f"({per_batch:.1f} on average), {setting.samples} samples each\n"
     )
     print("| stage | done by | ms per sample | busy |\n|---|---|---|---|")
     lanes = {"threads": setting.threads, "device": 1}

@@ -63,11 +63,11 @@ def stages_of(recipe: Any, index: int, timed: Callable[[str, Callable[[], Any]],
     aperture = recipe.lens.apertures[draw.aperture]
     scene = timed("compose", lambda: compose(draw.scene, pipeline.ASSET_STORE.of(recipe.catalogue), aperture))
 
-    def photograph() -> Any:
+    def render_all() -> Any:
         frames = render(scene.layers, scene.lens, scene.margin, "cpu")
         return frames, encode_8bit(frames.all_in_focus), encode_8bit(frames.bokeh), frames.defocus, frames.disparity
 
-    frames, aif, hq, defocus, disparity = timed("render", photograph)
+    frames, aif, hq, defocus, disparity = timed("render", render_all)
     lq = timed("degrade", lambda: apply_degradation(aif, draw.degradation).lq)
     arrays = {"lq": lq, "hq": hq, "aif": aif}
     for name, values in (("defocus", defocus), ("disparity", disparity)):

@@ -9,7 +9,7 @@ import warnings
 import click
 
 from bokehsynth.cli import assets, estimate, generate, preview, recipes, render, replay
-from bokehsynth.cli.run import tell
+from bokehsynth.cli.run import echo
 from bokehsynth.errors import BokehsynthError
 from bokehsynth.version import __version__
 
@@ -72,16 +72,16 @@ def main() -> None:
             error.show()
         code = error.exit_code
     except BokehsynthError as error:
-        tell(f"error: {error}", err=True)
+        echo(f"error: {error}", err=True)
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        tell("interrupted", err=True)
+        echo("interrupted", err=True)
         code = 130
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         code = 0
     except OSError as error:  # of an output stream: whatever touches files of ours says so itself
         advice = "; raise the limit (`ulimit -n`) to 64 or more" if error.errno == errno.EMFILE else ""
-        tell(f"error: {error.filename or 'output'}: {error.strerror}{advice}", err=True)
+        echo(f"error: {error.filename or 'output'}: {error.strerror}{advice}", err=True)
         code = 4
     _leave(code)
 

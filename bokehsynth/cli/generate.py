@@ -1,17 +1,16 @@
 """generate, extend, verify, finalize: commands that make and check data sets."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bokehsynth.cli.options import recipe_options, run_options, samples_option
-from bokehsynth.cli.run import supervise, tell
+from bokehsynth.cli.run import echo, supervise
 from bokehsynth.errors import DataError
 
 if TYPE_CHECKING:
-    from bokehsynth.generation.generate import Outcome
+    from bokehsynth.generation.generate import GenerateResult
 
 
 @click.command()
@@ -42,13 +41,13 @@ def generate(
       bokehsynth generate my.yaml --out set --set scene.blur=24 --set size=768
       bokehsynth generate my.yaml --out /shared/set --shards 3/8       (docs/cluster.md)
     """
-    from bokehsynth.generation.generate import Run, carry_out
+    from bokehsynth.generation.generate import GenerateOptions, run_generation
     from bokehsynth.recipe import load_recipe
     from bokehsynth.shards import Layout
 
-    def work(say: Callable[[str], None], progress: bool, **how: Any) -> "Outcome":
-        run = Run(quarantine=quarantine, progress=progress, say=say, **how)
-        return carry_out(load_recipe(recipe, overrides, samples), Layout(out), run)
+    def work(**run: Any) -> "GenerateResult":
+        loaded = load_recipe(recipe, overrides, samples)
+        return run_generation(loaded, Layout(out), GenerateOptions(quarantine=quarantine, **run))
 
     supervise(work, out, **options)
 
@@ -70,10 +69,10 @@ def extend(dataset: Path, samples: int, **options: Any) -> None:
       bokehsynth extend set --samples 20000 --workers 16
     """
     from bokehsynth.generation.extend import extend as lengthen
-    from bokehsynth.generation.generate import Run
+    from bokehsynth.generation.generate import GenerateOptions
 
-    def work(say: Callable[[str], None], progress: bool, **how: Any) -> "Outcome":
-        return lengthen(dataset, samples, Run(progress=progress, say=say, **how))
+    def work(**run: Any) -> "GenerateResult":
+        return lengthen(dataset, samples, GenerateOptions(**run))
 
     supervise(work, dataset, **options)
 
@@ -96,7 +95,7 @@ def verify(dataset: Path, decode: float, workers: int, fix: bool) -> None:
     report = check(dataset, decode, workers, fix)
     for fault in report.faults:
         where = fault.split if fault.shard is None else f"{fault.split} shard {fault.shard}"
-        tell(f"{where}: {fault.kind}: {fault.message}".removeprefix(": "))
+        echo(f"{where}: {fault.kind}: {fault.message}".removeprefix(": "))
     if report.faults:
         way_out = (
             "now run the generate (or extend) line again"
@@ -104,7 +103,7 @@ def verify(dataset: Path, decode: float, workers: int, fix: bool) -> None:
             else "`verify --fix`, then the generate (or extend) line again"
         )
         raise DataError(f"{dataset}: {len(report.faults)} faults; to mend them: {way_out} (strays: move them away)")
-    tell(
+    echo(
         f"{dataset}: whole. {report.shards} shards, {report.samples} samples ({report.decoded} decoded), "
         f"{report.bytes / 1e6:.1f} MB"
     )
@@ -119,5 +118,5 @@ def finalize(dataset: Path) -> None:
     """
     from bokehsynth.generation.generate import finalize as finish
 
-    outcome = finish(dataset)
-    tell(f"{dataset}: complete, {outcome.samples} samples.")
+    result = finish(dataset)
+    echo(f"{dataset}: complete, {result.samples} samples.")

@@ -1,5 +1,5 @@
-"""What a run needs besides an engine: which shards there are, how one is made, and what is remembered on disk.
+"""Makes, grows, checks and replays data sets.
 
-`plan` says which shards a data set has; `maker` is the task that makes one; `trail` remembers who died over which
-sample, `quarantine` what was given up for good, `journal` what happened when; `room` asks whether the disk suffices.
+`generate` is the main path; `plan` decides which shards there are, `shard_task` makes one in a worker. `crash_log`
+records what a worker was making when it died, `quarantine` the draws that are not used, `event_log` what happened when.
 """

@@ -1,10 +1,10 @@
-"""Who died where: a few bytes on disk before every sample, so that the next worker knows what ended the last one.
+"""Crash log of one uncommitted shard, and the search for the sample that ends its workers.
 
-A worker that is killed can tell nobody why. It therefore writes down what it is about to do, and whoever tries the
-shard next, in this run or in a later one, reads how the ones before it ended. Three deaths over one sample make it a
-suspect, a hang does so at once; a suspect is made alone, and is convicted when that ends its worker again and again. A
-kill from outside may strike anywhere, so what came out alone is innocent. Where several samples are in the making at a
-time, all of them are suspects, one after the other.
+A killed worker cannot say why. It therefore appends a line before every sample, and the worker that takes the shard
+next, in this run or in a later one, reads what the ones before it were making. A sample in flight during three crashes,
+or one timeout, is a suspect and is retried in isolation; three crashes in isolation (two timeouts) quarantine it. If it
+succeeds in isolation its counters are reset: the crashes may have come from outside (OOM killer, pre-emption). Where
+several samples are in flight at a time, all of them are suspects, one after the other.
 """
 
 import os
@@ -15,31 +15,31 @@ from pathlib import Path
 
 from bokehsynth.files import storage_errors
 
-ENOUGH = 3
-"""Weight of the deaths that make a suspect, and of those alone that convict it."""
+CRASHES = 3
+"""Weight of the crashes that make a suspect, and of those in isolation that quarantine it."""
 
-_HANG_IN_SHARD, _HANG_ALONE = ENOUGH, 2
+_TIMEOUT_IN_SHARD, _TIMEOUT_ISOLATED = CRASHES, 2
 
-_MOST = 10_000
+_MAX_IN_FLIGHT = 10_000
 """Samples in one line; a damaged one may say anything."""
 
-_BEGIN, _COMMIT, _ALONE, _PASSED, _CONVICTED, _HUNG, _PARDONED = (
-    "begin", "commit", "alone", "passed", "convicted", "hung", "pardoned",
+_BEGIN, _COMMIT, _ISOLATED, _ISOLATED_OK, _QUARANTINED, _TIMED_OUT, _NOT_AT_FAULT = (
+    "begin", "commit", "isolated", "isolated_ok", "quarantined", "timed_out", "not_at_fault",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Case:
-    """A sample under suspicion."""
+class Suspect:
+    """A sample that may be what ends its workers."""
 
     index: int
-    proven: bool
-    """Whether it has ended its worker often enough while it was made alone."""
-    hung: bool
-    """Whether the last worker hung over it, rather than died."""
+    confirmed: bool
+    """Whether it has ended its worker often enough in isolation."""
+    timed_out: bool
+    """Whether the last worker was ended for its silence, rather than crashed."""
 
 
-class Trail:
+class CrashLog:
     """The history of one shard that is not committed yet; each line is one word, with a sample where it has one.
 
     Lines are appended in one write, so that a kill cannot tear them.
@@ -48,52 +48,52 @@ class Trail:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def case(self) -> Case | None:
-        """The sample that the last worker died over, if there is reason to examine it."""
+    def suspect(self) -> Suspect | None:
+        """The sample to retry in isolation, or to quarantine, before the shard is tried again."""
         history = _History()
         for line in self._lines():
             history.read(line)
-        return history.case()
+        return history.suspect()
 
     def begin(self) -> None:
         """A worker starts on the shard from its first sample."""
         self._append(_BEGIN)
 
-    def making(self, indexes: range) -> None:
-        """A worker has just these samples in the making, of which one or more are new."""
+    def in_flight(self, indexes: range) -> None:
+        """A worker is making just these samples now, of which one or more are new."""
         self._append(str(indexes[0]) if len(indexes) == 1 else f"{indexes[0]}-{indexes[-1]}")
 
-    def alone(self, index: int) -> None:
+    def isolated_start(self, index: int) -> None:
         """A worker makes a suspect, and nothing else."""
-        self._append(f"{_ALONE} {index}")
+        self._append(f"{_ISOLATED} {index}")
 
-    def passed(self) -> None:
-        """The suspect ended nobody."""
-        self._append(_PASSED)
+    def isolated_ok(self) -> None:
+        """The worker survived the suspect."""
+        self._append(_ISOLATED_OK)
 
-    def examined(self) -> bool:
-        """Whether a suspect has come out innocent: then it is time to see which sample it is, one after the other."""
-        return _PASSED in self._lines()
+    def has_isolated_ok(self) -> bool:
+        """Whether a suspect has succeeded in isolation: then a window of one tells which sample it is."""
+        return _ISOLATED_OK in self._lines()
 
-    def convicted(self, index: int) -> None:
-        """The sample is in quarantine; what follows concerns its next draw."""
-        self._append(f"{_CONVICTED} {index}")
+    def quarantined(self, index: int) -> None:
+        """The sample's draw is in quarantine; what follows concerns its next draw."""
+        self._append(f"{_QUARANTINED} {index}")
 
     def committing(self) -> None:
-        """All samples are made: what happens now is no sample's fault."""
+        """All samples are made: a crash from here on is no sample's fault."""
         self._append(_COMMIT)
 
-    def hung(self) -> None:
+    def timed_out(self) -> None:
         """The supervisor ended the worker for its silence."""
-        self._append(_HUNG)
+        self._append(_TIMED_OUT)
 
-    def pardoned(self) -> None:
-        """The worker was ended for no fault of the shard's, or left it in good order."""
+    def not_at_fault(self) -> None:
+        """The worker was ended for a reason outside the shard, or left it in good order."""
         if self.path.exists():
-            self._append(_PARDONED)
+            self._append(_NOT_AT_FAULT)
 
-    def forget(self) -> None:
-        """The shard is committed."""
+    def delete(self) -> None:
+        """Remove the file: the shard is committed."""
         with storage_errors(self.path):
             self.path.unlink(missing_ok=True)
 
@@ -113,72 +113,71 @@ class Trail:
 
 
 class _History:
-    """What the lines of a trail amount to."""
+    """Counts crashes per sample from the lines of a crash log."""
 
     def __init__(self) -> None:
-        self.deaths: Counter[int] = Counter()
-        self.alone: Counter[int] = Counter()
-        self.convicts = 0
-        self.at: Sequence[int] = ()
-        """What the worker that wrote last is making; nothing where its end would be nobody's fault."""
-        self.by_itself = self.stuck = False
+        self.crashes: Counter[int] = Counter()
+        self.isolated_crashes: Counter[int] = Counter()
+        self.any_quarantined = False
+        self.making: Sequence[int] = ()
+        """What the worker that wrote last is making; empty where its end would be no sample's fault."""
+        self.isolated = self.timeout = False
         self.last: Sequence[int] = ()
-        """What was in the making when the last one died, as far as it is not cleared."""
-        self.hung = False
-        """Whether that one hung."""
+        """What was in flight at the last crash, as far as it is not cleared."""
+        self.last_timed_out = False
 
     def read(self, line: str) -> None:
         word, _, rest = line.partition(" ")
-        if word == _HUNG:
-            self.stuck = True
-        elif word == _PARDONED:
-            self.at = ()
-        elif word == _PASSED:
-            for index in self.at:
+        if word == _TIMED_OUT:
+            self.timeout = True
+        elif word == _NOT_AT_FAULT:
+            self.making = ()
+        elif word == _ISOLATED_OK:
+            for index in self.making:
                 self._clear(index)
-            self.at = ()
-        elif word == _CONVICTED and rest.isdecimal():
-            self.convicts += 1
+            self.making = ()
+        elif word == _QUARANTINED and rest.isdecimal():
+            self.any_quarantined = True
             self._clear(int(rest))
-            self.at = self.last = ()
-        elif word in {_BEGIN, _ALONE}:
-            self._count_death()
-            self.by_itself = word == _ALONE
-            self.at = _samples(rest)
+            self.making = self.last = ()
+        elif word in {_BEGIN, _ISOLATED}:
+            self._count_crash()
+            self.isolated = word == _ISOLATED
+            self.making = _samples(rest)
         else:
-            self.at = _samples(word)
+            self.making = _samples(word)
 
-    def case(self) -> Case | None:
-        self._count_death()
+    def suspect(self) -> Suspect | None:
+        self._count_crash()
         for index in self.last:
-            if self.alone[index] >= ENOUGH:
-                return Case(index, proven=True, hung=self.hung)
-            enough = 1 if self.convicts or self.alone[index] else ENOUGH
-            if self.deaths[index] >= enough:
-                return Case(index, proven=False, hung=self.hung)
+            if self.isolated_crashes[index] >= CRASHES:
+                return Suspect(index, confirmed=True, timed_out=self.last_timed_out)
+            enough = 1 if self.any_quarantined or self.isolated_crashes[index] else CRASHES
+            if self.crashes[index] >= enough:
+                return Suspect(index, confirmed=False, timed_out=self.last_timed_out)
         return None
 
-    def _count_death(self) -> None:
-        """Whoever wrote the lines so far is dead, since somebody else goes on."""
-        for index in self.at:
-            if self.by_itself:
-                self.alone[index] += _HANG_ALONE if self.stuck else 1
+    def _count_crash(self) -> None:
+        """The worker that wrote the lines so far is dead, since another one goes on."""
+        for index in self.making:
+            if self.isolated:
+                self.isolated_crashes[index] += _TIMEOUT_ISOLATED if self.timeout else 1
             else:
-                self.deaths[index] += _HANG_IN_SHARD if self.stuck else 1
-        if self.at:
-            self.last, self.hung = self.at, self.stuck
-        self.at, self.by_itself, self.stuck = (), False, False
+                self.crashes[index] += _TIMEOUT_IN_SHARD if self.timeout else 1
+        if self.making:
+            self.last, self.last_timed_out = self.making, self.timeout
+        self.making, self.isolated, self.timeout = (), False, False
 
     def _clear(self, index: int) -> None:
-        self.deaths.pop(index, None)
-        self.alone.pop(index, None)
+        self.crashes.pop(index, None)
+        self.isolated_crashes.pop(index, None)
         self.last = [other for other in self.last if other != index]
 
 
 def _samples(word: str) -> Sequence[int]:
-    """`7` or `3-9`; nothing for any other word, or more than anybody has in the making."""
+    """Parse `7` or `3-9`; empty for any other word, or more samples than can be in flight."""
     first, dash, last = word.partition("-")
     if not first.isdecimal() or (dash and not last.isdecimal()):
         return ()
     found = range(int(first), int(last if dash else first) + 1)
-    return found if len(found) <= _MOST else ()
+    return found if len(found) <= _MAX_IN_FLIGHT else ()

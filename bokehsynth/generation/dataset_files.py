@@ -1,6 +1,6 @@
-"""What stands beside the shards: the recipe, its schema, the assets, and at the end the set's own description.
+"""The files beside the shards: the recipe, its schema, the assets, and at the end the set's own description.
 
-Whoever checks or writes these files holds `lock.set_up_lock`: other ranges of the same set may be starting or ending.
+Hold `shard_lock.set_up_lock` to check or write them: runs of other ranges of the same set may be starting or ending.
 """
 
 import json
@@ -13,8 +13,8 @@ from bokehsynth.assets.catalogue import Catalogue
 from bokehsynth.config.strict_yaml import load_yaml
 from bokehsynth.errors import ChangedError, DataError, StorageError
 from bokehsynth.files import TMP_MARK, atomic_write, make_directory, pretty_json, storage_errors
-from bokehsynth.generation.provenance import DECISIVE
-from bokehsynth.generation.quarantine import whole_list
+from bokehsynth.generation.provenance import PIXEL_KEYS
+from bokehsynth.generation.quarantine import merged_list, write_lines
 from bokehsynth.imaging.contact_sheet import contact_sheet, take_spread
 from bokehsynth.recipe import Recipe, recipe_schema
 from bokehsynth.schema import FORMAT_VERSION
@@ -23,37 +23,35 @@ from bokehsynth.shards import (
     Layout,
     ShardDataset,
     ShardPlan,
+    all_stored_plans,
+    common_identity,
     describe_dataset,
     read_dataset,
-    stored_plans,
-    write_description,
+    write_dataset_json,
 )
-from bokehsynth.shards.marker import common_identity
 
 PREVIEW_ROWS = 10
 
 Machine = dict[str, Any]
 
 
-def guard_output(layout: Layout, recipe: Recipe, machine: Machine, allow_mixed: bool) -> None:
+def check_output_dir(layout: Layout, recipe: Recipe, machine: Machine, allow_mixed: bool) -> None:
     """Raise ChangedError if `out` holds something else than an unfinished or finished set of this very recipe.
 
-    Nothing is written. A directory that was never one of ours must be empty.
+    Nothing is written. A directory that is no data set must be empty.
     """
     with storage_errors(layout.root):
         if layout.root.exists() and not layout.root.is_dir():
             raise StorageError(f"{layout.root}: exists and is not a directory; choose another --out")
-        strangers = [] if _identity_file(layout).is_file() else _strangers(layout)
-    if strangers:
-        raise ChangedError(
-            f"{layout.root}: is not empty and not a data set (found {strangers[0]}); choose another --out"
-        )
-    if not _identity_file(layout).is_file():
+        foreign = [] if layout.identity.is_file() else _foreign_files(layout)
+    if foreign:
+        raise ChangedError(f"{layout.root}: is not empty and not a data set (found {foreign[0]}); choose another --out")
+    if not layout.identity.is_file():
         return
     check_format(layout)
     if layout.recipe.is_file():
-        _refuse(layout, "another recipe", _differences(stored_as_it_is(layout).portable, recipe.portable))
-    identity = _read_json(_identity_file(layout), dict)
+        _refuse(layout, "another recipe", _differences(stored_recipe_unresolved(layout).portable, recipe.portable))
+    identity = _read_json(layout.identity, dict)
     _refuse(
         layout, "other assets, or other code of a class that the recipe names", _differences(identity, recipe.identity)
     )
@@ -61,7 +59,7 @@ def guard_output(layout: Layout, recipe: Recipe, machine: Machine, allow_mixed: 
     if known and not allow_mixed and not any(_same_kind(machine, other) for other in known):
         raise ChangedError(
             f"{layout.root}: was begun on another kind of machine or with other versions (there -> here):\n  "
-            + "\n  ".join(_differences(_decisive(known[0]), _decisive(machine)))
+            + "\n  ".join(_differences(_pixel_facts(known[0]), _pixel_facts(machine)))
             + "\nIts bytes would no longer be those of one machine; --allow-mixed goes on all the same."
         )
 
@@ -76,7 +74,7 @@ def check_format(layout: Layout) -> None:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            continue  # missing or damaged: it will be made anew
+            continue  # missing or damaged: it will be remade
         version = record.get("format") if isinstance(record, dict) else None
         if type(version) is int and version != FORMAT_VERSION:
             raise ChangedError(
@@ -95,90 +93,72 @@ def _refuse(layout: Layout, what: str, differences: list[str]) -> None:
 
 
 def write_root_files(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan], machine: Machine | None) -> None:
-    """Directories, identity, recipe.yaml, assets.jsonl, schema.json; sweeps what dead writers left.
+    """Write directories, identity, recipe.yaml, assets.jsonl, schema.json; sweep what dead writers left.
 
-    The identity comes first: it is what tells a begun data set from somebody's folder. `machine` is added to the record
-    of machines that have worked on the set, if given.
+    The identity comes first: it tells a data set from any other folder. `machine`, if given, is added to the record of
+    machines that have worked on the set.
     """
     for folder in (layout.root, layout.hidden, layout.staging, layout.logs):
         make_directory(folder)
     for folder in (layout.root, layout.hidden):
         for leftover in folder.glob(f".*{TMP_MARK}*"):
             leftover.unlink(missing_ok=True)
-    atomic_write(_identity_file(layout), pretty_json(recipe.identity))
+    atomic_write(layout.identity, pretty_json(recipe.identity))
     atomic_write(layout.recipe, recipe.text())
     atomic_write(layout.assets, recipe.catalogue.lines())
     write_quarantine(layout, recipe, plans)
     atomic_write(layout.schema, pretty_json(recipe_schema()))
     known = _machines(layout)
     if machine is not None and not any(_same_kind(machine, other) for other in known):
-        atomic_write(_machine_file(layout), pretty_json([*known, machine]))
+        atomic_write(layout.machines, pretty_json([*known, machine]))
 
 
-def is_described(layout: Layout, plans: Sequence[ShardPlan]) -> bool:
-    """Whether `dataset.json` is there and counts just these shards (until an extension ends, it counts less)."""
+def is_complete(layout: Layout, plans: Sequence[ShardPlan]) -> bool:
+    """Whether `dataset.json` is there and counts just these shards (until an extension ends, it counts fewer)."""
     try:
-        record = read_dataset(layout)
-        counted = [plan for split in record["splits"] for plan in stored_plans(record, split)]
+        return sorted(all_stored_plans(read_dataset(layout))) == sorted(plans)
     except DataError:
         return False
-    return sorted(counted) == sorted(plans)
 
 
-def finish(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]) -> None:
+def write_description(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]) -> None:
     """Describe a set whose shards are all committed: preview.png, card, and dataset.json last of all."""
-    info = _information(layout, recipe, recipe.identity)
     write_quarantine(layout, recipe, plans)
-    record = _describe(layout, info, recipe.catalogue, plans)
+    record = expected_description(layout, recipe, recipe.identity, recipe.catalogue, plans)
     stored = ShardDataset(layout, recipe.splits[0], record=record)
     contact_sheet([stored[i] for i in take_spread(range(len(stored)), PREVIEW_ROWS)], layout.preview)
-    write_description(layout, info, record)
+    write_dataset_json(layout, record, f"Format {FORMAT_VERSION}; the recipe it follows from is `recipe.yaml`.")
 
 
-def described_anew(
+def expected_description(
     layout: Layout, recipe: Recipe, identity: Mapping[str, str], catalogue: Catalogue, plans: Sequence[ShardPlan]
 ) -> dict[str, Any]:
     """The content that `dataset.json` must have; photographs need not be there. DataError if a shard is not."""
-    return _describe(layout, _information(layout, recipe, identity), catalogue, plans)
-
-
-def _information(layout: Layout, recipe: Recipe, identity: Mapping[str, str]) -> DatasetInfo:
     machines = machines_of(layout)
-    return DatasetInfo(
-        name=recipe.name,
-        identity=identity,
-        description=f"Format {FORMAT_VERSION}; the recipe it follows from is `recipe.yaml`.",
-        made_with=machines[0] if len(machines) == 1 else {"mixed": machines},
-    )
-
-
-def _describe(layout: Layout, info: DatasetInfo, catalogue: Catalogue, plans: Sequence[ShardPlan]) -> dict[str, Any]:
-    by_split: dict[str, list[ShardPlan]] = {}
-    for plan in plans:
-        by_split.setdefault(plan.split, []).append(plan)
-    record = describe_dataset(layout, info, by_split)
+    made_with = machines[0] if len(machines) == 1 else {"mixed": machines}
+    record = describe_dataset(layout, DatasetInfo(recipe.name, identity, made_with), plans)
     record["licence"] = _licence_text(catalogue, layout, record)
     return record
 
 
 def restore_records(layout: Layout) -> None:
-    """Write anew what was lost or altered: the identity as the markers have it, the machines as `dataset.json` does."""
+    """Restore what was lost or altered: the identity as the markers have it, the machines as `dataset.json` does."""
     identity = common_identity(layout)
     if identity is not None and read_identity(layout) != identity:
-        atomic_write(_identity_file(layout), pretty_json(identity))
+        atomic_write(layout.identity, pretty_json(identity))
     try:
         record = read_dataset(layout)
     except DataError:
         return
     made_with = record.get("made_with")
     if not machines_of(layout) and isinstance(made_with, dict) and made_with:
-        atomic_write(_machine_file(layout), pretty_json(made_with.get("mixed", [made_with])))
+        atomic_write(layout.machines, pretty_json(made_with.get("mixed", [made_with])))
 
 
 def read_identity(layout: Layout) -> dict[str, Any] | None:
     """The digests with which the set was begun; None where they cannot be read."""
     try:
-        return dict(_read_json(_identity_file(layout), dict))
+        return dict(_read_json(layout.identity, dict))
     except DataError:
         return None
 
@@ -186,7 +166,7 @@ def read_identity(layout: Layout) -> dict[str, Any] | None:
 def machines_of(layout: Layout) -> list[Machine]:
     """The machines that have worked on the set; none where the record is not there or is none."""
     try:
-        machines: list[Any] = _read_json(_machine_file(layout), list)
+        machines: list[Any] = _read_json(layout.machines, list)
     except DataError:
         return []
     return machines if all(isinstance(machine, dict) for machine in machines) else []
@@ -198,7 +178,7 @@ def devices_of(layout: Layout) -> list[str]:
 
 
 def _licence_text(catalogue: Catalogue, layout: Layout, record: dict[str, Any]) -> str:
-    """For the card: of each licence, how many assets there are and how many samples show at least one of them."""
+    """A table for the card: for each licence, its assets and the samples that show at least one of them."""
     licence_of = {asset.id: asset.licence for asset in catalogue.assets}
     samples: Counter[str] = Counter()
     for split in record["splits"]:
@@ -220,44 +200,32 @@ def _licence_text(catalogue: Catalogue, layout: Layout, record: dict[str, Any]) 
 
 
 def write_quarantine(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]) -> None:
-    """quarantine.jsonl: the assets that cannot be used, and the draws of samples, as far as they are known."""
-    text = recipe.catalogue.quarantine_lines() + "".join(draw.line() for draw in whole_list(layout, plans))
-    if text:
-        atomic_write(layout.quarantine, text)
-    else:
-        with storage_errors(layout.quarantine):
-            layout.quarantine.unlink(missing_ok=True)
+    """Write quarantine.jsonl: the assets that cannot be used, and the draws of samples, as far as they are known."""
+    draws = "".join(draw.line() for draw in merged_list(layout, plans))
+    write_lines(layout.quarantine, recipe.catalogue.quarantine_lines() + draws)
 
 
-def _identity_file(layout: Layout) -> Path:
-    return layout.hidden / "identity.json"
-
-
-def _strangers(layout: Layout) -> list[str]:
-    """Names in the output folder that no run of ours puts there before its identity."""
+def _foreign_files(layout: Layout) -> list[str]:
+    """Names in the output folder that no run puts there before its identity."""
     if not layout.root.is_dir():
         return []
     ours = {layout.hidden.name, layout.logs.name}
     return sorted(path.name for path in layout.root.iterdir() if path.name not in ours and TMP_MARK not in path.name)
 
 
-def stored_as_it_is(layout: Layout) -> Recipe:
-    """The recipe of the data set as it stands there: its folders of photographs may be on another machine."""
+def stored_recipe_unresolved(layout: Layout) -> Recipe:
+    """The recipe as the data set stores it, its paths unresolved: the photographs may be on another machine."""
     return load_yaml(layout.recipe, Recipe)
 
 
-def _machine_file(layout: Layout) -> Path:
-    return layout.hidden / "machine.json"
-
-
 def _machines(layout: Layout) -> list[Machine]:
-    """The same for a run, which must not go on where the record is damaged."""
-    if not _machine_file(layout).is_file():
+    """As `machines_of`, for a run, which must not go on where the record is damaged: DataError."""
+    if not layout.machines.is_file():
         return []
     machines = machines_of(layout)
     if not machines:
         raise DataError(
-            f"{_machine_file(layout)}: is no list of machines; `bokehsynth verify --fix` restores it where the set is "
+            f"{layout.machines}: is no list of machines; `bokehsynth verify --fix` restores it where the set is "
             "finished, otherwise delete it"
         )
     return machines
@@ -275,12 +243,12 @@ def _read_json(path: Path, kind: type) -> Any:
     return value
 
 
-def _decisive(machine: Mapping[str, Any]) -> Machine:
-    return {key: machine.get(key) for key in DECISIVE}
+def _pixel_facts(machine: Mapping[str, Any]) -> Machine:
+    return {key: machine.get(key) for key in PIXEL_KEYS}
 
 
 def _same_kind(one: Machine, other: Machine) -> bool:
-    return _decisive(one) == _decisive(other)
+    return _pixel_facts(one) == _pixel_facts(other)
 
 
 def _differences(old: Any, new: Any, place: str = "") -> list[str]:

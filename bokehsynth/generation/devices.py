@@ -1,4 +1,4 @@
-"""Which device a run renders on, and how its workers are dealt out to the devices there are."""
+"""Which device a run renders on, and how its workers are allocated to the devices there are."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from bokehsynth.rendering.cuda.device import visible_gpus
 from bokehsynth.workers import default_workers
 
 
-def settle_device(asked: str, begun: Sequence[str], where: Path, allow_mixed: bool) -> str:
-    """The device of a run over the data set at `where`; `auto` is resolved once per data set.
+def resolve_dataset_device(asked: str, begun: Sequence[str], where: Path, allow_mixed: bool) -> str:
+    """Resolve the device of a run over the data set at `where`; `auto` is resolved once per data set.
 
     `begun`: the devices that have worked on it, the first one first. Raises DeviceError for a device that is not
     there, be it asked for or the one that the set keeps to.
@@ -24,7 +24,7 @@ def settle_device(asked: str, begun: Sequence[str], where: Path, allow_mixed: bo
     except DeviceError as error:
         if allow_mixed:
             return resolve_device("auto")
-        cause = str(error).split("; ")[0]  # its advice is another run's
+        cause = str(error).split("; ")[0]  # without its advice, which is for another command
         raise DeviceError(
             f"{where}: was begun on another kind of machine (there -> here):\n"
             f'  device: "{begun[0]}" -> "{resolve_device("auto")}"\n'
@@ -33,7 +33,7 @@ def settle_device(asked: str, begun: Sequence[str], where: Path, allow_mixed: bo
         ) from None
 
 
-def check_alike(machine: Mapping[str, Any], allow_mixed: bool) -> None:
+def check_same_gpus(machine: Mapping[str, Any], allow_mixed: bool) -> None:
     """Raise DeviceError if this machine's visible GPUs differ in what makes pixels: which makes a sample is chance."""
     found = machine.get("compute_capability")
     if found and "," in found and not allow_mixed:
@@ -44,26 +44,26 @@ def check_alike(machine: Mapping[str, Any], allow_mixed: bool) -> None:
 
 
 @dataclass(frozen=True)
-class Crew:
-    """The workers of a run."""
+class WorkerAllocation:
+    """The processes of a run, and what each gets."""
 
     workers: int
-    """Processes in all."""
+    """Processes of the run."""
     threads: int
-    """CPUs for each."""
+    """CPUs of each process."""
     environments: tuple[dict[str, str], ...] = ()
-    """Dealt out to the workers in turn: with each of them a worker sees one device."""
+    """Variables assigned to the workers in turn: with each of these a worker sees one device."""
 
 
-THREADS = 2
-"""CPUs for each worker that feeds a GPU. Reading and painting pictures holds Python's lock for most of the time: where
-two threads made 1.2 times what one does, two processes made 1.6 times (benchmarks/generator.md)."""
+CPUS_PER_WORKER = 2
+"""CPUs for each worker that feeds a GPU. Reading and painting pictures holds the GIL for most of the time: where two
+threads made 1.2 times what one does, two processes made 1.6 times (benchmarks/generator.md)."""
 
 
-def crew_for(device: str, workers: int | None, gpus: int | None) -> Crew:
-    """One worker per CPU; on `cuda` one per two CPUs, in a group for each visible GPU (the first `gpus` of them).
+def allocate_workers(device: str, workers: int | None, gpus: int | None) -> WorkerAllocation:
+    """Allocate one worker per CPU; on `cuda` one per two CPUs, in a group for each visible GPU (the first `gpus`).
 
-    `workers` is how many there are in all, if not that. Raises UsageError where the numbers do not fit each other,
+    `workers` replaces their number in all. Raises UsageError where the numbers do not fit each other,
     DeviceError for more GPUs than are visible.
     """
     if workers is not None and workers < 1:
@@ -74,17 +74,17 @@ def crew_for(device: str, workers: int | None, gpus: int | None) -> Crew:
                 f"--gpus {gpus}: this run renders on {device}, which takes no GPU; leave --gpus out, or ask for "
                 "--device cuda"
             )
-        return Crew(workers or default_workers(), 1)
+        return WorkerAllocation(workers or default_workers(), 1)
     names = visible_gpus()
     if gpus is not None:
         _check_gpus(gpus, names, workers)
     used = names[:gpus]
     groups = max(1, len(used))
-    total = workers or groups * max(1, default_workers() // groups // THREADS)
+    total = workers or groups * max(1, default_workers() // groups // CPUS_PER_WORKER)
     # Freed memory stays with the worker that had it, so that none may take what the others of its group need.
     share = f"{95 // -(-total // groups)}%"
     environments = tuple({"CUDA_VISIBLE_DEVICES": name, "CUPY_GPU_MEMORY_LIMIT": share} for name in used)
-    return Crew(total, max(1, default_workers() // total), environments)
+    return WorkerAllocation(total, max(1, default_workers() // total), environments)
 
 
 def _check_gpus(gpus: int, names: Sequence[str], workers: int | None) -> None:

@@ -1,4 +1,4 @@
-"""Whether the disk can hold what is still to be made: asked before the first sample, and once more by true sizes."""
+"""Whether the disk can hold what is still to be made: checked before the first sample, and again by true sizes."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from bokehsynth.schema import FIELDS
 from bokehsynth.shards import Layout, ShardPlan
 
 RESERVE = 1.1
-"""What is needed, times this, must be free."""
+"""The bytes needed, times this, must be free."""
 
 TYPICAL = {"png": {"color": 1.3, "map": 0.5}, "webp": {"color": 1.0, "map": 0.5}}
 """Bytes per pixel of a stored field, measured on the embedded pictures at 256 px; photographs take up to half more."""
@@ -24,24 +24,24 @@ RECORD = 6000
 
 
 def typical_bytes(recipe: Recipe) -> float:
-    """What a sample of this recipe takes, before any has been made."""
+    """Bytes of a sample of this recipe, estimated before any has been made."""
     rates = TYPICAL[recipe.shards.codec]
     kinds = [FIELDS[name].kind for name in recipe.shards.fields]
-    return RECORD + pixels_of(recipe) * sum(rates.get(kind, rates["color"]) for kind in kinds)
+    return RECORD + typical_sample_pixels(recipe) * sum(rates.get(kind, rates["color"]) for kind in kinds)
 
 
-def pixels_of(recipe: Recipe) -> int:
-    """Of a sample, as far as that is known."""
-    return recipe.frame[0] * recipe.frame[1] if recipe.frame else UNKNOWN_SIZE  # else each picture has its own size
+def typical_sample_pixels(recipe: Recipe) -> int:
+    """Pixels of a sample; a typical number where each picture has its own size."""
+    return recipe.frame[0] * recipe.frame[1] if recipe.frame else UNKNOWN_SIZE
 
 
-def largest_of(recipe: Recipe) -> int:
+def largest_sample_pixels(recipe: Recipe) -> int:
     """Pixels of the largest sample: each picture may have its own size, and memory has to hold a window of them."""
     sizes = [asset.height * asset.width for asset in recipe.catalogue.assets]
-    return pixels_of(recipe) if recipe.frame else max([UNKNOWN_SIZE, *sizes])
+    return typical_sample_pixels(recipe) if recipe.frame else max([UNKNOWN_SIZE, *sizes])
 
 
-def check_room(layout: Layout, plans: Sequence[ShardPlan], per_sample: float) -> None:
+def check_free_space(layout: Layout, plans: Sequence[ShardPlan], per_sample: float) -> None:
     """Raise StorageError unless the disk has room for these shards at `per_sample` bytes per sample."""
     needed = RESERVE * per_sample * sum(plan.count for plan in plans)
     free = _free(layout.root) + _staged(layout)
@@ -54,8 +54,8 @@ def check_room(layout: Layout, plans: Sequence[ShardPlan], per_sample: float) ->
         raise refusal
 
 
-def how_full(layout: Layout, plans: Sequence[ShardPlan], per_sample: float) -> str:
-    """The same comparison as words, for a run that found no room in the middle."""
+def describe_shortage(layout: Layout, plans: Sequence[ShardPlan], per_sample: float) -> str:
+    """The same comparison in words, for a run that found the disk full."""
     needed = RESERVE * per_sample * sum(plan.count for plan in plans)
     return f"disk full: needed about {_size(needed)} more, have {_size(_free(layout.root))}"
 
@@ -68,7 +68,7 @@ def _free(path: Path) -> float:
 
 
 def _staged(layout: Layout) -> int:
-    """Bytes of shards that are being written: they are on the disk, and among what is needed."""
+    """Bytes of shards that are being written: they take disk space, and are part of what is needed."""
     total = 0
     for path in layout.staging.glob(f"*{TMP_MARK}*"):
         try:

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bokehsynth.generation.quarantine import GivenUp
+from bokehsynth.generation.quarantine import QuarantinedDraw
 from bokehsynth.shards import Layout
 from bokehsynth.workers import Died, Done, Failed
 
 
-class Journal:
+class EventLog:
     """Appends one JSON object per line; a log that cannot be written is one warning and stops nothing."""
 
     def __init__(self, layout: Layout, say: Callable[[str], None]) -> None:
@@ -19,7 +19,7 @@ class Journal:
         self._closed = False
 
     def write(self, event: str, **facts: Any) -> None:
-        """One line: the event, the time, this host and process, and the facts."""
+        """Append one line: the event, the time, this host and process, and the facts."""
         if self._closed:
             return
         record = {
@@ -41,30 +41,30 @@ class Journal:
             self._say(f"warning: {path}: {error.strerror}; the run goes on without its log")
 
     def committed(self, event: Done) -> None:
-        """A shard is there."""
+        """Log that a shard is committed."""
         self.write(
             "committed", shard=event.spec.name, attempts=event.attempts, seconds=round(event.seconds, 3),
             samples=event.spec.count, bytes=event.result.bytes,
         )  # fmt: skip
 
     def died(self, event: Died) -> None:
-        """A worker ended over a shard."""
+        """Log that a worker died over a shard."""
         self.write("died", shard=event.spec.name, attempts=event.attempts, cause=event.cause)
 
     def failed(self, event: Failed) -> None:
-        """A shard was given up by this run."""
+        """Log that this run stops trying to make a shard."""
         self.write(
             "failed", shard=event.spec.name, attempts=event.attempts, error=str(event.error), trace=event.trace
         )  # fmt: skip
 
-    def remark(self, text: str, aloud: bool = True) -> None:
-        """Something that a worker thought worth a warning; `aloud`, the user is told, too."""
+    def warning(self, text: str, show: bool = True) -> None:
+        """Log a worker's warning; with `show` the user sees it, too."""
         self.write("remark", message=text)
-        if aloud:
+        if show:
             self._say(f"note: {text}")
 
-    def gave_up(self, draw: GivenUp) -> None:
-        """A draw of a sample is in quarantine."""
+    def quarantined(self, draw: QuarantinedDraw) -> None:
+        """Log that a draw of a sample is in quarantine."""
         self.write(
             "quarantined", split=draw.split, index=draw.index, attempt=draw.attempt, reason=draw.reason,
             message=draw.message,

@@ -1,17 +1,17 @@
-"""Making a finished data set larger: new shards are appended, and no shard that is there changes."""
+"""Extend a finished data set: new shards are appended, and no shard that is there changes."""
 
 from pathlib import Path
 
 from bokehsynth.errors import ChangedError, UsageError
 from bokehsynth.files import atomic_write
-from bokehsynth.generation.generate import Outcome, Run, carry_out, stored_recipe
-from bokehsynth.generation.plan import all_plans, check_cut, missing, read_extensions, write_extensions
+from bokehsynth.generation.generate import GenerateOptions, GenerateResult, run_generation, stored_recipe
+from bokehsynth.generation.plan import all_plans, check_shard_boundaries, read_extensions, uncommitted, write_extensions
 from bokehsynth.generation.shard_lock import set_up_lock
 from bokehsynth.recipe import Recipe, SamplesSpec, load_recipe
 from bokehsynth.shards import Layout
 
 
-def extend(out: str | Path, samples: int, run: Run | None = None) -> Outcome:
+def extend(out: str | Path, samples: int, options: GenerateOptions | None = None) -> GenerateResult:
     """Extend the data set at `out` to `samples` samples in all, shared out in its own proportion, val rounded up.
 
     Sample i does not depend on how many there are, so what is there stays; a short last shard stays short. The same
@@ -22,19 +22,19 @@ def extend(out: str | Path, samples: int, run: Run | None = None) -> Outcome:
     old = stored_recipe(layout)
     train, val = old.count("train"), old.count("val")
     if samples == train + val:
-        return carry_out(old, layout, run or Run())
+        return run_generation(old, layout, options or GenerateOptions())
     grown = SamplesSpec.shared_out(samples, train, val)
     new = load_recipe(layout.recipe).model_copy(update={"samples": grown})
-    with set_up_lock(layout.hidden / "run.lock"):
+    with set_up_lock(layout.lock):
         _begin(layout, old, new)
-    return carry_out(new, layout, run or Run())
+    return run_generation(new, layout, options or GenerateOptions())
 
 
 def _begin(layout: Layout, old: Recipe, new: Recipe) -> None:
-    """Remember what there was, then ask for more; killed in between, the same call begins again."""
+    """Record the old totals, then store the new recipe; killed in between, the same call begins again."""
     plans = all_plans(old, layout)
-    check_cut(layout, plans)
-    absent = missing(layout, old, plans)
+    check_shard_boundaries(layout, plans)
+    absent = uncommitted(layout, plans, old.identity)
     if absent or not layout.dataset.is_file():
         raise UsageError(
             f"{layout.root}: is not finished, so it cannot be extended; run the line that began it to its end first"

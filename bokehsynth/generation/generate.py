@@ -1,72 +1,100 @@
-"""From a recipe to a whole data set: plan, guard, lock, resume, quarantine, commit, finish.
+"""Makes a data set from a recipe in four steps: prepare, claim, make, complete.
 
-This room says what has to be made; an engine says where and when. Run the same call again after any interruption and
-only what is missing is made; run it on a finished set and nothing happens.
+This room decides what has to be made; an engine decides where and when. Run the same call again after any interruption
+and only what is missing is made; run it on a finished set and nothing happens.
 """
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
+from inspect import Parameter, Signature
 from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 from bokehsynth.assets.catalogue import Catalogue, RejectedFile
 from bokehsynth.assets.load import foreground_colors
 from bokehsynth.errors import BokehsynthError, UsageError
-from bokehsynth.generation.batching import Flow
-from bokehsynth.generation.crash_log import Trail
+from bokehsynth.generation.batching import BatchOptions
+from bokehsynth.generation.crash_log import CrashLog
 from bokehsynth.generation.dataset_files import (
+    Machine,
+    check_output_dir,
     devices_of,
-    finish,
-    guard_output,
-    is_described,
+    is_complete,
     restore_records,
+    write_description,
     write_root_files,
 )
-from bokehsynth.generation.devices import Crew, check_alike, crew_for, settle_device
-from bokehsynth.generation.disk_space import check_room, largest_of, typical_bytes
-from bokehsynth.generation.event_log import Journal
-from bokehsynth.generation.plan import all_plans, check_cut, count, lock_ranges, missing, range_of
-from bokehsynth.generation.progress import Watch
+from bokehsynth.generation.devices import WorkerAllocation, allocate_workers, check_same_gpus, resolve_dataset_device
+from bokehsynth.generation.disk_space import check_free_space, largest_sample_pixels, typical_bytes
+from bokehsynth.generation.event_log import EventLog
+from bokehsynth.generation.plan import (
+    all_plans,
+    check_shard_boundaries,
+    lock_ranges,
+    sample_count,
+    shard_range,
+    uncommitted,
+)
+from bokehsynth.generation.progress import RunMonitor
 from bokehsynth.generation.provenance import describe_machine
-from bokehsynth.generation.quarantine import GivenUp, adopt, whole_list
+from bokehsynth.generation.quarantine import QuarantinedDraw, import_list, merged_list
 from bokehsynth.generation.shard_lock import set_up_lock, shard_lock
-from bokehsynth.generation.shard_task import ShardMaker
+from bokehsynth.generation.shard_task import ShardTask
 from bokehsynth.recipe import Recipe, load_recipe
 from bokehsynth.shards import Layout, ShardPlan, sweep_temporaries
-from bokehsynth.workers import LocalEngine, Patience, signals
+from bokehsynth.workers import LocalEngine, TimeoutPolicy, signals
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    class GenerateKeywords(TypedDict, total=False):
+        """The keywords of `generate`, for type checkers: fields of `GenerateOptions`, which says what each does."""
+
+        workers: int | None
+        device: str
+        gpus: int | None
+        shards: str
+        allow_mixed: bool
+        quarantine: str | Path | None
+        grace: float
+        time_limit: float | None
+        progress: bool
+        say: Callable[[str], None]
+
 
 GRACE = 25.0
 """Seconds that shards in flight get after SIGTERM: spot machines and clusters give 30."""
 
-QUARANTINE_SHOWN = 10
-"""Files in quarantine that are named while running; all of them stand in quarantine.jsonl."""
+REJECTIONS_SHOWN = 10
+"""Asset files in quarantine that are named while running; all of them stand in quarantine.jsonl."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class GenerateResult:
     """What a call to `generate` found and did."""
 
     out: Path
     samples: int
-    """In the whole data set."""
+    """Samples of the whole data set."""
     made: int
     """Samples made by this call."""
     complete: bool
     """Whether every shard of the data set is committed and `dataset.json` is written."""
-    notes: tuple[str, ...] = field(default=())
-    given_up: tuple[GivenUp, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    quarantined: tuple[QuarantinedDraw, ...] = ()
     """Draws of samples of this range that are in quarantine, by this call or earlier."""
-    refused: tuple[RejectedFile, ...] = field(default=())
+    rejected: tuple[RejectedFile, ...] = ()
     """Files among the assets that cannot be used."""
 
     @property
     def exit_code(self) -> int:
         """3 if anything is in quarantine, else 0."""
-        return 3 if self.given_up or self.refused else 0
+        return 3 if self.quarantined or self.rejected else 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class GenerateOptions:
     """How to make a data set; nothing here changes a byte of it."""
 
     workers: int | None = None
@@ -75,10 +103,10 @@ class Run:
     """`auto`: that of the set where it is begun, else CUDA when it works, else the CPU."""
     gpus: int | None = None
     """On `cuda`, how many of the visible GPUs are used; None: all."""
-    flow: Flow | None = None
+    batching: BatchOptions | None = None
     """How each worker makes its samples; None: one after the other on the CPU, on `cuda` so that the GPU is busy."""
     shards: str = "0/1"
-    """`I/N`: only the I-th of N ranges of the shards, zero-based."""
+    """`I/N`: only the I-th of N ranges of the shards, zero-based; the run that finds all committed completes it."""
     allow_mixed: bool = False
     """Go on with other versions, or another kind of CPU or device, than the set was begun with."""
     quarantine: str | Path | None = None
@@ -92,153 +120,198 @@ class Run:
     say: Callable[[str], None] = lambda message: None
     """Receives remarks for the user."""
 
-    def engine(self, crew: Crew) -> LocalEngine:
+    def engine(self, allocation: WorkerAllocation) -> LocalEngine:
         """The engine that these options ask for; a UsageError if they cannot be."""
         if (self.time_limit is not None and self.time_limit <= 0) or self.grace < 0:
             raise UsageError(f"time_limit must be above 0 and grace 0 or more, got {self.time_limit}, {self.grace}")
-        usual = Patience(times=Patience.times * crew.threads)  # threads share a pace, and each sample has but one
-        patience = usual if self.time_limit is None else Patience.fixed(self.time_limit)
-        return LocalEngine(crew.workers, patience, self.grace, environments=crew.environments)
+        timeouts = TimeoutPolicy(factor=TimeoutPolicy.factor * allocation.threads)  # threads share one median
+        if self.time_limit is not None:
+            timeouts = TimeoutPolicy.constant(self.time_limit)
+        return LocalEngine(allocation.workers, timeouts, self.grace, environments=allocation.environments)
 
 
-def generate(
-    recipe: Recipe | str | Path,
-    out: str | Path,
-    *,
-    workers: int | None = None,
-    device: str = "auto",
-    gpus: int | None = None,
-    shards: str = "0/1",
-    allow_mixed: bool = False,
-    quarantine: str | Path | None = None,
-    grace: float = GRACE,
-    time_limit: float | None = None,
-    progress: bool = False,
-    say: Callable[[str], None] = lambda message: None,
-) -> Outcome:
+def generate(recipe: Recipe | str | Path, out: str | Path, **options: "Unpack[GenerateKeywords]") -> GenerateResult:
     """Make a data set in the directory `out`, or go on with it.
 
-    `workers` processes (default: the CPUs this process may use) share the shards; `shards="I/N"` makes only the I-th
-    of N equal ranges, zero-based, and whoever sees all shards committed finishes the set. On `device="cuda"` the
-    workers (default: half as many, at least one per GPU) share `gpus` of the visible GPUs (default: all); `auto` is
-    CUDA when it works, and for a set that was begun, what it was begun on. `allow_mixed` lets a data set go on with
-    other versions, or another kind of CPU or device, than it was begun with; `quarantine` takes over the list of
-    another run of the same recipe. A worker that finishes no sample for `time_limit` seconds (default: by the running
-    median) is ended; after a signal, shards in flight get `grace` seconds. `progress` shows a bar on stderr; `say`
-    receives remarks for the user.
+    `options` are the fields of `GenerateOptions` (in this module), which says what each does: workers, device, gpus,
+    shards, allow_mixed, quarantine, grace, time_limit, progress, say.
 
     The bytes do not depend on workers, ranges, order or interruptions. Raises ChangedError if `out` belongs to
     another recipe, LockedError if another run has these shards, StorageError where the disk refuses,
     FailureBudgetError if too much fails; committed shards stay valid whatever happens.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    run = Run(
-        workers=workers, device=device, gpus=gpus, shards=shards, allow_mixed=allow_mixed, quarantine=quarantine,
-        grace=grace, time_limit=time_limit, progress=progress, say=say,
-    )  # fmt: skip
-    return carry_out(recipe, Layout(Path(out)), run)
+    return run_generation(recipe, Layout(Path(out)), GenerateOptions(**options))
 
 
-def carry_out(recipe: Recipe, layout: Layout, run: Run) -> Outcome:
-    """`generate`, with its options in one piece."""
-    device = settle_device(run.device, devices_of(layout), layout.root, run.allow_mixed)
-    crew = crew_for(device, run.workers, run.gpus)
-    engine = run.engine(crew)
-    recipe.identity  # noqa: B018  # indexes the assets: what is wrong with them is said before anything is written
+def _visible_signature() -> Signature:
+    """`generate` with every option and its default, as `help` shows it."""
+    options = [
+        Parameter(option.name, Parameter.KEYWORD_ONLY, default=option.default, annotation=option.type)
+        for option in fields(GenerateOptions)
+        if option.name != "batching"
+    ]
+    plain = Signature.from_callable(generate)
+    return plain.replace(parameters=[*list(plain.parameters.values())[:2], *options])
+
+
+generate.__signature__ = _visible_signature()  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A prepared run: what the options mean for this recipe, folder and machine."""
+
+    recipe: Recipe
+    layout: Layout
+    options: GenerateOptions
+    device: str
+    threads: int
+    engine: LocalEngine
+    identity: dict[str, str]
+    """Digests of recipe, assets and code; to know them, the assets were indexed."""
+    machine: Machine
+    everything: list[ShardPlan]
+    """All shards of the data set."""
+    shards: list[ShardPlan]
+    """Those of this run's range."""
+
+
+def run_generation(recipe: Recipe, layout: Layout, options: GenerateOptions) -> GenerateResult:
+    """`generate`, with its options as one object."""
+    run = _prepare(recipe, layout, options)
+    with shard_lock(run.layout.lock, lock_ranges(run.shards)):
+        todo = _claim(run)
+        if todo is None:
+            return _result(recipe, layout, run.shards, run.everything, made=0, complete=True)
+        _make_shards(run, todo)
+        complete = _complete(run)
+    return _result(recipe, layout, run.shards, run.everything, sample_count(todo), complete)
+
+
+def _prepare(recipe: Recipe, layout: Layout, options: GenerateOptions) -> _Run:
+    """Resolve device, workers, assets and plan, and check them against `out`; nothing is written."""
+    device = resolve_dataset_device(options.device, devices_of(layout), layout.root, options.allow_mixed)
+    allocation = allocate_workers(device, options.workers, options.gpus)
+    engine = options.engine(allocation)
+    identity = recipe.identity
     everything = all_plans(recipe, layout)
-    mine = range_of(everything, run.shards)
+    shards = shard_range(everything, options.shards)
     machine = describe_machine(device)
-    check_alike(machine, run.allow_mixed)
-    guard_output(layout, recipe, machine, run.allow_mixed)
-    lock = layout.hidden / "run.lock"
-    with shard_lock(lock, lock_ranges(mine)):
-        with set_up_lock(lock):
-            guard_output(layout, recipe, machine, run.allow_mixed)  # again: another run may have begun in between
-            check_cut(layout, everything)
-            whole = is_described(layout, everything) and not missing(layout, recipe, everything)
-            if whole and run.quarantine is None:
-                return _outcome(recipe, layout, mine, everything, made=0, complete=True)
-            write_root_files(layout, recipe, everything, machine)
-            todo = missing(layout, recipe, mine)
-            if run.quarantine is not None:
-                adopt(layout, Path(run.quarantine), mine, set(mine) - set(todo))
-        sweep_temporaries(layout, mine)
-        _say_notes(recipe.catalogue, run.say)
-        if todo:
-            flow = run.flow or (Flow.for_device(crew.threads, largest_of(recipe)) if device == "cuda" else Flow())
-            _make(ShardMaker(recipe, layout, device, flow), todo, mine, engine, run)
-        sweep_temporaries(layout, mine)  # of workers that were killed and replaced
-        left = missing(layout, recipe, mine)
-        if left:
-            raise BokehsynthError(f"{layout.root}: {left[0].name} was committed and is gone; run the same line again")
-        for plan in mine:
-            Trail(layout.trail(plan)).forget()  # of workers that were killed between marker and trail
-        with set_up_lock(lock):
-            complete = not missing(layout, recipe, everything)
-            if complete:
-                finish(layout, recipe, everything)
-    return _outcome(recipe, layout, mine, everything, count(todo), complete)
+    check_same_gpus(machine, options.allow_mixed)
+    check_output_dir(layout, recipe, machine, options.allow_mixed)
+    return _Run(recipe, layout, options, device, allocation.threads, engine, identity, machine, everything, shards)
 
 
-def _make(task: ShardMaker, todo: list[ShardPlan], mine: list[ShardPlan], engine: LocalEngine, run: Run) -> None:
+def _claim(run: _Run) -> list[ShardPlan] | None:
+    """Under the shard lock: write the files beside the shards and return the shards to make; None if all is done."""
+    layout, quarantine = run.layout, run.options.quarantine
+    with set_up_lock(run.layout.lock):
+        # Another run may have begun the set between `_prepare` and the lock.
+        check_output_dir(layout, run.recipe, run.machine, run.options.allow_mixed)
+        check_shard_boundaries(layout, run.everything)
+        absent = set(uncommitted(layout, run.everything, run.identity))
+        if not absent and quarantine is None and is_complete(layout, run.everything):
+            return None
+        write_root_files(layout, run.recipe, run.everything, run.machine)
+        todo = [plan for plan in run.shards if plan in absent]
+        if quarantine is not None:
+            import_list(layout, Path(quarantine), run.shards, set(run.shards) - absent)
+    sweep_temporaries(layout, run.shards)  # of runs that were killed
+    _report_notes(run.recipe.catalogue, run.options.say)
+    return todo
+
+
+def _make_shards(run: _Run, todo: list[ShardPlan]) -> None:
     """Have shards made; raises as soon as enough has failed, or at the end if anything has."""
-    check_room(task.layout, todo, typical_bytes(task.recipe))
-    with signals.held_back():
+    if not todo:
+        return
+    check_free_space(run.layout, todo, typical_bytes(run.recipe))
+    _compile_kernels(run)
+    batching = run.options.batching or BatchOptions()
+    if run.device == "cuda" and run.options.batching is None:
+        batching = BatchOptions.for_device(run.threads, largest_sample_pixels(run.recipe))
+    log = EventLog(run.layout, run.options.say)
+    monitor = RunMonitor(run.recipe, run.layout, todo, log)
+    log.write("started", shards=run.options.shards, workers=run.engine.workers, missing=len(todo), of=len(run.shards))
+    task = ShardTask(run.recipe, run.layout, run.device, batching)
+    try:
+        bar = monitor.bar(sample_count(run.shards), run.options.progress)
+        with bar, closing(run.engine.run(task, todo)) as events:
+            for event in events:
+                monitor.handle(event)
+        monitor.raise_if_failed()
+    except BaseException as error:
+        log.write("stopped", error=type(error).__name__, message=str(error))
+        raise
+    log.write("finished")
+
+
+def _compile_kernels(run: _Run) -> None:
+    """Compile once here what every worker would compile; they load it from the cache."""
+    with signals.defer_signals():
         from bokehsynth.rendering.cpu import renderer as cpu
 
         cpu.warm_up()
-        if task.device == "cuda":
+        if run.device == "cuda":
             from bokehsynth.rendering.cuda import renderer as cuda
 
             cuda.warm_up()
-        if any(asset.colors == "photographed" for asset in task.recipe.catalogue.assets):
+        if any(asset.colors == "photographed" for asset in run.recipe.catalogue.assets):
             foreground_colors.warm_up()
-    watch = Watch(task.recipe, task.layout, todo, Journal(task.layout, run.say))
-    watch.journal.write("started", shards=run.shards, workers=engine.workers, missing=len(todo), of=len(mine))
-    try:
-        with watch.bar(count(mine), run.progress), closing(engine.run(task, todo)) as events:
-            for event in events:
-                watch.take(event)
-        watch.judge()
-    except BaseException as error:
-        watch.journal.write("stopped", error=type(error).__name__, message=str(error))
-        raise
-    watch.journal.write("finished")
 
 
-def _outcome(
-    recipe: Recipe, layout: Layout, mine: list[ShardPlan], everything: list[ShardPlan], made: int, complete: bool
-) -> Outcome:
-    assets, given_up = recipe.catalogue, tuple(whole_list(layout, mine))
-    return Outcome(layout.root, count(everything), made, complete, assets.notes, given_up, assets.quarantine)
+def _complete(run: _Run) -> bool:
+    """Clean up after this range; if no shard of the set is missing, describe it. Returns whether that is so."""
+    layout = run.layout
+    sweep_temporaries(layout, run.shards)  # of workers that were killed and replaced
+    with set_up_lock(run.layout.lock):
+        absent = uncommitted(layout, run.everything, run.identity)
+        lost = [plan for plan in absent if plan in run.shards]
+        if lost:
+            raise BokehsynthError(f"{layout.root}: {lost[0].name} was committed and is gone; run the same line again")
+        for plan in run.shards:
+            CrashLog(layout.crash_log(plan)).delete()  # of workers that were killed between marker and log
+        if not absent:
+            write_description(layout, run.recipe, run.everything)
+    return not absent
 
 
-def _say_notes(catalogue: Catalogue, say: Callable[[str], None]) -> None:
+def _result(
+    recipe: Recipe, layout: Layout, shards: list[ShardPlan], everything: list[ShardPlan], made: int, complete: bool
+) -> GenerateResult:
+    assets, quarantined = recipe.catalogue, tuple(merged_list(layout, shards))
+    return GenerateResult(
+        layout.root, sample_count(everything), made, complete, assets.notes, quarantined, assets.quarantine
+    )
+
+
+def _report_notes(catalogue: Catalogue, say: Callable[[str], None]) -> None:
     for note in catalogue.notes:
         say(f"note: {note}")
-    for refused in catalogue.quarantine[:QUARANTINE_SHOWN]:
-        say(f"quarantined ({refused.reason}): {refused.message}")
-    if len(catalogue.quarantine) > QUARANTINE_SHOWN:
-        say(f"... and {len(catalogue.quarantine) - QUARANTINE_SHOWN} more in quarantine.jsonl")
+    for rejected in catalogue.quarantine[:REJECTIONS_SHOWN]:
+        say(f"quarantined ({rejected.reason}): {rejected.message}")
+    if len(catalogue.quarantine) > REJECTIONS_SHOWN:
+        say(f"... and {len(catalogue.quarantine) - REJECTIONS_SHOWN} more in quarantine.jsonl")
 
 
-def finalize(out: str | Path) -> Outcome:
+def finalize(out: str | Path) -> GenerateResult:
     """Write `dataset.json`, card and preview of a data set whose shards are all there; else say which are missing."""
     layout = Layout(Path(out))
     recipe = stored_recipe(layout)
     everything = all_plans(recipe, layout)
-    check_cut(layout, everything)
-    absent = [plan.name for plan in missing(layout, recipe, everything)]
+    check_shard_boundaries(layout, everything)
+    absent = [plan.name for plan in uncommitted(layout, everything, recipe.identity)]
     if absent:
         raise UsageError(
             f"{layout.root}: {len(absent)} of {len(everything)} shards are not committed yet: {', '.join(absent[:8])}"
             f"{' ...' if len(absent) > 8 else ''}; run the generate line again to make them"
         )
-    with set_up_lock(layout.hidden / "run.lock"):
+    with set_up_lock(layout.lock):
         restore_records(layout)
         write_root_files(layout, recipe, everything, machine=None)
-        finish(layout, recipe, everything)
-    return _outcome(recipe, layout, everything, everything, made=0, complete=True)
+        write_description(layout, recipe, everything)
+    return _result(recipe, layout, everything, everything, made=0, complete=True)
 
 
 def stored_recipe(layout: Layout) -> Recipe:

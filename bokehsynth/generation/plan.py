@@ -1,19 +1,27 @@
-"""Which shards a data set has, which of them a run is to make, and which are not there yet."""
+"""Which shards a data set has, which of them a run is to make, and which are not committed yet."""
 
 import json
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 from bokehsynth.errors import ChangedError, DataError, UsageError
 from bokehsynth.files import atomic_write, pretty_json, storage_errors
 from bokehsynth.generation.shard_lock import Ranges
 from bokehsynth.recipe import Recipe
-from bokehsynth.shards import Layout, ShardPlan, committed_plans, find_shard, plan_shards, read_dataset, stored_plans
-from bokehsynth.shards.marker import chain_of, read_marker
+from bokehsynth.shards import (
+    Layout,
+    ShardPlan,
+    all_stored_plans,
+    committed_plans,
+    contiguous,
+    find_shard,
+    plan_shards,
+    read_dataset,
+    read_marker,
+)
 
-MEND = "`bokehsynth verify --fix` restores it from the shards"
+RESTORE_HINT = "`bokehsynth verify --fix` restores it from the shards"
 
 
 def all_plans(recipe: Recipe, layout: Layout | None = None) -> list[ShardPlan]:
@@ -30,51 +38,52 @@ def all_plans(recipe: Recipe, layout: Layout | None = None) -> list[ShardPlan]:
                 shards = plan_shards(split, total, recipe.shards.samples, shards)
         except UsageError as error:
             assert layout is not None  # without steps nothing can shrink
-            raise DataError(f"{_extensions(layout)}: is not how this set grew ({error}); {MEND}") from None
+            raise DataError(f"{layout.extensions}: is not how this set grew ({error}); {RESTORE_HINT}") from None
         plans += shards
     return plans
 
 
-def check_cut(layout: Layout, plans: Sequence[ShardPlan]) -> None:
+def check_shard_boundaries(layout: Layout, plans: Sequence[ShardPlan]) -> None:
     """Raise ChangedError if the shards that are there begin or end elsewhere than planned.
 
-    The record of extensions says where, so whoever lost or edited it would have whole shards made over. `dataset.json`
+    The record of extensions says where; one that was lost or edited would have whole shards made over. `dataset.json`
     is believed first, then the markers.
     """
     planned = {(plan.split, plan.shard): plan for plan in plans}
-    for found in _counted(layout) or _marked(layout, plans):
+    for found in _plans_from_dataset_json(layout) or _plans_from_markers(layout, plans):
         plan = planned.get((found.split, found.shard))
         if plan != found:
             wanted = f"samples {plan.first} to {plan.first + plan.count - 1}" if plan else "nothing"
             raise ChangedError(
                 f"{layout.root}: {found.name} holds samples {found.first} to {found.first + found.count - 1} where "
-                f"{_extensions(layout)}, the record of extensions, puts {wanted}: one of them was lost or altered, and "
-                f"whole shards would be made over; {MEND}"
+                f"{layout.extensions}, the record of extensions, puts {wanted}: one of them was lost or altered, and "
+                f"whole shards would be made over; {RESTORE_HINT}"
             )
 
 
 def restore_extensions(layout: Layout, recipe: Recipe) -> bool:
-    """Write the record of extensions anew where it contradicts the shards; whether that was needed.
+    """Rewrite the record of extensions where it contradicts the shards; returns whether that was needed.
 
     An extension is where a shard is short and another follows. One that ended on a full shard left no trace and needs
     none.
     """
     try:
-        check_cut(layout, all_plans(recipe, layout))
+        check_shard_boundaries(layout, all_plans(recipe, layout))
     except (ChangedError, DataError):
-        marked = [plan for split in recipe.splits for plan in chain_of(committed_plans(layout, split))]
-        shards = marked if count(marked) >= count(_counted(layout)) else _counted(layout)
+        marked = [plan for split in recipe.splits for plan in contiguous(committed_plans(layout, split))]
+        counted = _plans_from_dataset_json(layout)
+        shards = marked if sample_count(marked) >= sample_count(counted) else counted
         if steps := _steps(recipe, shards):
             write_extensions(layout, steps)
         else:
-            with storage_errors(_extensions(layout)):
-                _extensions(layout).unlink(missing_ok=True)
+            with storage_errors(layout.extensions):
+                layout.extensions.unlink(missing_ok=True)
         return True
     return False
 
 
 def _steps(recipe: Recipe, shards: Sequence[ShardPlan]) -> list[dict[str, int]]:
-    """Totals per split at which each of its extensions began, for all splits side by side."""
+    """The totals per split at which each extension began, for all splits side by side."""
     ends = {
         split: [
             plan.first + plan.count
@@ -90,17 +99,16 @@ def _steps(recipe: Recipe, shards: Sequence[ShardPlan]) -> list[dict[str, int]]:
     return [{split: last[split] if end is None else end for split, end in zip(ends, row, strict=True)} for row in rows]
 
 
-def _counted(layout: Layout) -> list[ShardPlan]:
-    """The shards that `dataset.json` counts; none where it is not there or cannot be read."""
+def _plans_from_dataset_json(layout: Layout) -> list[ShardPlan]:
+    """The shards that `dataset.json` counts; none where it is missing or cannot be read."""
     try:
-        record: Mapping[str, Any] = read_dataset(layout)
-        return [plan for split in record["splits"] for plan in stored_plans(record, split)]
+        return all_stored_plans(read_dataset(layout))
     except DataError:
         return []
 
 
-def _marked(layout: Layout, plans: Sequence[ShardPlan]) -> list[ShardPlan]:
-    """What those markers say that are whole and in their own place; the others' shards are made anew anyway."""
+def _plans_from_markers(layout: Layout, plans: Sequence[ShardPlan]) -> list[ShardPlan]:
+    """The shards of the markers that are whole and in their own place; those of other markers are remade anyway."""
     found = []
     for plan in plans:
         try:
@@ -112,13 +120,9 @@ def _marked(layout: Layout, plans: Sequence[ShardPlan]) -> list[ShardPlan]:
     return found
 
 
-def _extensions(layout: Layout) -> Path:
-    return layout.hidden / "extensions.json"
-
-
 def read_extensions(layout: Layout) -> list[dict[str, int]]:
-    """Samples per split that the data set had before each of its extensions."""
-    path = _extensions(layout)
+    """Read the samples per split that the data set had before each of its extensions."""
+    path = layout.extensions
     if not path.is_file():
         return []
     try:
@@ -128,21 +132,21 @@ def read_extensions(layout: Layout) -> list[dict[str, int]]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: is not the record of extensions ({error}); {MEND}") from None
+        raise DataError(f"{path}: is not the record of extensions ({error}); {RESTORE_HINT}") from None
     return list(totals)
 
 
 def write_extensions(layout: Layout, totals: Sequence[dict[str, int]]) -> None:
-    """Remember how the data set grew: shards never change, so a short one stays where it is."""
-    atomic_write(_extensions(layout), pretty_json(list(totals)))
+    """Record how the data set grew: shards never change, so a short one stays where it is."""
+    atomic_write(layout.extensions, pretty_json(list(totals)))
 
 
-def missing(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]) -> list[ShardPlan]:
-    """The shards that are not committed."""
-    return [plan for plan in plans if find_shard(layout, plan, recipe.identity) is None]
+def uncommitted(layout: Layout, plans: Sequence[ShardPlan], identity: Mapping[str, str]) -> list[ShardPlan]:
+    """The shards that are not committed with this identity."""
+    return [plan for plan in plans if find_shard(layout, plan, identity) is None]
 
 
-def range_of(plans: Sequence[ShardPlan], shards: str) -> list[ShardPlan]:
+def shard_range(plans: Sequence[ShardPlan], shards: str) -> list[ShardPlan]:
     """The I-th of N nearly equal consecutive ranges of the shards, `I/N`, zero-based."""
     number, slash, of = shards.partition("/")
     if not (slash and number.isdecimal() and of.isdecimal() and int(number) < int(of)):
@@ -152,7 +156,7 @@ def range_of(plans: Sequence[ShardPlan], shards: str) -> list[ShardPlan]:
 
 
 def lock_ranges(plans: Sequence[ShardPlan]) -> Ranges:
-    """First and last shard of each split, as `lock.shard_lock` wants them."""
+    """First and last shard of each split, for `shard_lock`."""
     ranges: Ranges = {}
     for plan in plans:
         first, last = ranges.get(plan.split, (plan.shard, plan.shard))
@@ -160,6 +164,6 @@ def lock_ranges(plans: Sequence[ShardPlan]) -> Ranges:
     return ranges
 
 
-def count(plans: Sequence[ShardPlan]) -> int:
-    """Samples in these shards."""
+def sample_count(plans: Sequence[ShardPlan]) -> int:
+    """The number of samples in these shards."""
     return sum(plan.count for plan in plans)

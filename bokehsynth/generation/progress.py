@@ -1,4 +1,4 @@
-"""What a run makes of its engine's events: progress, the journal, pardons, and when enough is enough."""
+"""Consumes worker events: updates the progress bar and event log, and aborts when the failure budget is exceeded."""
 
 import contextlib
 import re
@@ -10,20 +10,20 @@ from typing import Any
 from tqdm import tqdm
 
 from bokehsynth.errors import AssetError, BokehsynthError, ChangedError, DeviceError, FailureBudgetError, StorageError
-from bokehsynth.generation.crash_log import Trail
-from bokehsynth.generation.disk_space import check_room, how_full, typical_bytes
-from bokehsynth.generation.event_log import Journal
-from bokehsynth.generation.quarantine import GivenUp
+from bokehsynth.generation.crash_log import CrashLog
+from bokehsynth.generation.disk_space import check_free_space, describe_shortage, typical_bytes
+from bokehsynth.generation.event_log import EventLog
+from bokehsynth.generation.quarantine import QuarantinedDraw
 from bokehsynth.recipe import Recipe
 from bokehsynth.shards import Layout, ShardPlan
-from bokehsynth.workers import Abandoned, Died, Done, Event, Failed, Progress, Remark
+from bokehsynth.workers import Cancelled, Died, Done, Event, Failed, Progress, WorkerWarning
 
 FAILURES_ALLOWED = 0.05
 """Share of the planned shards (at least two), or of their samples (at least ten), that a run may lose."""
 
 
-class _Mutable:
-    """A stream for the bar: a stderr whose reader has gone, or whose disk is full, falls silent and stops nothing."""
+class _QuietStream:
+    """A stream for the bar: a stderr whose reader has gone, or whose disk is full, loses the bar and stops nothing."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -32,29 +32,29 @@ class _Mutable:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """All of it, or nothing."""
+        """Write the text if the stream takes it."""
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """As far as it goes."""
+        """Flush the stream if it can be."""
         with contextlib.suppress(OSError, ValueError):
             self._stream.flush()
 
 
-class Watch:
-    """Keeps account of one run."""
+class RunMonitor:
+    """Handles the events of one run."""
 
-    def __init__(self, recipe: Recipe, layout: Layout, todo: Sequence[ShardPlan], journal: Journal) -> None:
-        self.recipe, self.layout, self.journal = recipe, layout, journal
-        self.left = set(todo)
+    def __init__(self, recipe: Recipe, layout: Layout, todo: Sequence[ShardPlan], log: EventLog) -> None:
+        self.recipe, self.layout, self.log = recipe, layout, log
+        self.uncommitted = set(todo)
         self.planned = len(todo)
         self.failures: list[Failed] = []
-        self.given_up: list[GivenUp] = []
+        self.quarantined: list[QuarantinedDraw] = []
         self.samples = sum(plan.count for plan in todo)
         self.made = self.bytes = 0
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
         self._bar: Any = None
 
     @contextmanager
@@ -63,79 +63,81 @@ class Watch:
         hidden = not visible or sys.stderr is None
         self._bar = tqdm(
             total=total, initial=total - self.samples, unit="sample", disable=hidden, dynamic_ncols=True,
-            smoothing=0.05, file=_Mutable(sys.stderr),
+            smoothing=0.05, file=_QuietStream(sys.stderr),
         )  # fmt: skip
         try:
             yield
         finally:
             self._bar.close()
 
-    def take(self, event: Event) -> None:
-        """Account for an event. Raises StorageError or FailureBudgetError when going on makes no sense."""
+    def handle(self, event: Event) -> None:
+        """Handle an event. Raises StorageError or FailureBudgetError when going on makes no sense."""
         match event:
             case Progress(units=units):
                 self._bar.update(units)
-            case Died(spec=plan, hung=hung):
-                if hung:
-                    Trail(self.layout.trail(plan)).hung()
-                self.journal.died(event)
-            case Abandoned(spec=plan):
-                Trail(self.layout.trail(plan)).pardoned()
+            case Died(spec=plan, timed_out=timed_out):
+                if timed_out:
+                    CrashLog(self.layout.crash_log(plan)).timed_out()
+                self.log.died(event)
+            case Cancelled(spec=plan):
+                CrashLog(self.layout.crash_log(plan)).not_at_fault()
             case Done(spec=plan):
                 self._committed(event, plan)
             case Failed():
                 self._failed(event)
-            case Remark(text=text):
-                self._remark(text)
+            case WorkerWarning(text=text):
+                self._warning(text)
 
-    def judge(self) -> None:
+    def raise_if_failed(self) -> None:
         """Raise at the end if any shard failed: a run is whole or it is not."""
         if len(self.failures) == self.planned:
-            raise FailureBudgetError(f"every one of the {self.planned} shards failed. {self._account()}")
+            raise FailureBudgetError(f"every one of the {self.planned} shards failed. {self._summary()}")
         if self.failures:
-            raise BokehsynthError(f"{len(self.failures)} of {self.planned} shards failed. {self._account()}")
+            raise BokehsynthError(f"{len(self.failures)} of {self.planned} shards failed. {self._summary()}")
 
     def _committed(self, event: Done, plan: ShardPlan) -> None:
         first = not self.made
-        self.left.discard(plan)
+        self.uncommitted.discard(plan)
         self.made += plan.count
         self.bytes += event.result.bytes
-        self.journal.committed(event)
-        for draw in event.result.given_up:
-            self.journal.gave_up(draw)
-        self.given_up += event.result.given_up
-        lost = len({(draw.split, draw.index) for draw in self.given_up})
+        self.log.committed(event)
+        for draw in event.result.quarantined:
+            self.log.quarantined(draw)
+        self.quarantined += event.result.quarantined
+        lost = len({(draw.split, draw.index) for draw in self.quarantined})
         if lost > max(10, FAILURES_ALLOWED * self.samples):
-            draw = self.given_up[-1]
+            draw = self.quarantined[-1]
             raise FailureBudgetError(
                 f"{lost} of {self.made} samples had to be drawn again, so the run stops. The last one: {draw.split} "
                 f"{draw.index}: {draw.message}. All stand in logs/events.jsonl"
             )
         if first:
-            check_room(self.layout, sorted(self.left), self.bytes / self.made)
+            check_free_space(self.layout, sorted(self.uncommitted), self.bytes / self.made)
 
-    def _remark(self, text: str) -> None:
-        """Every worker may come to the same one; the user is told once, the journal whenever its numbers are new."""
+    def _warning(self, text: str) -> None:
+        """Show a warning once, whatever its numbers and however many workers send it; log it with new numbers."""
         kind = re.sub(r"\d+", "#", text)
-        if text not in self._said:
-            self.journal.remark(text, aloud=kind not in self._said)
-        self._said |= {text, kind}
+        if text not in self._warned:
+            self.log.warning(text, show=kind not in self._warned)
+        self._warned |= {text, kind}
 
     def _failed(self, event: Failed) -> None:
         self.failures.append(event)
-        self.journal.failed(event)
+        self.log.failed(event)
         error = event.error
         if isinstance(error, StorageError) and error.full:
             per_sample = self.bytes / self.made if self.made else typical_bytes(self.recipe)
-            raise StorageError(f"{how_full(self.layout, sorted(self.left), per_sample)}. {error}") from error
+            raise StorageError(
+                f"{describe_shortage(self.layout, sorted(self.uncommitted), per_sample)}. {error}"
+            ) from error
         if isinstance(error, StorageError | ChangedError | DeviceError):
             raise error
         if isinstance(error, AssetError):  # it could be read when it was indexed
             raise ChangedError(f"an asset changed under a running recipe: {error}") from error
         if len(self.failures) > max(2, int(FAILURES_ALLOWED * self.planned)):
-            raise FailureBudgetError(f"{len(self.failures)} shards failed, so the run stops. {self._account()}")
+            raise FailureBudgetError(f"{len(self.failures)} shards failed, so the run stops. {self._summary()}")
 
-    def _account(self) -> str:
+    def _summary(self) -> str:
         first = self.failures[0]
         return (
             f"{first.spec.name}: {type(first.error).__name__}: {first.error}. What was committed stays valid; details "

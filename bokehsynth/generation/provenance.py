@@ -1,4 +1,4 @@
-"""What a data set's bytes depend on besides its recipe: versions, CPU features, device."""
+"""Provenance: what a data set's bytes depend on besides its recipe (versions, CPU features, device)."""
 
 import importlib.metadata
 import platform
@@ -11,19 +11,18 @@ from bokehsynth.version import __version__
 PIXEL_PACKAGES = ("numpy", "numba", "llvmlite", "pillow")
 """Packages, besides OpenCV in either of its wheels, whose version may change a pixel or a byte."""
 
-
 PIXEL_GPU = ("compute_capability", "nvrtc", "cupy")
-"""Of a GPU's record (`render.describe_device`), what its pixels depend on; null on the CPU."""
+"""Keys of a GPU's record (`rendering.describe_device`) on which pixels depend; null on the CPU."""
 
-DECISIVE = ("bokehsynth", "architecture", "cpu_features", "dispatch", "device", *PIXEL_GPU, "opencv", *PIXEL_PACKAGES)
+PIXEL_KEYS = ("bokehsynth", "architecture", "cpu_features", "dispatch", "device", *PIXEL_GPU, "opencv", *PIXEL_PACKAGES)
 """The keys that two machines must share to work on one data set; the others are for the record."""
 
 
 def describe_machine(device: str) -> dict[str, Any]:
-    """Versions, CPU class and device: flat, JSON-able, the same on every run of the same machine.
+    """Describe versions, CPU class and device: flat, JSON-able, the same on every run of the same machine.
 
-    `dispatch` is what the libraries use of the CPU, which variables such as NUMBA_CPU_FEATURES, OPENCV_CPU_DISABLE and
-    NPY_DISABLE_CPU_FEATURES hold down: it decides which code computes a pixel.
+    `dispatch` names the CPU features that the libraries use, which variables such as NUMBA_CPU_FEATURES,
+    OPENCV_CPU_DISABLE and NPY_DISABLE_CPU_FEATURES restrict: it decides which code computes a pixel.
     """
     import cv2
     from llvmlite import binding
@@ -46,14 +45,14 @@ def describe_machine(device: str) -> dict[str, Any]:
 
 
 def _dispatch(host_flags: str) -> str:
-    """`numba=host opencv=SSE,...,AVX2 numpy=X86_V2,X86_V3`, as these libraries have it in this process."""
+    """Return `numba=host opencv=SSE,...,AVX2 numpy=X86_V2,X86_V3`, as these libraries run in this process."""
     import cv2
     import numba
     import numpy as np
 
-    held = (numba.config.CPU_NAME, numba.config.CPU_FEATURES)  # type: ignore[attr-defined]
-    features = held[1] if held[1] is not None else host_flags
-    compiled = "host" if held == (None, None) else f"{held[0] or 'host'}:{sha256_bytes(features)[:8]}"
+    override = (numba.config.CPU_NAME, numba.config.CPU_FEATURES)  # type: ignore[attr-defined]
+    features = override[1] if override[1] is not None else host_flags
+    compiled = "host" if override == (None, None) else f"{override[0] or 'host'}:{sha256_bytes(features)[:8]}"
     opencv = [word.strip("*") for word in cv2.getCPUFeaturesLine().split() if not word.endswith("?")]
     simd: dict[str, Any] = np.show_config(mode="dicts") or {}  # type: ignore[assignment]
     found = simd.get("SIMD Extensions", {})

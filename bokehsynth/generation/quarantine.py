@@ -1,8 +1,8 @@
-"""What was given up for good: draws of samples that cannot be made, or whose pictures are no use.
+"""Lists of the draws of samples that are in quarantine: they cannot be made, or their pictures are no use.
 
 The list is part of the data set: sample i is drawn with the first attempt that is not on it, so that the same recipe
-and the same list give the same bytes, whoever runs it. Each shard keeps its own part beside its marker, written before
-the marker; `quarantine.jsonl` is all of them in order, after the assets that could not be used.
+and the same list give the same bytes on any run. Each shard keeps its own part beside its marker, written before the
+marker; `quarantine.jsonl` is all of them in order, after the assets that could not be used.
 """
 
 import json
@@ -17,12 +17,9 @@ from bokehsynth.files import atomic_write, canonical_json, make_directory, stora
 from bokehsynth.schema import sample_key
 from bokehsynth.shards import Layout, ShardPlan
 
-MACHINE_REASONS = ("killed", "hung")
-"""Reasons that another machine may not find: there the list has to be handed over (`generate --quarantine`)."""
-
 
 @dataclass(frozen=True, order=True)
-class GivenUp:
+class QuarantinedDraw:
     """One draw of one sample that is not used."""
 
     split: str
@@ -30,39 +27,44 @@ class GivenUp:
     attempt: int
     """0 is the ordinary draw; the sample is drawn again with the next one."""
     reason: str
-    """`killed` or `hung`: its worker, also alone. `black`, `not_finite`, `not_degraded`, `out_of_range`: no use.
-    `raised`: an exception."""
+    """`killed` or `hung`: its worker, also in isolation; another machine may not find these, and has to be handed the
+    list (`generate --quarantine`). `black`, `not_finite`, `not_degraded`, `out_of_range`: no use. `raised`: an
+    exception."""
     message: str
 
     def line(self) -> str:
-        """Its line in the list."""
+        """The draw as a line of the list."""
         return canonical_json({"kind": "sample", "key": sample_key(self.split, self.index)} | asdict(self)) + "\n"
 
 
-def read_shard_list(layout: Layout, plan: ShardPlan) -> list[GivenUp]:
-    """What a shard has given up so far, in order."""
-    path = layout.given_up(plan)
+def read_shard_list(layout: Layout, plan: ShardPlan) -> list[QuarantinedDraw]:
+    """The draws of a shard that are in quarantine so far, in order."""
+    path = layout.shard_quarantine(plan)
     return read_list(path) if path.exists() else []
 
 
-def write_shard_list(layout: Layout, plan: ShardPlan, entries: Iterable[GivenUp]) -> None:
+def write_shard_list(layout: Layout, plan: ShardPlan, entries: Iterable[QuarantinedDraw]) -> None:
     """Replace the list of a shard; no entries, no file."""
-    path = layout.given_up(plan)
-    text = "".join(entry.line() for entry in sorted(set(entries)))
+    path = layout.shard_quarantine(plan)
+    make_directory(path.parent)
+    write_lines(path, "".join(entry.line() for entry in sorted(set(entries))))
+
+
+def write_lines(path: Path, text: str) -> None:
+    """Write a list; without any line there is no file."""
     if text:
-        make_directory(path.parent)
         atomic_write(path, text)
     else:
         with storage_errors(path):
             path.unlink(missing_ok=True)
 
 
-def read_list(path: Path) -> list[GivenUp]:
-    """The samples of a list, sorted; lines of another kind (assets) are passed over. UsageError if it is no list."""
+def read_list(path: Path) -> list[QuarantinedDraw]:
+    """Read the draws in a list, sorted; lines of another kind (assets) are skipped. UsageError if it is no list."""
     try:
         records: list[Any] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         entries = [
-            GivenUp(**{key: value for key, value in record.items() if key not in {"kind", "key"}})
+            QuarantinedDraw(**{key: value for key, value in record.items() if key not in {"kind", "key"}})
             for record in records
             if record["kind"] == "sample"
         ]
@@ -75,16 +77,16 @@ def read_list(path: Path) -> list[GivenUp]:
     return sorted(entries)
 
 
-def first_attempt(entries: Iterable[GivenUp], index: int) -> int:
-    """The first attempt at a sample that is not on the list."""
+def first_attempt(entries: Iterable[QuarantinedDraw], index: int) -> int:
+    """The number of the first attempt at a sample that is not on the list."""
     taken = {entry.attempt for entry in entries if entry.index == index}
     return next(attempt for attempt in range(len(taken) + 1) if attempt not in taken)
 
 
-def adopt(layout: Layout, path: Path, plans: Sequence[ShardPlan], committed: set[ShardPlan]) -> None:
+def import_list(layout: Layout, path: Path, plans: Sequence[ShardPlan], committed: set[ShardPlan]) -> None:
     """Take over the list of another run for the shards that are still to be made.
 
-    Raises ChangedError if a shard is committed already that should have given up other draws.
+    Raises ChangedError if a shard is committed already without a draw that the list has in quarantine.
     """
     entries = read_list(path)
     for plan in plans:
@@ -99,12 +101,12 @@ def adopt(layout: Layout, path: Path, plans: Sequence[ShardPlan], committed: set
             write_shard_list(layout, plan, [*there, *mine])
 
 
-def whole_list(layout: Layout, plans: Iterable[ShardPlan]) -> list[GivenUp]:
-    """What all these shards have given up."""
+def merged_list(layout: Layout, plans: Iterable[ShardPlan]) -> list[QuarantinedDraw]:
+    """The quarantined draws of all these shards."""
     return sorted(entry for plan in plans for entry in read_shard_list(layout, plan))
 
 
-def plain_words(error: BaseException) -> str:
-    """An error as one line that is the same on every run: no addresses of objects."""
+def stable_message(error: BaseException) -> str:
+    """An error in one line that is the same on every run: no addresses of objects."""
     first = (str(error).splitlines() or [""])[0]
     return re.sub(r"0x[0-9a-fA-F]+", "0x...", f"{type(error).__name__}: {first}")[:500]

@@ -1,4 +1,4 @@
-"""A stored sample, made again from nothing but its own record and the recipe beside it."""
+"""Remake a stored sample from nothing but its own record and the recipe beside it."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def replay_device(dataset: str | Path, asked: str = "auto") -> tuple[list[str], 
     try:
         return made_on, resolve_device(made_on[0])
     except DeviceError as error:
-        cause = str(error).split("; ")[0]  # its advice is another command's
+        cause = str(error).split("; ")[0]  # without its advice, which is for another command
         raise DeviceError(
             f"{dataset}: was made on {made_on[0]}, so only there every pixel comes out as stored ({cause}); "
             "--device cpu makes the sample here all the same, and counts the pixels whose last bits differ"

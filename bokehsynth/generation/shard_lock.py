@@ -1,4 +1,4 @@
-"""Who may write what in a data set: kernel locks on byte ranges, gone the moment their owner is."""
+"""Locks on ranges of shards: kernel locks on byte ranges of one file, released the moment their owner dies."""
 
 import contextlib
 import fcntl
@@ -23,10 +23,10 @@ Ranges = dict[str, tuple[int, int]]
 
 @contextlib.contextmanager
 def shard_lock(path: Path, ranges: Ranges) -> Iterator[None]:
-    """Exclusive use of some shards for as long as the block runs; LockedError if another run has any of them.
+    """Hold some shards exclusively for as long as the block runs; LockedError if another run has any of them.
 
-    A dead owner's lock vanishes with it, so there is nothing stale to sweep. The file's lines say who took what, for
-    the message only.
+    A dead owner's lock vanishes with it, so there is nothing stale to sweep. The file's lines name the owners, for the
+    message only.
     """
     with _opened(path) as file:
         for split, (first, last) in ranges.items():
@@ -43,7 +43,7 @@ def shard_lock(path: Path, ranges: Ranges) -> Iterator[None]:
 
 @contextlib.contextmanager
 def set_up_lock(path: Path) -> Iterator[None]:
-    """Waits for, then has, the files beside the shards to itself; held for moments only."""
+    """Wait for, then hold, the files beside the shards exclusively; for moments only."""
     with _opened(path) as file:
         _lock(file, SET_UP_BYTE, 1, wait=True)
         yield
@@ -59,7 +59,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def _lock(file: BinaryIO, start: int, length: int, wait: bool) -> bool:
-    """Lock bytes of an open file; False if somebody else has one of them.
+    """Lock bytes of an open file; False if another owner has one of them.
 
     Linux's locks of the open file itself, not of the process: two threads exclude each other, and closing another
     handle of the same file loses nothing. Elsewhere, the process's.

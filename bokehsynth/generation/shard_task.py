@@ -1,4 +1,4 @@
-"""The task of a worker: make the samples of one shard and commit them, minding what happened to those before it."""
+"""The task of a worker: make the samples of one shard and commit them, taking account of earlier crashes over it."""
 
 import contextlib
 import time
@@ -7,158 +7,169 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from bokehsynth.errors import BokehsynthError, StorageError
-from bokehsynth.generation.batching import Flow, Line
-from bokehsynth.generation.crash_log import Case, Trail
-from bokehsynth.generation.quarantine import GivenUp, first_attempt, plain_words, read_shard_list, write_shard_list
+from bokehsynth.generation.batching import BatchOptions, RenderQueue
+from bokehsynth.generation.crash_log import CrashLog, Suspect
+from bokehsynth.generation.quarantine import (
+    QuarantinedDraw,
+    first_attempt,
+    read_shard_list,
+    stable_message,
+    write_shard_list,
+)
 from bokehsynth.pipeline import draw_sample, finish, set_up
 from bokehsynth.recipe import Recipe
 from bokehsynth.rendering import render_batch
 from bokehsynth.sample_checks import MAX_ATTEMPTS, NotTheSample, first_sound
 from bokehsynth.schema import Sample
 from bokehsynth.shards import Layout, PackedSample, ShardPlan, find_shard, pack, write_shard
-from bokehsynth.workers import Report, ends_worker
+from bokehsynth.workers import Report, is_fatal_to_worker
 
-PAUSE = 3.0
-"""Seconds for which a shard that found no room waits before its second and last attempt."""
+DISK_FULL_RETRY_SECONDS = 3.0
+"""Pause of a shard that found the disk full, before its second and last attempt."""
+
+SampleResult = tuple[PackedSample, list[QuarantinedDraw]]
+"""A sample as the tar holds it, and the draws of it that were quarantined on the way."""
 
 
 @dataclass(frozen=True)
-class Made:
-    """What a worker tells of a shard that it committed."""
+class ShardResult:
+    """What a worker returns of a shard that it committed."""
 
     bytes: int
-    given_up: tuple[GivenUp, ...]
-    """Draws that this shard has given up, in this run or before."""
+    quarantined: tuple[QuarantinedDraw, ...]
+    """Draws of this shard in quarantine, from this run or before."""
 
 
 @dataclass(frozen=True)
-class ShardMaker:
+class ShardTask:
     """Makes and commits one shard; picklable, called in a worker."""
 
     recipe: Recipe
     layout: Layout
     device: str
-    flow: Flow = field(default_factory=Flow)
+    batching: BatchOptions = field(default_factory=BatchOptions)
 
     def prepare(self) -> None:
         """Load the device's kernels: where nothing can be cached they are compiled, which takes long once.
 
-        A device that fails here fails before any sample, which then is not to blame.
+        A device that fails here fails before any sample, so that no sample is suspected.
         """
         if self.device == "cuda":
             from bokehsynth.rendering.cuda import renderer as cuda
 
             cuda.warm_up()
 
-    def __call__(self, plan: ShardPlan, report: Report) -> Made:
-        """Make and commit one shard. StorageError where the disk refuses twice; whatever a sample raises for good."""
-        trail = Trail(self.layout.trail(plan))
-        there = find_shard(self.layout, plan, self.recipe.identity)
-        if there is not None:  # whoever made it was killed before it could say so
-            trail.forget()
+    def __call__(self, plan: ShardPlan, report: Report) -> ShardResult:
+        """Make and commit one shard. StorageError where the disk refuses twice; else what a sample raises for good."""
+        crash_log = CrashLog(self.layout.crash_log(plan))
+        committed = find_shard(self.layout, plan, self.recipe.identity)
+        if committed is not None:  # its worker was killed before it could report the result
+            crash_log.delete()
             report(plan.count)
-            return Made(there.bytes, tuple(read_shard_list(self.layout, plan)))
-        while (case := trail.case()) is not None:
-            self._examine(plan, case, trail, report)
+            return ShardResult(committed.bytes, tuple(read_shard_list(self.layout, plan)))
+        while (suspect := crash_log.suspect()) is not None:
+            self._retry_isolated(plan, suspect, crash_log, report)
             report(0)
         try:
-            return self._commit(plan, trail, report)
+            return self._commit(plan, crash_log, report)
         except StorageError as error:
             if not error.full:
                 raise
-            time.sleep(PAUSE)  # others that found no room have dropped what they had, too
+            time.sleep(DISK_FULL_RETRY_SECONDS)  # other workers that found the disk full delete their temporary files
             report(0)
-            return self._commit(plan, trail, report)
+            return self._commit(plan, crash_log, report)
 
-    def _commit(self, plan: ShardPlan, trail: Trail, report: Report) -> Made:
-        flow = Flow() if trail.examined() else self.flow
-        attempt = _Attempt(self, plan, trail, report, flow, read_shard_list(self.layout, plan))
-        trail.begin()
+    def _commit(self, plan: ShardPlan, crash_log: CrashLog, report: Report) -> ShardResult:
+        batching = BatchOptions() if crash_log.has_isolated_ok() else self.batching
+        attempt = _ShardAttempt(self, plan, crash_log, report, batching, read_shard_list(self.layout, plan))
+        crash_log.begin()
         try:
             with contextlib.closing(attempt.samples()) as samples:
                 marker = write_shard(self.layout, plan, samples, self.recipe.shards, self.recipe.identity)
         except BaseException as error:
-            if not ends_worker(error):  # then the trail has to say what was in the making
+            if not is_fatal_to_worker(error):  # otherwise the log has to say what was in flight
                 with contextlib.suppress(StorageError):  # the same disk that may have refused the shard
-                    trail.pardoned()
+                    crash_log.not_at_fault()
             raise
-        trail.forget()
-        return Made(marker.bytes, tuple(attempt.given_up))
+        crash_log.delete()
+        return ShardResult(marker.bytes, tuple(attempt.quarantined))
 
-    def _examine(self, plan: ShardPlan, case: Case, trail: Trail, report: Report) -> None:
+    def _retry_isolated(self, plan: ShardPlan, suspect: Suspect, crash_log: CrashLog, report: Report) -> None:
         """Make a suspect alone; or, once that has been fatal often enough, put its draw in quarantine."""
-        given_up = read_shard_list(self.layout, plan)
-        if case.proven:
-            attempt = first_attempt(given_up, case.index)
-            reason, how = ("hung", "hung over it") if case.hung else ("killed", "was killed by it")
-            words = f"its worker {how} again and again, also when it was made alone"
-            write_shard_list(self.layout, plan, [*given_up, GivenUp(plan.split, case.index, attempt, reason, words)])
-            trail.convicted(case.index)
+        quarantined = read_shard_list(self.layout, plan)
+        if suspect.confirmed:
+            attempt = first_attempt(quarantined, suspect.index)
+            reason, how = ("hung", "hung over it") if suspect.timed_out else ("killed", "was killed by it")
+            message = f"its worker {how} again and again, also when it was made alone"
+            draw = QuarantinedDraw(plan.split, suspect.index, attempt, reason, message)
+            write_shard_list(self.layout, plan, [*quarantined, draw])
+            crash_log.quarantined(suspect.index)
             return
 
-        def note(entry: GivenUp) -> None:  # at once: if the next draw is fatal, that one is to blame
-            if entry.attempt < MAX_ATTEMPTS - 1:  # after the last one the shard fails, and has to find that itself
-                write_shard_list(self.layout, plan, [*read_shard_list(self.layout, plan), entry])
+        def record(draw: QuarantinedDraw) -> None:  # at once: if the next draw is fatal, that one is the suspect
+            if draw.attempt < MAX_ATTEMPTS - 1:  # after the last one the shard fails, and has to find that itself
+                write_shard_list(self.layout, plan, [*read_shard_list(self.layout, plan), draw])
 
-        trail.alone(case.index)
+        crash_log.isolated_start(suspect.index)
         try:
-            _Attempt(self, plan, trail, report, Flow(), given_up).make(case.index, note)
+            _ShardAttempt(self, plan, crash_log, report, BatchOptions(), quarantined).make(suspect.index, record)
         except Exception as error:
-            if ends_worker(error):
+            if is_fatal_to_worker(error):
                 raise
-            # no death: what it raises is dealt with when the shard is made
-        trail.passed()
+            # no crash: what it raises is dealt with when the shard is made
+        crash_log.isolated_ok()
 
 
 @dataclass
-class _Attempt:
+class _ShardAttempt:
     """One attempt at one shard."""
 
-    maker: ShardMaker
+    task: ShardTask
     plan: ShardPlan
-    trail: Trail
+    crash_log: CrashLog
     report: Report
-    flow: Flow
-    given_up: list[GivenUp]
+    batching: BatchOptions
+    quarantined: list[QuarantinedDraw]
 
     def __post_init__(self) -> None:
-        self._line: Line[_Outcome] = Line(self.flow, partial(render_batch, backend=self.maker.device))
+        render = partial(render_batch, backend=self.task.device)
+        self._queue: RenderQueue[SampleResult] = RenderQueue(self.batching, render)
 
     def samples(self) -> Generator[PackedSample, None, None]:
-        """The samples in order; what they gave up is on disk before the last one is taken, hence before the marker."""
+        """Yield the samples in order.
+
+        Their quarantined draws are on disk before the last sample is taken, hence before the marker.
+        """
         indexes = range(self.plan.first, self.plan.first + self.plan.count)
         unreported = 0
-        with contextlib.closing(self._line.run(self.make, indexes, self.trail.making)) as line:
-            for packed, given_up in line:
-                self.given_up += given_up
+        with contextlib.closing(self._queue.run(self.make, indexes, self.crash_log.in_flight)) as results:
+            for packed, quarantined in results:
+                self.quarantined += quarantined
                 yield packed
                 unreported += 1
-                if not self._line.ready or unreported == self.flow.window:  # a burst counts as one, for who waits
+                if not self._queue.ready or unreported == self.batching.window:  # a burst is one step of progress
                     self.report(unreported)
                     unreported = 0
-        self.trail.committing()
-        write_shard_list(self.maker.layout, self.plan, self.given_up)
+        self.crash_log.committing()
+        write_shard_list(self.task.layout, self.plan, self.quarantined)
 
-    def make(self, index: int, note: Callable[[GivenUp], None] = lambda entry: None) -> "_Outcome":
-        """One sample, as the tar holds it, and the draws of it that were given up; in whichever thread.
-
-        `note` hears of each of these as soon as it is given up.
-        """
-        recipe, split = self.maker.recipe, self.plan.split
-        given_up: list[GivenUp] = []
+    def make(self, index: int, record: Callable[[QuarantinedDraw], None] = lambda draw: None) -> SampleResult:
+        """Make one sample, in any thread; `record` is called with each draw as soon as it is quarantined."""
+        recipe, split = self.task.recipe, self.plan.split
+        quarantined: list[QuarantinedDraw] = []
 
         def make(attempt: int) -> Sample:
             draw = draw_sample(recipe, index, split, attempt)
             scene = set_up(recipe, draw)
-            return finish(recipe, draw, scene, self._line.photograph(scene))
+            return finish(recipe, draw, scene, self._queue.render(scene))
 
-        def give_up(attempt: int, error: Exception) -> None:
+        def quarantine(attempt: int, error: Exception) -> None:
             reason = getattr(error, "reason", "raised")
-            given_up.append(GivenUp(split, index, attempt, reason, plain_words(error)))
-            note(given_up[-1])
+            quarantined.append(QuarantinedDraw(split, index, attempt, reason, stable_message(error)))
+            record(quarantined[-1])
 
         try:
-            sample = first_sound(make, first_attempt(self.given_up, index), give_up)
+            sample = first_sound(make, first_attempt(self.quarantined, index), quarantine)
         except NotTheSample:
             raise
         except Exception as error:
@@ -166,7 +177,4 @@ class _Attempt:
                 f"sample {index} of {split} cannot be made: all of its {MAX_ATTEMPTS} draws were given up, the last "
                 f"because of {type(error).__name__}: {error}"
             ) from error
-        return pack(sample, recipe.shards), given_up
-
-
-_Outcome = tuple[PackedSample, list[GivenUp]]
+        return pack(sample, recipe.shards), quarantined

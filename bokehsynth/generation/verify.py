@@ -1,4 +1,4 @@
-"""Doubting a whole data set and taking away what is damaged, so that the next run makes just that again."""
+"""Verify a data set; with `fix`, delete the markers of damaged shards so that the next `generate` rebuilds them."""
 
 import contextlib
 import json
@@ -11,26 +11,35 @@ from bokehsynth.errors import BokehsynthError, DataError, UsageError
 from bokehsynth.files import canonical_json, pretty_json
 from bokehsynth.generation.dataset_files import (
     check_format,
-    described_anew,
-    is_described,
+    expected_description,
+    is_complete,
     machines_of,
     read_identity,
     restore_records,
-    stored_as_it_is,
+    stored_recipe_unresolved,
 )
-from bokehsynth.generation.plan import all_plans, check_cut, restore_extensions
-from bokehsynth.generation.quarantine import first_attempt, read_shard_list, whole_list
+from bokehsynth.generation.plan import all_plans, check_shard_boundaries, restore_extensions
+from bokehsynth.generation.quarantine import first_attempt, merged_list, read_shard_list
 from bokehsynth.generation.shard_lock import set_up_lock, shard_lock
 from bokehsynth.recipe import Recipe, recipe_schema
-from bokehsynth.shards import Fault, Layout, ShardPlan, VerifyReport, committed_plans, read_dataset, verify_dataset
-from bokehsynth.shards.marker import common_identity
+from bokehsynth.rng import SPLITS
+from bokehsynth.shards import (
+    Fault,
+    Layout,
+    ShardPlan,
+    VerifyReport,
+    committed_plans,
+    common_identity,
+    read_dataset,
+    verify_dataset,
+)
 
 
 def verify(out: str | Path, decode: float = 1.0, workers: int = 1, fix: bool = False) -> VerifyReport:
     """Check every byte of a data set, and the files beside its shards against what the shards were made from.
 
-    With `fix`, the markers of damaged shards and dataset.json are taken away, so that the next `generate` makes just
-    those shards again and writes all files beside them; no shard is deleted. Raises LockedError if a run is working
+    With `fix`, the markers of damaged shards and dataset.json are deleted, so that the next `generate` remakes just
+    those shards and writes all files beside them; no shard is deleted. Raises LockedError if a run is working
     on one of them, ChangedError for a data set of another format.
     """
     layout = Layout(Path(out))
@@ -42,7 +51,7 @@ def verify(out: str | Path, decode: float = 1.0, workers: int = 1, fix: bool = F
     if decode == 1:
         report.faults += _wrong_attempts(layout, report)
     if fix and not report.ok:
-        lock = layout.hidden / "run.lock"
+        lock = layout.lock
         by_split = {split: [shard for s, shard in report.broken() if s == split] for split, _ in report.broken()}
         with shard_lock(lock, {s: (min(n), max(n)) for s, n in by_split.items()}), set_up_lock(lock):
             _restore_extensions(layout)
@@ -54,50 +63,49 @@ def verify(out: str | Path, decode: float = 1.0, workers: int = 1, fix: bool = F
 
 
 def _verify_records(layout: Layout) -> list[str]:
-    """Whether `dataset.json` says what the shards and the files beside them say, now that these are known to be whole.
+    """Compare `dataset.json` with the shards and the files beside them, once these are known to be whole.
 
-    While an extension is under way it speaks of the smaller set, and nothing here can be compared.
+    While an extension is under way it describes the smaller set, and cannot be compared.
     """
     record, recipe = read_dataset(layout), _recorded_recipe(layout)
     faults = []
     if read_identity(layout) != record["identity"]:
-        faults.append(f"{layout.hidden / 'identity.json'}: missing or altered")
+        faults.append(f"{layout.identity}: missing or altered")
     plans = all_plans(recipe, layout)
-    if not is_described(layout, plans):
+    if not is_complete(layout, plans):
         return faults
     catalogue = _catalogue(layout)
     assert catalogue is not None  # its digest was compared
-    true = described_anew(layout, recipe, record["identity"], catalogue, plans)
+    true = expected_description(layout, recipe, record["identity"], catalogue, plans)
     wrong = [name for name in sorted({*true, *record}) if true.get(name) != record.get(name)]
     if not machines_of(layout):
-        faults.append(f"{layout.hidden / 'machine.json'}: missing or altered")
+        faults.append(f"{layout.machines}: missing or altered")
     elif wrong == ["made_with"]:
-        faults.append(f"{layout.dataset}: made_with is not what {layout.hidden / 'machine.json'} says")
+        faults.append(f"{layout.dataset}: made_with is not what {layout.machines} says")
     elif wrong:
         faults.append(f"{layout.dataset}: {', '.join(wrong)} are not what follows from the shards and the recipe")
     elif _text(layout.dataset) != pretty_json(record):
-        faults.append(f"{layout.dataset}: was written anew by somebody else: its bytes differ")
+        faults.append(f"{layout.dataset}: was rewritten by another program: its bytes differ")
     return faults
 
 
 def _restore_extensions(layout: Layout) -> None:
-    """The record of extensions follows from what is about to be taken away. Without a recipe nothing can go on."""
+    """Restore the record of extensions while the markers it follows from are there. Without a recipe it cannot be."""
     with contextlib.suppress(UsageError):
         restore_extensions(layout, _recorded_recipe(layout))
 
 
 def verify_root(layout: Layout, known: Sequence[Fault] = ()) -> list[str]:
-    """What is wrong with the files beside the shards, one line each: they must be what `dataset.json` was made from.
+    """Faults of the files beside the shards, one line each: they must be what `dataset.json` was made from.
 
-    The photographs need not be there any more: what they were stands in assets.jsonl. What is among the
-    `known` faults is not said twice.
+    The photographs need not be there any more: assets.jsonl describes them. Faults among `known` are not repeated.
     """
     try:
         record = read_dataset(layout)
         identity = common_identity(layout) or record["identity"]
         recipe = _recorded_recipe(layout)
-        plans = [plan for split in ("train", "val") for plan in committed_plans(layout, split)]
-        draws = [draw.line() for draw in whole_list(layout, plans)]
+        plans = [plan for split in SPLITS for plan in committed_plans(layout, split)]
+        draws = [draw.line() for draw in merged_list(layout, plans)]
     except BokehsynthError as error:
         return [] if not layout.dataset.is_file() else [str(error)]  # an unfinished set is a fault already named
     faults = [
@@ -105,7 +113,8 @@ def verify_root(layout: Layout, known: Sequence[Fault] = ()) -> list[str]:
         for name, value in recipe.identity_of_code.items()
         if identity.get(name) != value
     ]
-    if _assets_digest(layout) != identity.get("assets_digest"):
+    catalogue = _catalogue(layout)
+    if catalogue is None or catalogue.digest != identity.get("assets_digest"):
         faults.append(f"{layout.assets}: missing or altered")
     for path, text in {layout.recipe: recipe.text(), layout.schema: pretty_json(recipe_schema())}.items():
         if _text(path) != text:
@@ -113,7 +122,7 @@ def verify_root(layout: Layout, known: Sequence[Fault] = ()) -> list[str]:
     if not _is_quarantine(_text(layout.quarantine), draws):
         faults.append(f"{layout.quarantine}: is not what the shards' own lists say")
     try:
-        check_cut(layout, all_plans(recipe, layout))
+        check_shard_boundaries(layout, all_plans(recipe, layout))
     except BokehsynthError as error:
         if not any(fault.kind == "dataset" for fault in known):  # then it is that file which contradicts the rest
             faults.append(str(error))
@@ -122,7 +131,7 @@ def verify_root(layout: Layout, known: Sequence[Fault] = ()) -> list[str]:
 
 
 def _is_quarantine(text: str, draws: list[str]) -> bool:
-    """Whether these are lines for assets, as we write them, and then just these draws."""
+    """Whether `text` is lines for assets, as they are written, and then just these draws."""
     lines = text.splitlines(True)
     assets = lines[: len(lines) - len(draws)]
     try:
@@ -137,26 +146,21 @@ def _is_quarantine(text: str, draws: list[str]) -> bool:
 
 
 def _text(path: Path) -> str:
-    """What stands in a file; nothing where there is none, or none that can be read."""
+    """The text of a file; empty where it is missing or cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError):
         return ""
 
 
-def _assets_digest(layout: Layout) -> str | None:
-    """Of the list in assets.jsonl; None where there is none, or it is not as it is written."""
-    catalogue = _catalogue(layout)
-    return None if catalogue is None else catalogue.digest
-
-
 def _recorded_recipe(layout: Layout) -> Recipe:
     """The recipe with the assets it was made from, if their record is readable: its photographs may be gone."""
-    recipe, catalogue = stored_as_it_is(layout), _catalogue(layout)
+    recipe, catalogue = stored_recipe_unresolved(layout), _catalogue(layout)
     return recipe if catalogue is None else recipe.with_catalogue(catalogue)
 
 
 def _catalogue(layout: Layout) -> Catalogue | None:
+    """The assets of assets.jsonl; None where it is missing or not as it is written."""
     try:
         lines = layout.assets.read_text(encoding="utf-8").splitlines()
         records = [json.loads(line) for line in lines]
@@ -168,9 +172,9 @@ def _catalogue(layout: Layout) -> Catalogue | None:
 
 
 def _wrong_attempts(layout: Layout, report: VerifyReport) -> list[Fault]:
-    """Samples whose record speaks of another attempt than the quarantine lists allow."""
+    """Faults of samples whose record has another attempt than the quarantine lists give."""
     faults = []
-    for split in ("train", "val"):
+    for split in SPLITS:
         for plan in committed_plans(layout, split):
             if (plan.split, plan.shard) in report.broken():
                 continue
@@ -186,7 +190,7 @@ def _wrong_attempts(layout: Layout, report: VerifyReport) -> list[Fault]:
             wrong = sorted(i for i in {*listed, *drawn} if listed.get(i, 0) != drawn.get(i, 0))
             if wrong:
                 message = (
-                    f"{layout.given_up(plan)}: sample {wrong[0]} should be its draw {listed.get(wrong[0], 0)}, "
+                    f"{layout.shard_quarantine(plan)}: sample {wrong[0]} should be its draw {listed.get(wrong[0], 0)}, "
                     f"and is its draw {drawn.get(wrong[0], 0)}"
                 )
                 faults.append(Fault(split, plan.shard, "quarantine", message))

@@ -1,29 +1,30 @@
 """Storing: samples into WebDataset shards and back. It knows no lens, no recipe and no rendering.
 
-`docs/dataset-format.md` is the contract; `writer` commits shards, `reader` opens data sets, `verify` doubts them.
+`docs/dataset-format.md` is the contract; `writer` commits shards, `reader` opens data sets, `verify` checks every byte.
 """
 
 from bokehsynth.shards.codec import decode_sample, encode_sample, pixels_digest
 from bokehsynth.shards.dataset import (
     DatasetInfo,
+    all_stored_plans,
     describe_dataset,
     read_dataset,
     stored_plans,
-    write_dataset_files,
-    write_description,
+    write_dataset_json,
 )
+from bokehsynth.shards.layout import Layout, sweep_temporaries
 from bokehsynth.shards.marker import (
-    Layout,
     ShardMarker,
-    ShardPlan,
     check_shard,
     committed_plans,
+    common_identity,
     find_shard,
-    plan_shards,
-    sweep_temporaries,
+    read_marker,
 )
+from bokehsynth.shards.plan import ShardPlan, contiguous, plan_shards
 from bokehsynth.shards.reader import ShardDataset, open_dataset
-from bokehsynth.shards.verify import Fault, VerifyReport, verify_dataset
+from bokehsynth.shards.verify import VerifyReport, verify_dataset
+from bokehsynth.shards.verify_shard import Fault
 from bokehsynth.shards.writer import PackedSample, pack, write_shard
 
 __all__ = [
@@ -35,8 +36,11 @@ __all__ = [
     "ShardMarker",
     "ShardPlan",
     "VerifyReport",
+    "all_stored_plans",
     "check_shard",
     "committed_plans",
+    "common_identity",
+    "contiguous",
     "decode_sample",
     "describe_dataset",
     "encode_sample",
@@ -46,10 +50,10 @@ __all__ = [
     "pixels_digest",
     "plan_shards",
     "read_dataset",
+    "read_marker",
     "stored_plans",
     "sweep_temporaries",
     "verify_dataset",
-    "write_dataset_files",
-    "write_description",
+    "write_dataset_json",
     "write_shard",
 ]

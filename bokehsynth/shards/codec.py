@@ -1,7 +1,7 @@
-"""A sample to the members of a tar and back, without a loss.
+"""Encodes a sample as the members of a tar and decodes it, without a loss.
 
 Colour fields become 8-bit PNG or lossless WebP, maps and 16-bit colour 16-bit PNG, the metadata canonical JSON. Every
-parameter of an encoder is given, so that bytes hang on the libraries alone and never on their defaults.
+parameter of an encoder is given, so that bytes depend on the libraries alone and never on their defaults.
 """
 
 import hashlib
@@ -82,7 +82,7 @@ def decode_sample(key: str, members: Mapping[str, bytes], fields: Iterable[str] 
 
 
 def pixels_digest(sample: Sample) -> str:
-    """Hex sha256 over what the sample says, whatever encoder wrote it (see `stored_digest`)."""
+    """Hex sha256 over arrays and metadata, independent of the encoder (see `stored_digest`)."""
     return stored_digest(stored_arrays(sample), sample.meta)
 
 
@@ -212,7 +212,7 @@ def _check_array(where: str, values: Array, dtype: type, size: tuple[int, int], 
 
 
 def _check_record(key: str, meta: Mapping[str, Any]) -> None:
-    """What readers rely on beyond types: a plain key, numbers that fit, lists that table readers can type."""
+    """Check what readers rely on beyond types: a plain key, numbers that fit, lists that table readers can type."""
     try:
         check_meta(meta)
     except DataError as error:

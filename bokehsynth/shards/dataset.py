@@ -1,8 +1,8 @@
-"""The files that speak for a whole data set: `dataset.json`, which makes it complete, and the Hugging Face card."""
+"""The files that describe a whole data set: `dataset.json`, which makes it complete, and the Hugging Face card."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -11,7 +11,9 @@ from bokehsynth.errors import DataError
 from bokehsynth.files import atomic_write, pretty_json
 from bokehsynth.schema import FIELDS, FORMAT_VERSION
 from bokehsynth.shards.codec import META_MEMBER, decode_meta
-from bokehsynth.shards.marker import Layout, ShardMarker, ShardPlan, check_shard
+from bokehsynth.shards.layout import Layout
+from bokehsynth.shards.marker import ShardMarker, check_shard
+from bokehsynth.shards.plan import ShardPlan
 from bokehsynth.shards.tar import parse_index, split_name
 
 _DECODE = {
@@ -21,50 +23,41 @@ _DECODE = {
 }
 _UNITS = {"defocus": "px"}
 _SPLIT_NAMES = {"train": "train", "val": "validation"}
-"""Our folders to the split names that Hugging Face gives them, with the card and without."""
+"""Split folders to the split names that Hugging Face gives them, with the card and without."""
 
 
-@dataclass(frozen=True, kw_only=True)
+LICENCE_NOT_STATED = (
+    "Not stated. The pictures inherit the licences of the assets they were made from; see `assets.jsonl`."
+)
+"""Text of the card's licence section, where its maker gives none."""
+
+
+@dataclass(frozen=True)
 class DatasetInfo:
-    """What only the maker of a data set knows. Nothing in it may hang on time or host."""
+    """What only the maker of a data set knows. Nothing in it may depend on time or host."""
 
     name: str
     identity: Mapping[str, str]
     """The digests in every marker."""
-    licence: str = (
-        "Not stated. The pictures inherit the licences of the assets they were made from; see `assets.jsonl`."
-    )
-    """Text of the card's licence section."""
-    description: str = ""
-    """A paragraph for the card."""
     made_with: Mapping[str, Any] = field(default_factory=dict)
     """Versions, CPU features and device, as JSON."""
 
 
-def write_dataset_files(layout: Layout, info: DatasetInfo, plans: Mapping[str, Sequence[ShardPlan]]) -> dict[str, Any]:
-    """Describe the data set, write the card, then `dataset.json`, and return its content."""
-    record = describe_dataset(layout, info, plans)
-    write_description(layout, info, record)
-    return record
-
-
-def describe_dataset(layout: Layout, info: DatasetInfo, plans: Mapping[str, Sequence[ShardPlan]]) -> dict[str, Any]:
+def describe_dataset(layout: Layout, info: DatasetInfo, plans: Iterable[ShardPlan]) -> dict[str, Any]:
     """The content of `dataset.json`, which follows from the markers and `info` alone; nothing is written.
 
-    `plans` holds all shards of every split (empty splits are left out). Raises DataError if one of them does not
-    exist: a data set is complete or has no `dataset.json`.
+    `plans` holds all shards of every split. Raises DataError if one of them does not exist: a data set is complete or
+    has no `dataset.json`.
     """
-    markers = {
-        split: [check_shard(layout, plan, info.identity) for plan in shards]
-        for split, shards in sorted(plans.items())
-        if shards
-    }
+    markers: dict[str, list[ShardMarker]] = {}
+    for plan in sorted(plans):
+        markers.setdefault(plan.split, []).append(check_shard(layout, plan, info.identity))
     if not markers:
         raise DataError(f"{layout.root}: a data set without any shard")
     return {
         "format": FORMAT_VERSION,
         "name": info.name,
-        "licence": info.licence,
+        "licence": LICENCE_NOT_STATED,
         "identity": dict(info.identity),
         "made_with": dict(info.made_with),
         "key": "{split}-{index:09d}",
@@ -73,14 +66,14 @@ def describe_dataset(layout: Layout, info: DatasetInfo, plans: Mapping[str, Sequ
     }
 
 
-def write_description(layout: Layout, info: DatasetInfo, record: Mapping[str, Any]) -> None:
-    """Write the card and, last of all, `dataset.json`."""
-    atomic_write(layout.card, card_text(record, info.description))
+def write_dataset_json(layout: Layout, record: Mapping[str, Any], description: str = "") -> None:
+    """Write the card, with a paragraph of `description`, and, last of all, `dataset.json`."""
+    atomic_write(layout.card, card_text(record, description))
     atomic_write(layout.dataset, pretty_json(record))
 
 
 def read_dataset(layout: Layout) -> dict[str, Any]:
-    """The content of `dataset.json`; a DataError that says what is there instead, and what to do, if it is missing."""
+    """Read `dataset.json`; a DataError that says what is there instead, and what to do, if it is missing."""
     if not layout.root.is_dir():
         raise DataError(f"{layout.root}: no such data set directory")
     try:
@@ -96,7 +89,7 @@ def read_dataset(layout: Layout) -> dict[str, Any]:
 
 
 def _check_tables(record: Any) -> None:
-    """A ValueError unless the parts that readers walk through are there; the format says what they hold."""
+    """Raise ValueError unless the tables that readers iterate over are there; the format says what they hold."""
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")
     for name in ("identity", "fields", "splits"):
@@ -117,6 +110,11 @@ def stored_plans(record: Mapping[str, Any], split: str) -> list[ShardPlan]:
     return [
         ShardPlan(split, shard, end - count, count) for shard, (end, count) in enumerate(zip(ends, counts, strict=True))
     ]
+
+
+def all_stored_plans(record: Mapping[str, Any]) -> list[ShardPlan]:
+    """The shards of all splits as `dataset.json` counts them."""
+    return [plan for split in record["splits"] for plan in stored_plans(record, split)]
 
 
 def markers_digest(markers: Sequence[ShardMarker]) -> str:

@@ -1,7 +1,7 @@
-"""Opening a data set: samples in index order or by number, with a position that can be saved.
+"""Reader of a data set: samples in index order or by number, with a position that can be saved.
 
 It imports NumPy and OpenCV and nothing heavier, keeps no file open between two samples (so it may be pickled, forked
-and shared by threads), and believes no tar whose marker is not valid.
+and shared by threads), and reads no tar whose marker is not valid.
 """
 
 import io
@@ -17,7 +17,9 @@ from bokehsynth.files import canonical_json, sha256_bytes
 from bokehsynth.schema import FIELDS, FORMAT_VERSION, Sample, sample_key
 from bokehsynth.shards.codec import META_MEMBER, decode_meta, decode_sample
 from bokehsynth.shards.dataset import read_dataset, stored_plans
-from bokehsynth.shards.marker import Layout, ShardPlan, check_shard
+from bokehsynth.shards.layout import Layout
+from bokehsynth.shards.marker import check_shard
+from bokehsynth.shards.plan import ShardPlan
 from bokehsynth.shards.tar import BLOCK, TarEntry, padded, parse_index, read_entry, split_name
 
 
@@ -71,7 +73,7 @@ class ShardDataset:
         self._position = start
         for index in range(start, len(self)):
             sample = self._read(index)
-            # Counted before it is handed out: whoever holds sample i and asks for the state resumes at i + 1.
+            # Counted before it is yielded: a state taken while sample i is in use resumes at i + 1.
             self._position = index + 1
             yield sample
 

@@ -109,7 +109,7 @@ class Readable(Protocol):
     """Anything with `read(n)`."""
 
     def read(self, size: int, /) -> bytes:
-        """At most `size` bytes; fewer only at the end."""
+        """Read at most `size` bytes; fewer only at the end."""
 
 
 def read_entry(stream: Readable, offset: int, where: str) -> tuple[TarEntry, bytes] | None:

@@ -1,4 +1,4 @@
-"""Committing one shard: either all of it is there, with its marker, or nothing is."""
+"""Writer of one shard: either all of it is committed, with its marker, or nothing is."""
 
 import contextlib
 import hashlib
@@ -12,7 +12,9 @@ from bokehsynth.errors import DataError
 from bokehsynth.files import TMP_MARK, atomic_write, fsync_directory, make_directory, storage_errors
 from bokehsynth.schema import FORMAT_VERSION, META_TYPES, Sample, ShardSpec
 from bokehsynth.shards.codec import encode_stored, member_names, stored_arrays, stored_digest
-from bokehsynth.shards.marker import Layout, ShardMarker, ShardPlan
+from bokehsynth.shards.layout import Layout
+from bokehsynth.shards.marker import ShardMarker
+from bokehsynth.shards.plan import ShardPlan
 from bokehsynth.shards.tar import TarWriter, index_text
 
 
@@ -25,14 +27,14 @@ class PackedSample:
     members: Mapping[str, bytes]
     """Payloads by member name, sorted."""
     digest: str
-    """Hex sha256 over what it says (`codec.stored_digest`)."""
+    """Hex sha256 over arrays and metadata (`codec.stored_digest`)."""
 
 
 AnySample = Sample | PackedSample
 
 
 def pack(sample: Sample, spec: ShardSpec) -> PackedSample:
-    """The most expensive part of writing a sample, which any thread may do; a DataError if it is not as `spec` asks."""
+    """Encode a sample, the most expensive part of writing it, on any thread; a DataError unless it fits `spec`."""
     stored = stored_arrays(sample, spec)
     digest = stored_digest(stored, sample.meta)
     return PackedSample(sample.key, sample.meta, encode_stored(stored, sample.meta, spec), digest)
@@ -47,7 +49,7 @@ def write_shard(
 ) -> ShardMarker:
     """Write the samples of `plan`, in index order, and commit them as one shard.
 
-    What comes without its encoding is packed as it comes, so one is in memory at a time. The order is: temporary file,
+    A sample that is not encoded yet is packed as it comes, so one is in memory at a time. The order is: temporary file,
     fsync, rename, index, marker, fsync of the directories; a crash at any point leaves a shard without a marker, which
     is no shard.
     `identity` goes into the marker; where it names a metadata key (`recipe_digest`), every sample must carry its value.
@@ -91,10 +93,10 @@ def write_shard(
 
 @contextlib.contextmanager
 def _committed(layout: Layout, plan: ShardPlan) -> Iterator[TarWriter]:
-    """A tar that takes its place in the split when the block ends well, and is gone when it does not.
+    """Open a tar that moves into the split when the block ends well, and is deleted when it does not.
 
-    It grows in the staging folder, since the split's folder may hold tars and nothing else. Only what touches a file
-    turns into a StorageError: an OSError of whoever makes the samples is not the disk's.
+    It grows in the staging folder, since the split's folder may hold tars and nothing else. Only file operations here
+    turn into a StorageError: an OSError of the code that makes the samples is not the disk's.
     """
     final = layout.tar(plan)
     staged = layout.staging / f"{final.name}{TMP_MARK}{os.getpid()}-{threading.get_ident()}"
@@ -112,7 +114,7 @@ def _committed(layout: Layout, plan: ShardPlan) -> Iterator[TarWriter]:
             with contextlib.suppress(OSError):
                 file.close()
         with storage_errors(final):
-            # An older marker must not vouch for the new tar, not even for a moment.
+            # An older marker must not stand beside the new tar, not even for a moment.
             layout.marker(plan).unlink(missing_ok=True)
             os.replace(staged, final)
             fsync_directory(final.parent)

@@ -1,36 +1,36 @@
-"""Where and when work runs: an engine calls a picklable task for each spec and reports what happened.
+"""Where and when work runs: an engine calls a picklable task for each spec and yields events.
 
-An engine knows neither shards nor pixels. It tries again what died without a word, ends what hangs, hands on what a
-task raised, and stops cleanly when it is told to.
+An engine knows neither shards nor pixels. It retries a spec whose worker died, ends workers that time out, hands on
+what a task raised, and stops cleanly on a signal.
 """
 
 from bokehsynth.workers.events import (
-    Abandoned,
+    Cancelled,
     Died,
     Done,
     Event,
     Failed,
     Progress,
-    Remark,
     Report,
     Task,
-    ends_worker,
+    WorkerWarning,
+    is_fatal_to_worker,
 )
 from bokehsynth.workers.pool import LocalEngine, default_workers
-from bokehsynth.workers.timeouts import Patience
+from bokehsynth.workers.timeouts import TimeoutPolicy
 
 __all__ = [
-    "Abandoned",
+    "Cancelled",
     "Died",
     "Done",
     "Event",
     "Failed",
     "LocalEngine",
-    "Patience",
     "Progress",
-    "Remark",
     "Report",
     "Task",
+    "TimeoutPolicy",
+    "WorkerWarning",
     "default_workers",
-    "ends_worker",
+    "is_fatal_to_worker",
 ]

@@ -1,4 +1,4 @@
-"""What an engine says while it works."""
+"""The contract between an engine and its caller: the task it runs, and the events it yields."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from bokehsynth.errors import DeviceError
 
 Report = Callable[[int], None]
-"""A task calls it with the number of units just finished; a task that is silent for too long is taken for hung."""
+"""A task calls it with the number of units just finished; a task that is silent for too long times out."""
 
 Task = Callable[[Any, Report], Any]
 """Picklable; called as task(spec, report) in a worker, returns something small and picklable, or raises.
@@ -15,12 +15,12 @@ Task = Callable[[Any, Report], Any]
 If it has a method `prepare()`, that is called before the first spec of each worker: what takes long once is part of its
 start. What it raises is the outcome of every spec that this worker is given.
 
-A task that kills its worker is called again with the same spec: what it learnt must lie on disk. So is one that raises
-what `ends_worker`.
+A task that kills its worker, or raises what `is_fatal_to_worker`, is called again with the same spec: what it has to
+remember must be on disk.
 """
 
 
-def ends_worker(error: BaseException) -> bool:
+def is_fatal_to_worker(error: BaseException) -> bool:
     """Whether a process is of no use after an error: there was no memory, or its device is lost."""
     return isinstance(error, MemoryError) or (isinstance(error, DeviceError) and error.lost)
 
@@ -39,15 +39,15 @@ class Died:
 
     spec: Any
     cause: str
-    """`signal SIGKILL`, `code 1`, or `silent for 20 s`."""
-    hung: bool
+    """`signal SIGKILL`, `code 1`, or `silence for 20 s`."""
+    timed_out: bool
     """Whether this engine ended it, for its silence."""
     attempts: int
 
 
 @dataclass(frozen=True)
-class Abandoned:
-    """A spec whose worker was ended because the run was told to stop: no fault of the spec's."""
+class Cancelled:
+    """A spec whose worker was ended because a stop was requested: no fault of the spec's."""
 
     spec: Any
 
@@ -73,10 +73,10 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class Remark:
-    """What code of ours logged as a warning in a worker; no sign of progress."""
+class WorkerWarning:
+    """A warning that bokehsynth logged in a worker; no sign of progress."""
 
     text: str
 
 
-Event = Progress | Died | Abandoned | Done | Failed | Remark
+Event = Progress | Died | Cancelled | Done | Failed | WorkerWarning

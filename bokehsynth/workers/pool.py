@@ -1,7 +1,7 @@
 """Supervised processes on this machine: one spec per worker at a time, spawned, single-threaded, replaced if killed.
 
 `multiprocessing.Pool` hangs for ever when a worker is killed, and `ProcessPoolExecutor` gives up everything; here each
-worker has a pipe of its own, so that it is known who died over what, and the others go on.
+worker has a pipe of its own, so that the supervisor knows which spec a dead worker had, and the others go on.
 """
 
 import multiprocessing
@@ -17,18 +17,18 @@ from typing import Any
 
 from bokehsynth.errors import BokehsynthError, UsageError
 from bokehsynth.workers import signals
-from bokehsynth.workers.events import Abandoned, Died, Done, Event, Failed, Progress, Remark, Task
-from bokehsynth.workers.timeouts import STARTING, Pace, Patience
-from bokehsynth.workers.worker import Job, Worker, how_it_ended
+from bokehsynth.workers.events import Cancelled, Died, Done, Event, Failed, Progress, Task, WorkerWarning
+from bokehsynth.workers.timeouts import STARTING, ReportInterval, TimeoutPolicy
+from bokehsynth.workers.worker import Job, Worker, describe_exit
 
 MAX_ATTEMPTS = 30
-"""How often a spec may end its worker in one run; a task that learns from what it left on disk needs far fewer."""
+"""How often a spec may end its worker in one run; a task that reads what it left on disk needs far fewer."""
 
-MAX_STILLBORN = 50
+MAX_FAILED_STARTS = 50
 """How many workers in a row may be killed from outside before any has started."""
 
 TICK = 0.25
-"""Seconds between two looks at the clock and at the signals."""
+"""Seconds between two checks of the clock and of the signals."""
 
 LIFETIME = 900.0
 """Seconds after which a worker is replaced, between two specs: whatever a library leaks goes with it."""
@@ -44,17 +44,17 @@ class LocalEngine:
     """Runs a task over specs in `workers` processes."""
 
     workers: int
-    patience: Patience = field(default_factory=Patience)
+    timeouts: TimeoutPolicy = field(default_factory=TimeoutPolicy)
     grace: float = 25.0
     """Seconds that work in flight gets when the run is told to stop."""
     lifetime: float = LIFETIME
     environments: tuple[Mapping[str, str], ...] = ()
-    """Variables that the workers are started with, dealt out in turn; whoever replaces a worker gets its own."""
+    """Variables that the workers are started with, assigned in turn; a replacement gets those of the worker before."""
 
     def run(self, task: Task, specs: Iterable[Any]) -> Generator[Event, None, None]:
         """Yield events as they happen, results in any order; a spec with a length tells how many units it holds.
 
-        The task is pickled once per worker. SIGTERM and SIGINT are held back: no spec is handed out any more, those in
+        The task is pickled once per worker. SIGTERM and SIGINT are deferred: no spec is assigned any more, those in
         flight get `grace` seconds, and Stopped is raised. When the iterator is closed or an exception passes through,
         the workers are ended; they also die by themselves when this process does. Raises UsageError if workers cannot
         even start.
@@ -64,22 +64,22 @@ class LocalEngine:
                 "a worker process is importing your script, which calls bokehsynth again; put the call under "
                 "`if __name__ == '__main__':`"
             )
-        crew = _Crew(self, pickle.dumps(task), deque(Job(spec) for spec in specs))
-        with signals.held_back():
+        pool = _Pool(self, pickle.dumps(task), deque(Job(spec) for spec in specs))
+        with signals.defer_signals():
             try:
-                yield from crew.work()
+                yield from pool.work()
             finally:
-                crew.dismiss()
+                pool.close()
 
 
-class _Crew:
+class _Pool:
     """The workers of one run and what is still to be done."""
 
     def __init__(self, engine: LocalEngine, payload: bytes, waiting: "deque[Job]") -> None:
         self.engine, self.payload, self.waiting = engine, payload, waiting
         self.workers: list[Worker] = []
-        self.pace = Pace(engine.patience)
-        self.stillborn = 0
+        self.interval = ReportInterval(engine.timeouts)
+        self.failed_starts = 0
         self.now = time.monotonic()
         self.stop_by: float | None = None
 
@@ -88,65 +88,65 @@ class _Crew:
         return [worker for worker in self.workers if worker.job]
 
     def work(self) -> Iterator[Event]:
-        """Until nothing is left, or nobody may go on."""
+        """Yield events until every spec is done or a stop was requested."""
         while self.busy or (self.waiting and self.stop_by is None):
             if self.stop_by is None:
-                self._hire()
-                self._hand_out()
+                self._spawn()
+                self._assign()
             for worker in self._ready():
-                yield from self._attend(worker)
-            yield from self._end_the_hung(self._pass_time())
-            if signals.asked():
-                yield from self._wind_down()
+                yield from self._receive(worker)
+            yield from self._kill_timed_out(self._pass_time())
+            if signals.stop_requested():
+                yield from self._drain()
 
-    def dismiss(self) -> None:
+    def close(self) -> None:
         """End every worker."""
         for worker in self.workers:
             worker.end()
         self.workers.clear()
 
-    def _hire(self) -> None:
+    def _spawn(self) -> None:
         wanted = min(self.engine.workers, len(self.waiting) + len(self.busy))
         while len(self.workers) < wanted:
             taken = {worker.slot for worker in self.workers}
             slot = next(slot for slot in count() if slot not in taken)
-            dealt = self.engine.environments
-            self.workers.append(Worker(self.payload, slot, dealt[slot % len(dealt)] if dealt else {}))
+            environments = self.engine.environments or ({},)
+            self.workers.append(Worker(self.payload, slot, environments[slot % len(environments)]))
 
-    def _hand_out(self) -> None:
+    def _assign(self) -> None:
         for worker in self.workers:
             if worker.ready and worker.job is None and self.waiting:
                 worker.give(self.waiting.popleft())
 
     def _ready(self) -> list[Worker]:
-        """The workers that have something to say, or that are dead, within a tick."""
-        listening = [worker for worker in self.workers if worker.job or not worker.ready]
-        said = connection.wait([worker.pipe for worker in listening], TICK)
-        return [worker for worker in listening if worker.pipe in said]
+        """The workers that sent something, or died, within a tick."""
+        awaited = [worker for worker in self.workers if worker.job or not worker.ready]
+        readable = connection.wait([worker.pipe for worker in awaited], TICK)
+        return [worker for worker in awaited if worker.pipe in readable]
 
     def _pass_time(self) -> float:
-        """Seconds since the last look; a pause of this process itself (Ctrl-Z, a suspended machine) hardly counts."""
+        """Seconds since the last check; a pause of this process itself (Ctrl-Z, a suspended machine) hardly counts."""
         before, self.now = self.now, time.monotonic()
         return min(self.now - before, 2 * TICK)
 
-    def _attend(self, worker: Worker) -> Iterator[Event]:
-        """Read one message of a worker, or take in its death."""
+    def _receive(self, worker: Worker) -> Iterator[Event]:
+        """Read one message of a worker, or handle its death."""
         try:
             kind, value = worker.pipe.recv()
         except (EOFError, OSError):
-            yield from self._bury(worker)
+            yield from self._reap(worker)
             return
-        if kind == "remark":
-            yield Remark(value)
+        if kind == "warning":
+            yield WorkerWarning(value)
             return
         now = time.monotonic()
         since, worker.heard, worker.silent = now - worker.heard, now, 0.0
         job = worker.job
-        if job is None:  # its first words
-            worker.ready, self.stillborn = True, 0
+        if job is None:  # its first message
+            worker.ready, self.failed_starts = True, 0
         elif kind == "progress":
             job.units += value
-            self.pace.note(since, value)
+            self.interval.add(since, value)
             yield Progress(job.spec, value)
         else:
             worker.job = None
@@ -159,17 +159,17 @@ class _Crew:
                 self.workers.remove(worker)
                 worker.end()
 
-    def _bury(self, worker: Worker, silence: float = 0.0) -> Iterator[Event]:
-        """Take a dead or hung worker from the crew; its spec goes back to the front."""
+    def _reap(self, worker: Worker, silence: float = 0.0) -> Iterator[Event]:
+        """Remove a worker that died or timed out; its spec goes back to the front."""
         self.workers.remove(worker)
         job = worker.job
         if not silence:
             worker.process.join()
         code = worker.process.exitcode
         worker.end()
-        cause = f"silence for {silence:.0f} s" if silence else how_it_ended(code)
+        cause = f"silence for {silence:.0f} s" if silence else describe_exit(code)
         if job is None:
-            self._count_stillborn(code, cause)
+            self._count_failed_start(code, cause)
             return
         if job.units:
             yield Progress(job.spec, -job.units)
@@ -180,46 +180,45 @@ class _Crew:
             error = BokehsynthError(f"its worker was ended {job.attempts} times, at last by {cause}")
             yield Failed(job.spec, error, "", job.attempts)
 
-    def _count_stillborn(self, code: int | None, cause: str) -> None:
-        self.stillborn += 1
+    def _count_failed_start(self, code: int | None, cause: str) -> None:
+        self.failed_starts += 1
         if code is not None and code >= 0:  # it ended itself; a signal may strike at any time
             raise UsageError(
                 f"a worker process ended with code {code} while starting; its message stands above. If you call "
                 "bokehsynth from a script, the call must stand under `if __name__ == '__main__':`"
             )
-        if self.stillborn == MAX_STILLBORN:
+        if self.failed_starts == MAX_FAILED_STARTS:
             raise BokehsynthError(
-                f"{MAX_STILLBORN} workers in a row were ended by {cause} while starting; is there enough "
+                f"{MAX_FAILED_STARTS} workers in a row were ended by {cause} while starting; is there enough "
                 "memory for --workers of them?"
             )
 
-    def _end_the_hung(self, passed: float) -> Iterator[Event]:
-        """Workers that said nothing for longer than their kind of work ever takes."""
+    def _kill_timed_out(self, passed: float) -> Iterator[Event]:
+        """End the workers that sent nothing for longer than the timeout of what they do."""
         for worker in list(self.workers):
             if worker.ready and worker.job is None:
                 continue
             worker.silent += passed
-            limit = self.pace.limit(worker.job.attempts) if worker.job else STARTING
+            limit = self.interval.limit(worker.job.attempts) if worker.job else STARTING
             if worker.silent > max(limit, 4 * TICK):
-                yield from self._bury(worker, worker.silent)
+                yield from self._reap(worker, worker.silent)
 
-    def _wind_down(self) -> Iterator[Event]:
-        """Told to stop: whoever can finish in the time that is left may; the others are ended, and it is said over
-        what."""
+    def _drain(self) -> Iterator[Event]:
+        """After a request to stop: a worker that can finish in the time that is left may, the others are ended."""
         if self.stop_by is None:
             self.stop_by = self.now + self.engine.grace
         left = self.stop_by - self.now
         for worker in list(self.workers):
-            if worker.job is None or self._needs(worker.job) > left:
-                job = worker.job
+            job = worker.job
+            if job is None or self._needs(job) > left:
                 self.workers.remove(worker)
                 worker.end()
                 if job is not None:
-                    yield Abandoned(job.spec)
+                    yield Cancelled(job.spec)
 
     def _needs(self, job: Job) -> float:
         """Seconds to the end of a job, as far as that is known; never less than 0."""
-        median = self.pace.median
+        median = self.interval.median
         if median is None or not hasattr(job.spec, "__len__"):
             return 0.0
         return max(0.0, (len(job.spec) - job.units) * median / 2)  # it may be twice as fast as most: let it try

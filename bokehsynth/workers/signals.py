@@ -1,4 +1,4 @@
-"""Being told to stop: once, so that it can be done cleanly; twice, at once."""
+"""SIGTERM and SIGINT: the first one stops cleanly, the second one at once."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-ONE_BLOW = 0.1
+DEBOUNCE_SECONDS = 0.1
 """Seconds within which signals count as one: `timeout` and launchers signal a process and then its group."""
 
 
@@ -24,22 +24,22 @@ class Stopped(BaseException):
 class _State:
     received: int | None = None
     since = 0.0
-    held = 0
-    last_words = ""
+    deferred = 0
+    exit_message = ""
 
 
 _state = _State()
 
 
 @contextlib.contextmanager
-def stop_on_signals(last_words: str = "") -> Iterator[None]:
-    """Within the block the first SIGTERM or SIGINT raises Stopped, at once or where `held_back` ends.
+def stop_on_signals(exit_message: str = "") -> Iterator[None]:
+    """Within the block the first SIGTERM or SIGINT raises Stopped, at once or where `defer_signals` ends.
 
-    A second one ends this process on the spot, with `last_words` on stderr and the exit code 128 + its number; the
+    A second one ends this process on the spot, with `exit_message` on stderr and the exit code 128 + its number; the
     kernel ends its workers with it.
     """
     before = {number: signal.signal(number, _receive) for number in SIGNALS}
-    _state.received, _state.last_words = None, last_words
+    _state.received, _state.exit_message = None, exit_message
     try:
         yield
     finally:
@@ -48,25 +48,25 @@ def stop_on_signals(last_words: str = "") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held_back() -> Iterator[None]:
-    """Signals wait until the block ends well: work in flight is finished, a compiler is not interrupted in a callback
+def defer_signals() -> Iterator[None]:
+    """Defer Stopped until the block ends well: work in flight is finished, a compiler is not interrupted in a callback
     (where the exception would be swallowed)."""
-    _state.held += 1
+    _state.deferred += 1
     try:
         yield
     finally:
-        _state.held -= 1
+        _state.deferred -= 1
     check()
 
 
-def asked() -> bool:
-    """Whether a signal has come that nobody has acted upon yet."""
+def stop_requested() -> bool:
+    """Whether a signal has come that was not acted upon yet."""
     return _state.received is not None
 
 
 def check() -> None:
-    """Raise Stopped if a signal has come and none of our callers is in the middle of something."""
-    if _state.received is not None and not _state.held:
+    """Raise Stopped if a signal has come and no `defer_signals` block is open."""
+    if _state.received is not None and not _state.deferred:
         raise Stopped(_state.received)
 
 
@@ -74,7 +74,7 @@ def _receive(number: int, frame: types.FrameType | None) -> None:
     if _state.received is None:
         _state.received, _state.since = number, time.monotonic()
         check()
-    elif time.monotonic() - _state.since > ONE_BLOW:
+    elif time.monotonic() - _state.since > DEBOUNCE_SECONDS:
         with contextlib.suppress(OSError):
-            os.write(2, f"\n{_state.last_words}\n".encode())
+            os.write(2, f"\n{_state.exit_message}\n".encode())
         os._exit(128 + number)

@@ -1,4 +1,4 @@
-"""How long a worker may be silent before it is taken for hung."""
+"""How long a worker may be silent before it times out."""
 
 import statistics
 from collections import deque
@@ -9,30 +9,30 @@ STARTING = 120.0
 
 
 @dataclass(frozen=True)
-class Patience:
+class TimeoutPolicy:
     """Seconds between two reports of a task; every further attempt at the same spec gets twice as long."""
 
-    first: float = 120.0
-    """While nothing is known yet."""
-    least: float = 20.0
-    times: float = 50.0
-    """Of the running median between two reports, once it is known."""
+    initial: float = 120.0
+    """Until the first report."""
+    minimum: float = 20.0
+    factor: float = 50.0
+    """Times the running median between two reports, once it is known."""
 
     @classmethod
-    def fixed(cls, seconds: float) -> "Patience":
+    def constant(cls, seconds: float) -> "TimeoutPolicy":
         """The same limit from the first report to the last."""
-        return cls(first=seconds, least=seconds, times=0.0)
+        return cls(initial=seconds, minimum=seconds, factor=0.0)
 
 
 @dataclass
-class Pace:
+class ReportInterval:
     """The running median of the time between two reports, over all workers."""
 
-    patience: Patience
+    policy: TimeoutPolicy
     _recent: "deque[float]" = field(default_factory=lambda: deque(maxlen=101))
 
-    def note(self, seconds: float, units: int) -> None:
-        """A worker reported `units` units, `seconds` after its last word."""
+    def add(self, seconds: float, units: int) -> None:
+        """Record that a worker reported `units` units, `seconds` after its last message."""
         if units > 0:
             self._recent.append(seconds / units)
 
@@ -44,5 +44,5 @@ class Pace:
     def limit(self, attempts: int) -> float:
         """Seconds of silence after which the worker of a spec is ended, on this attempt at it."""
         median = self.median
-        base = self.patience.first if median is None else max(self.patience.least, self.patience.times * median)
+        base = self.policy.initial if median is None else max(self.policy.minimum, self.policy.factor * median)
         return float(base * 2 ** (attempts - 1))

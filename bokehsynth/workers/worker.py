@@ -1,4 +1,4 @@
-"""One spawned process and our end of its pipe; and the life on the other end."""
+"""One spawned worker process: the supervisor's handle of it, and the loop that runs in it."""
 
 import contextlib
 import ctypes
@@ -17,25 +17,25 @@ from multiprocessing import connection
 from typing import Any
 
 from bokehsynth.errors import BokehsynthError
-from bokehsynth.workers.events import Task, ends_worker
+from bokehsynth.workers.events import Task, is_fatal_to_worker
 
 OUT_OF_MEMORY = 137
-"""Exit code of a worker whose task raised MemoryError: it dies, as it would have by the kernel's hand."""
+"""Exit code of a worker whose task raised MemoryError: it ends as if the kernel had killed it."""
 
 DEVICE_LOST = 75
 """Exit code of a worker whose device failed under it."""
 
 _SINGLE_THREAD = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-_FOR_THE_PARENT = {signal.SIGINT, signal.SIGTERM}
-"""Signals that may reach a whole group at once, and that only the parent acts upon."""
+_PARENT_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+"""Signals that may reach a whole process group at once, and that only the parent acts upon."""
 
 _CONTEXT = multiprocessing.get_context("spawn")
 
 
 @dataclass
 class Job:
-    """A spec on its way, and how it fared so far."""
+    """A spec, and its attempts so far."""
 
     spec: Any
     attempts: int = 0
@@ -44,18 +44,18 @@ class Job:
 
 
 class Worker:
-    """A process, our end of its pipe, and the job it holds."""
+    """A process, the supervisor's end of its pipe, and the job it holds."""
 
     def __init__(self, payload: bytes, slot: int = 0, environment: Mapping[str, str] | None = None) -> None:
         self.slot = slot
-        """Its place in the crew, which its successor takes."""
+        """Its place in the pool, which its replacement takes."""
         self.pipe, theirs = _CONTEXT.Pipe()
         self.process = _CONTEXT.Process(target=_serve, args=(theirs, payload), name="bokehsynth-worker", daemon=True)
         self.job: Job | None = None
         self.ready = False
         """Whether it has unpickled the task and can take a job."""
         self.silent = 0.0
-        """Seconds since it was last heard of, as its supervisor lived them: time asleep does not count."""
+        """Seconds since its last message while the supervisor was running: time suspended does not count."""
         self.born = self.heard = time.monotonic()
         with _environment({**dict.fromkeys(_SINGLE_THREAD, "1"), **(environment or {})}), _signals_blocked():
             self.process.start()
@@ -78,7 +78,7 @@ class Worker:
         return code
 
 
-def how_it_ended(code: int | None) -> str:
+def describe_exit(code: int | None) -> str:
     """An exit code in words."""
     if code is not None and code < 0:
         return f"signal {signal.Signals(-code).name}"
@@ -86,45 +86,45 @@ def how_it_ended(code: int | None) -> str:
 
 
 def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
-    """A worker's life: unpickle the task, then specs in, results out, until the pipe closes."""
+    """Run a worker: unpickle the task, then specs in, results out, until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # so does a batch system's SIGTERM
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_THE_PARENT)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _PARENT_SIGNALS)
     _die_with_parent()
     import cv2
 
     cv2.setNumThreads(1)
-    one_at_a_time = threading.Lock()
+    sending = threading.Lock()
 
-    def tell(kind: str, value: Any) -> None:
-        with one_at_a_time:  # a task may have threads, and any of them may log
+    def send(kind: str, value: Any) -> None:
+        with sending:  # a task may have threads, and any of them may log
             pipe.send((kind, value))
 
-    logging.getLogger("bokehsynth").addHandler(_Remarks(tell))
+    logging.getLogger("bokehsynth").addHandler(_WarningForwarder(send))
     task: Task = pickle.loads(payload)
-    unfit = _prepared(task)
-    tell("ready", None)
+    unusable = _prepared(task)
+    send("ready", None)
     while True:
         try:
             spec = pipe.recv()
         except EOFError:
             return
         try:
-            if unfit is not None:
-                raise unfit
-            answer = ("done", task(spec, lambda units: tell("progress", units)))
+            if unusable is not None:
+                raise unusable
+            answer = ("done", task(spec, lambda units: send("progress", units)))
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
         except Exception as error:
-            if ends_worker(error) and unfit is None:
-                tell("remark", str(error))
+            if is_fatal_to_worker(error) and unusable is None:
+                send("warning", str(error))
                 os._exit(DEVICE_LOST)
             answer = ("failed", (_picklable(error), traceback.format_exc()))
-        tell(*answer)
+        send(*answer)
 
 
 def _prepared(task: Task) -> Exception | None:
-    """Why this process is fit for nothing, if it is: no spec has anything to do with it, so all of them say it."""
+    """What `prepare` of the task raised, if anything: the outcome of every spec this process is given."""
     try:
         if hasattr(task, "prepare"):
             task.prepare()
@@ -133,17 +133,17 @@ def _prepared(task: Task) -> Exception | None:
     return None
 
 
-class _Remarks(logging.Handler):
-    """Hands warnings on instead of printing them: whoever runs the engine decides what becomes of them."""
+class _WarningForwarder(logging.Handler):
+    """Sends warnings to the engine instead of printing them."""
 
-    def __init__(self, tell: Callable[[str, str], None]) -> None:
+    def __init__(self, send: Callable[[str, str], None]) -> None:
         super().__init__(logging.WARNING)
-        self._tell = tell
+        self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send the message; one that cannot be sent has nobody left to hear it."""
+        """Send the message; where that fails, the parent is gone."""
         with contextlib.suppress(OSError):
-            self._tell("remark", record.getMessage())
+            self._send("warning", record.getMessage())
 
 
 def _die_with_parent() -> None:
@@ -176,7 +176,7 @@ def _picklable(error: Exception) -> BaseException:
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
     """A child started inside the block inherits the block, until it has chosen to ignore these signals itself."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENT_SIGNALS)
     try:
         yield
     finally:

@@ -26,7 +26,7 @@ degradation: ["chaos_faults:Fault"]
 shards: {samples: 3}
 """
 
-PATIENCE = 280
+TIMEOUT = 280
 """Seconds until a test gives a run up: far more than any needs, on any machine."""
 
 
@@ -39,7 +39,7 @@ def run(*arguments: object, prefix: "tuple[object, ...]" = (), **more: object) -
     """Run `bokehsynth arguments` to its end; `more` goes into the environment."""
     return subprocess.run(
         [*map(str, prefix), COMMAND, *map(str, arguments)],
-        capture_output=True, text=True, check=False, env=environment(**more), timeout=PATIENCE, errors="replace",
+        capture_output=True, text=True, check=False, env=environment(**more), timeout=TIMEOUT, errors="replace",
     )  # fmt: skip
 
 
@@ -53,22 +53,22 @@ def start(*arguments: object, stdout=subprocess.PIPE, **more: object) -> "subpro
 
 def ended(process: "subprocess.Popen[str]") -> str:
     """Wait for the end; what it said on stderr."""
-    return process.communicate(timeout=PATIENCE)[1]
+    return process.communicate(timeout=TIMEOUT)[1]
 
 
 def until(condition: Callable[[], object], process: "subprocess.Popen[str]") -> None:
     """Wait for something to become true while the process runs."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert process.poll() is None, ended(process)
         assert time.monotonic() < deadline, "nothing happened"
         time.sleep(0.005)
 
 
-def trails(out: Path) -> str:
-    """What all trails say now; one may be finished, and taken away, while it is looked at."""
+def crash_logs(out: Path) -> str:
+    """The text of all crash logs now; one may be deleted while it is read."""
     words = []
-    for path in out.glob(".bokehsynth/tmp/*.trail"):
+    for path in out.glob(".bokehsynth/tmp/*.crashes"):
         with contextlib.suppress(FileNotFoundError):
             words.append(path.read_text())
     return "\n".join(words)
@@ -104,7 +104,7 @@ def workers(group: int) -> list[int]:
     return [pid for pid, _, words in processes(group) if b"spawn_main" in words]
 
 
-def wait_for_nobody(group: int, seconds: float = 30) -> None:
+def wait_for_end(group: int, seconds: float = 30) -> None:
     """Every process of the group ends by itself."""
     deadline = time.monotonic() + seconds
     while (left := list(processes(group))) and time.monotonic() < deadline:
@@ -152,5 +152,5 @@ def with_mounts(script: str, *arguments: object, **more: object) -> "subprocess.
     assert command
     return subprocess.run(
         [*command, "bash", "-c", script, "bash", *map(str, arguments)], capture_output=True, text=True, check=False,
-        env=environment(BOKEHSYNTH=COMMAND, **more), timeout=PATIENCE, errors="replace",
+        env=environment(BOKEHSYNTH=COMMAND, **more), timeout=TIMEOUT, errors="replace",
     )  # fmt: skip

@@ -20,7 +20,7 @@ from harness import (
     start,
     torn_shards,
     until,
-    wait_for_nobody,
+    wait_for_end,
     workers,
     writing,
 )
@@ -45,7 +45,7 @@ def test_a_bad_day(recipe: Path, clean: Path, shim: Path, victim: tuple[str, int
     kill(workers(process.pid)[0], signal.SIGSTOP)
     kill(process.pid)
     ended(process)
-    wait_for_nobody(process.pid, seconds=5)
+    wait_for_end(process.pid, seconds=5)
     assert torn_shards(out) == []
 
     # Somebody else comes while we work; then we are asked to stop, all of us.
@@ -61,7 +61,7 @@ def test_a_bad_day(recipe: Path, clean: Path, shim: Path, victim: tuple[str, int
     assert torn_shards(out) == []
     arguments = shlex.split(words.rpartition("To go on: ")[2].splitlines()[0])
     assert arguments[0] == "bokehsynth"
-    wait_for_nobody(process.pid)
+    wait_for_end(process.pid)
     assert len(markers(out)) < 3
 
     # The line that it said, under a clock that jumps by a day, its log and its words into the void; one worker is

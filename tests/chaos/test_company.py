@@ -15,7 +15,7 @@ def test_the_second_run_on_a_folder_is_turned_away_with_the_owner_named(
 ) -> None:
     out = tmp_path / "set"
     first = start("generate", recipe, "--out", out, "--workers", 1, FAULT="slow:0.5")
-    until(lambda: list(out.glob(".bokehsynth/tmp/*.trail")), first)
+    until(lambda: list(out.glob(".bokehsynth/tmp/*.crashes")), first)
     second = run("generate", recipe, "--out", out)
     assert second.returncode == 5, second.stderr
     assert f"process {first.pid} on " in second.stderr

@@ -1,4 +1,4 @@
-"""Samples that go wrong while others are in the making around them: what is written is as if each were alone."""
+"""Samples that go wrong while others are in flight around them: what is written is as if each were alone."""
 
 import threading
 from pathlib import Path
@@ -9,15 +9,15 @@ from support.promised import promised_files
 
 import bokehsynth as bs
 from bokehsynth.generation import shard_task
-from bokehsynth.generation.batching import Flow
-from bokehsynth.generation.crash_log import Trail
-from bokehsynth.generation.generate import Run, carry_out
+from bokehsynth.generation.batching import BatchOptions
+from bokehsynth.generation.crash_log import CrashLog
+from bokehsynth.generation.generate import GenerateOptions, run_generation
 from bokehsynth.generation.plan import all_plans
-from bokehsynth.generation.shard_task import ShardMaker
+from bokehsynth.generation.shard_task import ShardTask
 from bokehsynth.recipe import Recipe
 from bokehsynth.shards import Layout, ShardPlan
 
-WIDE = Flow(window=4, batch=3, threads=2)
+WIDE = BatchOptions(window=4, batch=3, threads=2)
 
 Victim = tuple[str, int, float]
 
@@ -32,11 +32,11 @@ def plan_of(recipe: Recipe, victim: Victim) -> ShardPlan:
     return next(p for p in all_plans(recipe) if p.split == victim[0] and p.first <= victim[1] < p.first + p.count)
 
 
-def shard_files(recipe: Recipe, root: Path, plan: ShardPlan, flow: Flow) -> tuple[dict[str, str], list[int]]:
+def shard_files(recipe: Recipe, root: Path, plan: ShardPlan, options: BatchOptions) -> tuple[dict[str, str], list[int]]:
     """Make one shard in this process; its files, and what it reported."""
     layout, reports = Layout(root), []
     layout.staging.mkdir(parents=True)
-    ShardMaker(recipe, layout, "cpu", flow)(plan, reports.append)
+    ShardTask(recipe, layout, "cpu", options)(plan, reports.append)
     assert not list(layout.staging.iterdir())
     return promised_files(root), reports
 
@@ -47,10 +47,10 @@ def test_a_sample_that_is_drawn_again_leaves_the_others_alone(
 ) -> None:
     monkeypatch.setenv("FAULT", f"{fault}:{victim[2]}" if fault != "nothing" else "")
     plan = plan_of(wide, victim)
-    plain, reports = shard_files(wide, tmp_path / "plain", plan, Flow())
+    plain, reports = shard_files(wide, tmp_path / "plain", plan, BatchOptions())
     through, bursts = shard_files(wide, tmp_path / "wide", plan, WIDE)
     assert through == plain
-    assert len(plain) == 3 + (fault != "nothing"), "tar, index, marker, and the list of what was given up"
+    assert len(plain) == 3 + (fault != "nothing"), "tar, index, marker, and the list of what was quarantined"
     assert reports == [1] * plan.count
     assert sum(bursts) == plan.count
     assert min(bursts) > 0
@@ -64,22 +64,22 @@ def test_memory_that_runs_out_ends_the_worker_and_all_in_the_making_are_suspects
     layout.staging.mkdir(parents=True)
     for _ in range(3):
         with pytest.raises(MemoryError):
-            ShardMaker(wide, layout, "cpu", WIDE)(plan, lambda units: None)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("making")]
+            ShardTask(wide, layout, "cpu", WIDE)(plan, lambda units: None)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("samples")]
     suspects = set()
-    while (case := Trail(layout.trail(plan)).case()) is not None:
-        suspects.add(case.index)
-        Trail(layout.trail(plan)).alone(case.index)
-        Trail(layout.trail(plan)).passed()
+    while (suspect := CrashLog(layout.crash_log(plan)).suspect()) is not None:
+        suspects.add(suspect.index)
+        CrashLog(layout.crash_log(plan)).isolated_start(suspect.index)
+        CrashLog(layout.crash_log(plan)).isolated_ok()
     assert victim[1] in suspects
     assert len(suspects) <= WIDE.window
 
 
-@pytest.mark.parametrize("flow", [Flow(), WIDE])
+@pytest.mark.parametrize("options", [BatchOptions(), WIDE])
 def test_a_draw_that_is_fatal_after_one_that_is_no_use_is_found(
-    flow: Flow, wide: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: BatchOptions, wide: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Alone, a suspect takes the way that it takes in its shard: from draw to draw, up to the bytes of its files."""
+    """In isolation, a suspect is made as in its shard: from draw to draw, up to the bytes of its files."""
     layout, plan, index = Layout(tmp_path), all_plans(wide)[0], 2
     layout.staging.mkdir(parents=True)
 
@@ -98,27 +98,27 @@ def test_a_draw_that_is_fatal_after_one_that_is_no_use_is_found(
     monkeypatch.setattr(shard_task, "finish", finish_or_fail)
     for _ in range(6):
         with pytest.raises(MemoryError):
-            ShardMaker(wide, layout, "cpu", flow)(plan, lambda units: None)
-    made = ShardMaker(wide, layout, "cpu", flow)(plan, lambda units: None)
-    assert [(draw.index, draw.attempt, draw.reason) for draw in made.given_up] == [
+            ShardTask(wide, layout, "cpu", options)(plan, lambda units: None)
+    made = ShardTask(wide, layout, "cpu", options)(plan, lambda units: None)
+    assert [(draw.index, draw.attempt, draw.reason) for draw in made.quarantined] == [
         (index, 0, "raised"),
         (index, 1, "killed"),
     ]
 
 
-def run(recipe: Recipe, out: Path, **how: object) -> None:
+def run(recipe: Recipe, out: Path, **options: object) -> None:
     said: list[str] = []
-    outcome = carry_out(recipe, Layout(out), Run(workers=1, say=said.append, **how))
-    assert outcome.exit_code == 3, said
+    result = run_generation(recipe, Layout(out), GenerateOptions(workers=1, say=said.append, **options))
+    assert result.exit_code == 3, said
 
 
-def test_a_sample_that_kills_in_company_is_found_among_the_suspects(
+def test_a_sample_that_kills_among_others_is_found_among_the_suspects(
     wide: Recipe, victim: Victim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three deaths with all of a window under suspicion, the innocent cleared, three alone; then it is drawn again."""
+    """Three crashes with all of a window suspected, the others cleared, three in isolation; then it is drawn again."""
     split, index, threshold = victim
     monkeypatch.setenv("FAULT", f"kill:{threshold}")
-    run(wide, tmp_path / "set", flow=WIDE)
+    run(wide, tmp_path / "set", batching=WIDE)
     assert [(e["split"], e["index"], e["attempt"], e["reason"]) for e in quarantine(tmp_path / "set")] == [
         (split, index, 0, "killed")
     ]
@@ -129,11 +129,11 @@ def test_a_sample_that_kills_in_company_is_found_among_the_suspects(
 
 
 @pytest.mark.long
-def test_a_sample_that_hangs_in_company_is_found_among_the_suspects(
+def test_a_sample_that_hangs_among_others_is_found_among_the_suspects(
     wide: Recipe, victim: Victim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAULT", f"hang:{victim[2]}")
-    run(wide, tmp_path / "set", flow=WIDE, time_limit=3.0)
+    run(wide, tmp_path / "set", batching=WIDE, time_limit=3.0)
     assert [entry["reason"] for entry in quarantine(tmp_path / "set")] == ["hung"]
     monkeypatch.setenv("FAULT", "")
     run(wide, tmp_path / "plain", quarantine=tmp_path / "set/quarantine.jsonl")

@@ -89,7 +89,7 @@ def test_a_limit_on_the_size_of_files(recipe: Path, tmp_path: Path) -> None:
         ("write", errno.EDQUOT, "train-000001.tar.tmp-"),
         ("fsync", errno.EIO, "train-000001.tar.tmp-"),
         ("write", errno.ENOSPC, "train-000001.idx.tmp-"),
-        ("write", errno.ENOSPC, "train-000001.trail"),
+        ("write", errno.ENOSPC, "train-000001.crashes"),
         ("write", errno.ENOSPC, "recipe.yaml.tmp-"),
         ("write", errno.ENOSPC, "preview.png.tmp-"),
         ("write", errno.ENOSPC, "dataset.json.tmp-"),

@@ -18,7 +18,7 @@ from harness import (
     start,
     torn_shards,
     until,
-    wait_for_nobody,
+    wait_for_end,
     workers,
     writing,
 )
@@ -58,7 +58,7 @@ def test_random_kills_end_in_the_bytes_of_a_clean_run(kills: int, recipe: Path, 
             assert torn_shards(out) == []
         words = ended(process)
         assert process.returncode in {0, -signal.SIGKILL}, words
-        wait_for_nobody(process.pid)
+        wait_for_end(process.pid)
         assert torn_shards(out) == []
         if process.returncode == 0 and struck < kills:  # done too soon: take some shards away and go on
             for path in dice.sample(markers(out), 3):
@@ -89,7 +89,7 @@ def test_workers_die_with_their_parent_and_the_next_run_sweeps(recipe: Path, cle
     kill(workers(group)[0], signal.SIGSTOP)
     kill(group)
     ended(process)
-    wait_for_nobody(group, seconds=5)
+    wait_for_end(group, seconds=5)
     assert torn_shards(out) == []
     left = being_written(out)
     done = run("generate", recipe, "--out", out, "--workers", 1)

@@ -162,7 +162,7 @@ def test_a_picture_that_changes_under_a_run_stops_it(tmp_path: Path) -> None:
     words = RECIPE.format(root=tmp_path / "pictures").replace(", cutouts", "").replace("train: 6", "train: 12")
     mine.write_text(words + 'degradation: ["chaos_faults:Fault"]\n')
     process = start("generate", mine, "--out", tmp_path / "set", "--workers", 1, FAULT="slow:1")
-    until(lambda: list((tmp_path / "set").glob(".bokehsynth/tmp/*.trail")), process)
+    until(lambda: list((tmp_path / "set").glob(".bokehsynth/tmp/*.crashes")), process)
     for i in range(2):
         (land / f"{i}.png").write_bytes(encoded(70 + i, ".png"))
     said = ended(process)

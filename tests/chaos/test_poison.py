@@ -38,8 +38,8 @@ def test_a_sample_that_kills_is_found_also_across_runs(
     until(lambda: len(events(out, "died")) >= 2 if (out / "logs/events.jsonl").exists() else False, first)
     kill(first.pid)
     ended(first)
-    trail = next(iter(out.glob(".bokehsynth/tmp/*.trail"))).read_text()
-    assert trail.count("begin") >= 2
+    crash_log = next(iter(out.glob(".bokehsynth/tmp/*.crashes"))).read_text()
+    assert crash_log.count("begin") >= 2
     done = run("generate", recipe, "--out", out, "--workers", 2, FAULT=f"kill:{threshold}")
     assert done.returncode == 3, done.stderr
     assert "1 samples in quarantine" in done.stderr
@@ -140,7 +140,7 @@ def test_an_innocent_sample_is_not_condemned_by_kills_from_outside(recipe: Path,
     seen: set[int] = set()
     while len(seen) < 5 and process.poll() is None:
         new = [pid for pid in workers(process.pid) if pid not in seen]
-        shard = out / ".bokehsynth/tmp/train-000000.trail"
+        shard = out / ".bokehsynth/tmp/train-000000.crashes"
         if new and shard.exists() and shard.read_text().count("begin") > len(seen):
             seen.add(new[0])
             kill(new[0], signal.SIGKILL)

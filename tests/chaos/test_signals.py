@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from harness import (
-    PATIENCE,
+    TIMEOUT,
     assert_same,
+    crash_logs,
     ended,
     events,
     kill,
@@ -17,9 +18,8 @@ from harness import (
     run,
     start,
     torn_shards,
-    trails,
     until,
-    wait_for_nobody,
+    wait_for_end,
 )
 
 
@@ -33,7 +33,7 @@ def test_one_signal_finishes_what_is_in_flight_and_says_how_to_go_on(
 ) -> None:
     out = tmp_path / "a set"
     process = start("generate", recipe, "--out", out, "--workers", 1, FAULT="slow:0.2")
-    until((out / ".bokehsynth/tmp/train-000001.trail").exists, process)
+    until((out / ".bokehsynth/tmp/train-000001.crashes").exists, process)
     before = len(markers(out))
     (os.killpg if to_group else os.kill)(process.pid, number)
     words = ended(process)
@@ -45,7 +45,7 @@ def test_one_signal_finishes_what_is_in_flight_and_says_how_to_go_on(
     assert before + 1 <= len(markers(out)) < 5, "the shard in flight is finished, and no other begun"
     assert torn_shards(out) == []
     assert events(out, "stopped")[-1]["message"] == number.name
-    wait_for_nobody(process.pid)
+    wait_for_end(process.pid)
     again = run(*arguments[1:])
     assert again.returncode == 0, again.stderr
     assert_same(out, clean)
@@ -55,12 +55,12 @@ def test_one_signal_finishes_what_is_in_flight_and_says_how_to_go_on(
 def test_what_cannot_finish_in_time_is_given_up_and_bears_no_blame(recipe: Path, clean: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
     process = start("generate", recipe, "--out", out, "--workers", 1, "--grace", 0.3, FAULT="slow:2")
-    until(lambda: list(out.glob(".bokehsynth/tmp/*.trail")), process)
+    until(lambda: list(out.glob(".bokehsynth/tmp/*.crashes")), process)
     kill(process.pid, signal.SIGTERM)
     words = ended(process)
     assert process.returncode == 143, words
     assert not markers(out)
-    assert "pardoned" in next(iter(out.glob(".bokehsynth/tmp/*.trail"))).read_text()
+    assert "not_at_fault" in next(iter(out.glob(".bokehsynth/tmp/*.crashes"))).read_text()
     assert run("generate", recipe, "--out", out).returncode == 0
     assert_same(out, clean)
 
@@ -70,7 +70,7 @@ def test_a_second_signal_ends_everything_at_once(recipe: Path, victim: tuple[str
     out = tmp_path / "set"
     process = start("generate", recipe, "--out", out, "--workers", 1, "--grace", 100000, "--time-limit", 100000,
                     FAULT=f"hang:{victim[2]}")  # fmt: skip
-    until(lambda: str(victim[1]) in trails(out).split(), process)
+    until(lambda: str(victim[1]) in crash_logs(out).split(), process)
     kill(process.pid, signal.SIGTERM)
     time.sleep(1)
     assert process.poll() is None
@@ -78,5 +78,5 @@ def test_a_second_signal_ends_everything_at_once(recipe: Path, victim: tuple[str
     words = ended(process)
     assert process.returncode == 143
     assert "To go on: bokehsynth generate" in words
-    wait_for_nobody(process.pid, PATIENCE)
+    wait_for_end(process.pid, TIMEOUT)
     assert torn_shards(out) == []

@@ -1,4 +1,4 @@
-"""Many samples in the making: in order, within the window, batched for the device, and nobody is left waiting."""
+"""Many samples in flight: in order, within the window, batched for the device, and no thread is left waiting."""
 
 import threading
 import time
@@ -10,15 +10,15 @@ from PIL import Image
 
 import bokehsynth as bs
 from bokehsynth.errors import DeviceError
-from bokehsynth.generation.batching import Flow, Line
-from bokehsynth.generation.disk_space import largest_of
+from bokehsynth.generation.batching import BatchOptions, RenderQueue
+from bokehsynth.generation.disk_space import largest_sample_pixels
 
-WIDE = Flow(window=8, batch=4, threads=3)
+WIDE = BatchOptions(window=8, batch=4, threads=3)
 
 
 @dataclass
-class Studio:
-    """Stands in for a device: frames are words about the scene. Remembers what it was given, and by whom."""
+class FakeDevice:
+    """Stands in for a device: frames are strings. Records the batches it was given, and the threads."""
 
     refuses: object = None
     error: type[Exception] = ValueError
@@ -37,27 +37,27 @@ class Studio:
         return [f"frames of {scene}" for scene in scenes]
 
 
-def nobody_is_left() -> bool:
-    return not [thread for thread in threading.enumerate() if thread.name.startswith("making")]
+def no_thread_is_left() -> bool:
+    return not [thread for thread in threading.enumerate() if thread.name.startswith("samples")]
 
 
-@pytest.mark.parametrize("flow", [Flow(), Flow(2, 1, 1), WIDE, Flow(50, 16, 2)])
-def test_everything_is_made_once_and_in_order(flow: Flow) -> None:
-    studio = Studio()
-    line = Line(flow, studio)
+@pytest.mark.parametrize("options", [BatchOptions(), BatchOptions(2, 1, 1), WIDE, BatchOptions(50, 16, 2)])
+def test_everything_is_made_once_and_in_order(options: BatchOptions) -> None:
+    device = FakeDevice()
+    queue = RenderQueue(options, device)
     begun: list[range] = []
-    made = list(line.run(lambda index: (index, line.photograph(index)), range(5, 40), begun.append))
+    made = list(queue.run(lambda index: (index, queue.render(index)), range(5, 40), begun.append))
     assert made == [(index, f"frames of {index}") for index in range(5, 40)]
-    assert sorted(scene for batch in studio.batches for scene in batch) == list(range(5, 40))
-    assert max(map(len, studio.batches)) <= flow.batch
-    assert begun == [range(index, min(index + flow.window, 40)) for index in range(5, 40)]
-    assert studio.threads == {threading.get_ident()}, "the device belongs to one thread"
-    assert nobody_is_left()
+    assert sorted(scene for batch in device.batches for scene in batch) == list(range(5, 40))
+    assert max(map(len, device.batches)) <= options.batch
+    assert begun == [range(index, min(index + options.window, 40)) for index in range(5, 40)]
+    assert device.threads == {threading.get_ident()}, "the device belongs to one thread"
+    assert no_thread_is_left()
 
 
 def test_the_window_and_the_threads_are_kept_and_batches_fill_while_the_device_is_busy() -> None:
-    studio = Studio(slow=0.02)
-    line = Line(WIDE, studio)
+    device = FakeDevice(slow=0.02)
+    queue = RenderQueue(WIDE, device)
     lock, computing, most, taken, furthest = threading.Lock(), 0, 0, 0, 0
 
     def compute(index: int) -> None:
@@ -71,78 +71,78 @@ def test_the_window_and_the_threads_are_kept_and_batches_fill_while_the_device_i
 
     def make(index: int) -> int:
         compute(index)
-        line.photograph(index)
+        queue.render(index)
         compute(index)
         return index
 
-    for index in line.run(make, range(60)):
+    for index in queue.run(make, range(60)):
         taken = index + 1
     assert most == WIDE.threads
     assert furthest <= WIDE.window
-    assert 1 < max(map(len, studio.batches)) <= WIDE.batch
+    assert 1 < max(map(len, device.batches)) <= WIDE.batch
 
 
-@pytest.mark.parametrize("flow", [Flow(), WIDE])
-def test_a_scene_that_cannot_be_photographed_is_its_own_samples_fault(flow: Flow) -> None:
-    line = Line(flow, Studio(refuses=9, slow=0.01))
+@pytest.mark.parametrize("options", [BatchOptions(), WIDE])
+def test_a_scene_that_cannot_be_rendered_fails_its_own_sample(options: BatchOptions) -> None:
+    queue = RenderQueue(options, FakeDevice(refuses=9, slow=0.01))
     got: list[int] = []
     with pytest.raises(ValueError, match="no picture of 9"):
-        got.extend(line.run(lambda index: line.photograph(index) and index, range(20)))
+        got.extend(queue.run(lambda index: queue.render(index) and index, range(20)))
     assert got == list(range(9))
-    assert nobody_is_left()
+    assert no_thread_is_left()
 
 
-def test_a_device_that_fails_fails_everybody_at_once() -> None:
-    studio = Studio(refuses=1, error=DeviceError, slow=0.01)
-    line = Line(WIDE, studio)
+def test_a_device_that_fails_fails_all_samples_at_once() -> None:
+    device = FakeDevice(refuses=1, error=DeviceError, slow=0.01)
+    queue = RenderQueue(WIDE, device)
     with pytest.raises(DeviceError):
-        list(line.run(line.photograph, range(20)))
-    assert [1] not in studio.batches or len(studio.batches) == 2, "it is not asked again, scene by scene"
-    assert nobody_is_left()
+        list(queue.run(queue.render, range(20)))
+    assert [1] not in device.batches or len(device.batches) == 2, "it is not asked again, scene by scene"
+    assert no_thread_is_left()
 
 
-def test_whoever_stops_reading_waits_for_nobody() -> None:
-    """Threads that compute end at their shot, threads that wait for theirs at once; none redraws its sample."""
-    line = Line(WIDE, Studio())
+def test_closing_the_iterator_waits_for_no_rendering() -> None:
+    """Threads that compute end at their rendering, threads that wait for theirs at once; none redraws its sample."""
+    queue = RenderQueue(WIDE, FakeDevice())
     tries = []
 
     def make(index: int) -> int:
         tries.append(index)
         try:
-            line.photograph(index)
+            queue.render(index)
         except Exception:  # as first_sound has it
             tries.append(index)
-            line.photograph(index)
+            queue.render(index)
         return index
 
-    run = line.run(make, range(100))
+    run = queue.run(make, range(100))
     assert [next(run) for _ in range(3)] == [0, 1, 2]
     run.close()
-    assert nobody_is_left()
+    assert no_thread_is_left()
     assert len(tries) == len(set(tries)) <= 3 + WIDE.window
 
 
 def test_a_device_gets_more_small_pictures_than_large_ones_at_a_time() -> None:
-    assert Flow.for_device(16, 512 * 512) == Flow(window=48, batch=16, threads=16)
-    assert Flow.for_device(16, 64 * 64).batch == 16
-    assert Flow.for_device(4, 1024 * 1024) == Flow(window=12, batch=4, threads=4)
-    assert Flow.for_device(2, 64 * 64) == Flow(window=18, batch=8, threads=2)
-    assert Flow.for_device(1, 10**9) == Flow(window=3, batch=1, threads=1)
+    assert BatchOptions.for_device(16, 512 * 512) == BatchOptions(window=48, batch=16, threads=16)
+    assert BatchOptions.for_device(16, 64 * 64).batch == 16
+    assert BatchOptions.for_device(4, 1024 * 1024) == BatchOptions(window=12, batch=4, threads=4)
+    assert BatchOptions.for_device(2, 64 * 64) == BatchOptions(window=18, batch=8, threads=2)
+    assert BatchOptions.for_device(1, 10**9) == BatchOptions(window=3, batch=1, threads=1)
 
 
-def test_whoever_is_interrupted_at_the_camera_leaves_nobody_waiting() -> None:
-    """Ctrl-C arrives in the thread that photographs, with a batch in its hands."""
-    line = Line(WIDE, Studio(refuses=5, error=KeyboardInterrupt, slow=0.01))
+def test_an_interrupt_while_rendering_leaves_no_thread_waiting() -> None:
+    """Ctrl-C arrives in the thread that renders, during a batch."""
+    queue = RenderQueue(WIDE, FakeDevice(refuses=5, error=KeyboardInterrupt, slow=0.01))
     with pytest.raises(KeyboardInterrupt):
-        list(line.run(line.photograph, range(20)))
-    assert nobody_is_left()
+        list(queue.run(queue.render, range(20)))
+    assert no_thread_is_left()
 
 
-def test_photographs_of_many_sizes_are_taken_for_the_largest(tmp_path: Path) -> None:
+def test_a_window_is_sized_for_the_largest_photograph(tmp_path: Path) -> None:
     """Memory has to hold a window of them, whichever come together."""
     for number, side in enumerate((80, 96, 1200)):
         Image.effect_noise((side, side), 60).convert("RGB").save(tmp_path / f"{number}.png")
     keys = ["samples={train: 2}", "scene={kind: photo}", "size=own", "assets.val_fraction=0"]
     recipe = bs.load_recipe("quickstart", [*keys, f"assets.photos=[{tmp_path}]"])
-    assert largest_of(recipe) == 1200 * 1200
-    assert largest_of(bs.load_recipe("quickstart")) == 256 * 256
+    assert largest_sample_pixels(recipe) == 1200 * 1200
+    assert largest_sample_pixels(bs.load_recipe("quickstart")) == 256 * 256

@@ -9,7 +9,7 @@ from support.promised import promised_files
 
 import bokehsynth as bs
 from bokehsynth.generation import shard_task
-from bokehsynth.generation.batching import Flow
+from bokehsynth.generation.batching import BatchOptions
 from bokehsynth.generation.plan import all_plans
 from bokehsynth.rendering.cuda import device as cuda_device
 from bokehsynth.rendering.cuda import renderer as cuda
@@ -17,7 +17,7 @@ from bokehsynth.shards import Layout
 
 pytestmark = pytest.mark.kernels
 
-WIDE = Flow(window=8, batch=4, threads=2)
+WIDE = BatchOptions(window=8, batch=4, threads=2)
 
 RECIPE = """\
 name: batches
@@ -30,10 +30,10 @@ shards: {samples: 9, fields: [lq, hq, aif, defocus]}
 """
 
 
-def shard(root: Path, flow: Flow, recipe: bs.Recipe) -> dict[str, str]:
+def shard(root: Path, options: BatchOptions, recipe: bs.Recipe) -> dict[str, str]:
     layout = Layout(root)
     layout.staging.mkdir(parents=True)
-    shard_task.ShardMaker(recipe, layout, "cuda", flow)(all_plans(recipe)[0], lambda units: None)
+    shard_task.ShardTask(recipe, layout, "cuda", options)(all_plans(recipe)[0], lambda units: None)
     return promised_files(root)
 
 
@@ -74,7 +74,7 @@ def test_the_bytes_of_a_shard_do_not_depend_on_its_batches(
     assert sum(batches) == 18, "each sample through its lens, and through a pinhole"
     assert 1 < max(batches) <= WIDE.batch
     batches.clear()
-    assert shard(tmp_path / "plain", Flow(), recipe) == wide
+    assert shard(tmp_path / "plain", BatchOptions(), recipe) == wide
     assert batches == [1] * 18
 
 
@@ -97,4 +97,4 @@ def test_a_batch_that_does_not_fit_is_halved_and_it_is_said(
     with caplog.at_level(logging.WARNING, "bokehsynth"):
         wide = shard(tmp_path / "wide", WIDE, recipe)
     assert "halved to 1" in caplog.text
-    assert shard(tmp_path / "plain", Flow(), recipe) == wide
+    assert shard(tmp_path / "plain", BatchOptions(), recipe) == wide

@@ -14,14 +14,14 @@ import bokehsynth as bs
 from bokehsynth.cli import cli
 from bokehsynth.errors import DeviceError
 from bokehsynth.generation.dataset_files import devices_of
-from bokehsynth.generation.devices import Crew, crew_for, settle_device
-from bokehsynth.generation.event_log import Journal
-from bokehsynth.generation.generate import Run
-from bokehsynth.generation.progress import Watch
+from bokehsynth.generation.devices import WorkerAllocation, allocate_workers, resolve_dataset_device
+from bokehsynth.generation.event_log import EventLog
+from bokehsynth.generation.generate import GenerateOptions
+from bokehsynth.generation.progress import RunMonitor
 from bokehsynth.generation.provenance import describe_machine
 from bokehsynth.generation.replay import replay_sample
 from bokehsynth.shards import Layout
-from bokehsynth.workers import Patience, Remark
+from bokehsynth.workers import TimeoutPolicy, WorkerWarning
 
 RECIPE = """\
 name: two
@@ -98,17 +98,17 @@ def made_on(device: str, made: Path, out: Path, **facts: str) -> Path:
 def test_workers_are_dealt_out_to_the_gpus(with_cuda: None, workers: int, gpus: int, crew: tuple) -> None:
     total, threads, names, share = crew
     environments = tuple({"CUDA_VISIBLE_DEVICES": f"GPU-{name}", "CUPY_GPU_MEMORY_LIMIT": share} for name in names)
-    assert crew_for("cuda", workers, gpus) == Crew(total, threads, environments)
+    assert allocate_workers("cuda", workers, gpus) == WorkerAllocation(total, threads, environments)
 
 
 def test_on_the_cpu_there_is_a_worker_per_cpu(with_cuda: None) -> None:
-    assert crew_for("cpu", None, None) == Crew(16, 1)
-    assert crew_for("cpu", 3, None) == Crew(3, 1)
+    assert allocate_workers("cpu", None, None) == WorkerAllocation(16, 1)
+    assert allocate_workers("cpu", 3, None) == WorkerAllocation(3, 1)
 
 
 def test_every_gpu_has_a_worker_however_few_cpus_there_are(with_cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bokehsynth.generation.devices.default_workers", lambda: 1)
-    crew = crew_for("cuda", None, None)
+    crew = allocate_workers("cuda", None, None)
     assert (crew.workers, crew.threads) == (3, 1)
 
 
@@ -124,7 +124,7 @@ def test_every_gpu_has_a_worker_however_few_cpus_there_are(with_cuda: None, monk
 )
 def test_numbers_that_cannot_be(with_cuda: None, device: str, workers: int, gpus: int, words: str) -> None:
     with pytest.raises(bs.UsageError, match=words) as error:
-        crew_for(device, workers, gpus)
+        allocate_workers(device, workers, gpus)
     assert error.value.exit_code == 2
 
 
@@ -138,18 +138,18 @@ def test_gpus_on_a_machine_without_are_refused_before_anything_is_written(recipe
 
 def test_a_worker_of_many_threads_may_be_silent_for_as_many_times_longer() -> None:
     """While a sample of it takes long, the others come at the pace of all threads together."""
-    assert Run().engine(Crew(3, 1)).patience == Patience()
-    assert Run().engine(Crew(3, 4)).patience == Patience(times=4 * Patience.times)
-    assert Run(time_limit=9).engine(Crew(3, 4)).patience == Patience.fixed(9)
+    assert GenerateOptions().engine(WorkerAllocation(3, 1)).timeouts == TimeoutPolicy()
+    assert GenerateOptions().engine(WorkerAllocation(3, 4)).timeouts == TimeoutPolicy(factor=4 * TimeoutPolicy.factor)
+    assert GenerateOptions(time_limit=9).engine(WorkerAllocation(3, 4)).timeouts == TimeoutPolicy.constant(9)
 
 
 # --- auto is resolved once per data set
 
 
 def test_auto_keeps_to_what_the_set_was_begun_on(with_cuda: None) -> None:
-    assert settle_device("auto", [], Path("x"), allow_mixed=False) == "cuda"
-    assert settle_device("auto", ["cpu"], Path("x"), allow_mixed=False) == "cpu"
-    assert settle_device("cuda", ["cpu"], Path("x"), allow_mixed=False) == "cuda", "what this means, the guard says"
+    assert resolve_dataset_device("auto", [], Path("x"), allow_mixed=False) == "cuda"
+    assert resolve_dataset_device("auto", ["cpu"], Path("x"), allow_mixed=False) == "cpu"
+    assert resolve_dataset_device("cuda", ["cpu"], Path("x"), allow_mixed=False) == "cuda", "check_output_dir decides"
 
 
 def test_a_set_begun_on_the_cpu_goes_on_there_where_cuda_works(
@@ -222,13 +222,13 @@ def test_a_sample_made_on_the_cpu_is_replayed_there(with_cuda: None, made: Path)
 # --- remarks
 
 
-def test_a_remark_of_the_workers_is_said_once_and_noted(recipe: Path, tmp_path: Path) -> None:
+def test_a_warning_of_the_workers_is_shown_once_and_logged(recipe: Path, tmp_path: Path) -> None:
     said: list[str] = []
     layout = Layout(tmp_path)
     layout.logs.mkdir()
-    watch = Watch(bs.load_recipe(recipe), layout, [], Journal(layout, said.append))
+    monitor = RunMonitor(bs.load_recipe(recipe), layout, [], EventLog(layout, said.append))
     for text in ("batch halved to 8", "batch halved to 8", "batch halved to 4"):
-        watch.take(Remark(text))
+        monitor.handle(WorkerWarning(text))
     assert said == ["note: batch halved to 8"], "once, whatever its numbers"
     lines = (layout.logs / "events.jsonl").read_text().splitlines()
     assert [(json.loads(line)["event"], json.loads(line)["message"]) for line in lines] == [

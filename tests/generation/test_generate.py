@@ -13,9 +13,9 @@ import pytest
 from support.promised import PROMISED, promised_files
 
 import bokehsynth as bs
-from bokehsynth.generation.batching import Flow
-from bokehsynth.generation.generate import Run, carry_out, finalize
-from bokehsynth.generation.plan import all_plans, range_of
+from bokehsynth.generation.batching import BatchOptions
+from bokehsynth.generation.generate import GenerateOptions, finalize, run_generation
+from bokehsynth.generation.plan import all_plans, shard_range
 from bokehsynth.shards import Layout, verify_dataset
 
 COMMAND = [sys.executable, "-c", "from bokehsynth.cli import main; main()", "generate"]
@@ -37,31 +37,31 @@ def test_same_bytes_for_any_number_of_workers(
     assert promised_files(tmp_path / "again") == promised_files(tiny_dataset)
 
 
-def test_same_bytes_with_many_samples_in_the_making(tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path) -> None:
-    run = Run(workers=1, flow=Flow(window=8, batch=4, threads=3))
-    assert carry_out(bs.load_recipe(tiny_recipe), Layout(tmp_path / "set"), run).complete
+def test_same_bytes_with_many_samples_in_flight(tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    options = GenerateOptions(workers=1, batching=BatchOptions(window=8, batch=4, threads=3))
+    assert run_generation(bs.load_recipe(tiny_recipe), Layout(tmp_path / "set"), options).complete
     assert promised_files(tmp_path / "set") == promised_files(tiny_dataset)
 
 
 def test_ranges_in_any_order_make_the_same_set(tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "ranges"
-    outcomes = [bs.generate(tiny_recipe, out, workers=1, shards=f"{i}/3") for i in (2, 0, 1)]
-    assert [outcome.complete for outcome in outcomes] == [False, False, True]
-    assert sum(outcome.made for outcome in outcomes) == 23
+    results = [bs.generate(tiny_recipe, out, workers=1, shards=f"{i}/3") for i in (2, 0, 1)]
+    assert [result.complete for result in results] == [False, False, True]
+    assert sum(result.made for result in results) == 23
     assert promised_files(out) == promised_files(tiny_dataset)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 20])
 def test_ranges_share_out_every_shard_once(tiny_recipe: Path, n: int) -> None:
     plans = all_plans(bs.load_recipe(tiny_recipe))
-    assert [plan for i in range(n) for plan in range_of(plans, f"{i}/{n}")] == plans
+    assert [plan for i in range(n) for plan in shard_range(plans, f"{i}/{n}")] == plans
 
 
 def test_finished_set_is_left_alone(tiny_dataset: Path, tiny_recipe: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in tiny_dataset.rglob("*") if path.name != "run.lock"}
-    outcome = bs.generate(tiny_recipe, tiny_dataset, workers=2)
-    assert outcome.complete
-    assert outcome.made == 0
+    result = bs.generate(tiny_recipe, tiny_dataset, workers=2)
+    assert result.complete
+    assert result.made == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
@@ -94,8 +94,8 @@ def test_deleted_marker_remakes_just_that_shard(tiny_dataset: Path, tiny_recipe:
     shutil.copytree(tiny_dataset, out)
     (out / ".bokehsynth/train/train-000002.done.json").unlink()
     (out / "dataset.json").unlink()
-    outcome = bs.generate(tiny_recipe, out, workers=1)
-    assert outcome.made == 4
+    result = bs.generate(tiny_recipe, out, workers=1)
+    assert result.made == 4
     assert promised_files(out) == promised_files(tiny_dataset)
 
 
@@ -112,7 +112,7 @@ def test_finalize_writes_the_description_or_names_what_is_missing(tiny_dataset: 
 
 @pytest.mark.parametrize("delay", [0.7, 0.9, 1.1, 1.3])
 def test_a_signal_while_kernels_load_is_not_lost(tiny_recipe: Path, tmp_path: Path, delay: float) -> None:
-    """The group gets it twice, as from an impatient Ctrl-C: it ends with the right code and leaves nobody behind."""
+    """The group gets it twice, as from an impatient Ctrl-C: it ends with the right code and leaves no process."""
     command = [*COMMAND, str(tiny_recipe), "--out", str(tmp_path / "x"), "--workers", "2", "--samples", "4000"]
     run = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
     time.sleep(delay)
@@ -124,7 +124,7 @@ def test_a_signal_while_kernels_load_is_not_lost(tiny_recipe: Path, tmp_path: Pa
     assert run.returncode in {130, -signal.SIGINT}, words  # minus: before Python had set up anything
     deadline = time.monotonic() + 20
     while _group_alive(run.pid):
-        assert time.monotonic() < deadline, "somebody was left behind"
+        assert time.monotonic() < deadline, "a process was left behind"
         time.sleep(0.05)
 
 

@@ -14,22 +14,24 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.shard_samples import IDENTITY, make_dataset, make_meta, make_sample, same, samples_of, tree
+from support.shard_samples import (
+    IDENTITY,
+    make_dataset,
+    make_meta,
+    make_sample,
+    same,
+    samples_of,
+    tree,
+    write_dataset_files,
+)
 
 from bokehsynth.errors import DataError, StorageError, UsageError
 from bokehsynth.schema import DEFAULT_FIELDS, FIELDS, FORMAT_VERSION, META_TYPES, Sample, ShardSpec
 from bokehsynth.shards import codec
-from bokehsynth.shards.dataset import DatasetInfo, write_dataset_files
-from bokehsynth.shards.marker import (
-    Layout,
-    ShardMarker,
-    ShardPlan,
-    check_shard,
-    committed_plans,
-    find_shard,
-    plan_shards,
-    sweep_temporaries,
-)
+from bokehsynth.shards.dataset import DatasetInfo
+from bokehsynth.shards.layout import Layout, sweep_temporaries
+from bokehsynth.shards.marker import ShardMarker, check_shard, committed_plans, find_shard
+from bokehsynth.shards.plan import ShardPlan, plan_shards
 from bokehsynth.shards.tar import RECORD, TarWriter, index_text, iter_tar, parse_index, tar_header
 from bokehsynth.shards.verify import verify_dataset
 from bokehsynth.shards.writer import write_shard

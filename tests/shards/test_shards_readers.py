@@ -15,12 +15,13 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
-from support.shard_samples import IDENTITY, make_dataset, make_sample, same, samples_of
+from support.shard_samples import IDENTITY, make_dataset, make_sample, same, samples_of, write_dataset_files
 
 from bokehsynth.errors import DataError, UsageError
 from bokehsynth.schema import DEFAULT_FIELDS, FIELDS, ShardSpec
-from bokehsynth.shards.dataset import DatasetInfo, read_dataset, stored_plans, write_dataset_files
-from bokehsynth.shards.marker import Layout, ShardPlan, plan_shards
+from bokehsynth.shards.dataset import DatasetInfo, read_dataset, stored_plans
+from bokehsynth.shards.layout import Layout
+from bokehsynth.shards.plan import ShardPlan, plan_shards
 from bokehsynth.shards.reader import open_dataset
 from bokehsynth.shards.verify import verify_dataset
 from bokehsynth.shards.writer import write_shard

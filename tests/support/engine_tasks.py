@@ -73,7 +73,7 @@ class Work:
         """Once in each worker."""
         with (self.scratch / f"prepared-{os.getpid()}").open("a") as marks:
             marks.write("x")
-        if (self.scratch / "unfit").exists():
+        if (self.scratch / "unusable").exists():
             error = DeviceError("the device fails before anything is asked of it")
             error.lost = True
             raise error

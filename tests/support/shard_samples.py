@@ -6,8 +6,9 @@ import numpy as np
 
 from bokehsynth.files import canonical_json
 from bokehsynth.schema import DEFAULT_FIELDS, FIELDS, FORMAT_VERSION, Sample, ShardSpec, dequantize_map, sample_key
-from bokehsynth.shards.dataset import DatasetInfo, write_dataset_files
-from bokehsynth.shards.marker import Layout, plan_shards
+from bokehsynth.shards.dataset import DatasetInfo, describe_dataset, write_dataset_json
+from bokehsynth.shards.layout import Layout
+from bokehsynth.shards.plan import plan_shards
 from bokehsynth.shards.writer import write_shard
 
 IDENTITY = {"recipe_digest": "ab" * 32, "assets_digest": "cd" * 32, "lens_digest": "ef" * 32, "device": "cpu"}
@@ -60,6 +61,13 @@ def make_sample(split: str, index: int, height: int = 13, width: int = 17, field
 
 def samples_of(plan, **options):
     return (make_sample(plan.split, index, **options) for index in range(plan.first, plan.first + plan.count))
+
+
+def write_dataset_files(layout: Layout, info: DatasetInfo, plans: dict) -> dict:
+    """Describe a data set of these shards per split, and write its card and `dataset.json`."""
+    record = describe_dataset(layout, info, [plan for shards in plans.values() for plan in shards])
+    write_dataset_json(layout, record)
+    return record
 
 
 def make_dataset(root: Path, splits=None, spec: ShardSpec | None = None) -> Layout:

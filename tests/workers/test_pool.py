@@ -1,4 +1,4 @@
-"""The local engine: every spec is answered, whatever its worker does."""
+"""The local engine: every spec has an outcome, whatever its worker does."""
 
 import os
 import subprocess
@@ -10,26 +10,26 @@ import pytest
 from support.engine_tasks import Work
 
 from bokehsynth.errors import BokehsynthError, StorageError
-from bokehsynth.workers import Died, Done, Failed, LocalEngine, Patience, Progress, Remark
+from bokehsynth.workers import Died, Done, Failed, LocalEngine, Progress, TimeoutPolicy, WorkerWarning
 from bokehsynth.workers.pool import MAX_ATTEMPTS
-from bokehsynth.workers.timeouts import Pace
+from bokehsynth.workers.timeouts import ReportInterval
 
 
-def answers(events: list[object]) -> dict[object, object]:
+def outcomes(events: list[object]) -> dict[object, object]:
     return {e.spec: e.result if isinstance(e, Done) else e.error for e in events if isinstance(e, (Done, Failed))}
 
 
-def test_every_spec_is_answered_once_with_its_progress(tmp_path: Path) -> None:
+def test_every_spec_has_one_outcome_with_its_progress(tmp_path: Path) -> None:
     specs = [("square", n) for n in range(12)]
     events = list(LocalEngine(3).run(Work(tmp_path), specs))
-    assert answers(events) == {("square", n): n * n for n in range(12)}
+    assert outcomes(events) == {("square", n): n * n for n in range(12)}
     assert sum(e.units for e in events if isinstance(e, Progress)) == 24
     assert all(e.attempts == 1 for e in events if isinstance(e, Done))
 
 
 def test_what_a_task_raises_arrives_and_is_not_tried_again(tmp_path: Path) -> None:
     events = list(LocalEngine(2).run(Work(tmp_path), [("raise", 7), ("square", 3), ("awkward", 0)]))
-    got = answers(events)
+    got = outcomes(events)
     assert isinstance(got["raise", 7], StorageError)
     assert "no room for 7" in str(got["raise", 7])
     assert isinstance(got["awkward", 0], BokehsynthError)  # stands in for what cannot travel
@@ -43,7 +43,7 @@ def test_what_a_task_raises_arrives_and_is_not_tried_again(tmp_path: Path) -> No
 def test_a_killed_worker_costs_one_attempt_and_a_poison_spec_all_it_has(tmp_path: Path) -> None:
     specs = [("square", 1), ("once", 5), ("poison", 0), ("square", 2), ("square", 4)]
     events = list(LocalEngine(2).run(Work(tmp_path), specs))
-    got = answers(events)
+    got = outcomes(events)
     assert [got["square", n] for n in (1, 2, 4)] == [1, 4, 16]
     assert got["once", 5] == "survived"
     assert isinstance(got["poison", 0], BokehsynthError)
@@ -54,36 +54,36 @@ def test_a_killed_worker_costs_one_attempt_and_a_poison_spec_all_it_has(tmp_path
     assert sum(e.units for e in events if isinstance(e, Progress) and e.spec == ("once", 5)) == 2, "taken back, redone"
 
 
-def test_a_worker_that_hangs_is_ended_and_the_others_go_on(tmp_path: Path) -> None:
-    engine = LocalEngine(2, Patience.fixed(2.5))
+def test_a_worker_that_times_out_is_ended_and_the_others_go_on(tmp_path: Path) -> None:
+    engine = LocalEngine(2, TimeoutPolicy.constant(2.5))
     events = list(engine.run(Work(tmp_path), [("hang", 9), ("square", 3), ("square", 5)]))
-    assert answers(events) == {("hang", 9): "survived", ("square", 3): 9, ("square", 5): 25}
-    (death,) = [event for event in events if isinstance(event, Died) and event.hung]
+    assert outcomes(events) == {("hang", 9): "survived", ("square", 3): 9, ("square", 5): 25}
+    (death,) = [event for event in events if isinstance(event, Died) and event.timed_out]
     assert death.spec == ("hang", 9)
     assert "silence for " in death.cause
 
 
 def test_memory_that_runs_out_costs_the_worker(tmp_path: Path) -> None:
     events = list(LocalEngine(1).run(Work(tmp_path), [("memory", 1)]))
-    assert answers(events) == {("memory", 1): "survived"}
+    assert outcomes(events) == {("memory", 1): "survived"}
     assert [event.cause for event in events if isinstance(event, Died)] == ["out of memory"]
 
 
 def test_a_worker_whose_device_is_lost_is_replaced_and_says_why(tmp_path: Path) -> None:
     events = list(LocalEngine(1).run(Work(tmp_path), [("lost", 1)]))
-    assert answers(events) == {("lost", 1): "survived"}
+    assert outcomes(events) == {("lost", 1): "survived"}
     assert [event.cause for event in events if isinstance(event, Died)] == ["a lost device"]
-    assert [event for event in events if isinstance(event, Remark)] == [Remark("device 1 has gone")]
+    assert [event for event in events if isinstance(event, WorkerWarning)] == [WorkerWarning("device 1 has gone")]
 
 
 def test_a_task_is_prepared_once_in_each_worker(tmp_path: Path) -> None:
     specs = [("prepared", n) for n in range(5)]
-    assert set(answers(list(LocalEngine(2).run(Work(tmp_path), specs))).values()) == {"x"}
+    assert set(outcomes(list(LocalEngine(2).run(Work(tmp_path), specs))).values()) == {"x"}
 
 
 def test_a_worker_that_cannot_be_prepared_blames_no_spec(tmp_path: Path) -> None:
-    """It is the outcome of what it was to do, rather than a death that somebody might be convicted of."""
-    (tmp_path / "unfit").touch()
+    """It is the outcome of what it was to do, rather than a crash for which a spec might be quarantined."""
+    (tmp_path / "unusable").touch()
     events = list(LocalEngine(1).run(Work(tmp_path), [("square", 1), ("square", 2)]))
     assert [type(event) for event in events] == [Failed, Failed]
     assert all("before anything is asked" in str(event.error) for event in events)
@@ -91,17 +91,17 @@ def test_a_worker_that_cannot_be_prepared_blames_no_spec(tmp_path: Path) -> None
 
 def test_what_the_threads_of_a_task_warn_of_arrives(tmp_path: Path) -> None:
     events = list(LocalEngine(1).run(Work(tmp_path), [("warn", 20)]))
-    assert answers(events) == {("warn", 20): "survived"}
-    remarks = {event.text for event in events if isinstance(event, Remark)}
-    assert remarks == {f"only {n} left of 20" for n in range(20)}
+    assert outcomes(events) == {("warn", 20): "survived"}
+    warnings = {event.text for event in events if isinstance(event, WorkerWarning)}
+    assert warnings == {f"only {n} left of 20" for n in range(20)}
     assert sum(event.units for event in events if isinstance(event, Progress)) == 202
 
 
-def test_a_successor_gets_the_environment_of_the_worker_it_replaces(tmp_path: Path) -> None:
-    """One stays while the other is replaced after each spec: the place that it left is taken again every time."""
-    dealt = ({"PLACE": "a"}, {"PLACE": "b"})
-    engine = LocalEngine(2, lifetime=0.0, environments=dealt)
-    got = answers(list(engine.run(Work(tmp_path), [("stay", 3), *(("place", n) for n in range(3))])))
+def test_a_replacement_gets_the_environment_of_the_worker_before(tmp_path: Path) -> None:
+    """One stays while the other is replaced after each spec: the slot that it left is taken again every time."""
+    environments = ({"PLACE": "a"}, {"PLACE": "b"})
+    engine = LocalEngine(2, lifetime=0.0, environments=environments)
+    got = outcomes(list(engine.run(Work(tmp_path), [("stay", 3), *(("place", n) for n in range(3))])))
     other = {"a": "b", "b": "a"}[got.pop(("stay", 3))]
     assert set(got.values()) == {other}
     assert "PLACE" not in os.environ
@@ -109,29 +109,29 @@ def test_a_successor_gets_the_environment_of_the_worker_it_replaces(tmp_path: Pa
 
 def test_workers_are_replaced_after_their_lifetime(tmp_path: Path) -> None:
     specs = [("pid", n) for n in range(3)]
-    kept = answers(list(LocalEngine(1).run(Work(tmp_path), specs)))
+    kept = outcomes(list(LocalEngine(1).run(Work(tmp_path), specs)))
     assert len(set(kept.values())) == 1
-    replaced = answers(list(LocalEngine(1, lifetime=0.0).run(Work(tmp_path), specs)))
+    replaced = outcomes(list(LocalEngine(1, lifetime=0.0).run(Work(tmp_path), specs)))
     assert len(set(replaced.values())) == 3
 
 
 def test_the_limit_follows_the_running_median_and_grows_with_attempts() -> None:
-    pace = Pace(Patience(first=120, least=20, times=50))
-    assert pace.limit(1) == 120
+    interval = ReportInterval(TimeoutPolicy(initial=120, minimum=20, factor=50))
+    assert interval.limit(1) == 120
     for seconds in (1.0, 2.0, 100.0):
-        pace.note(seconds, 1)
-    pace.note(7.0, -5)  # taken back: no measure of anything
-    assert pace.median == 2.0
-    assert [pace.limit(attempt) for attempt in (1, 2, 3)] == [100, 200, 400]
+        interval.add(seconds, 1)
+    interval.add(7.0, -5)  # taken back: no measure of anything
+    assert interval.median == 2.0
+    assert [interval.limit(attempt) for attempt in (1, 2, 3)] == [100, 200, 400]
     for _ in range(200):
-        pace.note(0.02, 2)
-    assert pace.limit(1) == 20
-    assert Pace(Patience.fixed(3)).limit(2) == 6
+        interval.add(0.02, 2)
+    assert interval.limit(1) == 20
+    assert ReportInterval(TimeoutPolicy.constant(3)).limit(2) == 6
 
 
 def test_workers_are_single_threaded_and_the_parent_is_left_as_it_was(tmp_path: Path) -> None:
     before = dict(os.environ)
-    (result,) = answers(list(LocalEngine(1).run(Work(tmp_path), [("threads", 0)]))).values()
+    (result,) = outcomes(list(LocalEngine(1).run(Work(tmp_path), [("threads", 0)]))).values()
     assert result == {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     assert dict(os.environ) == before
 
@@ -161,7 +161,7 @@ def test_a_script_without_main_guard_is_told_so(tmp_path: Path, tiny_recipe: Pat
 
 @pytest.mark.parametrize("closed", [True, False])
 def test_kernels_compile_where_neither_package_nor_home_can_be_written(tmp_path: Path, closed: bool) -> None:
-    """A copy of the package that nobody may write to, run by a user without a home; workers find the kernels too."""
+    """A copy of the package that is read-only, run by a user without a home; workers find the kernels too."""
     import shutil
 
     import bokehsynth

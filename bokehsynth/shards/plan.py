@@ -1,0 +1,55 @@
+"""Which samples each shard of a data set holds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bokehsynth.errors import UsageError
+from bokehsynth.schema import sample_key
+
+
+@dataclass(frozen=True, order=True)
+class ShardPlan:
+    """Which samples one shard holds: `first` .. `first + count - 1` of its split."""
+
+    split: str
+    shard: int
+    first: int
+    count: int
+
+    @property
+    def name(self) -> str:
+        """`train-000000`, the stem of the shard's files."""
+        return f"{self.split}-{self.shard:06d}"
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of its samples, in file order."""
+        return [sample_key(self.split, index) for index in range(self.first, self.first + self.count)]
+
+
+def plan_shards(split: str, samples: int, per_shard: int, before: Sequence[ShardPlan] = ()) -> list[ShardPlan]:
+    """All shards of a split of `samples` samples: `before` as they are, then new ones of `per_shard`, the last shorter.
+
+    `before` is what an extended data set already has (`stored_plans`); its short last shard stays short. Raises
+    UsageError if it holds more than `samples`.
+    """
+    plans = list(before)
+    first = plans[-1].first + plans[-1].count if plans else 0
+    if first > samples:
+        raise UsageError(f"{split} already has {first} samples, more than the {samples} asked for; shards never shrink")
+    for start in range(first, samples, per_shard):
+        plans.append(ShardPlan(split, len(plans), start, min(per_shard, samples - start)))
+    return plans
+
+
+def contiguous(plans: Sequence[ShardPlan]) -> list[ShardPlan]:
+    """The same shards if they follow each other from 0 without a gap; otherwise none."""
+    first = 0
+    for shard, plan in enumerate(plans):
+        if plan.shard != shard or plan.first != first:
+            return []
+        first += plan.count
+    return list(plans)

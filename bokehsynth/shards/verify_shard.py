@@ -1,0 +1,198 @@
+"""Compares every promise of one shard's marker with the bytes of its tar and index.
+
+Kinds of faults:
+
+    unfinished  no dataset.json, or committed shards that it does not count
+    dataset     dataset.json does not parse or disagrees with the markers
+    marker      a marker is missing, does not parse, was altered, or speaks of another shard or identity
+    missing     a marker without its tar
+    size        the tar has another length than its marker says
+    tar         truncated, or no whole archive of ours: cut payload, damaged header, no end blocks
+    sha256      the bytes are not those that were committed
+    key         a sample that belongs elsewhere: swapped or renamed shards, wrong order
+    members     a sample with other members than the marker names
+    count       another number of samples than planned
+    sample      a sample that cannot be decoded or contradicts its metadata
+    pixels      decoded arrays and metadata are not those that were committed
+    index       the .idx does not describe the tar
+    duplicate   two shards with the same content
+    stray       something in a split's folder that is not a shard of the data set
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from bokehsynth.errors import DataError
+from bokehsynth.schema import FIELDS, META_TYPES
+from bokehsynth.shards.codec import decode_stored, stored_digest
+from bokehsynth.shards.layout import Layout
+from bokehsynth.shards.marker import ShardMarker, read_marker
+from bokehsynth.shards.plan import ShardPlan
+from bokehsynth.shards.tar import TarEntry, index_text, iter_tar, split_name
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong; `shard` is None where it concerns the data set."""
+
+    split: str
+    shard: int | None
+    kind: str
+    message: str
+
+
+@dataclass
+class ShardCheck:
+    """The result for one shard."""
+
+    plan: ShardPlan
+    marker: ShardMarker | None = None
+    faults: list[Fault] = field(default_factory=list)
+    samples: int = 0
+    decoded: int = 0
+    bytes: int = 0
+    sha256: str = ""
+    attempts: dict[int, int] = field(default_factory=dict)
+    contradicted: str = ""
+    """Where `dataset.json` contradicts a sample: no fault of the shard."""
+
+    def fault(self, kind: str, message: str) -> None:
+        """Add a fault; of each kind only the first one of a shard is kept."""
+        if all(known.kind != kind for known in self.faults):
+            self.faults.append(Fault(self.plan.split, self.plan.shard, kind, message))
+
+
+def verify_shard(
+    layout: Layout, plan: ShardPlan, record: Mapping[str, Any] | None = None, decode: float = 1.0
+) -> ShardCheck:
+    """Check one shard against its marker, the plan and, if given, the content of `dataset.json`."""
+    check = ShardCheck(plan)
+    try:
+        check.marker = read_marker(layout, plan)
+        if check.marker.plan != plan:
+            check.fault("marker", f"{layout.marker(plan)}: speaks of {check.marker.plan}, there belongs {plan}")
+        elif record is not None and check.marker.identity != record.get("identity"):
+            check.fault("marker", f"{layout.marker(plan)}: its identity is not that of dataset.json")
+    except DataError as error:
+        check.fault("marker", str(error))
+    tar = layout.tar(plan)
+    try:
+        with open(tar, "rb") as file:
+            entries = _check_tar(check, file, str(tar), record, decode)
+    except FileNotFoundError:
+        check.fault("missing", f"{tar}: there is no such shard")
+        return check
+    except OSError as error:
+        check.fault("tar", f"{tar}: cannot be read ({error})")
+        return check
+    _check_index(layout, check, entries)
+    return check
+
+
+class _HashingStream:
+    """A file that hashes what is read from it, so that a shard is read once."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def read(self, size: int, /) -> bytes:
+        data = self._file.read(size)
+        self.digest.update(data)
+        self.size += len(data)
+        return data
+
+    def drain(self) -> None:
+        while self.read(1 << 20):
+            pass
+
+
+def _check_tar(
+    check: ShardCheck, file: BinaryIO, where: str, record: Mapping[str, Any] | None, decode: float
+) -> list[TarEntry]:
+    """Walk one archive; returns its members as far as it is whole."""
+    stream, entries, pixels = _HashingStream(file), [], hashlib.sha256()
+    keys = iter(check.plan.keys)
+    stride = 1 / decode if decode > 0 else float("inf")
+    due = 0.0 if decode > 0 else stride
+    try:
+        for key, members, found in _samples(iter_tar(stream, where)):
+            entries += found
+            wanted = next(keys, None)
+            if key != wanted:
+                check.fault("key", f"{where}: holds {key} where {wanted or 'the end'} belongs: swapped or out of order")
+            if check.marker is not None and [split_name(entry.name)[1] for entry in found] != check.marker.members:
+                check.fault("members", f"{where}: {key} holds {', '.join(members)}, its marker names others")
+            if check.samples >= due:
+                due += stride
+                pixels.update(f"{_check_sample(check, key, members, where, record)}\n".encode())
+            check.samples += 1
+    except DataError as error:
+        check.fault("tar", str(error))
+    stream.drain()
+    check.bytes, check.sha256 = stream.size, stream.digest.hexdigest()
+    if check.samples != check.plan.count:
+        check.fault("count", f"{where}: holds {check.samples} whole samples where {check.plan.count} belong")
+    if check.marker is not None:
+        if check.bytes != check.marker.bytes:
+            check.fault("size", f"{where}: holds {check.bytes} bytes, its marker says {check.marker.bytes}")
+        if check.sha256 != check.marker.sha256:
+            check.fault("sha256", f"{where}: its sha256 is {check.sha256}, its marker says {check.marker.sha256}")
+        if check.decoded == check.plan.count and pixels.hexdigest() != check.marker.pixels_sha256:
+            check.fault("pixels", f"{where}: pixels or metadata are not those of its marker")
+    return entries
+
+
+def _samples(members: Iterable[tuple[TarEntry, bytes]]) -> Iterator[tuple[str, dict[str, bytes], list[TarEntry]]]:
+    """Group members by key, as every reader groups them: by change of key."""
+    key = ""
+    payloads: dict[str, bytes] = {}
+    entries: list[TarEntry] = []
+    for entry, payload in members:
+        found, member = split_name(entry.name)
+        if entries and found != key:
+            yield key, payloads, entries
+            payloads, entries = {}, []
+        key = found
+        payloads[member] = payload
+        entries.append(entry)
+    if entries:
+        yield key, payloads, entries
+
+
+def _check_sample(
+    check: ShardCheck, key: str, members: Mapping[str, bytes], where: str, record: Mapping[str, Any] | None
+) -> str:
+    """Return the digest of one sample and add its faults; empty if it cannot be decoded."""
+    check.decoded += 1
+    try:
+        meta, stored = decode_stored(key, members)
+    except DataError as error:
+        check.fault("sample", f"{where}: {error}")
+        return ""
+    if meta["attempt"]:
+        check.attempts[meta["index"]] = meta["attempt"]
+    identity = check.marker.identity if check.marker is not None else {}
+    for name in sorted(META_TYPES.keys() & identity.keys()):
+        if meta[name] != identity[name]:
+            check.fault("sample", f"{where}: {key}: {name} is {meta[name]}, the marker says {identity[name]}")
+    table = record.get("fields", {}) if record is not None else {}
+    for name in stored:
+        scale_key = FIELDS[name].scale_key
+        if scale_key and name in table and meta[scale_key] != table[name].get("scale"):
+            check.contradicted = f"the scale of {name} is not that of {key}, {meta[scale_key]}"
+    return stored_digest(stored, meta)
+
+
+def _check_index(layout: Layout, check: ShardCheck, entries: list[TarEntry]) -> None:
+    path = layout.index(check.plan)
+    try:
+        same = path.read_bytes() == index_text(entries).encode()
+    except OSError as error:
+        check.fault("index", f"{path}: cannot be read ({error})")
+        return
+    if not same:
+        check.fault("index", f"{path}: does not describe the tar beside it")

@@ -1,4 +1,4 @@
-"""Time and memory of large pictures on the CPU: every stage of a shot in a process of its own.
+"""Time and memory of large pictures on the CPU: every stage of a frame in a process of its own.
 
 python -m benchmarks.large [--cases 512x512:32 2048x2048:128 4032x3024:250] [--focus middle far] [--threads 1 2]
                            [--write]
@@ -6,7 +6,7 @@ python -m benchmarks.large [--cases 512x512:32 2048x2048:128 4032x3024:250] [--f
 The scene is the one of `benchmarks.scenes` at 512 px, enlarged until it fills the picture, so that every case shows the
 look of 512 px at K = 32: the same shapes, the same blur relative to the picture, tilts in proportion. A process loads
 the finished layers from a file, renders a small picture (kernels are compiled and loaded by then, untimed), and then
-photographs the layers once. Peak memory is the process's (`ru_maxrss`), so what it holds before the shot is listed
+photographs the layers once. Peak memory is the process's (`ru_maxrss`), so what it holds before rendering is listed
 beside it. `--write` puts the table into `benchmarks/large.md`.
 """
 
@@ -119,7 +119,7 @@ def shoot(case: Case, focus: str, margin: int, folder: Path) -> dict[str, float]
 
 
 def warm(focus: str) -> None:
-    """Compile or load every kernel that the shot will use."""
+    """Compile or load every kernel that rendering will use."""
     import bokehsynth as bs
     from benchmarks import scenes
 
@@ -169,7 +169,7 @@ def measure(arguments: argparse.Namespace) -> list[str]:
 
 HEAD = (
     "picture", "K", "focus", "threads", "canvas", "packing s", "bokeh s", "CPU s", "CPU ns per px", "per px of K",
-    "other fields s", "layers MiB", "before the shot", "packed", "after bokeh", "after all", "B per px of canvas",
+    "other fields s", "layers MiB", "before rendering", "packed", "after bokeh", "after all", "B per px of canvas",
 )  # fmt: skip
 
 
@@ -196,11 +196,11 @@ def report(lines: list[str]) -> str:
             "",
             *machine_lines("python -m benchmarks.large"),
             "",
-            f"Three layers, the scene of 512 px enlarged; one shot per process, load average {os.getloadavg()[0]:.1f} "
+            f"Three layers, the scene of 512 px enlarged; one frame per process, load average {os.getloadavg()[0]:.1f} "
             "at the end (`CPU s`, of all threads, tells the work from the waiting). Peaks of resident memory in MiB, "
-            "each of the whole process until then: `before the shot` is Python, the compiled kernels and the layers "
+            "each of the whole process until then: `before rendering` is Python, the compiled kernels and the layers "
             "(`layers MiB`: colour and alpha, 16 B per pixel of canvas and layer); `packed` adds the renderers' own "
-            "form of the layers, as large again; `B per px of canvas` is what the shot took in all, packed layers "
+            "form of the layers, as large again; `B per px of canvas` is what rendering took in all, packed layers "
             "included.",
             "",
             "| " + " | ".join(HEAD) + " |",

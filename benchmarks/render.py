@@ -53,9 +53,8 @@ from benchmarks.machine import machine_lines
 from bokehsynth.rendering.aperture.tables import tables_of
 from bokehsynth.rendering.cpu import prepared_layers
 from bokehsynth.rendering.cpu import renderer as cpu
-from bokehsynth.rendering.cpu.tile_bounds import TILE_H
-from bokehsynth.rendering.tile_constants import NO_PUPIL
-from bokehsynth.rendering.types import Shot
+from bokehsynth.rendering.tile_constants import NO_PUPIL, TILE_H
+from bokehsynth.rendering.types import RenderInput
 
 SPEEDUP = {32: 120, 16: 220, 8: 500, 2: 700}
 """Least time ratio brute / ours by K; other K have no target."""
@@ -131,19 +130,19 @@ class Row:
 
 
 def photograph(layers: Sequence[bs.Layer], lens: bs.Lens, margin: int) -> list[np.ndarray]:
-    """The whole product of a shot: `bs.render` and every field."""
+    """The whole product of a scene: `bs.render` and every field."""
     frames = bs.render(layers, lens, margin, backend="cpu")
     return [getattr(frames, name) for name in FIELDS]
 
 
 def split(layers: Sequence[bs.Layer], lens: bs.Lens, margin: int) -> dict[str, float]:
-    """Milliseconds of a shot by stage; the keys become columns of the table.
+    """Milliseconds of a scene by stage; the keys become columns of the table.
 
     kernels: tables of texel weights; sums: weighed planes and their prefix sums; filter: a look at all tiles, then all
     of them with four rays where layers vary together; rays: what the full sets of rays take on top; then the other
     fields.
     """
-    shot, tables = Shot(tuple(layers), lens, margin), tables_of(lens.aperture)
+    scene, tables = RenderInput(tuple(layers), lens, margin), tables_of(lens.aperture)
     spent = {}
     start = time.perf_counter()
 
@@ -152,18 +151,18 @@ def split(layers: Sequence[bs.Layer], lens: bs.Lens, margin: int) -> dict[str, f
         now = time.perf_counter()
         spent[stage], start = 1e3 * (now - start), now
 
-    prepared = [prepared_layers.plate(layer, shot, tables) for layer in layers]
-    book, spans = prepared_layers.book_of_planes(shot, prepared, tables)
+    prepared = [prepared_layers.plate(layer, scene, tables) for layer in layers]
+    book, spans = prepared_layers.book_of_planes(scene, prepared, tables)
     lap("kernels")
-    tile_rows = -(-shot.height // TILE_H)
-    weighed = prepared_layers.weigh(prepared, shot, (0, tile_rows))
+    tile_rows = -(-scene.height // TILE_H)
+    weighed = prepared_layers.weigh(prepared, scene, (0, tile_rows))
     lap("sums")
-    scene = prepared_layers.scene(shot, prepared, weighed, spans)
-    for stage, table in (("filter", tables.rays(2)), ("rays", cpu.ray_table(shot, tables, None))):
-        aims = prepared_layers.aims(shot, prepared, table.points)
-        exposure = cpu.unexposed(shot)
-        survey = cpu.look_round(shot, prepared, NO_PUPIL, exposure)
-        cpu.develop_tiles(scene, survey, book, table, aims, cpu.NO_PUPIL, 0, tile_rows, exposure)
+    layer_planes = prepared_layers.layer_planes(scene, prepared, weighed, spans)
+    for stage, table in (("filter", tables.rays(2)), ("rays", cpu.ray_table(scene, tables, None))):
+        aims = prepared_layers.aims(scene, prepared, table.points)
+        output = cpu.empty_output(scene)
+        survey = cpu.look_round(scene, prepared, NO_PUPIL, output)
+        cpu.develop_tiles(layer_planes, survey, book, table, aims, cpu.NO_PUPIL, 0, tile_rows, output)
         lap(stage)
     spent["rays"] -= spent["filter"]
     frames = bs.render(layers, lens, margin, backend="cpu")
@@ -179,14 +178,14 @@ def time_row(row: Row, layers: Sequence[bs.Layer], lens: bs.Lens, stack: Stack, 
     height, width = stack.shape
     step = 1 if arguments.full_brute else max(1, height // BRUTE_ROWS)
     for i in range(arguments.repeats):
-        shot = bs.Lens(lens.blur * (1 + STEP * (i + 1)), lens.focus)
+        timed = bs.Lens(lens.blur * (1 + STEP * (i + 1)), lens.focus)
         rows = np.arange(int(step * ((0.5 + 0.618 * i) % 1)) if step > 1 else 0, height, step)  # others in each turn
         pixels = np.stack(np.meshgrid(rows, np.arange(width), indexing="ij"), axis=-1).reshape(-1, 2)
-        theirs = clocked(lambda shot=shot, pixels=pixels: brute(stack, shot, pixels, SKIP, STOP))
+        theirs = clocked(lambda timed=timed, pixels=pixels: brute(stack, timed, pixels, SKIP, STOP))
         row.their_times.append(Times(*(seconds * height / len(rows) for seconds in theirs)))
-        row.our_times.append(clocked(lambda shot=shot: photograph(layers, shot, stack.margin)))
+        row.our_times.append(clocked(lambda timed=timed: photograph(layers, timed, stack.margin)))
         if i < SPLITS:
-            row.splits.append(split(layers, bs.Lens(shot.blur * (1 + STEP / 2), lens.focus), stack.margin))
+            row.splits.append(split(layers, bs.Lens(timed.blur * (1 + STEP / 2), lens.focus), stack.margin))
 
 
 # Correctness first -----------------------------------------------------------------------------------------------
@@ -216,7 +215,7 @@ def check() -> None:
 # The run ---------------------------------------------------------------------------------------------------------
 
 
-def shots(seed: int, arguments: argparse.Namespace) -> list[tuple[float, str, bs.Lens]]:
+def lens_rows(seed: int, arguments: argparse.Namespace) -> list[tuple[float, str, bs.Lens]]:
     """Blur, name of the focus, and lens of every row of one scene."""
     focus = dict(zip(scenes.FOCUS, (p.d for p in scenes.planes(seed)), strict=True))
     return [(K, name, bs.Lens(K, focus[name])) for K, name in product(arguments.blurs, arguments.focus)]
@@ -225,7 +224,7 @@ def shots(seed: int, arguments: argparse.Namespace) -> list[tuple[float, str, bs
 def margin_of(seed: int, arguments: argparse.Namespace) -> int:
     """One canvas for all rows of a scene: the widest that any timed lens asks for."""
     grown = 1 + STEP * (arguments.repeats + 1)
-    widest = (bs.Lens(lens.blur * grown, lens.focus) for _, _, lens in shots(seed, arguments))
+    widest = (bs.Lens(lens.blur * grown, lens.focus) for _, _, lens in lens_rows(seed, arguments))
     return max(lens.margin(scenes.planes(seed), arguments.size, arguments.size) for lens in widest)
 
 
@@ -237,7 +236,7 @@ def measure(arguments: argparse.Namespace, core: roofline.Core) -> list[Row]:
         layers = scenes.build(seed, arguments.size, margin)
         stack = Stack.of(layers, margin)
         pixels = random_pixels(seed, stack.shape, arguments.pixels)
-        for blur, focus, lens in shots(seed, arguments):
+        for blur, focus, lens in lens_rows(seed, arguments):
             truth = converged(stack, lens, pixels, rays_of(blur))
             theirs = score(brute(stack, lens, pixels, NO_SKIP, NO_STOP), truth)
             picture = photograph(layers, lens, margin)[0]  # also packs the layers and compiles, untimed

@@ -42,11 +42,11 @@ from bokehsynth.rendering.cuda import device as cuda_device
 from bokehsynth.rendering.cuda import renderer as cuda
 from bokehsynth.rendering.cuda.batch import Batch
 from bokehsynth.rendering.cuda.structs import ROWS, TILE, TILE_W
-from bokehsynth.rendering.types import Shot
+from bokehsynth.rendering.types import RenderInput
 
 BATCHES = (1, 16)
 SHOWN = ("copy", "taps", "together", "rays")
-TAPS, TOGETHER, RAYS = (PATHS.index(name) for name in SHOWN[1:])
+DIRECT, CONTROL_VARIATE, RAY_TRACED = (PATHS.index(name) for name in SHOWN[1:])
 PIXELS = TILE_W * ROWS
 WORK_OF_A_HIT = 60
 """Multiply-adds and the like that one ray spends on one layer: a bilinear lookup of four channels and its sums."""
@@ -101,13 +101,13 @@ def measure_row(seed: int, blur: float, focus: int, arguments: argparse.Namespac
     lens = bs.Lens(blur, planes[focus].d)
     margin = lens.margin(planes, arguments.size, arguments.size)
     layers = tuple(scenes.build(seed, arguments.size, margin))
-    stack, shot = Stack.of(layers, margin), Shot(layers, lens, margin)
+    stack, scene = Stack.of(layers, margin), RenderInput(layers, lens, margin)
     pixels = random_pixels(seed, stack.shape, arguments.pixels)
     truth = converged(stack, lens, pixels, rays_of(blur))
     theirs = score(brute(stack, lens, pixels, NO_SKIP, NO_STOP), truth)
     picture = bs.render(layers, lens, margin, backend="cuda").bokeh
     ours = score(picture[pixels[:, 0], pixels[:, 1]], truth)
-    by_kernel = cuda.brute_force(shot, grid_table())
+    by_kernel = cuda.brute_force(scene, grid_table())
     worst = np.abs(by_kernel.color[pixels[:, 0], pixels[:, 1]] - brute(stack, lens, pixels, NO_SKIP, NO_STOP)).max()
     assert worst < 1e-3, f"the brute-force kernel is {worst:.1e} from the CPU's"  # as in `benchmarks.render.check`
 
@@ -121,13 +121,14 @@ def measure_row(seed: int, blur: float, focus: int, arguments: argparse.Namespac
     for turn in range(arguments.repeats + 1):  # the first warms up
         if turn == 1:
             times.clear()
-        take("brute", clock(Batch(cuda.stock_of(cuda_device.the_device()), [shot], [table]).brute))
+        take("brute", clock(Batch(cuda.stock_of(cuda_device.the_device()), [scene], [table]).brute))
         for batch in BATCHES:
-            shots = [
-                Shot(layers, bs.Lens(blur * (1 - 1e-4 * (turn * batch + k)), lens.focus), margin) for k in range(batch)
+            inputs = [
+                RenderInput(layers, bs.Lens(blur * (1 - 1e-4 * (turn * batch + k)), lens.focus), margin)
+                for k in range(batch)
             ]
-            take(batch, clock(lambda shots=shots: cuda.expose_batch(shots)) / batch)
-            take((batch, "kernels"), clock(cuda.prepare(shots).develop) / batch)
+            take(batch, clock(lambda inputs=inputs: cuda.render_scenes_on_device(inputs)) / batch)
+            take((batch, "kernels"), clock(cuda.prepare(inputs).develop) / batch)
         start = time.perf_counter()
         frames = bs.render([bs.Layer(x.color, x.alpha, x.disparity) for x in layers], lens, margin, backend="cuda")
         _ = frames.bokeh, frames.all_in_focus, frames.disparity, frames.defocus, frames.coverage
@@ -135,7 +136,7 @@ def measure_row(seed: int, blur: float, focus: int, arguments: argparse.Namespac
         if mpib:
             take("mpib", clock(mpib.render))
     median = {name: statistics.median(found) for name, found in times.items()}
-    bound, shares = roofline(shot)
+    bound, shares = roofline(scene)
     return Row(
         blur, scenes.FOCUS[focus], seed, theirs, ours, median["brute"],
         {batch: median[batch] for batch in BATCHES}, {batch: median[batch, "kernels"] for batch in BATCHES},
@@ -143,26 +144,26 @@ def measure_row(seed: int, blur: float, focus: int, arguments: argparse.Namespac
     )  # fmt: skip
 
 
-def roofline(shot: Shot) -> tuple[float, dict[str, float]]:
+def roofline(scene: RenderInput) -> tuple[float, dict[str, float]]:
     """Milliseconds that the multiply-adds of a frame need at the device's peak, and the share of tiles on each path."""
-    batch = cuda.prepare([shot])
+    batch = cuda.prepare([scene])
     batch.develop()
-    tiles = cuda_device.the_device().get(batch.exposures[0].tiles).view(TILE).ravel()
-    taps = [np.pi * mean_square(shot.lens, layer.disparity, shot) for layer in shot.layers]
+    tiles = cuda_device.the_device().get(batch.outputs[0].tiles).view(TILE).ravel()
+    taps = [np.pi * mean_square(scene.lens, layer.disparity, scene) for layer in scene.layers]
     work = 0.0
     for tile in tiles:
         seen = tile["order"][: int(tile["count"])].tolist()
-        if int(tile["path"]) in (TAPS, TOGETHER):
+        if int(tile["path"]) in (DIRECT, CONTROL_VARIATE):
             work += PIXELS * 4 * sum(taps[m] for m in seen if not int(tile["sharp"]) >> m & 1)
-        if int(tile["path"]) in (TOGETHER, RAYS):
+        if int(tile["path"]) in (CONTROL_VARIATE, RAY_TRACED):
             work += PIXELS * WORK_OF_A_HIT * len(seen) * (int(tile["stop"]) - int(tile["start"]))
     shares = {name: float((tiles["path"] == PATHS.index(name)).mean()) for name in SHOWN}
     return 1e3 * work / multiply_adds_per_second(), shares
 
 
-def mean_square(lens: bs.Lens, plane: bs.Plane, shot: Shot) -> float:
+def mean_square(lens: bs.Lens, plane: bs.Plane, scene: RenderInput) -> float:
     """Of the blur radius over the picture."""
-    x, y = shot.offsets()
+    x, y = scene.offsets()
     return float(np.square(lens.radius(plane.at(x, y))).mean())
 
 

@@ -12,7 +12,7 @@ from bokehsynth.errors import DeviceError, UsageError
 from bokehsynth.optics import Lens
 from bokehsynth.optics.layer import Layer
 from bokehsynth.rendering.frames import Frames
-from bokehsynth.rendering.types import Backend, Shot
+from bokehsynth.rendering.types import Backend, RenderInput
 
 BACKENDS = ("auto", "cpu", "cuda", "reference")
 
@@ -34,9 +34,9 @@ def render(
     Raises UsageError where the input cannot be rendered (shapes, a margin the rays would leave, a plane too steep for
     the lens) and DeviceError for a backend that is not there.
     """
-    shot = _checked(layers, lens, margin)
+    scene = _checked(layers, lens, margin)
     _check_samples(samples)
-    return Frames(shot, _backend(backend), samples)
+    return Frames(scene, _backend(backend), samples)
 
 
 class Scene(Protocol):
@@ -65,13 +65,13 @@ def render_batch(scenes: Sequence[Scene], backend: str = "auto", samples: int | 
     from bokehsynth.rendering.cuda import renderer as cuda
 
     _check_samples(samples)
-    shots = [_checked(scene.layers, scene.lens, scene.margin) for scene in scenes]
-    blurred = iter(cuda.trace_batch([shot for shot in shots if shot.lens.blur > 0], samples))
-    sharp = cuda.trace_batch([shot.through_pinhole() for shot in shots], 1)
+    inputs = [_checked(scene.layers, scene.lens, scene.margin) for scene in scenes]
+    blurred = iter(cuda.render_scenes([scene for scene in inputs if scene.lens.blur > 0], samples))
+    sharp = cuda.render_scenes([scene.all_in_focus() for scene in inputs], 1)
     chosen = _backend("cuda")
     return [
-        Frames(shot, chosen, samples, (next(blurred) if shot.lens.blur > 0 else pinhole, pinhole))
-        for shot, pinhole in zip(shots, sharp, strict=True)
+        Frames(scene, chosen, samples, (next(blurred) if scene.lens.blur > 0 else pinhole, pinhole))
+        for scene, pinhole in zip(inputs, sharp, strict=True)
     ]
 
 
@@ -114,14 +114,14 @@ def _backend(name: str) -> Backend:
         from bokehsynth.rendering import reference
         from bokehsynth.rendering.aperture.lens_points import transmission_map
 
-        return Backend(reference.trace, transmission_map)
+        return Backend(reference.render_scene, transmission_map)
     if resolve_device(name) == "cuda":
         from bokehsynth.rendering.cuda import renderer as cuda
 
-        return Backend(cuda.trace, cuda.transmission)
+        return Backend(cuda.render_scene, cuda.transmission)
     from bokehsynth.rendering.cpu import renderer as cpu
 
-    return Backend(cpu.trace, cpu.transmission)
+    return Backend(cpu.render_scene, cpu.transmission)
 
 
 def _check_samples(samples: int | None) -> None:
@@ -129,7 +129,7 @@ def _check_samples(samples: int | None) -> None:
         raise UsageError(f"samples must be at least 1, or None for training quality; got {samples}")
 
 
-def _checked(layers: Sequence[Layer], lens: Lens, margin: int) -> Shot:
+def _checked(layers: Sequence[Layer], lens: Lens, margin: int) -> RenderInput:
     if not layers:
         raise UsageError("render needs at least one layer")
     shapes = {layer.shape for layer in layers}
@@ -137,13 +137,13 @@ def _checked(layers: Sequence[Layer], lens: Lens, margin: int) -> Shot:
         raise UsageError(f"all layers must share one canvas size, got {sorted(shapes)}")
     if margin < 0 or int(margin) != margin:
         raise UsageError(f"margin must be a whole number of pixels >= 0, got {margin}")
-    shot = Shot(tuple(layers), lens, int(margin))
-    if min(shot.height, shot.width) < 1:
+    scene = RenderInput(tuple(layers), lens, int(margin))
+    if min(scene.height, scene.width) < 1:
         raise UsageError(f"a margin of {margin} px leaves no picture of a {layers[0].shape} canvas")
-    needed = lens.margin([layer.disparity for layer in layers], shot.width, shot.height)
+    needed = lens.margin([layer.disparity for layer in layers], scene.width, scene.height)
     if lens.blur > 0 and margin < needed:
         raise UsageError(
             f"margin {margin} px is too small: rays of this lens reach {needed} px beyond the picture; "
             f"compose the layers on a canvas with margin >= {needed}, or lower the blur"
         )
-    return shot
+    return scene

@@ -1,4 +1,4 @@
-"""The pictures and maps of one shot."""
+"""The pictures and maps of one scene."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -6,37 +6,37 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.rendering.types import Backend, Exposure, Float64Array, FloatArray, Shot
+from bokehsynth.rendering.types import Backend, Float64Array, FloatArray, RenderInput, RenderOutput
 
 
 class Frames:
-    """The pictures and maps of one shot, NumPy float32 on every backend; each is computed when first read."""
+    """The pictures and maps of one scene, NumPy float32 on every backend; each is computed when first read."""
 
     def __init__(
-        self, shot: Shot, backend: Backend, samples: int | None, made: "Sequence[Exposure] | None" = None
+        self, scene: RenderInput, backend: Backend, samples: int | None, made: "Sequence[RenderOutput] | None" = None
     ) -> None:
-        """`made`: the exposures through the lens and through a pinhole, where they are made already."""
-        self._shot, self._backend, self._samples, self._made = shot, backend, samples, made
+        """`made`: the outputs through the lens and through a pinhole, where they are made already."""
+        self._scene, self._backend, self._samples, self._made = scene, backend, samples, made
 
     @cached_property
-    def _exposure(self) -> Exposure:
+    def _blurred(self) -> RenderOutput:
         if self._made:
             return self._made[0]
-        return self._backend.trace(self._shot, self._samples) if self._shot.lens.blur > 0 else self._pinhole
+        return self._backend.render_scene(self._scene, self._samples) if self._scene.lens.blur > 0 else self._pinhole
 
     @cached_property
-    def _pinhole(self) -> Exposure:
-        return self._made[1] if self._made else self._backend.trace(self._shot.through_pinhole(), 1)
+    def _pinhole(self) -> RenderOutput:
+        return self._made[1] if self._made else self._backend.render_scene(self._scene.all_in_focus(), 1)
 
     @property
     def bokeh(self) -> FloatArray:
         """The scene through the lens, [H, W, 3] linear light, not clamped."""
-        return self._exposure.color
+        return self._blurred.color
 
     @property
     def coverage(self) -> FloatArray:
         """Share of the light that comes from the layers rather than from nothing behind them, [H, W] in 0..1."""
-        return self._exposure.coverage
+        return self._blurred.coverage
 
     @property
     def paths(self) -> npt.NDArray[np.uint8] | None:
@@ -44,7 +44,7 @@ class Frames:
 
         None on backends, and for height fields, that have one way only.
         """
-        return self._exposure.paths
+        return self._blurred.paths
 
     @property
     def all_in_focus(self) -> FloatArray:
@@ -69,27 +69,27 @@ class Frames:
     def _maps(self) -> tuple[FloatArray, FloatArray]:
         from bokehsynth.rendering.cpu import pinhole
 
-        planes = pinhole.planes_in_order(self._shot)
+        planes = pinhole.planes_in_order(self._scene)
         if planes is not None:
-            return pinhole.maps(self._shot, planes)
-        visible = _visible_disparity(self._shot)
-        radius: Float64Array = self._shot.lens.radius(visible)
+            return pinhole.maps(self._scene, planes)
+        visible = _visible_disparity(self._scene)
+        radius: Float64Array = self._scene.lens.radius(visible)
         return visible.astype(np.float32), radius.astype(np.float32)
 
     @cached_property
     def transmission(self) -> FloatArray:
         """Light that a field-dependent aperture lets pass, relative to none being blocked, [H, W] in 0..1."""
-        return self._backend.transmission(self._shot)
+        return self._backend.transmission(self._scene)
 
 
-def _visible_disparity(shot: Shot) -> Float64Array:
-    x, y = shot.offsets()
-    shape = (len(shot.layers), shot.height, shot.width)
+def _visible_disparity(scene: RenderInput) -> Float64Array:
+    x, y = scene.offsets()
+    shape = (len(scene.layers), scene.height, scene.width)
     disparity = np.empty(shape)
     alpha = np.empty(shape, np.float32)
-    for i, layer in enumerate(shot.layers):
+    for i, layer in enumerate(scene.layers):
         disparity[i] = layer.disparity.at(x, y)
-        alpha[i] = shot.crop(layer.alpha)
+        alpha[i] = scene.crop(layer.alpha)
     if (
         np.diff(disparity, axis=0) > 0
     ).any():  # layers cross inside the picture: near to far changes from pixel to pixel

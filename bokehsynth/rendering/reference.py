@@ -16,39 +16,39 @@ import numpy.typing as npt
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture, HeightField, Lens, Surface
 from bokehsynth.rendering.aperture.lens_points import check_weights, field_positions, in_pupil, vogel_points
-from bokehsynth.rendering.types import Exposure, Float64Array, Shot
+from bokehsynth.rendering.types import Float64Array, RenderInput, RenderOutput
 
 DEFAULT_RAYS = 2048
 
 
-def trace(shot: Shot, samples: int | None) -> Exposure:
+def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
     """Render with about `samples` rays per pixel (default 2048), spread evenly over the aperture."""
-    points, weights = _lens_points(shot, samples or DEFAULT_RAYS)
-    h = field_positions(shot)
-    light = np.zeros((shot.height, shot.width, 3))
+    points, weights = _lens_points(scene, samples or DEFAULT_RAYS)
+    h = field_positions(scene)
+    light = np.zeros((scene.height, scene.width, 3))
     arrived = np.zeros_like(light)
     passed = np.zeros_like(light)
     for s, w in zip(points, weights, strict=True):
-        weight = w * in_pupil(shot.lens.aperture, s, h)[..., None]
-        color, alpha = _ray(shot, s, h)
+        weight = w * in_pupil(scene.lens.aperture, s, h)[..., None]
+        color, alpha = _ray(scene, s, h)
         light += weight * color
         arrived += weight * alpha[..., None]
         passed += weight
     with np.errstate(invalid="ignore", divide="ignore"):
         picture = np.where(arrived > 0, light / arrived, 0.0)
         coverage = np.where(passed > 0, arrived / passed, 0.0)
-    if shot.lens.falloff:
+    if scene.lens.falloff:
         picture *= passed / weights.sum(axis=0)
     lit = passed > 0
     mean = (coverage * lit).sum(axis=-1) / np.maximum(lit.sum(axis=-1), 1)  # a channel that is blocked does not count
-    return Exposure(picture.astype(np.float32), mean.astype(np.float32))
+    return RenderOutput(picture.astype(np.float32), mean.astype(np.float32))
 
 
-def _lens_points(shot: Shot, samples: int) -> tuple[Float64Array, Float64Array]:
+def _lens_points(scene: RenderInput, samples: int) -> tuple[Float64Array, Float64Array]:
     """Points [N, 2] and weights [N, 3] with N close to `samples`; one central ray for a pinhole."""
-    if shot.lens.blur == 0:
+    if scene.lens.blur == 0:
         return np.zeros((1, 2)), np.ones((1, 3))
-    aperture = shot.lens.aperture
+    aperture = scene.lens.aperture
     share = np.asarray(aperture.inside(vogel_points(4096)), np.bool_).mean()
     if share == 0:
         raise UsageError(f"{type(aperture).__name__} lets no light through")
@@ -57,14 +57,14 @@ def _lens_points(shot: Shot, samples: int) -> tuple[Float64Array, Float64Array]:
     return points, check_weights(aperture, points)
 
 
-def _ray(shot: Shot, s: Float64Array, h: Float64Array) -> tuple[Float64Array, Float64Array]:
+def _ray(scene: RenderInput, s: Float64Array, h: Float64Array) -> tuple[Float64Array, Float64Array]:
     """Premultiplied colour [H, W, 3] and alpha [H, W] that the rays through lens point s bring to every pixel."""
-    x, y = shot.offsets()
-    K = shot.lens.blur
-    astray = _aberration(shot.lens.aperture, s, h) if K > 0 else np.zeros_like(h)
+    x, y = scene.offsets()
+    K = scene.lens.blur
+    astray = _aberration(scene.lens.aperture, s, h) if K > 0 else np.zeros_like(h)
     hits, nearness = [], []
-    for surface, packed in ((layer.disparity, layer.packed) for layer in shot.layers):
-        delta = _hit(surface, x, y, s, shot.lens)
+    for surface, packed in ((layer.disparity, layer.packed) for layer in scene.layers):
+        delta = _hit(surface, x, y, s, scene.lens)
         hits.append(_bilinear(packed, x + s[0] * K * delta + astray[..., 0], y + s[1] * K * delta + astray[..., 1]))
         nearness.append(np.broadcast_to(delta, hits[-1].shape[:2]))
     order = np.argsort(-np.stack(nearness), axis=0, kind="stable")

@@ -1,10 +1,25 @@
-"""Names for the numbers in the tables that tiles read, and where their scratch lies."""
+"""Constants that renderers, lens tables and kernels share: sizes of tiles, and names for numbers in tables."""
 
-from bokehsynth.rendering.cpu.ray_batches import CELL
-from bokehsynth.rendering.jit import leaf
+LANES = 16
+"""Neighbouring pixels in one SIMD value."""
 
-COPY, TAPS, RUNS, TOGETHER, RAYS = range(5)
-"""Indices into `render.PATHS`. Tiles of the last kind are drawn by `render.rays`."""
+TILE_H, TILE_W = 8, LANES
+"""Size in pixels of a tile on the CPU."""
+
+GROUP = 4
+"""Rows of a tile that share the taps of a kernel."""
+
+CELL = GROUP * LANES
+"""Pixels of a group: what scratch holds of each plane."""
+
+FLOAT_BYTES = 4
+
+COPY, DIRECT, PREFIX_SUM, CONTROL_VARIATE, RAY_TRACED = range(5)
+"""Indices into `rendering.PATHS`: all-in-focus pixels are copied; kernels are applied texel by texel; with prefix sums
+along rows; either, plus rays as a control variate; rays alone."""
+
+RUNS_FROM = 6.0
+"""Blur radius in px from which sums along a row pay: below, the rim has as many texels as the disc."""
 
 PACKED, PACKED_STEP, SOURCE, SOURCE_STEP, SUMS, SUMS_STEP = range(6)
 """Columns of `addresses` [L, 6]: of canvas texel (0, 0) of the first plane, and from one plane to the next, in bytes:
@@ -13,13 +28,5 @@ premultiplied planes; what run kernels read; its prefix sums."""
 NO_PUPIL, BY_CORNERS, BY_RAYS = range(3)
 """Whether the opening changes over the picture, and if so, whether kernels at corners of tiles follow it closely."""
 
-DIRECT, AFTER, BEFORE = range(3)
-"""Families of a layer's kernels (`spans` [L, 3, 2]): tap by tap; with prefix sums for r > 0; for r < 0."""
-
-FLOAT = 4
-
-
-@leaf
-def cell(address, kinds, m, p):
-    """Address of the CELL floats of plane p (of `kinds`) of layer m in scratch that begins at `address`."""
-    return address + FLOAT * CELL * (m * kinds + p)
+TAP_KERNELS, NEAR_KERNELS, FAR_KERNELS = range(3)
+"""Families of a layer's kernels (`spans` [L, 3, 2]): texel by texel; with prefix sums for r > 0; for r < 0."""

@@ -16,7 +16,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Shot:
+class RenderInput:
     """Checked input of a renderer: layers near to far, the lens, and the overscan of the canvas."""
 
     layers: tuple[Layer, ...]
@@ -39,9 +39,9 @@ class Shot:
         y = np.arange(self.height, dtype=np.float64) - (self.height - 1) / 2
         return x[None, :], y[:, None]
 
-    def through_pinhole(self) -> "Shot":
+    def all_in_focus(self) -> "RenderInput":
         """The same layers at K = 0: no lens point moves anything, so the aperture has no say."""
-        return Shot(self.layers, Lens(0.0, self.lens.focus), self.margin)
+        return RenderInput(self.layers, Lens(0.0, self.lens.focus), self.margin)
 
     def crop(self, canvas: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The picture's part of a canvas array [Hc, Wc, ...]."""
@@ -49,7 +49,7 @@ class Shot:
 
 
 @dataclass(frozen=True, eq=False)
-class Exposure:
+class RenderOutput:
     """What a backend computes for one lens: colour normalised by the light that arrived, and how much did."""
 
     color: FloatArray
@@ -64,7 +64,7 @@ class Exposure:
 class Backend:
     """One implementation of the definition."""
 
-    trace: Callable[[Shot, int | None], Exposure]
-    """(shot, number of rays or None for training quality) -> exposure."""
-    transmission: Callable[[Shot], FloatArray]
+    render_scene: Callable[[RenderInput, int | None], RenderOutput]
+    """(scene, number of rays or None for training quality) -> output."""
+    transmission: Callable[[RenderInput], FloatArray]
     """Share of the opening's light that its pupil lets pass at each pixel, float32 [H, W]."""

@@ -17,7 +17,7 @@ from bokehsynth.rendering.cuda import device as cuda_device
 from bokehsynth.rendering.cuda import renderer as cuda
 from bokehsynth.rendering.cuda.batch import LARGEST_HALF
 from bokehsynth.rendering.cuda.structs import MAX_LAYERS
-from bokehsynth.rendering.types import Shot
+from bokehsynth.rendering.types import RenderInput
 
 PER_BATCH = ["collapse", "measure", "survey", "develop", "shine"]
 
@@ -56,27 +56,27 @@ def various_scenes():
     ]
 
 
-def shots_of(scenes):
-    return [Shot(scene.layers, scene.lens, scene.margin) for scene in scenes]
+def inputs_of(scenes):
+    return [RenderInput(scene.layers, scene.lens, scene.margin) for scene in scenes]
 
 
-def same(exposure, other):
+def same(output, other):
     return all(
-        getattr(exposure, name).tobytes() == getattr(other, name).tobytes() for name in ("color", "coverage", "paths")
+        getattr(output, name).tobytes() == getattr(other, name).tobytes() for name in ("color", "coverage", "paths")
     )
 
 
 # ------------------------------------------------------------------ as if it were alone
 
 
-def test_a_batch_in_any_order_is_each_shot_alone_to_the_bit(device):
-    shots = shots_of(various_scenes())
-    alone = [cuda.trace(shot, None) for shot in shots]
-    assert [a.color.shape[:2] for a in alone] == [(shot.height, shot.width) for shot in shots]
+def test_a_batch_in_any_order_is_each_scene_alone_to_the_bit(device):
+    inputs = inputs_of(various_scenes())
+    alone = [cuda.render_scene(scene, None) for scene in inputs]
+    assert [a.color.shape[:2] for a in alone] == [(scene.height, scene.width) for scene in inputs]
     assert len({a.color.tobytes() for a in alone}) == len(alone)
-    order = np.random.default_rng(1).permutation(len(shots))
-    for batch in (range(len(shots)), order, [3, 3, 0]):
-        for made, k in zip(cuda.trace_batch([shots[k] for k in batch]), batch, strict=True):
+    order = np.random.default_rng(1).permutation(len(inputs))
+    for batch in (range(len(inputs)), order, [3, 3, 0]):
+        for made, k in zip(cuda.render_scenes([inputs[k] for k in batch]), batch, strict=True):
             assert same(made, alone[k]), k
 
 
@@ -86,7 +86,7 @@ def test_two_runs_give_the_same_bits():
         runs = []
         for _ in range(2):
             patch.setattr(cuda_device, "the_device", lambda made=CountingDevice(): made)  # noqa: B008
-            runs.append(cuda.trace_batch(shots_of(various_scenes()), 100))
+            runs.append(cuda.render_scenes(inputs_of(various_scenes()), 100))
     assert all(same(*pair) for pair in zip(*runs, strict=True))
 
 
@@ -112,22 +112,22 @@ def test_render_batch_on_the_cpu_is_render():
 
 
 def test_launches_do_not_grow_with_the_batch(device):
-    shots = shots_of(various_scenes())
-    cuda.trace_batch(shots)
+    inputs = inputs_of(various_scenes())
+    cuda.render_scenes(inputs)
     assert device.launched == ["pack", "bound", *PER_BATCH]
     device.launched.clear()
-    cuda.trace_batch(shots[:1])
+    cuda.render_scenes(inputs[:1])
     assert device.launched == PER_BATCH, "nothing is packed again"
 
 
 def test_a_layer_is_uploaded_once_and_let_go_with_the_object(device):
     scene = battery_scene("three frontal")
     canvas = scene.layers[0].shape
-    cuda.trace_batch(shots_of([scene, scene]))
+    cuda.render_scenes(inputs_of([scene, scene]))
     assert device.puts.count((*canvas, 3)) == device.puts.count(canvas) == 3
     device.puts.clear()
     moved = bs.Layer(scene.layers[0].color, scene.layers[0].alpha, bs.Plane(0.8))
-    cuda.trace(shots_of([Scene((moved, *scene.layers[1:]), scene.lens, scene.margin)])[0], None)
+    cuda.render_scene(inputs_of([Scene((moved, *scene.layers[1:]), scene.lens, scene.margin)])[0], None)
     assert device.puts.count((*canvas, 3)) == device.puts.count(canvas) == 1
     stock = cuda.stock_of(device)
     assert len(stock._layers) == 4
@@ -137,8 +137,8 @@ def test_a_layer_is_uploaded_once_and_let_go_with_the_object(device):
 
 
 def test_exposures_can_stay_on_the_device(device):
-    shots = shots_of(various_scenes()[:3])
-    for made, expected in zip(cuda.expose_batch(shots), cuda.trace_batch(shots), strict=True):
+    inputs = inputs_of(various_scenes()[:3])
+    for made, expected in zip(cuda.render_scenes_on_device(inputs), cuda.render_scenes(inputs), strict=True):
         assert np.array_equal(device.get(made.color), expected.color)
         assert np.array_equal(np.from_dlpack(made.color), expected.color)
         assert np.array_equal(device.get(made.coverage), expected.coverage)
@@ -169,12 +169,12 @@ class TightDevice(CountingDevice):
         return array
 
 
-def in_memory_for(count, shots, monkeypatch):
-    """A device that holds so many of these shots at once and not a byte more."""
+def in_memory_for(count, inputs, monkeypatch):
+    """A device that holds so many of these inputs at once and not a byte more."""
     gc.collect()
     roomy = TightDevice(10**12)
     monkeypatch.setattr(cuda_device, "the_device", lambda: roomy)
-    cuda.trace_batch(shots[:count])
+    cuda.render_scenes(inputs[:count])
     tight = TightDevice(roomy.most)
     monkeypatch.setattr(cuda_device, "the_device", lambda: tight)
     return tight
@@ -204,11 +204,11 @@ HALF_OF_SIX, HALF_OF_THREE = "a batch of 6 is halved to 3", "a batch of 3 is hal
 )
 def test_a_batch_that_does_not_fit_is_halved_and_says_so(monkeypatch, caplog, device, fits, said):
     """Six frames of one lens, in memory for some of them."""
-    shots = shots_of([battery_scene("tilted") for _ in range(6)])
-    expected = cuda.trace_batch(shots)
-    tight = in_memory_for(fits, shots, monkeypatch)
+    inputs = inputs_of([battery_scene("tilted") for _ in range(6)])
+    expected = cuda.render_scenes(inputs)
+    tight = in_memory_for(fits, inputs, monkeypatch)
     caplog.clear()
-    made = cuda.trace_batch(shots)
+    made = cuda.render_scenes(inputs)
     assert [record.getMessage() for record in caplog.records] == [f"out of GPU memory: {words}" for words in said]
     assert {record.levelname for record in caplog.records} <= {"WARNING"}
     assert all(same(*pair) for pair in zip(made, expected, strict=True))
@@ -217,9 +217,9 @@ def test_a_batch_that_does_not_fit_is_halved_and_says_so(monkeypatch, caplog, de
 
 def test_layers_that_others_still_hold_make_room(monkeypatch, device):
     """Whoever keeps many scenes alive must not be told that one frame is too large."""
-    shots = shots_of([battery_scene("tilted") for _ in range(4)])
-    in_memory_for(1, shots, monkeypatch)
-    made = [cuda.trace(shot, None) for shot in shots]
+    inputs = inputs_of([battery_scene("tilted") for _ in range(4)])
+    in_memory_for(1, inputs, monkeypatch)
+    made = [cuda.render_scene(scene, None) for scene in inputs]
     assert all(same(other, made[0]) for other in made[1:])
 
 

@@ -13,7 +13,7 @@ import bokehsynth as bs
 from bokehsynth.errors import DeviceError
 from bokehsynth.rendering.cuda import device as cuda_device
 from bokehsynth.rendering.cuda import renderer as cuda
-from bokehsynth.rendering.types import Shot
+from bokehsynth.rendering.types import RenderInput
 from bokehsynth.scene.composed_scene import Composition
 
 pytestmark = pytest.mark.kernels
@@ -37,16 +37,16 @@ def scenes(count: int) -> list[Composition]:
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> list[CudaError]:
-    """Errors that the next batches of more than one shot end with."""
+    """Errors that the next batches of more than one scene end with."""
     errors: list[CudaError] = []
-    expose = cuda._expose
+    render_batch = cuda._render_batch
 
-    def expose_or_fail(shots: list[object], samples: int | None) -> object:
-        if errors and len(shots) > 1:
+    def render_or_fail(inputs: list[object], samples: int | None) -> object:
+        if errors and len(inputs) > 1:
             raise errors[0]
-        return expose(shots, samples)
+        return render_batch(inputs, samples)
 
-    monkeypatch.setattr(cuda, "_expose", expose_or_fail)
+    monkeypatch.setattr(cuda, "_render_batch", render_or_fail)
     monkeypatch.setattr(cuda_device.the_device(), "broken", (CudaError,))
     return errors
 
@@ -89,14 +89,14 @@ def test_a_set_up_that_cannot_be_photographed_is_drawn_again_and_the_others_are_
     recipe = bs.load_recipe(tiny_recipe)
     set_ups = [bs.set_up_sample(recipe, index) for index in range(3)]
     lens = set_ups[1].scene.lens
-    trace = cuda._expose
+    render_batch = cuda._render_batch
 
-    def refuse(shots: list[Any], samples: int | None) -> object:
-        if any(shot.lens.blur == lens.blur for shot in shots):
+    def refuse(inputs: list[Any], samples: int | None) -> object:
+        if any(scene.lens.blur == lens.blur for scene in inputs):
             raise bs.UsageError("a blur radius that no kernel holds")
-        return trace(shots, samples)
+        return render_batch(inputs, samples)
 
-    monkeypatch.setattr(cuda, "_expose", refuse)
+    monkeypatch.setattr(cuda, "_render_batch", refuse)
     made = bs.make_samples(recipe, set_ups, "cuda")
     assert [json.loads(sample.meta["draw"])["attempt"] for sample in made] == [0, 1, 0]
     for index, sample in enumerate(made):
@@ -107,13 +107,13 @@ def test_a_set_up_that_cannot_be_photographed_is_drawn_again_and_the_others_are_
 
 def test_what_is_not_blurred_is_photographed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    expose = cuda._expose
+    render_batch = cuda._render_batch
 
-    def counted(shots: list[object], samples: int | None) -> object:
-        sizes.append(len(shots))
-        return expose(shots, samples)
+    def counted(inputs: list[object], samples: int | None) -> object:
+        sizes.append(len(inputs))
+        return render_batch(inputs, samples)
 
-    monkeypatch.setattr(cuda, "_expose", counted)
+    monkeypatch.setattr(cuda, "_render_batch", counted)
     sharp, blurred = scenes(2)
     made = bs.render_batch([replace(sharp, lens=bs.Lens(0.0, 0.5)), blurred], "cuda")
     assert sizes == [1, 2]
@@ -123,13 +123,13 @@ def test_what_is_not_blurred_is_photographed_once(monkeypatch: pytest.MonkeyPatc
 
 
 def test_pictures_that_stay_on_the_device_are_made_with_the_same_care(failing: list[CudaError]) -> None:
-    shots = [Shot(tuple(scene.layers), scene.lens, scene.margin) for scene in scenes(3)]
-    expected = cuda.expose_batch(shots)
+    inputs = [RenderInput(tuple(scene.layers), scene.lens, scene.margin) for scene in scenes(3)]
+    expected = cuda.render_scenes_on_device(inputs)
     failing.append(CudaError(cuda.NO_ROOM))
-    made = cuda.expose_batch(shots)
+    made = cuda.render_scenes_on_device(inputs)
     get = cuda_device.the_device().get
     assert all(np.array_equal(get(a.color), get(b.color)) for a, b in zip(made, expected, strict=True))
     failing[0] = CudaError(700)
     with pytest.raises(DeviceError) as refusal:
-        cuda.expose_batch(shots)
+        cuda.render_scenes_on_device(inputs)
     assert refusal.value.lost

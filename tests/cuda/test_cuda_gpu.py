@@ -26,7 +26,7 @@ from bokehsynth.errors import DeviceError
 from bokehsynth.rendering.cuda import device as cuda_device
 from bokehsynth.rendering.cuda import renderer as cuda
 from bokehsynth.rendering.cuda.structs import TILE
-from bokehsynth.rendering.types import Shot
+from bokehsynth.rendering.types import RenderInput
 
 pytestmark = pytest.mark.gpu
 
@@ -51,11 +51,13 @@ def host():
     return HostDevice(library())
 
 
-def expose(device, scenes, samples, monkeypatch):
-    """Exposures of a batch and what was found out about its tiles, on the host."""
+def render_batch(device, scenes, samples, monkeypatch):
+    """Outputs of a batch and what was found out about its tiles, on the host."""
     with monkeypatch.context() as patch:
         patch.setattr(cuda_device, "the_device", lambda: device)
-        made = cuda.expose_batch([Shot(scene.layers, scene.lens, scene.margin) for scene in scenes], samples)
+        made = cuda.render_scenes_on_device(
+            [RenderInput(scene.layers, scene.lens, scene.margin) for scene in scenes], samples
+        )
         return [
             (device.get(one.color), device.get(one.coverage), device.get(one.tiles).view(TILE).reshape(-1))
             for one in made
@@ -81,12 +83,12 @@ def assert_the_same(ours, theirs):
 def test_the_gpu_does_what_the_kernels_do_on_the_cpu(gpu, host, monkeypatch, aperture):
     scenes = [battery_scene(name, aperture={**APERTURES, **PUPILS}[aperture]) for name in BATTERY]
     for samples in (None, 300):
-        assert_the_same(*(expose(device, scenes, samples, monkeypatch) for device in (gpu, host)))
+        assert_the_same(*(render_batch(device, scenes, samples, monkeypatch) for device in (gpu, host)))
 
 
 def test_so_it_does_with_height_fields(gpu, host, monkeypatch):
     scenes = [relief_scene(name) for name in FIELDS]
-    assert_the_same(*(expose(device, scenes, None, monkeypatch) for device in (gpu, host)))
+    assert_the_same(*(render_batch(device, scenes, None, monkeypatch) for device in (gpu, host)))
 
 
 @pytest.mark.parametrize("name", BATTERY)
@@ -95,7 +97,7 @@ def test_brute_force_too(gpu, host, monkeypatch, name):
     made = []
     for device in (gpu, host):
         monkeypatch.setattr(cuda_device, "the_device", lambda device=device: device)
-        made.append(cuda.brute_force(Shot(scene.layers, scene.lens, scene.margin), 24))
+        made.append(cuda.brute_force(RenderInput(scene.layers, scene.lens, scene.margin), 24))
     np.testing.assert_array_equal(made[0].color, made[1].color)
     np.testing.assert_array_equal(made[0].coverage, made[1].coverage)
 
@@ -106,7 +108,7 @@ def test_brute_force_too(gpu, host, monkeypatch, name):
 @pytest.mark.parametrize("name", BATTERY)
 def test_agreement_with_brute_force_and_cpu(gpu, name):
     scene, band = smooth_scene(name)
-    brute = cuda.brute_force(Shot(scene.layers, scene.lens, scene.margin), 100)
+    brute = cuda.brute_force(RenderInput(scene.layers, scene.lens, scene.margin), 100)
     actual = light(scene.render("cuda", 3000))
     assert_alike(actual, arriving(brute.color, brute.coverage), band, CONVERGED)
     assert_alike(actual, light(scene.render("cpu", 3000)), band, replace(CONVERGED, inside=5.5e-5))
@@ -129,11 +131,11 @@ def large_scene(side=1000):
 
 
 def test_a_large_picture(gpu, host, monkeypatch):
-    ours, theirs = (expose(device, [large_scene(250)], None, monkeypatch) for device in (gpu, host))
+    ours, theirs = (render_batch(device, [large_scene(250)], None, monkeypatch) for device in (gpu, host))
     assert set(ours[0][2]["path"]) == {0, 1, 3, 4}
     assert_the_same(ours, theirs)
     big = large_scene()
-    first, second = (expose(gpu, [big, big], None, monkeypatch) for _ in range(2))
+    first, second = (render_batch(gpu, [big, big], None, monkeypatch) for _ in range(2))
     assert_the_same(first[:1], first[1:])
     assert_the_same(first, second)
 
@@ -143,8 +145,8 @@ def test_a_large_picture(gpu, host, monkeypatch):
 
 def test_a_batch_is_each_alone(gpu, monkeypatch):
     scenes = various_scenes()
-    together = expose(gpu, scenes, None, monkeypatch)
-    assert_the_same(together, [expose(gpu, [scene], None, monkeypatch)[0] for scene in scenes])
+    together = render_batch(gpu, scenes, None, monkeypatch)
+    assert_the_same(together, [render_batch(gpu, [scene], None, monkeypatch)[0] for scene in scenes])
 
 
 def test_torch_takes_the_pictures_as_they_lie(gpu):
@@ -152,7 +154,7 @@ def test_torch_takes_the_pictures_as_they_lie(gpu):
     if not torch.cuda.is_available():
         pytest.skip("no torch for this device")
     scene = battery_scene("tilted")
-    made = cuda.expose_batch([Shot(scene.layers, scene.lens, scene.margin)])[0]
+    made = cuda.render_scenes_on_device([RenderInput(scene.layers, scene.lens, scene.margin)])[0]
     color = torch.from_dlpack(made.color)
     assert color.device.type == "cuda"
     assert color.data_ptr() == gpu.address(made.color), "no copy"
@@ -206,10 +208,10 @@ def test_description_says_what_pixels_depend_on(gpu):
 def test_for_the_sanitizer(gpu, monkeypatch):
     """Every kernel and every way of a tile, small: compute-sanitizer slows things down a hundredfold."""
     scenes = [*various_scenes(), relief_scene("hills through planes", (13, 21))]
-    made = expose(gpu, scenes, 64, monkeypatch)
+    made = render_batch(gpu, scenes, 64, monkeypatch)
     assert {int(path) for _, _, tiles in made for path in tiles["path"]} == {0, 1, 3, 4}
     for color, coverage, _ in made:
         assert np.isfinite(color).all()
         assert np.isfinite(coverage).all()
-    shot = Shot(scenes[0].layers, scenes[0].lens, scenes[0].margin)
-    assert np.isfinite(cuda.brute_force(shot, 4).color).all()
+    render_input = RenderInput(scenes[0].layers, scenes[0].lens, scenes[0].margin)
+    assert np.isfinite(cuda.brute_force(render_input, 4).color).all()

@@ -37,8 +37,8 @@ def test_structs_lie_in_memory_as_numpy_has_them(name):
 
 @pytest.mark.parametrize("name", structs.STRUCTS)
 def test_fields_stand_in_the_order_of_their_declaration(name):
-    """Offsets alone would not see two names of one type swapped: the declaration in shot.cuh is read."""
-    text = (cuda_device.KERNELS / "shot.cuh").read_text(encoding="utf-8")
+    """Offsets alone would not see two names of one type swapped: the declaration in scene.cuh is read."""
+    text = (cuda_device.KERNELS / "scene.cuh").read_text(encoding="utf-8")
     body = re.search(rf"struct {name} {{\n(.*?)\n}};", text, re.DOTALL).group(1)
     declared = []
     for line in re.sub(r"//.*", "", body).split(";"):
@@ -124,7 +124,7 @@ def test_the_compilers_options_know_every_file(tmp_path, monkeypatch):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     monkeypatch.setattr(cuda_device, "KERNELS", tmp_path)
     assert cuda_device.compile_options()[-1] == before[-1]
-    with (tmp_path / "shot.cuh").open("a", encoding="utf-8") as file:
+    with (tmp_path / "scene.cuh").open("a", encoding="utf-8") as file:
         file.write("// Changed.\n")
     assert cuda_device.compile_options()[-1] != before[-1]
     assert "--fmad=false" in before, "both compilers give the same bits"

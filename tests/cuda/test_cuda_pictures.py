@@ -19,7 +19,7 @@ from bokehsynth.rendering import reference
 from bokehsynth.rendering.aperture.lens_points import bake
 from bokehsynth.rendering.aperture.tables import RayTable
 from bokehsynth.rendering.cuda import renderer as cuda
-from bokehsynth.rendering.types import Shot
+from bokehsynth.rendering.types import RenderInput
 
 pytestmark = pytest.mark.kernels
 
@@ -80,14 +80,14 @@ PUPIL = Tolerance(inside=6.1e-3, edge=2.1e-3, edge_share=0.0)
 PUPILS = {"cat's eye": bs.CatEye(0.9), "small pupil": bs.CatEye(0.5, 0.7), "swirl": Swirl(0.8)}
 
 
-def shot_of(scene):
-    return Shot(scene.layers, scene.lens, scene.margin)
+def input_of(scene):
+    return RenderInput(scene.layers, scene.lens, scene.margin)
 
 
 def brute_force(scene, points, weights):
     """Colour and coverage by the brute-force kernel from these rays: points [N, 2], weights [N, 3]."""
     table = RayTable(points, np.ascontiguousarray(weights.T, np.float32), np.array([(0, len(points))], np.int64))
-    made = cuda.brute_force(shot_of(scene), table)
+    made = cuda.brute_force(input_of(scene), table)
     return made.color, made.coverage
 
 
@@ -134,7 +134,7 @@ def with_lens(scene, aperture, falloff=False):
 def test_brute_force_is_the_reference_through_pupils(name, aperture):
     """The reference's own lens points. None of these lies on the rim of a pupil, where rounding would decide."""
     scene = with_lens(battery_scene(name), PUPILS[aperture])
-    points, weights = reference._lens_points(shot_of(scene), 60)
+    points, weights = reference._lens_points(input_of(scene), 60)
     expected = light(scene.render("reference", 60))
     assert relative(arriving(*brute_force(scene, points, weights)), expected).max() < SAME_RAYS
 
@@ -164,7 +164,7 @@ def smooth_scene(name, aperture="disc"):
 def test_they_converge_to_brute_force_and_to_the_reference(name):
     scene, band = smooth_scene(name)
     actual = light(scene.render("cuda", 3000))
-    brute = cuda.brute_force(shot_of(scene), 56)
+    brute = cuda.brute_force(input_of(scene), 56)
     assert_alike(actual, arriving(brute.color, brute.coverage), band, CONVERGED)
     assert_alike(actual, light(scene.render("reference", 200)), band, REFERENCE)
 
@@ -189,7 +189,7 @@ def test_they_are_the_cpu_through_pupils(name, aperture):
 def test_they_converge_to_brute_force_on_random_scenes(seed):
     """Lights of 20 among alpha that is noise. Tiles of rays take the same ones; elsewhere these are the rougher."""
     scene = fuzz_scene(seed)
-    brute = cuda.brute_force(shot_of(scene), 40)
+    brute = cuda.brute_force(input_of(scene), 40)
     difference = light(scene.render("cuda", 1600)) - arriving(brute.color, brute.coverage)
     assert np.abs(difference).max() < 2.5e-3  # worst 2.4e-3
     assert np.sqrt(np.square(difference).mean()) < 2.4e-4  # worst 2.29e-4

@@ -49,21 +49,21 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of what is rendered together. The device is slow to start: four scenes are there by then, if they can."""
     sizes: list[int] = []
     composed = threading.Semaphore(0)
-    compose, expose = shard_task.set_up, cuda._expose
+    compose, render_batch = shard_task.set_up, cuda._render_batch
 
     def set_up(*what: object) -> object:
         scene = compose(*what)
         composed.release()
         return scene
 
-    def slowly(shots: list[object], samples: int | None) -> object:
+    def slowly(inputs: list[object], samples: int | None) -> object:
         if not sizes:
             all(composed.acquire(timeout=2) for _ in range(4))
-        sizes.append(len(shots))
-        return expose(shots, samples)
+        sizes.append(len(inputs))
+        return render_batch(inputs, samples)
 
     monkeypatch.setattr(shard_task, "set_up", set_up)
-    monkeypatch.setattr(cuda, "_expose", slowly)
+    monkeypatch.setattr(cuda, "_render_batch", slowly)
     return sizes
 
 
@@ -85,15 +85,15 @@ def test_a_batch_that_does_not_fit_is_halved_and_it_is_said(
     class FullError(Exception):
         pass
 
-    expose = cuda._expose
+    render_batch = cuda._render_batch
 
-    def cramped(shots: list[object], samples: int | None) -> object:
-        if len(shots) > 1:
+    def cramped(inputs: list[object], samples: int | None) -> object:
+        if len(inputs) > 1:
             raise FullError("no room")
-        return expose(shots, samples)
+        return render_batch(inputs, samples)
 
     monkeypatch.setattr(cuda_device.the_device(), "out_of_memory", FullError)
-    monkeypatch.setattr(cuda, "_expose", cramped)
+    monkeypatch.setattr(cuda, "_render_batch", cramped)
     with caplog.at_level(logging.WARNING, "bokehsynth"):
         wide = shard(tmp_path / "wide", WIDE, recipe)
     assert "halved to 1" in caplog.text

@@ -120,8 +120,10 @@ def test_a_recipe_on_cuda_is_rendered_in_the_main_process_in_batches(tmp_path, m
     assert opened.in_main
     data = TrainingSet({"main": opened}, recipe.data, recipe.seed, 4.0)
     first, second = (data[Address("main", index, 0)] for index in (0, 1))
-    sizes, trace = [], cuda.trace_batch
-    monkeypatch.setattr(cuda, "trace_batch", lambda shots, *more: sizes.append(len(shots)) or trace(shots, *more))
+    sizes, unpatched = [], cuda.render_scenes
+    monkeypatch.setattr(
+        cuda, "render_scenes", lambda inputs, *more: sizes.append(len(inputs)) or unpatched(inputs, *more)
+    )
     together = data.finish(data.collate([first, second]))
     assert sizes == [2, 2]  # through the lens, and through a pinhole
     apart = [data.finish(data.collate([each])) for each in (first, second)]

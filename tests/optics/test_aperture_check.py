@@ -174,13 +174,13 @@ def test_a_backend_with_a_wrong_table_is_seen(monkeypatch, aperture, turn, chann
     """As if the cpu's tables were mirrored or had swapped channels."""
     from bokehsynth.rendering.cpu import renderer as cpu
 
-    right = cpu.trace
+    right = cpu.render_scene
 
-    def wrong(shot, samples):
-        lens = dataclasses.replace(shot.lens, aperture=Variant(shot.lens.aperture, np.array(turn), channels))
-        return right(dataclasses.replace(shot, lens=lens), samples)
+    def wrong(scene, samples):
+        lens = dataclasses.replace(scene.lens, aperture=Variant(scene.lens.aperture, np.array(turn), channels))
+        return right(dataclasses.replace(scene, lens=lens), samples)
 
-    monkeypatch.setattr(cpu, "trace", wrong)
+    monkeypatch.setattr(cpu, "render_scene", wrong)
     with pytest.raises(UsageError, match=r"is not the same lens on cpu and reference: rms .* of white"):
         check_aperture(aperture)
 

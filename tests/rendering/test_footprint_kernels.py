@@ -13,8 +13,7 @@ from support.scenes import Scene, disc_share, enough, moments, point_light, shee
 
 import bokehsynth as bs
 from bokehsynth.rendering.aperture.footprint_kernel import (
-    NO_PUPIL,
-    RUNS_FROM,
+    UNVIGNETTED,
     collapse,
     coverage_kernel,
     density_kernel,
@@ -24,8 +23,9 @@ from bokehsynth.rendering.aperture.footprint_kernel import (
 )
 from bokehsynth.rendering.aperture.outline import signed_area
 from bokehsynth.rendering.aperture.tables import tables_of
+from bokehsynth.rendering.tile_constants import RUNS_FROM
 
-PUPIL = NO_PUPIL.reshape(-1)
+PUPIL = UNVIGNETTED.reshape(-1)
 TILTS = [(0.0, 0.0), (0.1, -0.05), (-0.3, 0.2)]
 
 
@@ -77,7 +77,7 @@ def density(aperture, r, tilt=(0.0, 0.0), half=None):
 
 def collapsed(aperture, nodes, tilt, runs, stride):
     tables = tables_of(aperture)
-    return collapse(tables.outline, tables.detail, tables.transmission, NO_PUPIL, nodes, *tilt, runs, stride)
+    return collapse(tables.outline, tables.detail, tables.transmission, UNVIGNETTED, nodes, *tilt, runs, stride)
 
 
 def positions(half):

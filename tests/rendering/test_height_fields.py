@@ -28,30 +28,34 @@ from bokehsynth.rendering.cpu.height_field.intersections import list_crossings, 
 from bokehsynth.rendering.cuda import renderer as cuda
 from bokehsynth.rendering.cuda.batch import ray_table
 from bokehsynth.rendering.frames import Frames
-from bokehsynth.rendering.types import Backend, Shot
+from bokehsynth.rendering.types import Backend, RenderInput
 
 SIZE = (26, 150)
 """Two tiles wide, four high."""
 
-BACKENDS = {"relief": tracer.trace, "cuda": cuda.trace, "reference": reference.trace}
+BACKENDS = {"relief": tracer.render_scene, "cuda": cuda.render_scene, "reference": reference.render_scene}
 pytestmark = pytest.mark.kernels
 backends = pytest.mark.parametrize("backend", BACKENDS)
 
 
 def photograph(scene, backend, samples=None):
     """`scene.render` by a tracer of this file's choice, whatever the layers are."""
-    return Frames(Shot(scene.layers, scene.lens, scene.margin), Backend(BACKENDS[backend], transmission_map), samples)
+    return Frames(
+        RenderInput(scene.layers, scene.lens, scene.margin), Backend(BACKENDS[backend], transmission_map), samples
+    )
 
 
 def photograph_rays(scene, backend, samples):
     """`photograph` without kernels: cuda sends planes the height fields' way only by brute force."""
 
-    def brute(shot, rays):
-        return cuda.brute_force(shot, ray_table(shot, rays)) if shot.lens.blur > 0 else cuda.trace(shot, rays)
+    def brute(given, rays):
+        return (
+            cuda.brute_force(given, ray_table(given, rays)) if given.lens.blur > 0 else cuda.render_scene(given, rays)
+        )
 
     if backend != "cuda":
         return photograph(scene, backend, samples)
-    return Frames(Shot(scene.layers, scene.lens, scene.margin), Backend(brute, transmission_map), samples)
+    return Frames(RenderInput(scene.layers, scene.lens, scene.margin), Backend(brute, transmission_map), samples)
 
 
 def light(frames):
@@ -565,14 +569,16 @@ def test_cuda_is_relief_with_the_same_rays(name):
 def test_cuda_renders_fields_through_a_pupil(name):
     """The cpu refuses these scenes. By the reference's own rays it is the reference; tiles leave nothing out."""
     scene = battery_scene(name, SMALL, bs.CatEye(0.7))
-    shot = Shot(scene.layers, scene.lens, scene.margin)
-    points, _ = reference._lens_points(shot, 40)
-    made = cuda.brute_force(shot, RayTable(points, np.ones((1, len(points)), np.float32), np.array([[0, len(points)]])))
+    render_input = RenderInput(scene.layers, scene.lens, scene.margin)
+    points, _ = reference._lens_points(render_input, 40)
+    made = cuda.brute_force(
+        render_input, RayTable(points, np.ones((1, len(points)), np.float32), np.array([[0, len(points)]]))
+    )
     expected = photograph(scene, "reference", 40)
     difference = np.abs(made.color * made.coverage[..., None] - light(expected)) / np.maximum(1, light(expected))
     assert difference.max() < 8e-7  # worst 6.6e-7
     assert np.abs(made.coverage - expected.coverage).max() < 4e-7
-    frames, made = photograph(scene, "cuda", 100), cuda.brute_force(shot, ray_table(shot, 100))
+    frames, made = photograph(scene, "cuda", 100), cuda.brute_force(render_input, ray_table(render_input, 100))
     np.testing.assert_allclose(light(frames), made.color * made.coverage[..., None], rtol=1e-6, atol=1e-6)
 
 

@@ -841,7 +841,7 @@ def test_maps_are_the_same_on_every_backend_and_never_trace_a_ray():
     frames = [scene.render(backend) for backend in BACKENDS]
     for name in ("disparity", "defocus", "transmission"):
         assert getattr(frames[0], name).tobytes() == getattr(frames[1], name).tobytes()
-    assert "_exposure" not in vars(frames[0])
+    assert "_blurred" not in vars(frames[0])
 
 
 @pytest.mark.parametrize("radius", [0.5, 8.0, 20.0])

@@ -7,9 +7,9 @@ from support.scenes import BATTERY, TINTS, Scene, battery_scene, enough, matte, 
 
 import bokehsynth as bs
 from bokehsynth.rendering import PATHS
-from bokehsynth.rendering.cpu.tile_bounds import TILE_H, TILE_W
+from bokehsynth.rendering.tile_constants import TILE_H, TILE_W
 
-COPY, TAPS, RUNS, TOGETHER, RAYS = range(5)
+COPY, DIRECT, PREFIX_SUM, CONTROL_VARIATE, RAY_TRACED = range(5)
 
 
 def per_pixel(paths, size):
@@ -65,14 +65,14 @@ def test_single_blurred_layers_need_no_rays(name, K):
         alpha = matte(LARGE, margin, i) if i < len(planes) - 1 else 1.0
         layers.append(sheet(LARGE, margin, TINTS[i], alpha, plane))
     paths = Scene(tuple(layers), lens, margin).render().paths
-    assert set(np.unique(paths)) <= {COPY, TAPS, RUNS}
+    assert set(np.unique(paths)) <= {COPY, DIRECT, PREFIX_SUM}
     assert (paths != COPY).any()
 
 
 @pytest.mark.parametrize("name", BATTERY)
 def test_most_tiles_of_the_battery_need_no_rays(name):
     paths = large_scene(name).render().paths
-    assert (paths >= TOGETHER).mean() < 0.6  # largest 0.29, "same disparity"
+    assert (paths >= CONTROL_VARIATE).mean() < 0.6  # largest 0.29, "same disparity"
 
 
 @pytest.mark.parametrize("focus", [0.9, 0.55, 0.15])
@@ -84,8 +84,8 @@ def test_most_tiles_of_soft_mattes_before_a_tilted_background_need_no_rays(K, fo
     alphas = [matte(size, margin, 3), matte(size, margin, 4), 1.0]
     layers = [sheet(size, margin, TINTS[i], alphas[i], plane) for i, plane in enumerate(planes)]
     paths = Scene(tuple(layers), lens, margin).render().paths
-    assert (paths >= TOGETHER).mean() < 0.6  # largest 0.30, blur 32 and focus on the background
-    assert not (paths == RAYS).any(), "these planes never change order"
+    assert (paths >= CONTROL_VARIATE).mean() < 0.6  # largest 0.30, blur 32 and focus on the background
+    assert not (paths == RAY_TRACED).any(), "these planes never change order"
 
 
 # ------------------------------------------------------------------ no way that shows
@@ -147,16 +147,16 @@ def test_rays_go_where_planes_change_order_and_nowhere_else():
     x, y = x - (size[1] - 1) / 2, y - (size[0] - 1) / 2
     r, g = red.at(x, y) - lens.focus, green.at(x, y) - lens.focus
     changes = np.abs(r - g) < lens.blur * np.hypot(green.gx * r - red.gx * g, green.gy * r - red.gy * g)
-    rays = per_pixel(frames.paths, size) == RAYS
+    rays = per_pixel(frames.paths, size) == RAY_TRACED
     assert changes.any()
     assert rays[changes].all()
     tiles = np.array([[changes[t : t + TILE_H, u : u + TILE_W].any() for u in range(0, size[1], TILE_W)]
                       for t in range(0, size[0], TILE_H)])  # fmt: skip
-    beyond = frames.paths[~tiles] == RAYS
+    beyond = frames.paths[~tiles] == RAY_TRACED
     reach = max(lens.reach(plane, size[1], size[0]) for plane in (red, green))
     columns = np.flatnonzero(changes.any(axis=0))
     far = (x[0] < x[0, columns[0]] - reach - TILE_W) | (x[0] > x[0, columns[-1]] + reach + TILE_W)
     assert far.sum() > 20
     assert not rays[:, far].any()
     assert beyond.mean() < 0.2
-    assert set(np.unique(frames.paths)) <= {TAPS, RUNS, RAYS}
+    assert set(np.unique(frames.paths)) <= {DIRECT, PREFIX_SUM, RAY_TRACED}

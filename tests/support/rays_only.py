@@ -4,7 +4,8 @@ import numpy as np
 
 from bokehsynth.rendering.aperture.lens_points import bake
 from bokehsynth.rendering.cpu.ray_tracer import trace_tile
-from bokehsynth.rendering.cpu.tile_bounds import TILE_H, TILE_W, pyramid, pyramid_levels
+from bokehsynth.rendering.cpu.tile_bounds import pyramid, pyramid_levels
+from bokehsynth.rendering.tile_constants import TILE_H, TILE_W
 
 NO_CENTRES = np.zeros((2, 0, 0), np.float32)
 """Of a pupil: there is none."""

@@ -21,9 +21,6 @@ import numpy as np
 from bokehsynth.rendering.aperture.scanlines import scan, through_pupil
 from bokehsynth.rendering.jit import kernel
 
-RUNS_FROM = 6.0
-"""Blur radius in px from which sums along a row pay: below, the rim has as many texels as the disc."""
-
 INTERIOR = 1e-6
 """A texel whose coverage differs from 1 by less lies inside."""
 
@@ -33,7 +30,7 @@ SHORTEST_RUN = 4
 PIECE = 0.5 / np.sqrt(3.0)
 """Two Gauss points 1/2 -+ PIECE per texel make the integral of a linear function times a smooth one."""
 
-NO_PUPIL = np.array([[0.0, 0.0, np.inf]])
+UNVIGNETTED = np.array([[0.0, 0.0, np.inf]])
 """Of `collapse`: no second disc."""
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture
-from bokehsynth.rendering.types import FloatArray, Shot
+from bokehsynth.rendering.types import FloatArray, RenderInput
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -68,26 +68,26 @@ def vogel_points(count: int) -> Float64Array:
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
 
-def transmission_map(shot: Shot) -> FloatArray:
+def transmission_map(scene: RenderInput) -> FloatArray:
     """Share of the aperture's light that its pupil lets pass at each pixel, float32 [H, W]."""
-    aperture = shot.lens.aperture
-    shape = (shot.height, shot.width)
+    aperture = scene.lens.aperture
+    shape = (scene.height, scene.width)
     if type(aperture).pupil is Aperture.pupil:
         return np.ones(shape, np.float32)
     points = vogel_points(_FIELD_POINTS)
     points = points[np.asarray(aperture.inside(points), np.bool_)]
     weights = check_weights(aperture, points).mean(axis=1)
-    h = field_positions(shot)
+    h = field_positions(scene)
     passed = np.zeros(shape)
     for s, w in zip(points, weights, strict=True):
         passed += w * in_pupil(aperture, s, h)
     return (passed / weights.sum()).astype(np.float32)
 
 
-def field_positions(shot: Shot) -> Float64Array:
+def field_positions(scene: RenderInput) -> Float64Array:
     """h = (p - centre) / half-diagonal for every pixel, float64 [H, W, 2]; half-diagonal = hypot(W, H) / 2."""
-    x, y = shot.offsets()
-    half = math.hypot(shot.width, shot.height) / 2
+    x, y = scene.offsets()
+    half = math.hypot(scene.width, scene.height) / 2
     return np.stack(np.broadcast_arrays(x / half, y / half), axis=-1)
 
 

@@ -7,11 +7,11 @@ import numpy as np
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture
-from bokehsynth.rendering.aperture.footprint_kernel import RUNS_FROM, collapse, passed_light
+from bokehsynth.rendering.aperture.footprint_kernel import collapse, passed_light
 from bokehsynth.rendering.aperture.lens_points import field_positions
 from bokehsynth.rendering.aperture.tables import LensTables
-from bokehsynth.rendering.cpu.tile_bounds import TILE_H, TILE_W
-from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray, Shot
+from bokehsynth.rendering.tile_constants import RUNS_FROM, TILE_H, TILE_W
+from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray, RenderInput
 
 _LATTICE = 64
 """Points along the shorter side, at least and at most eight px apart, at which the light that passes is integrated."""
@@ -37,13 +37,13 @@ class Pupil:
     radius: float
 
 
-def pupil_of(shot: Shot) -> Pupil | None:
-    """The pupil of a shot's lens at every pixel, None if it has none."""
-    if not has_pupil(shot.lens.aperture):
+def pupil_of(scene: RenderInput) -> Pupil | None:
+    """The pupil of a scene's lens at every pixel, None if it has none."""
+    if not has_pupil(scene.lens.aperture):
         return None
-    centre, radius = _asked(shot.lens.aperture, field_positions(shot))
-    room = np.zeros(2 * shot.height * shot.width + TILE_H * shot.width + 64, np.float32)
-    centres = room[: 2 * shot.height * shot.width].reshape(2, shot.height, shot.width)
+    centre, radius = _asked(scene.lens.aperture, field_positions(scene))
+    room = np.zeros(2 * scene.height * scene.width + TILE_H * scene.width + 64, np.float32)
+    centres = room[: 2 * scene.height * scene.width].reshape(2, scene.height, scene.width)
     centres[:] = np.moveaxis(centre, 2, 0)
     return Pupil(centres, radius)
 
@@ -59,11 +59,11 @@ def _asked(aperture: Aperture, h: Float64Array) -> tuple[Float64Array, float]:
     return centre, float(radius)
 
 
-def _pupils_at(shot: Shot, x: Float64Array, y: Float64Array) -> Float64Array:
+def _pupils_at(scene: RenderInput, x: Float64Array, y: Float64Array) -> Float64Array:
     """Rows (cx, cy, radius) [N, 3] at pixels (x, y) of the picture, which may lie a tile outside."""
-    half = np.hypot(shot.width, shot.height) / 2
-    h = np.stack([(x - (shot.width - 1) / 2) / half, (y - (shot.height - 1) / 2) / half], axis=-1)
-    centre, radius = _asked(shot.lens.aperture, h)
+    half = np.hypot(scene.width, scene.height) / 2
+    h = np.stack([(x - (scene.width - 1) / 2) / half, (y - (scene.height - 1) / 2) / half], axis=-1)
+    centre, radius = _asked(scene.lens.aperture, h)
     return np.concatenate([centre, np.full((len(h), 1), radius)], axis=1)
 
 
@@ -75,25 +75,25 @@ class Steps:
     down: int
 
 
-def steps(shot: Shot) -> "list[Steps | None] | None":
+def steps(scene: RenderInput) -> "list[Steps | None] | None":
     """For each layer how close corners must lie, None for one in focus; None altogether if none lie close enough.
 
     Between two corners the kernel's rim, and that of the pupil, move by at most _RIM_STEP.
     """
-    x, y = np.meshgrid(np.linspace(0, shot.width - 1, 33), np.linspace(0, shot.height - 1, 33))
-    pupils = _pupils_at(shot, x.ravel(), y.ravel())[:, :2].reshape(33, 33, 2)
+    x, y = np.meshgrid(np.linspace(0, scene.width - 1, 33), np.linspace(0, scene.height - 1, 33))
+    pupils = _pupils_at(scene, x.ravel(), y.ravel())[:, :2].reshape(33, 33, 2)
     drift = [float(np.abs(np.diff(pupils, axis=axis)).max()) * 32 for axis in (1, 0)]  # over the width, the height
     found: list[Steps | None] = []
-    for layer in shot.layers:
+    for layer in scene.layers:
         plane = layer.disparity
-        largest = shot.lens.radius_max(plane, shot.width, shot.height)
+        largest = scene.lens.radius_max(plane, scene.width, scene.height)
         if largest == 0:
             found.append(None)
             continue
-        slopes = [shot.lens.blur * abs(g) for g in (plane.gx, plane.gy)]  # type: ignore[union-attr]
-        radii = [shot.lens.blur * (d - shot.lens.focus) for d in plane.extremes(shot.width, shot.height)]
+        slopes = [scene.lens.blur * abs(g) for g in (plane.gx, plane.gy)]  # type: ignore[union-attr]
+        radii = [scene.lens.blur * (d - scene.lens.focus) for d in plane.extremes(scene.width, scene.height)]
         limit = _RIM_STEP if radii[0] * radii[1] > 0 else _FOCUS_STEP
-        sides = (max(1, shot.width - 1), max(1, shot.height - 1))
+        sides = (max(1, scene.width - 1), max(1, scene.height - 1))
         across, down = (
             next((step for step in choice if step * (largest * d / side + s) <= limit), None)
             for choice, d, s, side in zip(_CHOICES, drift, slopes, sides, strict=True)
@@ -105,27 +105,27 @@ def steps(shot: Shot) -> "list[Steps | None] | None":
 
 
 def corner_kernels(
-    shot: Shot, tables: LensTables, distances: "list[Steps | None]", row: int
+    scene: RenderInput, tables: LensTables, distances: "list[Steps | None]", row: int
 ) -> "Iterator[CornerKernels | None]":
     """For each layer the kernels at the corners in tile row `row`; None for a layer in focus."""
-    stride, tiles = shot.layers[0].shape[1], -(-shot.width // TILE_W)
-    for layer, step in zip(shot.layers, distances, strict=True):
+    stride, tiles = scene.layers[0].shape[1], -(-scene.width // TILE_W)
+    for layer, step in zip(scene.layers, distances, strict=True):
         if step is None:
             yield None
             continue
         plane = layer.disparity
-        ex, ey = shot.lens.blur * plane.gx, shot.lens.blur * plane.gy  # type: ignore[union-attr]
+        ex, ey = scene.lens.blur * plane.gx, scene.lens.blur * plane.gy  # type: ignore[union-attr]
         x = np.arange(tiles * TILE_W // step.across + 1, dtype=np.float64) * step.across
         lines = [np.full_like(x, float(y)) for y in range(row * TILE_H, (row + 1) * TILE_H + 1, step.down)]
         radii = [
-            shot.lens.blur * (plane.at(x - (shot.width - 1) / 2, y - (shot.height - 1) / 2) - shot.lens.focus)
+            scene.lens.blur * (plane.at(x - (scene.width - 1) / 2, y - (scene.height - 1) / 2) - scene.lens.focus)
             for y in lines
         ]
         both = np.concatenate(radii)
         runs = tables.transmission.shape == (1, 1, 1) and bool(both.min() >= RUNS_FROM or both.max() <= -RUNS_FROM)
         kernels = [
             collapse(
-                tables.outline, tables.detail, tables.transmission, _pupils_at(shot, x, y), r, ex, ey, runs, stride
+                tables.outline, tables.detail, tables.transmission, _pupils_at(scene, x, y), r, ex, ey, runs, stride
             )
             for r, y in zip(radii, lines, strict=True)
         ]
@@ -143,18 +143,18 @@ class CornerKernels:
     radii: list[Float64Array]
 
 
-def transmission(shot: Shot, tables: LensTables) -> FloatArray:
+def transmission(scene: RenderInput, tables: LensTables) -> FloatArray:
     """Share of the opening's light that its pupil lets pass at each pixel, float32 [H, W]."""
-    if not has_pupil(shot.lens.aperture):
-        return np.ones((shot.height, shot.width), np.float32)
-    step = min(8, max(1, min(shot.width, shot.height) // _LATTICE))
-    x, y = (np.arange(-(-side // step) + 1, dtype=np.float64) * step for side in (shot.width, shot.height))
-    pupils = _pupils_at(shot, *(a.ravel() for a in np.meshgrid(x, y)))
+    if not has_pupil(scene.lens.aperture):
+        return np.ones((scene.height, scene.width), np.float32)
+    step = min(8, max(1, min(scene.width, scene.height) // _LATTICE))
+    x, y = (np.arange(-(-side // step) + 1, dtype=np.float64) * step for side in (scene.width, scene.height))
+    pupils = _pupils_at(scene, *(a.ravel() for a in np.meshgrid(x, y)))
     everything = passed_light(tables.outline, tables.detail, tables.transmission, np.array([(0.0, 0.0, np.inf)]))
     share = passed_light(tables.outline, tables.detail, tables.transmission, pupils).mean(axis=1) / everything.mean()
     lattice = share.reshape(len(y), len(x))
-    i, u = np.divmod(np.arange(shot.width), step)
-    j, v = np.divmod(np.arange(shot.height), step)
+    i, u = np.divmod(np.arange(scene.width), step)
+    j, v = np.divmod(np.arange(scene.height), step)
     u, v = u[None, :] / step, v[:, None] / step
     upper = lattice[j][:, i] * (1 - u) + lattice[j][:, i + 1] * u
     lower = lattice[j + 1][:, i] * (1 - u) + lattice[j + 1][:, i + 1] * u

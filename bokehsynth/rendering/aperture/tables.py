@@ -7,7 +7,7 @@ import numpy as np
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture
-from bokehsynth.rendering.aperture.footprint_kernel import NO_PUPIL, density_kernel
+from bokehsynth.rendering.aperture.footprint_kernel import UNVIGNETTED, density_kernel
 from bokehsynth.rendering.aperture.lens_points import LensTable, bake, check_weights, vogel_points
 from bokehsynth.rendering.aperture.outline import trace_outline
 from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
@@ -45,7 +45,7 @@ class LensTables:
         """
         last = None
         for power in range(6):
-            kernel = density_kernel(self.outline, 2**power, 3.3, 0.1, 0.05, NO_PUPIL[0], self.transmission, 8)
+            kernel = density_kernel(self.outline, 2**power, 3.3, 0.1, 0.05, UNVIGNETTED[0], self.transmission, 8)
             if last is not None and np.abs(kernel - last).max() < 5e-4 * kernel.max():
                 return int(2 ** (power - 1))
             last = kernel

@@ -3,8 +3,8 @@
 import numpy as np
 
 from bokehsynth.rendering.cpu.simd import (
-    LANES,
     add,
+    cell,
     div,
     load,
     madd,
@@ -18,7 +18,7 @@ from bokehsynth.rendering.cpu.simd import (
 )
 from bokehsynth.rendering.cpu.tile_bounds import REACH
 from bokehsynth.rendering.jit import leaf
-from bokehsynth.rendering.tile_constants import FLOAT, cell
+from bokehsynth.rendering.tile_constants import FLOAT_BYTES, LANES
 
 
 @leaf
@@ -26,7 +26,7 @@ def finish(kinds, opaque, lit, state, order, together, means, sums, spare, y0, x
     """Composite the means, add what varies together, divide by the light that arrived, write the pixels."""
     nothing, one = splat(np.float32(0)), splat(np.float32(1))
     layers = len(opaque)
-    rgb, share = spare, spare + FLOAT * 3 * LANES
+    rgb, share = spare, spare + FLOAT_BYTES * 3 * LANES
     for r in range(rows):
         at = r * LANES
         covered = nothing

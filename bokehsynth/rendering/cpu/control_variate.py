@@ -2,10 +2,8 @@
 
 import numpy as np
 
-from bokehsynth.rendering.cpu.layer_filter import GROUP
 from bokehsynth.rendering.cpu.ray_batches import (
     BATCH,
-    CELL,
     aim,
     dim,
     look_up,
@@ -15,10 +13,10 @@ from bokehsynth.rendering.cpu.ray_batches import (
     sum_samples,
     sum_slanted_colour,
 )
-from bokehsynth.rendering.cpu.simd import LANES, add, load, madd, mul, splat, store
+from bokehsynth.rendering.cpu.simd import add, cell, load, madd, mul, splat, store
 from bokehsynth.rendering.cpu.tile_bounds import REACH, same_plane
 from bokehsynth.rendering.jit import leaf
-from bokehsynth.rendering.tile_constants import FLOAT, NO_PUPIL, PACKED, PACKED_STEP, cell
+from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, GROUP, LANES, NO_PUPIL, PACKED, PACKED_STEP
 
 MOST = 64
 """Largest side of a grid of rays in a tile: 4,096 for what kernels leave over beat 51 x 51 alone at any radius."""
@@ -41,8 +39,8 @@ def correlate(  # noqa: PLR0912  # one batch of rays, from start to end
         for p in range(kinds):
             for r in range(GROUP):
                 store(cell(sums, kinds, m, p), r * LANES, nothing)
-    through, samples = spare, spare + FLOAT * CELL * BATCH
-    mask = samples + FLOAT * CELL * BATCH if mode != NO_PUPIL else 0
+    through, samples = spare, spare + FLOAT_BYTES * CELL * BATCH
+    mask = samples + FLOAT_BYTES * CELL * BATCH if mode != NO_PUPIL else 0
     base = int(y + view[2]) * stride + int(x + view[3])
     for batch in range(start, stop, BATCH):
         end = min(stop, batch + BATCH)
@@ -65,7 +63,7 @@ def correlate(  # noqa: PLR0912  # one batch of rays, from start to end
             if n > 0 and slanted and not sharp and kinds == 4:
                 sum_slanted_colour(
                     addresses[m, PACKED], addresses[m, PACKED_STEP], stride, texel, place, drift, kind, through, mask,
-                    weights, batch, count, cell(sums, kinds, m, 0), cell(sums, kinds, layers, 0), FLOAT * CELL,
+                    weights, batch, count, cell(sums, kinds, m, 0), cell(sums, kinds, layers, 0), FLOAT_BYTES * CELL,
                 )  # fmt: skip
             elif n > 0:  # nothing lies in front of the first: its light is its mean
                 for p in range(3):

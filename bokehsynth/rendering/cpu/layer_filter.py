@@ -7,11 +7,9 @@ tile plus, node by node, the clamped part of the way to the next one times the d
 
 import numpy as np
 
-from bokehsynth.rendering.cpu.simd import LANES, add, clamp01, load, madd, poke, ramp, splat, store, sub
+from bokehsynth.rendering.cpu.simd import add, clamp01, load, madd, poke, ramp, splat, store, sub
 from bokehsynth.rendering.jit import kernel, leaf
-
-GROUP = 4
-"""Rows that share the taps of a kernel."""
+from bokehsynth.rendering.tile_constants import GROUP, LANES
 
 NEAREST = 2.0
 """Pixels of blur radius below which a texel is in no footprint of radius RUNS_FROM: its weight |s|^-3 is left out."""

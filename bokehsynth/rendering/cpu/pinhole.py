@@ -10,7 +10,6 @@ import numpy as np
 
 from bokehsynth.optics import Plane
 from bokehsynth.rendering.cpu.simd import (
-    LANES,
     address_of,
     div,
     load,
@@ -24,24 +23,25 @@ from bokehsynth.rendering.cpu.simd import (
     where_positive,
 )
 from bokehsynth.rendering.jit import leaf
-from bokehsynth.rendering.types import Exposure, FloatArray, Shot
+from bokehsynth.rendering.tile_constants import LANES
+from bokehsynth.rendering.types import FloatArray, RenderInput, RenderOutput
 
 
-def planes_in_order(shot: Shot) -> "Sequence[Plane] | None":
+def planes_in_order(scene: RenderInput) -> "Sequence[Plane] | None":
     """The layers' planes, if each lies nowhere in front of the one before it; None if not, or with height fields."""
-    planes = [layer.disparity for layer in shot.layers if isinstance(layer.disparity, Plane)]
-    if len(planes) < len(shot.layers):
+    planes = [layer.disparity for layer in scene.layers if isinstance(layer.disparity, Plane)]
+    if len(planes) < len(scene.layers):
         return None
-    corners = np.array([plane.corners(shot.width, shot.height) for plane in planes])
+    corners = np.array([plane.corners(scene.width, scene.height) for plane in planes])
     return planes if bool((np.diff(corners, axis=0) <= 0).all()) else None  # at the corners, so everywhere
 
 
-def see(shot: Shot, exposure: Exposure) -> None:
-    """Composite the layers, which must be `planes_in_order`, into `exposure`."""
-    packed = np.array([address_of(layer.packed) for layer in shot.layers], np.int64)
-    steps = shot.layers[0].packed[0].nbytes, shot.layers[0].shape[1]
+def see(scene: RenderInput, output: RenderOutput) -> None:
+    """Composite the layers, which must be `planes_in_order`, into `output`."""
+    packed = np.array([address_of(layer.packed) for layer in scene.layers], np.int64)
+    steps = scene.layers[0].packed[0].nbytes, scene.layers[0].shape[1]
     spare = np.empty(4 * LANES, np.float32)
-    _composite(packed, *steps, shot.margin, address_of(spare), exposure.color, exposure.coverage)
+    _composite(packed, *steps, scene.margin, address_of(spare), output.color, output.coverage)
 
 
 @leaf
@@ -76,16 +76,16 @@ def _composite(packed, step, stride, margin, spare, color, coverage):
                 coverage[y, x + lane] = peek(spare, 3 * LANES + lane)
 
 
-def maps(shot: Shot, planes: Sequence[Plane]) -> tuple[FloatArray, FloatArray]:
+def maps(scene: RenderInput, planes: Sequence[Plane]) -> tuple[FloatArray, FloatArray]:
     """Disparity and defocus, float32 [H, W], of the nearest layer at which the accumulated alpha reaches 0.5.
 
     Of the last layer where none does. Both are rounded once, from float64.
     """
-    disparity, defocus = (np.empty((shot.height, shot.width), np.float32) for _ in range(2))
-    alphas = np.array([address_of(layer.alpha) for layer in shot.layers], np.int64)
+    disparity, defocus = (np.empty((scene.height, scene.width), np.float32) for _ in range(2))
+    alphas = np.array([address_of(layer.alpha) for layer in scene.layers], np.int64)
     numbers = np.array([(plane.d, plane.gx, plane.gy) for plane in planes])
-    stride = shot.layers[0].shape[1]
-    _fill(alphas, numbers, shot.lens.blur, shot.lens.focus, shot.margin, stride, disparity, defocus)
+    stride = scene.layers[0].shape[1]
+    _fill(alphas, numbers, scene.lens.blur, scene.lens.focus, scene.margin, stride, disparity, defocus)
     return disparity, defocus
 
 

@@ -9,14 +9,23 @@ import numpy as np
 
 from bokehsynth.optics import Plane
 from bokehsynth.optics.layer import Layer, spacious
-from bokehsynth.rendering.aperture.footprint_kernel import NO_PUPIL, RUNS_FROM, collapse, nodes_between
+from bokehsynth.rendering.aperture.footprint_kernel import UNVIGNETTED, collapse, nodes_between
 from bokehsynth.rendering.aperture.pupil import CornerKernels
 from bokehsynth.rendering.aperture.tables import LensTables
-from bokehsynth.rendering.cpu.layer_filter import GROUP, preweigh, sum_along
-from bokehsynth.rendering.cpu.simd import LANES, address_of
-from bokehsynth.rendering.cpu.tile_bounds import TILE_H, TILE_W, pyramid, pyramid_levels
-from bokehsynth.rendering.tile_constants import AFTER, BEFORE, DIRECT
-from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray, Shot
+from bokehsynth.rendering.cpu.layer_filter import preweigh, sum_along
+from bokehsynth.rendering.cpu.simd import address_of
+from bokehsynth.rendering.cpu.tile_bounds import pyramid, pyramid_levels
+from bokehsynth.rendering.tile_constants import (
+    FAR_KERNELS,
+    GROUP,
+    LANES,
+    NEAR_KERNELS,
+    RUNS_FROM,
+    TAP_KERNELS,
+    TILE_H,
+    TILE_W,
+)
+from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray, RenderInput
 
 Kernels = tuple[IntArray, FloatArray, IntArray, IntArray, IntArray, Float64Array]
 """What `collapse.collapse` returns."""
@@ -52,25 +61,25 @@ class Plate:
         return self.uniform and self.reference >= RUNS_FROM
 
 
-def plate(layer: Layer, shot: Shot, tables: LensTables) -> Plate:
+def plate(layer: Layer, scene: RenderInput, tables: LensTables) -> Plate:
     """Look at a layer through a lens."""
     plane = layer.disparity
     assert isinstance(plane, Plane), "height fields are traced by `relief`"
     if layer not in _extremes:
         _extremes[layer] = pyramid(layer.packed, pyramid_levels(*layer.shape))
     extremes = _extremes[layer]
-    radii = [shot.lens.blur * (d - shot.lens.focus) for d in plane.corners(shot.width, shot.height)]
+    radii = [scene.lens.blur * (d - scene.lens.focus) for d in plane.corners(scene.width, scene.height)]
     uniform = tables.transmission.shape == (1, 1, 1)
     return Plate(layer, plane, extremes, bool(extremes[0, -1] == 1), (min(radii), max(radii)), uniform)
 
 
-def bands(shot: Shot, plates: Sequence[Plate]) -> list[tuple[int, int]]:
+def bands(scene: RenderInput, plates: Sequence[Plate]) -> list[tuple[int, int]]:
     """Tile rows, first and last + 1, that are developed together: all, or fewer where the canvas is large."""
-    rows = -(-shot.height // TILE_H)
-    canvas_rows, width = shot.layers[0].shape
+    rows = -(-scene.height // TILE_H)
+    canvas_rows, width = scene.layers[0].shape
     if canvas_rows * width <= BAND_TEXELS or not any(each.runs for each in plates):
         return [(0, rows)]
-    height = max(4, (BAND_TEXELS // width - 2 * shot.margin) // TILE_H)
+    height = max(4, (BAND_TEXELS // width - 2 * scene.margin) // TILE_H)
     return [(start, min(rows, start + height)) for start in range(0, rows, height)]
 
 
@@ -84,13 +93,13 @@ class Weighed:
     first: int
 
 
-def weigh(plates: Sequence[Plate], shot: Shot, band: tuple[int, int]) -> list[Weighed | None]:
+def weigh(plates: Sequence[Plate], scene: RenderInput, band: tuple[int, int]) -> list[Weighed | None]:
     """The weighed planes for all footprints of a band of tile rows, None for a layer that needs none.
 
     They share one allocation, which the allocator then keeps for the next picture: fresh pages cost as much as sums.
     """
-    height, width = shot.layers[0].shape
-    first, last = band[0] * TILE_H, min(height, band[1] * TILE_H + 2 * shot.margin)
+    height, width = scene.layers[0].shape
+    first, last = band[0] * TILE_H, min(height, band[1] * TILE_H + 2 * scene.margin)
     counts = [(3 if each.opaque else 4) if each.runs else 0 for each in plates]
     tilted = [each.plane.slope != 0 for each in plates]
     room = spacious((sum(n * (1 + more) for n, more in zip(counts, tilted, strict=True)), last - first, width))
@@ -103,22 +112,24 @@ def weigh(plates: Sequence[Plate], shot: Shot, band: tuple[int, int]) -> list[We
         packed = each.layer.packed[:count]
         if more:
             plane = each.plane
-            preweigh(packed, (plane.d, plane.gx, plane.gy), view(shot), each.reference, first, planes, sums)
+            preweigh(packed, (plane.d, plane.gx, plane.gy), view(scene), each.reference, first, planes, sums)
         else:
             sum_along(packed, first, sums)
         result.append(Weighed(planes if more else None, sums, first))
     return result
 
 
-def view(shot: Shot) -> tuple[float, float, float, float]:
+def view(scene: RenderInput) -> tuple[float, float, float, float]:
     """(K, focus, row and column of the canvas's centre)."""
-    height, width = shot.layers[0].shape
-    return shot.lens.blur, shot.lens.focus, (height - 1) / 2, (width - 1) / 2
+    height, width = scene.layers[0].shape
+    return scene.lens.blur, scene.lens.focus, (height - 1) / 2, (width - 1) / 2
 
 
-def scene(shot: Shot, plates: Sequence[Plate], weighed: Sequence[Weighed | None], spans: IntArray) -> Any:
+def layer_planes(
+    scene: RenderInput, plates: Sequence[Plate], weighed: Sequence[Weighed | None], spans: IntArray
+) -> Any:
     """What `develop.develop_rows` reads of the layers."""
-    addresses, stride = np.zeros((len(plates), 6), np.int64), shot.layers[0].shape[1]
+    addresses, stride = np.zeros((len(plates), 6), np.int64), scene.layers[0].shape[1]
     for row, each, more in zip(addresses, plates, weighed, strict=True):
         packed = each.layer.packed
         row[:] = address_of(packed), packed[0].nbytes, 0, 0, 0, 0
@@ -127,7 +138,7 @@ def scene(shot: Shot, plates: Sequence[Plate], weighed: Sequence[Weighed | None]
             row[2:4] = row[:2] if more.planes is None else (address_of(more.planes) - before, step)
             row[4:] = address_of(more.sums) - before, step
     opaque = np.array([each.opaque for each in plates], np.int64)
-    return addresses, plane_rows(plates), opaque, spans, view(shot), shot.margin, stride
+    return addresses, plane_rows(plates), opaque, spans, view(scene), scene.margin, stride
 
 
 def plane_rows(plates: Sequence[Plate]) -> Float64Array:
@@ -147,31 +158,31 @@ class Aims:
     """float32 [L, N, 2] of the hit relative to that texel."""
 
 
-def aims(shot: Shot, plates: Sequence[Plate], points: Float64Array) -> Aims:
+def aims(scene: RenderInput, plates: Sequence[Plate], points: Float64Array) -> Aims:
     """Prepare the rays through lens points [N, 2]."""
     stretches = np.empty((len(plates), len(points)))
     steps, places = np.zeros(stretches.shape, np.int64), np.zeros((*stretches.shape, 2), np.float32)
-    K, stride = shot.lens.blur, shot.layers[0].shape[1]
+    K, stride = scene.lens.blur, scene.layers[0].shape[1]
     for m, each in enumerate(plates):
         stretches[m] = K / (1 - K * (points @ np.array([each.plane.gx, each.plane.gy])))
         if each.plane.slope == 0:
-            hits = points * (K * (each.plane.d - shot.lens.focus))
+            hits = points * (K * (each.plane.d - scene.lens.focus))
             whole = np.floor(hits)
             places[m] = hits - whole
             steps[m] = whole[:, 1] * stride + whole[:, 0]
     return Aims(stretches, steps, places)
 
 
-def book_of_planes(shot: Shot, plates: Sequence[Plate], tables: LensTables) -> tuple[Any, IntArray]:
+def book_of_planes(scene: RenderInput, plates: Sequence[Plate], tables: LensTables) -> tuple[Any, IntArray]:
     """Kernels at nodes of the radius for every layer: the book and, [L, 3, 2], where each family lies in it."""
     spans, pages = np.zeros((len(plates), 3, 2), np.int64), []
     at = 0
     for m, each in enumerate(plates):
-        for family, nodes in _families(each, shot).items():
-            ex, ey = shot.lens.blur * each.plane.gx, shot.lens.blur * each.plane.gy
+        for family, nodes in _families(each, scene).items():
+            ex, ey = scene.lens.blur * each.plane.gx, scene.lens.blur * each.plane.gy
             kernels = collapse(
-                tables.outline, tables.detail, tables.transmission, NO_PUPIL, nodes, ex, ey,
-                family != DIRECT, each.layer.shape[1],
+                tables.outline, tables.detail, tables.transmission, UNVIGNETTED, nodes, ex, ey,
+                family != TAP_KERNELS, each.layer.shape[1],
             )  # fmt: skip
             pages.append((nodes, kernels))
             spans[m, family] = at, at + len(nodes)
@@ -197,26 +208,26 @@ def book_of_corners(corners: "Sequence[CornerKernels | None]", plates: Sequence[
     return _bind(pages, plates), spans
 
 
-def _families(each: Plate, shot: Shot) -> dict[int, Float64Array]:
+def _families(each: Plate, scene: RenderInput) -> dict[int, Float64Array]:
     """Which kernels a layer needs, and at which radii: tap by tap near the focus, runs in front of it and behind."""
     low, high = each.radii
     if low == high == 0:
         return {}
     if each.plane.slope == 0:
-        family = DIRECT if not each.runs else AFTER if low > 0 else BEFORE
+        family = TAP_KERNELS if not each.runs else NEAR_KERNELS if low > 0 else FAR_KERNELS
         return {family: np.array([low])}
     if not each.uniform:
-        return {DIRECT: nodes_between(low, high)}
+        return {TAP_KERNELS: nodes_between(low, high)}
     found = {}
     # A group of pixels that straddles RUNS_FROM is filtered tap by tap.
     spread = abs(each.plane.gx) * (LANES - 1) + abs(each.plane.gy) * (GROUP - 1)
-    farthest = RUNS_FROM + shot.lens.blur * spread
+    farthest = RUNS_FROM + scene.lens.blur * spread
     if low < RUNS_FROM and high > -RUNS_FROM:
-        found[DIRECT] = nodes_between(max(low, -farthest), min(high, farthest))
+        found[TAP_KERNELS] = nodes_between(max(low, -farthest), min(high, farthest))
     if high >= RUNS_FROM:
-        found[AFTER] = nodes_between(max(low, RUNS_FROM), high)
+        found[NEAR_KERNELS] = nodes_between(max(low, RUNS_FROM), high)
     if low <= -RUNS_FROM:
-        found[BEFORE] = nodes_between(low, min(high, -RUNS_FROM))
+        found[FAR_KERNELS] = nodes_between(low, min(high, -RUNS_FROM))
     return found
 
 

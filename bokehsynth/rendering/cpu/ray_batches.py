@@ -14,9 +14,7 @@ adds a plane's light up, `dim` takes from the rays what the layer stops.
 
 import numpy as np
 
-from bokehsynth.rendering.cpu.layer_filter import GROUP
 from bokehsynth.rendering.cpu.simd import (
-    LANES,
     add,
     load,
     madd,
@@ -31,11 +29,10 @@ from bokehsynth.rendering.cpu.simd import (
     where_positive,
 )
 from bokehsynth.rendering.jit import leaf
+from bokehsynth.rendering.tile_constants import CELL, GROUP, LANES
 
 BATCH = 32
 """Rays at a time: their transmissions stay in the first-level cache."""
-
-CELL = GROUP * LANES
 
 ONE_TEXEL, TWO_TEXELS, SCATTERED = range(3)
 """How far the hits of a tile's pixels drift apart for one ray: they share their four texels, apart from the step of one

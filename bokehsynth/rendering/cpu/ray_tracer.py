@@ -10,17 +10,9 @@ the pixel is bit-identical to the all-in-focus picture.
 
 import numpy as np
 
-from bokehsynth.rendering.cpu.tile_bounds import (
-    OPAQUE,
-    REACH,
-    STATES,
-    TILE_H,
-    TILE_W,
-    classify,
-    is_ordered,
-    visible_order,
-)
+from bokehsynth.rendering.cpu.tile_bounds import OPAQUE, REACH, STATES, classify, is_ordered, visible_order
 from bokehsynth.rendering.jit import kernel
+from bokehsynth.rendering.tile_constants import TILE_H, TILE_W
 
 
 @kernel

@@ -17,7 +17,9 @@ from numba import types
 from numba.core.datamodel import PrimitiveModel, register_default
 from numba.extending import intrinsic
 
-LANES = 16
+from bokehsynth.rendering.jit import leaf
+from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, LANES
+
 FLOAT = ir.FloatType()
 VECTOR = ir.VectorType(FLOAT, LANES)
 
@@ -41,6 +43,12 @@ class _LanesModel(PrimitiveModel):
 def address_of(array: Any) -> int:
     """Address of a contiguous array's first element, for `load`, `store` and `peek`."""
     return int(array.__array_interface__["data"][0])
+
+
+@leaf
+def cell(address, kinds, m, p):
+    """Address of the CELL floats of plane p (of `kinds`) of layer m in scratch that begins at `address`."""
+    return address + FLOAT_BYTES * CELL * (m * kinds + p)
 
 
 def _pointer(context, builder, address, index, kind):

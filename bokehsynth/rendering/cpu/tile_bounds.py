@@ -8,7 +8,6 @@ import numpy as np
 
 from bokehsynth.rendering.jit import kernel, leaf
 
-TILE_H, TILE_W = 8, 16
 BLOCK = 4
 """Side in texels of the finest blocks."""
 ACROSS, COARSER, GLANCE = 24, 2, 6

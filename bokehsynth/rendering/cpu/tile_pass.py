@@ -2,29 +2,33 @@
 
 import numpy as np
 
-from bokehsynth.rendering.aperture.footprint_kernel import RUNS_FROM
 from bokehsynth.rendering.cpu.composite import finish
 from bokehsynth.rendering.cpu.control_variate import correlate, rays_for
-from bokehsynth.rendering.cpu.layer_filter import GROUP, filter_between, filter_plane, gains, gains_between
-from bokehsynth.rendering.cpu.ray_batches import BATCH, CELL
-from bokehsynth.rendering.cpu.simd import LANES, load, mul, store
-from bokehsynth.rendering.cpu.tile_bounds import REACH, STATES, TILE_H, TILE_W
+from bokehsynth.rendering.cpu.layer_filter import filter_between, filter_plane, gains, gains_between
+from bokehsynth.rendering.cpu.ray_batches import BATCH
+from bokehsynth.rendering.cpu.simd import cell, load, mul, store
+from bokehsynth.rendering.cpu.tile_bounds import REACH, STATES
 from bokehsynth.rendering.jit import kernel, leaf
 from bokehsynth.rendering.tile_constants import (
-    AFTER,
-    BEFORE,
     BY_CORNERS,
-    DIRECT,
-    FLOAT,
+    CELL,
+    CONTROL_VARIATE,
+    FAR_KERNELS,
+    FLOAT_BYTES,
+    GROUP,
+    LANES,
+    NEAR_KERNELS,
     PACKED,
     PACKED_STEP,
-    RAYS,
+    RAY_TRACED,
+    RUNS_FROM,
     SOURCE,
     SOURCE_STEP,
     SUMS,
     SUMS_STEP,
-    TOGETHER,
-    cell,
+    TAP_KERNELS,
+    TILE_H,
+    TILE_W,
 )
 
 
@@ -34,18 +38,18 @@ def room_rows(layers: int, channels: int) -> int:
 
 
 @kernel
-def develop_rows(scene, survey, book, rays, pupil, start, stop, color, coverage, room):
+def develop_rows(layer_planes, survey, book, rays, pupil, start, stop, color, coverage, room):
     """Fill tile rows start .. stop - 1 of color [H, W, 3] and coverage [H, W].
 
-    scene: (addresses, planes, opaque, spans, view, margin, stride); survey: states, orders and lights of a
+    layer_planes: (addresses, planes, opaque, spans, view, margin, stride); survey: states, orders and lights of a
     `survey.Survey`, their typical light and which way each tile goes; book: (taps, nodes, norms, reference); rays:
     points, weights and spans of a `lens_tables.RayTable`, which of R, G, B pass at all, and `plates.Aims`; pupil:
     (NO_PUPIL, BY_CORNERS or BY_RAYS, addresses of the two planes [H, W] of its centre, its radius); with corners,
-    `spans` and the book are those of a single tile row (`plates.book_of_corners`); see `cpu`. Tiles marked RAYS are
-    left alone. room: float32 [room_rows(L, C), CELL] of scratch; the caller holds it, since addresses into it would not
+    `spans` and the book are those of a single tile row (`plates.book_of_corners`); see `cpu`. RAY_TRACED tiles are left
+    alone. room: float32 [room_rows(L, C), CELL] of scratch; the caller holds it, since addresses into it would not
     keep it alive.
     """
-    addresses, planes, opaque, spans, view, margin, stride = scene
+    addresses, planes, opaque, spans, view, margin, stride = layer_planes
     states, orders, lights, typical, paths = survey
     (offsets, kernel_weights, first_tap, edges, first_run), nodes, norms, reference = book
     points, weights, ray_spans, lit, stretches, steps, places = rays
@@ -54,16 +58,16 @@ def develop_rows(scene, survey, book, rays, pupil, start, stop, color, coverage,
     texel, kind = np.empty(BATCH, np.int64), np.empty(BATCH, np.int64)
     place, drift = np.empty((BATCH, 2), np.float32), np.empty((BATCH, 4), np.float32)
     means = np.int64(room.ctypes.data)
-    sums = means + FLOAT * CELL * layers * kinds
-    spare = sums + FLOAT * CELL * (layers + 2) * kinds
+    sums = means + FLOAT_BYTES * CELL * layers * kinds
+    spare = sums + FLOAT_BYTES * CELL * (layers + 2) * kinds
     for row in range(start, stop):
         y0 = row * TILE_H
         rows = min(TILE_H, len(color) - y0)
         for column in range(paths.shape[1]):
             way = paths[row, column]
-            if way == RAYS:
+            if way == RAY_TRACED:
                 continue
-            together, x0 = way == TOGETHER, column * TILE_W
+            together, x0 = way == CONTROL_VARIATE, column * TILE_W
             n = min(TILE_W, color.shape[1] - x0)
             y, x = y0 + margin - view[2], x0 + margin - view[3]
             order = seen[: _recall(states, orders, row, column, state, seen)]
@@ -127,7 +131,7 @@ def _expose(  # noqa: PLR0912  # one branch for each way a layer can be blurred
             stop = (spans[m, 0, 1] if line == 0 else spans[m, 1, 0]) + column * per_tile
         else:
             family = _family(spans, m, r, rx, ry)
-            runs, entry, stop = family != DIRECT, spans[m, family, 0], spans[m, family, 1]
+            runs, entry, stop = family != TAP_KERNELS, spans[m, family, 0], spans[m, family, 1]
         source, step = addresses[m, PACKED], addresses[m, PACKED_STEP]
         if runs:
             source, step = addresses[m, SOURCE], addresses[m, SOURCE_STEP]
@@ -162,9 +166,9 @@ def _family(spans, m, r, rx, ry):
     """Which kernels serve a group: with prefix sums where the layer has them and all its radii are large enough."""
     low = r + min(0.0, rx * (LANES - 1)) + min(0.0, ry * (GROUP - 1))
     high = r + max(0.0, rx * (LANES - 1)) + max(0.0, ry * (GROUP - 1))
-    alone = spans[m, DIRECT, 1] == spans[m, DIRECT, 0]  # then only pixels beyond the border have smaller radii
-    if (low >= RUNS_FROM or alone) and spans[m, AFTER, 1] > spans[m, AFTER, 0]:
-        return AFTER
-    if (high <= -RUNS_FROM or alone) and spans[m, BEFORE, 1] > spans[m, BEFORE, 0]:
-        return BEFORE
-    return DIRECT
+    alone = spans[m, TAP_KERNELS, 1] == spans[m, TAP_KERNELS, 0]  # then only pixels past the border have smaller radii
+    if (low >= RUNS_FROM or alone) and spans[m, NEAR_KERNELS, 1] > spans[m, NEAR_KERNELS, 0]:
+        return NEAR_KERNELS
+    if (high <= -RUNS_FROM or alone) and spans[m, FAR_KERNELS, 1] > spans[m, FAR_KERNELS, 0]:
+        return FAR_KERNELS
+    return TAP_KERNELS

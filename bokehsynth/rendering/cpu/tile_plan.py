@@ -7,13 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bokehsynth.rendering.aperture.footprint_kernel import RUNS_FROM
 from bokehsynth.rendering.cpu.tile_bounds import (
     OPAQUE,
     REACH,
     STATES,
-    TILE_H,
-    TILE_W,
     brightest,
     classify,
     is_ordered,
@@ -21,7 +18,17 @@ from bokehsynth.rendering.cpu.tile_bounds import (
     visible_order,
 )
 from bokehsynth.rendering.jit import kernel, leaf
-from bokehsynth.rendering.tile_constants import BY_RAYS, COPY, RAYS, RUNS, TAPS, TOGETHER
+from bokehsynth.rendering.tile_constants import (
+    BY_RAYS,
+    CONTROL_VARIATE,
+    COPY,
+    DIRECT,
+    PREFIX_SUM,
+    RAY_TRACED,
+    RUNS_FROM,
+    TILE_H,
+    TILE_W,
+)
 from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
 
 
@@ -34,7 +41,7 @@ class Survey:
     orders: IntArray
     """[rows, columns, L]: layers that are seen, near to far, then -1."""
     lights: FloatArray
-    """float32 [rows, columns]: brightest light behind the nearest layer of tiles that go TOGETHER. Infinite where no
+    """float32 [rows, columns]: brightest light behind the nearest layer of CONTROL_VARIATE tiles. Infinite where no
     layer closes the view: there colours are divided by what little light arrives."""
 
 
@@ -63,7 +70,7 @@ def survey_rows(planes, extremes, levels, view, margin, size, mode, start, stop,
                 classify(planes, extremes, levels, view, y, x, rows, n, m, state)
             count = visible_order(state, seen)
             way = _path(state, seen, count, planes, extremes, mode)
-            if way == TOGETHER:
+            if way == CONTROL_VARIATE:
                 lights[row, column] = _light(extremes, levels, view, y, x, rows, n, state, seen, count)
             paths[row, column] = way
             for m in range(layers):
@@ -78,11 +85,11 @@ def _path(state, seen, count, planes, extremes, mode):
     reach = 0.0
     for k in range(count):
         reach = max(reach, state[seen[k], REACH])
-    way = TOGETHER
+    way = CONTROL_VARIATE
     if not varies_together(state, seen, count, extremes):
-        way = COPY if reach == 0 else TAPS if reach < RUNS_FROM else RUNS
+        way = COPY if reach == 0 else DIRECT if reach < RUNS_FROM else PREFIX_SUM
     if not is_ordered(state, seen, count, planes) or (mode == BY_RAYS and way != COPY):
-        way = RAYS
+        way = RAY_TRACED
     return way
 
 

@@ -1,4 +1,4 @@
-"""The tables of a batch of shots, and the launches over them."""
+"""The tables of a batch of scenes, and the launches over them."""
 
 import math
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from bokehsynth.rendering.aperture.footprint_kernel import nodes_between
 from bokehsynth.rendering.aperture.tables import RayTable, tables_of
 from bokehsynth.rendering.cuda.device import DeviceArray
 from bokehsynth.rendering.cuda.layer_cache import LARGEST_SIDE, Stock, fold_sides
-from bokehsynth.rendering.cuda.structs import LAYER, MAX_LAYERS, NODE, ROWS, SHOT, TILE, TILE_W, as_bytes, rows
-from bokehsynth.rendering.types import Shot
+from bokehsynth.rendering.cuda.structs import LAYER, MAX_LAYERS, NODE, ROWS, SCENE, TILE, TILE_W, as_bytes, rows
+from bokehsynth.rendering.types import RenderInput
 
 LARGEST_HALF = 767
 """Texels from the pixel that a kernel may reach: one of its columns must fit into what `taps.cuh` stages."""
 
 
 @dataclass(frozen=True, eq=False)
-class DeviceExposure:
-    """An exposure on the device, arrays of CuPy; hand them on with `__dlpack__`, as in `torch.from_dlpack(x.color)`."""
+class DeviceOutput:
+    """An output on the device, arrays of CuPy; hand them on with `__dlpack__`, as in `torch.from_dlpack(x.color)`."""
 
     color: DeviceArray
     """float32 [H, W, 3], linear light."""
@@ -36,25 +36,25 @@ class DeviceExposure:
 class Batch:
     """The tables of one batch, and everything that they point to.
 
-    Raises UsageError for shots that these kernels cannot render, and what the device raises when it is full.
+    Raises UsageError for scenes that these kernels cannot render, and what the device raises when it is full.
     """
 
-    def __init__(self, stock: Stock, shots: Sequence[Shot], tables: Sequence[RayTable]) -> None:
-        """`tables`: for each shot the sets of rays that its tiles may ask for."""
+    def __init__(self, stock: Stock, scenes: Sequence[RenderInput], tables: Sequence[RayTable]) -> None:
+        """`tables`: for each scene the sets of rays that its tiles may ask for."""
         self.device, self.stock = stock.device, stock
-        for shot in shots:
-            _check(shot)
-        stock.bring([layer for shot in shots for layer in shot.layers])
-        self.shots = shots
-        self.exposures: list[DeviceExposure] = []
+        for scene in scenes:
+            _check(scene)
+        stock.bring([layer for scene in scenes for layer in scene.layers])
+        self.scenes = scenes
+        self.outputs: list[DeviceOutput] = []
         """To be filled by `develop` or `brute`."""
         self._keep: list[Any] = []
         self._nodes: list[np.ndarray[Any, Any]] = []
-        layer_tables = [self._layers(shot) for shot in shots]
+        layer_tables = [self._layers(scene) for scene in scenes]
         self._placed = self._place_nodes()
         self._node_table = self._put(as_bytes(self._placed if len(self._placed) else np.zeros(1, NODE)))
         self._table = self._put(
-            rows(SHOT, [self._entry(*each) for each in zip(shots, layer_tables, tables, strict=True)])
+            rows(SCENE, [self._entry(*each) for each in zip(scenes, layer_tables, tables, strict=True)])
         )
 
     def develop(self) -> None:
@@ -72,19 +72,19 @@ class Batch:
         self._launch("brute")
 
     def _launch(self, kernel: str) -> None:
-        columns = max(-(-shot.width // TILE_W) for shot in self.shots)
-        lines = max(-(-shot.height // ROWS) for shot in self.shots)
+        columns = max(-(-scene.width // TILE_W) for scene in self.scenes)
+        lines = max(-(-scene.height // ROWS) for scene in self.scenes)
         block = (32, 1, 1) if kernel in {"survey", "develop"} else (TILE_W, ROWS, 1)
-        self.device.launch(kernel, (columns, lines, len(self.shots)), block, self._table)
+        self.device.launch(kernel, (columns, lines, len(self.scenes)), block, self._table)
 
-    def _layers(self, shot: Shot) -> DeviceArray:
+    def _layers(self, scene: RenderInput) -> DeviceArray:
         entries = []
-        rounded = any(isinstance(layer.disparity, HeightField) for layer in shot.layers)
-        for layer in shot.layers:
+        rounded = any(isinstance(layer.disparity, HeightField) for layer in scene.layers)
+        for layer in scene.layers:
             there = self._held(self.stock.layer(layer))
             first, count = sum(len(nodes) for nodes in self._nodes), 0
             entry: dict[str, Any] = {"texels": self._at(there.texels), "alphas": self._at(there.alphas)}
-            focus = np.float32(shot.lens.focus)
+            focus = np.float32(scene.lens.focus)
             if isinstance(layer.disparity, HeightField):
                 low, high = (np.float32(value) - focus for value in layer.disparity.range)
                 entry |= {"values": self._at(there.values), "heights": self._at(there.heights)}
@@ -92,17 +92,17 @@ class Batch:
             else:
                 plane = layer.disparity
                 # beside height fields planes are rounded like them: what is level, or in focus, in one is so in both
-                d = float(np.float32(plane.d) - focus) if rounded else plane.d - shot.lens.focus
+                d = float(np.float32(plane.d) - focus) if rounded else plane.d - scene.lens.focus
                 entry |= {"d": d, "gx": plane.gx, "gy": plane.gy}
-                count = self._add_nodes(shot, plane)
+                count = self._add_nodes(scene, plane)
             entries.append(entry | {"first_node": first, "nodes": count})
         return self._put(rows(LAYER, entries))
 
-    def _add_nodes(self, shot: Shot, plane: Plane) -> int:
+    def _add_nodes(self, scene: RenderInput, plane: Plane) -> int:
         """Kernels at nodes of the radius, close enough to interpolate between; none where only rays are used."""
-        K, tables = shot.lens.blur, tables_of(shot.lens.aperture)
-        low, high = (K * (d - shot.lens.focus) for d in plane.extremes(shot.width, shot.height))
-        if low == high == 0 or pupils.has_pupil(shot.lens.aperture):
+        K, tables = scene.lens.blur, tables_of(scene.lens.aperture)
+        low, high = (K * (d - scene.lens.focus) for d in plane.extremes(scene.width, scene.height))
+        if low == high == 0 or pupils.has_pupil(scene.lens.aperture):
             return 0
         e = K * plane.slope
         radii = np.array([low]) if plane.slope == 0 else nodes_between(low, high)
@@ -134,26 +134,26 @@ class Batch:
             nodes["spans"] = self._at(spans) + 8 * (columns - sides)
         return nodes
 
-    def _entry(self, shot: Shot, layers: DeviceArray, table: RayTable) -> dict[str, Any]:
-        device, size = self.device, (shot.height, shot.width)
+    def _entry(self, scene: RenderInput, layers: DeviceArray, table: RayTable) -> dict[str, Any]:
+        device, size = self.device, (scene.height, scene.width)
         ladder = self._held(self.stock.ladder(table))
-        tiles = device.empty((-(-shot.height // ROWS) * -(-shot.width // TILE_W), TILE.itemsize), np.uint8)
-        made = DeviceExposure(device.empty((*size, 3), np.float32), device.empty(size, np.float32), tiles)
-        self.exposures.append(made)
+        tiles = device.empty((-(-scene.height // ROWS) * -(-scene.width // TILE_W), TILE.itemsize), np.uint8)
+        made = DeviceOutput(device.empty((*size, 3), np.float32), device.empty(size, np.float32), tiles)
+        self.outputs.append(made)
         entry = {
             "layers": self._at(layers), "nodes": self._at(self._node_table), "points": self._at(ladder.rays.points),
             "weights": self._at(ladder.rays.weights), "spans": self._at(ladder.spans), "tiles": self._at(tiles),
             "base": self._at(self._held(device.empty((6, *size), np.float32))), "color": self._at(made.color),
-            "coverage": self._at(made.coverage), "blur": shot.lens.blur, "height": shot.height, "width": shot.width,
-            "canvas_height": shot.layers[0].shape[0], "canvas_width": shot.layers[0].shape[1],
-            "margin": shot.margin, "layer_count": len(shot.layers), "rays": ladder.rays.count, "sides": ladder.sides,
+            "coverage": self._at(made.coverage), "blur": scene.lens.blur, "height": scene.height, "width": scene.width,
+            "canvas_height": scene.layers[0].shape[0], "canvas_width": scene.layers[0].shape[1],
+            "margin": scene.margin, "layer_count": len(scene.layers), "rays": ladder.rays.count, "sides": ladder.sides,
             "sets": len(table.weights), "lit": ladder.lit,
         }  # fmt: skip
-        pupil = pupils.pupil_of(shot) if shot.lens.blur > 0 else None
+        pupil = pupils.pupil_of(scene) if scene.lens.blur > 0 else None
         if pupil is not None:
             entry |= {"pupils": self._at(self._put(np.moveaxis(pupil.centres, 0, 2))), "pupil_radius": pupil.radius}
-            if shot.lens.falloff:
-                share = pupils.transmission(shot, tables_of(shot.lens.aperture))
+            if scene.lens.falloff:
+                share = pupils.transmission(scene, tables_of(scene.lens.aperture))
                 entry["transmission"] = self._at(self._put(share))
         return entry
 
@@ -168,20 +168,20 @@ class Batch:
         return self.device.address(array)
 
 
-def _check(shot: Shot) -> None:
-    aperture = shot.lens.aperture
-    if type(aperture).aberration is not Aperture.aberration and shot.lens.blur > 0:
+def _check(scene: RenderInput) -> None:
+    aperture = scene.lens.aperture
+    if type(aperture).aberration is not Aperture.aberration and scene.lens.blur > 0:
         raise UsageError(
             f"{type(aperture).__name__} has an aberration, which only backend='reference' renders: its rays land "
             "elsewhere at every pixel, and no table of texels stands for them"
         )
-    if len(shot.layers) > MAX_LAYERS:
-        raise UsageError(f"cuda renders at most {MAX_LAYERS} layers, got {len(shot.layers)}; use backend='cpu'")
+    if len(scene.layers) > MAX_LAYERS:
+        raise UsageError(f"cuda renders at most {MAX_LAYERS} layers, got {len(scene.layers)}; use backend='cpu'")
 
 
-def ray_table(shot: Shot, samples: int | None) -> RayTable:
+def ray_table(scene: RenderInput, samples: int | None) -> RayTable:
     """The sets of rays that tiles may ask for: all sizes, or one of at least `samples`."""
-    tables = tables_of(shot.lens.aperture)
+    tables = tables_of(scene.lens.aperture)
     if samples is None:
         return tables.ladder(LARGEST_SIDE)
     side = max(2, 2 * int(math.sqrt(samples) / 2))

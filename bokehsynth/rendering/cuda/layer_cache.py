@@ -1,4 +1,4 @@
-"""What stays on the device between shots: layers as long as they live, and lens sets as long as their tables do."""
+"""What stays on the device between scenes: layers as long as they live, and lens sets as long as their tables do."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

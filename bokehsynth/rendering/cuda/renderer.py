@@ -1,4 +1,4 @@
-"""The CUDA renderer: the definition of the picture on a GPU, a batch of shots at a time.
+"""The CUDA renderer: the definition of the picture on a GPU, a batch of scenes at a time.
 
 Per tile, as on the CPU: a layer in focus is copied; a blurred one is filtered by the table of weights that all rays of
 a pixel collapse to; the means are composited; where layers vary together a small set of rays adds what means miss;
@@ -20,11 +20,11 @@ from bokehsynth.optics.layer import Layer
 from bokehsynth.rendering.aperture import pupil as pupils
 from bokehsynth.rendering.aperture.tables import RayTable, tables_of
 from bokehsynth.rendering.cuda import device as cuda_device
-from bokehsynth.rendering.cuda.batch import Batch, DeviceExposure, ray_table
+from bokehsynth.rendering.cuda.batch import Batch, DeviceOutput, ray_table
 from bokehsynth.rendering.cuda.device import Device
 from bokehsynth.rendering.cuda.layer_cache import Stock
 from bokehsynth.rendering.cuda.structs import TILE, TILE_W
-from bokehsynth.rendering.types import Exposure, FloatArray, Shot
+from bokehsynth.rendering.types import FloatArray, RenderInput, RenderOutput
 
 LOG = logging.getLogger(__name__)
 
@@ -38,48 +38,48 @@ _TURN = threading.Lock()
 """One batch at a time."""
 
 
-def trace(shot: Shot, samples: int | None) -> Exposure:
-    """`trace_batch` of one shot."""
-    return trace_batch([shot], samples)[0]
+def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
+    """`render_scenes` of one scene."""
+    return render_scenes([scene], samples)[0]
 
 
-def transmission(shot: Shot) -> FloatArray:
+def transmission(scene: RenderInput) -> FloatArray:
     """Share of the opening's light that its pupil lets pass at each pixel, float32 [H, W]."""
-    return pupils.transmission(shot, tables_of(shot.lens.aperture))
+    return pupils.transmission(scene, tables_of(scene.lens.aperture))
 
 
-def trace_batch(shots: Sequence[Shot], samples: int | None = None) -> list[Exposure]:
-    """Render shots of any sizes; rays, where they are needed, number at least `samples`, None chooses by the radii.
+def render_scenes(scenes: Sequence[RenderInput], samples: int | None = None) -> list[RenderOutput]:
+    """Render scenes of any sizes; rays, where they are needed, number at least `samples`, None chooses by the radii.
 
     Where the device's memory does not hold the batch, layers kept from earlier ones are let go; then it is halved as
     often as needed; both with a warning in the log. Raises UsageError for an aperture with `aberration`, and
-    DeviceError if one shot alone is too large, or, with `lost` set, if the device fails.
+    DeviceError if one scene alone is too large, or, with `lost` set, if the device fails.
     """
-    return _with_room(shots, samples, _fetch)
+    return _with_room(scenes, samples, _fetch)
 
 
-def expose_batch(shots: Sequence[Shot], samples: int | None = None) -> list[DeviceExposure]:
-    """`trace_batch` whose pictures stay on the device, for a consumer that lives there."""
-    return _with_room(shots, samples, lambda device, shot, made: made)
+def render_scenes_on_device(scenes: Sequence[RenderInput], samples: int | None = None) -> list[DeviceOutput]:
+    """`render_scenes` whose pictures stay on the device, for a consumer that lives there."""
+    return _with_room(scenes, samples, lambda device, scene, made: made)
 
 
-def brute_force(shot: Shot, rays: int | RayTable) -> Exposure:
+def brute_force(scene: RenderInput, rays: int | RayTable) -> RenderOutput:
     """The picture by the plain ray tracer: every ray meets every layer. The measure of the other kernels.
 
     `rays`: the side of a grid, or a table.
     """
     device = cuda_device.the_device()
-    table = tables_of(shot.lens.aperture).rays(rays) if isinstance(rays, int) else rays
+    table = tables_of(scene.lens.aperture).rays(rays) if isinstance(rays, int) else rays
     with _TURN:
-        batch = Batch(stock_of(device), [shot], [table])
+        batch = Batch(stock_of(device), [scene], [table])
         batch.brute()
-        made = batch.exposures[0]
-        return Exposure(device.get(made.color), device.get(made.coverage))
+        made = batch.outputs[0]
+        return RenderOutput(device.get(made.color), device.get(made.coverage))
 
 
-def prepare(shots: Sequence[Shot], samples: int | None = None) -> Batch:
+def prepare(scenes: Sequence[RenderInput], samples: int | None = None) -> Batch:
     """A batch on the device that is still to be developed."""
-    return Batch(stock_of(cuda_device.the_device()), shots, [ray_table(shot, samples) for shot in shots])
+    return Batch(stock_of(cuda_device.the_device()), scenes, [ray_table(scene, samples) for scene in scenes])
 
 
 _STOCKS: dict[Any, Stock] = {}
@@ -103,50 +103,50 @@ def _lost(error: Exception) -> DeviceError:
 
 
 def _with_room(
-    shots: Sequence[Shot], samples: int | None, take: Callable[[Device, Shot, DeviceExposure], T]
+    scenes: Sequence[RenderInput], samples: int | None, take: Callable[[Device, RenderInput, DeviceOutput], T]
 ) -> list[T]:
-    """`take` of each exposure, of as many shots at a time as the memory holds."""
+    """`take` of each output, of as many scenes at a time as the memory holds."""
     device = cuda_device.the_device()
     for _ in range(2):
         with _TURN:
             try:
-                return [take(device, *each) for each in zip(shots, _expose(shots, samples), strict=True)]
+                return [take(device, *each) for each in zip(scenes, _render_batch(scenes, samples), strict=True)]
             except device.out_of_memory as error:
                 problem = str(error)
             except device.broken as error:
                 if getattr(error, "status", None) != NO_ROOM:
                     raise _lost(error) from error
                 problem = str(error)
-            kept = stock_of(device).keeps_besides(layer for shot in shots for layer in shot.layers)
+            kept = stock_of(device).keeps_besides(layer for scene in scenes for layer in scene.layers)
             stock_of(device).clear()
         if kept:
             LOG.warning("out of GPU memory: %d layers kept from earlier batches are let go", kept)
-        elif len(shots) > 1:
+        elif len(scenes) > 1:
             break
-    if len(shots) == 1:
+    if len(scenes) == 1:
         raise DeviceError(
-            f"one frame of {shots[0].height} x {shots[0].width} px with {len(shots[0].layers)} layers does not fit "
+            f"one frame of {scenes[0].height} x {scenes[0].width} px with {len(scenes[0].layers)} layers does not fit "
             f"into the GPU's memory ({problem}); make it smaller, let fewer processes share the GPU, or use --device "
             "cpu"
         )
-    half = len(shots) // 2
-    LOG.warning("out of GPU memory: a batch of %d is halved to %d", len(shots), len(shots) - half)
-    return _with_room(shots[:-half], samples, take) + _with_room(shots[-half:], samples, take)
+    half = len(scenes) // 2
+    LOG.warning("out of GPU memory: a batch of %d is halved to %d", len(scenes), len(scenes) - half)
+    return _with_room(scenes[:-half], samples, take) + _with_room(scenes[-half:], samples, take)
 
 
-def _expose(shots: Sequence[Shot], samples: int | None) -> list[DeviceExposure]:
-    if not shots:
+def _render_batch(scenes: Sequence[RenderInput], samples: int | None) -> list[DeviceOutput]:
+    if not scenes:
         return []
-    batch = prepare(shots, samples)
+    batch = prepare(scenes, samples)
     batch.develop()
-    return batch.exposures
+    return batch.outputs
 
 
-def _fetch(device: Device, shot: Shot, made: DeviceExposure) -> Exposure:
+def _fetch(device: Device, scene: RenderInput, made: DeviceOutput) -> RenderOutput:
     color, coverage = device.get(made.color), device.get(made.coverage)
-    columns = -(-shot.width // TILE_W)
+    columns = -(-scene.width // TILE_W)
     paths = device.get(made.tiles).view(TILE)["path"].reshape(-1, columns).astype(np.uint8)
-    return Exposure(color, coverage, np.repeat(paths, 2, axis=1)[:, : -(-shot.width // 16)])
+    return RenderOutput(color, coverage, np.repeat(paths, 2, axis=1)[:, : -(-scene.width // 16)])
 
 
 def warm_up() -> None:
@@ -155,4 +155,4 @@ def warm_up() -> None:
 
     canvas = np.ones((24, 24, 3), np.float32)
     layers = (Layer(canvas, canvas[..., 0] * 0.5, Plane(0.9)), Layer(canvas, canvas[..., 0], Plane(0.1, 1e-3)))
-    trace(Shot(layers, Lens(4.0, 0.5), 4), None)
+    render_scene(RenderInput(layers, Lens(4.0, 0.5), 4), None)

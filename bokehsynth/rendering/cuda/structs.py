@@ -1,4 +1,4 @@
-"""The structs of `kernels/shot.cuh` as NumPy types, field by field, and rows of them.
+"""The structs of `kernels/scene.cuh` as NumPy types, field by field, and rows of them.
 
 A pointer is the address of an array on the device; 0 is none. Whoever writes an address keeps the array alive until the
 kernels are done.
@@ -45,7 +45,7 @@ TILE = np.dtype(
     align=True,
 )  # fmt: skip
 
-SHOT = np.dtype(
+SCENE = np.dtype(
     [
         ("layers", _P), ("nodes", _P), ("points", _P), ("weights", _P), ("spans", _P), ("pupils", _P),
         ("transmission", _P), ("tiles", _P), ("base", _P), ("color", _P), ("coverage", _P), ("blur", _D),
@@ -55,7 +55,7 @@ SHOT = np.dtype(
     align=True,
 )  # fmt: skip
 
-STRUCTS = {"Canvas": CANVAS, "Layer": LAYER, "Node": NODE, "Tile": TILE, "Shot": SHOT}
+STRUCTS = {"Canvas": CANVAS, "Layer": LAYER, "Node": NODE, "Tile": TILE, "RenderInput": SCENE}
 
 
 def rows(struct: "np.dtype[Any]", entries: "list[dict[str, Any]]") -> "np.ndarray[Any, Any]":

@@ -62,19 +62,19 @@ extern "C" void measure_Tile(size_t* out) {
     std::copy(std::begin(found), std::end(found), out);
 }
 extern "C" void measure_Shot(size_t* out) {
-    const size_t found[] = {sizeof(Shot), offsetof(Shot, layers), offsetof(Shot, nodes), offsetof(Shot, points),
-                            offsetof(Shot, weights), offsetof(Shot, spans), offsetof(Shot, pupils),
-                            offsetof(Shot, transmission), offsetof(Shot, tiles), offsetof(Shot, base),
-                            offsetof(Shot, color), offsetof(Shot, coverage), offsetof(Shot, blur),
-                            offsetof(Shot, pupil_radius), offsetof(Shot, height), offsetof(Shot, width),
-                            offsetof(Shot, canvas_height), offsetof(Shot, canvas_width), offsetof(Shot, margin),
-                            offsetof(Shot, layer_count), offsetof(Shot, rays), offsetof(Shot, sides),
-                            offsetof(Shot, sets), offsetof(Shot, lit)};
+    const size_t found[] = {sizeof(Scene), offsetof(Scene, layers), offsetof(Scene, nodes), offsetof(Scene, points),
+                            offsetof(Scene, weights), offsetof(Scene, spans), offsetof(Scene, pupils),
+                            offsetof(Scene, transmission), offsetof(Scene, tiles), offsetof(Scene, base),
+                            offsetof(Scene, color), offsetof(Scene, coverage), offsetof(Scene, blur),
+                            offsetof(Scene, pupil_radius), offsetof(Scene, height), offsetof(Scene, width),
+                            offsetof(Scene, canvas_height), offsetof(Scene, canvas_width), offsetof(Scene, margin),
+                            offsetof(Scene, layer_count), offsetof(Scene, rays), offsetof(Scene, sides),
+                            offsetof(Scene, sets), offsetof(Scene, lit)};
     std::copy(std::begin(found), std::end(found), out);
 }
 
 // Numbers that Python and the kernels must agree on.
 extern "C" void measure_constants(int* out) {
-    const int found[] = {MAX_LAYERS, TILE_W, ROWS, BLOCK, STAGED, COPY, TAPS, TOGETHER, RAYS};
+    const int found[] = {MAX_LAYERS, TILE_W, ROWS, BLOCK, STAGED, COPY, DIRECT, CONTROL_VARIATE, RAY_TRACED};
     std::copy(std::begin(found), std::end(found), out);
 }

@@ -2,7 +2,7 @@
 #include "collapse.cuh"
 #include "rays.cuh"
 #include "relief.cuh"
-#include "shot.cuh"
+#include "scene.cuh"
 #include "survey.cuh"
 #include "taps.cuh"
 
@@ -56,88 +56,88 @@ extern "C" __global__ void measure(const Node* nodes) {
 }
 
 // Look at every tile: a block of 32 threads for each.
-extern "C" __global__ void survey(const Shot* shots) {
+extern "C" __global__ void survey(const Scene* scenes) {
     __shared__ float room[2 * TILE_W];
-    const Shot& shot = shots[blockIdx.z];
-    if ((int)blockIdx.x >= tile_columns(shot) || (int)blockIdx.y >= tile_rows(shot)) return;
+    const Scene& scene = scenes[blockIdx.z];
+    if ((int)blockIdx.x >= tile_columns(scene) || (int)blockIdx.y >= tile_rows(scene)) return;
     int x0 = blockIdx.x * TILE_W, y0 = blockIdx.y * ROWS;
-    int n = x0 + TILE_W <= shot.width ? TILE_W : shot.width - x0;
-    int rows = y0 + ROWS <= shot.height ? ROWS : shot.height - y0;
+    int n = x0 + TILE_W <= scene.width ? TILE_W : scene.width - x0;
+    int rows = y0 + ROWS <= scene.height ? ROWS : scene.height - y0;
     Seen seen[MAX_LAYERS];
-    for (int m = 0; m < shot.layer_count; m++) seen[m] = look_at(shot, shot.layers[m], x0, y0, n, rows, room);
+    for (int m = 0; m < scene.layer_count; m++) seen[m] = look_at(scene, scene.layers[m], x0, y0, n, rows, room);
     if (threadIdx.x > 0) return;
-    Tile& tile = shot.tiles[blockIdx.y * tile_columns(shot) + blockIdx.x];
-    order_layers(shot, seen, tile);
-    choose_path(shot, seen, tile);
+    Tile& tile = scene.tiles[blockIdx.y * tile_columns(scene) + blockIdx.x];
+    order_layers(scene, seen, tile);
+    choose_path(scene, seen, tile);
 }
 
 // Tiles without rays, and what rays are added to: a block of 32 threads for each tile.
-extern "C" __global__ void develop(const Shot* shots) {
+extern "C" __global__ void develop(const Scene* scenes) {
     __shared__ float staged[STAGED];
-    const Shot& shot = shots[blockIdx.z];
-    if ((int)blockIdx.x >= tile_columns(shot) || (int)blockIdx.y >= tile_rows(shot)) return;
-    const Tile& tile = shot.tiles[blockIdx.y * tile_columns(shot) + blockIdx.x];
-    if (tile.path == RAYS) return;
+    const Scene& scene = scenes[blockIdx.z];
+    if ((int)blockIdx.x >= tile_columns(scene) || (int)blockIdx.y >= tile_rows(scene)) return;
+    const Tile& tile = scene.tiles[blockIdx.y * tile_columns(scene) + blockIdx.x];
+    if (tile.path == RAY_TRACED) return;
     int x0 = blockIdx.x * TILE_W, y0 = blockIdx.y * ROWS;
-    int x = x0 + (int)threadIdx.x < shot.width ? x0 + (int)threadIdx.x : shot.width - 1;
-    bool inside = x0 + (int)threadIdx.x < shot.width;
+    int x = x0 + (int)threadIdx.x < scene.width ? x0 + (int)threadIdx.x : scene.width - 1;
+    bool inside = x0 + (int)threadIdx.x < scene.width;
     float light[ROWS][3], through[ROWS];
-    size_t plane = (size_t)shot.height * shot.width;
-    for (int set = 0; set < shot.sets; set++) {
-        composite(shot, tile, set, x0, y0, x, staged, light, through);
+    size_t plane = (size_t)scene.height * scene.width;
+    for (int set = 0; set < scene.sets; set++) {
+        composite(scene, tile, set, x0, y0, x, staged, light, through);
 #pragma unroll
         for (int p = 0; p < ROWS; p++) {
-            float* base = shot.base + (size_t)(y0 + p) * shot.width + x;
-            if (!inside || y0 + p >= shot.height) continue;
+            float* base = scene.base + (size_t)(y0 + p) * scene.width + x;
+            if (!inside || y0 + p >= scene.height) continue;
 #pragma unroll
             for (int c = 0; c < 3; c++) {
-                if (shot.sets > 1 && c != set) continue;
+                if (scene.sets > 1 && c != set) continue;
                 base[c * plane] = light[p][c];
                 base[(3 + c) * plane] = through[p];
             }
         }
     }
-    if (tile.path == TOGETHER || !inside) return;
-    for (int p = 0; p < ROWS && y0 + p < shot.height; p++) {
-        const float* base = shot.base + (size_t)(y0 + p) * shot.width + x;
+    if (tile.path == CONTROL_VARIATE || !inside) return;
+    for (int p = 0; p < ROWS && y0 + p < scene.height; p++) {
+        const float* base = scene.base + (size_t)(y0 + p) * scene.width + x;
         float all[6];
         for (int k = 0; k < 6; k++) all[k] = base[k * plane];
-        write_pixel(shot, x, y0 + p, all, all + 3, shot.lit);
+        write_pixel(scene, x, y0 + p, all, all + 3, scene.lit);
     }
 }
 
 // Tiles with rays: a block of 32 x ROWS threads for each tile, one for each pixel.
-extern "C" __global__ void shine(const Shot* shots) {
-    const Shot& shot = shots[blockIdx.z];
-    if ((int)blockIdx.x >= tile_columns(shot) || (int)blockIdx.y >= tile_rows(shot)) return;
-    const Tile& tile = shot.tiles[blockIdx.y * tile_columns(shot) + blockIdx.x];
-    if (tile.path != RAYS && tile.path != TOGETHER) return;
+extern "C" __global__ void shine(const Scene* scenes) {
+    const Scene& scene = scenes[blockIdx.z];
+    if ((int)blockIdx.x >= tile_columns(scene) || (int)blockIdx.y >= tile_rows(scene)) return;
+    const Tile& tile = scene.tiles[blockIdx.y * tile_columns(scene) + blockIdx.x];
+    if (tile.path != RAY_TRACED && tile.path != CONTROL_VARIATE) return;
     Pixel pixel;
     pixel.x = blockIdx.x * TILE_W + threadIdx.x;
     pixel.y = blockIdx.y * ROWS + threadIdx.y;
-    if (pixel.x >= shot.width || pixel.y >= shot.height) return;
+    if (pixel.x >= scene.width || pixel.y >= scene.height) return;
     pixel.count = tile.count;
     for (int k = 0; k < tile.count; k++) {
         pixel.order[k] = tile.order[k];
-        pixel.delta[k] = (float)defocus_at(shot, shot.layers[tile.order[k]], pixel.x, pixel.y);
+        pixel.delta[k] = (float)defocus_at(scene, scene.layers[tile.order[k]], pixel.x, pixel.y);
     }
-    if (tile.path == TOGETHER)
-        develop_together(shot, pixel, tile);
+    if (tile.path == CONTROL_VARIATE)
+        develop_together(scene, pixel, tile);
     else
-        develop_plain(shot, pixel, tile.opaque, tile.sorted, tile.start, tile.stop, tile.moving);
+        develop_plain(scene, pixel, tile.opaque, tile.sorted, tile.start, tile.stop, tile.moving);
 }
 
 // Brute force, the measure of the other kernels: every ray of the whole table meets every layer and is sorted.
-extern "C" __global__ void brute(const Shot* shots) {
-    const Shot& shot = shots[blockIdx.z];
+extern "C" __global__ void brute(const Scene* scenes) {
+    const Scene& scene = scenes[blockIdx.z];
     Pixel pixel;
     pixel.x = blockIdx.x * TILE_W + threadIdx.x;
     pixel.y = blockIdx.y * ROWS + threadIdx.y;
-    if (pixel.x >= shot.width || pixel.y >= shot.height) return;
-    pixel.count = shot.layer_count;
-    for (int m = 0; m < shot.layer_count; m++) {
+    if (pixel.x >= scene.width || pixel.y >= scene.height) return;
+    pixel.count = scene.layer_count;
+    for (int m = 0; m < scene.layer_count; m++) {
         pixel.order[m] = (unsigned char)m;
-        pixel.delta[m] = (float)defocus_at(shot, shot.layers[m], pixel.x, pixel.y);
+        pixel.delta[m] = (float)defocus_at(scene, scene.layers[m], pixel.x, pixel.y);
     }
-    develop_plain(shot, pixel, 0u, false, 0, shot.rays, shot.blur > 0);
+    develop_plain(scene, pixel, 0u, false, 0, scene.rays, scene.blur > 0);
 }

@@ -4,7 +4,7 @@
 // bilinear lookup the mean over all rays is a weighted sum of texels, whatever their number. Sums are kept in whole
 // numbers, 2^31 for all light of a set: additions in any order give the same bits.
 #pragma once
-#include "shot.cuh"
+#include "scene.cuh"
 
 const float WHOLE = 2147483648.0f;
 

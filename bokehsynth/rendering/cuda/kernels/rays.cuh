@@ -2,7 +2,7 @@
 // means miss where layers vary together (`covary.py` says why); and, over all layers, the measure of everything else.
 #pragma once
 #include "relief.cuh"
-#include "shot.cuh"
+#include "scene.cuh"
 
 const int GROUP = 64;                   // rays summed before they are added to the whole: sums of thousands lose less
 
@@ -55,16 +55,16 @@ DEVICE void sort_hits(const Pixel& pixel, Hits& hits) {
 }
 
 // d(p') - d_f of layer k of the pixel on the ray through lens point (sx, sy).
-DEVICE float meet(const Shot& shot, const Pixel& pixel, int k, float sx, float sy) {
-    const Layer& layer = shot.layers[pixel.order[k]];
-    float K = (float)shot.blur;
-    if (layer.values) return meet_field(shot, layer, pixel.x, pixel.y, K * sx, K * sy);
+DEVICE float meet(const Scene& scene, const Pixel& pixel, int k, float sx, float sy) {
+    const Layer& layer = scene.layers[pixel.order[k]];
+    float K = (float)scene.blur;
+    if (layer.values) return meet_field(scene, layer, pixel.x, pixel.y, K * sx, K * sy);
     if (layer.gx == 0 && layer.gy == 0) return pixel.delta[k];
     return pixel.delta[k] / (1.0f - K * ((float)layer.gx * sx + (float)layer.gy * sy));
 }
 
 // What a pinhole sees; whether all of it is in focus.
-DEVICE bool pinhole(const Shot& shot, const Pixel& pixel, float* light, float* through) {
+DEVICE bool pinhole(const Scene& scene, const Pixel& pixel, float* light, float* through) {
     Hits hits;
     for (int k = 0; k < pixel.count; k++) hits.delta[k] = pixel.delta[k];
     sort_hits(pixel, hits);
@@ -73,7 +73,7 @@ DEVICE bool pinhole(const Shot& shot, const Pixel& pixel, float* light, float* t
     light[0] = light[1] = light[2] = 0;
     for (int n = 0; n < pixel.count; n++) {
         int k = hits.place[n];
-        Texel t = texel_at(shot, shot.layers[pixel.order[k]], pixel.x, pixel.y);
+        Texel t = texel_at(scene, scene.layers[pixel.order[k]], pixel.x, pixel.y);
         sharp = sharp && (pixel.delta[k] == 0 || left * t.a == 0);
         light[0] += t.r * left;
         light[1] += t.g * left;
@@ -90,27 +90,27 @@ struct Means {
 };
 
 // Carry the ray through (sx, sy), of weights w, through a pixel's layers. Returns how much blurred layers stopped.
-DEVICE float carry(const Shot& shot, const Pixel& pixel, unsigned int opaque, bool sorted, float sx, float sy,
+DEVICE float carry(const Scene& scene, const Pixel& pixel, unsigned int opaque, bool sorted, float sx, float sy,
                    const float* w, Sums& sums, Means* means) {
     Hits hits;
     if (!sorted) {
-        for (int k = 0; k < pixel.count; k++) hits.delta[k] = meet(shot, pixel, k, sx, sy);
+        for (int k = 0; k < pixel.count; k++) hits.delta[k] = meet(scene, pixel, k, sx, sy);
         sort_hits(pixel, hits);
     }
-    float left = 1, touched = 0, K = (float)shot.blur;
+    float left = 1, touched = 0, K = (float)scene.blur;
     for (int n = 0; n < pixel.count; n++) {
         int k = sorted ? n : hits.place[n], m = pixel.order[k];
-        const Layer& layer = shot.layers[m];
-        float delta = sorted ? meet(shot, pixel, k, sx, sy) : hits.delta[k];
-        Texel t = delta == 0 ? texel_at(shot, layer, pixel.x, pixel.y)
-                             : look_up(shot, layer, pixel.x, pixel.y, K * sx * delta, K * sy * delta);
+        const Layer& layer = scene.layers[m];
+        float delta = sorted ? meet(scene, pixel, k, sx, sy) : hits.delta[k];
+        Texel t = delta == 0 ? texel_at(scene, layer, pixel.x, pixel.y)
+                             : look_up(scene, layer, pixel.x, pixel.y, K * sx * delta, K * sy * delta);
         float light[3] = {w[0] * t.r, w[1] * t.g, w[2] * t.b};
 #pragma unroll
         for (int c = 0; c < 3; c++) {
             sums.light[c] = fmaf(left, light[c], sums.light[c]);
             if (!means) continue;
             means->light[k][c] += light[c];
-            if (c < shot.sets) means->alpha[k][c] = fmaf(w[c], t.a, means->alpha[k][c]);
+            if (c < scene.sets) means->alpha[k][c] = fmaf(w[c], t.a, means->alpha[k][c]);
         }
         if (delta != 0) touched = fmaxf(touched, left * t.a);
         left = opaque >> m & 1 ? 0.0f : left * (1.0f - t.a);
@@ -118,39 +118,39 @@ DEVICE float carry(const Shot& shot, const Pixel& pixel, unsigned int opaque, bo
     }
 #pragma unroll
     for (int c = 0; c < 3; c++) {
-        if (c >= shot.sets) continue;
+        if (c >= scene.sets) continue;
         sums.through[c] = fmaf(w[c], left, sums.through[c]);
         sums.passed[c] += w[c];
     }
     return touched;
 }
 
-DEVICE bool pupil_passes(const Shot& shot, int x, int y, float sx, float sy) {
-    if (!shot.pupils) return true;
-    const float* centre = shot.pupils + 2 * ((size_t)y * shot.width + x);
+DEVICE bool pupil_passes(const Scene& scene, int x, int y, float sx, float sy) {
+    if (!scene.pupils) return true;
+    const float* centre = scene.pupils + 2 * ((size_t)y * scene.width + x);
     float dx = centre[0] - sx, dy = centre[1] - sy;
-    return dx * dx + dy * dy <= shot.pupil_radius * shot.pupil_radius;
+    return dx * dx + dy * dy <= scene.pupil_radius * scene.pupil_radius;
 }
 
 // Rays start .. stop - 1 of a pixel. Returns how much blurred layers stopped at most.
-DEVICE float shoot(const Shot& shot, const Pixel& pixel, unsigned int opaque, bool sorted, int start, int stop,
+DEVICE float shoot(const Scene& scene, const Pixel& pixel, unsigned int opaque, bool sorted, int start, int stop,
                    bool moving, Sums& whole, Means* means) {
     Sums part;
     float touched = 0, w[3] = {1, 1, 1};
     clear(whole);
     clear(part);
     for (int i = start; i < stop; i++) {
-        float sx = shot.points[2 * i], sy = shot.points[2 * i + 1];
-        if (!moving || pupil_passes(shot, pixel.x, pixel.y, sx, sy)) {
-            for (int c = 0; c < 3 && moving; c++) w[c] = shot.weights[(c < shot.sets ? c : 0) * shot.rays + i];
-            touched = fmaxf(touched, carry(shot, pixel, opaque, sorted, sx, sy, w, part, means));
+        float sx = scene.points[2 * i], sy = scene.points[2 * i + 1];
+        if (!moving || pupil_passes(scene, pixel.x, pixel.y, sx, sy)) {
+            for (int c = 0; c < 3 && moving; c++) w[c] = scene.weights[(c < scene.sets ? c : 0) * scene.rays + i];
+            touched = fmaxf(touched, carry(scene, pixel, opaque, sorted, sx, sy, w, part, means));
         }
         if ((i - start) % GROUP == GROUP - 1 || i == stop - 1) {
             add(whole, part);
             clear(part);
         }
     }
-    for (int c = shot.sets; c < 3; c++) {
+    for (int c = scene.sets; c < 3; c++) {
         whole.through[c] = whole.through[0];
         whole.passed[c] = whole.passed[0];
     }
@@ -158,41 +158,41 @@ DEVICE float shoot(const Shot& shot, const Pixel& pixel, unsigned int opaque, bo
 }
 
 // A pixel by plain rays alone. One that saw nothing but layers in focus gets what a pinhole sees, to the bit.
-DEVICE void develop_plain(const Shot& shot, const Pixel& pixel, unsigned int opaque, bool sorted, int start, int stop,
+DEVICE void develop_plain(const Scene& scene, const Pixel& pixel, unsigned int opaque, bool sorted, int start, int stop,
                           bool moving) {
     Sums sums;
     float light[3], through[3];
-    float touched = shoot(shot, pixel, opaque, sorted, start, stop, moving, sums, 0);
+    float touched = shoot(scene, pixel, opaque, sorted, start, stop, moving, sums, 0);
     int lit = 0;
     for (int c = 0; c < 3; c++) {
-        bool passes = (shot.lit >> c & 1) && sums.passed[c] > 0;
+        bool passes = (scene.lit >> c & 1) && sums.passed[c] > 0;
         lit |= passes ? 1 << c : 0;
     }
-    if ((moving && touched > 0) || !pinhole(shot, pixel, light, through)) {
+    if ((moving && touched > 0) || !pinhole(scene, pixel, light, through)) {
         for (int c = 0; c < 3; c++) {
             light[c] = lit >> c & 1 ? sums.light[c] / sums.passed[c] : 0;
             through[c] = lit >> c & 1 ? sums.through[c] / sums.passed[c] : 1;
         }
     }
-    write_pixel(shot, pixel.x, pixel.y, light, through, lit);
+    write_pixel(scene, pixel.x, pixel.y, light, through, lit);
 }
 
 // A pixel of a tile whose layers vary together: the means' composite plus what it misses, from one set of rays:
 // mean(sum_l T_l c_l) - over(mean(c_0), mean(c_1), ...). The same set for both, so its own errors cancel.
-DEVICE void develop_together(const Shot& shot, const Pixel& pixel, const Tile& tile) {
+DEVICE void develop_together(const Scene& scene, const Pixel& pixel, const Tile& tile) {
     Sums sums;
     Means means;
     for (int k = 0; k < pixel.count; k++)
         for (int c = 0; c < 3; c++) means.light[k][c] = means.alpha[k][c] = 0;
-    float touched = shoot(shot, pixel, tile.opaque, true, tile.start, tile.stop, true, sums, &means);
-    size_t plane = (size_t)shot.height * shot.width, at = (size_t)pixel.y * shot.width + pixel.x;
+    float touched = shoot(scene, pixel, tile.opaque, true, tile.start, tile.stop, true, sums, &means);
+    size_t plane = (size_t)scene.height * scene.width, at = (size_t)pixel.y * scene.width + pixel.x;
     float light[3], through[3];
     for (int c = 0; c < 3; c++) {
-        light[c] = shot.base[c * plane + at];
-        through[c] = shot.base[(3 + c) * plane + at];
+        light[c] = scene.base[c * plane + at];
+        through[c] = scene.base[(3 + c) * plane + at];
         if (touched == 0 || sums.passed[c] <= 0) continue;
         float over = 0, left = 1;
-        int set = c < shot.sets ? c : 0;
+        int set = c < scene.sets ? c : 0;
         for (int k = 0; k < pixel.count; k++) {
             over += means.light[k][c] / sums.passed[c] * left;
             left *= 1.0f - means.alpha[k][set] / sums.passed[c];
@@ -204,5 +204,5 @@ DEVICE void develop_together(const Shot& shot, const Pixel& pixel, const Tile& t
         light[c] += sums.light[c] / sums.passed[c] - over;
         through[c] += sums.through[c] / sums.passed[c] - left;
     }
-    write_pixel(shot, pixel.x, pixel.y, light, through, shot.lit);
+    write_pixel(scene, pixel.x, pixel.y, light, through, scene.lit);
 }

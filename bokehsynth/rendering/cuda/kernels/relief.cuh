@@ -3,7 +3,7 @@
 // Seen along a ray a bilinear field is a quadratic between two lines of texels. The ray is walked from line to line,
 // nearest first; the first root is the hit. The twin of `relief_hits.py`.
 #pragma once
-#include "shot.cuh"
+#include "scene.cuh"
 
 const float AT_THE_END = 1.0f - 1e-6f;  // a hit this close to a line is put on it: delta = 0 is one, and stays 0
 
@@ -11,11 +11,11 @@ struct Cell {
     float a, b, c, d;                   // h = d - d_f at the four texels, rows first
 };
 
-DEVICE Cell cell_at(const Shot& shot, const Layer& layer, int column, int row) {
-    int i = clamp(column, 0, shot.canvas_width - 1), j = clamp(row, 0, shot.canvas_height - 1);
-    int right = clamp(column + 1, 0, shot.canvas_width - 1), below = clamp(row + 1, 0, shot.canvas_height - 1);
-    const float* upper = layer.values + (size_t)j * shot.canvas_width;
-    const float* lower = layer.values + (size_t)below * shot.canvas_width;
+DEVICE Cell cell_at(const Scene& scene, const Layer& layer, int column, int row) {
+    int i = clamp(column, 0, scene.canvas_width - 1), j = clamp(row, 0, scene.canvas_height - 1);
+    int right = clamp(column + 1, 0, scene.canvas_width - 1), below = clamp(row + 1, 0, scene.canvas_height - 1);
+    const float* upper = layer.values + (size_t)j * scene.canvas_width;
+    const float* lower = layer.values + (size_t)below * scene.canvas_width;
     float focus = layer.focus;
     Cell cell = {upper[i] - focus, upper[right] - focus, lower[i] - focus, lower[right] - focus};
     return cell;
@@ -31,11 +31,11 @@ DEVICE float held(float value) {
 }
 
 // delta = d(p') - d_f of the first hit of the ray p + (ux, uy) * delta, u = K s, of picture pixel (x, y).
-DEVICE float meet_field(const Shot& shot, const Layer& layer, int x, int y, float ux, float uy) {
+DEVICE float meet_field(const Scene& scene, const Layer& layer, int x, int y, float ux, float uy) {
     float low = layer.low, high = layer.high;
-    int column = x + shot.margin, row = y + shot.margin;
+    int column = x + scene.margin, row = y + scene.margin;
     float px = ux * high, py = uy * high, ix = floorf(px), iy = floorf(py);
-    float h0 = height_in(cell_at(shot, layer, column + (int)ix, row + (int)iy), px - ix, py - iy);
+    float h0 = height_in(cell_at(scene, layer, column + (int)ix, row + (int)iy), px - ix, py - iy);
     if (h0 >= high) return high;
     float line_x = ux > 0 ? ceilf(px) - 1 : ix + 1, line_y = uy > 0 ? ceilf(py) - 1 : iy + 1;
     float before = high;
@@ -45,7 +45,7 @@ DEVICE float meet_field(const Shot& shot, const Layer& layer, int x, int y, floa
         float half = (before + after) * 0.5f, step = after - before;
         ix = floorf(ux * half);
         iy = floorf(uy * half);
-        Cell cell = cell_at(shot, layer, column + (int)ix, row + (int)iy);
+        Cell cell = cell_at(scene, layer, column + (int)ix, row + (int)iy);
         float h1 = height_in(cell, held(ux * after - ix), held(uy * after - iy));
         float near = h0 - before, far = h1 - after;  // below 0 in front of the field
         float bend = ux * step * uy * step * ((cell.d - cell.c) - (cell.b - cell.a));

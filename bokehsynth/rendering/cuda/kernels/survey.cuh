@@ -2,7 +2,7 @@
 //
 // The twin of `tiles.py` and `survey.py`. Bounds that are too loose cost time and never change what is converged to.
 #pragma once
-#include "shot.cuh"
+#include "scene.cuh"
 
 struct Seen {
     bool visible, opaque, varies;
@@ -33,11 +33,11 @@ DEVICE int gap(const Stretch& stretch, int block, int first, int count) {
 
 // Least and largest value of the blocks that come within `pad` px of a tile whose corner is canvas texel (left, top).
 // All TILE_W threads of a block call it together and get the same; `room` holds two floats for each.
-DEVICE void bounds(const Shot& shot, const float* blocks, int left, int top, int n, int rows, double pad, float* room,
+DEVICE void bounds(const Scene& scene, const float* blocks, int left, int top, int n, int rows, double pad, float* room,
                    float* least, float* most) {
-    Stretch across = stretch_of(shot.canvas_width, left, n, pad), down = stretch_of(shot.canvas_height, top, rows, pad);
-    int columns = block_count(shot.canvas_width), wide = across.last - across.first + 1;
-    const float* high = blocks + (size_t)columns * block_count(shot.canvas_height);
+    Stretch across = stretch_of(scene.canvas_width, left, n, pad), down = stretch_of(scene.canvas_height, top, rows, pad);
+    int columns = block_count(scene.canvas_width), wide = across.last - across.first + 1;
+    const float* high = blocks + (size_t)columns * block_count(scene.canvas_height);
     float low_of_mine = 3.0e38f, high_of_mine = -3.0e38f;
     for (int k = threadIdx.x; k < wide * (down.last - down.first + 1); k += TILE_W) {
         int r = down.first + k / wide, c = across.first + k % wide;
@@ -60,37 +60,37 @@ DEVICE void bounds(const Shot& shot, const float* blocks, int left, int top, int
 
 // Range of a height field's d - d_f where rays of a tile may meet it. A hit lies within K |delta| of its pixel: each
 // bound on delta bounds where to look for a better one.
-DEVICE void field_range(const Shot& shot, const Layer& layer, int left, int top, int n, int rows, float* room,
+DEVICE void field_range(const Scene& scene, const Layer& layer, int left, int top, int n, int rows, float* room,
                         double* low, double* high) {
     double pad = 1e6;
     for (int round = 0; round < 8; round++) {
         float least, most;
-        bounds(shot, layer.heights, left, top, n, rows, pad, room, &least, &most);
+        bounds(scene, layer.heights, left, top, n, rows, pad, room, &least, &most);
         *low = least - layer.focus;
         *high = most - layer.focus;
-        double closer = ceil(shot.blur * fmax(fabs(*low), fabs(*high))) + 1;
+        double closer = ceil(scene.blur * fmax(fabs(*low), fabs(*high))) + 1;
         if (closer >= pad) break;
         pad = closer;
     }
 }
 
 // All threads of a block together.
-DEVICE Seen look_at(const Shot& shot, const Layer& layer, int x0, int y0, int n, int rows, float* room) {
+DEVICE Seen look_at(const Scene& scene, const Layer& layer, int x0, int y0, int n, int rows, float* room) {
     Seen seen;
     double e = 0;
     if (layer.values) {
-        field_range(shot, layer, x0 + shot.margin, y0 + shot.margin, n, rows, room, &seen.low, &seen.high);
+        field_range(scene, layer, x0 + scene.margin, y0 + scene.margin, n, rows, room, &seen.low, &seen.high);
     } else {
-        plane_range(shot, layer, x0, y0, n, rows, &seen.low, &seen.high);
-        e = shot.blur * sqrt(layer.gx * layer.gx + layer.gy * layer.gy);  // not hypot: it may round otherwise elsewhere
+        plane_range(scene, layer, x0, y0, n, rows, &seen.low, &seen.high);
+        e = scene.blur * sqrt(layer.gx * layer.gx + layer.gy * layer.gy);  // not hypot: it may round otherwise elsewhere
     }
-    seen.reach = shot.blur * fmax(fabs(seen.low), fabs(seen.high)) / (1 - e);
+    seen.reach = scene.blur * fmax(fabs(seen.low), fabs(seen.high)) / (1 - e);
     // d(p') - d_f = delta / (1 - K g.s): the lens point stretches the range by 1/(1 -+ e)
     seen.low /= seen.low > 0 ? 1 + e : 1 - e;
     seen.high /= seen.high > 0 ? 1 - e : 1 + e;
     float least, most;
     double pad = seen.reach > 0 ? seen.reach + 1 : 0;
-    bounds(shot, layer.alphas, x0 + shot.margin, y0 + shot.margin, n, rows, pad, room, &least, &most);
+    bounds(scene, layer.alphas, x0 + scene.margin, y0 + scene.margin, n, rows, pad, room, &least, &most);
     seen.visible = most > 0;
     seen.opaque = least == 1;
     seen.varies = least < most;
@@ -102,11 +102,11 @@ DEVICE bool same_plane(const Layer& a, const Layer& b) {
 }
 
 // Fill the tile's order, near to far, without layers that cannot be seen; ties keep the order given.
-DEVICE void order_layers(const Shot& shot, const Seen* seen, Tile& tile) {
+DEVICE void order_layers(const Scene& scene, const Seen* seen, Tile& tile) {
     tile.count = 0;
-    for (int m = 0; m < shot.layer_count; m++) {
+    for (int m = 0; m < scene.layer_count; m++) {
         bool hidden = !seen[m].visible;
-        for (int k = 0; k < shot.layer_count && !hidden; k++)
+        for (int k = 0; k < scene.layer_count && !hidden; k++)
             hidden = seen[k].opaque && (seen[k].low > seen[m].high || (seen[k].low == seen[m].high && k < m));
         if (hidden) continue;
         int place = tile.count++;
@@ -117,10 +117,10 @@ DEVICE void order_layers(const Shot& shot, const Seen* seen, Tile& tile) {
 }
 
 // Whether the tile's order holds for every ray and pixel.
-DEVICE bool is_sorted(const Shot& shot, const Seen* seen, const Tile& tile) {
+DEVICE bool is_sorted(const Scene& scene, const Seen* seen, const Tile& tile) {
     for (int k = 1; k < tile.count; k++) {
         int a = tile.order[k - 1], b = tile.order[k];
-        if (same_plane(shot.layers[a], shot.layers[b])) continue;  // a tie for every ray
+        if (same_plane(scene.layers[a], scene.layers[b])) continue;  // a tie for every ray
         if (seen[a].low < seen[b].high || (seen[a].low == seen[b].high && a > b)) return false;
     }
     return true;
@@ -143,7 +143,7 @@ DEVICE int together_side(double widest, double second, bool seam) {
 }
 
 // Which way a tile goes, and with which rays.
-DEVICE void choose_path(const Shot& shot, const Seen* seen, Tile& tile) {
+DEVICE void choose_path(const Scene& scene, const Seen* seen, Tile& tile) {
     double widest = 0, second = 0;
     bool dimming = false, together = false, seam = false, field = false;
     tile.sharp = tile.opaque = 0;
@@ -154,19 +154,19 @@ DEVICE void choose_path(const Shot& shot, const Seen* seen, Tile& tile) {
         if (layer.reach == 0) tile.sharp |= 1u << m;
         second = fmax(second, fmin(widest, layer.reach));
         widest = fmax(widest, layer.reach);
-        seam = seam || (k > 0 && same_plane(shot.layers[m], shot.layers[tile.order[k - 1]]));
+        seam = seam || (k > 0 && same_plane(scene.layers[m], scene.layers[tile.order[k - 1]]));
         if (layer.reach == 0) continue;
         together = together || dimming;
         dimming = dimming || layer.varies;
-        field = field || shot.layers[m].values;
+        field = field || scene.layers[m].values;
     }
-    tile.sorted = is_sorted(shot, seen, tile);
+    tile.sorted = is_sorted(scene, seen, tile);
     tile.moving = widest > 0;
-    tile.path = !tile.moving ? COPY : together ? TOGETHER : TAPS;
-    if (!tile.sorted || (tile.moving && (field || shot.pupils))) tile.path = RAYS;
-    int side = tile.path == TOGETHER ? together_side(widest, second, seam) : plain_side(widest);
-    if (shot.pupils) side = 2 * side < 128 ? 2 * side : 128;  // its rim cuts between rays, and stops many
-    side = side < shot.sides ? side : shot.sides - 1;
-    tile.start = tile.moving ? shot.spans[2 * side] : 0;
-    tile.stop = tile.moving ? shot.spans[2 * side + 1] : 1;
+    tile.path = !tile.moving ? COPY : together ? CONTROL_VARIATE : DIRECT;
+    if (!tile.sorted || (tile.moving && (field || scene.pupils))) tile.path = RAY_TRACED;
+    int side = tile.path == CONTROL_VARIATE ? together_side(widest, second, seam) : plain_side(widest);
+    if (scene.pupils) side = 2 * side < 128 ? 2 * side : 128;  // its rim cuts between rays, and stops many
+    side = side < scene.sides ? side : scene.sides - 1;
+    tile.start = tile.moving ? scene.spans[2 * side] : 0;
+    tile.stop = tile.moving ? scene.spans[2 * side + 1] : 1;
 }

@@ -3,12 +3,12 @@
 // A block of 32 threads does a tile; a thread holds a column of ROWS pixels in registers. Along a column of a kernel
 // each texel it reads serves all of them, with weights that are shifted from one to the next.
 #pragma once
-#include "shot.cuh"
+#include "scene.cuh"
 
 const int STAGED = 1536;                // weights in shared memory at a time
 
 // Add column `staged` of a kernel, rows first..last, to the sums of the pixels (x, y) .. (x, y + ROWS - 1).
-DEVICE void slide(const Shot& shot, const Texel* column, int y, const float* staged, int first, int last, int half,
+DEVICE void slide(const Scene& scene, const Texel* column, int y, const float* staged, int first, int last, int half,
                   Texel* sum) {
     float w[ROWS];
 #pragma unroll
@@ -18,8 +18,8 @@ DEVICE void slide(const Shot& shot, const Texel* column, int y, const float* sta
 #pragma unroll
         for (int p = ROWS - 1; p > 0; p--) w[p] = w[p - 1];
         w[0] = j <= last ? staged[j] : 0.0f;
-        int row = clamp(y + shot.margin + j - half, 0, shot.canvas_height - 1);
-        Texel t = column[(size_t)row * shot.canvas_width];
+        int row = clamp(y + scene.margin + j - half, 0, scene.canvas_height - 1);
+        Texel t = column[(size_t)row * scene.canvas_width];
 #pragma unroll
         for (int p = 0; p < ROWS; p++) {
             sum[p].r = fmaf(w[p], t.r, sum[p].r);
@@ -31,7 +31,7 @@ DEVICE void slide(const Shot& shot, const Texel* column, int y, const float* sta
 }
 
 // Means of a layer over one node's kernel. All threads of the block call it together.
-DEVICE void filter(const Shot& shot, const Layer& layer, const Node& node, int set, int x, int y, float* staged,
+DEVICE void filter(const Scene& scene, const Layer& layer, const Node& node, int set, int x, int y, float* staged,
                    Texel* sum) {
     int side = 2 * node.half + 1, width = STAGED / side;
     const unsigned int* sums = node.sums + (size_t)set * side * side;
@@ -45,9 +45,9 @@ DEVICE void filter(const Shot& shot, const Layer& layer, const Node& node, int s
         __syncthreads();
         for (int c = c0; c < c0 + columns; c++) {
             int first = node.spans[2 * c], last = node.spans[2 * c + 1];
-            int column = clamp(x + shot.margin + c - node.half, 0, shot.canvas_width - 1);
+            int column = clamp(x + scene.margin + c - node.half, 0, scene.canvas_width - 1);
             if (first <= last)
-                slide(shot, layer.texels + column, y, staged + (c - c0) * side, first, last, node.half, sum);
+                slide(scene, layer.texels + column, y, staged + (c - c0) * side, first, last, node.half, sum);
         }
     }
 }
@@ -62,26 +62,26 @@ DEVICE float share(const Node* nodes, int n, int count, float r) {
 }
 
 // Means of a blurred layer over the opening, for the pixels (x, y) .. (x, y + ROWS - 1) of the tile at (x0, y0).
-DEVICE void means_of(const Shot& shot, const Layer& layer, int set, int x0, int y0, int x, int y, float* staged,
+DEVICE void means_of(const Scene& scene, const Layer& layer, int set, int x0, int y0, int x, int y, float* staged,
                      Texel* mean) {
-    const Node* nodes = shot.nodes + layer.first_node;
+    const Node* nodes = scene.nodes + layer.first_node;
     if (layer.nodes == 1) {
-        filter(shot, layer, nodes[0], set, x, y, staged, mean);
+        filter(scene, layer, nodes[0], set, x, y, staged, mean);
         return;
     }
     double low, high;
-    plane_range(shot, layer, x0, y0, TILE_W, ROWS, &low, &high);  // of the whole tile, beyond the picture's edge too
-    low *= shot.blur;
-    high *= shot.blur;
+    plane_range(scene, layer, x0, y0, TILE_W, ROWS, &low, &high);  // of the whole tile, beyond the picture's edge too
+    low *= scene.blur;
+    high *= scene.blur;
     Texel part[ROWS];
 #pragma unroll
     for (int p = 0; p < ROWS; p++) mean[p].r = mean[p].g = mean[p].b = mean[p].a = 0;
     for (int n = 0; n < layer.nodes; n++) {
         if ((n < layer.nodes - 1 && nodes[n + 1].r <= low) || (n > 0 && nodes[n - 1].r >= high)) continue;
-        filter(shot, layer, nodes[n], set, x, y, staged, part);
+        filter(scene, layer, nodes[n], set, x, y, staged, part);
 #pragma unroll
         for (int p = 0; p < ROWS; p++) {
-            float w = share(nodes, n, layer.nodes, (float)(shot.blur * defocus_at(shot, layer, x, y + p)));
+            float w = share(nodes, n, layer.nodes, (float)(scene.blur * defocus_at(scene, layer, x, y + p)));
             mean[p].r = fmaf(w, part[p].r, mean[p].r);
             mean[p].g = fmaf(w, part[p].g, mean[p].g);
             mean[p].b = fmaf(w, part[p].b, mean[p].b);
@@ -91,7 +91,7 @@ DEVICE void means_of(const Shot& shot, const Layer& layer, int set, int x0, int 
 }
 
 // The light of one set of weights, composited: light[p], 3 channels, and what no layer stops.
-DEVICE void composite(const Shot& shot, const Tile& tile, int set, int x0, int y0, int x, float* staged,
+DEVICE void composite(const Scene& scene, const Tile& tile, int set, int x0, int y0, int x, float* staged,
                       float (*light)[3], float* through) {
     Texel mean[ROWS];
 #pragma unroll
@@ -101,13 +101,13 @@ DEVICE void composite(const Shot& shot, const Tile& tile, int set, int x0, int y
     }
     for (int k = 0; k < tile.count; k++) {
         int m = tile.order[k];
-        const Layer& layer = shot.layers[m];
+        const Layer& layer = scene.layers[m];
         bool opaque = tile.opaque >> m & 1;
         if (tile.sharp >> m & 1) {
 #pragma unroll
-            for (int p = 0; p < ROWS; p++) mean[p] = texel_at(shot, layer, x, y0 + p);
+            for (int p = 0; p < ROWS; p++) mean[p] = texel_at(scene, layer, x, y0 + p);
         } else {
-            means_of(shot, layer, set, x0, y0, x, y0, staged, mean);
+            means_of(scene, layer, set, x0, y0, x, y0, staged, mean);
         }
 #pragma unroll
         for (int p = 0; p < ROWS; p++) {

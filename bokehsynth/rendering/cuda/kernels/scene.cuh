@@ -1,4 +1,4 @@
-// What kernels know of a shot, and how they look layers up.
+// What kernels know of a scene, and how they look layers up.
 //
 // The files in this folder are CUDA C++ without anything that a C++ compiler for the host does not know, once a dozen
 // words (__global__, blockIdx, ...) are defined: tests/support/kernels_on_cpu does that and runs them. Contraction is off
@@ -13,7 +13,7 @@ const int MAX_LAYERS = 32;
 const int TILE_W = 32, ROWS = 8;        // of a tile; a thread of `develop` holds one column of ROWS pixels
 const int BLOCK = 8;                    // side of the blocks of texels whose extremes are known
 
-enum Path { COPY = 0, TAPS = 1, TOGETHER = 3, RAYS = 4 };  // indices into `render.PATHS`
+enum Path { COPY = 0, DIRECT = 1, CONTROL_VARIATE = 3, RAY_TRACED = 4 };  // indices into `render.PATHS`
 
 struct alignas(16) Texel {
     float r, g, b, a;                   // linear light, premultiplied
@@ -58,7 +58,7 @@ struct Tile {
     unsigned char order[MAX_LAYERS];    // layers that are seen, near to far
 };
 
-struct Shot {
+struct Scene {
     const Layer* layers;
     const Node* nodes;
     const float* points;                // ladder of lens sets end to end, [N, 2]
@@ -67,7 +67,7 @@ struct Shot {
     const float* pupils;                // centre of the second disc at every pixel, [height, width, 2], or 0
     const float* transmission;          // what a falloff multiplies by, [height, width], or 0
     Tile* tiles;                        // [tile rows, tile columns]
-    float* base;                        // [6, height, width]: light and what is let through, of tiles that go TOGETHER
+    float* base;                        // [6, height, width]: light and what is let through, of tiles that go CONTROL_VARIATE
     float* color;                       // [height, width, 3]
     float* coverage;                    // [height, width]
     double blur;                        // K
@@ -91,37 +91,37 @@ DEVICE int block_count(int side) {
     return (side + block_shift(side) + BLOCK - 1) / BLOCK;
 }
 
-DEVICE int tile_columns(const Shot& shot) {
-    return (shot.width + TILE_W - 1) / TILE_W;
+DEVICE int tile_columns(const Scene& scene) {
+    return (scene.width + TILE_W - 1) / TILE_W;
 }
 
-DEVICE int tile_rows(const Shot& shot) {
-    return (shot.height + ROWS - 1) / ROWS;
+DEVICE int tile_rows(const Scene& scene) {
+    return (scene.height + ROWS - 1) / ROWS;
 }
 
 // d(p) - d_f at picture pixel (x, y): of a plane, or of the texel of a height field.
-DEVICE double defocus_at(const Shot& shot, const Layer& layer, int x, int y) {
+DEVICE double defocus_at(const Scene& scene, const Layer& layer, int x, int y) {
     if (layer.values)
-        return layer.values[(size_t)(y + shot.margin) * shot.canvas_width + x + shot.margin] - layer.focus;
-    return layer.d + layer.gx * (x - (shot.width - 1) * 0.5) + layer.gy * (y - (shot.height - 1) * 0.5);
+        return layer.values[(size_t)(y + scene.margin) * scene.canvas_width + x + scene.margin] - layer.focus;
+    return layer.d + layer.gx * (x - (scene.width - 1) * 0.5) + layer.gy * (y - (scene.height - 1) * 0.5);
 }
 
 // Range of a plane's d(p) - d_f over a tile; extremes lie at its corners.
-DEVICE void plane_range(const Shot& shot, const Layer& layer, int x0, int y0, int n, int rows, double* low,
+DEVICE void plane_range(const Scene& scene, const Layer& layer, int x0, int y0, int n, int rows, double* low,
                         double* high) {
     *low = 1e300;
     *high = -1e300;
     for (int corner = 0; corner < 4; corner++) {
-        double delta = defocus_at(shot, layer, x0 + (corner & 1) * (n - 1), y0 + (corner >> 1) * (rows - 1));
+        double delta = defocus_at(scene, layer, x0 + (corner & 1) * (n - 1), y0 + (corner >> 1) * (rows - 1));
         *low = fmin(*low, delta);
         *high = fmax(*high, delta);
     }
 }
 
-DEVICE Texel texel_at(const Shot& shot, const Layer& layer, int x, int y) {
-    int row = clamp(y + shot.margin, 0, shot.canvas_height - 1);
-    int column = clamp(x + shot.margin, 0, shot.canvas_width - 1);
-    return layer.texels[(size_t)row * shot.canvas_width + column];
+DEVICE Texel texel_at(const Scene& scene, const Layer& layer, int x, int y) {
+    int row = clamp(y + scene.margin, 0, scene.canvas_height - 1);
+    int column = clamp(x + scene.margin, 0, scene.canvas_width - 1);
+    return layer.texels[(size_t)row * scene.canvas_width + column];
 }
 
 DEVICE float mix(float a, float b, float t) {
@@ -134,23 +134,23 @@ DEVICE Texel mix(const Texel& a, const Texel& b, float t) {
 }
 
 // The bilinear lookup, (dx, dy) px away from picture pixel (x, y).
-DEVICE Texel look_up(const Shot& shot, const Layer& layer, int x, int y, float dx, float dy) {
+DEVICE Texel look_up(const Scene& scene, const Layer& layer, int x, int y, float dx, float dy) {
     float left = floorf(dx), top = floorf(dy);
-    int i = clamp(x + shot.margin + (int)left, 0, shot.canvas_width - 1);
-    int j = clamp(y + shot.margin + (int)top, 0, shot.canvas_height - 1);
-    int right = i + 1 < shot.canvas_width ? 1 : 0;
-    size_t below = j + 1 < shot.canvas_height ? shot.canvas_width : 0;
-    const Texel* corner = layer.texels + (size_t)j * shot.canvas_width + i;
+    int i = clamp(x + scene.margin + (int)left, 0, scene.canvas_width - 1);
+    int j = clamp(y + scene.margin + (int)top, 0, scene.canvas_height - 1);
+    int right = i + 1 < scene.canvas_width ? 1 : 0;
+    size_t below = j + 1 < scene.canvas_height ? scene.canvas_width : 0;
+    const Texel* corner = layer.texels + (size_t)j * scene.canvas_width + i;
     Texel upper = mix(corner[0], corner[right], dx - left);
     Texel lower = mix(corner[below], corner[below + right], dx - left);
     return mix(upper, lower, dy - top);
 }
 
 // From light and what no layer stopped, per channel, to a pixel: colour by the light that arrived, and coverage.
-DEVICE void write_pixel(const Shot& shot, int x, int y, const float* light, const float* through, int lit) {
-    size_t at = (size_t)y * shot.width + x;
+DEVICE void write_pixel(const Scene& scene, int x, int y, const float* light, const float* through, int lit) {
+    size_t at = (size_t)y * scene.width + x;
     float covered = 0, channels = 0;
-    float passed = shot.transmission ? shot.transmission[at] : 1.0f;
+    float passed = scene.transmission ? scene.transmission[at] : 1.0f;
     for (int c = 0; c < 3; c++) {
         float arrived = 1.0f - through[c], value = 0;
         if (lit >> c & 1) {
@@ -158,8 +158,8 @@ DEVICE void write_pixel(const Shot& shot, int x, int y, const float* light, cons
             covered += arrived;
             channels += 1;
         }
-        shot.color[3 * at + c] = value * passed;
+        scene.color[3 * at + c] = value * passed;
     }
     bool same = through[0] == through[1] && through[1] == through[2] && lit == 7;
-    shot.coverage[at] = same ? 1.0f - through[0] : channels > 0 ? covered / channels : 0;
+    scene.coverage[at] = same ? 1.0f - through[0] : channels > 0 ? covered / channels : 0;
 }

@@ -138,8 +138,8 @@ def photograph(layers: Sequence[bs.Layer], lens: bs.Lens, margin: int) -> list[n
 def split(layers: Sequence[bs.Layer], lens: bs.Lens, margin: int) -> dict[str, float]:
     """Milliseconds of a scene by stage; the keys become columns of the table.
 
-    kernels: tables of texel weights; sums: weighed planes and their prefix sums; filter: a look at all tiles, then all
-    of them with four rays where layers vary together; rays: what the full sets of rays take on top; then the other
+    kernels: tables of texel weights; sums: weighted planes and their prefix sums; filter: the plan of all tiles, then
+    all of them with four rays where layers vary together; rays: what the full sets of rays take on top; then the other
     fields.
     """
     scene, tables = RenderInput(tuple(layers), lens, margin), tables_of(lens.aperture)
@@ -151,18 +151,18 @@ def split(layers: Sequence[bs.Layer], lens: bs.Lens, margin: int) -> dict[str, f
         now = time.perf_counter()
         spent[stage], start = 1e3 * (now - start), now
 
-    prepared = [prepared_layers.plate(layer, scene, tables) for layer in layers]
-    book, spans = prepared_layers.book_of_planes(scene, prepared, tables)
+    prepared = [prepared_layers.prepare_layer(layer, scene, tables) for layer in layers]
+    kernels = prepared_layers.kernels_by_radius(scene, prepared, tables)
     lap("kernels")
     tile_rows = -(-scene.height // TILE_H)
-    weighed = prepared_layers.weigh(prepared, scene, (0, tile_rows))
+    weighted = prepared_layers.weight_planes(prepared, scene, (0, tile_rows))
     lap("sums")
-    layer_planes = prepared_layers.layer_planes(scene, prepared, weighed, spans)
+    planes = prepared_layers.layer_planes(scene, prepared, weighted)
     for stage, table in (("filter", tables.rays(2)), ("rays", cpu.ray_table(scene, tables, None))):
-        aims = prepared_layers.aims(scene, prepared, table.points)
+        rays = prepared_layers.rays_of(scene, prepared, table)
         output = cpu.empty_output(scene)
-        survey = cpu.look_round(scene, prepared, NO_PUPIL, output)
-        cpu.develop_tiles(layer_planes, survey, book, table, aims, cpu.NO_PUPIL, 0, tile_rows, output)
+        plan = cpu.plan_tiles(scene, prepared, NO_PUPIL, output)
+        cpu.render_tiles(planes, plan, kernels, rays, cpu.NO_PUPIL, (0, tile_rows), output)
         lap(stage)
     spent["rays"] -= spent["filter"]
     frames = bs.render(layers, lens, margin, backend="cpu")

@@ -3,8 +3,9 @@
 import numpy as np
 
 from bokehsynth.rendering.aperture.lens_points import bake
+from bokehsynth.rendering.cpu.kernel_arguments import Camera, Pyramids
 from bokehsynth.rendering.cpu.ray_tracer import trace_tile
-from bokehsynth.rendering.cpu.tile_bounds import pyramid, pyramid_levels
+from bokehsynth.rendering.cpu.tile_bounds import min_max_pyramid, pyramid_levels
 from bokehsynth.rendering.tile_constants import TILE_H, TILE_W
 
 NO_CENTRES = np.zeros((2, 0, 0), np.float32)
@@ -15,17 +16,15 @@ def trace_points(scene, points, weights):
     """Colour [H, W, 3] and coverage [H, W] from the lens points [N, 2] with weights [N, 3], the same on every tile."""
     levels = pyramid_levels(*scene.layers[0].shape)
     packed = np.stack([layer.packed for layer in scene.layers])
-    extremes = np.stack([pyramid(planes, levels) for planes in packed])
+    pyramids = Pyramids(np.stack([min_max_pyramid(planes, levels) for planes in packed]), levels)
     planes = np.array([(layer.disparity.d, layer.disparity.gx, layer.disparity.gy) for layer in scene.layers])
     rows, columns = packed.shape[2:]
-    view = scene.lens.blur, scene.lens.focus, (rows - 1) / 2, (columns - 1) / 2
+    camera = Camera(scene.lens.blur, scene.lens.focus, (rows - 1) / 2, (columns - 1) / 2)
     rays = points, np.ascontiguousarray(weights.T, np.float32), np.array([(0, len(points))], np.int64)
     color, coverage = np.empty((*scene.size, 3), np.float32), np.empty(scene.size, np.float32)
     for y in range(0, scene.size[0], TILE_H):
         for x in range(0, scene.size[1], TILE_W):
-            trace_tile(
-                packed, planes, extremes, levels, view, scene.margin, rays, NO_CENTRES, 0.0, y, x, color, coverage
-            )
+            trace_tile(packed, planes, pyramids, camera, scene.margin, rays, NO_CENTRES, 0.0, y, x, color, coverage)
     return color, coverage
 
 

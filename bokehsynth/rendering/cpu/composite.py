@@ -1,4 +1,4 @@
-"""From means and sums over rays to pixels."""
+"""Means and sums over rays, composited into pixels."""
 
 import numpy as np
 
@@ -22,64 +22,76 @@ from bokehsynth.rendering.tile_constants import FLOAT_BYTES, LANES
 
 
 @leaf
-def finish(kinds, opaque, lit, state, order, together, means, sums, spare, y0, x0, rows, n, color, coverage):
+def composite(layers, rays, visible, group, with_rays, scratch, picture):
     """Composite the means, add what varies together, divide by the light that arrived, write the pixels."""
+    order, slots, opaque, passed = visible.order, scratch.slots, layers.opaque, rays.channels_passed
     nothing, one = splat(np.float32(0)), splat(np.float32(1))
-    layers = len(opaque)
-    rgb, share = spare, spare + FLOAT_BYTES * 3 * LANES
-    for r in range(rows):
+    rgb, share = scratch.buffer, scratch.buffer + FLOAT_BYTES * 3 * LANES
+    for r in range(group.rows):
         at = r * LANES
         covered = nothing
         for c in range(3):
-            if lit[c] == 0:  # the aperture blocks this channel: black, and no part of the coverage
+            if passed[c] == 0:  # the aperture blocks this channel: black, and no part of the coverage
                 store(rgb, c * LANES, nothing)
                 continue
-            a = 3 + min(c, kinds - 4)
+            a = 3 + min(c, slots - 4)
             value, through, before = nothing, one, nothing
             for place in range(len(order)):
                 m = order[place]
-                value = madd(value, load(cell(means, kinds, m, c), at), through)
+                value = madd(value, load(cell(scratch.means, slots, m, c), at), through)
                 if opaque[m] == 1:
                     through = nothing
                     break
-                alpha = load(cell(means, kinds, m, a), at)
-                if place < len(order) - 1 and state[m, REACH] > 0:
+                alpha = load(cell(scratch.means, slots, m, a), at)
+                if place < len(order) - 1 and visible.state[m, REACH] > 0:
                     before = add(before, alpha)
                 through = mul(through, sub(one, alpha))
-            if together:
-                total = load(cell(sums, kinds, layers + 1, a - 3), at)
-                weight = where_positive(total, div(one, total), nothing)  # a pupil may stop every ray of a set
-                light, left = _over_sums(kinds, opaque, order, sums, c, a, at, weight)
-                seen = add(light, mul(load(cell(sums, kinds, layers, c), at), weight))
-                value = add(value, where_positive(before, seen, nothing))
-                seen = sub(mul(load(cell(sums, kinds, layers, a), at), weight), left)
-                through = add(through, where_positive(before, seen, nothing))
+            if with_rays:
+                light, left = _control_variate(opaque, order, scratch, c, a, at)
+                value = add(value, where_positive(before, light, nothing))
+                through = add(through, where_positive(before, left, nothing))
             arrived = sub(one, through)
             store(rgb, c * LANES, where_positive(arrived, div(value, arrived), nothing))
-            covered = arrived if kinds == 4 else add(covered, arrived)
-        store(share, 0, covered if kinds == 4 else div(covered, splat(np.float32(lit[0] + lit[1] + lit[2]))))
-        if n == LANES:
-            pixel = (y0 + r) * coverage.shape[1] + x0
-            red, green, blue = load(rgb, 0), load(rgb, LANES), load(rgb, 2 * LANES)
-            store_rgb(np.int64(color.ctypes.data), 3 * pixel, red, green, blue)
-            store(np.int64(coverage.ctypes.data), pixel, load(share, 0))
-            continue
-        for lane in range(n):
-            for c in range(3):
-                color[y0 + r, x0 + lane, c] = peek(rgb, c * LANES + lane)
-            coverage[y0 + r, x0 + lane] = peek(share, lane)
+            covered = arrived if slots == 4 else add(covered, arrived)
+        if slots > 4:
+            covered = div(covered, splat(np.float32(passed[0] + passed[1] + passed[2])))
+        store(share, 0, covered)
+        _write_row(group, r, rgb, share, picture)
 
 
 @leaf
-def _over_sums(kinds, opaque, order, sums, c, a, at, weight):
-    """Minus the light of the rays' own means composited, without the first layer's, and what they let through."""
+def _control_variate(opaque, order, scratch, c, a, at):
+    """Light and transmission that reach channel c by the rays less their own means composited, both without the first
+    layer's light."""
+    sums, slots, layers = scratch.sums, scratch.slots, len(opaque)
+    total = load(cell(sums, slots, layers + 1, a - 3), at)
+    # A pupil may stop every ray of a set.
+    weight = where_positive(total, div(splat(np.float32(1)), total), splat(np.float32(0)))
     light, through = splat(np.float32(0)), splat(np.float32(1))
     for place in range(len(order)):
         m = order[place]
         if place > 0:
-            light = sub(light, mul(mul(load(cell(sums, kinds, m, c), at), weight), through))
+            light = sub(light, mul(mul(load(cell(sums, slots, m, c), at), weight), through))
         if opaque[m] == 1:
             through = splat(np.float32(0))
             break
-        through = mul(through, sub(splat(np.float32(1)), mul(load(cell(sums, kinds, m, a), at), weight)))
-    return light, through
+        through = mul(through, sub(splat(np.float32(1)), mul(load(cell(sums, slots, m, a), at), weight)))
+    light = add(light, mul(load(cell(sums, slots, layers, c), at), weight))
+    return light, sub(mul(load(cell(sums, slots, layers, a), at), weight), through)
+
+
+@leaf
+def _write_row(group, r, rgb, share, picture):
+    """Write one row of a group: colour at the address `rgb`, coverage at `share`."""
+    color, coverage = picture
+    pixel = group.pixel + r * coverage.shape[1]
+    if group.columns == LANES:
+        red, green, blue = load(rgb, 0), load(rgb, LANES), load(rgb, 2 * LANES)
+        store_rgb(np.int64(color.ctypes.data), 3 * pixel, red, green, blue)
+        store(np.int64(coverage.ctypes.data), pixel, load(share, 0))
+        return
+    y, x = pixel // coverage.shape[1], pixel % coverage.shape[1]
+    for lane in range(group.columns):
+        for c in range(3):
+            color[y, x + lane, c] = peek(rgb, c * LANES + lane)
+        coverage[y, x + lane] = peek(share, lane)

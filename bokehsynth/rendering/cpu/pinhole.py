@@ -36,7 +36,7 @@ def planes_in_order(scene: RenderInput) -> "Sequence[Plane] | None":
     return planes if bool((np.diff(corners, axis=0) <= 0).all()) else None  # at the corners, so everywhere
 
 
-def see(scene: RenderInput, output: RenderOutput) -> None:
+def composite(scene: RenderInput, output: RenderOutput) -> None:
     """Composite the layers, which must be `planes_in_order`, into `output`."""
     packed = np.array([address_of(layer.packed) for layer in scene.layers], np.int64)
     steps = scene.layers[0].packed[0].nbytes, scene.layers[0].shape[1]

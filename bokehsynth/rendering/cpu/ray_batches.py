@@ -1,15 +1,7 @@
-"""What exact means of single layers miss: layers that vary together over the opening.
+"""Batches of rays, carried through one layer at a time for LANES x GROUP pixels.
 
-A pixel is E[sum_l T_l c_l] with T_l the light that the layers before l let through on each ray. Compositing means,
-over(E[c_0], E[c_1], ...), is that only where no two factors vary at once. Their difference is estimated from a set of
-rays, the same for both terms, so that what the set gets wrong of a single layer cancels:
-
-    delta = mean(sum_l T_l c_l) - over(mean(c_0), mean(c_1), ...)
-
-It is exactly 0 where at most one layer varies, and converges to the truth as rays are added.
-
-A batch of rays is carried through one layer at a time, for GROUP x LANES pixels: `aim` finds the texels, `sum_light`
-adds a plane's light up, `dim` takes from the rays what the layer stops.
+`intersect_batch` finds the texels, `sum_light` adds a plane's light up, `attenuate` takes from the rays what the layer
+stops. `control_variate` says what for.
 """
 
 import numpy as np
@@ -29,7 +21,7 @@ from bokehsynth.rendering.cpu.simd import (
     where_positive,
 )
 from bokehsynth.rendering.jit import leaf
-from bokehsynth.rendering.tile_constants import CELL, GROUP, LANES
+from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, GROUP, LANES
 
 BATCH = 32
 """Rays at a time: their transmissions stay in the first-level cache."""
@@ -40,71 +32,85 @@ per pixel; they need a neighbour more; each has its own."""
 
 
 @leaf
-def aim(planes, m, view, x, y, points, stretches, steps, places, start, stop, stride, texel, place, drift, kind):
-    """Where rays start .. stop - 1 meet layer m: one row of `texel`, `place`, `drift` and `kind` per ray.
-
-    planes [L, 3] (d, gx, gy); view (K, focus, oy, ox); (x, y) offset of the group's first pixel; stretches, steps,
-    places: see `plates.Aims`. texel int64: index of the upper left texel; place float32 [., 2]: of the first pixel,
-    relative to it; drift float32 [., 4]: of the hit's x per column and row, then of its y.
-    """
-    _, focus, oy, ox = view
-    d, gx, gy = planes[m, 0], planes[m, 1], planes[m, 2]
-    base = int(y + oy) * stride + int(x + ox)
+def intersect_batch(layers, m, group, rays, start, stop, hits):
+    """Fill one row of `hits` for each ray start .. stop - 1: where it meets layer m."""
+    texel, fraction, drift, kind = hits
+    stretches, steps, fractions = rays.offsets
+    d, gx, gy = layers.planes[m, 0], layers.planes[m, 1], layers.planes[m, 2]
     if gx == 0 and gy == 0:
         for i in range(start, stop):
             n = i - start
-            texel[n], place[n, 0], place[n, 1] = base + steps[m, i], places[m, i, 0], places[m, i, 1]
+            texel[n] = group.base + steps[m, i]
+            fraction[n, 0], fraction[n, 1] = fractions[m, i, 0], fractions[m, i, 1]
         return
-    delta = d + gx * x + gy * y - focus
+    delta = d + gx * group.x + gy * group.y - layers.camera.focus
     for i in range(start, stop):
         n = i - start
-        along_x, along_y = points[i, 0] * stretches[m, i], points[i, 1] * stretches[m, i]
+        along_x, along_y = rays.points[i, 0] * stretches[m, i], rays.points[i, 1] * stretches[m, i]
         qx, qy = along_x * delta, along_y * delta
         spread_x = _spread(along_x * gx, along_x * gy, drift, n, 0)
         spread_y = _spread(along_y * gx, along_y * gy, drift, n, 2)
         ix, iy = np.floor(qx + spread_x[0]), np.floor(qy + spread_y[0])
         widest = max(qx + spread_x[1] - ix, qy + spread_y[1] - iy)
         kind[n] = ONE_TEXEL if widest < 1 else TWO_TEXELS if widest < 2 else SCATTERED
-        texel[n], place[n, 0], place[n, 1] = base + int(iy) * stride + int(ix), qx - ix, qy - iy
+        texel[n] = group.base + int(iy) * layers.stride + int(ix)
+        fraction[n, 0], fraction[n, 1] = qx - ix, qy - iy
 
 
 @leaf
 def _spread(per_column, per_row, drift, n, at):
+    """Note a hit's drift over the group; returns its least and largest offset."""
     drift[n, at], drift[n, at + 1] = per_column, per_row
     low = min(per_column, 0.0) * (LANES - 1) + min(per_row, 0.0) * (GROUP - 1)
     return low, max(per_column, 0.0) * (LANES - 1) + max(per_row, 0.0) * (GROUP - 1)
 
 
 @leaf
-def sum_light(
-    plane, stride, frontal, texel, place, drift, kind, through, mask, weights, channel, start, count, mean, full
-):
-    """Add w c to `mean` and w T c to `full` over `count` rays.
-
-    plane: address of canvas texel (0, 0); weights float32 [C, N], used from ray `start` on; through, mean, full:
-    addresses of CELL floats, the first for every ray, as for `mask`: which rays the pupil lets pass, 0 if all.
-    """
+def sum_light(texels, frontal, hits, batch, channel, totals):
+    """Add the light of one plane of a blurred layer to both totals."""
     if frontal:
-        _sum_frontal(plane, stride, texel, place, through, mask, weights, channel, start, count, mean, full)
+        _sum_frontal(texels, hits, batch, channel, totals)
         return
+    mean, full = totals
     for row in range(GROUP):
         m, f = load(mean, row * LANES), load(full, row * LANES)
-        for i in range(count):
-            c = mul(splat(weights[channel, start + i]), _slanted(plane, stride, texel, place, drift, kind, i, row))
-            if mask != 0:
-                c = mul(c, load(mask, i * CELL + row * LANES))
-            m, f = add(m, c), madd(f, load(through, i * CELL + row * LANES), c)
+        for i in range(batch.size):
+            value = _slanted(texels.address, texels.stride, hits, i, row)
+            c = mul(splat(batch.weights[channel, batch.start + i]), value)
+            if batch.mask != 0:
+                c = mul(c, load(batch.mask, i * CELL + row * LANES))
+            m, f = add(m, c), madd(f, load(batch.through, i * CELL + row * LANES), c)
         store(mean, row * LANES, m)
         store(full, row * LANES, f)
 
 
 @leaf
-def _sum_frontal(plane, stride, texel, place, through, mask, weights, channel, start, count, mean, full):
-    """The same four taps for every pixel; rows of texels are shared between rows of pixels."""
+def sum_sharp(texels, batch, channel, totals):
+    """`sum_light` of a layer in focus: every ray meets the pixel's own texel."""
+    mean, full = totals
+    for row in range(GROUP):
+        value = load(texels.address, texels.base + row * texels.stride)
+        m, f = load(mean, row * LANES), load(full, row * LANES)
+        for i in range(batch.size):
+            c = mul(splat(batch.weights[channel, batch.start + i]), value)
+            if batch.mask != 0:
+                c = mul(c, load(batch.mask, (i * GROUP + row) * LANES))
+            m, f = add(m, c), madd(f, load(batch.through, (i * GROUP + row) * LANES), c)
+        store(mean, row * LANES, m)
+        store(full, row * LANES, f)
+
+
+@leaf
+def _sum_frontal(texels, hits, batch, channel, totals):
+    """Share the same four taps among all pixels, and rows of texels among rows of pixels."""
+    plane, stride, _ = texels
+    weights, start, count, through, mask = batch
+    mean, full = totals
     m0, m1, m2, m3 = load(mean, 0), load(mean, LANES), load(mean, 2 * LANES), load(mean, 3 * LANES)
     f0, f1, f2, f3 = load(full, 0), load(full, LANES), load(full, 2 * LANES), load(full, 3 * LANES)
     for i in range(count):
-        u, v, w, at, ray = place[i, 0], place[i, 1], weights[channel, start + i], texel[i], i * CELL
+        u, v, w = hits.fraction[i, 0], hits.fraction[i, 1], weights[channel, start + i]
+        at, ray = hits.texel[i], i * CELL
         right, left = splat(u), splat(np.float32(1) - u)
         lower, upper = splat(w * v), splat(w * (np.float32(1) - v))
         h0 = madd(mul(left, load(plane, at)), right, load(plane, at + 1))
@@ -143,9 +149,10 @@ def _sum_frontal(plane, stride, texel, place, through, mask, weights, channel, s
 
 
 @leaf
-def _slanted(plane, stride, texel, place, drift, kind, i, row):
-    """Ray i's lookups for one row of pixels whose hits drift from texel to texel."""
-    fx, fy = place[i, 0] + drift[i, 1] * np.float32(row), place[i, 1] + drift[i, 3] * np.float32(row)
+def _slanted(plane, stride, hits, i, row):
+    """Look ray i up for one row of pixels whose hits drift from texel to texel."""
+    texel, fraction, drift, kind = hits
+    fx, fy = fraction[i, 0] + drift[i, 1] * np.float32(row), fraction[i, 1] + drift[i, 3] * np.float32(row)
     at, one = texel[i] + row * stride, splat(np.float32(1))
     u = madd(splat(fx), splat(drift[i, 0]), ramp())
     v = madd(splat(fy), splat(drift[i, 2]), ramp())
@@ -169,14 +176,16 @@ def _slanted(plane, stride, texel, place, drift, kind, i, row):
 
 
 @leaf
-def sum_slanted_colour(
-    plane, step, stride, texel, place, drift, kind, through, mask, weights, start, count, mean, full, cell
-):
+def sum_slanted_colour(texels, step, hits, batch, totals):
     """`sum_light` of a tilted layer's three colour planes at once, for a lens that treats them alike.
 
-    step: bytes from plane to plane; mean, full: of red; `cell` bytes further of green, and again of blue.
+    texels, totals: of red; the planes of green and blue lie `step` bytes farther each, their totals one cell.
     """
-    one = splat(np.float32(1))
+    plane, stride, _ = texels
+    texel, fraction, drift, kind = hits
+    weights, start, count, through, mask = batch
+    mean, full = totals
+    one, cell = splat(np.float32(1)), FLOAT_BYTES * CELL
     for row in range(GROUP):
         at = row * LANES
         m0, m1, m2 = load(mean, at), load(mean + cell, at), load(mean + 2 * cell, at)
@@ -186,8 +195,8 @@ def sum_slanted_colour(
             if mask != 0:
                 w = mul(w, load(mask, i * CELL + at))
             if kind[i] == ONE_TEXEL:
-                u = madd(splat(place[i, 0] + drift[i, 1] * np.float32(row)), splat(drift[i, 0]), ramp())
-                v = madd(splat(place[i, 1] + drift[i, 3] * np.float32(row)), splat(drift[i, 2]), ramp())
+                u = madd(splat(fraction[i, 0] + drift[i, 1] * np.float32(row)), splat(drift[i, 0]), ramp())
+                v = madd(splat(fraction[i, 1] + drift[i, 3] * np.float32(row)), splat(drift[i, 2]), ramp())
                 lower, upper = mul(v, w), mul(sub(one, v), w)
                 w00, w01 = mul(sub(one, u), upper), mul(u, upper)
                 w10, w11 = mul(sub(one, u), lower), mul(u, lower)
@@ -201,9 +210,9 @@ def sum_slanted_colour(
                 blue = madd(mul(w00, load(last, here)), w01, load(last, here + 1))
                 c2 = madd(madd(blue, w10, load(last, below)), w11, load(last, below + 1))
             else:
-                c0 = mul(w, _slanted(plane, stride, texel, place, drift, kind, i, row))
-                c1 = mul(w, _slanted(plane + step, stride, texel, place, drift, kind, i, row))
-                c2 = mul(w, _slanted(plane + 2 * step, stride, texel, place, drift, kind, i, row))
+                c0 = mul(w, _slanted(plane, stride, hits, i, row))
+                c1 = mul(w, _slanted(plane + step, stride, hits, i, row))
+                c2 = mul(w, _slanted(plane + 2 * step, stride, hits, i, row))
             m0, f0 = add(m0, c0), madd(f0, t, c0)
             m1, f1 = add(m1, c1), madd(f1, t, c1)
             m2, f2 = add(m2, c2), madd(f2, t, c2)
@@ -217,7 +226,7 @@ def sum_slanted_colour(
 
 @leaf
 def _scattered(plane, stride, at, fx, fy, drift_x, drift_y):
-    """Pixel by pixel, for the steepest planes."""
+    """Look up pixel by pixel, for the steepest planes."""
     out = splat(np.float32(0))
     for lane in range(LANES):
         px, py = fx + drift_x * np.float32(lane), fy + drift_y * np.float32(lane)
@@ -231,19 +240,20 @@ def _scattered(plane, stride, at, fx, fy, drift_x, drift_y):
 
 
 @leaf
-def look_up(plane, stride, frontal, texel, place, drift, kind, count, samples):
-    """Lookups of a plane by `count` rays, CELL floats each, at the address `samples`."""
+def look_up(texels, frontal, hits, count, samples):
+    """Look a plane up by `count` rays, CELL floats each, at the address `samples`."""
+    plane, stride, _ = texels
     for i in range(count):
         if frontal:
-            _look_frontal(plane, stride, texel[i], place[i, 0], place[i, 1], samples, i * CELL)
+            u, v = hits.fraction[i, 0], hits.fraction[i, 1]
+            _look_up_frontal(plane, stride, hits.texel[i], u, v, samples, i * CELL)
             continue
         for row in range(GROUP):
-            value = _slanted(plane, stride, texel, place, drift, kind, i, row)
-            store(samples, (i * GROUP + row) * LANES, value)
+            store(samples, (i * GROUP + row) * LANES, _slanted(plane, stride, hits, i, row))
 
 
 @leaf
-def _look_frontal(plane, stride, at, u, v, samples, here):
+def _look_up_frontal(plane, stride, at, u, v, samples, here):
     right, left = splat(u), splat(np.float32(1) - u)
     lower, upper = splat(v), splat(np.float32(1) - v)
     h0 = madd(mul(left, load(plane, at)), right, load(plane, at + 1))
@@ -255,46 +265,44 @@ def _look_frontal(plane, stride, at, u, v, samples, here):
 
 
 @leaf
-def sum_samples(samples, mask, weights, channel, start, count, total):
-    """Add w times the samples of `count` rays to `total`."""
+def repeat_texel(texels, count, samples):
+    """`look_up` in a layer in focus: every ray meets the pixel's own texel."""
     for row in range(GROUP):
-        t = load(total, row * LANES)
-        for i in range(count):
-            at, w = (i * GROUP + row) * LANES, splat(weights[channel, start + i])
-            if mask != 0:
-                w = mul(w, load(mask, at))
-            t = madd(t, w, load(samples, at))
-        store(total, row * LANES, t)
-
-
-@leaf
-def dim(samples, through, count):
-    """T *= 1 - a for `count` rays."""
-    one = splat(np.float32(1))
-    for i in range(count * GROUP):
-        store(through, i * LANES, mul(load(through, i * LANES), sub(one, load(samples, i * LANES))))
-
-
-@leaf
-def repeat(plane, stride, base, count, samples):
-    """A layer in focus: every ray sees the pixel's own texel."""
-    for row in range(GROUP):
-        value = load(plane, base + row * stride)
+        value = load(texels.address, texels.base + row * texels.stride)
         for i in range(count):
             store(samples, (i * GROUP + row) * LANES, value)
 
 
 @leaf
-def mark_passed(centres, pixel, width, radius, points, start, count, mask):
-    """Which of `count` rays lie in the pupil's disc at each pixel of a group: 1 or 0 at the address `mask`.
+def sum_samples(samples, batch, channel, total):
+    """Add w times the samples of a batch to `total`."""
+    for row in range(GROUP):
+        t = load(total, row * LANES)
+        for i in range(batch.size):
+            at, w = (i * GROUP + row) * LANES, splat(batch.weights[channel, batch.start + i])
+            if batch.mask != 0:
+                w = mul(w, load(batch.mask, at))
+            t = madd(t, w, load(samples, at))
+        store(total, row * LANES, t)
 
-    centres: address of two planes [H, W] of its centre's x and y; pixel: index of the group's first pixel in them;
-    width: of a row; radius of the disc.
-    """
-    limit, one, none = splat(np.float32(radius * radius)), splat(np.float32(1)), splat(np.float32(0))
-    for i in range(count):
-        sx, sy = splat(np.float32(points[start + i, 0])), splat(np.float32(points[start + i, 1]))
+
+@leaf
+def attenuate(samples, batch):
+    """T *= 1 - a for every ray of a batch."""
+    one = splat(np.float32(1))
+    for i in range(batch.size * GROUP):
+        store(batch.through, i * LANES, mul(load(batch.through, i * LANES), sub(one, load(samples, i * LANES))))
+
+
+@leaf
+def pupil_mask(pupil, pixel, points, batch):
+    """Fill the mask of a batch: which rays lie in the pupil's disc at each pixel of the group from `pixel` on."""
+    limit, one, none = splat(np.float32(pupil.radius * pupil.radius)), splat(np.float32(1)), splat(np.float32(0))
+    for i in range(batch.size):
+        at = batch.start + i
+        sx, sy = splat(np.float32(points[at, 0])), splat(np.float32(points[at, 1]))
         for row in range(GROUP):
-            dx, dy = sub(load(centres[0], pixel + row * width), sx), sub(load(centres[1], pixel + row * width), sy)
+            here = pixel + row * pupil.width
+            dx, dy = sub(load(pupil.centre_x, here), sx), sub(load(pupil.centre_y, here), sy)
             within = sub(limit, madd(mul(dx, dx), dy, dy))
-            store(mask, (i * GROUP + row) * LANES, where_positive(within, one, none))
+            store(batch.mask, (i * GROUP + row) * LANES, where_positive(within, one, none))

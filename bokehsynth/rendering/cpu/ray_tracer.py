@@ -10,6 +10,7 @@ the pixel is bit-identical to the all-in-focus picture.
 
 import numpy as np
 
+from bokehsynth.rendering.cpu.kernel_arguments import Tile
 from bokehsynth.rendering.cpu.tile_bounds import OPAQUE, REACH, STATES, classify, is_ordered, visible_order
 from bokehsynth.rendering.jit import kernel
 from bokehsynth.rendering.tile_constants import TILE_H, TILE_W
@@ -27,11 +28,11 @@ def grid_side(radius):
 
 
 @kernel
-def trace_tile(packed, planes, extremes, levels, view, margin, rays, centres, radius, y0, x0, color, coverage):
+def trace_tile(packed, planes, pyramids, view, margin, rays, centres, radius, y0, x0, color, coverage):
     """Trace the TILE_H x TILE_W tile at (y0, x0) of the picture.
 
-    packed float32 [L, 4, Hc, Wc] premultiplied R, G, B, A; planes float64 [L, 3] (d, gx, gy); extremes, levels: see
-    `tiles`; view (K, focus, oy, ox); rays: points, weights and spans of a `lens_tables.RayTable`; centres
+    packed float32 [L, 4, Hc, Wc] premultiplied R, G, B, A; planes float64 [L, 3] (d, gx, gy); pyramids: see
+    `kernel_arguments`; view (K, focus, oy, ox); rays: points, weights and spans of a `lens_tables.RayTable`; centres
     float32 [2, H, W] and radius: of the pupil's disc, [2, 0, 0] without one; color float32 [H, W, 3] and coverage
     float32 [H, W] are filled.
     """
@@ -41,8 +42,9 @@ def trace_tile(packed, planes, extremes, levels, view, margin, rays, centres, ra
     # Coordinates are offsets from the picture's centre, which lies at (oy, ox) of the canvas.
     y, x = y0 + margin - view[2], x0 + margin - view[3]
     state, seen = np.zeros((layers, STATES)), np.empty(layers, np.int64)
+    tile = Tile(y, x, rows, n)
     for m in range(layers):
-        classify(planes, extremes, levels, view, y, x, rows, n, m, state)
+        classify(planes, pyramids, view, tile, m, state)
     order = seen[: visible_order(state, seen)]
     ordered = is_ordered(state, order, len(order), planes)
     start, stop, moving = _rays_for(state, order, spans)

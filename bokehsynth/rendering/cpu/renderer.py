@@ -1,10 +1,10 @@
-"""The CPU renderer: exact means of every layer by collapsed kernels, rays only where layers vary together.
+"""The CPU renderer: exact means of every layer by footprint kernels, rays only where layers vary together.
 
-Per tile (`develop`): a layer in focus is copied; a blurred one is filtered by the table of weights that all rays of a
-pixel collapse to (`collapse`, `marginal`); the means are composited; where an edge varies in front of something that
-varies too, a set of rays adds what means miss (`covary`); tiles in which layers change order are traced ray by ray
-(`rays`), scenes with height fields too (`relief`). Nothing is reordered between threads and no fast-math is used: the
-same bytes for any number of threads.
+Per tile (`tile_pass`): a layer in focus is copied; a blurred one is filtered by the table of weights that all rays of a
+pixel collapse to (`footprint_kernel`, `layer_filter`); the means are composited; where an edge varies in front of
+something that varies too, a set of rays adds what means miss (`control_variate`); tiles in which layers change order
+are traced ray by ray (`ray_tracer`), scenes with height fields too (`height_field`). Nothing is reordered between
+threads and no fast-math is used: the same bytes for any number of threads.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,17 +22,14 @@ from bokehsynth.rendering.aperture import pupil as pupils
 from bokehsynth.rendering.aperture.tables import LensTables, RayTable, tables_of
 from bokehsynth.rendering.cpu import pinhole, prepared_layers, tile_pass
 from bokehsynth.rendering.cpu.height_field import tracer
+from bokehsynth.rendering.cpu.kernel_arguments import KernelTable, LayerPlanes, Picture, PupilField, Rays, TilePlan
 from bokehsynth.rendering.cpu.ray_tracer import grid_side, trace_tile
 from bokehsynth.rendering.cpu.simd import address_of
-from bokehsynth.rendering.cpu.tile_bounds import pyramid_levels
-from bokehsynth.rendering.cpu.tile_plan import Survey, blank_survey, survey_rows, typical_light
+from bokehsynth.rendering.cpu.tile_plan import empty_plan, plan_rows, rms_light
 from bokehsynth.rendering.tile_constants import CELL, TILE_H, TILE_W
 from bokehsynth.rendering.types import FloatArray, RenderInput, RenderOutput
 
-PupilForTiles = tuple[int, tuple[int, int], float]
-"""How tiles deal with a pupil, addresses of the planes of its centre, its radius."""
-
-NO_PUPIL: PupilForTiles = (tile_constants.NO_PUPIL, (0, 0), 0.0)
+NO_PUPIL = PupilField(tile_constants.NO_PUPIL, 0, 0, 0.0, 0)
 
 THREADS = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 """Set by the environment variable of that name, like every Numba program; workers of a generator run with 1."""
@@ -54,19 +51,20 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
     tables = tables_of(aperture)
     output = empty_output(scene)
     if scene.lens.blur == 0 and pinhole.planes_in_order(scene) is not None:
-        pinhole.see(scene, output)
+        pinhole.composite(scene, output)
         return output
     table = ray_table(scene, tables, samples)
     pupil = pupils.pupil_of(scene)
-    _develop(scene, tables, table, pupil, output)
-    _trace_crossings(scene, table, pupil, output)
+    layers = [prepared_layers.prepare_layer(layer, scene, tables) for layer in scene.layers]
+    _filter_tiles(scene, layers, tables, table, pupil, output)
+    _trace_crossings(scene, layers, table, pupil, output)
     if scene.lens.falloff:
         output.color[:] *= pupils.transmission(scene, tables)[..., None]
     return output
 
 
 def empty_output(scene: RenderInput) -> RenderOutput:
-    """Room for the picture."""
+    """Allocate the picture."""
     tiles = -(-scene.height // TILE_H), -(-scene.width // TILE_W)
     color, coverage = (
         np.empty((scene.height, scene.width, 3), np.float32),
@@ -75,83 +73,79 @@ def empty_output(scene: RenderInput) -> RenderOutput:
     return RenderOutput(color, coverage, np.zeros(tiles, np.uint8))
 
 
-def _develop(
-    scene: RenderInput, tables: LensTables, table: RayTable, pupil: pupils.Pupil | None, output: RenderOutput
-) -> None:
-    """All tiles but those in which layers change order."""
-    layers = [prepared_layers.plate(layer, scene, tables) for layer in scene.layers]
-    aims = prepared_layers.aims(scene, layers, table.points)
-    distances = None if pupil is None else pupils.steps(scene)
-    turns = _pupil_for_tiles(pupil, distances)
-    survey = look_round(scene, layers, turns[0], output)
-    if distances is None:  # one book for the whole picture
-        book, spans = prepared_layers.book_of_planes(scene, layers, tables)
+def _filter_tiles(
+    scene: RenderInput, layers: Sequence[prepared_layers.PreparedLayer], tables: LensTables, table: RayTable,
+    pupil: pupils.Pupil | None, output: RenderOutput,
+) -> None:  # fmt: skip
+    """Render all tiles but those in which layers change order."""
+    rays = prepared_layers.rays_of(scene, layers, table)
+    steps = None if pupil is None else pupils.steps(scene)
+    field = _pupil_field(scene, pupil, by_corners=steps is not None)
+    plan = plan_tiles(scene, layers, field.mode, output)
+    if steps is None:  # one table for the whole picture
+        kernels = prepared_layers.kernels_by_radius(scene, layers, tables)
 
-    def develop_rows(start: int, stop: int) -> None:
-        layer_planes = prepared_layers.layer_planes(scene, layers, weighed, spans)
-        develop_tiles(layer_planes, survey, book, table, aims, turns, start, stop, output)
+    def render_rows(start: int, stop: int) -> None:
+        planes = prepared_layers.layer_planes(scene, layers, weighted)
+        render_tiles(planes, plan, kernels, rays, field, (start, stop), output)
 
-    def develop_by_corners(start: int, stop: int) -> None:
-        assert distances is not None
+    def render_rows_by_corners(start: int, stop: int) -> None:
+        assert steps is not None
+        planes = prepared_layers.layer_planes(scene, layers, weighted)
         for row in range(start, stop):
-            corners = list(pupils.corner_kernels(scene, tables, distances, row))
-            own_book, own_spans = prepared_layers.book_of_corners(corners, layers)
-            layer_planes = prepared_layers.layer_planes(scene, layers, weighed, own_spans)
-            develop_tiles(layer_planes, survey, own_book, table, aims, turns, row, row + 1, output)
+            corners = list(pupils.corner_kernels(scene, tables, steps, row))
+            own_kernels = prepared_layers.kernels_by_corner(corners, layers)
+            render_tiles(planes, plan, own_kernels, rays, field, (row, row + 1), output)
 
     for band in prepared_layers.bands(scene, layers):
-        weighed: list[prepared_layers.Weighed | None] = []  # lets go of the last band's before this one's are made
-        weighed = prepared_layers.weigh(layers, scene, band)
-        _each(*band, develop_rows if distances is None else develop_by_corners)
+        weighted: list[prepared_layers.WeightedPlanes | None] = []  # frees the last band's before this one's are made
+        weighted = prepared_layers.weight_planes(layers, scene, band)
+        _each(*band, render_rows if steps is None else render_rows_by_corners)
 
 
-def look_round(scene: RenderInput, layers: Sequence[prepared_layers.Plate], mode: int, output: RenderOutput) -> Survey:
-    """Look at every tile: the survey, and the output's paths."""
-    paths = output.paths
-    assert paths is not None
-    survey = blank_survey(paths.shape[0], paths.shape[1], len(layers))
-    planes, levels = prepared_layers.plane_rows(layers), pyramid_levels(*scene.layers[0].shape)
-    extremes, size = np.stack([each.extremes for each in layers]), (scene.height, scene.width)
-
-    def look(start: int, stop: int) -> None:
-        survey_rows(
-            planes, extremes, levels, prepared_layers.view(scene), scene.margin, size, mode, start, stop,
-            survey.states, survey.orders, survey.lights, paths,
-        )  # fmt: skip
-
-    _each(0, len(paths), look)
-    return survey
+def plan_tiles(
+    scene: RenderInput, layers: Sequence[prepared_layers.PreparedLayer], mode: int, output: RenderOutput
+) -> TilePlan:
+    """Classify every tile; fills the output's paths."""
+    assert output.paths is not None
+    plan = empty_plan(output.paths, len(layers))
+    planes, pyramids = prepared_layers.plane_rows(layers), prepared_layers.pyramids_of(layers)
+    camera, area = prepared_layers.camera_of(scene), (scene.margin, scene.height, scene.width)
+    rows = len(output.paths)
+    _each(0, rows, lambda start, stop: plan_rows(planes, pyramids, camera, area, mode, start, stop, plan))
+    return plan._replace(rms_light=rms_light(plan.lights))
 
 
-def _pupil_for_tiles(pupil: "pupils.Pupil | None", distances: Any) -> PupilForTiles:
+def _pupil_field(scene: RenderInput, pupil: "pupils.Pupil | None", by_corners: bool) -> PupilField:
     if pupil is None:
         return NO_PUPIL
     x, y = pupil.centres
-    way = tile_constants.BY_RAYS if distances is None else tile_constants.BY_CORNERS
-    return way, (address_of(x), address_of(y)), pupil.radius
+    mode = tile_constants.BY_CORNERS if by_corners else tile_constants.BY_RAYS
+    return PupilField(mode, address_of(x), address_of(y), pupil.radius, scene.width)
 
 
-def develop_tiles(
-    layer_planes: Any, survey: Survey, book: Any, table: RayTable, aims: prepared_layers.Aims, pupil: PupilForTiles,
-    start: int, stop: int, output: RenderOutput,
+def render_tiles(
+    layers: LayerPlanes, plan: TilePlan, kernels: KernelTable, rays: Rays, pupil: PupilField,
+    tile_rows: tuple[int, int], output: RenderOutput,
 ) -> None:  # fmt: skip
-    """`tile_pass.develop_rows` with scratch of its own."""
-    room = np.zeros((tile_pass.room_rows(survey.orders.shape[2], len(table.weights)), CELL), np.float32)
-    rays = (table.points, table.weights, table.spans, table.lit, aims.stretches, aims.steps, aims.places)
-    known = (survey.states, survey.orders, survey.lights, typical_light(survey.lights), output.paths)
-    tile_pass.develop_rows(layer_planes, known, book, rays, pupil, start, stop, output.color, output.coverage, room)
+    """`tile_pass.render_rows` with scratch of its own."""
+    scratch = np.zeros((tile_pass.scratch_cells(len(layers.planes), len(rays.weights)), CELL), np.float32)
+    picture = Picture(output.color, output.coverage)
+    tile_pass.render_rows(layers, plan, kernels, rays, pupil, tile_rows, picture, scratch)
 
 
-def _trace_crossings(scene: RenderInput, table: RayTable, pupil: pupils.Pupil | None, output: RenderOutput) -> None:
-    """Tiles in which layers change order from ray to ray."""
+def _trace_crossings(
+    scene: RenderInput, layers: Sequence[prepared_layers.PreparedLayer], table: RayTable, pupil: pupils.Pupil | None,
+    output: RenderOutput,
+) -> None:  # fmt: skip
+    """Trace the tiles in which layers change order from ray to ray."""
     assert output.paths is not None
     crossing = np.argwhere(output.paths == tile_constants.RAY_TRACED)
     if len(crossing) == 0:
         return
     packed = np.stack([layer.packed for layer in scene.layers])
-    layers = [prepared_layers.plate(layer, scene, tables_of(scene.lens.aperture)) for layer in scene.layers]
-    planes, levels = prepared_layers.plane_rows(layers), pyramid_levels(*scene.layers[0].shape)
-    extremes, view = np.stack([each.extremes for each in layers]), prepared_layers.view(scene)
+    planes, pyramids = prepared_layers.plane_rows(layers), prepared_layers.pyramids_of(layers)
+    camera = prepared_layers.camera_of(scene)
     centres, radius = np.zeros((2, 0, 0), np.float32), 0.0
     if pupil is not None:
         centres, radius = pupil.centres, pupil.radius
@@ -160,7 +154,7 @@ def _trace_crossings(scene: RenderInput, table: RayTable, pupil: pupils.Pupil | 
     def trace_tiles(start: int, stop: int) -> None:
         for row, column in crossing[start:stop].tolist():
             trace_tile(
-                packed, planes, extremes, levels, view, scene.margin, rays, centres, radius,
+                packed, planes, pyramids, camera, scene.margin, rays, centres, radius,
                 row * TILE_H, column * TILE_W, output.color, output.coverage,
             )  # fmt: skip
 

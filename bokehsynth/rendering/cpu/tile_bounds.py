@@ -1,25 +1,28 @@
-"""What each tile of a picture sees: which layers, in which order, and whether two of them vary together.
+"""Bounds over each tile's footprint: which layers are visible, in which order, and whether two of them vary together.
 
-Alpha is bounded over a tile's footprint by minima and maxima of blocks, kept in a pyramid. Bounds that are too loose
-cost time and never change what a tile's exact parts converge to.
+Alpha is bounded by a min-max pyramid of blocks. Bounds that are too loose cost time and never change what a tile's
+exact parts converge to.
 """
 
 import numpy as np
 
+from bokehsynth.rendering.cpu.kernel_arguments import Footprint
 from bokehsynth.rendering.jit import kernel, leaf
+from bokehsynth.rendering.types import IntArray
 
 BLOCK = 4
 """Side in texels of the finest blocks."""
-ACROSS, COARSER, GLANCE = 24, 2, 6
-"""Most fine blocks across a footprint; how many levels above them a look begins; most blocks for a rough look."""
+ACROSS, COARSER, LIGHT_ACROSS = 24, 2, 6
+"""Most fine blocks across a footprint for bounds of alpha; how many levels above them the search begins; most blocks
+across for the brightest light."""
 
 VISIBLE, OPAQUE, LOW, HIGH, REACH, VARIES = range(6)
-"""State of a layer on a tile: seen at all; hides what lies behind; range of d(p') - d_f; reach in pixels; whether its
-alpha varies over the footprint."""
+"""State of a layer on a tile: visible at all; hides what lies behind; range of d(p') - d_f; reach in pixels; whether
+its alpha varies over the footprint."""
 STATES = 6
 
 
-def pyramid_levels(height: int, width: int) -> "np.ndarray[tuple[int, int], np.dtype[np.int64]]":
+def pyramid_levels(height: int, width: int) -> IntArray:
     """Offset, rows and columns of every level of a canvas's pyramid, int64 [n, 3]; sides halve up to one block."""
     levels, offset, side = [], 0, BLOCK
     while True:
@@ -32,8 +35,8 @@ def pyramid_levels(height: int, width: int) -> "np.ndarray[tuple[int, int], np.d
 
 
 @kernel
-def pyramid(packed, levels):
-    """Smallest and largest alpha and largest premultiplied colour of blocks: float32 [3, blocks of all levels]."""
+def min_max_pyramid(packed, levels):
+    """Least and largest alpha and largest premultiplied colour of blocks: float32 [3, blocks of all levels]."""
     offset, rows, columns = levels[-1]
     out = np.empty((3, offset + rows * columns), np.float32)
     _, height, width = packed.shape
@@ -69,56 +72,57 @@ def pyramid(packed, levels):
 
 
 @leaf
-def classify(planes, extremes, levels, view, y, x, rows, n, m, state):
-    """State of layer m over the footprint of the tile of rows x n pixels whose corner is at offset (x, y).
+def classify(planes, pyramids, camera, tile, m, state):
+    """Fill the state of layer m over the footprint of a tile.
 
     Arrays come whole, with an index: a slice would be counted and released, which costs as much as the work.
     """
-    K, focus, oy, ox = view
+    K, focus, cy, cx = camera
     d, gx, gy = planes[m, 0], planes[m, 1], planes[m, 2]
     e = K * np.hypot(gx, gy)
     low, high = np.inf, -np.inf
     for j in range(2):
         for i in range(2):
-            delta = d + gx * (x + i * (n - 1)) + gy * (y + j * (rows - 1)) - focus
+            delta = d + gx * (tile.x + i * (tile.columns - 1)) + gy * (tile.y + j * (tile.rows - 1)) - focus
             low, high = min(low, delta), max(high, delta)
     reach = K * max(abs(low), abs(high)) / (1 - e)
     # d(p') - d_f = delta / (1 - K g.s): the lens point stretches the range by 1/(1 -+ e)
     state[m, LOW] = low / (1 + e) if low > 0 else low / (1 - e)
     state[m, HIGH] = high / (1 - e) if high > 0 else high / (1 + e)
     state[m, REACH] = reach
-    if extremes[m, 0, -1] == 1:
+    if pyramids.bounds[m, 0, -1] == 1:
         least, most = np.float32(1), np.float32(1)
     else:
         pad = reach + 1 if reach > 0 else 0.0
-        least, most = _bounds(extremes, levels, m, y + oy, x + ox, rows, n, pad)
+        least, most = _alpha_bounds(pyramids, m, Footprint(tile.y + cy, tile.x + cx, tile.rows, tile.columns, pad))
     state[m, VISIBLE] = 1 if most > 0 else 0
     state[m, OPAQUE] = 1 if least == 1 else 0
     state[m, VARIES] = 1 if least < most else 0
 
 
 @leaf
-def _bounds(extremes, levels, m, top, left, rows, n, pad):
-    """Smallest and largest alpha of the blocks that come within `pad` px of a tile.
+def _alpha_bounds(pyramids, m, footprint):
+    """Least and largest alpha of the blocks that a footprint touches.
 
     Coarse blocks first; fine ones of those whose alpha varies. Stops once alpha is known to vary around 0 and 1.
     """
+    bounds, levels = pyramids
     fine, side = 0, BLOCK
-    while (2 * pad + n) / side > ACROSS and fine < len(levels) - 1:
+    while (2 * footprint.pad + footprint.columns) / side > ACROSS and fine < len(levels) - 1:
         fine += 1
         side *= 2
     level = min(fine + COARSER, len(levels) - 1)
     side <<= level - fine
-    offset, block_rows, block_columns = levels[level, 0], levels[level, 1], levels[level, 2]
-    r0, r1 = max(0, int(top - pad) // side), min(block_rows - 1, int(top + rows - 1 + pad) // side)
+    offset, block_columns = levels[level, 0], levels[level, 2]
+    first, last = _block_rows(footprint, side, levels[level, 1])
     least, most = np.float32(2), np.float32(-1)
-    for r in range(r0, r1 + 1):
-        c0, c1 = _columns(r, side, block_columns, top, left, rows, n, pad)
+    for r in range(first, last + 1):
+        c0, c1 = _block_columns(footprint, r, side, block_columns)
         for c in range(c0, c1 + 1):
             at = offset + r * block_columns + c
-            low, high = extremes[m, 0, at], extremes[m, 1, at]
+            low, high = bounds[m, 0, at], bounds[m, 1, at]
             if low < high and level > fine:
-                low, high = _inside(extremes, levels, m, r, c, level, fine, top, left, rows, n, pad)
+                low, high = _fine_bounds(pyramids, m, footprint, r, c, level, fine)
             least, most = min(least, low), max(most, high)
             if least < most and least < 1 and most > 0:
                 return least, most
@@ -126,52 +130,62 @@ def _bounds(extremes, levels, m, top, left, rows, n, pad):
 
 
 @leaf
-def _inside(extremes, levels, m, row, column, level, fine, top, left, rows, n, pad):
-    """`_bounds` over the fine blocks of one coarse block."""
+def _fine_bounds(pyramids, m, footprint, row, column, level, fine):
+    """`_alpha_bounds` over the fine blocks of one coarse block."""
+    bounds, levels = pyramids
     more, side = level - fine, BLOCK << fine
     offset, block_rows, block_columns = levels[fine, 0], levels[fine, 1], levels[fine, 2]
     least, most = np.float32(2), np.float32(-1)
     for r in range(row << more, min(block_rows, (row + 1) << more)):
-        c0, c1 = _columns(r, side, block_columns, top, left, rows, n, pad)
+        c0, c1 = _block_columns(footprint, r, side, block_columns)
         for c in range(max(c0, column << more), min(c1, ((column + 1) << more) - 1) + 1):
             at = offset + r * block_columns + c
-            least, most = min(least, extremes[m, 0, at]), max(most, extremes[m, 1, at])
+            least, most = min(least, bounds[m, 0, at]), max(most, bounds[m, 1, at])
             if least < most and least < 1 and most > 0:
                 return least, most
     return least, most
 
 
 @leaf
-def _columns(r, side, block_columns, top, left, rows, n, pad):
-    """First and last block of row r that comes within `pad` px of a tile; none where the first comes after the last."""
+def _block_rows(footprint, side, block_rows):
+    """First and last row of blocks that a footprint touches."""
+    top, pad = footprint.top, footprint.pad
+    return max(0, int(top - pad) // side), min(block_rows - 1, int(top + footprint.rows - 1 + pad) // side)
+
+
+@leaf
+def _block_columns(footprint, r, side, block_columns):
+    """First and last block of row r that a footprint touches; none where the first comes after the last."""
+    top, left, rows, columns, pad = footprint
     dy = max(0.0, top - (r * side + side - 1), r * side - (top + rows - 1))
     if dy > pad:
         return 0, -1
     wide = np.sqrt(pad * pad - dy * dy)
-    first, last = int(np.floor((left - wide) / side)), int(np.floor((left + n - 1 + wide) / side))
+    first, last = int(np.floor((left - wide) / side)), int(np.floor((left + columns - 1 + wide) / side))
     return max(0, first), min(block_columns - 1, last)
 
 
 @leaf
-def brightest(extremes, levels, m, top, left, rows, n, pad):
-    """Largest premultiplied channel of the blocks that come within `pad` px of a tile, or a little farther out."""
+def max_light(pyramids, m, footprint):
+    """Largest premultiplied channel of the blocks that a footprint touches, or a little farther out."""
+    bounds, levels = pyramids
     level, side = 0, BLOCK
-    while (2 * pad + n) / side > GLANCE and level < len(levels) - 1:
+    while (2 * footprint.pad + footprint.columns) / side > LIGHT_ACROSS and level < len(levels) - 1:
         level += 1
         side *= 2
-    offset, block_rows, block_columns = levels[level, 0], levels[level, 1], levels[level, 2]
-    r0, r1 = max(0, int(top - pad) // side), min(block_rows - 1, int(top + rows - 1 + pad) // side)
+    offset, block_columns = levels[level, 0], levels[level, 2]
+    first, last = _block_rows(footprint, side, levels[level, 1])
     bright = np.float32(0)
-    for r in range(r0, r1 + 1):
-        c0, c1 = _columns(r, side, block_columns, top, left, rows, n, pad)
+    for r in range(first, last + 1):
+        c0, c1 = _block_columns(footprint, r, side, block_columns)
         for at in range(offset + r * block_columns + c0, offset + r * block_columns + c1 + 1):
-            bright = max(bright, extremes[m, 2, at])
+            bright = max(bright, bounds[m, 2, at])
     return bright
 
 
 @leaf
 def visible_order(state, order):
-    """Fill `order` with the layers that can be seen on this tile, near to far; returns how many.
+    """Fill `order` with the layers visible on this tile, near to far; returns how many.
 
     A layer is left out where its footprint is empty, or where an opaque layer lies in front of it for every ray.
     """
@@ -214,14 +228,14 @@ def is_ordered(state, order, count, planes):
 
 
 @leaf
-def varies_together(state, order, count, extremes):
+def varies_together(state, order, count, pyramids):
     """Whether a blurred layer's alpha varies in front of another blurred layer that is seen through it."""
     dimming = False
     for k in range(count):
         m = order[k]
         if state[m, REACH] == 0:
             continue
-        if dimming and (state[m, VARIES] == 1 or extremes[m, 2, -1] > 0):
+        if dimming and (state[m, VARIES] == 1 or pyramids.bounds[m, 2, -1] > 0):
             return True
         if state[m, VARIES] == 1:
             dimming = True

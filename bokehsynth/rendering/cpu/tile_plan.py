@@ -1,19 +1,18 @@
-"""A first look at every tile of a picture: what it sees, which way it goes, and how bright it is where rays are needed.
+"""Per-tile classification: visible layers and their order, the rendering path, and the brightest light behind an edge.
 
-Rays are shared out over the whole picture, so that all tiles are looked at before the first is developed.
+Rays are shared out over the whole picture by that light, so that all tiles are planned before the first is filtered.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 
+from bokehsynth.rendering.cpu.kernel_arguments import Footprint, Tile, TilePlan
 from bokehsynth.rendering.cpu.tile_bounds import (
     OPAQUE,
     REACH,
     STATES,
-    brightest,
     classify,
     is_ordered,
+    max_light,
     varies_together,
     visible_order,
 )
@@ -29,84 +28,74 @@ from bokehsynth.rendering.tile_constants import (
     TILE_H,
     TILE_W,
 )
-from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
 
 
-@dataclass(frozen=True, eq=False)
-class Survey:
-    """What is known of the tiles [rows, columns] of a picture of L layers."""
-
-    states: Float64Array
-    """[rows, columns, L, STATES]: see `tiles`."""
-    orders: IntArray
-    """[rows, columns, L]: layers that are seen, near to far, then -1."""
-    lights: FloatArray
-    """float32 [rows, columns]: brightest light behind the nearest layer of CONTROL_VARIATE tiles. Infinite where no
-    layer closes the view: there colours are divided by what little light arrives."""
-
-
-def blank_survey(tile_rows: int, tile_columns: int, layers: int) -> Survey:
-    """Room for `survey_rows`."""
-    shape = (tile_rows, tile_columns)
-    return Survey(np.empty((*shape, layers, STATES)), np.empty((*shape, layers), np.int64), np.zeros(shape, np.float32))
+def empty_plan(paths: "np.ndarray[tuple[int, int], np.dtype[np.uint8]]", layers: int) -> TilePlan:
+    """Allocate what `plan_rows` fills, beside the `paths` that a picture has already."""
+    shape, lights = paths.shape, np.zeros(paths.shape, np.float32)
+    return TilePlan(np.empty((*shape, layers, STATES)), np.empty((*shape, layers), np.int64), lights, paths, 1.0)
 
 
 @kernel
-def survey_rows(planes, extremes, levels, view, margin, size, mode, start, stop, states, orders, lights, paths):
-    """Fill tile rows start .. stop - 1 of a `Survey` and of `paths` for a picture of size (height, width).
+def plan_rows(planes, pyramids, camera, area, mode, start, stop, plan):
+    """Fill tile rows start .. stop - 1 of a `TilePlan`.
 
-    mode: NO_PUPIL, BY_CORNERS or BY_RAYS.
+    planes [L, 3] (d, gx, gy); area (margin, height, width) of the picture; mode NO_PUPIL, BY_CORNERS or BY_RAYS.
     """
+    states, orders, lights, paths, _ = plan
+    margin, height, width = area
     layers = len(planes)
-    state, seen = np.zeros((layers, STATES)), np.empty(layers, np.int64)
+    state, visible = np.zeros((layers, STATES)), np.empty(layers, np.int64)
     for row in range(start, stop):
         y0 = row * TILE_H
-        rows = min(TILE_H, size[0] - y0)
         for column in range(paths.shape[1]):
             x0 = column * TILE_W
-            n = min(TILE_W, size[1] - x0)
-            y, x = y0 + margin - view[2], x0 + margin - view[3]
+            y, x = y0 + margin - camera.cy, x0 + margin - camera.cx
+            tile = Tile(y, x, min(TILE_H, height - y0), min(TILE_W, width - x0))
             for m in range(layers):
-                classify(planes, extremes, levels, view, y, x, rows, n, m, state)
-            count = visible_order(state, seen)
-            way = _path(state, seen, count, planes, extremes, mode)
-            if way == CONTROL_VARIATE:
-                lights[row, column] = _light(extremes, levels, view, y, x, rows, n, state, seen, count)
-            paths[row, column] = way
+                classify(planes, pyramids, camera, tile, m, state)
+            count = visible_order(state, visible)
+            path = _path(state, visible, count, planes, pyramids, mode)
+            if path == CONTROL_VARIATE:
+                lights[row, column] = _light(pyramids, camera, tile, state, visible, count)
+            paths[row, column] = path
             for m in range(layers):
-                orders[row, column, m] = seen[m] if m < count else -1
+                orders[row, column, m] = visible[m] if m < count else -1
                 for k in range(STATES):
                     states[row, column, m, k] = state[m, k]
 
 
 @leaf
-def _path(state, seen, count, planes, extremes, mode):
-    """Which way a tile goes."""
+def _path(state, order, count, planes, pyramids, mode):
+    """Choose a tile's rendering path."""
     reach = 0.0
     for k in range(count):
-        reach = max(reach, state[seen[k], REACH])
-    way = CONTROL_VARIATE
-    if not varies_together(state, seen, count, extremes):
-        way = COPY if reach == 0 else DIRECT if reach < RUNS_FROM else PREFIX_SUM
-    if not is_ordered(state, seen, count, planes) or (mode == BY_RAYS and way != COPY):
-        way = RAY_TRACED
-    return way
+        reach = max(reach, state[order[k], REACH])
+    path = CONTROL_VARIATE
+    if not varies_together(state, order, count, pyramids):
+        path = COPY if reach == 0 else DIRECT if reach < RUNS_FROM else PREFIX_SUM
+    if not is_ordered(state, order, count, planes) or (mode == BY_RAYS and path != COPY):
+        path = RAY_TRACED
+    return path
 
 
 @leaf
-def _light(extremes, levels, view, y, x, rows, n, state, seen, count):
-    if state[seen[count - 1], OPAQUE] == 0:
+def _light(pyramids, camera, tile, state, order, count):
+    """Brightest light behind the nearest layer (`TilePlan.lights`)."""
+    if state[order[count - 1], OPAQUE] == 0:
         return np.float32(np.inf)
     light = np.float32(0)
     for k in range(1, count):
-        m = seen[k]
-        light = max(light, brightest(extremes, levels, m, y + view[2], x + view[3], rows, n, state[m, REACH] + 1))
+        m = order[k]
+        top, left = tile.y + camera.cy, tile.x + camera.cx
+        footprint = Footprint(top, left, tile.rows, tile.columns, state[m, REACH] + 1)
+        light = max(light, max_light(pyramids, m, footprint))
     return light
 
 
 @kernel
-def typical_light(lights):
-    """Root mean square of the lights of tiles that have one."""
+def rms_light(lights):
+    """Root mean square of the finite lights, 1 without any."""
     total, count = 0.0, 0
     for light in lights.flat:
         if 0 < light < np.inf:

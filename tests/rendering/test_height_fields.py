@@ -24,7 +24,7 @@ from bokehsynth.rendering import PATHS, reference
 from bokehsynth.rendering.aperture.lens_points import bake, transmission_map, vogel_points
 from bokehsynth.rendering.aperture.tables import RayTable
 from bokehsynth.rendering.cpu.height_field import tracer
-from bokehsynth.rendering.cpu.height_field.intersections import list_crossings, meet_field
+from bokehsynth.rendering.cpu.height_field.intersections import Crossings, intersect_height_field, list_crossings
 from bokehsynth.rendering.cuda import renderer as cuda
 from bokehsynth.rendering.cuda.batch import ray_table
 from bokehsynth.rendering.frames import Frames
@@ -207,13 +207,13 @@ def kernel_hits(height, focus, rows, columns, u):
     relative = height - np.float32(focus)
     low, high = float(relative.min()), float(relative.max())
     most = 10 + int(1.5 * np.hypot(*u) * (high - low))
-    at, cell = np.empty((most, 4), np.float32), np.empty((most, 2), np.int64)
-    count = list_crossings(low, high, u[0], u[1], at, cell)
-    assert count <= most
+    crossings = Crossings(np.empty((1, most, 4), np.float32), np.empty((1, most, 2), np.int64), np.zeros(1, np.int64))
+    list_crossings(low, high, u[0], u[1], crossings, 0)
+    assert crossings.count[0] <= most
     found = np.empty((len(rows), 1, len(columns)), np.float32)
-    room = np.empty(len(columns), np.float32)
+    scratch, field = np.empty(len(columns), np.float32), (relative[None], 0)
     for row, delta in zip(rows, found, strict=True):
-        meet_field(relative[None], 0, at[None], cell[None], 0, count, np.float32(low), row, columns[0], room, delta)
+        intersect_height_field(field, 0, crossings, np.float32(low), row, columns[0], scratch, delta)
     return found[:, 0]
 
 

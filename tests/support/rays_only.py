@@ -1,15 +1,14 @@
-"""A picture from plain rays alone, tile by tile through `rays.trace_tile`: what the CPU renderer must converge to."""
+"""A picture from plain rays alone, by `ray_tracer.trace_tiles`: what the CPU renderer must converge to."""
 
 import numpy as np
 
 from bokehsynth.rendering.aperture.lens_points import bake
-from bokehsynth.rendering.cpu.kernel_arguments import Camera, Pyramids
-from bokehsynth.rendering.cpu.ray_tracer import trace_tile
+from bokehsynth.rendering.aperture.pupil import NO_DISC
+from bokehsynth.rendering.aperture.tables import RayTable
+from bokehsynth.rendering.cpu.kernel_arguments import Camera, Picture, Pyramids
+from bokehsynth.rendering.cpu.ray_tracer import TracedLayers, trace_tiles
 from bokehsynth.rendering.cpu.tile_bounds import min_max_pyramid, pyramid_levels
 from bokehsynth.rendering.tile_constants import TILE_H, TILE_W
-
-NO_CENTRES = np.zeros((2, 0, 0), np.float32)
-"""Of a pupil: there is none."""
 
 
 def trace_points(scene, points, weights):
@@ -20,11 +19,11 @@ def trace_points(scene, points, weights):
     planes = np.array([(layer.disparity.d, layer.disparity.gx, layer.disparity.gy) for layer in scene.layers])
     rows, columns = packed.shape[2:]
     camera = Camera(scene.lens.blur, scene.lens.focus, (rows - 1) / 2, (columns - 1) / 2)
-    rays = points, np.ascontiguousarray(weights.T, np.float32), np.array([(0, len(points))], np.int64)
+    layers = TracedLayers(packed, planes, pyramids, camera, scene.margin)
+    rays = RayTable(points, np.ascontiguousarray(weights.T, np.float32), np.array([(0, len(points))], np.int64))
     color, coverage = np.empty((*scene.size, 3), np.float32), np.empty(scene.size, np.float32)
-    for y in range(0, scene.size[0], TILE_H):
-        for x in range(0, scene.size[1], TILE_W):
-            trace_tile(packed, planes, pyramids, camera, scene.margin, rays, NO_CENTRES, 0.0, y, x, color, coverage)
+    corners = [(y, x) for y in range(0, scene.size[0], TILE_H) for x in range(0, scene.size[1], TILE_W)]
+    trace_tiles(layers, rays, NO_DISC, np.array(corners), Picture(color, coverage))
     return color, coverage
 
 

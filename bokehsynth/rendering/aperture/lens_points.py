@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -49,6 +50,14 @@ def bake(aperture: Aperture, side: int) -> LensTable:
     if len(points) == 0 or weights.sum() <= 0:
         raise UsageError(f"{_name(aperture)} lets no light through: `inside` accepted {len(points)} lens points")
     return LensTable(np.ascontiguousarray(points), np.ascontiguousarray(weights, dtype=np.float32))
+
+
+def smallest_side(samples: int, rays: "Callable[[int], LensTable]") -> int:
+    """Smallest even side of a grid whose table, rays(side), holds at least `samples` rays."""
+    side = max(2, 2 * int(math.sqrt(samples) / 2))
+    while len(rays(side).points) < samples:
+        side += 2
+    return side
 
 
 def check_weights(aperture: Aperture, points: Float64Array) -> Float64Array:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,13 +29,16 @@ def has_pupil(aperture: Aperture) -> bool:
     return type(aperture).pupil is not Aperture.pupil
 
 
-@dataclass(frozen=True, eq=False)
-class Pupil:
+class Pupil(NamedTuple):
     """The disc that lens points must lie in at every pixel."""
 
     centres: FloatArray
     """x and y in lens units, float32 [2, H, W], with room behind for whole tiles."""
     radius: float
+
+
+NO_DISC = Pupil(np.zeros((2, 0, 0), np.float32), 0.0)
+"""What `ray_tracer.trace_tiles` is given without a pupil."""
 
 
 def pupil_of(scene: RenderInput) -> Pupil | None:

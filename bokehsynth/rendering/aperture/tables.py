@@ -1,7 +1,7 @@
 """What the fast backends know of an aperture: its outline, its transmission, and sets of rays, baked once."""
 
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -119,8 +119,7 @@ class LensTables:
         return self._ladders[sides[-1]]
 
 
-@dataclass(frozen=True, eq=False)
-class RayTable:
+class RayTable(NamedTuple):
     """points float64 [N, 2], weights float32 [C, N]; spans int64 [S, 2]: first and last + 1 ray of the grid for a side.
 
     With one span that is the grid for all sides; otherwise spans[side], up to the largest.

@@ -1,4 +1,4 @@
-"""Plain rays, ray-outer and pixel-inner: for tiles in which layers change order from ray to ray, and as a measure.
+"""Ray tracer of planes, ray-outer and pixel-inner: for tiles in which layers change order from ray to ray.
 
 For one lens point all pixels of a row see a layer through (nearly) the same displacement, so the inner loop runs over
 neighbouring pixels with four shared bilinear taps and vectorises.
@@ -8,12 +8,52 @@ rays and multiplied by the light that reaches it. Where nothing blurred lies in 
 the pixel is bit-identical to the all-in-focus picture.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from bokehsynth.rendering.cpu.kernel_arguments import Tile
+from bokehsynth.rendering.cpu.kernel_arguments import Camera, Pyramids, Tile, Visible
+from bokehsynth.rendering.cpu.ray_sums import empty_sums, normalise
 from bokehsynth.rendering.cpu.tile_bounds import OPAQUE, REACH, STATES, classify, is_ordered, visible_order
-from bokehsynth.rendering.jit import kernel
+from bokehsynth.rendering.jit import kernel, leaf
 from bokehsynth.rendering.tile_constants import TILE_H, TILE_W
+from bokehsynth.rendering.types import Float64Array, FloatArray
+
+
+class TracedLayers(NamedTuple):
+    """The layers of a picture on their canvas, and the lens."""
+
+    packed: FloatArray
+    """float32 [L, 4, Hc, Wc]: premultiplied R, G, B, A."""
+    planes: Float64Array
+    """[L, 3]: d, gx, gy."""
+    pyramids: Pyramids
+    camera: Camera
+    margin: int
+
+
+class Ray(NamedTuple):
+    """One lens point s, and the light that it lets pass."""
+
+    s: tuple[float, float]
+    weights: FloatArray
+    """float32 [3]: of R, G and B."""
+
+
+class Taps(NamedTuple):
+    """Bilinear taps of a row of pixels: the same texels apart from the step of one per pixel."""
+
+    ix: int
+    iy: int
+    """Upper left texel of pixel 0."""
+    jy: int
+    """Row of the lower texels."""
+    fx: float
+    fy: float
+    """Fractions at the first pixel."""
+    dfx: float
+    dfy: float
+    """Their drift from pixel to pixel, 0 for a frontal plane."""
 
 
 @kernel
@@ -28,105 +68,110 @@ def grid_side(radius):
 
 
 @kernel
-def trace_tile(packed, planes, pyramids, view, margin, rays, centres, radius, y0, x0, color, coverage):
-    """Trace the TILE_H x TILE_W tile at (y0, x0) of the picture.
+def trace_tiles(layers, rays, pupil, corners, picture):
+    """Trace the TILE_H x TILE_W tiles of the picture whose first pixels are `corners`, int64 [N, 2] (y, x).
 
-    packed float32 [L, 4, Hc, Wc] premultiplied R, G, B, A; planes float64 [L, 3] (d, gx, gy); pyramids: see
-    `kernel_arguments`; view (K, focus, oy, ox); rays: points, weights and spans of a `lens_tables.RayTable`; centres
-    float32 [2, H, W] and radius: of the pupil's disc, [2, 0, 0] without one; color float32 [H, W, 3] and coverage
-    float32 [H, W] are filled.
+    rays: points, weights and spans as in `kernel_arguments.Rays`; pupil: centres float32 [2, H, W] of the disc that lens
+    points must lie in, [2, 0, 0] without one, and its radius.
     """
-    points, weights, spans = rays
-    layers = len(packed)
-    rows, n = min(TILE_H, len(color) - y0), min(TILE_W, color.shape[1] - x0)
-    # Coordinates are offsets from the picture's centre, which lies at (oy, ox) of the canvas.
-    y, x = y0 + margin - view[2], x0 + margin - view[3]
-    state, seen = np.zeros((layers, STATES)), np.empty(layers, np.int64)
-    tile = Tile(y, x, rows, n)
-    for m in range(layers):
-        classify(planes, pyramids, view, tile, m, state)
-    order = seen[: visible_order(state, seen)]
-    ordered = is_ordered(state, order, len(order), planes)
-    start, stop, moving = _rays_for(state, order, spans)
-
-    light = np.zeros((rows, 3, n), np.float32)
-    arrived = np.zeros((rows, 3, n), np.float32)
-    sharp = np.zeros((rows, layers, 3, n), np.float32)  # light that reaches a layer in focus
-    passed, w = np.zeros((rows, 3, n), np.float32), np.ones(3, np.float32)
-    through, open_to = np.empty(n, np.float32), np.ones(n, np.float32)
-    for i in range(start, stop):
-        s = (points[i, 0], points[i, 1])
-        if moving:
-            for c in range(3):
-                w[c] = weights[min(c, len(weights) - 1), i]
-        for row in range(rows):
-            if centres.shape[1] > 0 and moving:
-                for k in range(n):
-                    dx, dy = centres[0, y0 + row, x0 + k] - s[0], centres[1, y0 + row, x0 + k] - s[1]
-                    open_to[k] = 1 if dx * dx + dy * dy <= radius * radius else 0
-            through[:] = open_to
-            if ordered:
-                _cross_layers(
-                    packed, planes, state, order, view, s, w, y + row, x, 0, n, light[row], sharp[row], through
-                )
-            else:
-                _cross_unordered(packed, planes, state, order, view, s, w, y + row, x, light[row], sharp[row], through)
-            _arrive(open_to, through, w, arrived[row], passed[row])
-    _develop(packed, state, order, margin, y0, x0, light, arrived, sharp, passed, color, coverage)
+    for k in range(len(corners)):
+        _trace_tile(layers, rays, pupil, corners[k, 0], corners[k, 1], picture)
 
 
 @kernel
-def _rays_for(state, order, spans):
-    """Start and stop in the ray tables, by the tile's largest reach, and whether anything moves with the lens point.
+def _trace_tile(layers, rays, pupil, y0, x0, picture):
+    count, camera, margin = len(layers.packed), layers.camera, layers.margin
+    rows, n = min(TILE_H, len(picture.color) - y0), min(TILE_W, picture.color.shape[1] - x0)
+    # Coordinates are offsets from the picture's centre.
+    y, x = y0 + margin - camera.cy, x0 + margin - camera.cx
+    state, order = np.zeros((count, STATES)), np.empty(count, np.int64)
+    for m in range(count):
+        classify(layers.planes, layers.pyramids, camera, Tile(y, x, rows, n), m, state)
+    visible = Visible(state, order[: visible_order(state, order)])
+    ordered = is_ordered(state, visible.order, len(visible.order), layers.planes)
+    start, stop, moving = _rays_for(visible, rays.spans)
+
+    sums = empty_sums(rows, count, n)
+    weights, open_to = np.ones(3, np.float32), np.ones(n, np.float32)
+    for i in range(start, stop):
+        if moving:
+            for c in range(3):
+                weights[c] = rays.weights[min(c, len(rays.weights) - 1), i]
+        ray = Ray((rays.points[i, 0], rays.points[i, 1]), weights)
+        for row in range(rows):
+            if pupil.centres.shape[1] > 0 and moving:
+                _pupil_mask(pupil, ray, y0 + row, x0, open_to)
+            sums.through[:] = open_to
+            if ordered:
+                _cross_layers(layers, visible, ray, (y + row, x), (row, 0, n), sums)
+            else:
+                _cross_unordered(layers, visible, ray, (y + row, x), row, sums)
+            _add_arrived(open_to, weights, sums, row)
+    normalise(layers, visible, sums, y0, x0, picture)
+
+
+@leaf
+def _rays_for(visible, spans):
+    """First and last + 1 ray for the tile's largest reach, and whether anything moves with the lens point.
 
     Where nothing does, any one ray is the answer, whatever weight it has in the table.
     """
     reach = 0.0
-    for m in order:
-        reach = max(reach, state[m, REACH])
+    for m in visible.order:
+        reach = max(reach, visible.state[m, REACH])
     if reach == 0:
         return 0, 1, False
     side = min(len(spans) - 1, grid_side(reach))
     return spans[side, 0], spans[side, 1], True
 
 
+@leaf
+def _pupil_mask(pupil, ray, y, x, open_to):
+    """Mark the pixels (y, x), (y, x + 1), ... at which the lens point lies in the pupil's disc: 1 or 0."""
+    for k in range(len(open_to)):
+        dx, dy = pupil.centres[0, y, x + k] - ray.s[0], pupil.centres[1, y, x + k] - ray.s[1]
+        open_to[k] = 1 if dx * dx + dy * dy <= pupil.radius * pupil.radius else 0
+
+
 @kernel
-def _cross_unordered(packed, planes, state, order, view, s, w, y, x, light, sharp, through):
-    """One ray over one row whose layers change order: cut at the crossings, then sort each piece.
+def _cross_unordered(layers, visible, ray, place, row, sums):
+    """Trace one ray over one row whose layers change order: cut at the crossings, then sort each piece.
 
     Along a row d(p') of every plane is linear in x, so two planes cross at most once and the order between
     crossings is constant.
     """
-    visible, n = len(order), len(through)
-    value, ahead = np.empty(visible), np.empty(visible)
-    for k in range(visible):
-        value[k] = _nearness(planes[order[k]], view, s, y, x)
-        ahead[k] = _nearness(planes[order[k]], view, s, y, x + 1)
-    cuts = np.empty(2 + visible * visible, np.int64)
+    planes, camera, order = layers.planes, layers.camera, visible.order
+    y, x = place
+    count, n = len(order), len(sums.through)
+    value, ahead = np.empty(count), np.empty(count)
+    for k in range(count):
+        value[k] = _nearness(planes, order[k], camera, ray.s, y, x)
+        ahead[k] = _nearness(planes, order[k], camera, ray.s, y, x + 1)
+    cuts = np.empty(2 + count * count, np.int64)
     cuts[0], cuts[1] = 0, n
-    count = 2
-    for a in range(visible):
+    found = 2
+    for a in range(count):
         for b in range(a):
             closing = (ahead[a] - value[a]) - (ahead[b] - value[b])
             at = (value[b] - value[a]) / closing if closing != 0 else -1.0
             if 0 <= at <= n - 1:  # a pixel right at the crossing is a piece of its own, for its tie
-                cuts[count], cuts[count + 1] = int(np.ceil(at - 1e-6)), int(np.floor(at + 1e-6)) + 1
-                count += 2
-    cuts = np.sort(cuts[:count])
-    for piece in range(count - 1):
-        x0, x1 = cuts[piece], cuts[piece + 1]
-        if x0 < x1:
-            for k in range(visible):
-                value[k] = _nearness(planes[order[k]], view, s, y, x + (x0 + x1 - 1) / 2)
-            local = _sorted_by(value, order)
-            _cross_layers(packed, planes, state, local, view, s, w, y, x, x0, x1, light, sharp, through)
+                cuts[found], cuts[found + 1] = int(np.ceil(at - 1e-6)), int(np.floor(at + 1e-6)) + 1
+                found += 2
+    cuts = np.sort(cuts[:found])
+    for piece in range(found - 1):
+        start, stop = cuts[piece], cuts[piece + 1]
+        if start < stop:
+            for k in range(count):
+                value[k] = _nearness(planes, order[k], camera, ray.s, y, x + (start + stop - 1) / 2)
+            local = Visible(visible.state, _sorted_by(value, order))
+            _cross_layers(layers, local, ray, place, (row, start, stop), sums)
 
 
-@kernel
-def _nearness(plane, view, s, y, x):
-    """d(p') - d_f where the ray through offset (x, y) and lens point s meets a plane."""
-    d, gx, gy = plane
-    return (d + gx * x + gy * y - view[1]) / (1 - view[0] * (gx * s[0] + gy * s[1]))
+@leaf
+def _nearness(planes, m, camera, s, y, x):
+    """d(p') - d_f where the ray through offset (x, y) and lens point s meets plane m."""
+    d, gx, gy = planes[m, 0], planes[m, 1], planes[m, 2]
+    return (d + gx * x + gy * y - camera.focus) / (1 - camera.blur * (gx * s[0] + gy * s[1]))
 
 
 @kernel
@@ -142,183 +187,131 @@ def _sorted_by(nearness, order):
     return local
 
 
-@kernel
-def _cross_layers(packed, planes, state, order, view, s, w, y, x, x0, x1, light, sharp, through):
-    """Carry one ray through the layers for pixels x0..x1 of a row; (x, y) is the offset of the row's first pixel."""
-    K, focus, oy, ox = view
-    for m in order:
-        opaque = state[m, OPAQUE] == 1
-        d, gx, gy = planes[m]
-        if state[m, REACH] == 0:  # in focus all over the tile
-            _reach_sharp(packed, m, int(y + oy), int(x + ox), opaque, w, sharp, through, x0, x1)
+@leaf
+def _cross_layers(layers, visible, ray, place, span, sums):
+    """Carry one ray through the layers for a span (row, first, last + 1) of pixels.
+
+    place (y, x): offset of the row's pixel 0 from the picture's centre.
+    """
+    K, focus, cy, cx = layers.camera
+    y, x = place
+    sx, sy = ray.s
+    row, first, last = span
+    for m in visible.order:
+        opaque = visible.state[m, OPAQUE] == 1
+        d, gx, gy = layers.planes[m, 0], layers.planes[m, 1], layers.planes[m, 2]
+        if visible.state[m, REACH] == 0:  # in focus all over the tile
+            texel = int(y + cy), int(x + cx)
+            _reach_sharp(layers.packed, m, texel, opaque, ray.weights, sums.sharp, sums.through, span)
             continue
-        stretch = K / (1 - K * (gx * s[0] + gy * s[1]))
+        stretch = K / (1 - K * (gx * sx + gy * sy))
         delta = d + gx * x + gy * y - focus
-        qx, qy = x + ox + s[0] * stretch * delta, y + oy + s[1] * stretch * delta
-        dx, dy = s[0] * stretch * gx, s[1] * stretch * gx  # drift of the hit from pixel to pixel, 0 for a frontal plane
-        start = x0
-        while start < x1:
+        qx, qy = x + cx + sx * stretch * delta, y + cy + sy * stretch * delta
+        dx, dy = sx * stretch * gx, sy * stretch * gx
+        start = first
+        while start < last:
             px, py = qx + dx * start, qy + dy * start
             ix, iy = int(np.floor(px)), int(np.floor(py))
-            stop = _same_texel(px - ix, py - iy, dx, dy, start, x1)
-            _hit_span(packed, m, ix, iy, px - ix, py - iy, dx, dy, opaque, w, light, through, start, stop)
+            jy = min(iy + 1, layers.packed.shape[2] - 1)  # at the canvas's last row that tap's weight is 0
+            taps = Taps(ix, iy, jy, px - ix, py - iy, dx, dy)
+            stop = _same_texels(taps, start, last)
+            _hit_span(layers.packed, m, taps, opaque, ray.weights, sums.light, sums.through, (row, start, stop))
             start = stop
 
 
-@kernel
-def _arrive(open_to, through, w, arrived, passed):
-    """Note how much of this ray some layer has stopped, and how much the pupil let pass."""
+@leaf
+def _add_arrived(open_to, weights, sums, row):
+    """Add how much of this ray some layer has stopped, and how much the pupil let pass."""
     for c in range(3):
-        seen, all_of_it = arrived[c], passed[c]
-        for x in range(len(through)):
-            seen[x] += w[c] * (open_to[x] - through[x])
-            all_of_it[x] += w[c] * open_to[x]
+        for x in range(np.uint64(len(open_to))):
+            sums.arrived[row, c, x] += weights[c] * (open_to[x] - sums.through[x])
+            sums.passed[row, c, x] += weights[c] * open_to[x]
 
 
-@kernel
-def _same_texel(fx, fy, dfx, dfy, start, stop):
-    """Where the run of pixels ends whose taps are the same texels apart from the step of one per pixel."""
+@leaf
+def _same_texels(taps, start, stop):
+    """Find where the run of pixels ends whose taps are the same texels apart from the step of one per pixel."""
     length = float(stop - start)
-    if dfx > 0:
-        length = min(length, np.ceil((1 - fx) / dfx))
-    elif dfx < 0:
-        length = min(length, np.floor(fx / -dfx) + 1)
-    if dfy > 0:
-        length = min(length, np.ceil((1 - fy) / dfy))
-    elif dfy < 0:
-        length = min(length, np.floor(fy / -dfy) + 1)
+    if taps.dfx > 0:
+        length = min(length, np.ceil((1 - taps.fx) / taps.dfx))
+    elif taps.dfx < 0:
+        length = min(length, np.floor(taps.fx / -taps.dfx) + 1)
+    if taps.dfy > 0:
+        length = min(length, np.ceil((1 - taps.fy) / taps.dfy))
+    elif taps.dfy < 0:
+        length = min(length, np.floor(taps.fy / -taps.dfy) + 1)
     return start + max(1, int(length))
 
 
-@kernel
-def _reach_sharp(packed, m, top, left, opaque, w, sharp, through, start, stop):
-    """Note the light that reaches a layer in focus; its colour is multiplied in once, after all rays."""
-    first, last = np.uint64(start), np.uint64(stop)
-    base = np.uint64(left)
+@leaf
+def _reach_sharp(packed, m, texel, opaque, weights, sharp, through, span):
+    """Add the light that reaches a layer in focus; its colour is multiplied in once, after all rays."""
+    row, first, last = span[0], np.uint64(span[1]), np.uint64(span[2])
+    top, left = texel[0], np.uint64(texel[1])
     for c in range(3):
-        weight = w[c]
+        weight = weights[c]
         for x in range(first, last):
-            sharp[m, c, x] += weight * through[x]
+            sharp[row, m, c, x] += weight * through[x]
     if opaque:
         for x in range(first, last):
             through[x] = np.float32(0)
     else:
         for x in range(first, last):
-            through[x] *= np.float32(1) - packed[m, 3, top, base + x]
+            through[x] *= np.float32(1) - packed[m, 3, top, left + x]
 
 
-@kernel
-def _hit_span(packed, m, ix, iy, fx, fy, dfx, dfy, opaque, w, light, through, start, stop):
-    """Add a blurred layer to pixels start..stop of a row, a run whose bilinear taps are the same texels plus x.
+@leaf
+def _hit_span(packed, m, taps, opaque, weights, light, through, span):
+    """Add a blurred layer to a span of pixels whose bilinear taps are the same texels plus x.
 
     One short loop per channel, with few enough arrays that the compiler can prove them apart and vectorise.
     """
-    jy = min(iy + 1, packed.shape[2] - 1)  # at the canvas's last row that tap's weight is 0
-    if dfx == 0 and dfy == 0:
+    if taps.dfx == 0 and taps.dfy == 0:
         for c in range(3):
-            _add_frontal(packed, m, c, ix, iy, jy, fx, fy, w[c], light, through, start, stop)
+            _add_frontal(packed, m, c, taps, weights[c], light, through, span)
     else:
         for c in range(3):
-            _add_tilted(packed, m, c, ix, iy, jy, fx, fy, dfx, dfy, w[c], light, through, start, stop)
+            _add_tilted(packed, m, c, taps, weights[c], light, through, span)
     if opaque:
-        for x in range(np.uint64(start), np.uint64(stop)):
+        for x in range(np.uint64(span[1]), np.uint64(span[2])):
             through[x] = np.float32(0)
     else:
-        _dim(packed, m, ix, iy, jy, fx, fy, dfx, dfy, through, start, stop)
+        _attenuate(packed, m, taps, through, span)
 
 
-@kernel
-def _add_frontal(packed, m, c, ix, iy, jy, fx, fy, w, light, through, start, stop):
-    u, v, one = np.float32(fx), np.float32(fy), np.float32(1)
+@leaf
+def _add_frontal(packed, m, c, taps, w, light, through, span):
+    row, iy, jy = span[0], taps.iy, taps.jy
+    u, v, one = np.float32(taps.fx), np.float32(taps.fy), np.float32(1)
     f00, f10, f01, f11 = w * (one - u) * (one - v), w * u * (one - v), w * (one - u) * v, w * u * v
-    i, j = np.uint64(ix), np.uint64(ix + 1)
-    for x in range(np.uint64(start), np.uint64(stop)):
-        light[c, x] += through[x] * (
+    i, j = np.uint64(taps.ix), np.uint64(taps.ix + 1)
+    for x in range(np.uint64(span[1]), np.uint64(span[2])):
+        light[row, c, x] += through[x] * (
             f00 * packed[m, c, iy, i + x] + f10 * packed[m, c, iy, j + x]
             + f01 * packed[m, c, jy, i + x] + f11 * packed[m, c, jy, j + x]
         )  # fmt: skip
 
 
-@kernel
-def _add_tilted(packed, m, c, ix, iy, jy, fx, fy, dfx, dfy, w, light, through, start, stop):
-    fx32, fy32, dx32, dy32, one = np.float32(fx), np.float32(fy), np.float32(dfx), np.float32(dfy), np.float32(1)
-    i, j, first = np.uint64(ix), np.uint64(ix + 1), np.uint64(start)
-    for x in range(first, np.uint64(stop)):
-        step = np.float32(np.int32(x - first))
-        u, v = fx32 + dx32 * step, fy32 + dy32 * step
-        upper = (one - u) * packed[m, c, iy, i + x] + u * packed[m, c, iy, j + x]
-        lower = (one - u) * packed[m, c, jy, i + x] + u * packed[m, c, jy, j + x]
-        light[c, x] += w * through[x] * ((one - v) * upper + v * lower)
+@leaf
+def _add_tilted(packed, m, c, taps, w, light, through, span):
+    row = span[0]
+    for x in range(np.uint64(span[1]), np.uint64(span[2])):
+        light[row, c, x] += w * through[x] * _drifting_lookup(packed, m, c, taps, x, np.uint64(span[1]))
 
 
-@kernel
-def _dim(packed, m, ix, iy, jy, fx, fy, dfx, dfy, through, start, stop):
-    fx32, fy32, dx32, dy32, one = np.float32(fx), np.float32(fy), np.float32(dfx), np.float32(dfy), np.float32(1)
-    i, j, first = np.uint64(ix), np.uint64(ix + 1), np.uint64(start)
-    for x in range(first, np.uint64(stop)):
-        step = np.float32(np.int32(x - first))
-        u, v = fx32 + dx32 * step, fy32 + dy32 * step
-        upper = (one - u) * packed[m, 3, iy, i + x] + u * packed[m, 3, iy, j + x]
-        lower = (one - u) * packed[m, 3, jy, i + x] + u * packed[m, 3, jy, j + x]
-        through[x] *= one - ((one - v) * upper + v * lower)
+@leaf
+def _attenuate(packed, m, taps, through, span):
+    """Multiply the light by 1 - alpha."""
+    for x in range(np.uint64(span[1]), np.uint64(span[2])):
+        through[x] *= np.float32(1) - _drifting_lookup(packed, m, 3, taps, x, np.uint64(span[1]))
 
 
-@kernel
-def _develop(packed, state, order, margin, y0, x0, light, arrived, sharp, passed, color, coverage):
-    """Sums over rays -> normalised colour and coverage of a tile.
-
-    A pixel that nothing blurred touches gets what a pinhole sees, computed as the pinhole does and not as a mean over
-    rays: bit-identical to the all-in-focus picture. A channel that the aperture blocks altogether is black and does
-    not count for the coverage.
-    """
-    value, share = np.empty(3, np.float32), np.empty(3, np.float32)
-    for row in range(len(light)):
-        for x in range(light.shape[2]):
-            untouched = _pinhole(
-                packed, state, order, margin, y0, x0, row, x, light, arrived, sharp, passed, value, share
-            )
-            seen, channels = np.float32(0), np.float32(0)
-            for c in range(3):
-                color[y0 + row, x0 + x, c] = 0
-                if passed[row, c, x] == 0:
-                    continue
-                if not untouched:
-                    value[c] = light[row, c, x] / passed[row, c, x]
-                    for m in order:
-                        if state[m, REACH] == 0:
-                            reached = sharp[row, m, c, x] / passed[row, c, x]
-                            value[c] += packed[m, c, y0 + row + margin, x0 + x + margin] * reached
-                    share[c] = arrived[row, c, x] / passed[row, c, x]
-                seen += share[c]
-                channels += 1
-                if share[c] > 0:
-                    color[y0 + row, x0 + x, c] = value[c] / share[c]
-            coverage[y0 + row, x0 + x] = seen / max(channels, np.float32(1))
-
-
-@kernel
-def _pinhole(packed, state, order, margin, y0, x0, row, x, light, arrived, sharp, passed, value, share):
-    """Colour and coverage of the layers in focus alone, and whether they are all that this pixel saw.
-
-    They are if no blurred light arrived and every layer in focus was reached by the light that those before it let
-    through, and nothing else stopped any: to 2e-5, what the sums of a few thousand float32 terms lose (seen: 1.1e-5),
-    a two-hundredth of an 8-bit step.
-    """
-    through, untouched = np.float32(1), True
-    value[:] = 0
-    for c in range(3):
-        if light[row, c, x] != 0:
-            untouched = False
-    for m in order:
-        if state[m, REACH] != 0:
-            continue
-        for c in range(3):
-            if passed[row, c, x] > 0 and abs(sharp[row, m, c, x] / passed[row, c, x] - through) > 2e-5:
-                untouched = False
-            value[c] += packed[m, c, y0 + row + margin, x0 + x + margin] * through
-        through *= np.float32(1) - packed[m, 3, y0 + row + margin, x0 + x + margin]
-    share[:] = np.float32(1) - through
-    for c in range(3):
-        if passed[row, c, x] > 0 and abs(arrived[row, c, x] / passed[row, c, x] - share[c]) > 2e-5:
-            untouched = False
-    return untouched
+@leaf
+def _drifting_lookup(packed, m, c, taps, x, first):
+    """Bilinear lookup at pixel x of a run that begins at pixel `first`."""
+    one, step = np.float32(1), np.float32(np.int32(x - first))
+    u, v = np.float32(taps.fx) + np.float32(taps.dfx) * step, np.float32(taps.fy) + np.float32(taps.dfy) * step
+    i, j = np.uint64(taps.ix) + x, np.uint64(taps.ix + 1) + x
+    upper = (one - u) * packed[m, c, taps.iy, i] + u * packed[m, c, taps.iy, j]
+    lower = (one - u) * packed[m, c, taps.jy, i] + u * packed[m, c, taps.jy, j]
+    return (one - v) * upper + v * lower

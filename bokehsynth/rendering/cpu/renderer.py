@@ -7,11 +7,8 @@ are traced ray by ray (`ray_tracer`), scenes with height fields too (`height_fie
 threads and no fast-math is used: the same bytes for any number of threads.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Sequence
 
-import numba
 import numpy as np
 
 from bokehsynth.errors import UsageError
@@ -19,20 +16,19 @@ from bokehsynth.optics import Aperture, HeightField, Plane
 from bokehsynth.optics.layer import Layer
 from bokehsynth.rendering import tile_constants
 from bokehsynth.rendering.aperture import pupil as pupils
+from bokehsynth.rendering.aperture.lens_points import smallest_side
 from bokehsynth.rendering.aperture.tables import LensTables, RayTable, tables_of
 from bokehsynth.rendering.cpu import pinhole, prepared_layers, tile_pass
 from bokehsynth.rendering.cpu.height_field import tracer
 from bokehsynth.rendering.cpu.kernel_arguments import KernelTable, LayerPlanes, Picture, PupilField, Rays, TilePlan
-from bokehsynth.rendering.cpu.ray_tracer import grid_side, trace_tile
+from bokehsynth.rendering.cpu.ray_tracer import TracedLayers, grid_side, trace_tiles
 from bokehsynth.rendering.cpu.simd import address_of
+from bokehsynth.rendering.cpu.threads import in_pieces
 from bokehsynth.rendering.cpu.tile_plan import empty_plan, plan_rows, rms_light
 from bokehsynth.rendering.tile_constants import CELL, TILE_H, TILE_W
 from bokehsynth.rendering.types import FloatArray, RenderInput, RenderOutput
 
 NO_PUPIL = PupilField(tile_constants.NO_PUPIL, 0, 0, 0.0, 0)
-
-THREADS = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-"""Set by the environment variable of that name, like every Numba program; workers of a generator run with 1."""
 
 
 def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
@@ -100,7 +96,7 @@ def _filter_tiles(
     for band in prepared_layers.bands(scene, layers):
         weighted: list[prepared_layers.WeightedPlanes | None] = []  # frees the last band's before this one's are made
         weighted = prepared_layers.weight_planes(layers, scene, band)
-        _each(*band, render_rows if steps is None else render_rows_by_corners)
+        in_pieces(*band, render_rows if steps is None else render_rows_by_corners)
 
 
 def plan_tiles(
@@ -112,7 +108,7 @@ def plan_tiles(
     planes, pyramids = prepared_layers.plane_rows(layers), prepared_layers.pyramids_of(layers)
     camera, area = prepared_layers.camera_of(scene), (scene.margin, scene.height, scene.width)
     rows = len(output.paths)
-    _each(0, rows, lambda start, stop: plan_rows(planes, pyramids, camera, area, mode, start, stop, plan))
+    in_pieces(0, rows, lambda start, stop: plan_rows(planes, pyramids, camera, area, mode, start, stop, plan))
     return plan._replace(rms_light=rms_light(plan.lights))
 
 
@@ -143,41 +139,19 @@ def _trace_crossings(
     crossing = np.argwhere(output.paths == tile_constants.RAY_TRACED)
     if len(crossing) == 0:
         return
-    packed = np.stack([layer.packed for layer in scene.layers])
-    planes, pyramids = prepared_layers.plane_rows(layers), prepared_layers.pyramids_of(layers)
-    camera = prepared_layers.camera_of(scene)
-    centres, radius = np.zeros((2, 0, 0), np.float32), 0.0
-    if pupil is not None:
-        centres, radius = pupil.centres, pupil.radius
-    rays = (table.points, table.weights, table.spans)
-
-    def trace_tiles(start: int, stop: int) -> None:
-        for row, column in crossing[start:stop].tolist():
-            trace_tile(
-                packed, planes, pyramids, camera, scene.margin, rays, centres, radius,
-                row * TILE_H, column * TILE_W, output.color, output.coverage,
-            )  # fmt: skip
-
-    _each(0, len(crossing), trace_tiles)
-
-
-def _each(start: int, stop: int, work: Callable[[int, int], Any]) -> None:
-    """Run work(first, last + 1) over start .. stop - 1 at once, or in pieces on as many threads as Numba may use."""
-    if THREADS == 1:
-        work(start, stop)
-        return
-    piece = max(1, -(-(stop - start) // (8 * THREADS)))
-    with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(lambda first: work(first, min(stop, first + piece)), range(start, stop, piece)))
+    traced = TracedLayers(
+        np.stack([layer.packed for layer in scene.layers]), prepared_layers.plane_rows(layers),
+        prepared_layers.pyramids_of(layers), prepared_layers.camera_of(scene), scene.margin,
+    )  # fmt: skip
+    corners, picture = crossing * (TILE_H, TILE_W), Picture(output.color, output.coverage)
+    disc = pupil or pupils.NO_DISC
+    in_pieces(0, len(corners), lambda start, stop: trace_tiles(traced, table, disc, corners[start:stop], picture))
 
 
 def ray_table(scene: RenderInput, tables: LensTables, samples: int | None) -> RayTable:
     """The sets of rays that tiles of this scene may ask for."""
     if samples is not None:
-        side = max(2, 2 * int(np.sqrt(samples) / 2))
-        while len(tables.grid(side).points) < samples:
-            side += 2
-        return tables.rays(side)
+        return tables.rays(smallest_side(samples, tables.grid))
     reach = max(scene.lens.reach(layer.disparity, scene.width, scene.height) for layer in scene.layers)
     return tables.ladder(grid_side(reach))
 

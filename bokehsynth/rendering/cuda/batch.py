@@ -1,6 +1,5 @@
 """The tables of a batch of scenes, and the launches over them."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture, HeightField, Plane
 from bokehsynth.rendering.aperture import pupil as pupils
 from bokehsynth.rendering.aperture.footprint_kernel import nodes_between
+from bokehsynth.rendering.aperture.lens_points import smallest_side
 from bokehsynth.rendering.aperture.tables import RayTable, tables_of
 from bokehsynth.rendering.cuda.device import DeviceArray
 from bokehsynth.rendering.cuda.layer_cache import LARGEST_SIDE, Stock, fold_sides
@@ -184,7 +184,4 @@ def ray_table(scene: RenderInput, samples: int | None) -> RayTable:
     tables = tables_of(scene.lens.aperture)
     if samples is None:
         return tables.ladder(LARGEST_SIDE)
-    side = max(2, 2 * int(math.sqrt(samples) / 2))
-    while len(tables.grid(side).points) < samples:
-        side += 2
-    return tables.rays(side)
+    return tables.rays(smallest_side(samples, tables.grid))

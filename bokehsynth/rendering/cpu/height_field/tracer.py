@@ -1,27 +1,25 @@
-"""Height fields on the CPU: a ray tracer for scenes in which a layer's disparity is an array, compiled by Numba.
+"""The CPU renderer of scenes in which a layer's disparity is a height field.
 
-Every ray's first hit is found exactly, through walls and folds (`relief_hits`), planes beside height fields included.
-The picture is cut into tiles; a tile traces the layers it can see, with as many rays as its largest blur radius needs.
+Every ray's first hit is found exactly, through walls and folds (`intersections`), planes beside height fields included.
+The picture is cut into tiles; a tile traces its visible layers with as many rays as its largest blur radius needs.
 Nothing is reordered between threads and no fast-math is used: the same bytes for any number of threads.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import product
 
-import numba
 import numpy as np
-import numpy.typing as npt
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Plane
-from bokehsynth.rendering.aperture.lens_points import LensTable, bake
+from bokehsynth.rendering.aperture.lens_points import LensTable, bake, smallest_side
 from bokehsynth.rendering.cpu.height_field.accumulate import TILE_H, TILE_W, trace_tile
-from bokehsynth.rendering.cpu.height_field.intersections import REACH, block_extremes, survey, visible_order
+from bokehsynth.rendering.cpu.height_field.intersections import Surfaces, block_bounds, classify_layers
+from bokehsynth.rendering.cpu.kernel_arguments import Camera, Picture, Tile
 from bokehsynth.rendering.cpu.ray_tracer import grid_side
+from bokehsynth.rendering.cpu.threads import in_pieces
+from bokehsynth.rendering.cpu.tile_bounds import REACH, visible_order
 from bokehsynth.rendering.types import Float64Array, FloatArray, RenderInput, RenderOutput
-
-THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-"""Set by the environment variable of that name, like every Numba program; workers of a generator run with 1."""
 
 
 def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
@@ -35,66 +33,55 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
             f"{type(lens.aperture).__name__} changes over the picture (pupil or aberration): the cpu backend renders "
             "no height field through it; use backend='reference', or cut the field into layers with one Plane each"
         )
-    packed = np.stack([layer.packed for layer in scene.layers])
-    planes, which, heights = _surfaces(scene)
-    alpha_blocks = np.stack([block_extremes(layer) for layer in packed[:, 3]])
-    height_blocks = np.stack([block_extremes(field) for field in heights])
-    view = (lens.blur, float(np.float32(lens.focus)), packed.shape[2], packed.shape[3], scene.margin)
-    color = np.empty((scene.height, scene.width, 3), np.float32)
-    coverage = np.empty((scene.height, scene.width), np.float32)
+    surfaces = _surfaces(scene)
+    blocks = [np.stack([block_bounds(each) for each in planes]) for planes in (surfaces.packed[:, 3], surfaces.heights)]
+    rows, columns = surfaces.packed.shape[2:]
+    camera = Camera(scene.lens.blur, float(np.float32(scene.lens.focus)), (rows - 1) / 2, (columns - 1) / 2)
+    picture = Picture(
+        np.empty((scene.height, scene.width, 3), np.float32), np.empty((scene.height, scene.width), np.float32)
+    )
 
     corners = list(product(range(0, scene.height, TILE_H), range(0, scene.width, TILE_W)))
-    states = [
-        survey(alpha_blocks, planes, which, height_blocks, view, y0, x0,
-               min(TILE_H, scene.height - y0), min(TILE_W, scene.width - x0))
-        for y0, x0 in corners
-    ]  # fmt: skip
-    reaches = [max((state[m, REACH] for m in visible_order(state)), default=0.0) for state in states]
-    tables = _ray_tables(scene, reaches, samples)
+    states = [classify_layers(surfaces, *blocks, camera, _tile(scene, camera, *corner)) for corner in corners]
+    tables = _ray_tables(scene, [_reach(state) for state in states], samples)
 
-    def tile(job: tuple[tuple[int, int], Float64Array, float, LensTable]) -> None:
-        (y0, x0), state, reach, rays = job
-        trace_tile(
-            packed, planes, which, heights, state, rays.points, rays.weights, view, reach > 0, y0, x0, color, coverage
-        )
+    def trace_tiles(start: int, stop: int) -> None:
+        for corner, state, rays in zip(corners[start:stop], states[start:stop], tables[start:stop], strict=True):
+            trace_tile(surfaces, state, rays.points, rays.weights, camera, scene.margin, corner, picture)
 
-    jobs = zip(corners, states, reaches, tables, strict=True)
-    if THREADS == 1:
-        for job in jobs:
-            tile(job)
-    else:
-        with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(tile, jobs))
-    return RenderOutput(color, coverage)
+    in_pieces(0, len(corners), trace_tiles)
+    return RenderOutput(picture.color, picture.coverage)
 
 
-def _surfaces(scene: RenderInput) -> tuple[Float64Array, npt.NDArray[np.int64], FloatArray]:
-    """Planes [L, 3] (d, gx, gy), the number of each layer's height field or -1 [L], and d - d_f of the fields.
+def _tile(scene: RenderInput, camera: Camera, y: int, x: int) -> Tile:
+    rows, columns = min(TILE_H, scene.height - y), min(TILE_W, scene.width - x)
+    return Tile(y + scene.margin - camera.cy, x + scene.margin - camera.cx, rows, columns)
 
-    Planes are rounded like fields and the focus, so that what is level, or in focus, in one is so in the other.
-    """
-    planes, which = np.zeros((len(scene.layers), 3)), np.full(len(scene.layers), -1, np.int64)
+
+def _reach(state: Float64Array) -> float:
+    """Largest reach in pixels of the layers that are visible on a tile."""
+    order = np.empty(len(state), np.int64)
+    return max(state[order[: visible_order(state, order)], REACH], default=0.0)
+
+
+def _surfaces(scene: RenderInput) -> Surfaces:
+    """Surfaces of the layers. Planes are rounded as fields and the focus are: what is level is so in both."""
+    planes, field = np.full((len(scene.layers), 3), np.nan), np.full(len(scene.layers), -1, np.int64)
     heights: list[FloatArray] = []
     for m, surface in enumerate(layer.disparity for layer in scene.layers):
         if isinstance(surface, Plane):
             planes[m] = np.float32(surface.d), surface.gx, surface.gy
         else:
-            which[m] = len(heights)
+            field[m] = len(heights)
             heights.append(surface.values - np.float32(scene.lens.focus))
-    return planes, which, np.stack(heights or [np.zeros((1, 1), np.float32)])
+    packed = np.stack([layer.packed for layer in scene.layers])
+    return Surfaces(packed, planes, field, np.stack(heights or [np.zeros((1, 1), np.float32)]))
 
 
 def _ray_tables(scene: RenderInput, reaches: list[float], samples: int | None) -> list[LensTable]:
     """The rays of every tile, from its reach in pixels or for all the same."""
-    fixed = None if samples is None else _side_for(scene, samples)
+    rays = partial(bake, scene.lens.aperture)
+    fixed = None if samples is None else smallest_side(samples, rays)
     sides = [fixed or grid_side(reach) for reach in reaches]
-    baked = {side: bake(scene.lens.aperture, side) for side in set(sides)}
+    baked = {side: rays(side) for side in set(sides)}
     return [baked[side] for side in sides]
-
-
-def _side_for(scene: RenderInput, samples: int) -> int:
-    """Smallest even grid side whose table holds at least `samples` rays."""
-    side = max(2, 2 * int(np.sqrt(samples) / 2))
-    while len(bake(scene.lens.aperture, side).points) < samples:
-        side += 2
-    return side

@@ -158,7 +158,7 @@ def split(layers: Sequence[bs.Layer], lens: bs.Lens, margin: int) -> dict[str, f
     weighted = prepared_layers.weight_planes(prepared, scene, (0, tile_rows))
     lap("sums")
     planes = prepared_layers.layer_planes(scene, prepared, weighted)
-    for stage, table in (("filter", tables.rays(2)), ("rays", cpu.ray_table(scene, tables, None))):
+    for stage, table in (("filter", tables.rays(2)), ("rays", cpu.ray_set(scene, tables, None))):
         rays = prepared_layers.rays_of(scene, prepared, table)
         output = cpu.empty_output(scene)
         plan = cpu.plan_tiles(scene, prepared, NO_PUPIL, output)

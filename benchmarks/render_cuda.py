@@ -37,7 +37,7 @@ from benchmarks.brute import (
 )
 from benchmarks.machine import machine_lines
 from bokehsynth.rendering import PATHS
-from bokehsynth.rendering.aperture.tables import RayTable
+from bokehsynth.rendering.aperture.tables import RaySet
 from bokehsynth.rendering.cuda import device as cuda_device
 from bokehsynth.rendering.cuda import renderer as cuda
 from bokehsynth.rendering.cuda.batch import Batch
@@ -70,10 +70,10 @@ class Row:
     mpib_ms: float | None
 
 
-def grid_table() -> RayTable:
+def grid_table() -> RaySet:
     """MPIB's rays as a table."""
     points = grid_points()
-    return RayTable(points, np.ones((1, len(points)), np.float32), np.array([(0, len(points))], np.int64))
+    return RaySet(points, np.ones((1, len(points)), np.float32), np.array([(0, len(points))], np.int64))
 
 
 class Clock:
@@ -121,14 +121,14 @@ def measure_row(seed: int, blur: float, focus: int, arguments: argparse.Namespac
     for turn in range(arguments.repeats + 1):  # the first warms up
         if turn == 1:
             times.clear()
-        take("brute", clock(Batch(cuda.stock_of(cuda_device.the_device()), [scene], [table]).brute))
+        take("brute", clock(Batch(cuda.cache_of(cuda_device.the_device()), [scene], [table]).trace_all))
         for batch in BATCHES:
             inputs = [
                 RenderInput(layers, bs.Lens(blur * (1 - 1e-4 * (turn * batch + k)), lens.focus), margin)
                 for k in range(batch)
             ]
             take(batch, clock(lambda inputs=inputs: cuda.render_scenes_on_device(inputs)) / batch)
-            take((batch, "kernels"), clock(cuda.prepare(inputs).develop) / batch)
+            take((batch, "kernels"), clock(cuda.prepare(inputs).render) / batch)
         start = time.perf_counter()
         frames = bs.render([bs.Layer(x.color, x.alpha, x.disparity) for x in layers], lens, margin, backend="cuda")
         _ = frames.bokeh, frames.all_in_focus, frames.disparity, frames.defocus, frames.coverage
@@ -147,7 +147,7 @@ def measure_row(seed: int, blur: float, focus: int, arguments: argparse.Namespac
 def roofline(scene: RenderInput) -> tuple[float, dict[str, float]]:
     """Milliseconds that the multiply-adds of a frame need at the device's peak, and the share of tiles on each path."""
     batch = cuda.prepare([scene])
-    batch.develop()
+    batch.render()
     tiles = cuda_device.the_device().get(batch.outputs[0].tiles).view(TILE).ravel()
     taps = [np.pi * mean_square(scene.lens, layer.disparity, scene) for layer in scene.layers]
     work = 0.0

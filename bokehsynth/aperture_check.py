@@ -89,13 +89,15 @@ def check_aperture(aperture: Aperture) -> LensReport:
     if inside.dtype != np.bool_:
         raise UsageError(f"{_where(aperture, 'inside')} must return bool [N], got {inside.dtype}; {_HINT['inside']}")
     area = signed_area(trace_outline(aperture)) / math.pi
-    lit = points[inside]
-    _per_point(aperture, "weight", (lit,), [(), (3,)])
-    weights = check_weights(aperture, lit)
+    points = points[inside]
+    _per_point(aperture, "weight", (points,), [(), (3,)])
+    weights = check_weights(aperture, points)
     if weights.sum() == 0:
-        raise UsageError(f"{_where(aperture, 'weight')} is 0 at all {len(lit)} open lens points: no light gets through")
+        raise UsageError(
+            f"{_where(aperture, 'weight')} is 0 at all {len(points)} open lens points: no light gets through"
+        )
     light = weights.mean(axis=1)
-    passed = [_passed(aperture, h, lit, light) for h in (np.zeros(2), _CORNER * [1, 0], _CORNER)]
+    passed = [_passed(aperture, h, points, light) for h in (np.zeros(2), _CORNER * [1, 0], _CORNER)]
     if passed[0] == 0:
         raise UsageError(f"{_where(aperture, 'pupil')} blocks every lens point at the picture's centre, h = (0, 0)")
     field = np.resize(_field().reshape(-1, 2), points.shape)
@@ -105,7 +107,7 @@ def check_aperture(aperture: Aperture) -> LensReport:
     return LensReport(
         name=type(aperture).__name__,
         area=area,
-        centroid=(float(light @ lit[:, 0] / light.sum()), float(light @ lit[:, 1] / light.sum())),
+        centroid=(float(light @ points[:, 0] / light.sum()), float(light @ points[:, 1] / light.sum())),
         transmission=(passed[0], passed[1], passed[2]),
         depends_on_field=aperture.depends_on_field,
         weighted=bool(np.ptp(light) > 0),

@@ -39,8 +39,8 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
         coverage = np.where(passed > 0, arrived / passed, 0.0)
     if scene.lens.falloff:
         picture *= passed / weights.sum(axis=0)
-    lit = passed > 0
-    mean = (coverage * lit).sum(axis=-1) / np.maximum(lit.sum(axis=-1), 1)  # a channel that is blocked does not count
+    passes = passed > 0  # a channel that is blocked does not count
+    mean = (coverage * passes).sum(axis=-1) / np.maximum(passes.sum(axis=-1), 1)
     return RenderOutput(picture.astype(np.float32), mean.astype(np.float32))
 
 
@@ -58,7 +58,7 @@ def _lens_points(scene: RenderInput, samples: int) -> tuple[Float64Array, Float6
 
 
 def _ray(scene: RenderInput, s: Float64Array, h: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """Premultiplied colour [H, W, 3] and alpha [H, W] that the rays through lens point s bring to every pixel."""
+    """Premultiplied colour [H, W, 3] and alpha [H, W] that the rays through lens point s upload to every pixel."""
     x, y = scene.offsets()
     K = scene.lens.blur
     astray = _aberration(scene.lens.aperture, s, h) if K > 0 else np.zeros_like(h)

@@ -19,7 +19,7 @@ from bokehsynth.rendering.cuda.batch import LARGEST_HALF
 from bokehsynth.rendering.cuda.structs import MAX_LAYERS
 from bokehsynth.rendering.types import RenderInput
 
-PER_BATCH = ["collapse", "measure", "survey", "develop", "shine"]
+PER_BATCH = ["fold_rays", "measure_columns", "plan_tiles", "composite_tiles", "trace_rays"]
 
 
 class CountingDevice(HostDevice):
@@ -114,7 +114,7 @@ def test_render_batch_on_the_cpu_is_render():
 def test_launches_do_not_grow_with_the_batch(device):
     inputs = inputs_of(various_scenes())
     cuda.render_scenes(inputs)
-    assert device.launched == ["pack", "bound", *PER_BATCH]
+    assert device.launched == ["pack", "block_bounds", *PER_BATCH]
     device.launched.clear()
     cuda.render_scenes(inputs[:1])
     assert device.launched == PER_BATCH, "nothing is packed again"
@@ -129,11 +129,11 @@ def test_a_layer_is_uploaded_once_and_let_go_with_the_object(device):
     moved = bs.Layer(scene.layers[0].color, scene.layers[0].alpha, bs.Plane(0.8))
     cuda.render_scene(inputs_of([Scene((moved, *scene.layers[1:]), scene.lens, scene.margin)])[0], None)
     assert device.puts.count((*canvas, 3)) == device.puts.count(canvas) == 1
-    stock = cuda.stock_of(device)
-    assert len(stock._layers) == 4
+    cache = cuda.cache_of(device)
+    assert len(cache._layers) == 4
     del scene, moved
     gc.collect()
-    assert len(stock._layers) == 0
+    assert len(cache._layers) == 0
 
 
 def test_exposures_can_stay_on_the_device(device):

@@ -54,7 +54,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> list[CudaError]:
 def test_no_memory_for_something_that_is_no_array_is_no_broken_device(
     failing: list[CudaError], caplog: pytest.LogCaptureFixture
 ) -> None:
-    failing.append(CudaError(cuda.NO_ROOM))
+    failing.append(CudaError(cuda.CUDA_ERROR_OUT_OF_MEMORY))
     with caplog.at_level(logging.WARNING, "bokehsynth"):
         made = bs.render_batch(scenes(3), "cuda")
     assert len(made) == 3
@@ -69,8 +69,8 @@ def test_room_is_made_while_no_other_thread_uses_what_is_there(
     failing: list[CudaError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = []
-    monkeypatch.setattr(cuda_device.the_device(), "tidy", lambda: held.append(cuda._TURN.locked()))
-    failing.append(CudaError(cuda.NO_ROOM))
+    monkeypatch.setattr(cuda_device.the_device(), "release", lambda: held.append(cuda._TURN.locked()))
+    failing.append(CudaError(cuda.CUDA_ERROR_OUT_OF_MEMORY))
     bs.render_batch(scenes(2), "cuda")
     assert held
     assert all(held)
@@ -125,7 +125,7 @@ def test_what_is_not_blurred_is_photographed_once(monkeypatch: pytest.MonkeyPatc
 def test_pictures_that_stay_on_the_device_are_made_with_the_same_care(failing: list[CudaError]) -> None:
     inputs = [RenderInput(tuple(scene.layers), scene.lens, scene.margin) for scene in scenes(3)]
     expected = cuda.render_scenes_on_device(inputs)
-    failing.append(CudaError(cuda.NO_ROOM))
+    failing.append(CudaError(cuda.CUDA_ERROR_OUT_OF_MEMORY))
     made = cuda.render_scenes_on_device(inputs)
     get = cuda_device.the_device().get
     assert all(np.array_equal(get(a.color), get(b.color)) for a, b in zip(made, expected, strict=True))

@@ -16,7 +16,16 @@ from bokehsynth.rendering import PATHS
 from bokehsynth.rendering.cuda import batch, structs
 from bokehsynth.rendering.cuda import device as cuda_device
 
-KERNELS = ("pack", "bound", "collapse", "measure", "survey", "develop", "shine", "brute")
+KERNELS = (
+    "pack",
+    "block_bounds",
+    "fold_rays",
+    "measure_columns",
+    "plan_tiles",
+    "composite_tiles",
+    "trace_rays",
+    "trace_all",
+)
 SOURCE = (cuda_device.KERNELS / "bokeh.cu").read_text(encoding="utf-8")
 
 with_nvrtc = pytest.mark.skipif(sys.platform != "linux", reason="the wheel of NVRTC is for Linux")

@@ -17,7 +17,7 @@ import bokehsynth as bs
 from bokehsynth import lenses
 from bokehsynth.rendering import reference
 from bokehsynth.rendering.aperture.lens_points import bake
-from bokehsynth.rendering.aperture.tables import RayTable
+from bokehsynth.rendering.aperture.tables import RaySet
 from bokehsynth.rendering.cuda import renderer as cuda
 from bokehsynth.rendering.types import RenderInput
 
@@ -86,7 +86,7 @@ def input_of(scene):
 
 def brute_force(scene, points, weights):
     """Colour and coverage by the brute-force kernel from these rays: points [N, 2], weights [N, 3]."""
-    table = RayTable(points, np.ascontiguousarray(weights.T, np.float32), np.array([(0, len(points))], np.int64))
+    table = RaySet(points, np.ascontiguousarray(weights.T, np.float32), np.array([(0, len(points))], np.int64))
     made = cuda.brute_force(input_of(scene), table)
     return made.color, made.coverage
 

@@ -14,12 +14,12 @@ from support.scenes import Scene, disc_share, enough, moments, point_light, shee
 import bokehsynth as bs
 from bokehsynth.rendering.aperture.footprint_kernel import (
     UNVIGNETTED,
-    collapse,
     coverage_kernel,
     density_kernel,
+    footprint_kernels,
     half_width,
-    nodes_between,
-    spacing,
+    node_spacing,
+    radius_nodes,
 )
 from bokehsynth.rendering.aperture.outline import signed_area
 from bokehsynth.rendering.aperture.tables import tables_of
@@ -66,18 +66,18 @@ APERTURES = {
 
 def coverage(aperture, r, tilt=(0.0, 0.0)):
     tables = tables_of(aperture)
-    return coverage_kernel(tables.outline, tables.detail, r, *tilt, PUPIL, half_width(r, *tilt))
+    return coverage_kernel(tables.opening, r, *tilt, PUPIL, half_width(r, *tilt))
 
 
 def density(aperture, r, tilt=(0.0, 0.0), half=None):
     tables = tables_of(aperture)
     half = half or half_width(r, *tilt)
-    return density_kernel(tables.outline, tables.detail, r, *tilt, PUPIL, tables.transmission, half)
+    return density_kernel(tables.opening, r, *tilt, PUPIL, half)
 
 
 def collapsed(aperture, nodes, tilt, runs, stride):
     tables = tables_of(aperture)
-    return collapse(tables.outline, tables.detail, tables.transmission, UNVIGNETTED, nodes, *tilt, runs, stride)
+    return footprint_kernels(tables.opening, UNVIGNETTED, nodes, *tilt, runs, stride)
 
 
 def positions(half):
@@ -198,7 +198,7 @@ def test_a_density_kernel_is_the_splat_of_millions_of_rays(name, tilt):
     ("low", "high"), [(-3.3, 2.2), (0.0, 0.0), (5.0, 5.0), (-40.0, -0.01), (0.3, 90.7), (-1e-9, 1e-9)]
 )
 def test_nodes_enclose_the_range_and_hold_the_focus(low, high):
-    nodes = nodes_between(low, high)
+    nodes = radius_nodes(low, high)
     assert len(nodes) >= 2
     assert nodes[0] <= low
     assert nodes[-1] >= high
@@ -206,15 +206,15 @@ def test_nodes_enclose_the_range_and_hold_the_focus(low, high):
     assert 0 in nodes or low > 0 or high < 0
     assert (len(nodes) == 2) or nodes[-2] < high
     for near, far in pairwise(nodes):
-        assert far - near <= spacing(max(abs(near), abs(far)))
+        assert far - near <= node_spacing(max(abs(near), abs(far)))
         assert min(abs(near), abs(far)) >= 31 * (far - near) or far - near == 0.03125
 
 
 def test_nodes_are_the_same_whatever_range_they_serve():
     """Else a tile's kernels would depend on how far the layer reaches."""
-    everywhere = set(nodes_between(-70.0, 70.0).tolist())
+    everywhere = set(radius_nodes(-70.0, 70.0).tolist())
     for low, high in [(-3.3, 2.2), (4.0, 9.0), (-50.0, -20.0), (30.0, 31.0)]:
-        assert set(nodes_between(low, high).tolist()) <= everywhere
+        assert set(radius_nodes(low, high).tolist()) <= everywhere
 
 
 @pytest.mark.parametrize("tilt", TILTS[:2])
@@ -229,7 +229,7 @@ def test_between_two_nodes_the_error_is_small(name, tilt):
     far_limit = 9e-5 if name == "ring" else 6.2e-5
     aperture = APERTURES[name]
     for low in (0.0, 0.03125, 0.5, 1.0, 1.125, 1.25, 1.625, 1.96875, 2.0, 3.9375, 6.0, 8.0, 15.75, 16.0, 31.5):
-        near, far = nodes_between(low, low + 1e-9)[:2]
+        near, far = radius_nodes(low, low + 1e-9)[:2]
         half = half_width(far, *tilt)
         first, last = density(aperture, near, tilt, half), density(aperture, far, tilt, half)
         for share in (0.25, 0.5):
@@ -244,7 +244,7 @@ def test_between_two_nodes_the_error_is_small(name, tilt):
 
 
 def apply_taps(picture, entry, made, channel, difference):
-    """One entry of `collapse` (or its difference to the next) applied as `marginal` does, in float64."""
+    """One entry of `footprint_kernels` (or its difference to the next) applied as `marginal` does, in float64."""
     offsets, weights, first_tap, edges, first_run, _ = made
     flat = picture.ravel()
     sums = np.concatenate([np.zeros((len(picture), 1)), np.cumsum(picture, axis=1)[:, :-1]], axis=1).ravel()

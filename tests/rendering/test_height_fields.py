@@ -22,11 +22,11 @@ from bokehsynth.errors import UsageError
 from bokehsynth.optics import HeightField
 from bokehsynth.rendering import PATHS, reference
 from bokehsynth.rendering.aperture.lens_points import bake, transmission_map, vogel_points
-from bokehsynth.rendering.aperture.tables import RayTable
+from bokehsynth.rendering.aperture.tables import RaySet
 from bokehsynth.rendering.cpu.height_field import tracer
 from bokehsynth.rendering.cpu.height_field.intersections import Crossings, intersect_height_field, list_crossings
 from bokehsynth.rendering.cuda import renderer as cuda
-from bokehsynth.rendering.cuda.batch import ray_table
+from bokehsynth.rendering.cuda.batch import ray_set
 from bokehsynth.rendering.frames import Frames
 from bokehsynth.rendering.types import Backend, RenderInput
 
@@ -49,9 +49,7 @@ def photograph_rays(scene, backend, samples):
     """`photograph` without kernels: cuda sends planes the height fields' way only by brute force."""
 
     def brute(given, rays):
-        return (
-            cuda.brute_force(given, ray_table(given, rays)) if given.lens.blur > 0 else cuda.render_scene(given, rays)
-        )
+        return cuda.brute_force(given, ray_set(given, rays)) if given.lens.blur > 0 else cuda.render_scene(given, rays)
 
     if backend != "cuda":
         return photograph(scene, backend, samples)
@@ -572,13 +570,13 @@ def test_cuda_renders_fields_through_a_pupil(name):
     render_input = RenderInput(scene.layers, scene.lens, scene.margin)
     points, _ = reference._lens_points(render_input, 40)
     made = cuda.brute_force(
-        render_input, RayTable(points, np.ones((1, len(points)), np.float32), np.array([[0, len(points)]]))
+        render_input, RaySet(points, np.ones((1, len(points)), np.float32), np.array([[0, len(points)]]))
     )
     expected = photograph(scene, "reference", 40)
     difference = np.abs(made.color * made.coverage[..., None] - light(expected)) / np.maximum(1, light(expected))
     assert difference.max() < 8e-7  # worst 6.6e-7
     assert np.abs(made.coverage - expected.coverage).max() < 4e-7
-    frames, made = photograph(scene, "cuda", 100), cuda.brute_force(render_input, ray_table(render_input, 100))
+    frames, made = photograph(scene, "cuda", 100), cuda.brute_force(render_input, ray_set(render_input, 100))
     np.testing.assert_allclose(light(frames), made.color * made.coverage[..., None], rtol=1e-6, atol=1e-6)
 
 

@@ -1,25 +1,28 @@
-"""Kernel collapse: all rays of one pixel through one layer, folded into one table of texel weights.
+"""Footprint kernels: all rays of one pixel through one layer, folded into one table of texel weights.
 
 A ray of lens point u meets a layer at the offset  D = r u / (1 - e.u)  from its pixel (r = K delta, signed; e = K g),
 so the layer's mean over the opening is a weighted sum of texels,
 
     weight(i) = integral over the opening of tent(D(u) - i) du,   tent = the bilinear lookup,
 
-whatever the number of rays. The opening is a polygon (`render.outline`); u -> D maps lines to lines, so its image is
+whatever the number of rays. The opening is a polygon (`outline`); u -> D maps lines to lines, so its image is
 one too. It is scanned in sub-rows, Gauss points between texel rows, closer at the tips; along a sub-row the integral
 is closed. Two forms:
 
 coverage  weight of area du * (1 - e.u)^-3, uniform where the tent lies inside: sums along a row become prefix sums.
-          The picture it is applied to carries the missing factor |s|^-3 (`render.marginal.preweigh`).
+          The picture it is applied to carries the missing factor |s|^-3 (`cpu.layer_filter`).
 density   the true weight, also with a transmission that varies over the opening. Every texel is a tap of its own.
 
-Between two radii the weights are interpolated; `spacing` says what that costs.
+Between two radii the weights are interpolated; `node_spacing` says what that costs.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
 from bokehsynth.rendering.aperture.scanlines import scan, through_pupil
 from bokehsynth.rendering.jit import kernel
+from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
 
 INTERIOR = 1e-6
 """A texel whose coverage differs from 1 by less lies inside."""
@@ -31,12 +34,40 @@ PIECE = 0.5 / np.sqrt(3.0)
 """Two Gauss points 1/2 -+ PIECE per texel make the integral of a linear function times a smooth one."""
 
 UNVIGNETTED = np.array([[0.0, 0.0, np.inf]])
-"""Of `collapse`: no second disc."""
+"""The `pupils` of an opening that no second disc limits."""
+
+
+class Opening(NamedTuple):
+    """What kernels are made from: an aperture as `tables.LensTables` knows it."""
+
+    outline: Float64Array
+    """[V, 4]: directed segments of the boundary."""
+    detail: int
+    """How many times closer than a disc it is scanned."""
+    transmission: FloatArray
+    """[C, T, T] over the square -1..1 of lens points; [1, 1, 1] where it is uniform."""
+
+
+class FootprintKernels(NamedTuple):
+    """Kernels at n nodes as lists of taps, each beside its difference to the next (0 for the last)."""
+
+    offsets: IntArray
+    """[T]: row * stride + column of each tap."""
+    weights: FloatArray
+    """[2C, T]: C values, then C differences."""
+    first_tap: IntArray
+    """[n + 1]."""
+    edges: IntArray
+    """[2, R]: right and left end of runs in a prefix sum."""
+    first_run: IntArray
+    """[n + 1]."""
+    norms: Float64Array
+    """[n, 4]: kernel i at r_i and r_i+1, kernel i + 1 at both; coverage form only."""
 
 
 @kernel
-def spacing(radius):
-    """Distance in px between interpolated kernels at a blur radius: about r / 32.
+def node_spacing(radius):
+    """Return the distance in px between interpolated kernels at a blur radius: about r / 32.
 
     The interpolated rim is off by h^2/8 of a texel's weight 1/(pi r^2), and near the focus, where weights are linear in
     r but for a term r^2/(2 pi), by h^2/(8 pi). Measured: a weight of the disc is off by 1.0e-4 at most (r = 1.1), of a
@@ -50,11 +81,11 @@ def spacing(radius):
 
 
 @kernel
-def nodes_between(low, high):
-    """Signed radii, multiples of their spacing, that enclose low..high: float64 [n], n >= 2. Zero is one if inside."""
+def radius_nodes(low, high):
+    """Signed radii, multiples of `node_spacing`, that enclose low..high: float64 [n], n >= 2. Zero is one if inside."""
     count = 0
     for fill in range(2):
-        node = np.floor(low / spacing(low)) * spacing(low)
+        node = np.floor(low / node_spacing(low)) * node_spacing(low)
         if fill == 1:
             out = np.empty(count)
         count = 0
@@ -64,7 +95,7 @@ def nodes_between(low, high):
             count += 1
             if node >= high and count >= 2:
                 break
-            step = spacing(node) if node >= 0 else spacing(node + 1e-9)
+            step = node_spacing(node) if node >= 0 else node_spacing(node + 1e-9)
             node += step
     return out
 
@@ -93,18 +124,17 @@ def _cover(out, half, x, y, weight, lean_x, lean_y):
 
 
 @kernel
-def coverage_kernel(outline, detail, r, ex, ey, pupil, half):
+def coverage_kernel(opening, r, ex, ey, pupil, half):
     """Share of every texel's tent that the image of the opening covers, 1 inside: float64 [2 half + 1] squared.
 
-    outline: `lens_tables.LensTables.outline`, scanned in sub-rows `detail` times as close as a disc needs; r: signed
-    blur radius in px; (ex, ey) = K g; pupil: centre and radius of a second disc that lens points must lie in.
+    r: signed blur radius in px; (ex, ey) = K g; pupil: centre and radius of a second disc that lens points must lie in.
     """
-    y, g, x, first = scan(outline, r, ex, ey, detail)
-    return _covered(y, g, x, first, r, ex, ey, pupil, half)
+    return _covered(scan(opening.outline, r, ex, ey, opening.detail), r, ex, ey, pupil, half)
 
 
 @kernel
-def _covered(y, g, x, first, r, ex, ey, pupil, half):
+def _covered(lines, r, ex, ey, pupil, half):
+    y, g, x, first = lines
     out = np.zeros((2 * half + 1, 2 * half + 1))
     for n in range(len(y)):
         for k in range(first[n], first[n + 1] - 1, 2):
@@ -121,17 +151,15 @@ def _covered(y, g, x, first, r, ex, ey, pupil, half):
 
 
 @kernel
-def density_kernel(outline, detail, r, ex, ey, pupil, table, half):
-    """Weights of the texels, one set for each channel of `table`, sums 1: float64 [C, 2 half + 1, 2 half + 1].
-
-    table float32 [C, T, T]: transmission over the square -1..1 of lens points, [1, 1, 1] where it is uniform.
-    """
-    y, g, x, first = scan(outline, r, ex, ey, detail)
-    return _weights(y, g, x, first, detail, r, ex, ey, pupil, table, half)
+def density_kernel(opening, r, ex, ey, pupil, half):
+    """Weights of the texels, one set for each channel of the transmission, sums 1: float64 [C, 2 half + 1] squared."""
+    return _weights(scan(opening.outline, r, ex, ey, opening.detail), opening, r, ex, ey, pupil, half)
 
 
 @kernel
-def _weights(y, g, x, first, detail, r, ex, ey, pupil, table, half):
+def _weights(lines, opening, r, ex, ey, pupil, half):
+    y, g, x, first = lines
+    detail, table = opening.detail, opening.transmission
     channels, side = len(table), table.shape[1]
     out = np.zeros((channels, 2 * half + 1, 2 * half + 1))
     if r == 0:
@@ -168,11 +196,12 @@ def _weights(y, g, x, first, detail, r, ex, ey, pupil, table, half):
 
 
 @kernel
-def passed_light(outline, detail, table, pupils):
+def passed_light(opening, pupils):
     """Integral of the transmission over the part of the opening that each pupil (cx, cy, radius) lets pass: [P, C]."""
+    detail, table = opening.detail, opening.transmission
     channels, side = len(table), table.shape[1]
     out = np.zeros((len(pupils), channels))
-    y, g, x, first = scan(outline, 1.0, 0.0, 0.0, detail)
+    y, g, x, first = scan(opening.outline, 1.0, 0.0, 0.0, detail)
     for p in range(len(pupils)):
         for n in range(len(y)):
             for k in range(first[n], first[n + 1] - 1, 2):
@@ -218,73 +247,73 @@ def half_width(r, ex, ey):
 
 
 @kernel
-def _room(array, needed):
-    """The array, or a copy twice as long if `needed` elements of its last axis do not fit."""
+def _grown(array, needed):
+    """Return the array, or a copy twice as long if `needed` elements of its last axis do not fit."""
     if needed <= array.shape[1]:
         return array
-    grown = np.empty((array.shape[0], max(needed, 2 * array.shape[1])), array.dtype)
-    grown[:, : array.shape[1]] = array
-    return grown
+    copy = np.empty((array.shape[0], max(needed, 2 * array.shape[1])), array.dtype)
+    copy[:, : array.shape[1]] = array
+    return copy
 
 
 @kernel
-def collapse(outline, detail, table, pupils, nodes, ex, ey, runs, stride):
-    """Kernels at all `nodes` (signed radii) and `pupils` (rows cx, cy, radius; one for all, or one for each node), as
-    lists of taps ready to be applied.
+def footprint_kernels(opening, pupils, nodes, ex, ey, runs, stride):
+    """Make the kernels at all `nodes`, signed radii, as lists of taps ready to be applied: FootprintKernels.
 
-    Entry i holds the kernel of node i and its difference to node i + 1 (0 for the last). Returns
-    offsets int64 [1, T] (row * stride + column), weights float32 [2C, T] (C values, then C differences),
-    first_tap int64 [n + 1]; edges int64 [2, R] (right and left end of runs in a prefix sum), first_run [n + 1];
-    norms float64 [n, 4] (kernel i at r_i and r_i+1, kernel i + 1 at both; coverage form only).
+    pupils: rows cx, cy, radius, one for all nodes or one for each. runs: the coverage form. stride: texels per row.
     """
-    channels, n = len(table), len(nodes)
+    channels, n = len(opening.transmission), len(nodes)
     offsets, edges = np.empty((1, 1024), np.int64), np.empty((2, 256), np.int64)
     weights = np.empty((2 * channels, 1024), np.float32)
     first_tap, first_run, norms = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64), np.ones((n, 4))
     half = 1
     for i in range(n):
         half = max(half, half_width(nodes[i], ex, ey))
-    side = 2 * half + 1
-    y, g, x, first = scan(outline, nodes[0], ex, ey, detail)
-    after = _kernels(y, g, x, first, detail, table, pupils[0], nodes[0], ex, ey, runs, half)
+    lines = scan(opening.outline, nodes[0], ex, ey, opening.detail)
+    after = _kernels(lines, opening, nodes[0], ex, ey, pupils[0], runs, half)
     taps, ends = 0, 0
     for i in range(n):
-        here, last = after, i == n - 1
-        if not last:
-            pupil = pupils[min(i + 1, len(pupils) - 1)]
-            if nodes[i + 1] != nodes[i]:
-                y, g, x, first = scan(outline, nodes[i + 1], ex, ey, detail)
-            after = _kernels(y, g, x, first, detail, table, pupil, nodes[i + 1], ex, ey, runs, half)
+        here, beyond = after, nodes[min(i + 1, n - 1)]
+        if i < n - 1:
+            if beyond != nodes[i]:
+                lines = scan(opening.outline, beyond, ex, ey, opening.detail)
+            after = _kernels(lines, opening, beyond, ex, ey, pupils[min(i + 1, len(pupils) - 1)], runs, half)
         if runs:
-            beyond = nodes[i] if last else nodes[i + 1]
             norms[i, 0], norms[i, 1] = _norm(here[0], half, nodes[i], ex, ey), _norm(here[0], half, beyond, ex, ey)
             norms[i, 2], norms[i, 3] = _norm(after[0], half, nodes[i], ex, ey), _norm(after[0], half, beyond, ex, ey)
+        side = 2 * half + 1
         for j in range(side):
-            offsets, weights = _room(offsets, taps + side), _room(weights, taps + side)
-            edges = _room(edges, ends + side)
-            column = 0
+            offsets, weights = _grown(offsets, taps + side), _grown(weights, taps + side)
+            edges = _grown(edges, ends + side)
+            column, start = 0, (j - half) * stride - half
             while column < side:
                 stop = column
                 while runs and stop < side and _inside(here[0, j, stop]) and _inside(after[0, j, stop]):
                     stop += 1
                 if stop - column >= SHORTEST_RUN:
-                    edges[0, ends] = (j - half) * stride + stop - half
-                    edges[1, ends] = (j - half) * stride + column - half
+                    edges[0, ends], edges[1, ends] = start + stop, start + column
                     ends += 1
                     column = stop
                     continue
-                used = False
-                for c in range(channels):
-                    used = used or here[c, j, column] > 1e-12 or after[c, j, column] > 1e-12
-                if used:
-                    offsets[0, taps] = (j - half) * stride + column - half
-                    for c in range(channels):
-                        weights[c, taps] = here[c, j, column]
-                        weights[channels + c, taps] = after[c, j, column] - here[c, j, column]
+                if _add_tap(here, after, j, column, weights, taps):
+                    offsets[0, taps] = start + column
                     taps += 1
                 column += 1
         first_tap[i + 1], first_run[i + 1] = taps, ends
-    return offsets[0, :taps].copy(), weights[:, :taps].copy(), first_tap, edges[:, :ends].copy(), first_run, norms
+    return FootprintKernels(
+        offsets[0, :taps].copy(), weights[:, :taps].copy(), first_tap, edges[:, :ends].copy(), first_run, norms
+    )
+
+
+@kernel
+def _add_tap(here, after, j, column, weights, tap):
+    """Note a texel's weights in two kernels as tap number `tap`; returns whether it has any."""
+    channels, used = len(here), False
+    for c in range(channels):
+        used = used or here[c, j, column] > 1e-12 or after[c, j, column] > 1e-12
+        weights[c, tap] = here[c, j, column]
+        weights[channels + c, tap] = after[c, j, column] - here[c, j, column]
+    return used
 
 
 @kernel
@@ -293,9 +322,9 @@ def _inside(coverage):
 
 
 @kernel
-def _kernels(y, g, x, first, detail, table, pupil, r, ex, ey, runs, half):
+def _kernels(lines, opening, r, ex, ey, pupil, runs, half):
     if runs:
         out = np.empty((1, 2 * half + 1, 2 * half + 1))
-        out[0] = _covered(y, g, x, first, r, ex, ey, pupil, half)
+        out[0] = _covered(lines, r, ex, ey, pupil, half)
         return out
-    return _weights(y, g, x, first, detail, r, ex, ey, pupil, table, half)
+    return _weights(lines, opening, r, ex, ey, pupil, half)

@@ -27,14 +27,14 @@ _FIELD_POINTS = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class LensTable:
+class LensPoints:
     """Rays of one aperture: points float64 [N, 2] on the unit disc and weights float32 [N, 3] for R, G, B."""
 
     points: Float64Array
     weights: FloatArray
 
 
-def bake(aperture: Aperture, side: int) -> LensTable:
+def bake(aperture: Aperture, side: int) -> LensPoints:
     """The lens points of a side x side midpoint grid, mapped to the disc with equal areas, that `inside` accepts.
 
     The concentric map (Shirley & Chiu 1997) keeps neighbours together, so the grid's even spacing survives on the
@@ -49,10 +49,10 @@ def bake(aperture: Aperture, side: int) -> LensTable:
     weights = check_weights(aperture, points)
     if len(points) == 0 or weights.sum() <= 0:
         raise UsageError(f"{_name(aperture)} lets no light through: `inside` accepted {len(points)} lens points")
-    return LensTable(np.ascontiguousarray(points), np.ascontiguousarray(weights, dtype=np.float32))
+    return LensPoints(np.ascontiguousarray(points), np.ascontiguousarray(weights, dtype=np.float32))
 
 
-def smallest_side(samples: int, rays: "Callable[[int], LensTable]") -> int:
+def smallest_side(samples: int, rays: "Callable[[int], LensPoints]") -> int:
     """Smallest even side of a grid whose table, rays(side), holds at least `samples` rays."""
     side = max(2, 2 * int(math.sqrt(samples) / 2))
     while len(rays(side).points) < samples:

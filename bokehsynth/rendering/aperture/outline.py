@@ -94,8 +94,8 @@ def _bisect(aperture: Aperture, ends: Float64Array, first_open: BoolArray) -> Fl
     dark = np.where(first_open[:, None], ends[:, 1], ends[:, 0])
     for _ in range(_BISECTIONS):
         middle = (bright + dark) / 2
-        lit = _open(aperture, middle)[:, None]
-        bright, dark = np.where(lit, middle, bright), np.where(lit, dark, middle)
+        is_open = _open(aperture, middle)[:, None]
+        bright, dark = np.where(is_open, middle, bright), np.where(is_open, dark, middle)
     return (bright + dark) / 2
 
 

@@ -8,11 +8,16 @@ import numpy as np
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture
-from bokehsynth.rendering.aperture.footprint_kernel import collapse, passed_light
+from bokehsynth.rendering.aperture.footprint_kernel import (
+    UNVIGNETTED,
+    FootprintKernels,
+    footprint_kernels,
+    passed_light,
+)
 from bokehsynth.rendering.aperture.lens_points import field_positions
 from bokehsynth.rendering.aperture.tables import LensTables
 from bokehsynth.rendering.tile_constants import RUNS_FROM, TILE_H, TILE_W
-from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray, RenderInput
+from bokehsynth.rendering.types import Float64Array, FloatArray, RenderInput
 
 _LATTICE = 64
 """Points along the shorter side, at least and at most eight px apart, at which the light that passes is integrated."""
@@ -128,9 +133,7 @@ def corner_kernels(
         both = np.concatenate(radii)
         runs = tables.transmission.shape == (1, 1, 1) and bool(both.min() >= RUNS_FROM or both.max() <= -RUNS_FROM)
         kernels = [
-            collapse(
-                tables.outline, tables.detail, tables.transmission, _pupils_at(scene, x, y), r, ex, ey, runs, stride
-            )
+            footprint_kernels(tables.opening, _pupils_at(scene, x, y), r, ex, ey, runs, stride)
             for r, y in zip(radii, lines, strict=True)
         ]
         yield CornerKernels(runs, step, kernels, radii)
@@ -142,8 +145,8 @@ class CornerKernels:
 
     runs: bool
     steps: Steps
-    lines: "list[tuple[IntArray, FloatArray, IntArray, IntArray, IntArray, Float64Array]]"
-    """Output of `collapse` for the corners of each line, from the picture's left to its right."""
+    lines: list[FootprintKernels]
+    """For the corners of each line, from the picture's left to its right."""
     radii: list[Float64Array]
 
 
@@ -154,8 +157,8 @@ def transmission(scene: RenderInput, tables: LensTables) -> FloatArray:
     step = min(8, max(1, min(scene.width, scene.height) // _LATTICE))
     x, y = (np.arange(-(-side // step) + 1, dtype=np.float64) * step for side in (scene.width, scene.height))
     pupils = _pupils_at(scene, *(a.ravel() for a in np.meshgrid(x, y)))
-    everything = passed_light(tables.outline, tables.detail, tables.transmission, np.array([(0.0, 0.0, np.inf)]))
-    share = passed_light(tables.outline, tables.detail, tables.transmission, pupils).mean(axis=1) / everything.mean()
+    everything = passed_light(tables.opening, UNVIGNETTED)
+    share = passed_light(tables.opening, pupils).mean(axis=1) / everything.mean()
     lattice = share.reshape(len(y), len(x))
     i, u = np.divmod(np.arange(scene.width), step)
     j, v = np.divmod(np.arange(scene.height), step)

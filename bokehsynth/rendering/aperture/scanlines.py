@@ -3,12 +3,28 @@
 u -> r u / (1 - e.u) maps lines to lines, so the image of the outline's polygon is a polygon.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from bokehsynth.rendering.jit import kernel
+from bokehsynth.rendering.types import Float64Array, IntArray
 
 GAUSS = np.polynomial.legendre.leggauss(8)
 GAUSS_X, GAUSS_W = (GAUSS[0] + 1) / 2, GAUSS[1] / 2
+
+
+class Scanlines(NamedTuple):
+    """Where the outline of an opening's image crosses lines of constant y, in px from the pixel."""
+
+    y: Float64Array
+    """[n]."""
+    heights: Float64Array
+    """[n]: what each line stands for."""
+    x: Float64Array
+    """Crossings, sorted along each line; openings lie between those of even and odd place."""
+    first: IntArray
+    """[n + 1]: the crossings of line k are first[k] .. first[k + 1] - 1."""
 
 
 @kernel
@@ -21,8 +37,8 @@ def _scanlines(low, high, detail):
     first, last = int(np.floor(low)), int(np.ceil(high))
     sweep = np.sqrt(high - low)  # texels that half a chord gains in the row of the tip, for a disc
     most = int(sweep / 3) + 1
-    room = 8 * (last - first + 4) * most * detail
-    y, g = np.empty(room), np.empty(room)
+    size = 8 * (last - first + 4) * most * detail
+    y, g = np.empty(size), np.empty(size)
     n = 0
     middle = (low + high) / 2
     for half in range(2):
@@ -36,26 +52,25 @@ def _scanlines(low, high, detail):
                 for k in range(8):
                     t = (group + GAUSS_X[k]) / groups
                     w = GAUSS_W[k] / groups
-                    n = _sub_row(edge, stop, t, w, edge == low, stop == high, y, g, n)
+                    y[n], g[n] = _sub_row(edge, stop, t, w, edge == low, stop == high)
+                    n += 1
             edge = stop
     return y[:n], g[:n]
 
 
 @kernel
-def _sub_row(a, b, t, w, at_top, at_bottom, y, g, n):
-    """One point t of 0..1 and its weight, as y in a..b; quadratic towards a tip."""
+def _sub_row(a, b, t, w, at_top, at_bottom):
+    """Map a point t of 0..1 and its weight to y in a..b and a height; quadratic towards a tip."""
     if at_top:
-        y[n], g[n] = a + (b - a) * t * t, (b - a) * 2 * t * w
-    elif at_bottom:
-        y[n], g[n] = b - (b - a) * (1 - t) * (1 - t), (b - a) * 2 * (1 - t) * w
-    else:
-        y[n], g[n] = a + (b - a) * t, (b - a) * w
-    return n + 1
+        return a + (b - a) * t * t, (b - a) * 2 * t * w
+    if at_bottom:
+        return b - (b - a) * (1 - t) * (1 - t), (b - a) * 2 * (1 - t) * w
+    return a + (b - a) * t, (b - a) * w
 
 
 @kernel
 def scan(outline, r, ex, ey, detail):
-    """Where the image of the outline crosses its scanlines: y, heights, crossings sorted by x, first [n + 1]."""
+    """Cut the image of an outline [V, 4] at signed radius r and tilt (ex, ey) into Scanlines."""
     count = len(outline)
     placed = np.empty((count, 4))
     low, high = np.inf, -np.inf
@@ -89,7 +104,7 @@ def scan(outline, r, ex, ey, detail):
             x[place] = at
             used[n] += 1
             n += 1
-    return y, g, x, first
+    return Scanlines(y, g, x, first)
 
 
 @kernel

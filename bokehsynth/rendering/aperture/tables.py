@@ -1,14 +1,14 @@
 """What the fast backends know of an aperture: its outline, its transmission, and sets of rays, baked once."""
 
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture
-from bokehsynth.rendering.aperture.footprint_kernel import UNVIGNETTED, density_kernel
-from bokehsynth.rendering.aperture.lens_points import LensTable, bake, check_weights, vogel_points
+from bokehsynth.rendering.aperture.footprint_kernel import UNVIGNETTED, Opening, density_kernel
+from bokehsynth.rendering.aperture.lens_points import LensPoints, bake, check_weights, vogel_points
 from bokehsynth.rendering.aperture.outline import trace_outline
 from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
 
@@ -24,13 +24,18 @@ class LensTables:
 
     def __init__(self, aperture: Aperture) -> None:
         self.aperture = aperture
-        self._grids: dict[int, LensTable] = {}
-        self._ladders: dict[int, RayTable] = {}
+        self._grids: dict[int, LensPoints] = {}
+        self._ray_sets: dict[int, RaySet] = {}
 
     @cached_property
     def outline(self) -> Float64Array:
         """Directed segments of the opening's boundary, [V, 4]."""
         return trace_outline(self.aperture)
+
+    @property
+    def opening(self) -> Opening:
+        """What footprint kernels are made from."""
+        return Opening(self.outline, self.detail, self.transmission)
 
     @cached_property
     def full(self) -> bool:
@@ -45,7 +50,8 @@ class LensTables:
         """
         last = None
         for power in range(6):
-            kernel = density_kernel(self.outline, 2**power, 3.3, 0.1, 0.05, UNVIGNETTED[0], self.transmission, 8)
+            opening = Opening(self.outline, 2**power, self.transmission)
+            kernel = density_kernel(opening, 3.3, 0.1, 0.05, UNVIGNETTED[0], 8)
             if last is not None and np.abs(kernel - last).max() < 5e-4 * kernel.max():
                 return int(2 ** (power - 1))
             last = kernel
@@ -73,7 +79,7 @@ class LensTables:
         shape = (_TRANSMISSION_SIDE, _TRANSMISSION_SIDE)
         return _continued(table.reshape(channels, *shape), inside.reshape(shape)).astype(np.float32)
 
-    def grid(self, side: int) -> LensTable:
+    def grid(self, side: int) -> LensPoints:
         """At least 95 % of side**2 effective rays, (sum w)^2 / sum w^2 in every channel that passes light.
 
         A grid of that side for a full disc, a finer one for a narrow or uneven opening.
@@ -95,31 +101,32 @@ class LensTables:
             self._grids[side] = table
         return self._grids[side]
 
-    def rays(self, side: int) -> "RayTable":
+    def rays(self, side: int) -> "RaySet":
         """One grid, for every tile that needs rays."""
         table = self.grid(side)
         weights = np.ascontiguousarray(table.weights.T[: len(self.transmission)])
-        return RayTable(table.points, weights, np.array([(0, len(table.points))], np.int64))
+        return RaySet(table.points, weights, np.array([(0, len(table.points))], np.int64))
 
-    def ladder(self, largest: int) -> "RayTable":
+    def ray_sets_by_size(self, largest: int) -> "RaySet":
         """Grids of growing side up to `largest` or a little more, end to end; a tile takes the one it needs."""
         sides = [2]
         while sides[-1] < largest:
             sides.append(sides[-1] + 2 * max(1, sides[-1] // 16))
-        if sides[-1] not in self._ladders:
+        if sides[-1] not in self._ray_sets:
             tables = [self.grid(side) for side in sides]
             ends = np.cumsum([0] + [len(table.points) for table in tables])
             step = np.searchsorted(sides, np.arange(sides[-1] + 1))
             weights = np.concatenate([table.weights for table in tables]).T[: len(self.transmission)]
-            self._ladders[sides[-1]] = RayTable(
+            self._ray_sets[sides[-1]] = RaySet(
                 np.concatenate([table.points for table in tables]),
                 np.ascontiguousarray(weights),
                 np.ascontiguousarray(np.stack([ends[step], ends[step + 1]], axis=1)),
             )
-        return self._ladders[sides[-1]]
+        return self._ray_sets[sides[-1]]
 
 
-class RayTable(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class RaySet:
     """points float64 [N, 2], weights float32 [C, N]; spans int64 [S, 2]: first and last + 1 ray of the grid for a side.
 
     With one span that is the grid for all sides; otherwise spans[side], up to the largest.
@@ -130,13 +137,13 @@ class RayTable(NamedTuple):
     spans: IntArray
 
     @property
-    def lit(self) -> IntArray:
+    def channels_passed(self) -> IntArray:
         """Whether R, G and B pass at all, int64 [3]."""
         passes = (self.weights > 0).any(axis=1)
         return np.broadcast_to(passes, 3).astype(np.int64)
 
 
-def _bake_or_none(aperture: Aperture, side: int) -> LensTable | None:
+def _bake_or_none(aperture: Aperture, side: int) -> LensPoints | None:
     try:
         return bake(aperture, side)
     except UsageError:

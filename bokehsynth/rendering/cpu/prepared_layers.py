@@ -8,9 +8,14 @@ import numpy as np
 
 from bokehsynth.optics import Plane
 from bokehsynth.optics.layer import Layer, spacious
-from bokehsynth.rendering.aperture.footprint_kernel import UNVIGNETTED, collapse, nodes_between
+from bokehsynth.rendering.aperture.footprint_kernel import (
+    UNVIGNETTED,
+    FootprintKernels,
+    footprint_kernels,
+    radius_nodes,
+)
 from bokehsynth.rendering.aperture.pupil import CornerKernels
-from bokehsynth.rendering.aperture.tables import LensTables, RayTable
+from bokehsynth.rendering.aperture.tables import LensTables, RaySet
 from bokehsynth.rendering.cpu.kernel_arguments import Camera, KernelTable, LayerPlanes, Pyramids, RayOffsets, Rays
 from bokehsynth.rendering.cpu.layer_filter import apply_tilt_weight, prefix_sums
 from bokehsynth.rendering.cpu.simd import address_of
@@ -26,9 +31,6 @@ from bokehsynth.rendering.tile_constants import (
     TILE_W,
 )
 from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray, RenderInput
-
-FootprintKernels = tuple[IntArray, FloatArray, IntArray, IntArray, IntArray, Float64Array]
-"""What `footprint_kernel.collapse` returns."""
 
 BAND_TEXELS = 8_000_000
 """Canvas texels whose weighted planes and sums are held at once: half a gigabyte for three layers."""
@@ -155,9 +157,11 @@ def pyramids_of(layers: Sequence[PreparedLayer]) -> Pyramids:
     return Pyramids(np.stack([each.bounds for each in layers]), pyramid_levels(*layers[0].layer.shape))
 
 
-def rays_of(scene: RenderInput, layers: Sequence[PreparedLayer], table: RayTable) -> Rays:
+def rays_of(scene: RenderInput, layers: Sequence[PreparedLayer], table: RaySet) -> Rays:
     """Prepare sets of rays for the layers."""
-    return Rays(table.points, table.weights, table.spans, table.lit, ray_offsets(scene, layers, table.points))
+    return Rays(
+        table.points, table.weights, table.spans, table.channels_passed, ray_offsets(scene, layers, table.points)
+    )
 
 
 def ray_offsets(scene: RenderInput, layers: Sequence[PreparedLayer], points: Float64Array) -> RayOffsets:
@@ -182,9 +186,8 @@ def kernels_by_radius(scene: RenderInput, layers: Sequence[PreparedLayer], table
     for m, each in enumerate(layers):
         for family, nodes in _radius_nodes(each, scene).items():
             ex, ey = scene.lens.blur * each.plane.gx, scene.lens.blur * each.plane.gy
-            kernels = collapse(
-                tables.outline, tables.detail, tables.transmission, UNVIGNETTED, nodes, ex, ey,
-                family != TAP_KERNELS, each.layer.shape[1],
+            kernels = footprint_kernels(
+                tables.opening, UNVIGNETTED, nodes, ex, ey, family != TAP_KERNELS, each.layer.shape[1]
             )  # fmt: skip
             parts.append((nodes, kernels))
             spans[m, family] = at, at + len(nodes)
@@ -219,17 +222,17 @@ def _radius_nodes(each: PreparedLayer, scene: RenderInput) -> dict[int, Float64A
         family = TAP_KERNELS if not each.needs_sums else NEAR_KERNELS if low > 0 else FAR_KERNELS
         return {family: np.array([low])}
     if not each.uniform:
-        return {TAP_KERNELS: nodes_between(low, high)}
+        return {TAP_KERNELS: radius_nodes(low, high)}
     found = {}
     # A group of pixels that straddles RUNS_FROM is filtered tap by tap.
     spread = abs(each.plane.gx) * (LANES - 1) + abs(each.plane.gy) * (GROUP - 1)
     farthest = RUNS_FROM + scene.lens.blur * spread
     if low < RUNS_FROM and high > -RUNS_FROM:
-        found[TAP_KERNELS] = nodes_between(max(low, -farthest), min(high, farthest))
+        found[TAP_KERNELS] = radius_nodes(max(low, -farthest), min(high, farthest))
     if high >= RUNS_FROM:
-        found[NEAR_KERNELS] = nodes_between(max(low, RUNS_FROM), high)
+        found[NEAR_KERNELS] = radius_nodes(max(low, RUNS_FROM), high)
     if low <= -RUNS_FROM:
-        found[FAR_KERNELS] = nodes_between(low, min(high, -RUNS_FROM))
+        found[FAR_KERNELS] = radius_nodes(low, min(high, -RUNS_FROM))
     return found
 
 

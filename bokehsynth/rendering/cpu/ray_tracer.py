@@ -17,7 +17,7 @@ from bokehsynth.rendering.cpu.ray_sums import empty_sums, normalise
 from bokehsynth.rendering.cpu.tile_bounds import OPAQUE, REACH, STATES, classify, is_ordered, visible_order
 from bokehsynth.rendering.jit import kernel, leaf
 from bokehsynth.rendering.tile_constants import TILE_H, TILE_W
-from bokehsynth.rendering.types import Float64Array, FloatArray
+from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
 
 
 class TracedLayers(NamedTuple):
@@ -30,6 +30,14 @@ class TracedLayers(NamedTuple):
     pyramids: Pyramids
     camera: Camera
     margin: int
+
+
+class TracedRays(NamedTuple):
+    """Sets of rays that tiles choose from: the arrays of an `aperture.tables.RaySet`."""
+
+    points: Float64Array
+    weights: FloatArray
+    spans: IntArray
 
 
 class Ray(NamedTuple):

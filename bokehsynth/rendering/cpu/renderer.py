@@ -17,11 +17,11 @@ from bokehsynth.optics.layer import Layer
 from bokehsynth.rendering import tile_constants
 from bokehsynth.rendering.aperture import pupil as pupils
 from bokehsynth.rendering.aperture.lens_points import smallest_side
-from bokehsynth.rendering.aperture.tables import LensTables, RayTable, tables_of
+from bokehsynth.rendering.aperture.tables import LensTables, RaySet, tables_of
 from bokehsynth.rendering.cpu import pinhole, prepared_layers, tile_pass
 from bokehsynth.rendering.cpu.height_field import tracer
 from bokehsynth.rendering.cpu.kernel_arguments import KernelTable, LayerPlanes, Picture, PupilField, Rays, TilePlan
-from bokehsynth.rendering.cpu.ray_tracer import TracedLayers, grid_side, trace_tiles
+from bokehsynth.rendering.cpu.ray_tracer import TracedLayers, TracedRays, grid_side, trace_tiles
 from bokehsynth.rendering.cpu.simd import address_of
 from bokehsynth.rendering.cpu.threads import in_pieces
 from bokehsynth.rendering.cpu.tile_plan import empty_plan, plan_rows, rms_light
@@ -49,7 +49,7 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
     if scene.lens.blur == 0 and pinhole.planes_in_order(scene) is not None:
         pinhole.composite(scene, output)
         return output
-    table = ray_table(scene, tables, samples)
+    table = ray_set(scene, tables, samples)
     pupil = pupils.pupil_of(scene)
     layers = [prepared_layers.prepare_layer(layer, scene, tables) for layer in scene.layers]
     _filter_tiles(scene, layers, tables, table, pupil, output)
@@ -70,7 +70,7 @@ def empty_output(scene: RenderInput) -> RenderOutput:
 
 
 def _filter_tiles(
-    scene: RenderInput, layers: Sequence[prepared_layers.PreparedLayer], tables: LensTables, table: RayTable,
+    scene: RenderInput, layers: Sequence[prepared_layers.PreparedLayer], tables: LensTables, table: RaySet,
     pupil: pupils.Pupil | None, output: RenderOutput,
 ) -> None:  # fmt: skip
     """Render all tiles but those in which layers change order."""
@@ -131,7 +131,7 @@ def render_tiles(
 
 
 def _trace_crossings(
-    scene: RenderInput, layers: Sequence[prepared_layers.PreparedLayer], table: RayTable, pupil: pupils.Pupil | None,
+    scene: RenderInput, layers: Sequence[prepared_layers.PreparedLayer], table: RaySet, pupil: pupils.Pupil | None,
     output: RenderOutput,
 ) -> None:  # fmt: skip
     """Trace the tiles in which layers change order from ray to ray."""
@@ -144,16 +144,16 @@ def _trace_crossings(
         prepared_layers.pyramids_of(layers), prepared_layers.camera_of(scene), scene.margin,
     )  # fmt: skip
     corners, picture = crossing * (TILE_H, TILE_W), Picture(output.color, output.coverage)
-    disc = pupil or pupils.NO_DISC
-    in_pieces(0, len(corners), lambda start, stop: trace_tiles(traced, table, disc, corners[start:stop], picture))
+    disc, rays = pupil or pupils.NO_DISC, TracedRays(table.points, table.weights, table.spans)
+    in_pieces(0, len(corners), lambda start, stop: trace_tiles(traced, rays, disc, corners[start:stop], picture))
 
 
-def ray_table(scene: RenderInput, tables: LensTables, samples: int | None) -> RayTable:
+def ray_set(scene: RenderInput, tables: LensTables, samples: int | None) -> RaySet:
     """The sets of rays that tiles of this scene may ask for."""
     if samples is not None:
         return tables.rays(smallest_side(samples, tables.grid))
     reach = max(scene.lens.reach(layer.disparity, scene.width, scene.height) for layer in scene.layers)
-    return tables.ladder(grid_side(reach))
+    return tables.ray_sets_by_size(grid_side(reach))
 
 
 def transmission(scene: RenderInput) -> FloatArray:

@@ -9,16 +9,16 @@ import numpy as np
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture, HeightField, Plane
 from bokehsynth.rendering.aperture import pupil as pupils
-from bokehsynth.rendering.aperture.footprint_kernel import nodes_between
+from bokehsynth.rendering.aperture.footprint_kernel import radius_nodes
 from bokehsynth.rendering.aperture.lens_points import smallest_side
-from bokehsynth.rendering.aperture.tables import RayTable, tables_of
+from bokehsynth.rendering.aperture.tables import RaySet, tables_of
 from bokehsynth.rendering.cuda.device import DeviceArray
-from bokehsynth.rendering.cuda.layer_cache import LARGEST_SIDE, Stock, fold_sides
+from bokehsynth.rendering.cuda.layer_cache import LARGEST_SIDE, LayerCache, fold_sides
 from bokehsynth.rendering.cuda.structs import LAYER, MAX_LAYERS, NODE, ROWS, SCENE, TILE, TILE_W, as_bytes, rows
 from bokehsynth.rendering.types import RenderInput
 
 LARGEST_HALF = 767
-"""Texels from the pixel that a kernel may reach: one of its columns must fit into what `taps.cuh` stages."""
+"""Texels from the pixel that a kernel may reach: one of its columns must fit into what `layer_filter.cuh` stages."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,15 +39,15 @@ class Batch:
     Raises UsageError for scenes that these kernels cannot render, and what the device raises when it is full.
     """
 
-    def __init__(self, stock: Stock, scenes: Sequence[RenderInput], tables: Sequence[RayTable]) -> None:
+    def __init__(self, cache: LayerCache, scenes: Sequence[RenderInput], tables: Sequence[RaySet]) -> None:
         """`tables`: for each scene the sets of rays that its tiles may ask for."""
-        self.device, self.stock = stock.device, stock
+        self.device, self.cache = cache.device, cache
         for scene in scenes:
             _check(scene)
-        stock.bring([layer for scene in scenes for layer in scene.layers])
+        cache.upload([layer for scene in scenes for layer in scene.layers])
         self.scenes = scenes
         self.outputs: list[DeviceOutput] = []
-        """To be filled by `develop` or `brute`."""
+        """To be filled by `composite_tiles` or `trace_all`."""
         self._keep: list[Any] = []
         self._nodes: list[np.ndarray[Any, Any]] = []
         layer_tables = [self._layers(scene) for scene in scenes]
@@ -57,31 +57,31 @@ class Batch:
             rows(SCENE, [self._entry(*each) for each in zip(scenes, layer_tables, tables, strict=True)])
         )
 
-    def develop(self) -> None:
+    def render(self) -> None:
         """Make the pictures; once, since kernels are summed up where they lie."""
         count = len(self._placed)
         if count:
             rays, half = (int(self._placed[name].max()) for name in ("count", "half"))
-            self.device.launch("collapse", (count, -(-rays // 256), 1), (256, 1, 1), self._node_table)
-            self.device.launch("measure", (count, half // 32 + 1, 1), (64, 1, 1), self._node_table)
-        for kernel in ("survey", "develop", "shine"):
+            self.device.launch("fold_rays", (count, -(-rays // 256), 1), (256, 1, 1), self._node_table)
+            self.device.launch("measure_columns", (count, half // 32 + 1, 1), (64, 1, 1), self._node_table)
+        for kernel in ("plan_tiles", "composite_tiles", "trace_rays"):
             self._launch(kernel)
 
-    def brute(self) -> None:
+    def trace_all(self) -> None:
         """Make the pictures by every ray of the tables through every layer."""
-        self._launch("brute")
+        self._launch("trace_all")
 
     def _launch(self, kernel: str) -> None:
         columns = max(-(-scene.width // TILE_W) for scene in self.scenes)
         lines = max(-(-scene.height // ROWS) for scene in self.scenes)
-        block = (32, 1, 1) if kernel in {"survey", "develop"} else (TILE_W, ROWS, 1)
+        block = (32, 1, 1) if kernel in {"plan_tiles", "composite_tiles"} else (TILE_W, ROWS, 1)
         self.device.launch(kernel, (columns, lines, len(self.scenes)), block, self._table)
 
     def _layers(self, scene: RenderInput) -> DeviceArray:
         entries = []
         rounded = any(isinstance(layer.disparity, HeightField) for layer in scene.layers)
         for layer in scene.layers:
-            there = self._held(self.stock.layer(layer))
+            there = self._held(self.cache.layer(layer))
             first, count = sum(len(nodes) for nodes in self._nodes), 0
             entry: dict[str, Any] = {"texels": self._at(there.texels), "alphas": self._at(there.alphas)}
             focus = np.float32(scene.lens.focus)
@@ -105,7 +105,7 @@ class Batch:
         if low == high == 0 or pupils.has_pupil(scene.lens.aperture):
             return 0
         e = K * plane.slope
-        radii = np.array([low]) if plane.slope == 0 else nodes_between(low, high)
+        radii = np.array([low]) if plane.slope == 0 else radius_nodes(low, high)
         nodes = np.zeros(len(radii), NODE)
         nodes["r"], nodes["ex"], nodes["ey"] = radii, K * plane.gx, K * plane.gy
         nodes["half"] = np.ceil(np.abs(radii) / (1 - e)) + 2
@@ -115,7 +115,7 @@ class Batch:
             )
         nodes["sets"], sides = len(tables.transmission), fold_sides(np.abs(radii) / (1 - e), tables)
         for side in np.unique(sides).tolist():
-            lens_set, these = self._held(self.stock.lens_set(tables, side)), sides == side
+            lens_set, these = self._held(self.cache.lens_set(tables, side)), sides == side
             for name in ("points", "weights"):
                 nodes[name][these] = self._at(getattr(lens_set, name))
             nodes["count"][these] = lens_set.count
@@ -134,9 +134,9 @@ class Batch:
             nodes["spans"] = self._at(spans) + 8 * (columns - sides)
         return nodes
 
-    def _entry(self, scene: RenderInput, layers: DeviceArray, table: RayTable) -> dict[str, Any]:
+    def _entry(self, scene: RenderInput, layers: DeviceArray, table: RaySet) -> dict[str, Any]:
         device, size = self.device, (scene.height, scene.width)
-        ladder = self._held(self.stock.ladder(table))
+        ladder = self._held(self.cache.ray_sets_by_size(table))
         tiles = device.empty((-(-scene.height // ROWS) * -(-scene.width // TILE_W), TILE.itemsize), np.uint8)
         made = DeviceOutput(device.empty((*size, 3), np.float32), device.empty(size, np.float32), tiles)
         self.outputs.append(made)
@@ -147,7 +147,7 @@ class Batch:
             "coverage": self._at(made.coverage), "blur": scene.lens.blur, "height": scene.height, "width": scene.width,
             "canvas_height": scene.layers[0].shape[0], "canvas_width": scene.layers[0].shape[1],
             "margin": scene.margin, "layer_count": len(scene.layers), "rays": ladder.rays.count, "sides": ladder.sides,
-            "sets": len(table.weights), "lit": ladder.lit,
+            "sets": len(table.weights), "channels_passed": ladder.channels_passed,
         }  # fmt: skip
         pupil = pupils.pupil_of(scene) if scene.lens.blur > 0 else None
         if pupil is not None:
@@ -179,9 +179,9 @@ def _check(scene: RenderInput) -> None:
         raise UsageError(f"cuda renders at most {MAX_LAYERS} layers, got {len(scene.layers)}; use backend='cpu'")
 
 
-def ray_table(scene: RenderInput, samples: int | None) -> RayTable:
+def ray_set(scene: RenderInput, samples: int | None) -> RaySet:
     """The sets of rays that tiles may ask for: all sizes, or one of at least `samples`."""
     tables = tables_of(scene.lens.aperture)
     if samples is None:
-        return tables.ladder(LARGEST_SIDE)
+        return tables.ray_sets_by_size(LARGEST_SIDE)
     return tables.rays(smallest_side(samples, tables.grid))

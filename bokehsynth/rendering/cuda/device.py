@@ -48,7 +48,7 @@ class Device(Protocol):
     def launch(self, kernel: str, grid: Grid, block: Grid, table: DeviceArray) -> None:
         """Start a kernel on the only argument that ours take: a table of structs."""
 
-    def tidy(self) -> None:
+    def release(self) -> None:
         """Give back memory that nobody uses."""
 
     def description(self) -> dict[str, str]:
@@ -120,7 +120,7 @@ class CupyDevice:
             self._kernels[kernel] = self._module.get_function(kernel)
         self._kernels[kernel](grid, block, (table,))
 
-    def tidy(self) -> None:
+    def release(self) -> None:
         """See `Device`."""
         self._cupy.get_default_memory_pool().free_all_blocks()
 

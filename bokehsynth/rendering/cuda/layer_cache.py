@@ -9,7 +9,7 @@ import numpy as np
 
 from bokehsynth.optics import HeightField
 from bokehsynth.optics.layer import Layer
-from bokehsynth.rendering.aperture.tables import LensTables, RayTable
+from bokehsynth.rendering.aperture.tables import LensTables, RaySet
 from bokehsynth.rendering.cuda.device import Device, DeviceArray
 from bokehsynth.rendering.cuda.structs import BLOCK, CANVAS, rows
 
@@ -34,7 +34,7 @@ def fold_sides(radii: "np.ndarray[Any, Any]", tables: LensTables) -> "np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
-class OnDevice:
+class DeviceLayer:
     """A layer's texels, and extremes of its alpha and height field."""
 
     texels: DeviceArray
@@ -44,7 +44,7 @@ class OnDevice:
 
 
 @dataclass(frozen=True, eq=False)
-class LensSet:
+class DeviceLensPoints:
     """Lens points [N, 2] and weights [sets, N]."""
 
     points: DeviceArray
@@ -53,36 +53,36 @@ class LensSet:
 
 
 @dataclass(frozen=True, eq=False)
-class Ladder:
+class DeviceRaySet:
     """Lens sets of growing side end to end, and where each side's lies."""
 
-    rays: LensSet
+    rays: DeviceLensPoints
     spans: DeviceArray
     sides: int
-    lit: int
+    channels_passed: int
 
 
-class Stock:
+class LayerCache:
     """Of one device."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self._layers: WeakKeyDictionary[Layer, OnDevice] = WeakKeyDictionary()
-        self._ladders: WeakKeyDictionary[RayTable, Ladder] = WeakKeyDictionary()
-        self._sets: WeakKeyDictionary[LensTables, dict[int, LensSet]] = WeakKeyDictionary()
+        self._layers: WeakKeyDictionary[Layer, DeviceLayer] = WeakKeyDictionary()
+        self._ray_sets: WeakKeyDictionary[RaySet, DeviceRaySet] = WeakKeyDictionary()
+        self._sets: WeakKeyDictionary[LensTables, dict[int, DeviceLensPoints]] = WeakKeyDictionary()
 
     def clear(self) -> None:
         """Let go of everything."""
         self._layers.clear()
-        self._ladders.clear()
+        self._ray_sets.clear()
         self._sets.clear()
-        self.device.tidy()
+        self.device.release()
 
-    def keeps_besides(self, layers: Iterable[Layer]) -> int:
+    def evictable_besides(self, layers: Iterable[Layer]) -> int:
         """How many layers are kept that are none of these."""
         return len(set(self._layers) - set(layers))
 
-    def bring(self, layers: Sequence[Layer]) -> None:
+    def upload(self, layers: Sequence[Layer]) -> None:
         """Upload and pack those layers that are not there yet."""
         device, new, entries, kept = self.device, {}, [], []
         for layer in dict.fromkeys(layers):
@@ -95,7 +95,7 @@ class Stock:
             if isinstance(layer.disparity, HeightField):
                 values, heights = device.put(layer.disparity.values), device.empty((2, blocks), np.float32)
             texels, alphas = device.empty((height, width, 4), np.float32), device.empty((2, blocks), np.float32)
-            new[layer] = OnDevice(texels, alphas, values, heights)
+            new[layer] = DeviceLayer(texels, alphas, values, heights)
             kept.append((color, alpha))
             entries.append({
                 "color": device.address(color), "alpha": device.address(alpha), "texels": device.address(texels),
@@ -109,23 +109,23 @@ class Stock:
         texels_most = max(entry["height"] * entry["width"] for entry in entries)
         blocks_most = max(array.alphas.shape[1] for array in new.values())
         device.launch("pack", (-(-texels_most // 256), 1, len(entries)), (256, 1, 1), table)
-        device.launch("bound", (-(-blocks_most // 64), 1, len(entries)), (64, 1, 1), table)
+        device.launch("block_bounds", (-(-blocks_most // 64), 1, len(entries)), (64, 1, 1), table)
         self._layers.update(new)
 
-    def layer(self, layer: Layer) -> OnDevice:
+    def layer(self, layer: Layer) -> DeviceLayer:
         """One that was brought."""
         return self._layers[layer]
 
-    def ladder(self, table: RayTable) -> Ladder:
+    def ray_sets_by_size(self, table: RaySet) -> DeviceRaySet:
         """The rays of a table."""
-        if table not in self._ladders:
-            lit = sum(int(passes) << c for c, passes in enumerate(table.lit.tolist()))
+        if table not in self._ray_sets:
+            channels_passed = sum(int(passes) << c for c, passes in enumerate(table.channels_passed.tolist()))
             rays = self._put(table.points, table.weights)
             spans = self.device.put(table.spans.astype(np.int32))
-            self._ladders[table] = Ladder(rays, spans, len(table.spans), lit)
-        return self._ladders[table]
+            self._ray_sets[table] = DeviceRaySet(rays, spans, len(table.spans), channels_passed)
+        return self._ray_sets[table]
 
-    def lens_set(self, tables: LensTables, side: int) -> LensSet:
+    def lens_set(self, tables: LensTables, side: int) -> DeviceLensPoints:
         """The points from which a kernel is folded, weights of sum 1."""
         sets = self._sets.setdefault(tables, {})
         if side not in sets:
@@ -135,6 +135,6 @@ class Stock:
             sets[side] = self._put(grid.points, weights / np.where(total > 0, total, 1))
         return sets[side]
 
-    def _put(self, points: "np.ndarray[Any, Any]", weights: "np.ndarray[Any, Any]") -> LensSet:
+    def _put(self, points: "np.ndarray[Any, Any]", weights: "np.ndarray[Any, Any]") -> DeviceLensPoints:
         put = self.device.put
-        return LensSet(put(points.astype(np.float32)), put(weights.astype(np.float32)), len(points))
+        return DeviceLensPoints(put(points.astype(np.float32)), put(weights.astype(np.float32)), len(points))

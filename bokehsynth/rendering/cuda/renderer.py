@@ -18,11 +18,11 @@ from bokehsynth.errors import DeviceError
 from bokehsynth.optics import Plane
 from bokehsynth.optics.layer import Layer
 from bokehsynth.rendering.aperture import pupil as pupils
-from bokehsynth.rendering.aperture.tables import RayTable, tables_of
+from bokehsynth.rendering.aperture.tables import RaySet, tables_of
 from bokehsynth.rendering.cuda import device as cuda_device
-from bokehsynth.rendering.cuda.batch import Batch, DeviceOutput, ray_table
+from bokehsynth.rendering.cuda.batch import Batch, DeviceOutput, ray_set
 from bokehsynth.rendering.cuda.device import Device
-from bokehsynth.rendering.cuda.layer_cache import Stock
+from bokehsynth.rendering.cuda.layer_cache import LayerCache
 from bokehsynth.rendering.cuda.structs import TILE, TILE_W
 from bokehsynth.rendering.types import FloatArray, RenderInput, RenderOutput
 
@@ -30,7 +30,7 @@ LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-NO_ROOM = 2
+CUDA_ERROR_OUT_OF_MEMORY = 2
 """Status of a CUDA error, of driver and runtime alike, where there is no memory for what is no array: a context, a
 kernel's stack. Nothing is broken then."""
 
@@ -55,15 +55,15 @@ def render_scenes(scenes: Sequence[RenderInput], samples: int | None = None) -> 
     often as needed; both with a warning in the log. Raises UsageError for an aperture with `aberration`, and
     DeviceError if one scene alone is too large, or, with `lost` set, if the device fails.
     """
-    return _with_room(scenes, samples, _fetch)
+    return _retry_out_of_memory(scenes, samples, _fetch)
 
 
 def render_scenes_on_device(scenes: Sequence[RenderInput], samples: int | None = None) -> list[DeviceOutput]:
     """`render_scenes` whose pictures stay on the device, for a consumer that lives there."""
-    return _with_room(scenes, samples, lambda device, scene, made: made)
+    return _retry_out_of_memory(scenes, samples, lambda device, scene, made: made)
 
 
-def brute_force(scene: RenderInput, rays: int | RayTable) -> RenderOutput:
+def brute_force(scene: RenderInput, rays: int | RaySet) -> RenderOutput:
     """The picture by the plain ray tracer: every ray meets every layer. The measure of the other kernels.
 
     `rays`: the side of a grid, or a table.
@@ -71,25 +71,25 @@ def brute_force(scene: RenderInput, rays: int | RayTable) -> RenderOutput:
     device = cuda_device.the_device()
     table = tables_of(scene.lens.aperture).rays(rays) if isinstance(rays, int) else rays
     with _TURN:
-        batch = Batch(stock_of(device), [scene], [table])
-        batch.brute()
+        batch = Batch(cache_of(device), [scene], [table])
+        batch.trace_all()
         made = batch.outputs[0]
         return RenderOutput(device.get(made.color), device.get(made.coverage))
 
 
 def prepare(scenes: Sequence[RenderInput], samples: int | None = None) -> Batch:
     """A batch on the device that is still to be developed."""
-    return Batch(stock_of(cuda_device.the_device()), scenes, [ray_table(scene, samples) for scene in scenes])
+    return Batch(cache_of(cuda_device.the_device()), scenes, [ray_set(scene, samples) for scene in scenes])
 
 
-_STOCKS: dict[Any, Stock] = {}
+_CACHES: dict[Any, LayerCache] = {}
 
 
-def stock_of(device: Device) -> Stock:
+def cache_of(device: Device) -> LayerCache:
     """What is kept on a device."""
-    if device not in _STOCKS:
-        _STOCKS[device] = Stock(device)
-    return _STOCKS[device]
+    if device not in _CACHES:
+        _CACHES[device] = LayerCache(device)
+    return _CACHES[device]
 
 
 def _lost(error: Exception) -> DeviceError:
@@ -102,7 +102,7 @@ def _lost(error: Exception) -> DeviceError:
     return found
 
 
-def _with_room(
+def _retry_out_of_memory(
     scenes: Sequence[RenderInput], samples: int | None, take: Callable[[Device, RenderInput, DeviceOutput], T]
 ) -> list[T]:
     """`take` of each output, of as many scenes at a time as the memory holds."""
@@ -114,11 +114,11 @@ def _with_room(
             except device.out_of_memory as error:
                 problem = str(error)
             except device.broken as error:
-                if getattr(error, "status", None) != NO_ROOM:
+                if getattr(error, "status", None) != CUDA_ERROR_OUT_OF_MEMORY:
                     raise _lost(error) from error
                 problem = str(error)
-            kept = stock_of(device).keeps_besides(layer for scene in scenes for layer in scene.layers)
-            stock_of(device).clear()
+            kept = cache_of(device).evictable_besides(layer for scene in scenes for layer in scene.layers)
+            cache_of(device).clear()
         if kept:
             LOG.warning("out of GPU memory: %d layers kept from earlier batches are let go", kept)
         elif len(scenes) > 1:
@@ -131,14 +131,14 @@ def _with_room(
         )
     half = len(scenes) // 2
     LOG.warning("out of GPU memory: a batch of %d is halved to %d", len(scenes), len(scenes) - half)
-    return _with_room(scenes[:-half], samples, take) + _with_room(scenes[-half:], samples, take)
+    return _retry_out_of_memory(scenes[:-half], samples, take) + _retry_out_of_memory(scenes[-half:], samples, take)
 
 
 def _render_batch(scenes: Sequence[RenderInput], samples: int | None) -> list[DeviceOutput]:
     if not scenes:
         return []
     batch = prepare(scenes, samples)
-    batch.develop()
+    batch.render()
     return batch.outputs
 
 

@@ -50,12 +50,12 @@ SCENE = np.dtype(
         ("layers", _P), ("nodes", _P), ("points", _P), ("weights", _P), ("spans", _P), ("pupils", _P),
         ("transmission", _P), ("tiles", _P), ("base", _P), ("color", _P), ("coverage", _P), ("blur", _D),
         ("pupil_radius", _F), ("height", _I), ("width", _I), ("canvas_height", _I), ("canvas_width", _I),
-        ("margin", _I), ("layer_count", _I), ("rays", _I), ("sides", _I), ("sets", _I), ("lit", _I),
+        ("margin", _I), ("layer_count", _I), ("rays", _I), ("sides", _I), ("sets", _I), ("channels_passed", _I),
     ],
     align=True,
 )  # fmt: skip
 
-STRUCTS = {"Canvas": CANVAS, "Layer": LAYER, "Node": NODE, "Tile": TILE, "RenderInput": SCENE}
+STRUCTS = {"Canvas": CANVAS, "Layer": LAYER, "Node": NODE, "Tile": TILE, "Scene": SCENE}
 
 
 def rows(struct: "np.dtype[Any]", entries: "list[dict[str, Any]]") -> "np.ndarray[Any, Any]":

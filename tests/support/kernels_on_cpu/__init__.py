@@ -20,14 +20,14 @@ FLAGS = ["-std=c++17", "-O2", "-march=native", "-ffp-contract=off", "-shared", "
 FLAGS += ["-Wno-unknown-pragmas", f"-I{KERNELS}", f"-I{HERE}"]
 
 
-class NoRoomError(Exception):
+class OutOfMemoryError(Exception):
     """What this device raises when it is full."""
 
 
 class HostDevice:
     """A `render.cuda_device.Device` of NumPy arrays; `room` bounds how many bytes one array may have."""
 
-    out_of_memory = NoRoomError
+    out_of_memory = OutOfMemoryError
     broken = ()
 
     def __init__(self, library, room=None):
@@ -49,7 +49,7 @@ class HostDevice:
     def zeros(self, shape, dtype):
         array = np.zeros(shape, dtype)
         if self.room is not None and array.nbytes > self.room:
-            raise NoRoomError(f"{array.nbytes} bytes asked for, {self.room} there")
+            raise OutOfMemoryError(f"{array.nbytes} bytes asked for, {self.room} there")
         return array
 
     def address(self, array):
@@ -61,7 +61,7 @@ class HostDevice:
             ctypes.c_void_p(table.ctypes.data), (ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block)
         )
 
-    def tidy(self):
+    def release(self):
         pass
 
     def description(self):

@@ -27,13 +27,13 @@ static void launch(void (*kernel)(const Table*), bool barriers, const void* tabl
     }
 
 KERNEL(pack, false)
-KERNEL(bound, false)
-KERNEL(collapse, false)
-KERNEL(measure, false)
-KERNEL(survey, true)
-KERNEL(develop, true)
-KERNEL(shine, false)
-KERNEL(brute, false)
+KERNEL(block_bounds, false)
+KERNEL(fold_rays, false)
+KERNEL(measure_columns, false)
+KERNEL(plan_tiles, true)
+KERNEL(composite_tiles, true)
+KERNEL(trace_rays, false)
+KERNEL(trace_all, false)
 
 // Size of a struct, then the offset of each of its fields.
 extern "C" void measure_Canvas(size_t* out) {
@@ -69,7 +69,7 @@ extern "C" void measure_Shot(size_t* out) {
                             offsetof(Scene, pupil_radius), offsetof(Scene, height), offsetof(Scene, width),
                             offsetof(Scene, canvas_height), offsetof(Scene, canvas_width), offsetof(Scene, margin),
                             offsetof(Scene, layer_count), offsetof(Scene, rays), offsetof(Scene, sides),
-                            offsetof(Scene, sets), offsetof(Scene, lit)};
+                            offsetof(Scene, sets), offsetof(Scene, channels_passed)};
     std::copy(std::begin(found), std::end(found), out);
 }
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Plane
-from bokehsynth.rendering.aperture.lens_points import LensTable, bake, smallest_side
+from bokehsynth.rendering.aperture.lens_points import LensPoints, bake, smallest_side
 from bokehsynth.rendering.cpu.height_field.accumulate import TILE_H, TILE_W, trace_tile
 from bokehsynth.rendering.cpu.height_field.intersections import Surfaces, block_bounds, classify_layers
 from bokehsynth.rendering.cpu.kernel_arguments import Camera, Picture, Tile
@@ -78,7 +78,7 @@ def _surfaces(scene: RenderInput) -> Surfaces:
     return Surfaces(packed, planes, field, np.stack(heights or [np.zeros((1, 1), np.float32)]))
 
 
-def _ray_tables(scene: RenderInput, reaches: list[float], samples: int | None) -> list[LensTable]:
+def _ray_tables(scene: RenderInput, reaches: list[float], samples: int | None) -> list[LensPoints]:
     """The rays of every tile, from its reach in pixels or for all the same."""
     rays = partial(bake, scene.lens.aperture)
     fixed = None if samples is None else smallest_side(samples, rays)

@@ -1,10 +1,10 @@
 // The kernels of the CUDA renderer, in the order in which `cuda.py` launches them, each over a whole batch.
-#include "collapse.cuh"
+#include "footprint.cuh"
 #include "rays.cuh"
-#include "relief.cuh"
+#include "height_field.cuh"
 #include "scene.cuh"
-#include "survey.cuh"
-#include "taps.cuh"
+#include "tile_plan.cuh"
+#include "layer_filter.cuh"
 
 // Premultiply: threads (256) over texels.
 extern "C" __global__ void pack(const Canvas* canvases) {
@@ -33,7 +33,7 @@ DEVICE void measure_block(const float* values, int height, int width, int block,
     out[(size_t)columns * lines + block] = most;
 }
 
-extern "C" __global__ void bound(const Canvas* canvases) {
+extern "C" __global__ void block_bounds(const Canvas* canvases) {
     const Canvas& canvas = canvases[blockIdx.z];
     int block = blockIdx.x * 64 + threadIdx.x;
     int blocks = block_count(canvas.width) * block_count(canvas.height);
@@ -43,36 +43,36 @@ extern "C" __global__ void bound(const Canvas* canvases) {
 }
 
 // Fold lens sets into kernels: threads (256) over rays, then (64) over columns.
-extern "C" __global__ void collapse(const Node* nodes) {
+extern "C" __global__ void fold_rays(const Node* nodes) {
     const Node& node = nodes[blockIdx.x];
     int ray = blockIdx.y * 256 + threadIdx.x;
-    if (ray < node.count) splat(node, ray);
+    if (ray < node.count) fold_ray(node, ray);
 }
 
-extern "C" __global__ void measure(const Node* nodes) {
+extern "C" __global__ void measure_columns(const Node* nodes) {
     const Node& node = nodes[blockIdx.x];
     int column = blockIdx.y * 64 + threadIdx.x;
     if (column < 2 * node.half + 1) measure_column(node, column);
 }
 
 // Look at every tile: a block of 32 threads for each.
-extern "C" __global__ void survey(const Scene* scenes) {
+extern "C" __global__ void plan_tiles(const Scene* scenes) {
     __shared__ float room[2 * TILE_W];
     const Scene& scene = scenes[blockIdx.z];
     if ((int)blockIdx.x >= tile_columns(scene) || (int)blockIdx.y >= tile_rows(scene)) return;
     int x0 = blockIdx.x * TILE_W, y0 = blockIdx.y * ROWS;
     int n = x0 + TILE_W <= scene.width ? TILE_W : scene.width - x0;
     int rows = y0 + ROWS <= scene.height ? ROWS : scene.height - y0;
-    Seen seen[MAX_LAYERS];
-    for (int m = 0; m < scene.layer_count; m++) seen[m] = look_at(scene, scene.layers[m], x0, y0, n, rows, room);
+    LayerView views[MAX_LAYERS];
+    for (int m = 0; m < scene.layer_count; m++) views[m] = view_of_layer(scene, scene.layers[m], x0, y0, n, rows, room);
     if (threadIdx.x > 0) return;
     Tile& tile = scene.tiles[blockIdx.y * tile_columns(scene) + blockIdx.x];
-    order_layers(scene, seen, tile);
-    choose_path(scene, seen, tile);
+    order_layers(scene, views, tile);
+    choose_path(scene, views, tile);
 }
 
 // Tiles without rays, and what rays are added to: a block of 32 threads for each tile.
-extern "C" __global__ void develop(const Scene* scenes) {
+extern "C" __global__ void composite_tiles(const Scene* scenes) {
     __shared__ float staged[STAGED];
     const Scene& scene = scenes[blockIdx.z];
     if ((int)blockIdx.x >= tile_columns(scene) || (int)blockIdx.y >= tile_rows(scene)) return;
@@ -102,12 +102,12 @@ extern "C" __global__ void develop(const Scene* scenes) {
         const float* base = scene.base + (size_t)(y0 + p) * scene.width + x;
         float all[6];
         for (int k = 0; k < 6; k++) all[k] = base[k * plane];
-        write_pixel(scene, x, y0 + p, all, all + 3, scene.lit);
+        write_pixel(scene, x, y0 + p, all, all + 3, scene.channels_passed);
     }
 }
 
 // Tiles with rays: a block of 32 x ROWS threads for each tile, one for each pixel.
-extern "C" __global__ void shine(const Scene* scenes) {
+extern "C" __global__ void trace_rays(const Scene* scenes) {
     const Scene& scene = scenes[blockIdx.z];
     if ((int)blockIdx.x >= tile_columns(scene) || (int)blockIdx.y >= tile_rows(scene)) return;
     const Tile& tile = scene.tiles[blockIdx.y * tile_columns(scene) + blockIdx.x];
@@ -122,13 +122,13 @@ extern "C" __global__ void shine(const Scene* scenes) {
         pixel.delta[k] = (float)defocus_at(scene, scene.layers[tile.order[k]], pixel.x, pixel.y);
     }
     if (tile.path == CONTROL_VARIATE)
-        develop_together(scene, pixel, tile);
+        add_control_variate(scene, pixel, tile);
     else
-        develop_plain(scene, pixel, tile.opaque, tile.sorted, tile.start, tile.stop, tile.moving);
+        trace_plain(scene, pixel, tile.opaque, tile.sorted, tile.start, tile.stop, tile.moving);
 }
 
 // Brute force, the measure of the other kernels: every ray of the whole table meets every layer and is sorted.
-extern "C" __global__ void brute(const Scene* scenes) {
+extern "C" __global__ void trace_all(const Scene* scenes) {
     const Scene& scene = scenes[blockIdx.z];
     Pixel pixel;
     pixel.x = blockIdx.x * TILE_W + threadIdx.x;
@@ -139,5 +139,5 @@ extern "C" __global__ void brute(const Scene* scenes) {
         pixel.order[m] = (unsigned char)m;
         pixel.delta[m] = (float)defocus_at(scene, scene.layers[m], pixel.x, pixel.y);
     }
-    develop_plain(scene, pixel, 0u, false, 0, scene.rays, scene.blur > 0);
+    trace_plain(scene, pixel, 0u, false, 0, scene.rays, scene.blur > 0);
 }

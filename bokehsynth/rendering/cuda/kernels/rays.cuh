@@ -1,7 +1,7 @@
 // Plain rays: for tiles in which layers change order, height fields and openings that change over the field; what
 // means miss where layers vary together (`covary.py` says why); and, over all layers, the measure of everything else.
 #pragma once
-#include "relief.cuh"
+#include "height_field.cuh"
 #include "scene.cuh"
 
 const int GROUP = 64;                   // rays summed before they are added to the whole: sums of thousands lose less
@@ -38,7 +38,7 @@ struct Hits {
     unsigned char place[MAX_LAYERS];    // into `order`, nearest first
 };
 
-DEVICE bool before(float mine, int layer, float other, int other_layer) {
+DEVICE bool is_nearer(float mine, int layer, float other, int other_layer) {
     return mine > other || (mine == other && layer < other_layer);
 }
 
@@ -47,7 +47,7 @@ DEVICE void sort_hits(const Pixel& pixel, Hits& hits) {
         int place = k, layer = pixel.order[k];
         for (; place > 0; place--) {
             int other = hits.place[place - 1];
-            if (!before(hits.delta[k], layer, hits.delta[other], pixel.order[other])) break;
+            if (!is_nearer(hits.delta[k], layer, hits.delta[other], pixel.order[other])) break;
             hits.place[place] = hits.place[place - 1];
         }
         hits.place[place] = (unsigned char)k;
@@ -55,10 +55,10 @@ DEVICE void sort_hits(const Pixel& pixel, Hits& hits) {
 }
 
 // d(p') - d_f of layer k of the pixel on the ray through lens point (sx, sy).
-DEVICE float meet(const Scene& scene, const Pixel& pixel, int k, float sx, float sy) {
+DEVICE float intersect(const Scene& scene, const Pixel& pixel, int k, float sx, float sy) {
     const Layer& layer = scene.layers[pixel.order[k]];
     float K = (float)scene.blur;
-    if (layer.values) return meet_field(scene, layer, pixel.x, pixel.y, K * sx, K * sy);
+    if (layer.values) return intersect_height_field(scene, layer, pixel.x, pixel.y, K * sx, K * sy);
     if (layer.gx == 0 && layer.gy == 0) return pixel.delta[k];
     return pixel.delta[k] / (1.0f - K * ((float)layer.gx * sx + (float)layer.gy * sy));
 }
@@ -90,18 +90,18 @@ struct Means {
 };
 
 // Carry the ray through (sx, sy), of weights w, through a pixel's layers. Returns how much blurred layers stopped.
-DEVICE float carry(const Scene& scene, const Pixel& pixel, unsigned int opaque, bool sorted, float sx, float sy,
+DEVICE float trace_ray(const Scene& scene, const Pixel& pixel, unsigned int opaque, bool sorted, float sx, float sy,
                    const float* w, Sums& sums, Means* means) {
     Hits hits;
     if (!sorted) {
-        for (int k = 0; k < pixel.count; k++) hits.delta[k] = meet(scene, pixel, k, sx, sy);
+        for (int k = 0; k < pixel.count; k++) hits.delta[k] = intersect(scene, pixel, k, sx, sy);
         sort_hits(pixel, hits);
     }
     float left = 1, touched = 0, K = (float)scene.blur;
     for (int n = 0; n < pixel.count; n++) {
         int k = sorted ? n : hits.place[n], m = pixel.order[k];
         const Layer& layer = scene.layers[m];
-        float delta = sorted ? meet(scene, pixel, k, sx, sy) : hits.delta[k];
+        float delta = sorted ? intersect(scene, pixel, k, sx, sy) : hits.delta[k];
         Texel t = delta == 0 ? texel_at(scene, layer, pixel.x, pixel.y)
                              : look_up(scene, layer, pixel.x, pixel.y, K * sx * delta, K * sy * delta);
         float light[3] = {w[0] * t.r, w[1] * t.g, w[2] * t.b};
@@ -133,7 +133,7 @@ DEVICE bool pupil_passes(const Scene& scene, int x, int y, float sx, float sy) {
 }
 
 // Rays start .. stop - 1 of a pixel. Returns how much blurred layers stopped at most.
-DEVICE float shoot(const Scene& scene, const Pixel& pixel, unsigned int opaque, bool sorted, int start, int stop,
+DEVICE float sum_rays(const Scene& scene, const Pixel& pixel, unsigned int opaque, bool sorted, int start, int stop,
                    bool moving, Sums& whole, Means* means) {
     Sums part;
     float touched = 0, w[3] = {1, 1, 1};
@@ -143,7 +143,7 @@ DEVICE float shoot(const Scene& scene, const Pixel& pixel, unsigned int opaque, 
         float sx = scene.points[2 * i], sy = scene.points[2 * i + 1];
         if (!moving || pupil_passes(scene, pixel.x, pixel.y, sx, sy)) {
             for (int c = 0; c < 3 && moving; c++) w[c] = scene.weights[(c < scene.sets ? c : 0) * scene.rays + i];
-            touched = fmaxf(touched, carry(scene, pixel, opaque, sorted, sx, sy, w, part, means));
+            touched = fmaxf(touched, trace_ray(scene, pixel, opaque, sorted, sx, sy, w, part, means));
         }
         if ((i - start) % GROUP == GROUP - 1 || i == stop - 1) {
             add(whole, part);
@@ -158,33 +158,33 @@ DEVICE float shoot(const Scene& scene, const Pixel& pixel, unsigned int opaque, 
 }
 
 // A pixel by plain rays alone. One that saw nothing but layers in focus gets what a pinhole sees, to the bit.
-DEVICE void develop_plain(const Scene& scene, const Pixel& pixel, unsigned int opaque, bool sorted, int start, int stop,
+DEVICE void trace_plain(const Scene& scene, const Pixel& pixel, unsigned int opaque, bool sorted, int start, int stop,
                           bool moving) {
     Sums sums;
     float light[3], through[3];
-    float touched = shoot(scene, pixel, opaque, sorted, start, stop, moving, sums, 0);
-    int lit = 0;
+    float touched = sum_rays(scene, pixel, opaque, sorted, start, stop, moving, sums, 0);
+    int channels_passed = 0;
     for (int c = 0; c < 3; c++) {
-        bool passes = (scene.lit >> c & 1) && sums.passed[c] > 0;
-        lit |= passes ? 1 << c : 0;
+        bool passes = (scene.channels_passed >> c & 1) && sums.passed[c] > 0;
+        channels_passed |= passes ? 1 << c : 0;
     }
     if ((moving && touched > 0) || !pinhole(scene, pixel, light, through)) {
         for (int c = 0; c < 3; c++) {
-            light[c] = lit >> c & 1 ? sums.light[c] / sums.passed[c] : 0;
-            through[c] = lit >> c & 1 ? sums.through[c] / sums.passed[c] : 1;
+            light[c] = channels_passed >> c & 1 ? sums.light[c] / sums.passed[c] : 0;
+            through[c] = channels_passed >> c & 1 ? sums.through[c] / sums.passed[c] : 1;
         }
     }
-    write_pixel(scene, pixel.x, pixel.y, light, through, lit);
+    write_pixel(scene, pixel.x, pixel.y, light, through, channels_passed);
 }
 
 // A pixel of a tile whose layers vary together: the means' composite plus what it misses, from one set of rays:
 // mean(sum_l T_l c_l) - over(mean(c_0), mean(c_1), ...). The same set for both, so its own errors cancel.
-DEVICE void develop_together(const Scene& scene, const Pixel& pixel, const Tile& tile) {
+DEVICE void add_control_variate(const Scene& scene, const Pixel& pixel, const Tile& tile) {
     Sums sums;
     Means means;
     for (int k = 0; k < pixel.count; k++)
         for (int c = 0; c < 3; c++) means.light[k][c] = means.alpha[k][c] = 0;
-    float touched = shoot(scene, pixel, tile.opaque, true, tile.start, tile.stop, true, sums, &means);
+    float touched = sum_rays(scene, pixel, tile.opaque, true, tile.start, tile.stop, true, sums, &means);
     size_t plane = (size_t)scene.height * scene.width, at = (size_t)pixel.y * scene.width + pixel.x;
     float light[3], through[3];
     for (int c = 0; c < 3; c++) {
@@ -204,5 +204,5 @@ DEVICE void develop_together(const Scene& scene, const Pixel& pixel, const Tile&
         light[c] += sums.light[c] / sums.passed[c] - over;
         through[c] += sums.through[c] / sums.passed[c] - left;
     }
-    write_pixel(scene, pixel.x, pixel.y, light, through, scene.lit);
+    write_pixel(scene, pixel.x, pixel.y, light, through, scene.channels_passed);
 }

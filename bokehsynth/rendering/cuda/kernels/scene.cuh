@@ -10,7 +10,7 @@
 #define DEVICE static __device__ __forceinline__
 
 const int MAX_LAYERS = 32;
-const int TILE_W = 32, ROWS = 8;        // of a tile; a thread of `develop` holds one column of ROWS pixels
+const int TILE_W = 32, ROWS = 8;        // of a tile; a thread of `composite_tiles` holds one column of ROWS pixels
 const int BLOCK = 8;                    // side of the blocks of texels whose extremes are known
 
 enum Path { COPY = 0, DIRECT = 1, CONTROL_VARIATE = 3, RAY_TRACED = 4 };  // indices into `render.PATHS`
@@ -40,7 +40,7 @@ struct Layer {
     int first_node, nodes;              // its kernels, ascending in r
 };
 
-// All rays of one pixel through one layer, folded into weights of texels (`collapse.cuh`).
+// All rays of one pixel through one layer, folded into weights of texels (`footprint.cuh`).
 struct Node {
     const float* points;                // the lens set, [count, 2]
     const float* weights;               // [sets, count], each set of sum 1
@@ -74,7 +74,7 @@ struct Scene {
     float pupil_radius;
     int height, width, canvas_height, canvas_width, margin;
     int layer_count, rays, sides, sets;
-    int lit;                            // one bit per channel that the aperture lets pass
+    int channels_passed;                // one bit per channel that the aperture lets pass
 };
 
 DEVICE int clamp(int value, int low, int high) {
@@ -147,19 +147,20 @@ DEVICE Texel look_up(const Scene& scene, const Layer& layer, int x, int y, float
 }
 
 // From light and what no layer stopped, per channel, to a pixel: colour by the light that arrived, and coverage.
-DEVICE void write_pixel(const Scene& scene, int x, int y, const float* light, const float* through, int lit) {
+DEVICE void write_pixel(const Scene& scene, int x, int y, const float* light, const float* through,
+                        int channels_passed) {
     size_t at = (size_t)y * scene.width + x;
     float covered = 0, channels = 0;
     float passed = scene.transmission ? scene.transmission[at] : 1.0f;
     for (int c = 0; c < 3; c++) {
         float arrived = 1.0f - through[c], value = 0;
-        if (lit >> c & 1) {
+        if (channels_passed >> c & 1) {
             value = arrived > 0 ? light[c] / arrived : 0;
             covered += arrived;
             channels += 1;
         }
         scene.color[3 * at + c] = value * passed;
     }
-    bool same = through[0] == through[1] && through[1] == through[2] && lit == 7;
+    bool same = through[0] == through[1] && through[1] == through[2] && channels_passed == 7;
     scene.coverage[at] = same ? 1.0f - through[0] : channels > 0 ? covered / channels : 0;
 }

@@ -31,7 +31,7 @@ DEVICE float held(float value) {
 }
 
 // delta = d(p') - d_f of the first hit of the ray p + (ux, uy) * delta, u = K s, of picture pixel (x, y).
-DEVICE float meet_field(const Scene& scene, const Layer& layer, int x, int y, float ux, float uy) {
+DEVICE float intersect_height_field(const Scene& scene, const Layer& layer, int x, int y, float ux, float uy) {
     float low = layer.low, high = layer.high;
     int column = x + scene.margin, row = y + scene.margin;
     float px = ux * high, py = uy * high, ix = floorf(px), iy = floorf(py);

@@ -4,7 +4,7 @@
 #pragma once
 #include "scene.cuh"
 
-struct Seen {
+struct LayerView {
     bool visible, opaque, varies;
     double low, high, reach;            // range of d(p') - d_f, and how far in px hits may lie
 };
@@ -75,26 +75,26 @@ DEVICE void field_range(const Scene& scene, const Layer& layer, int left, int to
 }
 
 // All threads of a block together.
-DEVICE Seen look_at(const Scene& scene, const Layer& layer, int x0, int y0, int n, int rows, float* room) {
-    Seen seen;
+DEVICE LayerView view_of_layer(const Scene& scene, const Layer& layer, int x0, int y0, int n, int rows, float* room) {
+    LayerView view;
     double e = 0;
     if (layer.values) {
-        field_range(scene, layer, x0 + scene.margin, y0 + scene.margin, n, rows, room, &seen.low, &seen.high);
+        field_range(scene, layer, x0 + scene.margin, y0 + scene.margin, n, rows, room, &view.low, &view.high);
     } else {
-        plane_range(scene, layer, x0, y0, n, rows, &seen.low, &seen.high);
+        plane_range(scene, layer, x0, y0, n, rows, &view.low, &view.high);
         e = scene.blur * sqrt(layer.gx * layer.gx + layer.gy * layer.gy);  // not hypot: it may round otherwise elsewhere
     }
-    seen.reach = scene.blur * fmax(fabs(seen.low), fabs(seen.high)) / (1 - e);
+    view.reach = scene.blur * fmax(fabs(view.low), fabs(view.high)) / (1 - e);
     // d(p') - d_f = delta / (1 - K g.s): the lens point stretches the range by 1/(1 -+ e)
-    seen.low /= seen.low > 0 ? 1 + e : 1 - e;
-    seen.high /= seen.high > 0 ? 1 - e : 1 + e;
+    view.low /= view.low > 0 ? 1 + e : 1 - e;
+    view.high /= view.high > 0 ? 1 - e : 1 + e;
     float least, most;
-    double pad = seen.reach > 0 ? seen.reach + 1 : 0;
+    double pad = view.reach > 0 ? view.reach + 1 : 0;
     bounds(scene, layer.alphas, x0 + scene.margin, y0 + scene.margin, n, rows, pad, room, &least, &most);
-    seen.visible = most > 0;
-    seen.opaque = least == 1;
-    seen.varies = least < most;
-    return seen;
+    view.visible = most > 0;
+    view.opaque = least == 1;
+    view.varies = least < most;
+    return view;
 }
 
 DEVICE bool same_plane(const Layer& a, const Layer& b) {
@@ -102,26 +102,26 @@ DEVICE bool same_plane(const Layer& a, const Layer& b) {
 }
 
 // Fill the tile's order, near to far, without layers that cannot be seen; ties keep the order given.
-DEVICE void order_layers(const Scene& scene, const Seen* seen, Tile& tile) {
+DEVICE void order_layers(const Scene& scene, const LayerView* views, Tile& tile) {
     tile.count = 0;
     for (int m = 0; m < scene.layer_count; m++) {
-        bool hidden = !seen[m].visible;
+        bool hidden = !views[m].visible;
         for (int k = 0; k < scene.layer_count && !hidden; k++)
-            hidden = seen[k].opaque && (seen[k].low > seen[m].high || (seen[k].low == seen[m].high && k < m));
+            hidden = views[k].opaque && (views[k].low > views[m].high || (views[k].low == views[m].high && k < m));
         if (hidden) continue;
         int place = tile.count++;
-        for (; place > 0 && seen[tile.order[place - 1]].high < seen[m].high; place--)
+        for (; place > 0 && views[tile.order[place - 1]].high < views[m].high; place--)
             tile.order[place] = tile.order[place - 1];
         tile.order[place] = (unsigned char)m;
     }
 }
 
 // Whether the tile's order holds for every ray and pixel.
-DEVICE bool is_sorted(const Scene& scene, const Seen* seen, const Tile& tile) {
+DEVICE bool is_sorted(const Scene& scene, const LayerView* views, const Tile& tile) {
     for (int k = 1; k < tile.count; k++) {
         int a = tile.order[k - 1], b = tile.order[k];
         if (same_plane(scene.layers[a], scene.layers[b])) continue;  // a tie for every ray
-        if (seen[a].low < seen[b].high || (seen[a].low == seen[b].high && a > b)) return false;
+        if (views[a].low < views[b].high || (views[a].low == views[b].high && a > b)) return false;
     }
     return true;
 }
@@ -135,7 +135,7 @@ DEVICE int plain_side(double reach) {
 
 // Side of the grid of those that only say what varies together, from the two largest radii. Small radii, at which a
 // single light counts for more, get up to half as much again; a seam between layers in one plane gets the double.
-DEVICE int together_side(double widest, double second, bool seam) {
+DEVICE int control_variate_side(double widest, double second, bool seam) {
     double mean = sqrt(widest * second);
     double share = (seam ? 2 : 1) * (1 + 0.5 * fmin(fmax((12 - mean) / 6, 0.3), 1.0));
     int even = 2 * (int)ceil(share * fmin(3.2 + 0.52 * mean, 11.0));
@@ -143,13 +143,13 @@ DEVICE int together_side(double widest, double second, bool seam) {
 }
 
 // Which way a tile goes, and with which rays.
-DEVICE void choose_path(const Scene& scene, const Seen* seen, Tile& tile) {
+DEVICE void choose_path(const Scene& scene, const LayerView* views, Tile& tile) {
     double widest = 0, second = 0;
     bool dimming = false, together = false, seam = false, field = false;
     tile.sharp = tile.opaque = 0;
     for (int k = 0; k < tile.count; k++) {
         int m = tile.order[k];
-        const Seen& layer = seen[m];
+        const LayerView& layer = views[m];
         if (layer.opaque) tile.opaque |= 1u << m;
         if (layer.reach == 0) tile.sharp |= 1u << m;
         second = fmax(second, fmin(widest, layer.reach));
@@ -160,11 +160,11 @@ DEVICE void choose_path(const Scene& scene, const Seen* seen, Tile& tile) {
         dimming = dimming || layer.varies;
         field = field || scene.layers[m].values;
     }
-    tile.sorted = is_sorted(scene, seen, tile);
+    tile.sorted = is_sorted(scene, views, tile);
     tile.moving = widest > 0;
     tile.path = !tile.moving ? COPY : together ? CONTROL_VARIATE : DIRECT;
     if (!tile.sorted || (tile.moving && (field || scene.pupils))) tile.path = RAY_TRACED;
-    int side = tile.path == CONTROL_VARIATE ? together_side(widest, second, seam) : plain_side(widest);
+    int side = tile.path == CONTROL_VARIATE ? control_variate_side(widest, second, seam) : plain_side(widest);
     if (scene.pupils) side = 2 * side < 128 ? 2 * side : 128;  // its rim cuts between rays, and stops many
     side = side < scene.sides ? side : scene.sides - 1;
     tile.start = tile.moving ? scene.spans[2 * side] : 0;

@@ -8,7 +8,7 @@
 
 const float WHOLE = 2147483648.0f;
 
-DEVICE void splat(const Node& node, int ray) {
+DEVICE void fold_ray(const Node& node, int ray) {
     int side = 2 * node.half + 1;
     float ux = node.points[2 * ray], uy = node.points[2 * ray + 1];
     float stretch = (float)node.r / (1.0f - (float)node.ex * ux - (float)node.ey * uy);

@@ -14,6 +14,6 @@ _STRICT: Any = {"nogil": True, "cache": True, "error_model": "numpy", "boundsche
 kernel = nb.njit(**_STRICT)
 """No fast-math: sums keep their order, products and sums are never fused, so every processor gives the same bits."""
 
-leaf = nb.njit(**{**_STRICT, "_nrt": False})
+inline_kernel = nb.njit(**{**_STRICT, "_nrt": False})
 """A kernel that neither allocates nor slices arrays. Numba then leaves out counting references to its arguments, atomic
 operations that take as long as the work where a function is called for every few pixels."""

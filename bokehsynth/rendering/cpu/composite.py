@@ -17,11 +17,11 @@ from bokehsynth.rendering.cpu.simd import (
     where_positive,
 )
 from bokehsynth.rendering.cpu.tile_bounds import REACH
-from bokehsynth.rendering.jit import leaf
+from bokehsynth.rendering.jit import inline_kernel
 from bokehsynth.rendering.tile_constants import FLOAT_BYTES, LANES
 
 
-@leaf
+@inline_kernel
 def composite(layers, rays, visible, group, with_rays, scratch, picture):
     """Composite the means, add what varies together, divide by the light that arrived, write the pixels."""
     order, slots, opaque, passed = visible.order, scratch.slots, layers.opaque, rays.channels_passed
@@ -59,7 +59,7 @@ def composite(layers, rays, visible, group, with_rays, scratch, picture):
         _write_row(group, r, rgb, share, picture)
 
 
-@leaf
+@inline_kernel
 def _control_variate(opaque, order, scratch, c, a, at):
     """Light and transmission that reach channel c by the rays less their own means composited, both without the first
     layer's light."""
@@ -80,7 +80,7 @@ def _control_variate(opaque, order, scratch, c, a, at):
     return light, sub(mul(load(cell(sums, slots, layers, a), at), weight), through)
 
 
-@leaf
+@inline_kernel
 def _write_row(group, r, rgb, share, picture):
     """Write one row of a group: colour at the address `rgb`, coverage at `share`."""
     color, coverage = picture

@@ -27,14 +27,14 @@ from bokehsynth.rendering.cpu.ray_batches import (
 )
 from bokehsynth.rendering.cpu.simd import cell, splat, store
 from bokehsynth.rendering.cpu.tile_bounds import REACH, same_plane
-from bokehsynth.rendering.jit import leaf
+from bokehsynth.rendering.jit import inline_kernel
 from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, GROUP, LANES, NO_PUPIL, PACKED, PACKED_STEP
 
 MOST = 64
 """Largest side of a grid of rays in a tile: 4,096 for what kernels leave over beat 51 x 51 alone at any radius."""
 
 
-@leaf
+@inline_kernel
 def sum_rays(layers, visible, group, rays, span, pupil, hits, scratch):
     """Fill `scratch.sums` with sums over the rays of `span`: w c and w a of each layer, and of what arrives.
 
@@ -58,7 +58,7 @@ def sum_rays(layers, visible, group, rays, span, pupil, hits, scratch):
         _sum_batch(layers, visible, group, rays, batch, hits, samples, scratch)
 
 
-@leaf
+@inline_kernel
 def _sum_batch(layers, visible, group, rays, batch, hits, samples, scratch):
     """Carry one batch of rays through the layers; samples: address of CELL floats for each ray."""
     count, slots, sums = len(layers.planes), scratch.slots, scratch.sums
@@ -94,7 +94,7 @@ def _sum_batch(layers, visible, group, rays, batch, hits, samples, scratch):
         sum_samples(batch.through, batch, c, cell(sums, slots, count, 3 + c))
 
 
-@leaf
+@inline_kernel
 def _attenuate_by(alpha, sharp, frontal, hits, batch, samples):
     """Look a layer's alpha up into `samples` and take it out of what the rays let through."""
     if sharp:
@@ -104,7 +104,7 @@ def _attenuate_by(alpha, sharp, frontal, hits, batch, samples):
     attenuate(samples, batch)
 
 
-@leaf
+@inline_kernel
 def rays_for(layers, visible, rays, light):
     """First and last + 1 ray of the set for a tile.
 
@@ -129,7 +129,7 @@ def rays_for(layers, visible, rays, light):
     return rays.spans[even, 0], rays.spans[even, 1]
 
 
-@leaf
+@inline_kernel
 def _light_factor(light, mean):
     """Factor of the side of a tile's grid.
 

@@ -8,7 +8,7 @@ first node of the tile plus, node by node, the clamped part of the way to the ne
 import numpy as np
 
 from bokehsynth.rendering.cpu.simd import add, clamp01, load, madd, poke, ramp, splat, store, sub
-from bokehsynth.rendering.jit import kernel, leaf
+from bokehsynth.rendering.jit import inline_kernel, kernel
 from bokehsynth.rendering.tile_constants import GROUP, LANES
 
 NEAREST = 2.0
@@ -58,7 +58,7 @@ def apply_tilt_weight(planes, plane, camera, reference, y0, weighted, sums):
             _sum_alpha(planes, weight, y, row, turn, weighted, sums)
 
 
-@leaf
+@inline_kernel
 def _sum_colours(planes, weight, y, row, turn, weighted, sums):
     """Weight and sum the colours: three sums at once, since one waits for each of its additions."""
     width = len(weight)
@@ -78,7 +78,7 @@ def _sum_colours(planes, weight, y, row, turn, weighted, sums):
         sums[0, row, x], sums[1, row, x], sums[2, row, x] = -r, -g, -b
 
 
-@leaf
+@inline_kernel
 def _sum_alpha(planes, weight, y, row, turn, weighted, sums):
     """Weight and sum the fourth plane."""
     total = 0.0
@@ -93,7 +93,7 @@ def _sum_alpha(planes, weight, y, row, turn, weighted, sums):
         weighted[3, row, x], sums[3, row, x] = value, -total
 
 
-@leaf
+@inline_kernel
 def _value(texels, sums, table, entry, channel, out):
     """Apply kernel `entry` to GROUP rows of one plane."""
     source, stride, base = texels
@@ -117,7 +117,7 @@ def _value(texels, sums, table, entry, channel, out):
     store(out, 3 * LANES, a3)
 
 
-@leaf
+@inline_kernel
 def _value_and_slope(texels, sums, table, entry, channel, share, out):
     """Apply kernel `entry` plus share (address, per pixel) times its difference to the next."""
     source, stride, base = texels
@@ -146,7 +146,7 @@ def _value_and_slope(texels, sums, table, entry, channel, share, out):
     store(out, 3 * LANES, madd(a3, b3, load(share, 3 * LANES)))
 
 
-@leaf
+@inline_kernel
 def _slope(texels, table, entry, channel, share, out):
     """Add share times the difference of kernel `entry` to the next."""
     source, stride, base = texels
@@ -165,7 +165,7 @@ def _slope(texels, table, entry, channel, share, out):
     store(out, 3 * LANES, madd(load(out, 3 * LANES), b3, load(share, 3 * LANES)))
 
 
-@leaf
+@inline_kernel
 def _shares(radius, node, next_node, out):
     """Fill how far each pixel's radius lies on the way from one node to the next, 0..1."""
     r, rx, ry = radius
@@ -175,7 +175,7 @@ def _shares(radius, node, next_node, out):
         store(out, row * LANES, clamp01(share))
 
 
-@leaf
+@inline_kernel
 def radius_range(radius):
     """Least and largest radius of a group."""
     r, rx, ry = radius
@@ -183,7 +183,7 @@ def radius_range(radius):
     return low, r + max(0.0, rx * (LANES - 1)) + max(0.0, ry * (GROUP - 1))
 
 
-@leaf
+@inline_kernel
 def gains(radius, table, span, reference, out):
     """Fill 1 / norm of every pixel's interpolated coverage kernel, times |r / reference|^3 for the weights' own scale.
 
@@ -208,7 +208,7 @@ def gains(radius, table, span, reference, out):
             poke(out, row * LANES + lane, np.float32(ratio * ratio * ratio / (near + t * (far - near))))
 
 
-@leaf
+@inline_kernel
 def filter_plane(texels, sums, table, span, radius, channel, scratch, out):
     """Mean of one plane of a layer over the opening for GROUP x LANES pixels, without `gains`.
 
@@ -230,7 +230,7 @@ def filter_plane(texels, sums, table, span, radius, channel, scratch, out):
         _slope(texels, table, entry, channel, scratch, out)
 
 
-@leaf
+@inline_kernel
 def filter_between(texels, sums, table, corners, channel, scratch, out):
     """`filter_plane` between kernels at corners.
 
@@ -253,7 +253,7 @@ def filter_between(texels, sums, table, corners, channel, scratch, out):
         store(out, r * LANES, madd(near, share, sub(load(lower, r * LANES), near)))
 
 
-@leaf
+@inline_kernel
 def gains_between(radius, table, corners, reference, out):
     """`gains` for `filter_between`."""
     r, rx, ry = radius

@@ -22,7 +22,7 @@ from bokehsynth.rendering.cpu.simd import (
     sub,
     where_positive,
 )
-from bokehsynth.rendering.jit import leaf
+from bokehsynth.rendering.jit import inline_kernel
 from bokehsynth.rendering.tile_constants import LANES
 from bokehsynth.rendering.types import FloatArray, RenderInput, RenderOutput
 
@@ -44,7 +44,7 @@ def composite(scene: RenderInput, output: RenderOutput) -> None:
     _composite(packed, *steps, scene.margin, address_of(spare), output.color, output.coverage)
 
 
-@leaf
+@inline_kernel
 def _composite(packed, step, stride, margin, spare, color, coverage):
     height, width = coverage.shape
     nothing, one = splat(np.float32(0)), splat(np.float32(1))
@@ -89,7 +89,7 @@ def maps(scene: RenderInput, planes: Sequence[Plane]) -> tuple[FloatArray, Float
     return disparity, defocus
 
 
-@leaf
+@inline_kernel
 def _fill(alphas, planes, blur, focus, margin, stride, disparity, defocus):
     height, width = disparity.shape
     last = len(alphas) - 1

@@ -20,7 +20,7 @@ from bokehsynth.rendering.cpu.simd import (
     sub,
     where_positive,
 )
-from bokehsynth.rendering.jit import leaf
+from bokehsynth.rendering.jit import inline_kernel
 from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, GROUP, LANES
 
 BATCH = 32
@@ -31,7 +31,7 @@ ONE_TEXEL, TWO_TEXELS, SCATTERED = range(3)
 per pixel; they need a neighbour more; each has its own."""
 
 
-@leaf
+@inline_kernel
 def intersect_batch(layers, m, group, rays, start, stop, hits):
     """Fill one row of `hits` for each ray start .. stop - 1: where it meets layer m."""
     texel, fraction, drift, kind = hits
@@ -57,7 +57,7 @@ def intersect_batch(layers, m, group, rays, start, stop, hits):
         fraction[n, 0], fraction[n, 1] = qx - ix, qy - iy
 
 
-@leaf
+@inline_kernel
 def _spread(per_column, per_row, drift, n, at):
     """Note a hit's drift over the group; returns its least and largest offset."""
     drift[n, at], drift[n, at + 1] = per_column, per_row
@@ -65,7 +65,7 @@ def _spread(per_column, per_row, drift, n, at):
     return low, max(per_column, 0.0) * (LANES - 1) + max(per_row, 0.0) * (GROUP - 1)
 
 
-@leaf
+@inline_kernel
 def sum_light(texels, frontal, hits, batch, channel, totals):
     """Add the light of one plane of a blurred layer to both totals."""
     if frontal:
@@ -84,7 +84,7 @@ def sum_light(texels, frontal, hits, batch, channel, totals):
         store(full, row * LANES, f)
 
 
-@leaf
+@inline_kernel
 def sum_sharp(texels, batch, channel, totals):
     """`sum_light` of a layer in focus: every ray meets the pixel's own texel."""
     mean, full = totals
@@ -100,7 +100,7 @@ def sum_sharp(texels, batch, channel, totals):
         store(full, row * LANES, f)
 
 
-@leaf
+@inline_kernel
 def _sum_frontal(texels, hits, batch, channel, totals):
     """Share the same four taps among all pixels, and rows of texels among rows of pixels."""
     plane, stride, _ = texels
@@ -148,7 +148,7 @@ def _sum_frontal(texels, hits, batch, channel, totals):
     store(full, 3 * LANES, f3)
 
 
-@leaf
+@inline_kernel
 def _slanted(plane, stride, hits, i, row):
     """Look ray i up for one row of pixels whose hits drift from texel to texel."""
     texel, fraction, drift, kind = hits
@@ -175,7 +175,7 @@ def _slanted(plane, stride, hits, i, row):
     return _scattered(plane, stride, at, fx, fy, drift[i, 0], drift[i, 2])
 
 
-@leaf
+@inline_kernel
 def sum_slanted_colour(texels, step, hits, batch, totals):
     """`sum_light` of a tilted layer's three colour planes at once, for a lens that treats them alike.
 
@@ -224,7 +224,7 @@ def sum_slanted_colour(texels, step, hits, batch, totals):
         store(full + 2 * cell, at, f2)
 
 
-@leaf
+@inline_kernel
 def _scattered(plane, stride, at, fx, fy, drift_x, drift_y):
     """Look up pixel by pixel, for the steepest planes."""
     out = splat(np.float32(0))
@@ -239,7 +239,7 @@ def _scattered(plane, stride, at, fx, fy, drift_x, drift_y):
     return out
 
 
-@leaf
+@inline_kernel
 def look_up(texels, frontal, hits, count, samples):
     """Look a plane up by `count` rays, CELL floats each, at the address `samples`."""
     plane, stride, _ = texels
@@ -252,7 +252,7 @@ def look_up(texels, frontal, hits, count, samples):
             store(samples, (i * GROUP + row) * LANES, _slanted(plane, stride, hits, i, row))
 
 
-@leaf
+@inline_kernel
 def _look_up_frontal(plane, stride, at, u, v, samples, here):
     right, left = splat(u), splat(np.float32(1) - u)
     lower, upper = splat(v), splat(np.float32(1) - v)
@@ -264,7 +264,7 @@ def _look_up_frontal(plane, stride, at, u, v, samples, here):
         h0 = h1
 
 
-@leaf
+@inline_kernel
 def repeat_texel(texels, count, samples):
     """`look_up` in a layer in focus: every ray meets the pixel's own texel."""
     for row in range(GROUP):
@@ -273,7 +273,7 @@ def repeat_texel(texels, count, samples):
             store(samples, (i * GROUP + row) * LANES, value)
 
 
-@leaf
+@inline_kernel
 def sum_samples(samples, batch, channel, total):
     """Add w times the samples of a batch to `total`."""
     for row in range(GROUP):
@@ -286,7 +286,7 @@ def sum_samples(samples, batch, channel, total):
         store(total, row * LANES, t)
 
 
-@leaf
+@inline_kernel
 def attenuate(samples, batch):
     """T *= 1 - a for every ray of a batch."""
     one = splat(np.float32(1))
@@ -294,7 +294,7 @@ def attenuate(samples, batch):
         store(batch.through, i * LANES, mul(load(batch.through, i * LANES), sub(one, load(samples, i * LANES))))
 
 
-@leaf
+@inline_kernel
 def pupil_mask(pupil, pixel, points, batch):
     """Fill the mask of a batch: which rays lie in the pupil's disc at each pixel of the group from `pixel` on."""
     limit, one, none = splat(np.float32(pupil.radius * pupil.radius)), splat(np.float32(1)), splat(np.float32(0))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bokehsynth.rendering.cpu.tile_bounds import REACH
-from bokehsynth.rendering.jit import kernel, leaf
+from bokehsynth.rendering.jit import inline_kernel, kernel
 from bokehsynth.rendering.types import FloatArray
 
 
@@ -55,7 +55,7 @@ def normalise(layers, visible, sums, y0, x0, picture):
             write_pixel(value, share, total, picture, y0 + row, x0 + x)
 
 
-@leaf
+@inline_kernel
 def _pinhole(packed, visible, texel, sums, pixel, value, share):
     """Colour and coverage of the layers in focus alone, and whether they are all that this pixel saw.
 
@@ -84,7 +84,7 @@ def _pinhole(packed, visible, texel, sums, pixel, value, share):
     return untouched
 
 
-@leaf
+@inline_kernel
 def write_pixel(value, share, total, picture, y, x):
     """Write pixel (y, x): light [3] and the share of rays that some layer stopped [3], both means over rays.
 

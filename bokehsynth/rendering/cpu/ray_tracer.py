@@ -15,7 +15,7 @@ import numpy as np
 from bokehsynth.rendering.cpu.kernel_arguments import Camera, Pyramids, Tile, Visible
 from bokehsynth.rendering.cpu.ray_sums import empty_sums, normalise
 from bokehsynth.rendering.cpu.tile_bounds import OPAQUE, REACH, STATES, classify, is_ordered, visible_order
-from bokehsynth.rendering.jit import kernel, leaf
+from bokehsynth.rendering.jit import inline_kernel, kernel
 from bokehsynth.rendering.tile_constants import TILE_H, TILE_W
 from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
 
@@ -79,8 +79,8 @@ def grid_side(radius):
 def trace_tiles(layers, rays, pupil, corners, picture):
     """Trace the TILE_H x TILE_W tiles of the picture whose first pixels are `corners`, int64 [N, 2] (y, x).
 
-    rays: points, weights and spans as in `kernel_arguments.Rays`; pupil: centres float32 [2, H, W] of the disc that lens
-    points must lie in, [2, 0, 0] without one, and its radius.
+    rays: TracedRays; pupil: centres float32 [2, H, W] of the disc that lens points must lie in, [2, 0, 0] without one,
+    and its radius.
     """
     for k in range(len(corners)):
         _trace_tile(layers, rays, pupil, corners[k, 0], corners[k, 1], picture)
@@ -118,7 +118,7 @@ def _trace_tile(layers, rays, pupil, y0, x0, picture):
     normalise(layers, visible, sums, y0, x0, picture)
 
 
-@leaf
+@inline_kernel
 def _rays_for(visible, spans):
     """First and last + 1 ray for the tile's largest reach, and whether anything moves with the lens point.
 
@@ -133,7 +133,7 @@ def _rays_for(visible, spans):
     return spans[side, 0], spans[side, 1], True
 
 
-@leaf
+@inline_kernel
 def _pupil_mask(pupil, ray, y, x, open_to):
     """Mark the pixels (y, x), (y, x + 1), ... at which the lens point lies in the pupil's disc: 1 or 0."""
     for k in range(len(open_to)):
@@ -175,7 +175,7 @@ def _cross_unordered(layers, visible, ray, place, row, sums):
             _cross_layers(layers, local, ray, place, (row, start, stop), sums)
 
 
-@leaf
+@inline_kernel
 def _nearness(planes, m, camera, s, y, x):
     """d(p') - d_f where the ray through offset (x, y) and lens point s meets plane m."""
     d, gx, gy = planes[m, 0], planes[m, 1], planes[m, 2]
@@ -195,7 +195,7 @@ def _sorted_by(nearness, order):
     return local
 
 
-@leaf
+@inline_kernel
 def _cross_layers(layers, visible, ray, place, span, sums):
     """Carry one ray through the layers for a span (row, first, last + 1) of pixels.
 
@@ -227,7 +227,7 @@ def _cross_layers(layers, visible, ray, place, span, sums):
             start = stop
 
 
-@leaf
+@inline_kernel
 def _add_arrived(open_to, weights, sums, row):
     """Add how much of this ray some layer has stopped, and how much the pupil let pass."""
     for c in range(3):
@@ -236,7 +236,7 @@ def _add_arrived(open_to, weights, sums, row):
             sums.passed[row, c, x] += weights[c] * open_to[x]
 
 
-@leaf
+@inline_kernel
 def _same_texels(taps, start, stop):
     """Find where the run of pixels ends whose taps are the same texels apart from the step of one per pixel."""
     length = float(stop - start)
@@ -251,7 +251,7 @@ def _same_texels(taps, start, stop):
     return start + max(1, int(length))
 
 
-@leaf
+@inline_kernel
 def _reach_sharp(packed, m, texel, opaque, weights, sharp, through, span):
     """Add the light that reaches a layer in focus; its colour is multiplied in once, after all rays."""
     row, first, last = span[0], np.uint64(span[1]), np.uint64(span[2])
@@ -268,7 +268,7 @@ def _reach_sharp(packed, m, texel, opaque, weights, sharp, through, span):
             through[x] *= np.float32(1) - packed[m, 3, top, left + x]
 
 
-@leaf
+@inline_kernel
 def _hit_span(packed, m, taps, opaque, weights, light, through, span):
     """Add a blurred layer to a span of pixels whose bilinear taps are the same texels plus x.
 
@@ -287,7 +287,7 @@ def _hit_span(packed, m, taps, opaque, weights, light, through, span):
         _attenuate(packed, m, taps, through, span)
 
 
-@leaf
+@inline_kernel
 def _add_frontal(packed, m, c, taps, w, light, through, span):
     row, iy, jy = span[0], taps.iy, taps.jy
     u, v, one = np.float32(taps.fx), np.float32(taps.fy), np.float32(1)
@@ -300,21 +300,21 @@ def _add_frontal(packed, m, c, taps, w, light, through, span):
         )  # fmt: skip
 
 
-@leaf
+@inline_kernel
 def _add_tilted(packed, m, c, taps, w, light, through, span):
     row = span[0]
     for x in range(np.uint64(span[1]), np.uint64(span[2])):
         light[row, c, x] += w * through[x] * _drifting_lookup(packed, m, c, taps, x, np.uint64(span[1]))
 
 
-@leaf
+@inline_kernel
 def _attenuate(packed, m, taps, through, span):
     """Multiply the light by 1 - alpha."""
     for x in range(np.uint64(span[1]), np.uint64(span[2])):
         through[x] *= np.float32(1) - _drifting_lookup(packed, m, 3, taps, x, np.uint64(span[1]))
 
 
-@leaf
+@inline_kernel
 def _drifting_lookup(packed, m, c, taps, x, first):
     """Bilinear lookup at pixel x of a run that begins at pixel `first`."""
     one, step = np.float32(1), np.float32(np.int32(x - first))

@@ -17,7 +17,7 @@ from numba import types
 from numba.core.datamodel import PrimitiveModel, register_default
 from numba.extending import intrinsic
 
-from bokehsynth.rendering.jit import leaf
+from bokehsynth.rendering.jit import inline_kernel
 from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, LANES
 
 FLOAT = ir.FloatType()
@@ -45,7 +45,7 @@ def address_of(array: Any) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-@leaf
+@inline_kernel
 def cell(address, kinds, m, p):
     """Address of the CELL floats of plane p (of `kinds`) of layer m in scratch that begins at `address`."""
     return address + FLOAT_BYTES * CELL * (m * kinds + p)

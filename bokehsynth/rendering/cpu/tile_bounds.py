@@ -7,7 +7,7 @@ exact parts converge to.
 import numpy as np
 
 from bokehsynth.rendering.cpu.kernel_arguments import Footprint
-from bokehsynth.rendering.jit import kernel, leaf
+from bokehsynth.rendering.jit import inline_kernel, kernel
 from bokehsynth.rendering.types import IntArray
 
 BLOCK = 4
@@ -71,7 +71,7 @@ def min_max_pyramid(packed, levels):
     return out
 
 
-@leaf
+@inline_kernel
 def classify(planes, pyramids, camera, tile, m, state):
     """Fill the state of layer m over the footprint of a tile.
 
@@ -100,7 +100,7 @@ def classify(planes, pyramids, camera, tile, m, state):
     state[m, VARIES] = 1 if least < most else 0
 
 
-@leaf
+@inline_kernel
 def _alpha_bounds(pyramids, m, footprint):
     """Least and largest alpha of the blocks that a footprint touches.
 
@@ -129,7 +129,7 @@ def _alpha_bounds(pyramids, m, footprint):
     return least, most
 
 
-@leaf
+@inline_kernel
 def _fine_bounds(pyramids, m, footprint, row, column, level, fine):
     """`_alpha_bounds` over the fine blocks of one coarse block."""
     bounds, levels = pyramids
@@ -146,14 +146,14 @@ def _fine_bounds(pyramids, m, footprint, row, column, level, fine):
     return least, most
 
 
-@leaf
+@inline_kernel
 def _block_rows(footprint, side, block_rows):
     """First and last row of blocks that a footprint touches."""
     top, pad = footprint.top, footprint.pad
     return max(0, int(top - pad) // side), min(block_rows - 1, int(top + footprint.rows - 1 + pad) // side)
 
 
-@leaf
+@inline_kernel
 def _block_columns(footprint, r, side, block_columns):
     """First and last block of row r that a footprint touches; none where the first comes after the last."""
     top, left, rows, columns, pad = footprint
@@ -165,7 +165,7 @@ def _block_columns(footprint, r, side, block_columns):
     return max(0, first), min(block_columns - 1, last)
 
 
-@leaf
+@inline_kernel
 def max_light(pyramids, m, footprint):
     """Largest premultiplied channel of the blocks that a footprint touches, or a little farther out."""
     bounds, levels = pyramids
@@ -183,7 +183,7 @@ def max_light(pyramids, m, footprint):
     return bright
 
 
-@leaf
+@inline_kernel
 def visible_order(state, order):
     """Fill `order` with the layers visible on this tile, near to far; returns how many.
 
@@ -209,13 +209,13 @@ def visible_order(state, order):
     return visible
 
 
-@leaf
+@inline_kernel
 def same_plane(planes, a, b):
     """Whether two layers lie in one plane."""
     return planes[a, 0] == planes[b, 0] and planes[a, 1] == planes[b, 1] and planes[a, 2] == planes[b, 2]
 
 
-@leaf
+@inline_kernel
 def is_ordered(state, order, count, planes):
     """Whether one order, near to far, holds for every ray and pixel of the tile."""
     for k in range(1, count):
@@ -227,7 +227,7 @@ def is_ordered(state, order, count, planes):
     return True
 
 
-@leaf
+@inline_kernel
 def varies_together(state, order, count, pyramids):
     """Whether a blurred layer's alpha varies in front of another blurred layer that is seen through it."""
     dimming = False

@@ -9,7 +9,7 @@ from bokehsynth.rendering.cpu.layer_filter import filter_between, filter_plane, 
 from bokehsynth.rendering.cpu.ray_batches import BATCH
 from bokehsynth.rendering.cpu.simd import cell, load, mul, store
 from bokehsynth.rendering.cpu.tile_bounds import REACH, STATES
-from bokehsynth.rendering.jit import kernel, leaf
+from bokehsynth.rendering.jit import inline_kernel, kernel
 from bokehsynth.rendering.tile_constants import (
     BY_CORNERS,
     CELL,
@@ -75,7 +75,7 @@ def render_rows(layers, plan, table, rays, pupil, tile_rows, picture, memory):
                 composite(layers, rays, visible, group, with_rays, scratch, picture)
 
 
-@leaf
+@inline_kernel
 def _recall(plan, row, column, state, seen):
     """Copy what is planned of a tile: a slice would be counted and released. Returns how many layers are visible."""
     count = 0
@@ -87,7 +87,7 @@ def _recall(plan, row, column, state, seen):
     return count
 
 
-@leaf
+@inline_kernel
 def _filter_layers(layers, table, visible, group, by_corners, scratch):
     """Fill `scratch.means` of the visible layers; with a pupil the kernels are those at corners."""
     K = layers.camera.blur
@@ -127,7 +127,7 @@ def _filter_layers(layers, table, visible, group, by_corners, scratch):
         _apply_gains(m, count, scratch)
 
 
-@leaf
+@inline_kernel
 def _apply_gains(m, count, scratch):
     """Multiply the means of a layer by the gains in the buffer."""
     for p in range(count):
@@ -136,7 +136,7 @@ def _apply_gains(m, count, scratch):
             store(here, i * LANES, mul(load(here, i * LANES), load(scratch.buffer, i * LANES)))
 
 
-@leaf
+@inline_kernel
 def _copy_layer(layers, m, group, count, scratch):
     """Means of a layer in focus: its own texels."""
     for p in range(count):
@@ -146,7 +146,7 @@ def _copy_layer(layers, m, group, count, scratch):
             store(here, r * LANES, load(plane, group.base + r * layers.stride))
 
 
-@leaf
+@inline_kernel
 def _corners_around(spans, m, group):
     """Find the kernels of layer m at the corners around a group."""
     per_tile, rows = spans[m, 2, 0], spans[m, 2, 1]
@@ -156,7 +156,7 @@ def _corners_around(spans, m, group):
     return Corners(above, below, per_tile, group.top - line * rows, rows)
 
 
-@leaf
+@inline_kernel
 def _family(spans, m, radius):
     """Choose the kernels of a group: with prefix sums where the layer has them and all its radii are large enough."""
     low, high = radius_range(radius)

@@ -16,7 +16,7 @@ from bokehsynth.rendering.cpu.tile_bounds import (
     varies_together,
     visible_order,
 )
-from bokehsynth.rendering.jit import kernel, leaf
+from bokehsynth.rendering.jit import inline_kernel, kernel
 from bokehsynth.rendering.tile_constants import (
     BY_RAYS,
     CONTROL_VARIATE,
@@ -65,7 +65,7 @@ def plan_rows(planes, pyramids, camera, area, mode, start, stop, plan):
                     states[row, column, m, k] = state[m, k]
 
 
-@leaf
+@inline_kernel
 def _path(state, order, count, planes, pyramids, mode):
     """Choose a tile's rendering path."""
     reach = 0.0
@@ -79,7 +79,7 @@ def _path(state, order, count, planes, pyramids, mode):
     return path
 
 
-@leaf
+@inline_kernel
 def _light(pyramids, camera, tile, state, order, count):
     """Brightest light behind the nearest layer (`TilePlan.lights`)."""
     if state[order[count - 1], OPAQUE] == 0:

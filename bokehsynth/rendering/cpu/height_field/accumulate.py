@@ -11,7 +11,7 @@ import numpy as np
 from bokehsynth.rendering.cpu.height_field.intersections import empty_crossings, intersect_height_field, list_crossings
 from bokehsynth.rendering.cpu.ray_sums import write_pixel
 from bokehsynth.rendering.cpu.tile_bounds import HIGH, LOW, REACH, is_ordered, visible_order
-from bokehsynth.rendering.jit import kernel, leaf
+from bokehsynth.rendering.jit import inline_kernel, kernel
 from bokehsynth.rendering.types import FloatArray
 
 TILE_H, TILE_W = 8, 128
@@ -104,7 +104,7 @@ def trace_tile(surfaces, state, points, weights, camera, margin, corner, picture
     _normalise(surfaces, camera, margin, corner, Sums(whole, part.touched), total, moves, picture)
 
 
-@leaf
+@inline_kernel
 def _intersect_layers(surfaces, state, order, crossings, camera, ray, texel, scratch):
     """Fill delta of the visible layers for one ray of the pixels at texels (y, x), (y, x + 1), ..."""
     y, x = texel
@@ -117,7 +117,7 @@ def _intersect_layers(surfaces, state, order, crossings, camera, ray, texel, scr
             _intersect_plane(surfaces.planes, m, camera, ray, y, x, scratch.delta)
 
 
-@leaf
+@inline_kernel
 def _intersect_plane(planes, m, camera, ray, y, x, delta):
     """Fill delta[m] = d(p') - d_f for the rays of the pixels at texels (y, x), (y, x + 1), ..."""
     d, gx, gy = planes[m, 0], planes[m, 1], planes[m, 2]
@@ -153,7 +153,7 @@ def _carry(canvas, order, ordered, ray, corner, scratch, sums, row):
             sums.light[row, 3 + c, x] += ray.weights[c] * (np.float32(1) - through[x])
 
 
-@leaf
+@inline_kernel
 def _is_sorted(delta, order):
     for k in range(1, len(order)):
         a, b = order[k - 1], order[k]
@@ -178,12 +178,12 @@ def _sorted_at(delta, order, x):
     return local
 
 
-@leaf
+@inline_kernel
 def _before(mine, layer, other, other_layer):
     return mine > other or (mine == other and layer < other_layer)
 
 
-@leaf
+@inline_kernel
 def _pass_layers(canvas, order, ray, corner, scratch, sums, row, span):
     """Composite the layers in this order at pixels span[0]..span[1] of a row."""
     start, stop = span
@@ -193,7 +193,7 @@ def _pass_layers(canvas, order, ray, corner, scratch, sums, row, span):
             return
 
 
-@leaf
+@inline_kernel
 def _look_up(canvas, m, ray, corner, scratch, start, stop):
     """Look up R, G, B, A of layer m bilinearly at pixels start..stop, displaced by (ux, uy)*delta."""
     delta, fraction, texel = scratch.delta, scratch.fraction, scratch.texel
@@ -219,7 +219,7 @@ def _look_up(canvas, m, ray, corner, scratch, start, stop):
         x = end
 
 
-@leaf
+@inline_kernel
 def _look_up_run(flat, m, c, texels, scratch, start, stop):
     fraction, value = scratch.fraction, scratch.value
     upper, lower = texels
@@ -231,7 +231,7 @@ def _look_up_run(flat, m, c, texels, scratch, start, stop):
         value[c, x] = a + fraction[1, x] * (b - a)
 
 
-@leaf
+@inline_kernel
 def _look_up_one(flat, m, upper, lower, scratch, x):
     fx, fy = scratch.fraction[0, x], scratch.fraction[1, x]
     for c in range(np.uint64(4)):
@@ -241,7 +241,7 @@ def _look_up_one(flat, m, upper, lower, scratch, x):
         scratch.value[c, x] = a + fy * (b - a)
 
 
-@leaf
+@inline_kernel
 def _add(scratch, m, ray, sums, row, start, stop):
     """Put one layer behind those before it; False once no light passes."""
     delta, through, value, light, touched = scratch.delta, scratch.through, scratch.value, sums.light, sums.touched

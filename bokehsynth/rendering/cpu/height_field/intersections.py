@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bokehsynth.rendering.cpu.tile_bounds import HIGH, LOW, OPAQUE, REACH, STATES, VISIBLE
-from bokehsynth.rendering.jit import kernel, leaf
+from bokehsynth.rendering.jit import inline_kernel, kernel
 from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
 
 BLOCK = 8
@@ -130,7 +130,7 @@ def empty_crossings(state, K):
     )
 
 
-@leaf
+@inline_kernel
 def list_crossings(low, high, ux, uy, crossings, m):
     """List where rays p + (ux, uy)*delta, coming from delta = high, cross lines between texels on their way to low.
 
@@ -158,7 +158,7 @@ def list_crossings(low, high, ux, uy, crossings, m):
     crossings.count[m] = count
 
 
-@leaf
+@inline_kernel
 def _store_crossing(crossings, m, k, delta, iy, ix, place, twist):
     y, x = place
     crossings.place[m, k, 0], crossings.place[m, k, 3] = delta, twist
@@ -166,7 +166,7 @@ def _store_crossing(crossings, m, k, delta, iy, ix, place, twist):
     crossings.cell[m, k, 0], crossings.cell[m, k, 1] = int(iy), int(ix)
 
 
-@leaf
+@inline_kernel
 def intersect_height_field(field, m, crossings, low, row, left, height, delta):
     """Fill delta[m] with h(q) where the rays of pixels (row, left), (row, left + 1), ... first meet a height field.
 
@@ -186,7 +186,7 @@ def intersect_height_field(field, m, crossings, low, row, left, height, delta):
         before = after
 
 
-@leaf
+@inline_kernel
 def _cross_cell(heights, f, texel, step, height, delta, m):
     """Take rays from delta = before to after, through one cell each; returns how many have not met the field.
 

@@ -61,7 +61,7 @@ extern "C" void measure_Tile(size_t* out) {
                             offsetof(Tile, sorted), offsetof(Tile, order)};
     std::copy(std::begin(found), std::end(found), out);
 }
-extern "C" void measure_Shot(size_t* out) {
+extern "C" void measure_Scene(size_t* out) {
     const size_t found[] = {sizeof(Scene), offsetof(Scene, layers), offsetof(Scene, nodes), offsetof(Scene, points),
                             offsetof(Scene, weights), offsetof(Scene, spans), offsetof(Scene, pupils),
                             offsetof(Scene, transmission), offsetof(Scene, tiles), offsetof(Scene, base),

@@ -129,8 +129,8 @@ class Row:
 # What is timed ---------------------------------------------------------------------------------------------------
 
 
-def photograph(layers: Sequence[bs.Layer], lens: bs.Lens, margin: int) -> list[np.ndarray]:
-    """The whole product of a scene: `bs.render` and every field."""
+def render_fields(layers: Sequence[bs.Layer], lens: bs.Lens, margin: int) -> list[np.ndarray]:
+    """Render a scene and compute every field."""
     frames = bs.render(layers, lens, margin, backend="cpu")
     return [getattr(frames, name) for name in FIELDS]
 
@@ -183,7 +183,7 @@ def time_row(row: Row, layers: Sequence[bs.Layer], lens: bs.Lens, stack: Stack, 
         pixels = np.stack(np.meshgrid(rows, np.arange(width), indexing="ij"), axis=-1).reshape(-1, 2)
         theirs = clocked(lambda timed=timed, pixels=pixels: brute(stack, timed, pixels, SKIP, STOP))
         row.their_times.append(Times(*(seconds * height / len(rows) for seconds in theirs)))
-        row.our_times.append(clocked(lambda timed=timed: photograph(layers, timed, stack.margin)))
+        row.our_times.append(clocked(lambda timed=timed: render_fields(layers, timed, stack.margin)))
         if i < SPLITS:
             row.splits.append(split(layers, bs.Lens(timed.blur * (1 + STEP / 2), lens.focus), stack.margin))
 
@@ -239,7 +239,7 @@ def measure(arguments: argparse.Namespace, core: roofline.Core) -> list[Row]:
         for blur, focus, lens in lens_rows(seed, arguments):
             truth = converged(stack, lens, pixels, rays_of(blur))
             theirs = score(brute(stack, lens, pixels, NO_SKIP, NO_STOP), truth)
-            picture = photograph(layers, lens, margin)[0]  # also packs the layers and compiles, untimed
+            picture = render_fields(layers, lens, margin)[0]  # also packs the layers and compiles, untimed
             ours = score(picture[pixels[:, 0], pixels[:, 1]], truth)
             row = Row(blur, focus, seed, theirs, ours, roofline.bound_ms(layers, lens, margin, core))
             time_row(row, layers, lens, stack, arguments)

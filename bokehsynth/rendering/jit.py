@@ -1,7 +1,8 @@
 """How kernels are compiled: strict IEEE arithmetic, cached, without Python's lock."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numba as nb
 
@@ -9,11 +10,25 @@ from bokehsynth.numba_cache import ensure_cache_place
 
 ensure_cache_place(Path(__file__).parent)
 
+F = TypeVar("F", bound=Callable[..., Any])
 _STRICT: Any = {"nogil": True, "cache": True, "error_model": "numpy", "boundscheck": False}
+_WITHOUT_COUNTS: Any = {**_STRICT, "_nrt": False}
 
-kernel = nb.njit(**_STRICT)
-"""No fast-math: sums keep their order, products and sums are never fused, so every processor gives the same bits."""
 
-inline_kernel = nb.njit(**{**_STRICT, "_nrt": False})
-"""A kernel that neither allocates nor slices arrays. Numba then leaves out counting references to its arguments, atomic
-operations that take as long as the work where a function is called for every few pixels."""
+def kernel(function: F) -> F:
+    """Compile a function by Numba.
+
+    No fast-math: sums keep their order, products and sums are never fused, so every processor gives the same bits.
+    """
+    compiled: F = nb.njit(function, **_STRICT)
+    return compiled
+
+
+def inline_kernel(function: F) -> F:
+    """Compile a kernel that neither allocates nor slices arrays.
+
+    Numba then leaves out counting references to its arguments, atomic operations that take as long as the work where a
+    function is called for every few pixels.
+    """
+    compiled: F = nb.njit(function, **_WITHOUT_COUNTS)
+    return compiled

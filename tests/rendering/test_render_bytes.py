@@ -13,18 +13,18 @@ import bokehsynth as bs
 from bokehsynth.rendering import PATHS
 
 TIMEOUT_S = 240
-"""Of a subprocess that has to compile every kernel on a busy machine."""
+"""Time limit of a subprocess that has to compile every kernel on a busy machine."""
 
 
 class Uneven(bs.Disc):
-    """Passes more on the right, and no two channels alike."""
+    """An aperture that passes more on the right, and no two channels alike."""
 
     def weight(self, s):
         return np.stack([1 + 0.5 * s[:, 0], 0.3 + s[:, 1] ** 2, np.full(len(s), 0.7)], axis=1)
 
 
 def wide_scene():
-    """Kernels with prefix sums before and behind the focus, and tap by tap where the slope crosses it."""
+    """A scene with kernels with prefix sums before and behind the focus, and tap by tap where the slope crosses it."""
     size, lens = (40, 96), bs.Lens(20.0, 0.5)
     planes = [bs.Plane(0.95), bs.Plane(0.5, 1.5e-2, 2e-3)]
     margin = enough(planes, lens, size)
@@ -72,11 +72,11 @@ def expected():
     return digests()
 
 
-def test_the_scenes_go_every_way():
-    seen = set()
+def test_the_scenes_take_every_path_but_copy():
+    found = set()
     for make in SCENES.values():
-        seen |= set(np.unique(make().render().paths).tolist())
-    assert {PATHS[i] for i in seen} >= {"taps", "runs", "together", "rays"}
+        found |= set(np.unique(make().render().paths).tolist())
+    assert {PATHS[i] for i in found} >= {"taps", "runs", "together", "rays"}
     assert set(SCENES) & set(BATTERY)
 
 

@@ -1,4 +1,4 @@
-"""Which way every tile went (`Frames.paths`): rays only where layers vary together, and no way that shows."""
+"""The path of every tile (`Frames.paths`): rays only where layers vary together, and no path shows in the picture."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,15 @@ from support.scenes import BATTERY, TINTS, Scene, battery_scene, enough, matte, 
 
 import bokehsynth as bs
 from bokehsynth.rendering import PATHS
-from bokehsynth.rendering.tile_constants import TILE_H, TILE_W
-
-COPY, DIRECT, PREFIX_SUM, CONTROL_VARIATE, RAY_TRACED = range(5)
+from bokehsynth.rendering.tile_constants import (
+    CONTROL_VARIATE,
+    COPY,
+    DIRECT,
+    PREFIX_SUM,
+    RAY_TRACED,
+    TILE_H,
+    TILE_W,
+)
 
 
 def per_pixel(paths, size):
@@ -33,6 +39,7 @@ def large_scene(name, scale=6, lights=0):
 
 
 def test_names_and_shape():
+    assert tuple(range(5)) == (COPY, DIRECT, PREFIX_SUM, CONTROL_VARIATE, RAY_TRACED)
     frames = battery_scene("crossing").render()
     assert PATHS == ("copy", "taps", "runs", "together", "rays")
     assert frames.paths.dtype == np.uint8
@@ -88,7 +95,7 @@ def test_most_tiles_of_soft_mattes_before_a_tilted_background_need_no_rays(K, fo
     assert not (paths == RAY_TRACED).any(), "these planes never change order"
 
 
-# ------------------------------------------------------------------ no way that shows
+# ------------------------------------------------------------------ no path shows
 
 
 @pytest.mark.parametrize("name", ["three frontal", "focus on the nearest", "focus on the farthest", "nothing behind"])
@@ -109,7 +116,7 @@ Worst 1.38e-3, 8.1e-4, 1.48e-3 and 1.38e-4.
 
 @pytest.mark.parametrize("name", BATTERY)
 def test_the_same_picture_by_rays_alone(name):
-    """Whatever way a tile goes, plain rays converge to the same: no seam, no tile of another kind."""
+    """Whatever path a tile takes, plain rays converge to the same: no seam, no tile of another kind."""
     scene = battery_scene(name)
     color, coverage = trace_grid(scene, 100)
     frames = scene.render(samples=4000)

@@ -1,7 +1,10 @@
 """Means and sums over rays, composited into pixels."""
 
+from typing import Any
+
 import numpy as np
 
+from bokehsynth.rendering.cpu.kernel_arguments import Group, LayerPlanes, Picture, Rays, Scratch, Visible
 from bokehsynth.rendering.cpu.simd import (
     add,
     cell,
@@ -19,10 +22,13 @@ from bokehsynth.rendering.cpu.simd import (
 from bokehsynth.rendering.cpu.tile_bounds import REACH
 from bokehsynth.rendering.jit import inline_kernel
 from bokehsynth.rendering.tile_constants import FLOAT_BYTES, LANES
+from bokehsynth.rendering.types import IntArray
 
 
 @inline_kernel
-def composite(layers, rays, visible, group, with_rays, scratch, picture):
+def composite(
+    layers: LayerPlanes, rays: Rays, visible: Visible, group: Group, with_rays: bool, scratch: Scratch, picture: Picture
+) -> None:
     """Composite the means, add what varies together, divide by the light that arrived, write the pixels."""
     order, slots, opaque, passed = visible.order, scratch.slots, layers.opaque, rays.channels_passed
     nothing, one = splat(np.float32(0)), splat(np.float32(1))
@@ -60,7 +66,7 @@ def composite(layers, rays, visible, group, with_rays, scratch, picture):
 
 
 @inline_kernel
-def _control_variate(opaque, order, scratch, c, a, at):
+def _control_variate(opaque: IntArray, order: IntArray, scratch: Scratch, c: int, a: int, at: int) -> tuple[Any, Any]:
     """Light and transmission that reach channel c by the rays less their own means composited, both without the first
     layer's light."""
     sums, slots, layers = scratch.sums, scratch.slots, len(opaque)
@@ -81,7 +87,7 @@ def _control_variate(opaque, order, scratch, c, a, at):
 
 
 @inline_kernel
-def _write_row(group, r, rgb, share, picture):
+def _write_row(group: Group, r: int, rgb: int, share: int, picture: Picture) -> None:
     """Write one row of a group: colour at the address `rgb`, coverage at `share`."""
     color, coverage = picture
     pixel = group.pixel + r * coverage.shape[1]

@@ -12,7 +12,18 @@ It is exactly 0 where at most one layer varies, and converges to the truth as ra
 
 import numpy as np
 
-from bokehsynth.rendering.cpu.kernel_arguments import Batch, Texels, Totals
+from bokehsynth.rendering.cpu.kernel_arguments import (
+    Batch,
+    Group,
+    Hits,
+    LayerPlanes,
+    PupilField,
+    Rays,
+    Scratch,
+    Texels,
+    Totals,
+    Visible,
+)
 from bokehsynth.rendering.cpu.ray_batches import (
     BATCH,
     attenuate,
@@ -35,7 +46,10 @@ MOST = 64
 
 
 @inline_kernel
-def sum_rays(layers, visible, group, rays, span, pupil, hits, scratch):
+def sum_rays(
+    layers: LayerPlanes, visible: Visible, group: Group, rays: Rays, span: tuple[int, int], pupil: PupilField,
+    hits: Hits, scratch: Scratch,
+) -> None:  # fmt: skip
     """Fill `scratch.sums` with sums over the rays of `span`: w c and w a of each layer, and of what arrives.
 
     Row `layers` gets sum w T c of all layers but the first and sum w T at the end, the next one sum w. Rays that the
@@ -59,7 +73,10 @@ def sum_rays(layers, visible, group, rays, span, pupil, hits, scratch):
 
 
 @inline_kernel
-def _sum_batch(layers, visible, group, rays, batch, hits, samples, scratch):
+def _sum_batch(
+    layers: LayerPlanes, visible: Visible, group: Group, rays: Rays, batch: Batch, hits: Hits, samples: int,
+    scratch: Scratch,
+) -> None:  # fmt: skip
     """Carry one batch of rays through the layers; samples: address of CELL floats for each ray."""
     count, slots, sums = len(layers.planes), scratch.slots, scratch.sums
     closed = False
@@ -95,7 +112,7 @@ def _sum_batch(layers, visible, group, rays, batch, hits, samples, scratch):
 
 
 @inline_kernel
-def _attenuate_by(alpha, sharp, frontal, hits, batch, samples):
+def _attenuate_by(alpha: Texels, sharp: bool, frontal: bool, hits: Hits, batch: Batch, samples: int) -> None:
     """Look a layer's alpha up into `samples` and take it out of what the rays let through."""
     if sharp:
         repeat_texel(alpha, batch.size, samples)
@@ -105,12 +122,12 @@ def _attenuate_by(alpha, sharp, frontal, hits, batch, samples):
 
 
 @inline_kernel
-def rays_for(layers, visible, rays, light):
+def rays_for(layers: LayerPlanes, visible: Visible, rays: Rays, light: float) -> tuple[int, int]:
     """First and last + 1 ray of the set for a tile.
 
     What is estimated is how two layers vary together, so the side follows the geometric mean of the two largest blur
-    radii. Rays go where the light is: `light` is the brightest behind the nearest layer over what is typical of the
-    picture (`tile_plan`). Edges of two layers in one plane coincide on every ray: more rays find the seam.
+    radii. Rays go where the light is: `light` is the brightest behind the nearest layer over the root mean square
+    of the picture (`tile_plan`). Edges of two layers in one plane coincide on every ray: more rays find the seam.
     """
     state, order = visible
     widest, second, seam = 0.0, 0.0, 1.0
@@ -130,7 +147,7 @@ def rays_for(layers, visible, rays, light):
 
 
 @inline_kernel
-def _light_factor(light, mean):
+def _light_factor(light: float, mean: float) -> float:
     """Factor of the side of a tile's grid.
 
     Errors grow with the light and fall with about the 3/4th power of the number of rays, so that a fixed number of

@@ -14,8 +14,7 @@ from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
 class Camera(NamedTuple):
     """The lens, and where the picture's centre lies on the canvas."""
 
-    blur: float
-    """K, px per unit of disparity."""
+    blur: float  # K, px per unit of disparity
     focus: float
     cy: float
     cx: float
@@ -24,10 +23,8 @@ class Camera(NamedTuple):
 class Pyramids(NamedTuple):
     """Min-max pyramids of all layers (`tile_bounds.min_max_pyramid`)."""
 
-    bounds: FloatArray
-    """float32 [L, 3, blocks of all levels]: least and largest alpha, largest premultiplied colour."""
-    levels: IntArray
-    """[n, 3]: offset, rows and columns of a level."""
+    bounds: FloatArray  # float32 [L, 3, blocks of all levels]: least and largest alpha, largest premultiplied colour
+    levels: IntArray  # [n, 3]: offset, rows and columns of a level
 
 
 class Tile(NamedTuple):
@@ -52,30 +49,22 @@ class Footprint(NamedTuple):
 class TilePlan(NamedTuple):
     """What is known of the tiles [rows, columns] of a picture of L layers before the first is filtered."""
 
-    states: Float64Array
-    """[rows, columns, L, STATES]: see `tile_bounds`."""
-    orders: IntArray
-    """[rows, columns, L]: visible layers, near to far, then -1."""
+    states: Float64Array  # [rows, columns, L, STATES]: see `tile_bounds`
+    orders: IntArray  # [rows, columns, L]: visible layers, near to far, then -1
     lights: FloatArray
     """float32 [rows, columns]: brightest light behind the nearest layer of tiles on the path CONTROL_VARIATE. Infinite
     where no layer closes the view: there colours are divided by what little light arrives."""
-    paths: npt.NDArray[np.uint8]
-    """uint8 [rows, columns]: `tile_constants.COPY` .. RAY_TRACED."""
-    rms_light: float
-    """Root mean square of the finite `lights`, 1 without any."""
+    paths: npt.NDArray[np.uint8]  # uint8 [rows, columns]: `tile_constants.COPY` .. RAY_TRACED
+    rms_light: float  # root mean square of the finite `lights`, 1 without any
 
 
 class LayerPlanes(NamedTuple):
     """The layers of a picture on their canvas."""
 
-    addresses: IntArray
-    """[L, 6]: columns PACKED .. SUMS_STEP of `tile_constants`."""
-    planes: Float64Array
-    """[L, 3]: d, gx, gy."""
-    opaque: IntArray
-    """[L]: whether alpha is 1 everywhere."""
-    stride: int
-    """Texels per canvas row."""
+    addresses: IntArray  # [L, 6]: columns PACKED .. SUMS_STEP of `tile_constants`
+    planes: Float64Array  # [L, 3]: d, gx, gy
+    opaque: IntArray  # [L]: whether alpha is 1 everywhere
+    stride: int  # texels per canvas row
     margin: int
     camera: Camera
 
@@ -90,93 +79,71 @@ class KernelTable(NamedTuple):
     first_run: IntArray
     nodes: Float64Array
     norms: Float64Array
-    spans: IntArray
-    """[L, 3, 2]: where each layer's kernels lie (`prepared_layers`)."""
-    reference: Float64Array
-    """[L]: radius in px at which the weights of kernels with prefix sums are 1."""
+    spans: IntArray  # [L, 3, 2]: where each layer's kernels lie (`prepared_layers`)
+    reference: Float64Array  # [L]: radius in px at which the weights of kernels with prefix sums are 1
 
 
 class RayOffsets(NamedTuple):
     """What rays have in common on all tiles: found once for each layer."""
 
-    stretches: Float64Array
-    """[L, N] K / (1 - K g.s): a hit lies at the ray's lens point times this times delta."""
+    stretches: Float64Array  # [L, N] K / (1 - K g.s): a hit lies at the ray's lens point times this times delta
     steps: IntArray
     """[L, N] from a pixel's own texel to the hit's upper left one, for frontal layers; 0 for tilted ones."""
-    fractions: FloatArray
-    """float32 [L, N, 2] of the hit relative to that texel."""
+    fractions: FloatArray  # float32 [L, N, 2] of the hit relative to that texel
 
 
 class Rays(NamedTuple):
     """Sets of rays that tiles choose from, one after the other."""
 
-    points: Float64Array
-    """[N, 2] on the unit disc."""
-    weights: FloatArray
-    """float32 [C, N]."""
-    spans: IntArray
-    """[S, 2]: first and last + 1 ray of the set for a side."""
-    channels_passed: IntArray
-    """[3]: whether R, G and B pass the aperture at all."""
+    points: Float64Array  # [N, 2] on the unit disc
+    weights: FloatArray  # float32 [C, N]
+    spans: IntArray  # [S, 2]: first and last + 1 ray of the set for a side
+    channels_passed: IntArray  # [3]: whether R, G and B pass the aperture at all
     offsets: RayOffsets
 
 
 class PupilField(NamedTuple):
     """The second disc that lens points must lie in, and how tiles deal with it."""
 
-    mode: int
-    """NO_PUPIL, BY_CORNERS or BY_RAYS."""
-    centre_x: int
-    """Address of float32 [H, W]: x of the disc's centre at every pixel, in lens units."""
+    mode: int  # NO_PUPIL, BY_CORNERS or BY_RAYS
+    centre_x: int  # address of float32 [H, W]: x of the disc's centre at every pixel, in lens units
     centre_y: int
     radius: float
-    width: int
-    """W."""
+    width: int  # W
 
 
 class Picture(NamedTuple):
     """What is filled."""
 
-    color: FloatArray
-    """float32 [H, W, 3]."""
-    coverage: FloatArray
-    """float32 [H, W]."""
+    color: FloatArray  # float32 [H, W, 3]
+    coverage: FloatArray  # float32 [H, W]
 
 
 class Visible(NamedTuple):
     """The layers of one tile."""
 
-    state: Float64Array
-    """[L, STATES]."""
-    order: IntArray
-    """Visible layers, near to far."""
+    state: Float64Array  # [L, STATES]
+    order: IntArray  # visible layers, near to far
 
 
 class Group(NamedTuple):
     """One group of pixels."""
 
     y: float
-    x: float
-    """Offset of the first pixel from the picture's centre."""
-    base: int
-    """Index of its own texel on the canvas."""
-    pixel: int
-    """Its index in the picture."""
-    top: int
-    """Its row in the tile."""
+    x: float  # offset of the first pixel from the picture's centre
+    base: int  # index of its own texel on the canvas
+    pixel: int  # its index in the picture
+    top: int  # its row in the tile
     rows: int
-    columns: int
-    """Pixels of the group that lie in the picture."""
+    columns: int  # pixels of the group that lie in the picture
     tile_column: int
 
 
 class Scratch(NamedTuple):
     """Addresses of scratch: `slots` cells of CELL floats for each layer, three colours and one alpha per channel."""
 
-    means: int
-    """Exact means of the layers."""
-    sums: int
-    """Sums over rays, of the layers and two rows more (`control_variate.sum_rays`)."""
+    means: int  # exact means of the layers
+    sums: int  # sums over rays, of the layers and two rows more (`control_variate.sum_rays`)
     buffer: int
     slots: int
 
@@ -184,12 +151,9 @@ class Scratch(NamedTuple):
 class Texels(NamedTuple):
     """One plane of a layer."""
 
-    address: int
-    """Of canvas texel (0, 0)."""
-    stride: int
-    """Texels per row."""
-    base: int
-    """Index of the group's first pixel's own texel."""
+    address: int  # of canvas texel (0, 0)
+    stride: int  # texels per row
+    base: int  # index of the group's first pixel's own texel
 
 
 class Radius(NamedTuple):
@@ -203,28 +167,20 @@ class Radius(NamedTuple):
 class Corners(NamedTuple):
     """Kernels around a group where the aperture has a pupil: two lines of corners, one above the group, one below."""
 
-    above: int
-    """First kernel along the tile on the upper line."""
+    above: int  # first kernel along the tile on the upper line
     below: int
-    per_tile: int
-    """Corners per tile along a line."""
-    row: int
-    """Of the group's first pixel below the upper line."""
-    rows: int
-    """Between the lines."""
+    per_tile: int  # corners per tile along a line
+    row: int  # of the group's first pixel below the upper line
+    rows: int  # between the lines
 
 
 class Hits(NamedTuple):
     """Where a batch of rays meets a layer."""
 
-    texel: IntArray
-    """[n] index of the upper left texel, for the group's first pixel."""
-    fraction: FloatArray
-    """float32 [n, 2]: x and y of the first pixel's hit relative to it."""
-    drift: FloatArray
-    """float32 [n, 4]: of the hit's x per column and row, then of its y."""
-    kind: IntArray
-    """[n]: ONE_TEXEL .. SCATTERED of `ray_batches`."""
+    texel: IntArray  # [n] index of the upper left texel, for the group's first pixel
+    fraction: FloatArray  # float32 [n, 2]: x and y of the first pixel's hit relative to it
+    drift: FloatArray  # float32 [n, 4]: of the hit's x per column and row, then of its y
+    kind: IntArray  # [n]: ONE_TEXEL .. SCATTERED of `ray_batches`
 
 
 class Batch(NamedTuple):
@@ -233,16 +189,12 @@ class Batch(NamedTuple):
     weights: FloatArray
     start: int
     size: int
-    through: int
-    """Address of the light that is left of each ray."""
-    mask: int
-    """Address of which rays the pupil lets pass, 1 or 0; 0 if all."""
+    through: int  # address of the light that is left of each ray
+    mask: int  # address of which rays the pupil lets pass, 1 or 0; 0 if all
 
 
 class Totals(NamedTuple):
     """Addresses of two sums over rays, CELL floats each."""
 
-    mean: int
-    """Of w c, the layer alone."""
-    full: int
-    """Of w T c, the light that arrives."""
+    mean: int  # of w c, the layer alone
+    full: int  # of w T c, the light that arrives

@@ -7,16 +7,18 @@ first node of the tile plus, node by node, the clamped part of the way to the ne
 
 import numpy as np
 
+from bokehsynth.rendering.cpu.kernel_arguments import Camera, Corners, KernelTable, Radius, Texels
 from bokehsynth.rendering.cpu.simd import add, clamp01, load, madd, poke, ramp, splat, store, sub
 from bokehsynth.rendering.jit import inline_kernel, kernel
 from bokehsynth.rendering.tile_constants import GROUP, LANES
+from bokehsynth.rendering.types import FloatArray
 
 NEAREST = 2.0
 """Pixels of blur radius below which a texel is in no footprint of radius RUNS_FROM: its weight |s|^-3 is left out."""
 
 
 @kernel
-def prefix_sums(planes, y0, sums):
+def prefix_sums(planes: FloatArray, y0: int, sums: FloatArray) -> None:
     """Sum planes [P, Hc, Wc] along x, the texel itself excluded, from canvas row y0 on: [P, rows, Wc]."""
     count, rows, width = sums.shape
     for row in range(rows):
@@ -30,7 +32,10 @@ def prefix_sums(planes, y0, sums):
 
 
 @kernel
-def apply_tilt_weight(planes, plane, camera, reference, y0, weighted, sums):
+def apply_tilt_weight(
+    planes: FloatArray, plane: tuple[float, float, float], camera: Camera, reference: float, y0: int,
+    weighted: FloatArray, sums: FloatArray,
+) -> None:  # fmt: skip
     """Multiply planes of a tilted layer by (reference / |K s|)^3 and sum them along x (excluding the texel itself).
 
     planes float32 [P, Hc, Wc], premultiplied; plane (d, gx, gy); weighted, sums float32 [P, rows, Wc] are filled for
@@ -59,7 +64,9 @@ def apply_tilt_weight(planes, plane, camera, reference, y0, weighted, sums):
 
 
 @inline_kernel
-def _sum_colours(planes, weight, y, row, turn, weighted, sums):
+def _sum_colours(
+    planes: FloatArray, weight: FloatArray, y: int, row: int, turn: int, weighted: FloatArray, sums: FloatArray
+) -> None:
     """Weight and sum the colours: three sums at once, since one waits for each of its additions."""
     width = len(weight)
     r, g, b = 0.0, 0.0, 0.0
@@ -79,7 +86,9 @@ def _sum_colours(planes, weight, y, row, turn, weighted, sums):
 
 
 @inline_kernel
-def _sum_alpha(planes, weight, y, row, turn, weighted, sums):
+def _sum_alpha(
+    planes: FloatArray, weight: FloatArray, y: int, row: int, turn: int, weighted: FloatArray, sums: FloatArray
+) -> None:
     """Weight and sum the fourth plane."""
     total = 0.0
     for x in range(turn):
@@ -94,7 +103,7 @@ def _sum_alpha(planes, weight, y, row, turn, weighted, sums):
 
 
 @inline_kernel
-def _value(texels, sums, table, entry, channel, out):
+def _value(texels: Texels, sums: int, table: KernelTable, entry: int, channel: int, out: int) -> None:
     """Apply kernel `entry` to GROUP rows of one plane."""
     source, stride, base = texels
     a0 = splat(np.float32(0))
@@ -118,7 +127,9 @@ def _value(texels, sums, table, entry, channel, out):
 
 
 @inline_kernel
-def _value_and_slope(texels, sums, table, entry, channel, share, out):
+def _value_and_slope(
+    texels: Texels, sums: int, table: KernelTable, entry: int, channel: int, share: int, out: int
+) -> None:
     """Apply kernel `entry` plus share (address, per pixel) times its difference to the next."""
     source, stride, base = texels
     rise = channel + len(table.weights) // 2
@@ -147,7 +158,7 @@ def _value_and_slope(texels, sums, table, entry, channel, share, out):
 
 
 @inline_kernel
-def _slope(texels, table, entry, channel, share, out):
+def _slope(texels: Texels, table: KernelTable, entry: int, channel: int, share: int, out: int) -> None:
     """Add share times the difference of kernel `entry` to the next."""
     source, stride, base = texels
     rise = channel + len(table.weights) // 2
@@ -166,7 +177,7 @@ def _slope(texels, table, entry, channel, share, out):
 
 
 @inline_kernel
-def _shares(radius, node, next_node, out):
+def _shares(radius: Radius, node: float, next_node: float, out: int) -> None:
     """Fill how far each pixel's radius lies on the way from one node to the next, 0..1."""
     r, rx, ry = radius
     scale = 1 / (next_node - node)
@@ -176,7 +187,7 @@ def _shares(radius, node, next_node, out):
 
 
 @inline_kernel
-def radius_range(radius):
+def radius_range(radius: Radius) -> tuple[float, float]:
     """Least and largest radius of a group."""
     r, rx, ry = radius
     low = r + min(0.0, rx * (LANES - 1)) + min(0.0, ry * (GROUP - 1))
@@ -184,7 +195,7 @@ def radius_range(radius):
 
 
 @inline_kernel
-def gains(radius, table, span, reference, out):
+def gains(radius: Radius, table: KernelTable, span: tuple[int, int], reference: float, out: int) -> None:
     """Fill 1 / norm of every pixel's interpolated coverage kernel, times |r / reference|^3 for the weights' own scale.
 
     span: see `filter_plane`; out: address of GROUP x LANES floats.
@@ -209,7 +220,10 @@ def gains(radius, table, span, reference, out):
 
 
 @inline_kernel
-def filter_plane(texels, sums, table, span, radius, channel, scratch, out):
+def filter_plane(
+    texels: Texels, sums: int, table: KernelTable, span: tuple[int, int], radius: Radius, channel: int, scratch: int,
+    out: int,
+) -> None:  # fmt: skip
     """Mean of one plane of a layer over the opening for GROUP x LANES pixels, without `gains`.
 
     sums: address of the plane's prefix sums; span: first and last + 1 of the layer's kernels in the table; channel: of
@@ -231,7 +245,9 @@ def filter_plane(texels, sums, table, span, radius, channel, scratch, out):
 
 
 @inline_kernel
-def filter_between(texels, sums, table, corners, channel, scratch, out):
+def filter_between(
+    texels: Texels, sums: int, table: KernelTable, corners: Corners, channel: int, scratch: int, out: int
+) -> None:
     """`filter_plane` between kernels at corners.
 
     Along a line a pixel's kernel is interpolated between those of the two corners beside it, then between the lines.
@@ -254,7 +270,7 @@ def filter_between(texels, sums, table, corners, channel, scratch, out):
 
 
 @inline_kernel
-def gains_between(radius, table, corners, reference, out):
+def gains_between(radius: Radius, table: KernelTable, corners: Corners, reference: float, out: int) -> None:
     """`gains` for `filter_between`."""
     r, rx, ry = radius
     above, below, per_tile, row, rows = corners

@@ -1,7 +1,7 @@
-"""What a pinhole sees of planes that do not cross in the picture: the all-in-focus picture, and whose disparity.
+"""The all-in-focus picture of planes that do not cross in the picture, and their disparity.
 
-The arithmetic is that of `develop` for layers in focus, operation by operation: pixels that a lens leaves in focus have
-the bits of this picture.
+The arithmetic is that of `composite` for layers in focus, operation by operation: pixels that a lens leaves in focus
+have the bits of this picture.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from bokehsynth.rendering.cpu.simd import (
 )
 from bokehsynth.rendering.jit import inline_kernel
 from bokehsynth.rendering.tile_constants import LANES
-from bokehsynth.rendering.types import FloatArray, RenderInput, RenderOutput
+from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray, RenderInput, RenderOutput
 
 
 def planes_in_order(scene: RenderInput) -> "Sequence[Plane] | None":
@@ -40,12 +40,14 @@ def composite(scene: RenderInput, output: RenderOutput) -> None:
     """Composite the layers, which must be `planes_in_order`, into `output`."""
     packed = np.array([address_of(layer.packed) for layer in scene.layers], np.int64)
     steps = scene.layers[0].packed[0].nbytes, scene.layers[0].shape[1]
-    spare = np.empty(4 * LANES, np.float32)
-    _composite(packed, *steps, scene.margin, address_of(spare), output.color, output.coverage)
+    scratch = np.empty(4 * LANES, np.float32)
+    _composite(packed, *steps, scene.margin, address_of(scratch), output.color, output.coverage)
 
 
 @inline_kernel
-def _composite(packed, step, stride, margin, spare, color, coverage):
+def _composite(
+    packed: IntArray, step: int, stride: int, margin: int, scratch: int, color: FloatArray, coverage: FloatArray
+) -> None:
     height, width = coverage.shape
     nothing, one = splat(np.float32(0)), splat(np.float32(1))
     colors, shares = np.int64(color.ctypes.data), np.int64(coverage.ctypes.data)
@@ -66,14 +68,14 @@ def _composite(packed, step, stride, margin, spare, color, coverage):
                 store_rgb(colors, 3 * (y * width + x), red, green, blue)
                 store(shares, y * width + x, arrived)
                 continue
-            store(spare, 0, red)
-            store(spare, LANES, green)
-            store(spare, 2 * LANES, blue)
-            store(spare, 3 * LANES, arrived)
+            store(scratch, 0, red)
+            store(scratch, LANES, green)
+            store(scratch, 2 * LANES, blue)
+            store(scratch, 3 * LANES, arrived)
             for lane in range(width - x):
                 for c in range(3):
-                    color[y, x + lane, c] = peek(spare, c * LANES + lane)
-                coverage[y, x + lane] = peek(spare, 3 * LANES + lane)
+                    color[y, x + lane, c] = peek(scratch, c * LANES + lane)
+                coverage[y, x + lane] = peek(scratch, 3 * LANES + lane)
 
 
 def maps(scene: RenderInput, planes: Sequence[Plane]) -> tuple[FloatArray, FloatArray]:
@@ -90,7 +92,10 @@ def maps(scene: RenderInput, planes: Sequence[Plane]) -> tuple[FloatArray, Float
 
 
 @inline_kernel
-def _fill(alphas, planes, blur, focus, margin, stride, disparity, defocus):
+def _fill(
+    alphas: IntArray, planes: Float64Array, blur: float, focus: float, margin: int, stride: int,
+    disparity: FloatArray, defocus: FloatArray,
+) -> None:  # fmt: skip
     height, width = disparity.shape
     last = len(alphas) - 1
     for row in range(height):

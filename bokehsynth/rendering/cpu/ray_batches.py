@@ -4,8 +4,11 @@
 stops. `control_variate` says what for.
 """
 
+from typing import Any
+
 import numpy as np
 
+from bokehsynth.rendering.cpu.kernel_arguments import Batch, Group, Hits, LayerPlanes, PupilField, Rays, Texels, Totals
 from bokehsynth.rendering.cpu.simd import (
     add,
     load,
@@ -22,6 +25,7 @@ from bokehsynth.rendering.cpu.simd import (
 )
 from bokehsynth.rendering.jit import inline_kernel
 from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, GROUP, LANES
+from bokehsynth.rendering.types import Float64Array, FloatArray
 
 BATCH = 32
 """Rays at a time: their transmissions stay in the first-level cache."""
@@ -32,7 +36,7 @@ per pixel; they need a neighbour more; each has its own."""
 
 
 @inline_kernel
-def intersect_batch(layers, m, group, rays, start, stop, hits):
+def intersect_batch(layers: LayerPlanes, m: int, group: Group, rays: Rays, start: int, stop: int, hits: Hits) -> None:
     """Fill one row of `hits` for each ray start .. stop - 1: where it meets layer m."""
     texel, fraction, drift, kind = hits
     stretches, steps, fractions = rays.offsets
@@ -58,7 +62,7 @@ def intersect_batch(layers, m, group, rays, start, stop, hits):
 
 
 @inline_kernel
-def _spread(per_column, per_row, drift, n, at):
+def _spread(per_column: float, per_row: float, drift: FloatArray, n: int, at: int) -> tuple[float, float]:
     """Note a hit's drift over the group; returns its least and largest offset."""
     drift[n, at], drift[n, at + 1] = per_column, per_row
     low = min(per_column, 0.0) * (LANES - 1) + min(per_row, 0.0) * (GROUP - 1)
@@ -66,7 +70,7 @@ def _spread(per_column, per_row, drift, n, at):
 
 
 @inline_kernel
-def sum_light(texels, frontal, hits, batch, channel, totals):
+def sum_light(texels: Texels, frontal: bool, hits: Hits, batch: Batch, channel: int, totals: Totals) -> None:
     """Add the light of one plane of a blurred layer to both totals."""
     if frontal:
         _sum_frontal(texels, hits, batch, channel, totals)
@@ -85,7 +89,7 @@ def sum_light(texels, frontal, hits, batch, channel, totals):
 
 
 @inline_kernel
-def sum_sharp(texels, batch, channel, totals):
+def sum_sharp(texels: Texels, batch: Batch, channel: int, totals: Totals) -> None:
     """`sum_light` of a layer in focus: every ray meets the pixel's own texel."""
     mean, full = totals
     for row in range(GROUP):
@@ -101,7 +105,7 @@ def sum_sharp(texels, batch, channel, totals):
 
 
 @inline_kernel
-def _sum_frontal(texels, hits, batch, channel, totals):
+def _sum_frontal(texels: Texels, hits: Hits, batch: Batch, channel: int, totals: Totals) -> None:
     """Share the same four taps among all pixels, and rows of texels among rows of pixels."""
     plane, stride, _ = texels
     weights, start, count, through, mask = batch
@@ -149,7 +153,7 @@ def _sum_frontal(texels, hits, batch, channel, totals):
 
 
 @inline_kernel
-def _slanted(plane, stride, hits, i, row):
+def _slanted(plane: int, stride: int, hits: Hits, i: int, row: int) -> Any:
     """Look ray i up for one row of pixels whose hits drift from texel to texel."""
     texel, fraction, drift, kind = hits
     fx, fy = fraction[i, 0] + drift[i, 1] * np.float32(row), fraction[i, 1] + drift[i, 3] * np.float32(row)
@@ -176,7 +180,7 @@ def _slanted(plane, stride, hits, i, row):
 
 
 @inline_kernel
-def sum_slanted_colour(texels, step, hits, batch, totals):
+def sum_slanted_colour(texels: Texels, step: int, hits: Hits, batch: Batch, totals: Totals) -> None:
     """`sum_light` of a tilted layer's three colour planes at once, for a lens that treats them alike.
 
     texels, totals: of red; the planes of green and blue lie `step` bytes farther each, their totals one cell.
@@ -225,7 +229,7 @@ def sum_slanted_colour(texels, step, hits, batch, totals):
 
 
 @inline_kernel
-def _scattered(plane, stride, at, fx, fy, drift_x, drift_y):
+def _scattered(plane: int, stride: int, at: int, fx: float, fy: float, drift_x: float, drift_y: float) -> Any:
     """Look up pixel by pixel, for the steepest planes."""
     out = splat(np.float32(0))
     for lane in range(LANES):
@@ -240,7 +244,7 @@ def _scattered(plane, stride, at, fx, fy, drift_x, drift_y):
 
 
 @inline_kernel
-def look_up(texels, frontal, hits, count, samples):
+def look_up(texels: Texels, frontal: bool, hits: Hits, count: int, samples: int) -> None:
     """Look a plane up by `count` rays, CELL floats each, at the address `samples`."""
     plane, stride, _ = texels
     for i in range(count):
@@ -253,7 +257,7 @@ def look_up(texels, frontal, hits, count, samples):
 
 
 @inline_kernel
-def _look_up_frontal(plane, stride, at, u, v, samples, here):
+def _look_up_frontal(plane: int, stride: int, at: int, u: float, v: float, samples: int, here: int) -> None:
     right, left = splat(u), splat(np.float32(1) - u)
     lower, upper = splat(v), splat(np.float32(1) - v)
     h0 = madd(mul(left, load(plane, at)), right, load(plane, at + 1))
@@ -265,7 +269,7 @@ def _look_up_frontal(plane, stride, at, u, v, samples, here):
 
 
 @inline_kernel
-def repeat_texel(texels, count, samples):
+def repeat_texel(texels: Texels, count: int, samples: int) -> None:
     """`look_up` in a layer in focus: every ray meets the pixel's own texel."""
     for row in range(GROUP):
         value = load(texels.address, texels.base + row * texels.stride)
@@ -274,7 +278,7 @@ def repeat_texel(texels, count, samples):
 
 
 @inline_kernel
-def sum_samples(samples, batch, channel, total):
+def sum_samples(samples: int, batch: Batch, channel: int, total: int) -> None:
     """Add w times the samples of a batch to `total`."""
     for row in range(GROUP):
         t = load(total, row * LANES)
@@ -287,7 +291,7 @@ def sum_samples(samples, batch, channel, total):
 
 
 @inline_kernel
-def attenuate(samples, batch):
+def attenuate(samples: int, batch: Batch) -> None:
     """T *= 1 - a for every ray of a batch."""
     one = splat(np.float32(1))
     for i in range(batch.size * GROUP):
@@ -295,7 +299,7 @@ def attenuate(samples, batch):
 
 
 @inline_kernel
-def pupil_mask(pupil, pixel, points, batch):
+def pupil_mask(pupil: PupilField, pixel: int, points: Float64Array, batch: Batch) -> None:
     """Fill the mask of a batch: which rays lie in the pupil's disc at each pixel of the group from `pixel` on."""
     limit, one, none = splat(np.float32(pupil.radius * pupil.radius)), splat(np.float32(1)), splat(np.float32(0))
     for i in range(batch.size):

@@ -13,9 +13,8 @@ arrays carry that many spare elements.
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import extending, types
 from numba.core.datamodel import PrimitiveModel, register_default
-from numba.extending import intrinsic
 
 from bokehsynth.rendering.jit import inline_kernel
 from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, LANES
@@ -32,6 +31,7 @@ class LanesType(types.Type):
 
 
 LANES_TYPE = LanesType()
+intrinsic: Any = extending.intrinsic
 
 
 @register_default(LanesType)
@@ -46,9 +46,9 @@ def address_of(array: Any) -> int:
 
 
 @inline_kernel
-def cell(address, kinds, m, p):
-    """Address of the CELL floats of plane p (of `kinds`) of layer m in scratch that begins at `address`."""
-    return address + FLOAT_BYTES * CELL * (m * kinds + p)
+def cell(address: int, slots: int, m: int, p: int) -> int:
+    """Address of the CELL floats of plane p (of `slots`) of layer m in scratch that begins at `address`."""
+    return address + FLOAT_BYTES * CELL * (m * slots + p)
 
 
 def _pointer(context, builder, address, index, kind):

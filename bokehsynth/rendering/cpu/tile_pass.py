@@ -1,10 +1,26 @@
 """The fast path, tile by tile: exact means of layers, sums over rays where layers vary together, composited pixels."""
 
+from typing import Any
+
 import numpy as np
 
 from bokehsynth.rendering.cpu.composite import composite
 from bokehsynth.rendering.cpu.control_variate import rays_for, sum_rays
-from bokehsynth.rendering.cpu.kernel_arguments import Corners, Group, Hits, Radius, Scratch, Texels, Visible
+from bokehsynth.rendering.cpu.kernel_arguments import (
+    Corners,
+    Group,
+    Hits,
+    KernelTable,
+    LayerPlanes,
+    Picture,
+    PupilField,
+    Radius,
+    Rays,
+    Scratch,
+    Texels,
+    TilePlan,
+    Visible,
+)
 from bokehsynth.rendering.cpu.layer_filter import filter_between, filter_plane, gains, gains_between, radius_range
 from bokehsynth.rendering.cpu.ray_batches import BATCH
 from bokehsynth.rendering.cpu.simd import cell, load, mul, store
@@ -31,6 +47,7 @@ from bokehsynth.rendering.tile_constants import (
     TILE_H,
     TILE_W,
 )
+from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
 
 
 def scratch_cells(layers: int, channels: int) -> int:
@@ -39,7 +56,10 @@ def scratch_cells(layers: int, channels: int) -> int:
 
 
 @kernel
-def render_rows(layers, plan, table, rays, pupil, tile_rows, picture, memory):
+def render_rows(
+    layers: LayerPlanes, plan: TilePlan, table: KernelTable, rays: Rays, pupil: PupilField,
+    tile_rows: tuple[int, int], picture: Picture, memory: FloatArray,
+) -> None:  # fmt: skip
     """Fill tile rows tile_rows[0] .. tile_rows[1] - 1 of a picture but for tiles that are RAY_TRACED.
 
     With corners the table is that of a single tile row (`prepared_layers.kernels_by_corner`). memory: float32
@@ -51,7 +71,7 @@ def render_rows(layers, plan, table, rays, pupil, tile_rows, picture, memory):
     state, seen = np.zeros((count, STATES)), np.empty(count, np.int64)
     fraction, drift = np.empty((BATCH, 2), np.float32), np.empty((BATCH, 4), np.float32)
     hits = Hits(np.empty(BATCH, np.int64), fraction, drift, np.empty(BATCH, np.int64))
-    means = np.int64(memory.ctypes.data)
+    means: Any = np.int64(memory.ctypes.data)
     sums = means + FLOAT_BYTES * CELL * count * slots
     scratch = Scratch(means, sums, sums + FLOAT_BYTES * CELL * (count + 2) * slots, slots)
     for row in range(tile_rows[0], tile_rows[1]):
@@ -76,7 +96,7 @@ def render_rows(layers, plan, table, rays, pupil, tile_rows, picture, memory):
 
 
 @inline_kernel
-def _recall(plan, row, column, state, seen):
+def _recall(plan: TilePlan, row: int, column: int, state: Float64Array, seen: IntArray) -> int:
     """Copy what is planned of a tile: a slice would be counted and released. Returns how many layers are visible."""
     count = 0
     for m in range(len(seen)):
@@ -88,7 +108,9 @@ def _recall(plan, row, column, state, seen):
 
 
 @inline_kernel
-def _filter_layers(layers, table, visible, group, by_corners, scratch):
+def _filter_layers(
+    layers: LayerPlanes, table: KernelTable, visible: Visible, group: Group, by_corners: bool, scratch: Scratch
+) -> None:
     """Fill `scratch.means` of the visible layers; with a pupil the kernels are those at corners."""
     K = layers.camera.blur
     for m in visible.order:
@@ -128,7 +150,7 @@ def _filter_layers(layers, table, visible, group, by_corners, scratch):
 
 
 @inline_kernel
-def _apply_gains(m, count, scratch):
+def _apply_gains(m: int, count: int, scratch: Scratch) -> None:
     """Multiply the means of a layer by the gains in the buffer."""
     for p in range(count):
         here = cell(scratch.means, scratch.slots, m, p)
@@ -137,7 +159,7 @@ def _apply_gains(m, count, scratch):
 
 
 @inline_kernel
-def _copy_layer(layers, m, group, count, scratch):
+def _copy_layer(layers: LayerPlanes, m: int, group: Group, count: int, scratch: Scratch) -> None:
     """Means of a layer in focus: its own texels."""
     for p in range(count):
         plane = layers.addresses[m, PACKED] + min(p, 3) * layers.addresses[m, PACKED_STEP]
@@ -147,7 +169,7 @@ def _copy_layer(layers, m, group, count, scratch):
 
 
 @inline_kernel
-def _corners_around(spans, m, group):
+def _corners_around(spans: IntArray, m: int, group: Group) -> Corners:
     """Find the kernels of layer m at the corners around a group."""
     per_tile, rows = spans[m, 2, 0], spans[m, 2, 1]
     line = group.top // rows  # of corners above the group
@@ -157,7 +179,7 @@ def _corners_around(spans, m, group):
 
 
 @inline_kernel
-def _family(spans, m, radius):
+def _family(spans: IntArray, m: int, radius: Radius) -> int:
     """Choose the kernels of a group: with prefix sums where the layer has them and all its radii are large enough."""
     low, high = radius_range(radius)
     alone = (

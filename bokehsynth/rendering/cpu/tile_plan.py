@@ -3,9 +3,11 @@
 Rays are shared out over the whole picture by that light, so that all tiles are planned before the first is filtered.
 """
 
+from typing import Any
+
 import numpy as np
 
-from bokehsynth.rendering.cpu.kernel_arguments import Footprint, Tile, TilePlan
+from bokehsynth.rendering.cpu.kernel_arguments import Camera, Footprint, Pyramids, Tile, TilePlan
 from bokehsynth.rendering.cpu.tile_bounds import (
     OPAQUE,
     REACH,
@@ -28,6 +30,7 @@ from bokehsynth.rendering.tile_constants import (
     TILE_H,
     TILE_W,
 )
+from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
 
 
 def empty_plan(paths: "np.ndarray[tuple[int, int], np.dtype[np.uint8]]", layers: int) -> TilePlan:
@@ -37,7 +40,10 @@ def empty_plan(paths: "np.ndarray[tuple[int, int], np.dtype[np.uint8]]", layers:
 
 
 @kernel
-def plan_rows(planes, pyramids, camera, area, mode, start, stop, plan):
+def plan_rows(
+    planes: Float64Array, pyramids: Pyramids, camera: Camera, area: tuple[int, int, int], mode: int, start: int,
+    stop: int, plan: TilePlan,
+) -> None:  # fmt: skip
     """Fill tile rows start .. stop - 1 of a `TilePlan`.
 
     planes [L, 3] (d, gx, gy); area (margin, height, width) of the picture; mode NO_PUPIL, BY_CORNERS or BY_RAYS.
@@ -66,7 +72,7 @@ def plan_rows(planes, pyramids, camera, area, mode, start, stop, plan):
 
 
 @inline_kernel
-def _path(state, order, count, planes, pyramids, mode):
+def _path(state: Float64Array, order: IntArray, count: int, planes: Float64Array, pyramids: Pyramids, mode: int) -> int:
     """Choose a tile's rendering path."""
     reach = 0.0
     for k in range(count):
@@ -80,7 +86,7 @@ def _path(state, order, count, planes, pyramids, mode):
 
 
 @inline_kernel
-def _light(pyramids, camera, tile, state, order, count):
+def _light(pyramids: Pyramids, camera: Camera, tile: Tile, state: Float64Array, order: IntArray, count: int) -> Any:
     """Brightest light behind the nearest layer (`TilePlan.lights`)."""
     if state[order[count - 1], OPAQUE] == 0:
         return np.float32(np.inf)
@@ -94,9 +100,10 @@ def _light(pyramids, camera, tile, state, order, count):
 
 
 @kernel
-def rms_light(lights):
+def rms_light(lights: FloatArray) -> float:
     """Root mean square of the finite lights, 1 without any."""
-    total, count = 0.0, 0
+    total: Any = 0.0
+    count = 0
     for light in lights.flat:
         if 0 < light < np.inf:
             total += light * light

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numba
 
@@ -25,6 +26,27 @@ def ensure_cache_place(beside: Path) -> None:
         numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="bokehsynth-kernels-")  # type: ignore[attr-defined]
         os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR  # type: ignore[attr-defined]  # for spawned workers
         atexit.register(shutil.rmtree, numba.config.CACHE_DIR, ignore_errors=True)  # type: ignore[attr-defined]
+
+
+def discard_unreadable(dispatcher: Any) -> None:
+    """Make a compiled function start its cache anew where the old one names classes that are gone.
+
+    Numba unpickles a cache's index before it compares the source's date with it, so that an index from before a named
+    tuple was renamed or moved would end the first call.
+    """
+    cache = getattr(dispatcher, "_cache", None)
+    if cache is None:  # NUMBA_DISABLE_JIT
+        return
+    load = cache.load_overload
+
+    def load_or_discard(signature: Any, target: Any) -> Any:
+        try:
+            return load(signature, target)
+        except (AttributeError, ImportError):
+            cache.flush()
+            return None
+
+    cache.load_overload = load_or_discard
 
 
 def _writable(place: Path) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import numba as nb
 
-from bokehsynth.numba_cache import ensure_cache_place
+from bokehsynth.numba_cache import discard_unreadable, ensure_cache_place
 
 ensure_cache_place(Path(__file__).parent)
 
@@ -20,8 +20,7 @@ def kernel(function: F) -> F:
 
     No fast-math: sums keep their order, products and sums are never fused, so every processor gives the same bits.
     """
-    compiled: F = nb.njit(function, **_STRICT)
-    return compiled
+    return _compiled(function, _STRICT)
 
 
 def inline_kernel(function: F) -> F:
@@ -30,5 +29,10 @@ def inline_kernel(function: F) -> F:
     Numba then leaves out counting references to its arguments, atomic operations that take as long as the work where a
     function is called for every few pixels.
     """
-    compiled: F = nb.njit(function, **_WITHOUT_COUNTS)
+    return _compiled(function, _WITHOUT_COUNTS)
+
+
+def _compiled(function: F, options: Any) -> F:
+    compiled: F = nb.njit(function, **options)
+    discard_unreadable(compiled)
     return compiled

@@ -48,19 +48,19 @@ def estimate(
       bokehsynth estimate paper --set assets.root=/data/matting --samples 1000000 --workers 64
       bokehsynth estimate my.yaml --measure 10 --plot my.png
     """
-    from bokehsynth.generation.estimate import estimate as reckon
-    from bokehsynth.generation.estimate import plot_spreads
+    from bokehsynth.generation.estimate import estimate as estimate_recipe
+    from bokehsynth.generation.estimate import plot_distributions
     from bokehsynth.recipe import load_recipe
-    from bokehsynth.workers import default_workers
+    from bokehsynth.workers import usable_cpus
 
     if plot is not None:
         check_png(plot)
     loaded = load_recipe(recipe, overrides, samples)
-    found = reckon(loaded, draws, measure)
-    for line in _lines(loaded, found, workers or default_workers()):
+    found = estimate_recipe(loaded, draws, measure)
+    for line in _lines(loaded, found, workers or usable_cpus()):
         click.echo(line)
     if plot is not None:
-        plot_spreads(found, plot)
+        plot_distributions(found, plot)
         click.echo(f"wrote {plot}")
 
 
@@ -76,11 +76,13 @@ def _lines(recipe: Any, found: Any, workers: int) -> list[str]:
         f"{_bytes(found.cost.bytes * min(recipe.shards.samples, found.samples))} a shard)",
         f"  distributions of {found.draws:,} draws:",
     ]
-    for spread in found.spreads:
-        low, high = spread.bounds
-        quantiles = " ".join(f"{spread.quantile(share):.3g}" for share in (0.05, 0.5, 0.95))
-        title = f"{spread.name}, {spread.unit}"
-        lines.append(f"    {title:22} {low:g} |{_bars(spread.histogram(BINS))}| {high:.3g}   5, 50, 95 %: {quantiles}")
+    for distribution in found.distributions:
+        low, high = distribution.bounds
+        quantiles = " ".join(f"{distribution.quantile(share):.3g}" for share in (0.05, 0.5, 0.95))
+        title = f"{distribution.name}, {distribution.unit}"
+        lines.append(
+            f"    {title:22} {low:g} |{_bars(distribution.histogram(BINS))}| {high:.3g}   5, 50, 95 %: {quantiles}"
+        )
     for topic, table in found.shares.items():
         lines.append(f"    {topic:22} {_share_line(topic, table)}")
     return [

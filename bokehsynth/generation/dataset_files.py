@@ -219,7 +219,7 @@ def stored_recipe_unresolved(layout: Layout) -> Recipe:
 
 
 def _machines(layout: Layout) -> list[Machine]:
-    """As `machines_of`, for a run, which must not go on where the record is damaged: DataError."""
+    """The machines, for a run, which must not go on where the record is damaged: DataError."""
     if not layout.machines.is_file():
         return []
     machines = machines_of(layout)

@@ -8,7 +8,7 @@ from typing import Any
 from bokehsynth.errors import DeviceError, UsageError
 from bokehsynth.rendering import resolve_device
 from bokehsynth.rendering.cuda.device import visible_gpus
-from bokehsynth.workers import default_workers
+from bokehsynth.workers import usable_cpus
 
 
 def resolve_dataset_device(asked: str, begun: Sequence[str], where: Path, allow_mixed: bool) -> str:
@@ -74,17 +74,17 @@ def allocate_workers(device: str, workers: int | None, gpus: int | None) -> Work
                 f"--gpus {gpus}: this run renders on {device}, which takes no GPU; leave --gpus out, or ask for "
                 "--device cuda"
             )
-        return WorkerAllocation(workers or default_workers(), 1)
+        return WorkerAllocation(workers or usable_cpus(), 1)
     names = visible_gpus()
     if gpus is not None:
         _check_gpus(gpus, names, workers)
     used = names[:gpus]
     groups = max(1, len(used))
-    total = workers or groups * max(1, default_workers() // groups // CPUS_PER_WORKER)
+    total = workers or groups * max(1, usable_cpus() // groups // CPUS_PER_WORKER)
     # Freed memory stays with the worker that had it, so that none may take what the others of its group need.
     share = f"{95 // -(-total // groups)}%"
     environments = tuple({"CUDA_VISIBLE_DEVICES": name, "CUPY_GPU_MEMORY_LIMIT": share} for name in used)
-    return WorkerAllocation(total, max(1, default_workers() // total), environments)
+    return WorkerAllocation(total, max(1, usable_cpus() // total), environments)
 
 
 def _check_gpus(gpus: int, names: Sequence[str], workers: int | None) -> None:

@@ -1,4 +1,4 @@
-"""What a recipe will make, without making it: from draws alone, and from a few samples only if asked to measure."""
+"""Estimates what a recipe will make: from draws alone, and from a few samples only if asked to measure."""
 
 import io
 import statistics
@@ -22,7 +22,7 @@ from bokehsynth.schema import FIELDS
 from bokehsynth.shards import encode_sample
 
 DRAWS = 2000
-"""Samples that are drawn, evenly spread over the data set: distributions are then within 1 % or two of the whole's."""
+"""Samples that are drawn, evenly spaced over the data set: their distributions are within 1 % or two of the whole."""
 BLUE = (70, 110, 180)
 
 UNBLURRED = 3.0
@@ -42,14 +42,14 @@ MASK_BYTES, RECORD_BYTES, WEBP = 0.015, 5000.0, 0.8
 
 
 @dataclass(frozen=True)
-class Spread:
+class Distribution:
     """How a number is distributed over the drawn samples."""
 
     name: str
     unit: str
     values: tuple[float, ...]
     bounds: tuple[float, float]
-    """Of the axis it is shown on."""
+    """Ends of the axis it is shown on."""
 
     def histogram(self, bins: int) -> list[float]:
         """Share of the values in each of `bins` equal cells of the axis."""
@@ -64,7 +64,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one sample, on one core."""
+    """The cost of one sample on one core."""
 
     seconds: float
     bytes: float
@@ -74,47 +74,47 @@ class Cost:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is to be expected of a recipe."""
+    """Counts, cost and distributions to expect of a recipe."""
 
     counts: dict[str, int]
     shards: int
     cost: Cost
     draws: int
-    spreads: list[Spread]
+    distributions: list[Distribution]
     shares: dict[str, dict[str, float]]
     """By topic: share of the drawn samples (or pictures) by name."""
     remarks: list[str] = field(default_factory=list)
 
     @property
     def samples(self) -> int:
-        """In all."""
+        """Samples of all splits."""
         return sum(self.counts.values())
 
     @property
     def seconds(self) -> float:
-        """Of one core."""
+        """Seconds for all samples on one core."""
         return self.samples * self.cost.seconds
 
     @property
     def bytes(self) -> float:
-        """Of all shards."""
+        """Bytes of all shards."""
         return self.samples * self.cost.bytes
 
 
 def estimate(recipe: Recipe, draws: int = DRAWS, measure: int = 0) -> Estimate:
     """Counts, cost and distributions of a recipe from `draws` of its samples; `measure` samples are made and timed."""
     counts = {split: recipe.count(split) for split in recipe.splits}
-    drawn = [draw_sample(recipe, index, split) for split, index in spread_over(counts, draws)]
+    drawn = [draw_sample(recipe, index, split) for split, index in evenly_spaced(counts, draws)]
     per_shard = recipe.shards.samples
-    cost = measure_cost(recipe, list(spread_over(counts, measure))) if measure else table_cost(recipe, drawn)
-    spreads, remarks = _spreads(recipe, drawn)
+    cost = measure_cost(recipe, list(evenly_spaced(counts, measure))) if measure else table_cost(recipe, drawn)
+    distributions, remarks = _distributions(recipe, drawn)
     return Estimate(
         counts=counts, shards=sum(-(-count // per_shard) for count in counts.values()), cost=cost, draws=len(drawn),
-        spreads=spreads, shares=_shares(recipe, drawn), remarks=remarks,
+        distributions=distributions, shares=_shares(recipe, drawn), remarks=remarks,
     )  # fmt: skip
 
 
-def spread_over(counts: dict[str, int], wanted: int) -> Iterator[tuple[str, int]]:
+def evenly_spaced(counts: dict[str, int], wanted: int) -> Iterator[tuple[str, int]]:
     """(split, index) of about `wanted` samples, evenly over all splits in proportion; at least one of each."""
     total = sum(counts.values())
     for split, count in counts.items():
@@ -135,7 +135,7 @@ def measure_cost(recipe: Recipe, chosen: Sequence[tuple[str, int]]) -> Cost:
 
 
 def table_cost(recipe: Recipe, drawn: Sequence[SampleDraw]) -> Cost:
-    """From the constants above."""
+    """The cost by the constants above."""
     kind = recipe.scene.kind
     pixels = statistics.mean(draw.scene.height * draw.scene.width for draw in drawn)
     seconds = SECONDS_PER_MEGAPIXEL[kind] * pixels / 1e6 + (SECONDS_PER_PAIR if kind == "pair" else 0.0)
@@ -145,7 +145,7 @@ def table_cost(recipe: Recipe, drawn: Sequence[SampleDraw]) -> Cost:
 
 
 def _bytes_per_pixel(recipe: Recipe, name: str) -> float:
-    """Of one field, per pixel of the sample."""
+    """Bytes of one field per pixel of the sample."""
     if FIELDS[name].kind == "map":
         return MASK_BYTES if name == "mask" else MAP_BYTES[recipe.scene.kind]
     clean = (name == "hq" and recipe.scene.kind == "photo") or (name == "lq" and not recipe.resolved_degradation.steps)
@@ -155,24 +155,24 @@ def _bytes_per_pixel(recipe: Recipe, name: str) -> float:
     return per_pixel / recipe.resolved_degradation.scale**2 if name == "lq_native" else per_pixel
 
 
-def _spreads(recipe: Recipe, drawn: Sequence[SampleDraw]) -> tuple[list[Spread], list[str]]:
+def _distributions(recipe: Recipe, drawn: Sequence[SampleDraw]) -> tuple[list[Distribution], list[str]]:
     scenes = [draw.scene for draw in drawn]
     layered = [scene for scene in scenes if isinstance(scene, SceneDraw)]
     if layered:
-        return _of_layers(recipe, layered)
+        return _layer_distributions(recipe, layered)
     pairs = [scene for scene in scenes if isinstance(scene, PairDraw)]
     known = tuple(pair.blur for pair in pairs if pair.blur is not None)
     if pairs:
         searched = "K is searched for every pair when it is made; so is the focus of a pair without a focal mask"
-        spreads = [Spread("K", "px", known, (0.0, max(known)))] if known else []
-        return spreads, [] if known else [searched]
+        distributions = [Distribution("K", "px", known, (0.0, max(known)))] if known else []
+        return distributions, [] if known else [searched]
     sizes = [scene for scene in scenes if isinstance(scene, PhotoDraw)]
     pixels = tuple(scene.height * scene.width / 1e6 for scene in sizes)
-    spreads = [Spread("size", "megapixels", pixels, (0.0, max(pixels)))] if len(set(pixels)) > 1 else []
-    return spreads, ["photographs: nothing is blurred, defocus is 0 everywhere"]
+    distributions = [Distribution("size", "megapixels", pixels, (0.0, max(pixels)))] if len(set(pixels)) > 1 else []
+    return distributions, ["photographs: nothing is blurred, defocus is 0 everywhere"]
 
 
-def _of_layers(recipe: Recipe, scenes: Sequence[SceneDraw]) -> tuple[list[Spread], list[str]]:
+def _layer_distributions(recipe: Recipe, scenes: Sequence[SceneDraw]) -> tuple[list[Distribution], list[str]]:
     bound = recipe.scene.radius_bound(min(recipe.height, recipe.width)) or 1.0
     blurs, radii, focuses, near, far = [], [], [], [], []
     for scene in scenes:
@@ -188,15 +188,15 @@ def _of_layers(recipe: Recipe, scenes: Sequence[SceneDraw]) -> tuple[list[Spread
     remarks = [f"nothing is blurred by more than {UNBLURRED:g} px in {unseen:.1%} of the samples"]
     if recipe.scene.kind == "layers" and recipe.scene.focus == "pixel":
         remarks.append("focus is on what a pixel shows, known when it is composed: here on each layer alike")
-    spreads = [
-        Spread("K", "px", tuple(blurs), (0.0, max(*blurs, 1e-6))),
-        Spread("largest radius", "px", tuple(radii), (0.0, bound)),
-        Spread("focus", "disparity", tuple(focuses), (0.0, 1.0)),
-        Spread("backgrounds", "disparity", tuple(far), (0.0, 1.0)),
+    distributions = [
+        Distribution("K", "px", tuple(blurs), (0.0, max(*blurs, 1e-6))),
+        Distribution("largest radius", "px", tuple(radii), (0.0, bound)),
+        Distribution("focus", "disparity", tuple(focuses), (0.0, 1.0)),
+        Distribution("backgrounds", "disparity", tuple(far), (0.0, 1.0)),
     ]
     if near:
-        spreads.insert(3, Spread("foregrounds", "disparity", tuple(near), (0.0, 1.0)))
-    return spreads, remarks
+        distributions.insert(3, Distribution("foregrounds", "disparity", tuple(near), (0.0, 1.0)))
+    return distributions, remarks
 
 
 def _shares(recipe: Recipe, drawn: Sequence[SampleDraw]) -> dict[str, dict[str, float]]:
@@ -214,24 +214,24 @@ def _shares(recipe: Recipe, drawn: Sequence[SampleDraw]) -> dict[str, dict[str, 
     }
 
 
-def plot_spreads(found: Estimate, path: Path, bins: int = 40) -> None:
-    """The distributions as one PNG: a histogram each, its axis and quantiles written below."""
+def plot_distributions(found: Estimate, path: Path, bins: int = 40) -> None:
+    """Draw the distributions as one PNG: a histogram each, its axis and quantiles written below."""
     width, height, foot, left = 520, 90, 26, 150
-    sheet = Image.new("RGB", (left + width + 20, max(1, len(found.spreads)) * (height + foot) + 16), PAPER)
+    sheet = Image.new("RGB", (left + width + 20, max(1, len(found.distributions)) * (height + foot) + 16), PAPER)
     pen, font = ImageDraw.Draw(sheet), default_font(13)
-    for row, spread in enumerate(found.spreads):
+    for row, distribution in enumerate(found.distributions):
         base = 8 + row * (height + foot) + height
-        pen.text((8, base - height / 2 - 16), spread.name, fill=INK, font=font)
-        pen.text((8, base - height / 2), spread.unit, fill=FAINT, font=font)
-        shares = spread.histogram(bins)
+        pen.text((8, base - height / 2 - 16), distribution.name, fill=INK, font=font)
+        pen.text((8, base - height / 2), distribution.unit, fill=FAINT, font=font)
+        shares = distribution.histogram(bins)
         for i, share in enumerate(shares):
             x = left + i * width / bins
             pen.rectangle((x, base - share / max(*shares, 1e-9) * (height - 8), x + width / bins - 2, base), fill=BLUE)
         pen.line((left, base, left + width, base), fill=INK)
-        low, high = spread.bounds
+        low, high = distribution.bounds
         pen.text((left, base + 4), f"{low:g}", fill=INK, font=font)
         pen.text((left + width - 30, base + 4), f"{high:.3g}", fill=INK, font=font)
-        quantiles = ", ".join(f"{spread.quantile(share):.3g}" for share in (0.05, 0.5, 0.95))
+        quantiles = ", ".join(f"{distribution.quantile(share):.3g}" for share in (0.05, 0.5, 0.95))
         pen.text((left + 120, base + 4), f"5, 50, 95 %: {quantiles}", fill=FAINT, font=font)
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")

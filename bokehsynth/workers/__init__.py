@@ -16,11 +16,14 @@ from bokehsynth.workers.events import (
     WorkerWarning,
     is_fatal_to_worker,
 )
-from bokehsynth.workers.pool import LocalEngine, default_workers
+from bokehsynth.workers.line_children import ChildEnded, ask_all
+from bokehsynth.workers.pool import LocalEngine, usable_cpus
 from bokehsynth.workers.timeouts import TimeoutPolicy
+from bokehsynth.workers.worker import request_parent_death_signal
 
 __all__ = [
     "Cancelled",
+    "ChildEnded",
     "Died",
     "Done",
     "Event",
@@ -31,6 +34,8 @@ __all__ = [
     "Task",
     "TimeoutPolicy",
     "WorkerWarning",
-    "default_workers",
+    "ask_all",
     "is_fatal_to_worker",
+    "request_parent_death_signal",
+    "usable_cpus",
 ]

@@ -34,7 +34,7 @@ LIFETIME = 900.0
 """Seconds after which a worker is replaced, between two specs: whatever a library leaks goes with it."""
 
 
-def default_workers() -> int:
+def usable_cpus() -> int:
     """The CPUs this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -25,7 +25,8 @@ OUT_OF_MEMORY = 137
 DEVICE_LOST = 75
 """Exit code of a worker whose device failed under it."""
 
-_SINGLE_THREAD = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+SINGLE_THREAD = dict.fromkeys(("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""Variables that keep the libraries of a child process to one thread."""
 
 _PARENT_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 """Signals that may reach a whole process group at once, and that only the parent acts upon."""
@@ -57,7 +58,7 @@ class Worker:
         self.silent = 0.0
         """Seconds since its last message while the supervisor was running: time suspended does not count."""
         self.born = self.heard = time.monotonic()
-        with _environment({**dict.fromkeys(_SINGLE_THREAD, "1"), **(environment or {})}), _signals_blocked():
+        with _environment({**SINGLE_THREAD, **(environment or {})}), _signals_blocked():
             self.process.start()
         theirs.close()
 
@@ -154,15 +155,20 @@ def _die_with_parent() -> None:
     """
     parent = multiprocessing.parent_process()
     assert parent is not None
-    if sys.platform == "linux":
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGKILL), 0, 0, 0)
+    request_parent_death_signal()
 
     def watch() -> None:
         parent.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def request_parent_death_signal() -> None:
+    """On Linux, have the kernel kill this process as soon as the thread that started it has ended."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGKILL), 0, 0, 0)
 
 
 def _picklable(error: Exception) -> BaseException:

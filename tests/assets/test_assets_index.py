@@ -24,6 +24,7 @@ from bokehsynth.assets.load.pairs import group_pairs
 from bokehsynth.assets.spec import AssetsSpec
 from bokehsynth.color import srgb_to_linear
 from bokehsynth.errors import RecipeError, StorageError
+from bokehsynth.workers.line_children import LineChild
 
 
 @pytest.fixture(autouse=True)
@@ -294,18 +295,19 @@ def test_a_decoder_that_hangs_or_dies_harms_no_other(tmp_path, monkeypatch):
     files = sorted((tmp_path / "landscapes").iterdir())
     candidates = [Candidate(kind="background", image=path, root=tmp_path) for path in files]
     candidates.insert(1, Candidate(kind="no such kind", image=files[0], root=files[1]))
-    real = probe_pool._Child.give_next
+    real, requests = LineChild.ask, []
 
-    def deadly(child, waiting, all_of_them):
-        if waiting and waiting[0] == 2:
-            child._process.kill()
-            child._process.wait()
-        real(child, waiting, all_of_them)
+    def ask_or_kill(child, request, seconds):
+        requests.append(request)
+        if len(requests) == 3:
+            child.process.kill()
+            child.process.wait()
+        return real(child, request, seconds)
 
-    monkeypatch.setattr(probe_pool._Child, "give_next", deadly)
+    monkeypatch.setattr(LineChild, "ask", ask_or_kill)
     answers = probe_all(candidates, Limits())
     assert [getattr(answer, "reason", "good") for answer in answers] == ["good", "outside_root", "too_large", "good"]
-    monkeypatch.setattr(probe_pool._Child, "give_next", real)
+    monkeypatch.setattr(LineChild, "ask", real)
     monkeypatch.setattr(probe_pool, "SECONDS", 0.0)
     start = time.monotonic()
     assert {answer.reason for answer in probe_all(candidates[:1], Limits())} == {"too_slow"}

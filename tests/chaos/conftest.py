@@ -39,7 +39,7 @@ def dice(recipe: Path) -> dict[tuple[str, int, int], float]:
 
 @pytest.fixture(scope="session")
 def victim(dice: dict[tuple[str, int, int], float]) -> tuple[str, int, float]:
-    """The sample with the lowest number, and a threshold that hits its first draw and nobody else's."""
+    """The sample with the lowest number, and a threshold that hits its first draw and no other."""
     first = {key: value for key, value in dice.items() if key[2] == 0}
     split, index, _ = min(first, key=lambda key: first[key])
     threshold = first[split, index, 0]

@@ -39,7 +39,7 @@ def test_a_bad_day(recipe: Path, clean: Path, shim: Path, victim: tuple[str, int
     assert not markers(out)
     assert not being_written(out)
 
-    # SIGKILL of the run while one worker is stopped: nobody is left.
+    # SIGKILL of the run while one worker is stopped: no process is left.
     process = start("generate", recipe, "--out", out, "--workers", 2, FAULT="slow:1")
     until(lambda: being_written(out) and len(workers(process.pid)) == 2, process)
     kill(workers(process.pid)[0], signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""Disks that are full, closed or broken, and streams that nobody reads: exit 4, or no harm at all."""
+"""Disks that are full, closed or broken, and streams without a reader: exit 4, or no harm at all."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from harness import COMMAND, assert_same, environment, events, markers, run, tor
 
 
 def left_in_order(out: Path) -> None:
-    """What is committed is whole, and nobody's half-written file lies about."""
+    """What is committed is whole, and no half-written file is left."""
     assert torn_shards(out) == []
     assert not list(out.rglob("*.tmp-*"))
     assert not (out / "dataset.json").exists()
@@ -209,8 +209,8 @@ def test_a_folder_of_another_user(clean: Path, recipe: Path) -> None:
         (out / "dataset.json").unlink()
         markers(out)[0].unlink()
         before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-        nobody = ("setpriv", "--reuid", 65534, "--regid", 65534, "--clear-groups")
-        done = run("generate", mine, "--out", out, prefix=nobody, HOME="/nonexistent", PYTHONDONTWRITEBYTECODE=1)
+        other_user = ("setpriv", "--reuid", 65534, "--regid", 65534, "--clear-groups")
+        done = run("generate", mine, "--out", out, prefix=other_user, HOME="/nonexistent", PYTHONDONTWRITEBYTECODE=1)
         assert done.returncode == 4, done.stderr
         assert str(out) in done.stderr
         assert "Permission denied" in done.stderr

@@ -1,4 +1,4 @@
-"""Recipes nobody would write, drawn from the schema: a valid one makes a sample, another is told what is wrong.
+"""Unlikely recipes, drawn from the schema: a valid one makes a sample, another is told what is wrong.
 
 Exit code 0 or 2, with the file, the key's path and the nearest valid name; never a traceback.
 """

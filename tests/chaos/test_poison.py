@@ -1,4 +1,4 @@
-"""Samples that kill, hang, raise or are no use: given up, listed, drawn again, and everything else as it would be."""
+"""Samples that kill, hang, raise or are no use: quarantined, listed, drawn again, and all else unchanged."""
 
 import json
 import signal
@@ -50,7 +50,7 @@ def test_a_sample_that_kills_is_found_also_across_runs(
 
 
 @pytest.mark.long
-def test_whoever_is_given_the_list_makes_the_same_bytes(
+def test_a_run_that_is_given_the_list_makes_the_same_bytes(
     recipe: Path, clean: Path, victim: Victim, tmp_path: Path
 ) -> None:
     """Also on a machine where nothing dies."""
@@ -134,7 +134,7 @@ def test_every_kind_of_death_is_understood(
 
 @pytest.mark.long
 def test_an_innocent_sample_is_not_condemned_by_kills_from_outside(recipe: Path, clean: Path, tmp_path: Path) -> None:
-    """The same shard loses its worker five times; made alone, its samples harm nobody."""
+    """The same shard loses its worker five times; in isolation, its samples harm no worker."""
     out = tmp_path / "set"
     process = start("generate", recipe, "--out", out, "--workers", 1, FAULT="slow:0.4")
     seen: set[int] = set()

@@ -1,4 +1,4 @@
-"""A finished set that somebody touches: verify names it, verify --fix and the same line mend it, to the byte."""
+"""A finished set that is altered: verify names it, verify --fix and the same line mend it, to the byte."""
 
 import json
 import shutil

@@ -101,7 +101,7 @@ def test_output_without_permission(tmp_path: Path) -> None:
     assert list(closed.iterdir()) == []
 
 
-def test_directory_of_somebody_else_is_refused(tmp_path: Path, tiny_recipe: Path) -> None:
+def test_a_directory_that_is_no_data_set_is_refused(tmp_path: Path, tiny_recipe: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     result = run("generate", tiny_recipe, "--out", tmp_path)
     assert result.returncode == 2

@@ -58,7 +58,7 @@ def with_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
         "bokehsynth.generation.provenance.describe_device", lambda device: GPU if device == "cuda" else {}
     )
     monkeypatch.setattr("bokehsynth.generation.devices.visible_gpus", lambda: ["GPU-a", "GPU-b", "GPU-c"])
-    monkeypatch.setattr("bokehsynth.generation.devices.default_workers", lambda: 16)
+    monkeypatch.setattr("bokehsynth.generation.devices.usable_cpus", lambda: 16)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def made_on(device: str, made: Path, out: Path, **facts: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("workers", "gpus", "crew"),
+    ("workers", "gpus", "allocation"),
     [
         (None, None, (6, 2, "abc", "47%")),
         (None, 2, (8, 2, "ab", "23%")),
@@ -95,8 +95,8 @@ def made_on(device: str, made: Path, out: Path, **facts: str) -> Path:
         (40, None, (40, 1, "abc", "6%")),
     ],
 )
-def test_workers_are_dealt_out_to_the_gpus(with_cuda: None, workers: int, gpus: int, crew: tuple) -> None:
-    total, threads, names, share = crew
+def test_workers_are_dealt_out_to_the_gpus(with_cuda: None, workers: int, gpus: int, allocation: tuple) -> None:
+    total, threads, names, share = allocation
     environments = tuple({"CUDA_VISIBLE_DEVICES": f"GPU-{name}", "CUPY_GPU_MEMORY_LIMIT": share} for name in names)
     assert allocate_workers("cuda", workers, gpus) == WorkerAllocation(total, threads, environments)
 
@@ -107,9 +107,9 @@ def test_on_the_cpu_there_is_a_worker_per_cpu(with_cuda: None) -> None:
 
 
 def test_every_gpu_has_a_worker_however_few_cpus_there_are(with_cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bokehsynth.generation.devices.default_workers", lambda: 1)
-    crew = allocate_workers("cuda", None, None)
-    assert (crew.workers, crew.threads) == (3, 1)
+    monkeypatch.setattr("bokehsynth.generation.devices.usable_cpus", lambda: 1)
+    allocation = allocate_workers("cuda", None, None)
+    assert (allocation.workers, allocation.threads) == (3, 1)
 
 
 @pytest.mark.parametrize(

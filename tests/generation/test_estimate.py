@@ -12,7 +12,7 @@ from support import photo_folders as folders
 import bokehsynth as bs
 from bokehsynth import pipeline
 from bokehsynth.cli.estimate import estimate as command
-from bokehsynth.generation.estimate import estimate, spread_over
+from bokehsynth.generation.estimate import estimate, evenly_spaced
 
 PLAIN = """\
 name: plain
@@ -50,15 +50,15 @@ def test_counts_and_distributions(plain: Path) -> None:
     assert found.counts == {"train": 900, "val": 100}
     assert found.shards == 15 + 2
     assert found.draws == 1000  # no more than there are
-    spreads = {spread.name: spread for spread in found.spreads}
-    blur = spreads["K"]
+    distributions = {distribution.name: distribution for distribution in found.distributions}
+    blur = distributions["K"]
     assert blur.unit == "px"
     np.testing.assert_allclose(blur.histogram(4), 0.25, atol=0.05)  # 256 px at 512 are 32 at 64
     assert blur.quantile(0.5) == pytest.approx(16, abs=1.5)
-    assert set(spreads["focus"].values) == {0.25, 0.75}
-    assert sum(spreads["largest radius"].histogram(10)) == pytest.approx(1)
-    assert max(spreads["backgrounds"].values) <= 0.3
-    assert min(spreads["foregrounds"].values) >= 0.05
+    assert set(distributions["focus"].values) == {0.25, 0.75}
+    assert sum(distributions["largest radius"].histogram(10)) == pytest.approx(1)
+    assert max(distributions["backgrounds"].values) <= 0.3
+    assert min(distributions["foregrounds"].values) >= 0.05
     assert found.shares["layers"]["1 foregrounds"] == pytest.approx(0.75, abs=0.05)
     assert found.shares["apertures"]["disc"] == pytest.approx(0.5, abs=0.06)
     assert found.shares["licences"] == {"Apache-2.0": 1.0}
@@ -67,7 +67,7 @@ def test_counts_and_distributions(plain: Path) -> None:
 def test_the_radius_is_that_of_the_samples_made(plain: Path) -> None:
     """What is drawn is what comes out: the largest radius over all planes, which the maps show where they are seen."""
     recipe = bs.load_recipe(plain)
-    radii = next(s for s in estimate(recipe, draws=1000).spreads if s.name == "largest radius").values
+    radii = next(s for s in estimate(recipe, draws=1000).distributions if s.name == "largest radius").values
     for index in range(0, 40, 8):
         assert bs.make_sample(recipe, index).meta["radius_max"] <= radii[index] + 1e-4
 
@@ -81,11 +81,11 @@ def test_a_million_samples_are_not_drawn_one_by_one(plain: Path) -> None:
 
 
 def test_samples_are_spread_over_the_whole() -> None:
-    chosen = list(spread_over({"train": 900, "val": 100}, 50))
+    chosen = list(evenly_spaced({"train": 900, "val": 100}, 50))
     assert len(chosen) == len(set(chosen)) == 50
     assert sum(split == "val" for split, _ in chosen) == 5
     assert [index for split, index in chosen if split == "train"][:2] == [0, 20]
-    assert list(spread_over({"train": 3}, 10)) == [("train", 0), ("train", 1), ("train", 2)]
+    assert list(evenly_spaced({"train": 3}, 10)) == [("train", 0), ("train", 1), ("train", 2)]
 
 
 def test_measuring_makes_samples_and_tells_their_bytes(plain: Path, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_the_table_is_not_far_off() -> None:
 def test_photographs_and_pairs(tmp_path: Path) -> None:
     folders.isr_folder(tmp_path / "isr")
     isr = estimate(bs.load_recipe("isr", [f"assets.root={tmp_path / 'isr'}"]), draws=200)
-    assert isr.spreads == []
+    assert isr.distributions == []
     assert "defocus is 0" in isr.remarks[0]
     assert set(isr.shares["licences"]) == {"research only", "CC BY-NC-SA 4.0"}
     for name, picture in folders.pair_of(1, 5.0).items():
@@ -119,7 +119,7 @@ def test_photographs_and_pairs(tmp_path: Path) -> None:
     assert "searched" in estimate(paired).remarks[0]
     assert estimate(paired).counts == {"val": 1}
     fixed = bs.load_recipe("paired", [f"assets.root={tmp_path / 'ebb'}", "scene.blur=20"])
-    assert estimate(fixed).spreads[0].values == (20 * 128 / 512,)
+    assert estimate(fixed).distributions[0].values == (20 * 128 / 512,)
 
 
 def test_the_command(plain: Path, tmp_path: Path) -> None:

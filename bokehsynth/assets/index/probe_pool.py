@@ -6,19 +6,15 @@ out of memory ends the child and puts the file into quarantine. A limit set arou
 would hit whatever Numba, OpenCV or another thread allocates in the meantime; there it is not needed, for a run decodes
 only bytes whose sha256 has been through here.
 
-The children talk JSON over their pipes and are started by name, not by `multiprocessing`, which would import the
-user's script again.
+The children talk JSON, one line each way (`workers.line_children`).
 """
 
 import contextlib
 import json
 import os
-import selectors
-import subprocess
+import signal
 import sys
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,9 +22,10 @@ from typing import Any
 from bokehsynth.assets.decode.decoder import Limits
 from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.index.probe import Candidate, Probe, probe
+from bokehsynth.workers import ChildEnded, ask_all, request_parent_death_signal, usable_cpus
 
 SECONDS = 120.0
-"""What one picture may take."""
+"""The time limit of one picture."""
 BYTES_PER_PIXEL, BYTES_BESIDE = 40, 1 << 30
 """Memory of a child: what the largest picture allowed needs in all its forms (stored, as light, its alpha), and the
 libraries' own."""
@@ -41,120 +38,33 @@ Answer = Probe | RejectedPicture
 def probe_all(
     candidates: Sequence[Candidate], limits: Limits, progress: Callable[[], None] = lambda: None
 ) -> list[Answer]:
-    """A Probe or the refusal of each candidate, in their order; `seen` is called after each."""
+    """A Probe or the rejection of each candidate, in their order; `progress` is called after each."""
     answers: dict[int, Answer] = {}
-    waiting = deque(range(len(candidates)))
-    count = min(_cpus(), -(-len(candidates) // FILES_PER_CHILD))
-    children = [_Child(limits) for _ in range(count)]
-    try:
-        for number, answer in _share_out(children, candidates, waiting, limits):
-            answers[number] = answer
+    command = [sys.executable, "-m", "bokehsynth.assets.index.probe_pool", str(limits.max_pixels), str(limits.min_side)]
+    requests = [json.dumps(_candidate_record(candidate)) for candidate in candidates]
+    children = min(usable_cpus(), -(-len(candidates) // FILES_PER_CHILD))
+    with contextlib.closing(ask_all(command, requests, children, SECONDS)) as replies:
+        for number, reply in replies:
+            if isinstance(reply, ChildEnded):
+                answers[number] = _rejection(candidates[number], reply)
+            else:
+                answers[number] = _answer(reply)
             progress()
-    finally:
-        for child in children:
-            child.end()
     return [answers[i] for i in range(len(candidates))]
 
 
-def _share_out(
-    children: list["_Child"], candidates: Sequence[Candidate], waiting: deque[int], limits: Limits
-) -> Iterator[tuple[int, Answer]]:
-    with selectors.DefaultSelector() as selector:
-        for child in children:
-            selector.register(child.output, selectors.EVENT_READ, child)
-            child.give_next(waiting, candidates)
-        while any(child.holds is not None for child in children):
-            ready = {key.data for key, _ in selector.select(timeout=0.5)}
-            for place, child in enumerate(children):
-                number = child.holds
-                if number is None:
-                    continue
-                answer: Answer | None = None
-                if child.overdue():
-                    text = f"{candidates[number].image}: decoding took more than {SECONDS:g} s"
-                    answer = RejectedPicture(text, "too_slow")
-                elif child in ready:
-                    answer = child.answer() or child.why_it_died(candidates[number])
-                if answer is None:
-                    continue
-                yield number, answer
-                child.holds = None
-                if not child.alive():
-                    selector.unregister(child.output)
-                    child.end()
-                    child = children[place] = _Child(limits)  # noqa: PLW2901  # its successor
-                    selector.register(child.output, selectors.EVENT_READ, child)
-                child.give_next(waiting, candidates)
+def _answer(reply: str) -> Answer:
+    record = json.loads(reply)
+    return RejectedPicture(record["message"], record["refused"]) if "refused" in record else probe_from(record)
 
 
-class _Child:
-    """A probing process and the number of the candidate it holds."""
-
-    def __init__(self, limits: Limits) -> None:
-        environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bokehsynth.assets.index.probe_pool", str(limits.max_pixels), str(limits.min_side)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
-            encoding="ascii",
-        )  # fmt: skip
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._input, self.output = self._process.stdin, self._process.stdout
-        self.holds: int | None = None
-        self._timer: threading.Timer | None = None
-        self._late = threading.Event()
-
-    def give_next(self, waiting: deque[int], candidates: Sequence[Candidate]) -> None:
-        """Hand over the next candidate, if there is one."""
-        if not waiting:
-            return
-        self.holds = waiting.popleft()
-        self._timer = threading.Timer(SECONDS, self._late.set)
-        self._timer.daemon = True
-        self._timer.start()
-        try:
-            self._input.write(json.dumps(_candidate_record(candidates[self.holds])) + "\n")
-            self._input.flush()
-        except OSError:
-            pass  # it died idle; that is noticed when its answer is read
-
-    def overdue(self) -> bool:
-        """Whether it has held its candidate for too long; it is killed then."""
-        if self._late.is_set():
-            self._process.kill()
-        return self._late.is_set()
-
-    def answer(self) -> Answer | None:
-        """The answer that is waiting; None if the process ended instead."""
-        line = self.output.readline()
-        if self._timer is not None:
-            self._timer.cancel()
-        if not line.endswith("\n"):
-            self._process.wait()
-            return None
-        record = json.loads(line)
-        return RejectedPicture(record["message"], record["refused"]) if "refused" in record else probe_from(record)
-
-    def why_it_died(self, candidate: Candidate) -> RejectedPicture:
-        """A decoder that crashed is the picture's doing; one that the system killed ran out of memory."""
-        code = self._process.returncode
-        if code == -9:
-            return RejectedPicture(f"{candidate.image}: takes more memory to decode than there is", "too_large")
-        return RejectedPicture(f"{candidate.image}: its decoder crashed (exit code {code})", "corrupt")
-
-    def alive(self) -> bool:
-        """Whether the process still runs."""
-        return not self._late.is_set() and self._process.poll() is None
-
-    def end(self) -> None:
-        """Close its input, which ends it when idle, and make sure."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._process.kill()
-        for stream in (self._input, self.output):
-            with contextlib.suppress(OSError):
-                stream.close()
-        self._process.wait()
+def _rejection(candidate: Candidate, ended: ChildEnded) -> RejectedPicture:
+    """A decoder that crashed is the picture's doing; one that the system killed ran out of memory."""
+    if ended.timed_out:
+        return RejectedPicture(f"{candidate.image}: decoding took more than {SECONDS:g} s", "too_slow")
+    if ended.code == -signal.SIGKILL:
+        return RejectedPicture(f"{candidate.image}: takes more memory to decode than there is", "too_large")
+    return RejectedPicture(f"{candidate.image}: its decoder crashed (exit code {ended.code})", "corrupt")
 
 
 def _candidate_record(candidate: Candidate) -> dict[str, Any]:
@@ -166,10 +76,6 @@ def probe_from(record: dict[str, Any]) -> Probe:
     """A Probe back from its JSON record; KeyError or TypeError if it is not one."""
     lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
     return Probe(**record | lists)
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _limit_memory(max_pixels: int) -> None:
@@ -192,6 +98,7 @@ def _limit_memory(max_pixels: int) -> None:
 
 def _serve(limits: Limits) -> None:
     """A child's life: candidates in, records out, one JSON line each, until the input ends."""
+    request_parent_death_signal()
     import cv2
     import OpenEXR  # noqa: F401  # all that decodes is loaded before the limit is set
 

@@ -1,4 +1,4 @@
-"""What a recipe says about folders of photographed pairs."""
+"""The recipe's settings for folders of photographed pairs."""
 
 from typing import Annotated
 

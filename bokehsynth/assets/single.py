@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from bokehsynth.assets.decode.decoder import DEFAULT_LIMITS, Limits, decode_raster
-from bokehsynth.assets.decode.matte import refuse_holes
+from bokehsynth.assets.decode.matte import reject_transparency
 from bokehsynth.assets.decode.safe_read import read_file
 from bokehsynth.assets.index.probe import Candidate, probe
 from bokehsynth.assets.load.store import cutout_from, landscape_from
@@ -26,7 +26,7 @@ def open_landscape(path: Path, boost: float = 1.0, limits: Limits = DEFAULT_LIMI
     RejectedPicture for one with transparent parts.
     """
     raster = decode_raster(read_file(path), str(path), limits)
-    refuse_holes(raster, path)
+    reject_transparency(raster, path)
     landscape = landscape_from(raster)
     if landscape.highlights is None or boost == 1:
         return landscape.color

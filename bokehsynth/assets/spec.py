@@ -1,4 +1,4 @@
-"""What a recipe says about its pictures."""
+"""The recipe's section `assets`."""
 
 from collections.abc import Sequence
 from pathlib import Path

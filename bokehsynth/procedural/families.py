@@ -1,4 +1,4 @@
-"""Embedded pictures, drawn rather than stored: enough to make a data set with nothing else at hand."""
+"""Embedded pictures, drawn rather than stored, so that a data set can be made without photographs."""
 
 from bokehsynth.files import sha256_bytes
 from bokehsynth.imaging.pictures import Cutout, Landscape

@@ -2,9 +2,11 @@
 
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from bokehsynth.assets.decode.headers import read_hdr
 from bokehsynth.assets.decode.raster import Raster
@@ -17,14 +19,19 @@ _REC709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
 """x, y of red, green, blue and white: what an OpenEXR file without `chromaticities` means."""
 
 
+def decode_opencv(data: bytes) -> npt.NDArray[Any] | None:
+    """The stored numbers, channels as BGR(A), or None; OpenCV's own messages are silenced."""
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
 def read_hdr_raster(data: bytes, name: str, check: CheckSize) -> Raster:
     """Decode a Radiance picture by OpenCV: imageio needs FreeImage, which it downloads at run time."""
     check(*read_hdr(data, name), name)
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # this function reports errors itself
-    try:
-        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    finally:
-        cv2.utils.logging.setLogLevel(level)
+    stored = decode_opencv(data)
     if stored is None:  # OpenCV gives no cause
         if b"FORMAT=32-bit_rle_xyze" in data[:65536]:
             raise RejectedPicture(f"{name}: an .hdr file of XYZ; convert it to RGB first", "unsupported_format")

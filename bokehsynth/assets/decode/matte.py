@@ -7,9 +7,17 @@ import numpy as np
 
 from bokehsynth.assets.decode.raster import Raster
 from bokehsynth.assets.decode.rejection import RejectedPicture
+from bokehsynth.color import FloatArray
 
 VISIBLE, SOLID = 0.02, 0.98
 """Alpha from which a pixel shows, and from which it counts as opaque."""
+
+
+def visible_bounds(alpha: FloatArray) -> tuple[int, int, int, int] | None:
+    """First row, last row, first column and last column that hold a visible pixel; None where none is visible."""
+    visible = alpha >= VISIBLE
+    rows, columns = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
+    return (int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])) if len(rows) else None
 
 
 def with_matte(raster: Raster, matte: Raster, path: Path) -> Raster:
@@ -30,7 +38,7 @@ def with_matte(raster: Raster, matte: Raster, path: Path) -> Raster:
     return replace(raster, alpha=values)
 
 
-def refuse_holes(raster: Raster, path: Path) -> None:
+def reject_transparency(raster: Raster, path: Path) -> None:
     """RejectedPicture for a landscape with transparent parts."""
     opacity = raster.opacity()
     if opacity is not None and float(opacity.min()) < 0.99:

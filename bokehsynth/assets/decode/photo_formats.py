@@ -3,22 +3,18 @@
 import io
 import threading
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
-from bokehsynth.assets.decode.hdr_formats import straight
+from bokehsynth.assets.decode.hdr_formats import CheckSize, decode_opencv, straight
 from bokehsynth.assets.decode.headers import PngHeader, TiffHeader, read_png, read_tiff
 from bokehsynth.assets.decode.raster import Raster, upright
 from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.imaging.icc import GreyProfile, RgbProfile, power_profile, read_grey_profile, read_profile
-
-CheckSize = Callable[[int, int, str], None]
 
 _ORIENTATION = 0x0112
 _PNG_MODES = {0: "I;16", 2: "RGB;16", 4: "LA;16", 6: "RGBA;16"}
@@ -157,7 +153,7 @@ def _convert_by_lut(image: Image.Image, icc: bytes | None) -> tuple[npt.NDArray[
 
 
 def _png_16bit(data: bytes, png: PngHeader, icc: bytes | None, name: str) -> Raster:
-    stored = _opencv(data, name)
+    stored = _decode_deep(data, name)
     raster = _make_raster(_from_bgr(stored, grey=png.color_type in {0, 4}), "PNG", _PNG_MODES[png.color_type], icc)
     if png.transparent is not None and raster.alpha is None:  # one colour is transparent
         key = np.frombuffer(png.transparent, ">u2")
@@ -175,7 +171,7 @@ def _tiff_16bit_or_float(tiff: TiffHeader, name: str) -> Raster:
             "floats of grey or RGB are read",
             "unsupported_format",
         )
-    stored = _opencv(tiff.upright_data, name)
+    stored = _decode_deep(tiff.upright_data, name)
     values = _from_bgr(stored, grey=tiff.photometric == 1)
     mode = "float" if tiff.floating else {1: "I;16", 2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}[len(tiff.bits)]
     raster = _make_raster(values, "TIFF", mode, tiff.icc)
@@ -194,12 +190,8 @@ def _unpremultiplied(raster: Raster) -> Raster:
     return replace(raster, values=np.clip(np.rint(color), 0, full).astype(raster.values.dtype) if full > 1 else color)
 
 
-def _opencv(data: bytes, name: str) -> npt.NDArray[Any]:
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # this module reports errors itself
-    try:
-        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    finally:
-        cv2.utils.logging.setLogLevel(level)
+def _decode_deep(data: bytes, name: str) -> npt.NDArray[Any]:
+    stored = decode_opencv(data)
     if stored is None or stored.dtype not in (np.uint16, np.float32):
         raise RejectedPicture(f"{name}: its 16-bit or float channels cannot be decoded, or end too early", "truncated")
     return stored

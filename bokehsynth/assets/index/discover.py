@@ -189,21 +189,21 @@ def _pair(files: Iterable[Path], kind: str, found: Found, root: Path | None) -> 
 
 def _join_mattes(pictures: list[Path], found: Found, kind: str, root: Path) -> None:
     mattes: dict[_Key, list[Path]] = {}
-    shown: dict[_Key, list[Path]] = {}
+    images: dict[_Key, list[Path]] = {}
     plain: list[Path] = []
     for path in pictures:
         role, set_folder, key = _role(path, found.folder)
         if role == "matte":
             mattes.setdefault((set_folder, key), []).append(path)
         elif role == "image":
-            shown.setdefault((set_folder, key), []).append(path)
+            images.setdefault((set_folder, key), []).append(path)
         elif role == "other":
             found.passed_over += 1
         else:
             plain.append(path)
     _join_adjacent(plain, found, kind, root)
-    partners = _partners(shown, mattes)
-    for pair, path in [(pair, path) for pair, several in shown.items() for path in _preferred(several, found.folder)]:
+    partners = _partners(images, mattes)
+    for pair, path in [(pair, path) for pair, several in images.items() for path in _preferred(several, found.folder)]:
         choice = mattes[partners[pair]] if pair in partners else []
         if len(choice) > 1:
             names = ", ".join(matte.name for matte in choice)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.assets.decode.downscale import shrunk
-from bokehsynth.assets.decode.matte import SOLID, VISIBLE
+from bokehsynth.assets.decode.matte import SOLID, VISIBLE, visible_bounds
 from bokehsynth.color import LUMINANCE, FloatArray, linear_to_srgb
 
 SHARPNESS_SIDE = 512
@@ -85,10 +85,11 @@ class MatteFacts:
 
 def matte_facts(encoded: FloatArray, alpha: FloatArray) -> MatteFacts | None:
     """Measure a matte from sRGB-encoded colour and alpha as stored; None for one that shows nothing."""
-    rows, columns = np.flatnonzero((alpha >= VISIBLE).any(axis=1)), np.flatnonzero((alpha >= VISIBLE).any(axis=0))
-    if len(rows) == 0 or float(alpha.max()) < 0.1:
+    bounds = visible_bounds(alpha)
+    if bounds is None or float(alpha.max()) < 0.1:
         return None
-    box = (int(rows[0]), int(columns[0]), int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1))
+    top, bottom, left, right = bounds
+    box = (top, left, bottom - top + 1, right - left + 1)
     soft = (alpha > VISIBLE) & (alpha < SOLID)
     return MatteFacts(
         float(alpha.mean(dtype=np.float64)), float(soft.mean()), box, colors_under_alpha(encoded, alpha, soft)

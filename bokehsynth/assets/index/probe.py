@@ -10,7 +10,7 @@ import numpy as np
 
 from bokehsynth.assets.decode.decoder import Limits, decode_raster
 from bokehsynth.assets.decode.downscale import reduced, reduced_alpha, shrunk
-from bokehsynth.assets.decode.matte import refuse_holes, with_matte
+from bokehsynth.assets.decode.matte import reject_transparency, with_matte
 from bokehsynth.assets.decode.raster import Raster
 from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.decode.safe_read import read_file
@@ -91,7 +91,7 @@ def probe(candidate: Candidate, limits: Limits) -> Probe:
 
 
 def _landscape(candidate: Candidate, raster: Raster, sha256: str) -> Probe:
-    refuse_holes(raster, candidate.image)
+    reject_transparency(raster, candidate.image)
     color = reduced(raster, JUDGED_SIDE)
     phash = perceptual_hash(grey_of(shrunk(color, 256)))
     return _probe(raster, sha256, sha256, None, asdict(phash) | {"sharpness": round(sharpness(color), 4)})

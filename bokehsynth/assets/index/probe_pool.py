@@ -1,12 +1,11 @@
-"""Probing in processes of their own, with bounds on memory and time: the only place where unknown files are decoded.
+"""Probe untrusted files in child processes bounded in memory and time: unknown files are decoded nowhere else.
 
-A file that nobody has looked at may be built to break decoders. So each is decoded first in a child that runs this
-module, whose address space is limited for its whole life and whose silence is timed; what makes it crash, hang or run
-out of memory ends the child and puts the file into quarantine. A limit set around decoding in a run's own processes
-would hit whatever Numba, OpenCV or another thread allocates in the meantime; there it is not needed, for a run decodes
-only bytes whose sha256 has been through here.
+A file may be crafted to break decoders. Each is decoded first in a child that runs this module, with its address space
+limited for its whole life and a time limit per file; a crash, a hang or exhausted memory ends the child and puts the
+file into quarantine. A limit set around decoding in a run's own processes would also hit what Numba, OpenCV or another
+thread allocates meanwhile; it is not needed there, since a run decodes only bytes whose sha256 has been probed.
 
-The children talk JSON, one line each way (`workers.line_children`).
+The children exchange one JSON line per file (`workers.line_children`).
 """
 
 import contextlib
@@ -26,9 +25,9 @@ from bokehsynth.workers import ChildEnded, ask_all, request_parent_death_signal,
 
 SECONDS = 120.0
 """The time limit of one picture."""
-BYTES_PER_PIXEL, BYTES_BESIDE = 40, 1 << 30
-"""Memory of a child: what the largest picture allowed needs in all its forms (stored, as light, its alpha), and the
-libraries' own."""
+BYTES_PER_PIXEL, BASE_BYTES = 40, 1 << 30
+"""Memory limit of a child: for the largest picture allowed in all its forms (stored, linear, alpha), and for the
+libraries."""
 FILES_PER_CHILD = 16
 """Fewer files than this are not worth another process."""
 
@@ -59,7 +58,7 @@ def _answer(reply: str) -> Answer:
 
 
 def _rejection(candidate: Candidate, ended: ChildEnded) -> RejectedPicture:
-    """A decoder that crashed is the picture's doing; one that the system killed ran out of memory."""
+    """The rejection of a candidate whose decoder crashed: SIGKILL means out of memory, all else a corrupt file."""
     if ended.timed_out:
         return RejectedPicture(f"{candidate.image}: decoding took more than {SECONDS:g} s", "too_slow")
     if ended.code == -signal.SIGKILL:
@@ -89,7 +88,7 @@ def _limit_memory(max_pixels: int) -> None:
             mapped = int(file.read().split()[0]) * resource.getpagesize()
     except OSError:  # no /proc, as on macOS, which does not enforce the limit either
         mapped = 1 << 32
-    bound = mapped + BYTES_BESIDE + BYTES_PER_PIXEL * max_pixels
+    bound = mapped + BASE_BYTES + BYTES_PER_PIXEL * max_pixels
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     if hard == resource.RLIM_INFINITY or bound < hard:
         resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
@@ -97,14 +96,14 @@ def _limit_memory(max_pixels: int) -> None:
 
 
 def _serve(limits: Limits) -> None:
-    """A child's life: candidates in, records out, one JSON line each, until the input ends."""
+    """Main loop of a child: read candidates and write records, one JSON line each, until the input ends."""
     request_parent_death_signal()
     import cv2
-    import OpenEXR  # noqa: F401  # all that decodes is loaded before the limit is set
+    import OpenEXR  # noqa: F401  # decoders are loaded before the limit is set
 
     cv2.setNumThreads(1)
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # decoders in C print what they think of a file
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # decoders in C print warnings
     _limit_memory(limits.max_pixels)
     for line in sys.stdin:
         record = json.loads(line)

@@ -58,6 +58,11 @@ class FolderReport:
         rejected.sort(key=lambda item: (item.name, item.reason))
         return cls(folder, meant, usable, split_of, rejected, notes, cache.save())
 
+    @property
+    def listed(self) -> list[Indexed]:
+        """The usable pictures in order of their names."""
+        return sorted(self.usable, key=lambda item: item.files.name if item.files else item.id)
+
     def counts(self) -> dict[str, Counter[str]]:
         """Tallies for the summary, by title."""
         probes = [item.probe for item in self.usable if item.probe is not None]
@@ -71,7 +76,7 @@ class FolderReport:
     def lines(self) -> list[str]:
         """One line per usable picture."""
         result = []
-        for item in sorted(self.usable, key=lambda item: item.files.name if item.files else item.id):
+        for item in self.listed:
             assert item.probe is not None
             assert item.files is not None
             probe, split = item.probe, self.split_of.get(item.sha256, "-")
@@ -129,9 +134,8 @@ def _size_class(side: int) -> str:
 
 def draw_assets_sheet(report: FolderReport, path: Path) -> None:
     """Write a PNG of the usable pictures, cut-outs over a checkerboard, with names and splits."""
-    shown = sorted(report.usable, key=lambda item: item.files.name if item.files else item.id)
-    step = max(1, -(-len(shown) // SHOWN))
-    cells = [_cell(item, report.split_of.get(item.sha256, "quarantined")) for item in shown[::step]]
+    step = max(1, -(-len(report.usable) // SHOWN))
+    cells = [_cell(item, report.split_of.get(item.sha256, "quarantined")) for item in report.listed[::step]]
     write_sheet(path, grid(cells, COLUMNS, np.full_like(cells[0], 250)))
 
 

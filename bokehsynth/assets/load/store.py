@@ -12,7 +12,7 @@ from bokehsynth.assets.catalogue import Asset, AssetFiles, Catalogue
 from bokehsynth.assets.decode.decoder import Limits, decode_raster
 from bokehsynth.assets.decode.downscale import averaged, in_strips, reduced, whole_factor
 from bokehsynth.assets.decode.hdr_formats import straight
-from bokehsynth.assets.decode.matte import VISIBLE, with_matte
+from bokehsynth.assets.decode.matte import visible_bounds, with_matte
 from bokehsynth.assets.decode.raster import Raster
 from bokehsynth.assets.decode.safe_read import read_unchanged
 from bokehsynth.assets.load.foreground_colors import foreground_colors
@@ -144,14 +144,9 @@ def _crop_to_subject_bounds(raster: Raster, factor: int) -> Raster:
 
 def _subject_bounds(alpha: FloatArray, beside: int) -> tuple[int, int, int, int]:
     """Top, bottom, left and right of visible pixels, extended by `beside` pixels within the picture."""
-    shown = alpha >= VISIBLE
-    rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
-    if not len(rows):
-        return 0, alpha.shape[0], 0, alpha.shape[1]
-    return (
-        max(int(rows[0]) - beside, 0), min(int(rows[-1]) + 1 + beside, alpha.shape[0]),
-        max(int(columns[0]) - beside, 0), min(int(columns[-1]) + 1 + beside, alpha.shape[1]),
-    )  # fmt: skip
+    height, width = alpha.shape
+    top, bottom, left, right = visible_bounds(alpha) or (0, height - 1, 0, width - 1)
+    return max(top - beside, 0), min(bottom + 1 + beside, height), max(left - beside, 0), min(right + 1 + beside, width)
 
 
 def _unpremultiplied(raster: Raster, alpha: FloatArray) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Drawn landscapes, sharp everywhere: name of the family -> function of a generator and the shorter side."""
+"""Drawn landscapes, sharp everywhere: `BACKGROUNDS[family](rng, size)` with the shorter side in pixels."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Points of light of a city: splats far brighter than white, their colors, and the veil they throw around."""
+"""Points of light of a city: splats far brighter than white, their colors, and the glare around them."""
 
 from dataclasses import dataclass, field
 
@@ -61,7 +61,7 @@ def lay_lamps(picture: FloatArray, places: Points, radius: npt.ArrayLike, tones:
 
 
 def add_glow(picture: FloatArray, radius: float, share: float, floor: float = 1.0) -> FloatArray:
-    """Add the veil that light above `floor` throws around itself, `radius` (unit length) wide."""
+    """Add glare around light above `floor`, `radius` (unit length) wide."""
     small_size = (max(picture.shape[1] // 4, 1), max(picture.shape[0] // 4, 1))
     small = cv2.resize(np.maximum(picture - np.float32(floor), 0), small_size, interpolation=cv2.INTER_AREA)
     veil = cv2.GaussianBlur(small, (0, 0), max(radius * small_size[1], 0.3))

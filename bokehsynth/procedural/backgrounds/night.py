@@ -207,7 +207,7 @@ def _paint_river(picture: FloatArray, place: float, water: float) -> None:
     smear = cv2.blur(picture, (1, max(3, round(0.05 * frame.size))), borderType=cv2.BORDER_REFLECT_101)
     source_y = np.float32(water) - below * np.float32(1.1) + chop * np.float32(0.16) * below
     source_x = x + chop * (np.float32(0.010) * below + np.float32(0.0012))
-    river = frame.taken(np.asarray(smear, np.float32), source_x, source_y)
+    river = frame.resampled(np.asarray(smear, np.float32), source_x, source_y)
     river *= gray_to_rgb(np.clip(np.float32(0.85) + np.float32(0.5) * chop, 0.15, 2.0) * np.float32(0.95))
     river += rgb("060a12")
     paint_over(picture[start:], river, frame.wide(frame.cover(edge)))

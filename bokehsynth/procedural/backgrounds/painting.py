@@ -1,6 +1,6 @@
-"""The painter's tools: a frame in unit coordinates, colors and blending, all in linear light.
+"""Painting on a frame in unit coordinates: colours, mixing, coverage; all in linear light.
 
-Unit coordinates: y runs 0..1 down the picture, x runs 0..4/3, so geometry does not know the picture's size.
+Unit coordinates: y runs 0..1 down the picture, x runs 0..4/3, so geometry is independent of the picture's size.
 """
 
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ class Frame:
 
     @property
     def height(self) -> int:
-        """Pixels."""
+        """The height in pixels."""
         return self.size
 
     @property
     def width(self) -> int:
-        """Pixels."""
+        """The width in pixels."""
         return round(self.size * ASPECT)
 
     @cached_property
@@ -55,8 +55,8 @@ class Frame:
         """Values of the rows [h, 1] repeated over the width, [h, W]."""
         return np.repeat(column, self.width, axis=1)
 
-    def taken(self, picture: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
-        """`picture` [H, W, 3] as found at other places [h, W]; beyond its edges it is mirrored."""
+    def resampled(self, picture: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
+        """`picture` [H, W, 3] sampled at coordinates [h, W]; mirrored beyond its edges."""
         u, v = (np.ascontiguousarray(m * np.float32(self.size) - np.float32(0.5), np.float32) for m in (x, y))
         return np.asarray(cv2.remap(picture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101), np.float32)
 

@@ -45,13 +45,13 @@ class Camera:
         return self.project(points[..., 0], 0.0, points[..., 1])
 
     def ground_map(self, frame: Frame) -> tuple[FloatArray, FloatArray]:
-        """For the pixels below the vanishing point: X [h, W] and Z [h, 1] of the ground."""
+        """Map the pixels below the vanishing point: X [h, W] and Z [h, 1] of the ground."""
         below = frame.y[int(np.ceil(self.vanishing[1] * frame.size)) :] - np.float32(self.vanishing[1])
         z = np.float32(self.focal * self.eye) / np.maximum(below, np.float32(1e-4))
         return (frame.x - np.float32(self.vanishing[0])) * z / np.float32(self.focal), z
 
     def wall_map(self, frame: Frame) -> tuple[FloatArray, FloatArray]:
-        """For all pixels, as if they belonged to the wall of their side: Z [1, W] and Y [H, W]."""
+        """Map all pixels as if they belonged to the wall of their side: Z [1, W] and Y [H, W]."""
         off = np.maximum(np.abs(frame.x - np.float32(self.vanishing[0])), np.float32(0.004))
         z = np.float32(self.focal * self.half) / off
         return z, np.float32(self.eye) + (np.float32(self.vanishing[1]) - frame.y) * z / np.float32(self.focal)

@@ -126,7 +126,7 @@ def _car(sheet: Strokes, light: Daylight, at: tuple[float, float], rng: np.rando
 
 
 def _person(sheet: Strokes, light: Daylight, at: tuple[float, float], rng: np.random.Generator) -> None:
-    """Somebody walking."""
+    """Paint a pedestrian."""
     x, z = at
     coat, trousers = CLOTHES[rng.integers(0, len(CLOTHES), 2)]
     skin = SKIN[int(rng.integers(3))]

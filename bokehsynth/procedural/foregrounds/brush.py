@@ -1,7 +1,7 @@
 """A canvas for painting cut-outs: antialiased outlines, strands of hair, soft shadows, in linear light.
 
-A family paints in its own units (x right, y down). `draw` lets it paint twice with the same numbers: once on a probe,
-which only notes how far the subject reaches, and once on a canvas that this subject fills.
+A family paints in its own units (x right, y down). `draw` lets it paint twice with the same random numbers: once on a
+probe, which only records how far the subject reaches, and once on a canvas that this subject fills.
 """
 
 from collections.abc import Callable, Sequence
@@ -168,16 +168,16 @@ class Canvas:
 
 
 class Probe(Canvas):
-    """A canvas of four pixels that paints nothing and notes how far the outlines reach."""
+    """A canvas of four pixels that paints nothing and records how far the outlines reach."""
 
     def __init__(self) -> None:
         super().__init__(Box(0, 0, 2, 2), 1.0, (0, 0, 0, 0))
         self.extent = Box(np.inf, np.inf, -np.inf, -np.inf)
 
     def fill(self, *outlines: Points) -> Patch:
-        """Note the outlines; the patch is empty, its coordinates are the corners."""
+        """Record the outlines; the patch is empty, its coordinates are the corners."""
         points = np.concatenate(outlines)
-        self._note(points)
+        self._record(points)
         return self._corners(points)
 
     def soft(self, outline: Points, radius: float) -> Patch:
@@ -185,14 +185,14 @@ class Probe(Canvas):
         return self._corners(outline)
 
     def whole(self, box: Box) -> Patch:
-        """Note the box."""
+        """Record the box."""
         return self.fill(np.array([[box.left, box.top], [box.right, box.bottom]]))
 
     def strands(self, spines: Points, width: npt.ArrayLike, colors: Points, opacity: float = 1.0) -> None:
-        """Note the spines."""
-        self._note(spines.reshape(-1, 2))
+        """Record the spines."""
+        self._record(spines.reshape(-1, 2))
 
-    def _note(self, points: Points) -> None:
+    def _record(self, points: Points) -> None:
         (left, top), (right, bottom) = points.min(0), points.max(0)
         box = self.extent
         self.extent = Box(min(box.left, left), min(box.top, top), max(box.right, right), max(box.bottom, bottom))

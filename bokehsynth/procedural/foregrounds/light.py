@@ -1,4 +1,4 @@
-"""Form and light: normals from outlines, from turned profiles and from reliefs, and how a surface answers light."""
+"""Shading: normals from outlines, turned profiles and reliefs; diffuse, specular and rim light on them."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Who is portrayed: the measures and colours that face, hair and clothes share."""
+"""The person of a portrait: measures and colours that face, hair and clothes share."""
 
 from dataclasses import dataclass
 

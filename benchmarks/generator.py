@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks import flow
+from benchmarks import batching
 from benchmarks.machine import machine_lines
 
 RECIPE = """\
@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--samples", type=int, default=24)
-    parser.add_argument("--device", choices=["cpu", "cuda"], help="measure the flow of a worker that feeds a device")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="measure a worker that feeds a device")
     parser.add_argument("--recipe", type=Path, help="of --device: another recipe than the benchmark's own")
     parser.add_argument("--workers", type=int, default=1, help="of --device: processes that share the CPUs")
     parser.add_argument("--batch", type=int, help="of --device: scenes that are photographed together, at most")
@@ -45,7 +45,7 @@ def main() -> None:
         path.write_text(RECIPE.format(size=arguments.size, samples=arguments.samples))
         if arguments.device:
             wide = (arguments.device, arguments.samples, arguments.workers, arguments.batch)
-            return flow.run(arguments.recipe or path, *wide)
+            return batching.run(arguments.recipe or path, *wide)
         check_stages_make_the_product(path)
         report(arguments.size, time_stages(path, arguments.samples))
 

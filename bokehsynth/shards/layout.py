@@ -121,12 +121,11 @@ def sweep_temporaries(layout: Layout, plans: Iterable[ShardPlan] | None = None) 
     """
     folders = [layout.root, layout.staging, layout.hidden]
     folders += [path for base in (layout.root, layout.hidden) for path in (base / "train", base / "val")]
+    found = [path for folder in folders for path in sorted(folder.glob(f"*{TMP_MARK}*"))]
+    found += sorted(layout.staging.glob("*.trail"))  # crash logs of version 0.4.0, which are no longer read
     names = None if plans is None else tuple(f"{plan.name}." for plan in plans)
-    removed = []
-    for folder in folders:
-        for path in sorted([*folder.glob(f"*{TMP_MARK}*"), *folder.glob("*.trail")]) if folder.is_dir() else []:
-            if names is None or path.name.lstrip(".").startswith(names):
-                with storage_errors(path):
-                    path.unlink(missing_ok=True)
-                removed.append(path)
+    removed = [path for path in found if names is None or path.name.lstrip(".").startswith(names)]
+    for path in removed:
+        with storage_errors(path):
+            path.unlink(missing_ok=True)
     return removed

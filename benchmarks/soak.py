@@ -3,7 +3,7 @@
     python -m benchmarks.soak --samples 10000 --workers 2
 
 The installed command runs; this script only looks at it from outside, in /proc, twice a second. A worker's memory is
-fitted by a line over its second half of life, since pictures are still being put on its shelf in the first.
+fitted by a line over its second half of life, since its cache of pictures still fills in the first.
 """
 
 import subprocess

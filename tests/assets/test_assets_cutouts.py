@@ -30,7 +30,7 @@ OWN, BEHIND = np.float32([0.75, 0.15, 0.1]), np.float32([0.1, 0.3, 0.9])
 """Encoded: a red subject that stood before blue."""
 
 
-def states(alpha: np.ndarray) -> dict[str, np.ndarray]:
+def files_by_state(alpha: np.ndarray) -> dict[str, np.ndarray]:
     """The same cut-out as files hold it, uint8 RGBA."""
     over = alpha[..., None]
     held = {
@@ -42,8 +42,8 @@ def states(alpha: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("state", ["photographed", "straight", "premultiplied"])
-def test_what_stands_under_soft_alpha_is_seen(state):
-    rgba = states(matte())[state].astype(np.float32) / 255
+def test_colors_under_soft_alpha_are_classified(state):
+    rgba = files_by_state(matte())[state].astype(np.float32) / 255
     soft = (rgba[..., 3] > 0.02) & (rgba[..., 3] < 0.98)
     assert colors_under_alpha(rgba[..., :3], rgba[..., 3], soft) == state
 
@@ -51,10 +51,10 @@ def test_what_stands_under_soft_alpha_is_seen(state):
 @pytest.mark.parametrize("blank", [False, True])
 @pytest.mark.parametrize("factor", [1, 4])
 @pytest.mark.parametrize("state", ["photographed", "straight", "premultiplied"])
-def test_the_old_background_is_gone(state, factor, blank):
-    """Whatever the file holds, the subject is red up to its faintest rim, also where the file was blanked outside."""
+def test_the_old_background_is_removed(state, factor, blank):
+    """From files of any kind, the subject is red up to its faintest rim, also where the file was blanked outside."""
     alpha = matte()
-    rgba = states(alpha)[state]
+    rgba = files_by_state(alpha)[state]
     if blank:
         rgba[alpha == 0, :3] = 0
     found = cutout_from(Raster(rgba[..., :3], rgba[..., 3], "PNG", "RGBA"), state, factor)
@@ -77,17 +77,17 @@ def test_estimation_is_repeatable_and_leaves_the_solid_alone():
     np.testing.assert_array_equal(first[alpha == 1], picture[alpha == 1])
 
 
-def test_real_light_stays_bright_when_estimated():
+def test_light_above_white_stays_bright_when_estimated():
     picture = np.full((64, 64, 3), 5.0, np.float32)
     np.testing.assert_allclose(estimate_foreground(picture, matte(64)), 5.0, rtol=1e-3)
 
 
-def test_filling_continues_what_is_near():
+def test_push_pull_continues_nearby_colors():
     color = np.zeros((64, 64, 3), np.float32)
     color[:, :20], color[:, 44:] = (1, 0, 0), (0, 0, 1)
     weight = np.zeros((64, 64), np.float32)
     weight[:, :20] = weight[:, 44:] = 1
-    full = push_pull(color, weight, trust=4)
+    full = push_pull(color, weight, trust=4, extent=min)
     np.testing.assert_allclose(full[weight > 0], color[weight > 0], atol=1e-5)
     assert full[32, 22, 0] > 0.7 > 0.3 > full[32, 22, 2]
     assert full[32, 41, 2] > 0.7 > 0.3 > full[32, 41, 0]
@@ -108,16 +108,16 @@ def test_large_pictures_are_averaged_in_linear_light(size):
     np.testing.assert_allclose(small, want, rtol=1e-4)
 
 
-def test_real_light_is_brought_to_usual_brightness_by_no_more_than_it_takes():
-    def shown(value: float) -> float:
+def test_scene_referred_light_is_normalized_by_no_more_than_needed():
+    def loaded(value: float) -> float:
         light = np.full((40, 40, 3), value, np.float32)
         light[0, 0] = 1e6
         return landscape_from(Raster(light, None, "EXR", "float")).color
 
-    assert shown(0.1)[5, 5, 0] == pytest.approx(0.1, rel=1e-5)
-    assert shown(10.0)[5, 5, 0] == pytest.approx(0.25, rel=0.02)
-    assert shown(1e-4)[5, 5, 0] == pytest.approx(0.03, rel=0.02)
-    assert shown(0.1).max() == pytest.approx(500)
+    assert loaded(0.1)[5, 5, 0] == pytest.approx(0.1, rel=1e-5)
+    assert loaded(10.0)[5, 5, 0] == pytest.approx(0.25, rel=0.02)
+    assert loaded(1e-4)[5, 5, 0] == pytest.approx(0.03, rel=0.02)
+    assert loaded(0.1).max() == pytest.approx(500)
 
 
 # --- highlights
@@ -137,7 +137,7 @@ def highlights_of(stored: np.ndarray, factor: int = 1) -> np.ndarray | None:
     return recover_highlights(raster, reduced(raster, min(stored.shape[:2]) // factor), factor)
 
 
-def test_lamps_by_night_are_found_and_keep_their_hue():
+def test_clipped_lamps_by_night_are_recovered_with_their_hue():
     stored = night()
     found = highlights_of(stored)
     np.testing.assert_array_equal(found.max(axis=2) > 0, (stored == 255).all(axis=2))
@@ -146,20 +146,20 @@ def test_lamps_by_night_are_found_and_keep_their_hue():
     assert blue < 0.6 * red  # clipped to white in the file, orange by its glow
 
 
-def test_lamps_are_found_before_a_large_picture_is_reduced():
+def test_clipping_is_detected_before_a_large_picture_is_reduced():
     found = highlights_of(cv2.resize(night(), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST), factor=4)
     assert found.shape == (150, 200, 3)
     assert found.max() > 0.2  # reduced first, it would be darker than what counts as clipped
 
 
-def test_large_bright_areas_are_no_lamps():
+def test_large_bright_areas_are_no_highlights():
     sky = night()
     sky[:120] = 255
     found = highlights_of(sky)
     assert found is None or found[:125].max() < 0.02
 
 
-def test_by_day_nothing_is_a_lamp():
+def test_by_day_there_are_no_highlights():
     day = night()
     day[day[..., 0] == 18] = (120, 140, 150)
     assert night_weight(srgb_to_linear(day)) == 0

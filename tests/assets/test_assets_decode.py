@@ -60,7 +60,7 @@ def test_every_level_survives():
     np.testing.assert_array_equal(encode_8bit(picture(encoded(ramp)).color), ramp)
 
 
-def test_jpeg_is_what_its_decoder_says():
+def test_jpeg_equals_its_decoder():
     data = encoded(RGB, "JPEG", quality=92)
     np.testing.assert_array_equal(encode_8bit(picture(data).color), np.asarray(Image.open(io.BytesIO(data))))
 
@@ -168,7 +168,9 @@ def test_every_orientation(form, orientation):
     if deep:
         stored = rgba[..., [2, 1, 0, 3]].astype(np.uint16) * 257
         data = cv2.imencode(f".{name.lower()}", stored)[1].tobytes()
-        data = _with_chunk(data, b"eXIf", exif.tobytes()) if name == "PNG" else _tiff_turned(data, orientation)
+        data = (
+            _with_chunk(data, b"eXIf", exif.tobytes()) if name == "PNG" else _tiff_with_orientation(data, orientation)
+        )
     else:
         options = {"lossless": True, "exact": True} if name == "WEBP" else {"quality": 95} if name == "JPEG" else {}
         data = encoded(Image.fromarray(rgba).convert(mode), name, exif=exif, **options)
@@ -182,7 +184,7 @@ def test_every_orientation(form, orientation):
         np.testing.assert_array_equal(np.rint(found.alpha * 255), upright[..., 3])
 
 
-def _tiff_turned(data: bytes, orientation: int) -> bytes:
+def _tiff_with_orientation(data: bytes, orientation: int) -> bytes:
     """The same TIFF with an orientation among its tags: its directory is written anew behind the pixels."""
     order = "<" if data[:2] == b"II" else ">"
     (place,) = struct.unpack_from(order + "I", data, 4)
@@ -217,7 +219,7 @@ def test_the_srgb_profile_changes_nothing():
     np.testing.assert_array_equal(encode_8bit(picture(encoded(RGB, icc_profile=icc)).color), RGB)
 
 
-def test_a_damaged_profile_says_nothing():
+def test_a_damaged_profile_is_ignored():
     np.testing.assert_array_equal(encode_8bit(picture(encoded(RGB, icc_profile=b"garbage")).color), RGB)
 
 
@@ -273,21 +275,21 @@ def test_hdr_of_xyz_is_not_taken_for_a_cut_file():
     assert reason(data.replace(b"32-bit_rle_rgbe", b"32-bit_rle_xyze")) == "unsupported_format"
 
 
-def test_exr_alpha_is_undone(tmp_path):
+def test_exr_alpha_is_unpremultiplied(tmp_path):
     alpha = np.linspace(0, 1, 24 * 32, dtype=np.float32).reshape(24, 32)
     found = picture(exr({"RGBA": np.dstack([LIGHT * alpha[..., None], alpha])}, tmp_path))
     np.testing.assert_allclose(found.color[alpha > 0], LIGHT[alpha > 0], rtol=1e-4)
     np.testing.assert_array_equal(found.alpha, alpha)
 
 
-def test_float_tiff_is_light():
+def test_float_tiff_is_linear():
     found = picture(cv2.imencode(".tiff", LIGHT[..., ::-1])[1].tobytes())
     np.testing.assert_array_equal(found.color, LIGHT)
     assert found.bright
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_numbers_that_are_none(bad, tmp_path):
+def test_not_finite_numbers(bad, tmp_path):
     light = LIGHT.copy()
     light[3, 4, 1] = bad
     assert reason(exr({"RGB": light}, tmp_path)) == "not_finite"
@@ -329,7 +331,7 @@ def test_animations(form):
     assert reason(encoded(frames[0], form, save_all=True, append_images=frames[1:])) == "animated"
 
 
-def test_the_first_of_several_pages_is_taken_and_said():
+def test_the_first_of_several_pages_is_taken_and_noted():
     frames = [Image.fromarray(landscape(i, 40, 40)) for i in range(2)]
     found = picture(encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:]))
     np.testing.assert_array_equal(encode_8bit(found.color), np.asarray(frames[0]))
@@ -378,7 +380,7 @@ FUZZED = {
     st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=6),
     st.floats(0.05, 1),
 )
-def test_whatever_is_done_to_a_file_it_is_a_picture_or_rejection(form, changes, kept):
+def test_a_damaged_file_is_decoded_or_rejected(form, changes, kept):
     """Several bytes overwritten, mostly in the header, and the end cut off: never another exception."""
     data = bytearray(FUZZED[form])
     for place, value in changes:
@@ -394,7 +396,7 @@ def test_whatever_is_done_to_a_file_it_is_a_picture_or_rejection(form, changes, 
 # --- files
 
 
-def test_a_name_says_nothing(tmp_path):
+def test_content_decides_not_the_name(tmp_path):
     path = tmp_path / "x.jpg"
     path.write_bytes(encoded(RGB))
     np.testing.assert_array_equal(encode_8bit(read_picture(path).color), RGB)

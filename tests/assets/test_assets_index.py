@@ -1,4 +1,4 @@
-"""Folders to a frozen list: layouts, quarantine, sides that never move, likeness, licences, limits, moved folders."""
+"""Folders to a frozen list: layouts, quarantine, stable splits, near duplicates, licences, limits, moved folders."""
 
 import json
 import os
@@ -108,12 +108,12 @@ def test_mattes_beside_their_pictures_and_in_subfolders(tmp_path):
         ),
     ],
 )
-def test_names_that_read_alike(tmp_path, names, pairs):
+def test_names_that_match_after_normalizing(tmp_path, names, pairs):
     lay_out(tmp_path, *names)
     assert pairs_of(tmp_path) == pairs
 
 
-def test_brackets_in_names_that_are_there_are_no_pattern(tmp_path):
+def test_brackets_in_existing_names_are_no_pattern(tmp_path):
     lay_out(tmp_path, "photos [2024]/a.png", "photos [2024]/b[1].png")
     folder = tmp_path / "photos [2024]"
 
@@ -238,7 +238,7 @@ def test_blurred_landscapes_are_rejected_and_sharp_ones_are_not(tmp_path):
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0, 0.5])
-def test_sharpness_does_not_hang_on_size(scale):
+def test_sharpness_does_not_depend_on_size(scale):
     picture = cv2.resize(landscape(7, 600, 700), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     blurred = cv2.GaussianBlur(picture, (0, 0), 2 * max(1, min(picture.shape[:2]) / 512))
     assert sharpness(srgb_to_linear(picture)) > 0.3
@@ -263,7 +263,7 @@ def test_indexing_again_decodes_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["", "[]", '{"format": 1, "files": {"x": 3}, "sides": {}}', "\x00"])
-def test_a_damaged_index_is_made_anew(tmp_path, damage):
+def test_a_damaged_index_is_rebuilt(tmp_path, damage):
     folders(tmp_path)
     first = build_catalogue(spec(tmp_path))
     (tmp_path / "cutouts" / NAME).write_text(damage)
@@ -290,7 +290,7 @@ def test_ids_say_nothing_about_names_and_survive_a_move(tmp_path):
 
 
 def test_a_decoder_that_hangs_or_dies_harms_no_other(tmp_path, monkeypatch):
-    """A child that has been killed when it gets a file; a file that takes too long; the others are looked at anyway."""
+    """A child that has been killed when it gets a file; a file that takes too long; the others are probed anyway."""
     folders(tmp_path, 0, 3)
     files = sorted((tmp_path / "landscapes").iterdir())
     candidates = [Candidate(kind="background", image=path, root=tmp_path) for path in files]
@@ -317,7 +317,7 @@ def test_a_decoder_that_hangs_or_dies_harms_no_other(tmp_path, monkeypatch):
 # --- train and val
 
 
-def test_sides_follow_the_hash_and_adding_moves_nobody(tmp_path):
+def test_splits_follow_the_hash_and_adding_moves_no_asset(tmp_path):
     folders(tmp_path, 12, 12)
     before = {a.id: a.split for a in build_catalogue(spec(tmp_path, val_fraction=0.3)).assets}
     assert set(before.values()) == {"train", "val"}
@@ -336,7 +336,7 @@ def test_sides_follow_the_hash_and_adding_moves_nobody(tmp_path):
         assert by_name[f"new{i}.jpg"] == by_name[f"l{i}.png"], i
 
 
-def test_a_side_given_to_fill_a_split_stays_given(tmp_path):
+def test_an_asset_given_to_an_empty_split_stays_there(tmp_path):
     """The one that an empty val was given stays there when a picture comes that falls to val by its hash."""
     folders(tmp_path, 3, 3)
     before = build_catalogue(spec(tmp_path, val_fraction=0.001))
@@ -373,20 +373,20 @@ CHANGES = {
 }
 
 
-def looks(picture) -> SplitCandidate:
+def candidate_of(picture) -> SplitCandidate:
     found = perceptual_hash(grey_of(srgb_to_linear(np.ascontiguousarray(picture))))
     return SplitCandidate(sha256="x", dhash=found.dhash, thumb=found.thumb, aspect=found.aspect)
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_copies_look_alike(change):
+def test_copies_are_near_duplicates(change):
     for seed in range(8):
         picture = landscape(seed, 240, 320)
-        assert near_duplicate(looks(picture), looks(CHANGES[change](picture))), seed
+        assert near_duplicate(candidate_of(picture), candidate_of(CHANGES[change](picture))), seed
 
 
-def test_different_pictures_do_not():
-    seen = [looks(landscape(seed, 120, 160)) for seed in range(60)]
+def test_different_pictures_are_not():
+    seen = [candidate_of(landscape(seed, 120, 160)) for seed in range(60)]
     assert not [(i, j) for i in range(60) for j in range(i) if near_duplicate(seen[i], seen[j])]
 
 
@@ -434,7 +434,7 @@ def test_licences_that_are_not_allowed(tmp_path):
     assert build_catalogue(spec(tmp_path, **stated, licences={"allow": ["CC0", "Apache-2.0"]})).assets
 
 
-def test_a_picture_under_two_licences_is_spoken_of(tmp_path):
+def test_a_picture_under_two_licences_is_noted(tmp_path):
     for name in ("x/0.png", "x/1.png", "y/copy.png"):
         save(tmp_path / name, landscape(int(name == "x/1.png"), 64, 80))
     sources = [
@@ -464,7 +464,7 @@ def test_folders_and_embedded_pictures_mix(tmp_path):
     assert set(catalogue.files) == {a.id for a in catalogue.assets if a.id.startswith("photo-")}
 
 
-def test_matte_of_a_turned_picture(tmp_path):
+def test_matte_of_a_rotated_picture(tmp_path):
     """Picture and matte each carry their own orientation; upright, they fit."""
     rgba = cutout(9, 60, 90)
     exif = Image.Exif()

@@ -175,7 +175,7 @@ def test_checks_are_those_of_the_recipe(view: dict) -> None:
     assert pair_rejection(darker, 128, PairChecks(max_stops=1.5), "x") is None
 
 
-def test_flat_walls_are_alike() -> None:
+def test_flat_pictures_correlate() -> None:
     wall = np.full((40, 50, 3), 0.3, np.float32)
     views = compare_views(wall, wall)
     assert views.correlation == 1
@@ -260,7 +260,7 @@ def test_slabs_are_ordered_and_few() -> None:
     assert slabs(np.zeros((4, 4), np.float32), 8).max() == 0
 
 
-def test_fill_keeps_what_is_known() -> None:
+def test_push_pull_keeps_known_pixels() -> None:
     color = np.random.default_rng(2).random((33, 20, 3), np.float32)
     known = np.zeros((33, 20), bool)
     known[10:20, 5:12] = True

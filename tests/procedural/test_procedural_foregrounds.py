@@ -43,7 +43,7 @@ def sides(alpha: np.ndarray) -> set[str]:
 
 
 def partial_share(alpha: np.ndarray) -> float:
-    """Of the covered pixels, the share that is neither empty nor opaque."""
+    """Share of the covered pixels that are neither empty nor opaque."""
     return float(((alpha > 0.02) & (alpha < 0.98)).sum() / (alpha > 0.02).sum())
 
 

@@ -36,7 +36,7 @@ def first_stages(out: Path) -> tuple[TrainRecipe, Path]:
     """The tiny recipe up to the end of `sr`."""
     recipe = load_train_recipe("tiny")
     recipe = recipe.model_copy(update={"stages": recipe.stages[:-1]})
-    train(recipe, out / "base", resume=True, say=print)
+    train(recipe, out / "base", resume=True, report=print)
     return recipe, out / "base"
 
 
@@ -55,7 +55,7 @@ def second_stage(variant: str, seed: int, base: Path, shards: Path, out: Path, s
     ]
     run = out / f"{variant.replace(' ', '-')}-{seed}"
     # A name in quotes is YAML too; True and None are not.
-    train(load_train_recipe("tiny", [_yaml(text) for text in changes]), run, resume=True, init=base, say=print)
+    train(load_train_recipe("tiny", [_yaml(text) for text in changes]), run, resume=True, init=base, report=print)
     return run
 
 
@@ -71,8 +71,8 @@ def measure(run: Path, shards: Path) -> dict[str, float]:
     pipe = MagicBokehPipeline.from_pretrained(run / "checkpoints" / "last" / "pipeline")
     sums: dict[str, list[float]] = {}
     for batch in validation_batches(opened, recipe.data, pipe.config.blur_reference, 1000, 8):
-        ours = pipe.forward_tensors(batch.lq, batch.defocus)["image"]
-        plain = pipe.forward_tensors(batch.lq, torch.zeros_like(batch.defocus))["image"]
+        ours = pipe.forward_tensors(batch.lq, batch.defocus).image
+        plain = pipe.forward_tensors(batch.lq, torch.zeros_like(batch.defocus)).image
         sharp = (batch.defocus <= IN_FOCUS).float()
         everywhere = torch.ones_like(sharp)
         for name, found, target, where in (

@@ -19,8 +19,8 @@ from benchmarks.machine import machine_lines
 from bokehsynth.degradation import apply_degradation
 from bokehsynth.pipeline import ASSET_STORE
 from bokehsynth.scene import compose
-from magicbokeh.data.loader import Plan, TrainingSet, make_loader
-from magicbokeh.data.sources import Opened, open_source
+from magicbokeh.data.loader import BatchSchedule, TrainingSet, make_loader
+from magicbokeh.data.sources import OpenSource, open_source
 from magicbokeh.recipe import DataSpec, SourceSpec
 
 RAYS = 346
@@ -63,11 +63,11 @@ def walk(layers, lens, margin: int, pixels: np.ndarray, rays: int = RAYS) -> np.
     return color
 
 
-def rate_of_ours(opened: Opened, spec: DataSpec, workers: int, batches: int) -> float:
+def rate_of_ours(opened: OpenSource, spec: DataSpec, workers: int, batches: int) -> float:
     """Samples per second of the loader, once its workers run."""
     data = TrainingSet({"main": opened}, spec, 0, opened.radius_bound)
-    plan = Plan(0, 0, 4, 1, 0, 1, {"main": len(opened.train)}, ["main"])
-    loader = iter(make_loader(data, plan, 0, batches + 4, workers, pin=False))
+    schedule = BatchSchedule(0, 0, 4, 1, 0, 1, {"main": len(opened.train)}, ["main"])
+    loader = iter(make_loader(data, schedule, 0, batches + 4, workers, pin=False))
     for _ in range(4):
         next(loader)
     begun = time.perf_counter()

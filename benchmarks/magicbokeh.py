@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from benchmarks.machine import machine_lines
 from magicbokeh import ModelConfig, TileOptions, build_networks
-from magicbokeh.inference.tiled_forward import SCALE, Canvas, TiledRun
+from magicbokeh.inference.tiled_forward import SCALE, Canvas, TiledForward
 from magicbokeh.model.attention import Regions, segmented_attention
 from magicbokeh.model.bundle import Networks
 
@@ -77,7 +77,7 @@ def attention_table(rounds: int) -> list[str]:
     query, key, value = torch.randn((3, 1, 5, 4096, 64), generator=noise)
     labels = torch.zeros((1, 4096), dtype=torch.bool)
     labels[0, : int(0.3 * 4096)] = True
-    regions = Regions.of(labels)
+    regions = Regions.from_labels(labels)
     dense = (labels[:, None, :, None] == labels[:, None, None, :]).expand(1, 5, -1, -1)
     candidates: dict[str, Run] = {
         "official: dense mask on materialised scores": lambda: official_masked(query, key, value, labels),
@@ -177,7 +177,7 @@ def tile_table(rounds: int, compiled: bool) -> list[str]:
 
     def run(networks: Networks, many: int = 1) -> Run:
         pictures, maps = lq.expand(many, -1, -1, -1).contiguous(), defocus.expand(many, -1, -1, -1).contiguous()
-        return lambda: networks.restore(pictures, maps)["image"]
+        return lambda: networks.restore(pictures, maps).image
 
     official = fresh()
     make_official(official, defocus)
@@ -229,8 +229,8 @@ def tiling_table(rounds: int) -> list[str]:
     networks.fuse()
     noise = torch.Generator().manual_seed(2)
     image = torch.rand((768, 960, 3), generator=noise).numpy()
-    canvas = Canvas.of(image, image[..., 0], MIDDLE.sample_size * SCALE)
-    run = TiledRun(
+    canvas = Canvas.pad(image, image[..., 0], MIDDLE.sample_size * SCALE)
+    run = TiledForward(
         forward=networks.restore, decode=networks.decode, device=torch.device("cpu"), sample_size=MIDDLE.sample_size,
         options=TileOptions(), progress=lambda total: tqdm(total=total, disable=True),
     )  # fmt: skip
@@ -240,7 +240,7 @@ def tiling_table(rounds: int) -> list[str]:
     def official() -> None:
         for top, left in starts:
             part = lq[:, :, top : top + 256, left : left + 256]
-            networks.restore(part, part[:, :1] / 2 + 0.5)["image"]
+            networks.restore(part, part[:, :1] / 2 + 0.5).image
 
     found = medians({"official": official, "ours": lambda: run.picture(canvas, None)}, rounds)
     ours = f"{len(run.grid(canvas))} steps, {len(run.decode_grid(canvas))} decoded"
@@ -317,16 +317,16 @@ def official_positions(length: int, tile: int = 512) -> list[int]:
     return starts if length % (tile // 2) == 0 else [*starts, length - tile]
 
 
-def geometry(size: tuple[int, int]) -> tuple[TiledRun, Canvas]:
+def geometry(size: tuple[int, int]) -> tuple[TiledForward, Canvas]:
     """The pipeline's own tiles of a picture of that size."""
     import numpy as np
 
-    run = TiledRun(
+    run = TiledForward(
         forward=lambda *_: None, decode=lambda x: x, device=torch.device("cpu"), sample_size=64,
         options=TileOptions(), progress=lambda total: None,
     )  # fmt: skip
     empty = np.broadcast_to(np.float32(0), (*size, 3))
-    return run, Canvas.of(empty, empty[..., 0], 512)
+    return run, Canvas.pad(empty, empty[..., 0], 512)
 
 
 def photo_table() -> list[str]:

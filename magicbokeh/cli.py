@@ -1,4 +1,4 @@
-"""The command line of magicbokeh: options in, a call of the library, exit codes out."""
+"""The command line of magicbokeh: parses options, calls the library, and maps errors to exit codes."""
 
 import sys
 import warnings
@@ -14,7 +14,7 @@ _PATH = click.Path(path_type=Path)
 
 
 class _Group(click.Group):
-    """Lists commands in the order a newcomer needs them."""
+    """Lists commands in the order of their definition."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -81,8 +81,7 @@ def infer(photos: tuple[Path, ...], out: Path, **options: Any) -> None:
     """
     from magicbokeh.inference.infer import InferOptions, infer_photos
 
-    wanted = options.pop("focuses")
-    settings = InferOptions(focus=tuple(wanted), **options)
+    settings = InferOptions(focus=options.pop("focuses"), **options)
     failed = 0
     for photo, outcome in infer_photos(photos, out, settings):
         if isinstance(outcome, BokehsynthError):
@@ -104,9 +103,9 @@ def convert(base: Path, lora: Path, depth: Path | None, out: Path) -> None:
 
     The weights keep their licences: CreativeML Open RAIL++-M for Stable Diffusion, the authors' for theirs.
     """
-    from magicbokeh.conversion.official import convert_official as run
+    from magicbokeh.conversion.official import convert_official
 
-    click.echo(f"wrote {run(base, lora, out, depth)}")
+    click.echo(f"wrote {convert_official(base, lora, out, depth)}")
 
 
 @cli.command()
@@ -122,30 +121,27 @@ def convert(base: Path, lora: Path, depth: Path | None, out: Path) -> None:
 def train(recipe: str, out: Path, resume: bool, init: Path | None, changes: tuple[str, ...], quiet: bool) -> None:
     """Train by RECIPE, a file or a packaged name: tiny, sr, alternate, depth, ...
 
-    A run that was interrupted, however it was, goes on with the same line and --resume, and ends in the same weights.
+    An interrupted run goes on with the same line and --resume, and ends in the same weights.
     On several GPUs: accelerate launch --num_processes 4 -m magicbokeh train RECIPE --out RUN
 
     \b
-    Exit codes: 0 done (also when there was nothing to do); 1 the loss is no number any more, or damaged files;
+    Exit codes: 0 done (also when there was nothing to do); 1 the loss is not finite, or damaged files;
     2 usage, recipe or device; 4 disk; 5 another training is at work in --out; 130, 143 interrupted.
     """
     from magicbokeh.recipe import load_train_recipe
     from magicbokeh.training.run import train as run
 
-    outcome = run(
-        load_train_recipe(recipe, changes), out, resume=resume, init=init, progress=not quiet, say=_say_beside_bars
-    )
-    if not outcome.leads:
+    result = run(load_train_recipe(recipe, changes), out, resume=resume, init=init, progress=not quiet, report=_report)
+    if not result.is_main_process:
         return
-    click.echo(
-        f"{outcome.run}: {outcome.steps} steps done; `magicbokeh export {outcome.run} MODEL` makes a model of it"
-    )
-    if not outcome.learned:
-        worse = ", ".join(task for task, score in outcome.scores.items() if not score.beats_lq)
+    click.echo(f"{result.run}: {result.steps} steps done; `magicbokeh export {result.run} MODEL` makes a model of it")
+    if not result.learned:
+        worse = ", ".join(task for task, score in result.scores.items() if not score.beats_lq)
         click.echo(f"NOT LEARNING: {worse}: the model is no better than its input", err=True)
 
 
-def _say_beside_bars(message: str) -> None:
+def _report(message: str) -> None:
+    """Print a line above the progress bars."""
     from tqdm import tqdm
 
     tqdm.write(message)
@@ -163,16 +159,16 @@ def export(
 ) -> None:
     """Write the model of RUN (or --model) into the new folder OUT, ready for `infer`.
 
-    LoRAs and time embeddings are melted into the weights: the same pictures, smaller and faster. Such a model is not
+    LoRAs and time embeddings are merged into the weights: the same pictures, smaller and faster. Such a model is not
     trained further; `train --init` takes the run itself.
     """
     from magicbokeh.inference.infer import export_model
 
     if (source is None) == (model is None) or (target is None) == (out is None):
         raise UsageError("export: give RUN OUT, or --model MODEL --out OUT")
-    place = target or out
-    assert place is not None
-    click.echo(f"wrote {export_model(str(source or model), place, dtype, checkpoint)}")
+    folder = target or out
+    assert folder is not None
+    click.echo(f"wrote {export_model(str(source or model), folder, dtype, checkpoint)}")
 
 
 class _UnreadableError(BokehsynthError):
@@ -180,7 +176,7 @@ class _UnreadableError(BokehsynthError):
 
 
 def main() -> None:
-    """Entry point of the console script: errors as messages, interrupts as 130 and 143, never 0."""
+    """Entry point of the console script: prints errors as messages and exits with their code, 130 on Ctrl-C."""
     warnings.simplefilter("default")
     try:
         code = cli.main(standalone_mode=False)
@@ -197,7 +193,7 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         code = 130
-    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+    except BrokenPipeError:  # the reader of the output has closed it, as `| head` does
         sys.stderr.close()
         code = 0
     sys.exit(code if isinstance(code, int) else 0)

@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from bokehsynth import UsageError, find_recipe, load_yaml
 from magicbokeh.model.config import ModelConfig
 
-Whole = Annotated[int, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-Chance = Annotated[float, Field(ge=0, le=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class Spec(BaseModel):
@@ -81,7 +81,7 @@ class SourceSpec(Spec):
 class CorruptionSpec(Spec):
     """Faults of an estimated disparity map, so that training meets what inference will."""
 
-    probability: Chance = 0.5
+    probability: Probability = 0.5
     """How often a sample's map is corrupted at all."""
     blur: Annotated[float, Field(ge=0)] = 3.0
     """Largest standard deviation, pixels at 512."""
@@ -102,17 +102,17 @@ class DataSpec(Spec):
     """Another source for the SR phases (natural pictures); of its samples only `aif` and `lq` are used."""
     crop: Annotated[int, Field(ge=64, multiple_of=64)] | None = None
     """Side of a random window, pixels; without it whole samples, whose sides must then be multiples of 64."""
-    flip: Chance = 0.5
+    flip: Probability = 0.5
     """How often a sample is mirrored left to right, all fields together."""
     corruption: CorruptionSpec | None = None
     """Corrupt the disparity from which the network's defocus map is made."""
     fresh_lq: str | None = None
     """Degrade `aif` afresh in each epoch by this preset (real-esrgan), instead of the sample's own LQ."""
-    refocus: Chance = 0.0
+    refocus: Probability = 0.0
     """How often LQ is the scene as another lens setting saw it: refocusing. `aif` and its disparity are rendered with
     another focus, then degraded by `fresh_lq` (or real-esrgan)."""
-    workers: Whole = 2
-    """Processes that make samples; 0 makes them in the main process. Changes no number."""
+    workers: NonNegativeInt = 2
+    """Processes that make samples; 0 makes them in the main process. The samples stay the same."""
 
 
 class LossSpec(Spec):
@@ -128,19 +128,19 @@ class LossSpec(Spec):
 
 
 class _Stage(Spec):
-    steps: Count
+    steps: PositiveInt
     """Optimiser steps."""
-    batch: Count = 4
+    batch: PositiveInt = 4
     """Samples per process and forward pass."""
-    accumulation: Count = 1
+    accumulation: PositiveInt = 1
     """Forward passes per step."""
-    warmup: Whole = 0
+    warmup: NonNegativeInt = 0
     """Steps over which the learning rate rises from 0."""
     schedule: Literal["constant", "cosine"] = "constant"
     """constant, or cosine down to a hundredth."""
-    clip: Positive = 1.0
+    clip: PositiveFloat = 1.0
     """Largest norm of the gradients."""
-    betas: Annotated[list[Chance], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    betas: Annotated[list[Probability], Field(min_length=2, max_length=2)] = [0.9, 0.999]
     """AdamW's."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     """AdamW's."""
@@ -150,7 +150,7 @@ class AutoencoderStage(_Stage):
     """Train the whole VAE from nothing, for toys; real sizes start from Stable Diffusion's."""
 
     stage: Literal["autoencoder"]
-    lr: Positive = 1e-3
+    lr: PositiveFloat = 1e-3
     """Learning rate."""
     loss: LossSpec = LossSpec(perceptual="edges", weight=1.0)
     """Reconstruction."""
@@ -160,7 +160,7 @@ class SrStage(_Stage):
     """LQ to clean all in focus: VAE-encoder LoRA, UNet LoRA, conv_in."""
 
     stage: Literal["sr"]
-    lr: Positive = 5e-5
+    lr: PositiveFloat = 5e-5
     """Learning rate."""
     unet: Literal["lora", "full"] = "lora"
     """full trains the UNet's own weights instead of its LoRA: for toys, which have no pretrained UNet."""
@@ -171,9 +171,9 @@ class SrStage(_Stage):
 class PhaseSteps(Spec):
     """Steps of each phase before the other's turn."""
 
-    bokeh: Count = 1
+    bokeh: PositiveInt = 1
     """Steps of the bokeh phase."""
-    sr: Whole = 1
+    sr: NonNegativeInt = 1
     """Steps of the SR phase; 0 leaves it out."""
 
 
@@ -181,9 +181,9 @@ class AlternateStage(_Stage):
     """Bokeh phase (ControlNet, bokeh LoRA) and SR phase (SR LoRA, zero defocus) in turn."""
 
     stage: Literal["alternate"]
-    lr: Positive = 5e-5
+    lr: PositiveFloat = 5e-5
     """Learning rate of the bokeh phase."""
-    sr_lr: Positive = 5e-6
+    sr_lr: PositiveFloat = 5e-6
     """Learning rate of the SR phase."""
     phase_steps: PhaseSteps = PhaseSteps()
     """How they take turns."""
@@ -197,14 +197,14 @@ class DepthStage(_Stage):
     """Disparity from degraded pictures: distilled from a teacher that sees clean ones, or from exact disparity."""
 
     stage: Literal["depth"]
-    lr: Positive = 5e-6
+    lr: PositiveFloat = 5e-6
     """Learning rate of the encoder."""
-    head_lr: Positive = 5e-5
+    head_lr: PositiveFloat = 5e-5
     """Learning rate of neck and head."""
     teacher: str | None = None
     """Depth Anything V2 in transformers' layout, a folder (relative to this file) or repository: teacher and start of
     the student. Without it a small network is trained from nothing on the recipe's exact disparity."""
-    clean: Chance = 0.3
+    clean: Probability = 0.3
     """Share of inputs that are not degraded."""
     feature_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the encoder's features (1 - cosine + 0.1 L1), with a teacher."""
@@ -228,25 +228,25 @@ class ComputeSpec(Spec):
     """Networks whose activations are computed again in the backward pass; at real size the VAE pays most."""
     deterministic: bool = False
     """Ask torch for deterministic kernels on CUDA too, for a resume that is exact to the bit."""
-    threads: Count | None = None
+    threads: PositiveInt | None = None
     """Threads of torch on the CPU; without it torch's choice. Exact to the bit only at the same number."""
 
 
 class ValidationSpec(Spec):
     """Seeing it."""
 
-    every: Count = 1000
+    every: PositiveInt = 1000
     """Steps between two looks at the val split; there is one at the end of each stage besides."""
-    samples: Count = 16
+    samples: PositiveInt = 16
     """Val samples that are scored."""
 
 
-class KeepSpec(Spec):
+class CheckpointSpec(Spec):
     """Checkpoints."""
 
-    every: Count = 1000
+    every: PositiveInt = 1000
     """Steps between two; there is one at the end of each stage besides."""
-    last: Count = 2
+    last: PositiveInt = 2
     """How many `step-N` are kept, besides `last` and `best`."""
 
 
@@ -267,9 +267,9 @@ class TrainRecipe(Spec):
     """Device and precision."""
     validation: ValidationSpec = ValidationSpec()
     """Scores and sheets."""
-    checkpoints: KeepSpec = KeepSpec()
+    checkpoints: CheckpointSpec = CheckpointSpec()
     """How often, how many."""
-    log_every: Count = 10
+    log_every: PositiveInt = 10
     """Steps between two points of the curves."""
 
     @model_validator(mode="after")
@@ -326,7 +326,7 @@ def _with_absolute_paths(recipe: TrainRecipe, folder: Path, given: set[str]) -> 
     return recipe.model_copy(update={"data": data, "stages": stages})
 
 
-def check_world(recipe: TrainRecipe, device: str) -> None:
+def check_precision(recipe: TrainRecipe, device: str) -> None:
     """UsageError where precision and device do not go together."""
     if recipe.compute.precision == "fp16" and device != "cuda":
         raise UsageError("compute.precision: fp16 needs CUDA; on a CPU use fp32 (or bf16 with prediction: residual)")

@@ -1,6 +1,5 @@
-"""From the official MagicBokeh files to a pipeline folder of safetensors. Nothing of the files is executed."""
+"""Convert the official MagicBokeh files to a pipeline folder of safetensors, without executing anything of them."""
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,16 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bokehsynth import DataError, UsageError
 from magicbokeh.conversion.depth import depth_from_official
-from magicbokeh.conversion.safe_pickle import Shell, module_tensors, read_checkpoint
+from magicbokeh.conversion.safe_pickle import ClassStub, module_tensors, read_checkpoint
 from magicbokeh.inference.pipeline import MagicBokehPipeline
 from magicbokeh.model.bundle import Networks, build_networks
 from magicbokeh.model.config import SD_ALPHA_BAR, ModelConfig
 from magicbokeh.model.lora import ADAPTER
-from magicbokeh.model.safetensors_io import Tensors, load_strictly, under_base_layers, write_folder
+from magicbokeh.model.safetensors_io import (
+    Tensors,
+    check_new_folder,
+    load_strictly,
+    sha256_of,
+    under_base_layers,
+    write_folder,
+)
 
 OFFICIAL_SR_ALPHA = 8.0
 """peft's default, which the official training never set: the scale is 8/rank."""
@@ -29,8 +35,8 @@ _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": 
 
 
 @dataclass(frozen=True)
-class Official:
-    """The content of lora.pkl under honest names."""
+class OfficialWeights:
+    """The content of lora.pkl under names that say what it is."""
 
     unet: Tensors
     vae: Tensors
@@ -46,11 +52,10 @@ def convert_official(base: str | Path, lora: str | Path, out: str | Path, depth:
 
     `base`: a Stable Diffusion 2.1-base folder with unet/ and vae/ (config.json and safetensors; the UNet may be whole
     or already pruned), scheduler/ if there. `lora`: the official lora.pkl. `depth`: the official DAdepth.pth.
-    UsageError, DataError or StorageError say which file breaks which rule; `out` then does not come into being.
+    UsageError, DataError or StorageError name the file and the rule it breaks; `out` is then not created.
     """
     base, lora, out = Path(base), Path(lora), Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out}: is there already; choose another --out or remove it")
+    check_new_folder(out)
     official = read_official(lora)
     config = base_config(base, official)
     try:
@@ -65,10 +70,10 @@ def convert_official(base: str | Path, lora: str | Path, out: str | Path, depth:
     return out
 
 
-def _write(pipeline: MagicBokehPipeline, folder: Path, official: Official, sources: Iterable[Path]) -> None:
+def _write(pipeline: MagicBokehPipeline, folder: Path, official: OfficialWeights, sources: Iterable[Path]) -> None:
     pipeline.save_pretrained(folder)
     record = {
-        "sources": {path.name: _sha256(path) for path in sources},
+        "sources": {path.name: sha256_of(path) for path in sources},
         "ranks": {"sr": official.sr_rank, "vae": official.vae_rank, "bokeh": official.bokeh_rank},
         "alphas": {"sr": OFFICIAL_SR_ALPHA, "vae": OFFICIAL_SR_ALPHA, "bokeh": OFFICIAL_BOKEH_ALPHA},
     }
@@ -78,45 +83,45 @@ def _write(pipeline: MagicBokehPipeline, folder: Path, official: Official, sourc
 # --- the official file
 
 
-def read_official(path: Path) -> Official:
-    """Read lora.pkl; DataError names the key that is missing or is not what it should be."""
+def read_official(path: Path) -> OfficialWeights:
+    """Read lora.pkl; DataError names the key that is missing or of the wrong type."""
     content = read_checkpoint(path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: must hold a dict of the official layout, not a {type(content).__name__}")
 
-    def need(key: str, kind: type, what: str) -> Any:
+    def require(key: str, kind: type, what: str) -> Any:
         value = content.get(key)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise DataError(f"{path}: {key!r} must be {what}, it is {'missing' if value is None else type(value)}")
         return value
 
     def rank(key: str) -> int:
-        value: int = need(key, int, "a rank, 1 to 1024")
+        value: int = require(key, int, "a rank, 1 to 1024")
         if not 1 <= value <= 1024:
             raise DataError(f"{path}: {key!r} must be a rank, 1 to 1024, it is {value}")
         return value
 
     def tensors(key: str) -> Tensors:
-        return _clean(need(key, dict, "a dict of tensors"), path, key)
+        return _clean(require(key, dict, "a dict of tensors"), path, key)
 
     control = content.get("controlnet")
-    if isinstance(control, Shell):
+    if isinstance(control, ClassStub):
         control = dict(module_tensors(control))
     if not isinstance(control, dict) or not control:
         raise DataError(f"{path}: 'controlnet' must be a pickled network or its state dict")
-    return Official(
+    return OfficialWeights(
         unet=tensors("state_dict_unet"),
         vae=tensors("state_dict_vae"),
         bokeh=tensors("processor_state_dict"),
         controlnet=_clean(control, path, "controlnet"),
         sr_rank=rank("rank_unet"),
         vae_rank=rank("rank_vae"),
-        bokeh_rank=rank("state_dict_attn"),  # the official name of an integer
+        bokeh_rank=rank("state_dict_attn"),  # an integer, in spite of its official name
     )
 
 
 def _clean(tensors: dict[Any, Any], path: Path, key: str) -> Tensors:
-    """Names without the wrappers' prefixes, numbers as float32, all finite."""
+    """Remove the wrappers' name prefixes and convert to float32; DataError unless all numbers are finite."""
     found: Tensors = {}
     for name, value in tensors.items():
         if not isinstance(name, str) or not isinstance(value, Tensor) or not value.is_floating_point():
@@ -127,8 +132,8 @@ def _clean(tensors: dict[Any, Any], path: Path, key: str) -> Tensors:
     return found
 
 
-def sr_name(official: str) -> str:
-    """Our name of an official LoRA tensor; the two adapters of the official UNet are one here."""
+def sr_tensor_name(official: str) -> str:
+    """Our name of an official LoRA tensor; the adapters of the official UNet are one here."""
     for adapter in ("default_encoder", "default_decoder", "default_others"):
         official = official.replace(f".{adapter}.", f".{ADAPTER}.")
     return official
@@ -137,7 +142,7 @@ def sr_name(official: str) -> str:
 # --- the base
 
 
-def base_config(base: Path, official: Official) -> ModelConfig:
+def base_config(base: Path, official: OfficialWeights) -> ModelConfig:
     """The sizes of the networks from the base's config files and the official ranks."""
     return ModelConfig(
         **base_sizes(base),
@@ -151,7 +156,7 @@ def base_config(base: Path, official: Official) -> ModelConfig:
 
 
 def base_sizes(base: Path) -> dict[str, Any]:
-    """What a Stable Diffusion folder decides of a ModelConfig; UsageError where it is none."""
+    """The fields of ModelConfig that a Stable Diffusion folder determines; UsageError where it is none."""
     unet, vae = _json(base / "unet" / "config.json"), _json(base / "vae" / "config.json")
     heads = unet.get("num_attention_heads") or unet.get("attention_head_dim", 8)
     channels = tuple(unet.get("block_out_channels", ()))
@@ -179,7 +184,7 @@ def base_sizes(base: Path) -> dict[str, Any]:
 
 
 def _alpha_bar(path: Path) -> float:
-    """The signal left at step 999 of the base's schedule; Stable Diffusion's own where the base names none."""
+    """The share of signal variance at step 999 of the base's schedule; Stable Diffusion's where the base has none."""
     if not path.is_file():
         return SD_ALPHA_BAR
     schedule = _json(path)
@@ -209,7 +214,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def base_tensors(folder: Path) -> Tensors:
-    """All tensors of a diffusers folder, in one safetensors file or several."""
+    """Read all tensors of a diffusers folder, from one safetensors file or several."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -239,45 +244,48 @@ def base_tensors(folder: Path) -> Tensors:
     return found
 
 
-def unet_name(name: str) -> bool:
-    """Whether a tensor of the whole UNet is left after pruning."""
+def kept_by_pruning(name: str) -> bool:
+    """Whether a tensor of the whole UNet remains after pruning."""
     text_norm = ".transformer_blocks." in name and ".norm2." in name
     return not (name.startswith("mid_block.") or ".attn2." in name or text_norm)
 
 
-def vae_tensor(name: str, value: Tensor) -> tuple[str, Tensor]:
-    """A VAE tensor under today's name and shape."""
+def current_vae_tensor(name: str, value: Tensor) -> tuple[str, Tensor]:
+    """A VAE tensor under the current name and shape."""
     parts = name.split(".")
     if "attentions" in parts and parts[-2] in _OLD_ATTENTION:
         parts[-2] = _OLD_ATTENTION[parts[-2]]
-    if "attentions" in parts and value.ndim == 4 and value.shape[2:] == (1, 1):  # once 1x1 convolutions
+    if "attentions" in parts and value.ndim == 4 and value.shape[2:] == (1, 1):  # 1x1 convolutions in old files
         value = value[:, :, 0, 0]
     return ".".join(parts), value
 
 
-# --- putting both together
+def base_unet_tensors(base: Path, unet: nn.Module) -> Tensors:
+    """The base's UNet tensors that remain after pruning, under their names in `unet`."""
+    kept = {name: value for name, value in base_tensors(base / "unet").items() if kept_by_pruning(name)}
+    return under_base_layers(unet, kept)
+
+
+def base_vae_tensors(base: Path, vae: nn.Module) -> Tensors:
+    """The base's VAE tensors under their names in `vae`."""
+    current = dict(current_vae_tensor(name, value) for name, value in base_tensors(base / "vae").items())
+    return under_base_layers(vae, current)
+
+
+# --- base and official weights combined
 
 
 def build_on_meta(config: ModelConfig) -> Networks:
-    """The networks without memory for their weights."""
+    """Build the networks on the meta device, without memory for their weights."""
     with torch.device("meta"):
         return build_networks(config)
 
 
-def _load_all(networks: Networks, base: Path, official: Official, lora: Path) -> None:
-    unet = {name: value for name, value in base_tensors(base / "unet").items() if unet_name(name)}
-    unet = under_base_layers(networks.unet, unet)
-    unet |= {sr_name(name): value for name, value in official.unet.items()} | official.bokeh
-    vae = dict(vae_tensor(name, value) for name, value in base_tensors(base / "vae").items())
-    vae = under_base_layers(networks.vae, vae) | {sr_name(name): value for name, value in official.vae.items()}
+def _load_all(networks: Networks, base: Path, official: OfficialWeights, lora: Path) -> None:
+    unet = base_unet_tensors(base, networks.unet)
+    unet |= {sr_tensor_name(name): value for name, value in official.unet.items()} | official.bokeh
+    vae = base_vae_tensors(base, networks.vae)
+    vae |= {sr_tensor_name(name): value for name, value in official.vae.items()}
     load_strictly(networks.unet, unet, f"UNet ({base} with {lora})")
     load_strictly(networks.vae, vae, f"VAE ({base} with {lora})")
     load_strictly(networks.controlnet, official.controlnet, f"ControlNet ({lora})")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

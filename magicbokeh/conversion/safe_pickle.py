@@ -38,12 +38,12 @@ _DTYPES = {
     "BoolStorage": torch.bool,
 }
 
-_SHELLS = re.compile(r"(models|diffusers(\.models)?|torch\.nn\.modules)(\.[a-z0-9_]+)+")
+_STUB_MODULES = re.compile(r"(models|diffusers(\.models)?|torch\.nn\.modules)(\.[a-z0-9_]+)+")
 """Modules whose classes may appear in a pickled network. They are not imported: an empty shell takes their place."""
 _CLASS_NAME = re.compile(r"[A-Z][A-Za-z0-9_]*")
 
 
-class Shell:
+class ClassStub:
     """Stands for an object of a class that is not loaded; holds the state the file gives it, and does nothing."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
@@ -174,8 +174,8 @@ class _Unpickler(pickle.Unpickler):
             return exact[module, name]
         if module == "torch" and name in _DTYPES:
             return _Storage(_DTYPES[name])
-        if _SHELLS.fullmatch(module) and _CLASS_NAME.fullmatch(name):
-            return type(name, (Shell,), {})
+        if _STUB_MODULES.fullmatch(module) and _CLASS_NAME.fullmatch(name):
+            return type(name, (ClassStub,), {})
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no tensor needs")
 
     def persistent_load(self, pid: Any) -> Tensor:
@@ -201,7 +201,7 @@ def _rebuild_parameter(data: Tensor, *_: Any) -> Tensor:
     return data
 
 
-def module_tensors(shell: Shell, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+def module_tensors(shell: ClassStub, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     """Parameters and buffers of a pickled torch module, under the names its state_dict would have."""
     state = getattr(shell, "state", {})
     for group in ("_parameters", "_buffers"):
@@ -209,5 +209,5 @@ def module_tensors(shell: Shell, prefix: str = "") -> Iterator[tuple[str, Tensor
             if isinstance(value, Tensor):
                 yield f"{prefix}{name}", value
     for name, child in (state.get("_modules") or {}).items():
-        if isinstance(child, Shell):
+        if isinstance(child, ClassStub):
             yield from module_tensors(child, f"{prefix}{name}.")

@@ -1,7 +1,7 @@
-"""What is done to a sample before the network sees it: window, mirror, fresh degradation, other focus, depth faults.
+"""Augmentation of samples: random crop, mirror, fresh degradation, refocused input, depth faults.
 
-Drawn first, then done: `draw_changes` makes every choice as a function of (seed, split, index, epoch), `apply_changes`
-acts upon it and is deterministic.
+`draw_augmentation` makes every choice as a function of (seed, split, index, epoch); `apply_augmentation` is
+deterministic.
 """
 
 import math
@@ -20,7 +20,7 @@ FloatArray = npt.NDArray[np.float32]
 
 _SPLITS = {"train": 0, "val": 1}
 _STAGE = 1 << 16
-"""Far from the stages of a data recipe, so that no number is used twice."""
+"""This module's part of the spawn key, apart from the stages of a data recipe."""
 
 
 @dataclass(frozen=True)
@@ -35,41 +35,41 @@ class Corruption:
 
 
 @dataclass(frozen=True)
-class Changes:
+class Augmentation:
     """Every choice for one sample in one epoch."""
 
     flip: bool
-    window: tuple[float, float]
-    """Where the window lies between its first and last place, down and right, 0..1."""
+    crop_position: tuple[float, float]
+    """Top and left of the crop, as a share 0..1 of its free range."""
     degrade_seed: int
     refocus: float | None
-    """Disparity that the input picture is focused on; None leaves all in focus."""
+    """Disparity on which the input picture is focused; None leaves all in focus."""
     corruption: Corruption | None
 
 
 @dataclass(frozen=True)
-class Arrays:
-    """One sample as the network's inputs and targets before they become tensors."""
+class SampleArrays:
+    """Inputs and targets of one sample as arrays."""
 
     lq: ByteArray
     hq: ByteArray
     aif: ByteArray
     """uint8 [H, W, 3] sRGB."""
     defocus: FloatArray
-    """[H, W]: blur radius in pixels, from the corrupted disparity if it is corrupted."""
+    """[H, W]: blur radius in pixels; of the corrupted disparity if there is a corruption."""
     disparity: FloatArray
     """[H, W]: exact, 0..1."""
 
 
-def draw_changes(spec: DataSpec, seed: int, split: str, index: int, epoch: int) -> Changes:
-    """The choices for sample `index` in its `epoch`; always the same amount of randomness, whatever is turned on."""
+def draw_augmentation(spec: DataSpec, seed: int, split: str, index: int, epoch: int) -> Augmentation:
+    """The choices for sample `index` in its `epoch`; the number of random draws does not depend on the options."""
     key = (_SPLITS[split], _STAGE, index, epoch)
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
     u = rng.random(10)
     corrupt = spec.corruption
-    return Changes(
+    return Augmentation(
         flip=bool(u[0] < spec.flip),
-        window=(float(u[1]), float(u[2])),
+        crop_position=(float(u[1]), float(u[2])),
         degrade_seed=int(rng.integers(1 << 62)),
         refocus=float(u[4]) if u[3] < spec.refocus else None,
         corruption=_draw_corruption(corrupt, u[6:]) if corrupt and u[5] < corrupt.probability else None,
@@ -85,39 +85,39 @@ def _draw_corruption(spec: CorruptionSpec, u: npt.NDArray[np.float64]) -> Corrup
     )
 
 
-def no_changes() -> Changes:
-    """As the sample is stored; a window in the middle."""
-    return Changes(flip=False, window=(0.5, 0.5), degrade_seed=0, refocus=None, corruption=None)
+def no_augmentation() -> Augmentation:
+    """The augmentation that leaves a sample as it is stored; a crop is centred."""
+    return Augmentation(flip=False, crop_position=(0.5, 0.5), degrade_seed=0, refocus=None, corruption=None)
 
 
-def apply_changes(sample: Sample, changes: Changes, spec: DataSpec, fresh: bool = True) -> Arrays:
-    """The sample with its changes; `fresh` False keeps the stored LQ whatever the recipe says (validation)."""
+def apply_augmentation(sample: Sample, augmentation: Augmentation, spec: DataSpec, fresh: bool = True) -> SampleArrays:
+    """Apply an augmentation; `fresh` False keeps the stored LQ even where the recipe makes another (validation)."""
     blur, focus = float(sample.meta["blur"]), float(sample.meta["focus"])
     disparity, defocus = sample.disparity, sample.defocus
-    if changes.corruption is not None:
-        faulty = corrupt_disparity(disparity, changes.corruption)
+    if augmentation.corruption is not None:
+        faulty = corrupt_disparity(disparity, augmentation.corruption)
         defocus = np.abs(faulty - np.float32(focus)) * np.float32(blur)
-    lq = _input_picture(sample, changes, spec) if fresh else sample.lq
+    lq = _input_picture(sample, augmentation, spec) if fresh else sample.lq
     fields: list[npt.NDArray[Any]] = [lq, sample.hq, sample.aif, defocus, disparity]
     if spec.crop is not None:
-        fields = [window(field, spec.crop, changes.window) for field in fields]
-    if changes.flip:
+        fields = [crop(field, spec.crop, augmentation.crop_position) for field in fields]
+    if augmentation.flip:
         fields = [field[:, ::-1] for field in fields]
-    return Arrays(*(np.ascontiguousarray(field) for field in fields))
+    return SampleArrays(*(np.ascontiguousarray(field) for field in fields))
 
 
-def _input_picture(sample: Sample, changes: Changes, spec: DataSpec) -> ByteArray:
-    if changes.refocus is not None:
-        lens = Lens(blur=float(sample.meta["blur"]), focus=changes.refocus)
-        seen = classical_bokeh(sample.aif, sample.disparity, lens)
-        return degrade(seen, spec.fresh_lq or "real-esrgan", changes.degrade_seed)
+def _input_picture(sample: Sample, augmentation: Augmentation, spec: DataSpec) -> ByteArray:
+    if augmentation.refocus is not None:
+        lens = Lens(blur=float(sample.meta["blur"]), focus=augmentation.refocus)
+        refocused = classical_bokeh(sample.aif, sample.disparity, lens)
+        return degrade(refocused, spec.fresh_lq or "real-esrgan", augmentation.degrade_seed)
     if spec.fresh_lq is not None:
-        return degrade(sample.aif, spec.fresh_lq, changes.degrade_seed)
+        return degrade(sample.aif, spec.fresh_lq, augmentation.degrade_seed)
     return sample.lq
 
 
 def corrupt_disparity(disparity: FloatArray, corruption: Corruption) -> FloatArray:
-    """Disparity [H, W] with an estimator's faults: edges moved, softened, scale and shift wrong; kept in 0..1."""
+    """Disparity [H, W] in 0..1 with the faults of an estimator: edges moved and softened, wrong scale and shift."""
     unit = min(disparity.shape) / 512
     found: npt.NDArray[Any] = disparity
     radius = round(abs(corruption.morph) * unit)
@@ -133,9 +133,9 @@ def corrupt_disparity(disparity: FloatArray, corruption: Corruption) -> FloatArr
 
 
 def classical_bokeh(picture: ByteArray, disparity: FloatArray, lens: Lens) -> ByteArray:
-    """The picture blurred by a renderer that knows this one layer alone: uint8 sRGB [H, W, 3].
+    """Render the picture as a single layer with this disparity: uint8 sRGB [H, W, 3].
 
-    What lies behind an edge is not known to it; past the border the picture goes on as its mirror image.
+    What an edge hides is unknown to the renderer; past the border the picture continues mirrored.
     """
     radius = float(lens.blur) * float(np.abs(disparity - np.float32(lens.focus)).max())
     margin = math.ceil(radius) + 4
@@ -146,10 +146,10 @@ def classical_bokeh(picture: ByteArray, disparity: FloatArray, lens: Lens) -> By
     return np.rint(np.clip(bokeh, 0, 1) * 255).astype(np.uint8)
 
 
-def window(field: npt.NDArray[Any], side: int, where: tuple[float, float]) -> npt.NDArray[Any]:
-    """The `side` x `side` part of a field [H, W, ...], `where` in 0..1 between its first and last place."""
-    spare = [length - side for length in field.shape[:2]]
-    if min(spare) < 0:
+def crop(field: npt.NDArray[Any], side: int, position: tuple[float, float]) -> npt.NDArray[Any]:
+    """Cut `side` x `side` pixels out of a field [H, W, ...]; `position`: top and left as shares 0..1 of their range."""
+    largest = [length - side for length in field.shape[:2]]
+    if min(largest) < 0:
         raise UsageError(f"data.crop: {side} px do not fit samples of {field.shape[1]} x {field.shape[0]} px")
-    top, left = (min(int(place * (room + 1)), room) for place, room in zip(where, spare, strict=True))
+    top, left = (min(int(share * (most + 1)), most) for share, most in zip(position, largest, strict=True))
     return field[top : top + side, left : left + side]

@@ -1,7 +1,7 @@
-"""Batches: every sample a function of (seed, split, index, epoch), whoever makes it, when, and for how many processes.
+"""Batches in which every sample is a function of (seed, split, index, epoch), for any number of workers and processes.
 
-A run is a list of micro-batches. `Plan` says which samples the m-th of them holds, in closed form, so that a resumed
-run goes on with the very next sample and the number of workers changes nothing.
+A run is a list of micro-batches. `BatchSchedule` gives the samples of the m-th in closed form, so that a resumed run
+continues with the very next sample and the number of workers changes nothing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,18 +15,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from bokehsynth import Sample, UsageError
-from magicbokeh.data.augment import Arrays, apply_changes, draw_changes, no_changes
-from magicbokeh.data.sources import Opened, Rendered
+from magicbokeh.data.augment import SampleArrays, apply_augmentation, draw_augmentation, no_augmentation
+from magicbokeh.data.sources import OnTheFlySource, OpenSource
 from magicbokeh.model.conditioning import defocus_map
 from magicbokeh.recipe import AlternateStage, DataSpec, DepthStage, TrainRecipe
 
 _ORDER = 1 << 17
-"""Address space of the permutations."""
+"""The permutations' part of the spawn key, apart from the stages of a data recipe and of `augment`."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples side by side, float32."""
+    """Samples stacked along the first axis, float32."""
 
     lq: Tensor
     hq: Tensor
@@ -39,15 +39,15 @@ class Batch:
     keys: list[str]
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "Batch":
-        """The same on another device."""
+        """Copy to a device."""
         return self._map(lambda tensor: tensor.to(device, dtype, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
-        """For the DataLoader: into page-locked memory."""
+        """Copy into page-locked memory; the DataLoader calls this."""
         return self._map(lambda tensor: tensor.pin_memory())
 
     def split(self) -> list["Batch"]:
-        """Batches of one."""
+        """Split into batches of one."""
         return [
             replace(self._map(lambda tensor, i=i: tensor[i : i + 1]), keys=[key])  # type: ignore[misc]
             for i, key in enumerate(self.keys)
@@ -62,8 +62,8 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Address:
-    """One sample of a run."""
+class SampleRef:
+    """Identifies one sample of a run."""
 
     source: str
     """main or sr."""
@@ -72,8 +72,8 @@ class Address:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Which samples the micro-batches of one stage hold on this process."""
+class BatchSchedule:
+    """The samples of every micro-batch of one stage on this process."""
 
     seed: int
     stage: int
@@ -82,91 +82,85 @@ class Plan:
     rank: int
     world: int
     counts: dict[str, int]
-    """Samples of an epoch, by source; 0 for one without end."""
-    turns: Sequence[str]
-    """The sources of a cycle of steps."""
+    """Samples per epoch, by source; 0 for an endless one."""
+    source_cycle: Sequence[str]
+    """The source of each step, repeated cyclically."""
 
-    def micro_batch(self, number: int) -> list[Address]:
+    def micro_batch(self, number: int) -> list[SampleRef]:
         """The samples of micro-batch `number`, counted from the stage's start."""
         step, part = divmod(number, self.accumulation)
-        cycle, place = divmod(step, len(self.turns))
-        source = self.turns[place]
-        before = cycle * self.turns.count(source) + self.turns[:place].count(source)
+        cycle, phase = divmod(step, len(self.source_cycle))
+        source = self.source_cycle[phase]
+        before = cycle * self.source_cycle.count(source) + self.source_cycle[:phase].count(source)
         first = ((before * self.accumulation + part) * self.world + self.rank) * self.batch
-        return [self.address(source, first + i) for i in range(self.batch)]
+        return [self.sample_at(source, first + i) for i in range(self.batch)]
 
-    def address(self, source: str, position: int) -> Address:
-        """The sample at a position of the stage's stream of one source: epochs in an order of their own."""
+    def sample_at(self, source: str, position: int) -> SampleRef:
+        """The sample at a position of the stage's stream from one source; every epoch has its own permutation."""
         count = self.counts[source]
         if count == 0:
-            return Address(source, (self.stage << 28) + position, 0)
+            return SampleRef(source, (self.stage << 28) + position, 0)
         epoch, place = divmod(position, count)
-        # Stages count their epochs apart, so that each sees its own order and augmentation.
+        # Stages number their epochs apart, so that each has its own order and augmentation.
         epoch += self.stage << 20
-        return Address(source, int(_order(self.seed, epoch, count)[place]), epoch)
+        return SampleRef(source, int(_permutation(self.seed, epoch, count)[place]), epoch)
 
 
 @lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, count: int) -> Any:
+def _permutation(seed: int, epoch: int, count: int) -> Any:
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(0, _ORDER, epoch))))
     return rng.permutation(count)
 
 
-class _Steps(Sampler[list[Address]]):
-    """The micro-batches from `start` to `end`."""
+class _MicroBatchSampler(Sampler[list[SampleRef]]):
+    """Yields the micro-batches from `start` to `end`."""
 
-    def __init__(self, plan: Plan, start: int, end: int) -> None:
-        self.plan, self.start, self.end = plan, start, end
+    def __init__(self, schedule: BatchSchedule, start: int, end: int) -> None:
+        self.schedule, self.start, self.end = schedule, start, end
 
     def __len__(self) -> int:
         return self.end - self.start
 
-    def __iter__(self) -> Iterator[list[Address]]:
-        return (self.plan.micro_batch(number) for number in range(self.start, self.end))
+    def __iter__(self) -> Iterator[list[SampleRef]]:
+        return (self.schedule.micro_batch(number) for number in range(self.start, self.end))
 
 
 class TrainingSet(Dataset[Any]):
-    """Samples by address, with their augmentation; what DataLoader workers hold."""
+    """Augmented samples by `SampleRef`; DataLoader workers hold a copy."""
 
-    def __init__(self, sources: dict[str, Opened], spec: DataSpec, seed: int, blur_reference: float) -> None:
+    def __init__(self, sources: dict[str, OpenSource], spec: DataSpec, seed: int, blur_reference: float) -> None:
         self.sources, self.spec, self.seed, self.blur_reference = sources, spec, seed, blur_reference
 
-    def __getitem__(self, address: Address) -> Any:
-        source = self.sources[address.source]
-        if source.in_main and isinstance(source.train, Rendered):
-            return address, source.train.set_up(address.index)
-        return self.make(address)
+    def __getitem__(self, ref: SampleRef) -> Any:
+        source = self.sources[ref.source]
+        if source.render_in_main and isinstance(source.train, OnTheFlySource):
+            return ref, source.train.compose(ref.index)
+        return self._augmented(ref, source.train[ref.index])
 
-    def make(self, address: Address) -> tuple[str, Arrays]:
-        """Key and arrays of one sample."""
-        return self._changed(address, self.sources[address.source].train[address.index])
-
-    def _changed(self, address: Address, sample: Sample) -> tuple[str, Arrays]:
-        changes = draw_changes(self.spec, self.seed, "train", address.index, address.epoch)
-        return sample.key, apply_changes(sample, changes, self.spec)
+    def _augmented(self, ref: SampleRef, sample: Sample) -> tuple[str, SampleArrays]:
+        augmentation = draw_augmentation(self.spec, self.seed, "train", ref.index, ref.epoch)
+        return sample.key, apply_augmentation(sample, augmentation, self.spec)
 
     def collate(self, items: list[Any]) -> Any:
-        """A batch; of scenes that were only set up, themselves, for `finish` to photograph."""
-        if isinstance(items[0][0], Address):
+        """Stack samples to a Batch; composed scenes stay a list, which `render_batch` renders in the main process."""
+        if isinstance(items[0][0], SampleRef):
             return items
         return to_batch(items, self.blur_reference)
 
-    def finish(self, collated: Any) -> Batch:
-        """In the main process: the batch, photographed here if workers only set it up."""
+    def render_batch(self, collated: Any) -> Batch:
+        """Return the Batch of what `collate` gave, rendering the scenes that workers only composed. Main process."""
         if isinstance(collated, Batch):
             return collated
-        made: dict[Address, Sample] = {}
+        made: dict[SampleRef, Sample] = {}
         for name, source in self.sources.items():
-            mine = [(address, set_up) for address, set_up in collated if address.source == name]
-            if mine and isinstance(source.train, Rendered):
-                samples = source.train.photograph([set_up for _, set_up in mine])
-                made |= {address: sample for (address, _), sample in zip(mine, samples, strict=True)}
-        items = [self._changed(address, made[address]) for address, _ in collated]
-        return to_batch(items, self.blur_reference)
+            composed = {ref: scene for ref, scene in collated if ref.source == name}
+            if composed and isinstance(source.train, OnTheFlySource):
+                made |= zip(composed, source.train.render(list(composed.values())), strict=True)
+        return to_batch([self._augmented(ref, made[ref]) for ref, _ in collated], self.blur_reference)
 
 
-def to_batch(items: Sequence[tuple[str, Arrays]], blur_reference: float) -> Batch:
-    """Arrays of samples to tensors."""
+def to_batch(items: Sequence[tuple[str, SampleArrays]], blur_reference: float) -> Batch:
+    """Stack keys and arrays of samples to tensors."""
 
     def pictures(name: str) -> Tensor:
         stack = np.stack([getattr(arrays, name) for _, arrays in items])
@@ -185,56 +179,55 @@ def to_batch(items: Sequence[tuple[str, Arrays]], blur_reference: float) -> Batc
     )
 
 
-def validation_batches(opened: Opened, spec: DataSpec, blur_reference: float, count: int, size: int) -> list[Batch]:
-    """The first `count` val samples as they are stored, a window from the middle if the recipe crops."""
-    indices = range(min(count, len(opened.val)))
-    items = [
-        (sample.key, apply_changes(sample, no_changes(), spec, fresh=False))
-        for sample in map(opened.val.__getitem__, indices)
-    ]
+def validation_batches(source: OpenSource, spec: DataSpec, blur_reference: float, count: int, size: int) -> list[Batch]:
+    """The first `count` val samples without augmentation, cropped in the centre if the recipe crops."""
+    samples = (source.val[index] for index in range(min(count, len(source.val))))
+    items = [(sample.key, apply_augmentation(sample, no_augmentation(), spec, fresh=False)) for sample in samples]
     return [to_batch(items[first : first + size], blur_reference) for first in range(0, len(items), size)]
 
 
-def make_loader(data: TrainingSet, plan: Plan, start: int, end: int, workers: int, pin: bool) -> DataLoader[Any]:
-    """A loader of the micro-batches `start` to `end`; workers are spawned, as everywhere, and have one thread each."""
+def make_loader(
+    data: TrainingSet, schedule: BatchSchedule, start: int, end: int, workers: int, pin: bool
+) -> DataLoader[Any]:
+    """A loader of the micro-batches `start` to `end`; its workers are spawned and have one thread each."""
     return DataLoader(
         data,
-        batch_sampler=_Steps(plan, start, end),
+        batch_sampler=_MicroBatchSampler(schedule, start, end),
         num_workers=workers,
         collate_fn=data.collate,
         multiprocessing_context="spawn" if workers else None,
-        worker_init_fn=_one_thread if workers else None,
+        worker_init_fn=_init_worker if workers else None,
         prefetch_factor=4 if workers else None,
         pin_memory=pin,
     )
 
 
-def _one_thread(_: int) -> None:
+def _init_worker(_: int) -> None:
     import signal
 
     import cv2
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the main process handles it
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
 
 
-def check_source(opened: Opened, recipe: TrainRecipe, name: str) -> None:
+def check_source(source: OpenSource, recipe: TrainRecipe, name: str) -> None:
     """UsageError unless the recipe's stages can be trained on the source `name` (main or sr)."""
     what = "data.source" if name == "main" else "data.sr_source"
-    crop, size = recipe.data.crop, opened.size
+    crop, size = recipe.data.crop, source.size
     if crop is not None and crop > min(size):
         raise UsageError(f"{what}: samples of {size[1]} x {size[0]} px are smaller than data.crop, {crop}")
     height, width = (crop, crop) if crop is not None else size
-    depth_alone = all(isinstance(stage, DepthStage) for stage in recipe.stages)
-    if (height % 64 or width % 64) and not depth_alone:
+    only_depth = all(isinstance(stage, DepthStage) for stage in recipe.stages)
+    if (height % 64 or width % 64) and not only_depth:
         raise UsageError(
             f"{what}: samples of {size[1]} x {size[0]} px: sides must be multiples of 64; "
             "set data.crop to one that fits, or another size in the data recipe"
         )
     for stage in recipe.stages if name == "main" else ():
-        wants = {"aif", "defocus", "disparity"} if isinstance(stage, AlternateStage) else set()
+        required = {"aif", "defocus", "disparity"} if isinstance(stage, AlternateStage) else set()
         if isinstance(stage, DepthStage) and stage.teacher is None:
-            wants = {"disparity"}
-        if missing := sorted(wants - opened.stored):
+            required = {"disparity"}
+        if missing := sorted(required - source.stored):
             raise UsageError(f"{what}: stage {stage.stage} learns from {', '.join(missing)}, which it does not store")

@@ -1,4 +1,4 @@
-"""Where samples come from: a data recipe or shards, by number, always the same sample for the same number."""
+"""Sources of training samples: a data recipe or shards, indexed; the same index always gives the same sample."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -27,17 +27,17 @@ from bokehsynth import (
 )
 from magicbokeh.recipe import SourceSpec
 
-NEEDED = ("lq", "hq")
-"""Fields without which there is nothing to train on."""
-USED = (*NEEDED, "aif", "defocus", "disparity")
-"""Fields that training reads where they are stored. Photographs without a lens (blur 0) do without the last three."""
+REQUIRED_FIELDS = ("lq", "hq")
+"""Fields without which nothing can be trained."""
+TRAINING_FIELDS = (*REQUIRED_FIELDS, "aif", "defocus", "disparity")
+"""Fields that training reads where they are stored. Photographs without a lens (blur 0) need only the first two."""
 
 
 class Source(Protocol):
-    """Samples of one split by number."""
+    """Samples of one split, indexed."""
 
     def __len__(self) -> int:
-        """How many make an epoch."""
+        """Samples in an epoch."""
         ...
 
     def __getitem__(self, index: int) -> Sample:
@@ -46,8 +46,8 @@ class Source(Protocol):
 
 
 @dataclass
-class Rendered:
-    """Samples rendered from a recipe when they are asked for."""
+class OnTheFlySource:
+    """Samples rendered from a recipe when they are read."""
 
     recipe: Recipe
     split: str
@@ -59,18 +59,18 @@ class Rendered:
     def __getitem__(self, index: int) -> Sample:
         return make_sample(self.recipe, index, self.split, self.backend)
 
-    def set_up(self, index: int) -> SetUp:
-        """Everything before the shot: what a worker does when the main process has the GPU."""
+    def compose(self, index: int) -> SetUp:
+        """Draw and compose a sample without rendering: a worker's part when the main process owns the GPU."""
         return set_up_sample(self.recipe, index, self.split)
 
-    def photograph(self, set_ups: Sequence[SetUp]) -> list[Sample]:
-        """The samples of what was set up, as `__getitem__` gives them."""
-        return make_samples(self.recipe, set_ups, self.backend)
+    def render(self, composed: Sequence[SetUp]) -> list[Sample]:
+        """Render composed samples as one batch; the results equal those of `__getitem__`."""
+        return make_samples(self.recipe, composed, self.backend)
 
 
 @dataclass
-class Completed:
-    """A source that stores less than is used: where no lens blurs, hq is all in focus and defocus is 0."""
+class WithDefaults:
+    """Adds the fields that a source of photographs does not store: without a lens `aif` is `hq` and the maps are 0."""
 
     source: Source
 
@@ -80,43 +80,44 @@ class Completed:
     def __getitem__(self, index: int) -> Sample:
         sample = self.source[index]
         if float(sample.meta["blur"]) != 0:
-            missing = [name for name in USED if name not in sample.arrays]
+            missing = [name for name in TRAINING_FIELDS if name not in sample.arrays]
             raise DataError(f"{sample.key}: is blurred by a lens; its data set must store {', '.join(missing)} too")
-        nothing = np.zeros(sample.hq.shape[:2], np.float32)
-        follows: dict[str, Any] = {"aif": sample.hq, "defocus": nothing, "disparity": nothing}
-        return replace(sample, arrays={**follows, **sample.arrays})
+        zeros = np.zeros(sample.hq.shape[:2], np.float32)
+        defaults: dict[str, Any] = {"aif": sample.hq, "defocus": zeros, "disparity": zeros}
+        return replace(sample, arrays={**defaults, **sample.arrays})
 
 
 @dataclass(frozen=True)
-class Opened:
-    """Both splits of a source and what is known of all their samples."""
+class OpenSource:
+    """Both splits of a source, and the properties that all their samples share."""
 
     train: Source
     val: Source
     identity: dict[str, Any]
-    """Digests: a resumed run must find the same."""
+    """Digests; a resumed run must find the same."""
     radius_bound: float
-    """No defocus map exceeds it, pixels."""
+    """Upper bound of all defocus maps, pixels."""
     size: tuple[int, int]
     """Height and width of the samples."""
     endless: bool
-    in_main: bool
+    render_in_main: bool
     """Samples are rendered by the main process, on its GPU."""
-    stored: frozenset[str] = frozenset(USED)
-    """Which fields are there; what else is used follows from them."""
+    stored: frozenset[str] = frozenset(TRAINING_FIELDS)
+    """The stored fields; the other ones that training reads follow from them."""
 
 
-def open_source(spec: SourceSpec, run_data: Path, workers: int, main: bool = True) -> Opened:
-    """Open a source; recipes with `store` and shards behind URLs are brought into `run_data` or `cache` first.
+def open_source(spec: SourceSpec, run_data: Path, workers: int, is_main: bool = True) -> OpenSource:
+    """Open a source; recipes with `store` are first generated into `run_data`, shards behind a URL downloaded there or
+    into `cache`.
 
-    `main` False waits for nobody and finds what the main process has brought. UsageError and DataError name what is
-    missing.
+    `is_main` False generates and downloads nothing: the main process must have done so. UsageError and DataError name
+    what is missing.
     """
     if spec.shards is not None:
         folder = Path(spec.shards)
         if "://" in spec.shards:
             folder = Path(spec.cache) if spec.cache else run_data
-            if main:
+            if is_main:
                 fetch_dataset(spec.shards, folder)
         return _open_shards(folder)
     assert spec.recipe is not None
@@ -124,47 +125,47 @@ def open_source(spec: SourceSpec, run_data: Path, workers: int, main: bool = Tru
     for split in ("train", "val"):
         if recipe.count(split) == 0:
             raise UsageError(f"{spec.recipe}: training needs samples in both splits; samples.{split} is 0")
-    missing = [name for name in NEEDED if name not in recipe.shards.fields]
+    missing = [name for name in REQUIRED_FIELDS if name not in recipe.shards.fields]
     if missing:
         raise RecipeError(f"{spec.recipe}: shards.fields must hold {', '.join(missing)} too: training reads them")
     if spec.store:
-        if main:
+        if is_main:
             generate(recipe, run_data, workers=max(1, workers))
         return _open_shards(run_data)
     stored = frozenset(recipe.shards.fields)
-    # A photograph has no shot: there is nothing for a GPU to do.
-    in_main = stored >= set(USED) and resolve_device(spec.backend) == "cuda"
-    train, val = (_whole(Rendered(recipe, split, spec.backend), stored) for split in ("train", "val"))
-    return Opened(
+    # Photographs are not rendered: the main process's GPU would have nothing to do.
+    render_in_main = stored >= set(TRAINING_FIELDS) and resolve_device(spec.backend) == "cuda"
+    train, val = (_with_defaults(OnTheFlySource(recipe, split, spec.backend), stored) for split in ("train", "val"))
+    return OpenSource(
         train=train,
         val=val,
         identity={**recipe.identity, "samples": {split: recipe.count(split) for split in ("train", "val")}},
         radius_bound=recipe.scales["defocus_scale"] * 65535,
         size=(recipe.height, recipe.width),
         endless=spec.endless,
-        in_main=in_main,
+        render_in_main=render_in_main,
         stored=stored,
     )
 
 
-def _whole(source: Source, stored: Collection[str]) -> Source:
-    return source if all(name in stored for name in USED) else Completed(source)
+def _with_defaults(source: Source, stored: Collection[str]) -> Source:
+    return source if all(name in stored for name in TRAINING_FIELDS) else WithDefaults(source)
 
 
-def _open_shards(folder: Path) -> Opened:
+def _open_shards(folder: Path) -> OpenSource:
     stored = open_dataset(folder, "train").record["fields"]
-    used = [*NEEDED, *(name for name in USED if name in stored and name not in NEEDED)]
+    used = [*REQUIRED_FIELDS, *(name for name in TRAINING_FIELDS if name in stored and name not in REQUIRED_FIELDS)]
     train, val = (open_dataset(folder, split, used) for split in ("train", "val"))
     meta = train[0].meta
     counts = {"train": len(train), "val": len(val)}
-    return Opened(
-        train=_whole(train, used),
-        val=_whole(val, used),
+    return OpenSource(
+        train=_with_defaults(train, used),
+        val=_with_defaults(val, used),
         identity={**train.record["identity"], "samples": counts},
         radius_bound=meta["defocus_scale"] * 65535,
         size=(meta["height"], meta["width"]),
         endless=False,
-        in_main=False,
+        render_in_main=False,
         stored=frozenset(used),
     )
 
@@ -173,14 +174,14 @@ def _open_shards(folder: Path) -> Opened:
 
 
 def fetch_dataset(url: str, folder: Path) -> None:
-    """Bring a data set from `url` into `folder`, once: what is there already, whole, is not fetched again.
+    """Download a data set from `url` into `folder`; files that are there already are not fetched again.
 
-    Reads through webdataset's `gopen` (http, https, s3, gs, file, pipe). `dataset.json` comes last, so that a folder
-    with it is a whole one; the reader then believes markers and digests alone.
+    Reads through webdataset's `gopen` (http, https, s3, gs, file, pipe). `dataset.json` is written last, so that a
+    folder with it is complete; the reader then relies on markers and digests alone.
     """
     if (folder / "dataset.json").is_file():
         return
-    text = _read(url, "dataset.json")
+    text = _fetch_bytes(url, "dataset.json")
     try:
         splits = {name: len(part["counts"]) for name, part in json.loads(text)["splits"].items()}
     except (ValueError, KeyError, TypeError):
@@ -189,7 +190,7 @@ def fetch_dataset(url: str, folder: Path) -> None:
         for number in range(shards):
             for name in _shard_files(split, number):
                 if not (folder / name).is_file():
-                    _bring(url, name, folder)
+                    _download(url, name, folder)
     atomic_write(folder / "dataset.json", text)
 
 
@@ -198,16 +199,16 @@ def _shard_files(split: str, number: int) -> Sequence[str]:
     return (f"{stem}.tar", f".bokehsynth/{stem}.idx", f".bokehsynth/{stem}.done.json")
 
 
-def _bring(url: str, name: str, folder: Path) -> None:
+def _download(url: str, name: str, folder: Path) -> None:
     path = folder / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{path.parent}: {error.strerror} (choose another data.source.cache)") from None
-    atomic_write(path, _read(url, name))
+    atomic_write(path, _fetch_bytes(url, name))
 
 
-def _read(url: str, name: str) -> bytes:
+def _fetch_bytes(url: str, name: str) -> bytes:
     try:
         from webdataset import gopen
     except ImportError as error:

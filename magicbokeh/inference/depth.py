@@ -15,12 +15,12 @@ FloatArray = npt.NDArray[np.float32]
 DEFAULT_MODEL = "depth-anything/Depth-Anything-V2-Small-hf"
 """The Small model alone has a free licence (Apache-2.0); Base and Large are CC-BY-NC-4.0."""
 
-_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-_STD = np.array([0.229, 0.224, 0.225], np.float32)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Depth Anything's input normalisation, RGB."""
 
 
 def load_depth_model(source: str = DEFAULT_MODEL) -> Any:
-    """The transformers model of a folder or hub repository; UsageError where it cannot be had."""
+    """Load the transformers model of a folder or hub repository; UsageError where neither has it."""
     from transformers import DepthAnythingForDepthEstimation
 
     try:
@@ -35,14 +35,15 @@ def load_depth_model(source: str = DEFAULT_MODEL) -> Any:
 
 @torch.no_grad()
 def estimate_disparity(model: Any, srgb: FloatArray, device: torch.device) -> FloatArray:
-    """Disparity [H, W] in 0..1 (1 = near) of a picture [H, W, 3] in 0..1; not quantised, and stretched to 0..1."""
+    """Estimate disparity [H, W] (1 = near) of a picture [H, W, 3] in 0..1; scaled to 0..1, not quantised."""
     height, width = srgb.shape[:2]
     backbone = model.config.backbone_config
     patch, side = backbone.patch_size, backbone.image_size
     scale = side / min(height, width)
     inner = [max(patch, round(length * scale / patch) * patch) for length in (height, width)]
     shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    small = (cv2.resize(srgb, (inner[1], inner[0]), interpolation=shrink) - _MEAN) / _STD
+    resized = cv2.resize(srgb, (inner[1], inner[0]), interpolation=shrink)
+    small = (resized - np.array(IMAGENET_MEAN, np.float32)) / np.array(IMAGENET_STD, np.float32)
     pixels = torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1), np.float32))[None]
     found = model(pixels.to(device, model.dtype)).predicted_depth[0].float().cpu().numpy()
     if not np.isfinite(found).all():
@@ -51,7 +52,7 @@ def estimate_disparity(model: Any, srgb: FloatArray, device: torch.device) -> Fl
 
 
 def stretch(values: npt.NDArray[Any]) -> FloatArray:
-    """To 0..1 by minimum and maximum; a flat map becomes 0."""
+    """Scale to 0..1 by minimum and maximum; a flat map becomes 0."""
     low, high = float(values.min()), float(values.max())
     if high <= low:
         return np.zeros(values.shape, np.float32)
@@ -59,11 +60,11 @@ def stretch(values: npt.NDArray[Any]) -> FloatArray:
 
 
 def read_map(source: str | Path | npt.NDArray[Any], size: tuple[int, int]) -> FloatArray:
-    """A disparity map (1 = near), [H, W] float32 in 0..1, brought to (height, width).
+    """Read a disparity map (1 = near) as [H, W] float32 in 0..1 at `size`, (height, width).
 
     An array or .npy: floats within 0..1 are taken as they are, others stretched to 0..1 by minimum and maximum.
-    A grey picture of 8 or 16 bits: full scale is 1. UsageError for another shape or a map that lies the other way
-    (another aspect ratio than the photo's); AssetError for a file that cannot be read.
+    A grey picture of 8 or 16 bits: full scale is 1. UsageError for another shape or aspect ratio than the photo's (a
+    map that was not rotated with it); AssetError for a file that cannot be read.
     """
     name = str(source) if isinstance(source, str | Path) else "depth"
     values = _load(Path(source)) if isinstance(source, str | Path) else np.asarray(source)

@@ -1,4 +1,4 @@
-"""What `magicbokeh infer` and `export` do: photographs from files to files."""
+"""`magicbokeh infer` and `export`: photographs and models, from files to files."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,21 +11,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bokehsynth import AssetError, BokehsynthError, StorageError, UsageError
+from bokehsynth import AssetError, BokehsynthError, DeviceError, StorageError, UsageError
 from magicbokeh.inference.depth import load_depth_model
 from magicbokeh.inference.photo import Photo, open_photo
-from magicbokeh.inference.pipeline import BokehOutput, MagicBokehPipeline, check_device
+from magicbokeh.inference.pipeline import BokehOutput, MagicBokehPipeline
 from magicbokeh.inference.tile_grid import TileOptions
 from magicbokeh.inference.upsampling import ColorFix
-from magicbokeh.model.safetensors_io import write_folder
+from magicbokeh.model.safetensors_io import check_new_folder, write_folder
 
-_CELL = 512
-"""Height of a picture in a strip."""
+_STRIP_HEIGHT = 512
+"""Largest height of a picture in a strip."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InferOptions:
-    """The options of the command, under their names there."""
+    """The options of the command, by its names."""
 
     model: str
     focus: tuple[str, ...] = ()
@@ -47,9 +47,9 @@ class InferOptions:
 def infer_photos(
     photos: Sequence[Path], out: Path, options: InferOptions
 ) -> Iterator[tuple[Path, BokehsynthError | str]]:
-    """Run over photos; yields each with a line about its result, or the error of a file that cannot be used.
+    """Process photos; yields each with a line about its result, or the error of a file that cannot be used.
 
-    Everything that can be wrong with the options is found before the first photo.
+    All options are checked before the first photo.
     """
     _check(photos, out, options)
     work_size = _work_size(options.work_size)
@@ -76,7 +76,7 @@ def infer_photos(
             continue
         target = _target(path, out, options)
         if options.sweep is not None:
-            yield path, _strip(pipe, photo, focus, options, call, target)
+            yield path, _write_strip(pipe, photo, focus, options, call, target)
             continue
         result = pipe(photo, focus=focus, blur=options.blur, **call)
         result.images[0].save(target)
@@ -86,7 +86,7 @@ def infer_photos(
 
 
 def describe(result: BokehOutput) -> str:
-    """One line: size, focus, largest radius in pixels of the photo."""
+    """Describe a result in one line: size, focus, largest radius in pixels of the photo."""
     height, width = result.defocus[0].shape
     if result.focus[0] is None:
         return f"{width} x {height}, restored"
@@ -96,16 +96,26 @@ def describe(result: BokehOutput) -> str:
 
 
 def open_pipeline(model: str, device: str = "auto", dtype: str | None = None) -> MagicBokehPipeline:
-    """A pipeline on its device; DeviceError where that is not there."""
+    """Open a pipeline on a device; DeviceError where that is not there."""
     from diffusers.utils import logging
 
     logging.disable_progress_bar()
-    where = check_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    kind = torch.float16 if dtype == "float16" or (dtype is None and where.type == "cuda") else torch.float32
-    pipe = MagicBokehPipeline.from_pretrained(model).to(where)
-    _cast(pipe, kind)
+    target = check_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    precision = torch.float16 if dtype == "float16" or (dtype is None and target.type == "cuda") else torch.float32
+    pipe = MagicBokehPipeline.from_pretrained(model).to(target)
+    _cast_quietly(pipe, precision)
     pipe.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False, unit="tile")
     return pipe
+
+
+def check_device(device: str) -> torch.device:
+    """The torch device of that name; DeviceError where it is not there."""
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceError(f"{device}: no such device here ({str(error).splitlines()[0]}); use --device cpu") from None
+    return found
 
 
 def export_model(model: str, out: Path, dtype: str = "float32", checkpoint: str = "last") -> Path:
@@ -113,16 +123,16 @@ def export_model(model: str, out: Path, dtype: str = "float32", checkpoint: str 
 
     `model` is a pipeline folder or repository, or the folder of a training run, of which `checkpoint` is taken.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out}: is there already; choose another --out or remove it")
-    pipe = open_pipeline(_of_run(model, checkpoint), "cpu", "float32").fuse()  # merged in float32, then rounded once
-    _cast(pipe, getattr(torch, dtype))
+    check_new_folder(out)
+    # Merged in float32, then rounded once.
+    pipe = open_pipeline(_pipeline_folder(model, checkpoint), "cpu", "float32").fuse()
+    _cast_quietly(pipe, getattr(torch, dtype))
     write_folder(out, pipe.save_pretrained)
     return out
 
 
-def _of_run(model: str, checkpoint: str) -> str:
-    """The pipeline folder inside a training run; anything else as it is."""
+def _pipeline_folder(model: str, checkpoint: str) -> str:
+    """The pipeline folder of a training run's checkpoint; any other `model` is returned unchanged."""
     saved = Path(model) / "checkpoints"
     if not (Path(model) / "run.json").is_file():
         return model
@@ -132,9 +142,9 @@ def _of_run(model: str, checkpoint: str) -> str:
     return str(saved / checkpoint / "pipeline")
 
 
-def _cast(pipe: MagicBokehPipeline, dtype: torch.dtype) -> None:
-    """From float32 to another type, without diffusers' warnings: of an empty list of modules that it would harm, and
-    of float16 on the CPU, which was asked for.
+def _cast_quietly(pipe: MagicBokehPipeline, dtype: torch.dtype) -> None:
+    """Convert to another dtype without diffusers' warnings: about an empty list of modules, and about float16 on the
+    CPU, which the caller requested.
     """
     from diffusers.utils import logging
 
@@ -149,7 +159,7 @@ def _cast(pipe: MagicBokehPipeline, dtype: torch.dtype) -> None:
 
 
 def parse_focus(words: Sequence[str]) -> Any:
-    """`--focus`: x,y (several of them), x0,y0,x1,y1, a disparity, a mask file, or auto."""
+    """Parse `--focus`: x,y (several of them), x0,y0,x1,y1, a disparity, a mask file, or auto."""
     if not words or list(words) == ["auto"]:
         return "auto"
     numbers = [_numbers(word) for word in words]
@@ -215,10 +225,10 @@ def _work_size(word: str | None) -> int | str | None:
     return int(word)
 
 
-def _strip(
+def _write_strip(
     pipe: MagicBokehPipeline, photo: Photo, focus: Any, options: InferOptions, call: dict[str, Any], target: Path
 ) -> str:
-    """Pictures side by side: growing aperture, or focus from far to near."""
+    """Write a sweep as one picture: growing aperture, or focus from far to near."""
     disparity = pipe.disparity(photo, options.depth)
     call = call | {"depth": disparity}
     if options.sweep == "aperture":
@@ -227,7 +237,7 @@ def _strip(
     else:
         values = [float(value) for value in np.quantile(disparity, np.linspace(0.05, 0.95, options.steps))]
         result = pipe.sweep(photo, "focus", values, blur=options.blur, **call)
-    height = min(_CELL, photo.size[0])
+    height = min(_STRIP_HEIGHT, photo.size[0])
     width = max(1, round(photo.size[1] * height / photo.size[0]))
     cells = [cv2.resize(image.pixels, (width, height), interpolation=cv2.INTER_AREA) for image in result.images]
     result.images[0].with_pixels(np.concatenate(cells, axis=1)).without_alpha().save(target)

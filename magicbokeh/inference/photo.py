@@ -46,7 +46,7 @@ class Photo:
         encoded = _to_float(self.pixels[rows])
         return encoded if self.profile is None else self.profile.to_srgb(encoded)
 
-    def beyond_srgb(self, rows: slice) -> FloatArray | None:
+    def outside_srgb(self, rows: slice) -> FloatArray | None:
         """[rows, W, 3]: what the photo's own values lose on the way to sRGB and back; None where they are sRGB."""
         if self.profile is None:
             return None
@@ -156,7 +156,7 @@ def _from_file(path: Path) -> Photo:
     deep = _read_16bit(path)
     if deep is None:
         return photo
-    oriented = _upright(deep, _orientation(image))
+    oriented = _apply_orientation(deep, _orientation(image))
     found = _from_array(oriented, str(path))
     return replace(found, icc=photo.icc, exif=photo.exif, profile=photo.profile)
 
@@ -177,35 +177,35 @@ def _read_16bit(path: Path) -> npt.NDArray[np.uint16] | None:
 
 
 def _from_pil(image: Any, name: str) -> Photo:
-    orientation, exif = _orientation(image), _exif_upright(image)
+    orientation, exif = _orientation(image), _exif_without_orientation(image)
     icc = image.info.get("icc_profile")
     if image.mode in ("I;16", "I;16B", "I;16L", "I"):
         grey = np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
-        return replace(_from_array(_upright(grey, orientation), name), exif=exif, icc=icc)
+        return replace(_from_array(_apply_orientation(grey, orientation), name), exif=exif, icc=icc)
     if image.mode == "F":
-        return _from_array(_upright(np.asarray(image), orientation), name)
+        return _from_array(_apply_orientation(np.asarray(image), orientation), name)
     profile = read_profile(icc) if icc else None
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         clear = image.mode in ("PA", "RGBa") or (image.mode == "P" and "transparency" in image.info)
-        image, icc = _to_rgb(image, icc, clear)
+        image, icc = _convert_to_rgb(image, icc, clear)
     elif icc and image.mode.startswith("RGB") and profile is None:
-        image, icc = _by_tables(image, icc)
+        image, icc = _convert_by_lut_profile(image, icc)
     if "transparency" in image.info and image.mode in ("L", "RGB"):
         image = image.convert("LA" if image.mode == "L" else "RGBA")
-    photo = _from_array(_upright(np.asarray(image), orientation), name)
+    photo = _from_array(_apply_orientation(np.asarray(image), orientation), name)
     return replace(photo, icc=icc, exif=exif, profile=None if profile is None or profile.is_srgb else profile)
 
 
-def _to_rgb(image: Any, icc: bytes | None, clear: bool) -> tuple[Any, bytes | None]:
+def _convert_to_rgb(image: Any, icc: bytes | None, clear: bool) -> tuple[Any, bytes | None]:
     """CMYK through its own profile if it has one; palettes, bitmaps, YCbCr and Lab as PIL converts them."""
     if image.mode == "CMYK" and icc:
-        return _by_tables(image, icc)
+        return _convert_by_lut_profile(image, icc)
     if image.mode == "1":
         return image.convert("L"), None
     return image.convert("RGBA" if clear else "RGB"), icc if image.mode in ("P", "PA") else None
 
 
-def _by_tables(image: Any, icc: bytes) -> tuple[Any, bytes | None]:
+def _convert_by_lut_profile(image: Any, icc: bytes) -> tuple[Any, bytes | None]:
     """A profile of tables has no way back: the picture becomes sRGB, and is saved as such."""
     from PIL import ImageCms
 
@@ -245,7 +245,7 @@ def _orientation(image: Any) -> int:
     return value if value in range(1, 9) else 1
 
 
-def _exif_upright(image: Any) -> bytes | None:
+def _exif_without_orientation(image: Any) -> bytes | None:
     """The EXIF block with the orientation reset: the pixels are turned, and must not be turned again."""
     from PIL import Image
 
@@ -258,7 +258,7 @@ def _exif_upright(image: Any) -> bytes | None:
     return bytes(exif.tobytes())
 
 
-def _upright(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+def _apply_orientation(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     """Apply an EXIF orientation (1..8)."""
     if orientation >= 5:
         array = array.swapaxes(0, 1)

@@ -1,12 +1,11 @@
-"""MagicBokehPipeline: photographs in, photographs with shallow depth of field out."""
+"""MagicBokehPipeline, a diffusers pipeline that gives photographs shallow depth of field."""
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -15,30 +14,26 @@ from diffusers.utils.outputs import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from bokehsynth import DataError, DeviceError, UsageError
+from bokehsynth import DataError, UsageError
 from magicbokeh.inference.depth import DEFAULT_MODEL, estimate_disparity, load_depth_model, read_map
 from magicbokeh.inference.photo import Photo, open_photo
 from magicbokeh.inference.tile_grid import TileOptions
-from magicbokeh.inference.tiled_forward import SCALE, Canvas, TiledRun
-from magicbokeh.inference.upsampling import COLOR_FIXES, ColorFix, GuidedUpsampler, enlarge_rows, fix_color, sharpness
-from magicbokeh.model.bundle import Networks, OneStep, Restored
+from magicbokeh.inference.tiled_forward import SCALE, Canvas, TiledForward
+from magicbokeh.inference.upsampling import COLOR_FIXES, ColorFix, OutputType, fix_color, shrink, to_photo_size
+from magicbokeh.model.bundle import Networks, OneStep, StepOutput
 from magicbokeh.model.conditioning import BLUR_SIZE, Focus, blur_in_pixels, defocus_map, find_focus
 from magicbokeh.model.config import SD_ALPHA_BAR, ModelConfig
 from magicbokeh.model.networks import BokehUNet, BokehVAE, DefocusControlNet
 
 FloatArray = npt.NDArray[np.float32]
-OutputType = Literal["pil", "np", "photo"]
-
-_BAND = 512
-"""Rows of the photo that are finished at once."""
 
 
 @dataclass
 class BokehOutput(BaseOutput):
-    """What a call gives; one entry per photo, all upright."""
+    """The result of a call; one entry per photo, all upright."""
 
     images: list[Any]
-    """PIL pictures, or what `output_type` asks for."""
+    """PIL pictures, or as `output_type` says."""
     defocus: list[FloatArray]
     """[H, W]: blur radius in pixels of the photo."""
     disparity: list[FloatArray | None]
@@ -48,9 +43,10 @@ class BokehOutput(BaseOutput):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Wish:
-    """One call's settings that do not depend on the photo."""
+class _CallOptions:
+    """The options of a call that are the same for all photos."""
 
+    blur: float
     focus_range: float
     work_size: int | Literal["full"] | None
     color: ColorFix
@@ -59,8 +55,8 @@ class _Wish:
 
 
 @dataclass(frozen=True)
-class _Shot:
-    """One photo, ready for the networks."""
+class _PreparedPhoto:
+    """One photo with disparity and focus resolved."""
 
     photo: Photo
     disparity: FloatArray | None
@@ -69,14 +65,14 @@ class _Shot:
     """K, pixels of the photo per unit of disparity difference."""
 
     def radius(self) -> FloatArray:
-        """[H, W]: blur radius in photo pixels."""
+        """The blur radius [H, W] in photo pixels."""
         if self.disparity is None or self.focus is None:
             return np.zeros(self.photo.size, np.float32)
         return self.focus.distance(self.disparity) * np.float32(self.blur)
 
 
 class MagicBokehPipeline(DiffusionPipeline):
-    """Restores a degraded photograph and gives it the depth of field of a wide lens, in one step of the network."""
+    """Restores degraded photographs and gives them the depth of field of a wide lens, in one step of the network."""
 
     model_cpu_offload_seq = "depth_estimator->controlnet->unet->vae"
     _optional_components = ["depth_estimator"]  # noqa: RUF012  # diffusers reads it as a list
@@ -109,7 +105,7 @@ class MagicBokehPipeline(DiffusionPipeline):
     def from_networks(
         cls, networks: Networks, config: ModelConfig, depth_estimator: Any = None
     ) -> "MagicBokehPipeline":
-        """Around networks that were built or trained under `config`."""
+        """Wrap networks that were built or trained with `config`."""
         return cls(
             networks.unet.eval(),
             networks.controlnet.eval(),
@@ -144,24 +140,23 @@ class MagicBokehPipeline(DiffusionPipeline):
 
     @property
     def networks(self) -> Networks:
-        """The networks with the numbers that say how they are used."""
+        """The networks with the parameters of their use."""
         step = OneStep(self.config.prediction, self.config.alpha_bar)
         return Networks(self.unet, self.controlnet, self.vae, step, self.config.focus_threshold)
 
     def fuse(self) -> "MagicBokehPipeline":
-        """Melt LoRAs and time embeddings into plain weights, in place: same pictures, less work. Returns itself."""
+        """Merge LoRAs and fold time embeddings, in place: the same pictures for less work. Returns itself."""
         self.networks.fuse()
         return self
 
     # --- the step
 
     @torch.no_grad()
-    def forward_tensors(self, lq: Tensor, defocus: Tensor, latent_noise: Tensor | None = None) -> Restored:
-        """The network itself, on tensors and without tiles.
+    def forward_tensors(self, lq: Tensor, defocus: Tensor, latent_noise: Tensor | None = None) -> StepOutput:
+        """Run the step on tensors, without tiles.
 
         `lq` [B, 3, H, W] in -1..1, `defocus` [B, 1, H, W] in 0..1 (radius / blur_reference), H and W multiples of 64;
-        `latent_noise` [B, 4, H/8, W/8] draws the latents, None takes the mode of their distribution.
-        Returns a dict: latent, x0 (scaled latent units), residuals, eps, image [B, 3, H, W] clamped to -1..1.
+        `latent_noise` [B, 4, H/8, W/8] samples the latents, None takes the mode of their distribution.
         """
         device = self._execution_device
         lq, defocus = lq.to(device, self.unet.dtype), defocus.to(device, torch.float32)
@@ -195,14 +190,15 @@ class MagicBokehPipeline(DiffusionPipeline):
             disparity 0..1, or "auto". For several photos a list with one entry each, if it holds as many.
         blur: radius per unit of disparity difference, in pixels at 512 px of the shorter side; 0 restores only.
         depth: disparity map [H, W] (1 = near), .npy or grey picture; None estimates it. A list for several photos.
-        generator: torch.Generator(s) that draw the latents; None takes their mode, which is always the same.
+        generator: torch.Generator(s) that sample the latents; None takes their mode, which is always the same.
         focus_range: half width of a zone of sharp disparities around the focus.
         work_size: shorter side, in pixels, at which the network sees the photo; "full" the photo's own; None the
             largest at which the blur stays within what the model was trained for. Finer detail comes from the photo.
         color: focus, wavelet, adain or none: how colour is brought back to the photo's.
         output_type: pil; np (float32 [H, W, 3] sRGB 0..1); photo (16 bits and profile kept, with `save`).
         """
-        wish = _Wish(
+        options = _CallOptions(
+            blur=blur,
             focus_range=focus_range,
             work_size=work_size,
             color=_one_of("color", color, COLOR_FIXES),
@@ -211,29 +207,29 @@ class MagicBokehPipeline(DiffusionPipeline):
         )
         if self.unet.dtype == torch.bfloat16:
             warnings.warn("bfloat16: the step multiplies its rounding by 14.6; use float16 or float32", stacklevel=2)
-        several = isinstance(image, list | tuple)
-        sources = list(image) if several else [image]
+        is_list = isinstance(image, list | tuple)
+        sources = list(image) if is_list else [image]
         if not sources:
             raise UsageError("image: an empty list; give at least one photo")
-        depths = _per_photo(depth, len(sources)) if several else [depth]
-        wishes = _per_photo(focus, len(sources)) if several else [focus]
         if isinstance(generator, list) and len(generator) != len(sources):
             raise UsageError(f"generator: one, or one per photo: {len(sources)} photos, {len(generator)} generators")
-        drawn = _per_photo(generator, len(sources))
-        done = []
-        for source, own_focus, own_depth, own_generator in zip(sources, wishes, depths, drawn, strict=True):
-            shot = self._aim(open_photo(source), own_focus, blur, own_depth, focus_range)
-            done.append(self._develop(shot, wish, own_generator))
+        focuses = _per_photo(focus, len(sources)) if is_list else [focus]
+        depths = _per_photo(depth, len(sources)) if is_list else [depth]
+        generators = _per_photo(generator, len(sources))
+        results = []
+        for source, one_focus, one_depth, one_generator in zip(sources, focuses, depths, generators, strict=True):
+            prepared = self._resolve_focus(open_photo(source), one_focus, one_depth, options)
+            results.append(self._run_networks(prepared, options, one_generator))
         self.maybe_free_model_hooks()
-        images, radii, disparities, focuses = (list(column) for column in zip(*done, strict=True))
-        return BokehOutput(images=images, defocus=radii, disparity=disparities, focus=focuses)
+        images, radii, disparities, intervals = (list(column) for column in zip(*results, strict=True))
+        return BokehOutput(images=images, defocus=radii, disparity=disparities, focus=intervals)
 
     def sweep(
         self, image: Any, over: Literal["aperture", "focus"], values: Sequence[Any], **options: Any
     ) -> BokehOutput:
-        """One photo several times: over "aperture" `values` are blurs, over "focus" they are what `focus` takes.
+        """Render one photo several times: over "aperture" `values` are blurs, over "focus" what `focus` takes.
 
-        Depth is estimated once. `options` as of a call. Returns one entry per value.
+        Depth is estimated once. `options` are those of a call. Returns one entry per value.
         """
         name = {"aperture": "blur", "focus": "focus"}[_one_of("over", over, ("aperture", "focus"))]
         if not len(values):
@@ -246,47 +242,49 @@ class MagicBokehPipeline(DiffusionPipeline):
         return BokehOutput(**{key: [frame[key][0] for frame in frames] for key in frames[0]})
 
     def disparity(self, photo: Any, depth: Any = None) -> FloatArray:
-        """Disparity [H, W] in 0..1 of a photo: the given map brought to its size, or the depth model's."""
+        """Disparity [H, W] in 0..1 of a photo: the given map resized to it, or the depth model's estimate."""
         photo = open_photo(photo)
         if depth is not None:
             return read_map(depth, photo.size)
         if self.depth_estimator is None:
             self.register_modules(depth_estimator=load_depth_model(DEFAULT_MODEL).to(self.device, self.dtype))
         model = self.depth_estimator
-        device = self._execution_device if hasattr(model, "_hf_hook") else model.device  # the hook brings it there
+        device = self._execution_device if hasattr(model, "_hf_hook") else model.device  # the hook moves it there
         return estimate_disparity(model, photo.srgb(), device)
 
-    def _aim(self, photo: Photo, focus: Any, blur: float, depth: Any, focus_range: float) -> _Shot:
-        pixels = blur_in_pixels(blur, photo.size)
-        if pixels == 0 and depth is None:
-            return _Shot(photo, None, None, 0.0)
+    def _resolve_focus(self, photo: Photo, focus: Any, depth: Any, options: _CallOptions) -> _PreparedPhoto:
+        blur = blur_in_pixels(options.blur, photo.size)
+        if blur == 0 and depth is None:
+            return _PreparedPhoto(photo, None, None, 0.0)
         disparity = self.disparity(photo, depth)
-        return _Shot(photo, disparity, find_focus(focus, disparity, photo.size, focus_range), pixels)
+        return _PreparedPhoto(photo, disparity, find_focus(focus, disparity, photo.size, options.focus_range), blur)
 
-    def _develop(self, shot: _Shot, wish: _Wish, generator: Any) -> tuple[Any, FloatArray, FloatArray | None, Any]:
-        """Photo -> network's picture -> colour -> the photo's own size and form."""
-        photo, radius = shot.photo, shot.radius()
-        size = self._work_size(photo.size, shot.blur, wish.work_size)
+    def _run_networks(
+        self, prepared: _PreparedPhoto, options: _CallOptions, generator: Any
+    ) -> tuple[Any, FloatArray, FloatArray | None, tuple[float, float] | None]:
+        """Restore one photo at the network's size, fix its colour, and bring it to the photo's size and form."""
+        photo, radius = prepared.photo, prepared.radius()
+        size = self._work_size(photo.size, prepared.blur, options.work_size)
         scale = size[0] / photo.size[0]
-        small = _shrink(photo.srgb(), size)
-        small_radius = _shrink(radius, size) * np.float32(scale)
+        small = shrink(photo.srgb(), size)
+        small_radius = shrink(radius, size) * np.float32(scale)
         self._warn_of_clipping(small_radius)
         defocus = defocus_map(small_radius, self.config.blur_reference)
-        canvas = Canvas.of(small, defocus, self.unet.config.sample_size * SCALE)
+        canvas = Canvas.pad(small, defocus, self.unet.config.sample_size * SCALE)
         noise = None
         if generator is not None:
             shape = (1, self.vae.config.latent_channels, *canvas.latent_size)
             noise = randn_tensor(shape, generator=generator, device=generator.device, dtype=torch.float32)
-        picture = self._run(wish.tiles).picture(canvas, noise)
+        picture = self._tiled_forward(options.tiles).picture(canvas, noise)
         del canvas
-        picture = fix_color(picture, small, defocus <= self.config.focus_threshold, wish.color)
+        picture = fix_color(picture, small, defocus <= self.config.focus_threshold, options.color)
         np.clip(picture, 0, 1, out=picture)
-        image = _finish(photo, picture, small, small_radius, wish.output_type)
-        focus = None if shot.focus is None else (shot.focus.far, shot.focus.near)
-        return image, radius, shot.disparity, focus
+        image = to_photo_size(photo, picture, small, small_radius, options.output_type)
+        focus = None if prepared.focus is None else (prepared.focus.far, prepared.focus.near)
+        return image, radius, prepared.disparity, focus
 
-    def _run(self, tiles: TileOptions) -> TiledRun:
-        return TiledRun(
+    def _tiled_forward(self, tiles: TileOptions) -> TiledForward:
+        return TiledForward(
             forward=self.forward_tensors,
             decode=self._decode,
             device=self._execution_device,
@@ -321,42 +319,11 @@ class MagicBokehPipeline(DiffusionPipeline):
             )
 
 
-def _finish(photo: Photo, picture: FloatArray, small: FloatArray, radius: FloatArray, kind: OutputType) -> Any:
-    """The network's picture at the photo's size and in its form, band by band."""
-    upsampler = None
-    if picture.shape[:2] != photo.size:
-        upsampler = GuidedUpsampler.of(picture, small, radius, photo.size)
-    height, width = photo.size
-    dtype = np.float32 if kind == "np" else photo.pixels.dtype
-    out = np.empty((height, width, 3), dtype)
-    for top in range(0, height, _BAND):
-        rows = slice(top, min(top + _BAND, height))
-        band = picture[rows] if upsampler is None else upsampler.rows(top, photo.srgb(rows))
-        band = np.clip(band, 0, 1)
-        if kind == "np":
-            out[rows] = band
-            continue
-        beyond = photo.beyond_srgb(rows)
-        if beyond is not None:  # the network knows no such colours; where it is sharp the photo's are kept
-            beyond *= enlarge_rows(sharpness(radius), photo.size, top, rows.stop)[..., None]
-        out[rows] = photo.encode(band, beyond)
-    if kind == "np":
-        return out
-    result = replace(photo, pixels=cast(Any, out))
-    return result if kind == "photo" else result.to_pil()
-
-
-def _shrink(values: FloatArray, size: tuple[int, int]) -> FloatArray:
-    if values.shape[:2] == size:
-        return values
-    return cv2.resize(values, (size[1], size[0]), interpolation=cv2.INTER_AREA).astype(np.float32, copy=False)
-
-
-def _per_photo(value: Any, many: int) -> list[Any]:
-    """A list that holds one entry per photo is that; anything else is for all of them."""
-    if isinstance(value, list) and len(value) == many:
+def _per_photo(value: Any, count: int) -> list[Any]:
+    """Return `value` if it is a list with one entry per photo, else repeat it for all photos."""
+    if isinstance(value, list) and len(value) == count:
         return value
-    return [value] * many
+    return [value] * count
 
 
 def _one_of(name: str, value: Any, allowed: Sequence[str]) -> Any:
@@ -376,13 +343,3 @@ def _check_folder(folder: Path) -> None:
     for name in ("unet", "controlnet", "vae"):
         if not any((folder / name).glob("*.safetensors*")):
             raise UsageError(f"{folder}/{name}: holds no weights (*.safetensors); make the folder again")
-
-
-def check_device(device: str) -> torch.device:
-    """The torch device of that name; DeviceError where it is not there."""
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:
-        raise DeviceError(f"{device}: no such device here ({str(error).splitlines()[0]}); use --device cpu") from None
-    return found

@@ -1,4 +1,4 @@
-"""Tiles laid evenly over a picture, and their values merged with weights that sum to one."""
+"""Evenly placed tiles over a picture, blended with weights that sum to one."""
 
 import itertools
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class TileOptions:
-    """How a picture larger than the network's tile is cut."""
+    """Options for pictures larger than the network's tile."""
 
     overlap: int | None = None
-    """Least overlap of two neighbours, network pixels; None: a quarter of the tile (128 of 512)."""
+    """Least overlap of neighbouring tiles, network pixels; None: a quarter of the tile (128 of 512)."""
     batch: int = 1
     """Tiles per call of the networks. Halved when the device runs out of memory, with a warning."""
 
@@ -29,7 +29,7 @@ class TileOptions:
 
 
 @dataclass(frozen=True)
-class Axis:
+class TileAxis:
     """Tiles along one side of a picture."""
 
     length: int
@@ -38,37 +38,37 @@ class Axis:
     weights: FloatArray
     """[tiles, size]: over every position the weights of the tiles that cover it sum to 1."""
 
-    def finer(self, scale: int) -> "Axis":
-        """The same tiles in units `scale` times finer."""
+    def finer(self, scale: int) -> "TileAxis":
+        """The same tiles in units that are `scale` times finer."""
         starts = tuple(start * scale for start in self.starts)
         length, size = self.length * scale, self.size * scale
-        return Axis(length, size, starts, _weights(length, size, starts))
+        return TileAxis(length, size, starts, _weights(length, size, starts))
 
 
-def place(length: int, size: int, overlap: int) -> Axis:
-    """The fewest tiles of `size` that overlap by at least `overlap`, evenly spaced; a shorter `length` gets one tile.
+def place_tiles(length: int, size: int, overlap: int) -> TileAxis:
+    """Place the fewest tiles of `size` that overlap by at least `overlap`, evenly; a shorter `length` gets one tile.
 
-    The unit (pixels or latent pixels) is the caller's.
+    All arguments are in one unit, pixels or latent pixels.
     """
     if length <= size:
-        return Axis(length, length, (0,), np.ones((1, length), np.float32))
+        return TileAxis(length, length, (0,), np.ones((1, length), np.float32))
     if overlap >= size:
         raise UsageError(f"overlap: less than the tile ({size}), not {overlap}")
     count = -(-(length - overlap) // (size - overlap))
     starts = tuple(round(index * (length - size) / (count - 1)) for index in range(count))
-    return Axis(length, size, starts, _weights(length, size, starts))
+    return TileAxis(length, size, starts, _weights(length, size, starts))
 
 
-def place_flexible(length: int, largest: int, overlap: int) -> Axis:
-    """As `place`, with the tile as small as its count allows (for a network that takes any size)."""
+def place_tiles_flexibly(length: int, largest: int, overlap: int) -> TileAxis:
+    """Place the fewest tiles of at most `largest`, then shrink them as far as their number allows."""
     if length <= largest:
-        return place(length, length, 0)
+        return place_tiles(length, length, 0)
     count = -(-(length - overlap) // (largest - overlap))
-    return place(length, -(-(length + (count - 1) * overlap) // count), overlap)
+    return place_tiles(length, -(-(length + (count - 1) * overlap) // count), overlap)
 
 
 def _weights(length: int, size: int, starts: tuple[int, ...]) -> FloatArray:
-    """Raised cosines over the overlaps, divided by their sum (three tiles may meet where the overlap is large)."""
+    """Raised-cosine weights over the overlaps, divided by their sum (three tiles may meet at a large overlap)."""
     raw = np.ones((len(starts), size))
     for index, (left, right) in enumerate(itertools.pairwise(starts)):
         shared = left + size - right
@@ -84,14 +84,14 @@ def _weights(length: int, size: int, starts: tuple[int, ...]) -> FloatArray:
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile: where it lies, and its weight [size_y, size_x]."""
+    """Position and blending weight [size_y, size_x] of one tile."""
 
     top: int
     left: int
     weight: FloatArray
 
-    def within(self, scale: int = 1) -> tuple[slice, slice]:
-        """Rows and columns, in units `scale` times finer."""
+    def slices(self, scale: int = 1) -> tuple[slice, slice]:
+        """Its rows and columns, in units that are `scale` times finer."""
         height, width = self.weight.shape
         return (
             slice(self.top * scale, (self.top + height) * scale),
@@ -100,11 +100,11 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Grid:
+class TileGrid:
     """Tiles over a picture, row by row."""
 
-    rows: Axis
-    columns: Axis
+    rows: TileAxis
+    columns: TileAxis
 
     def __len__(self) -> int:
         return len(self.rows.starts) * len(self.columns.starts)
@@ -120,25 +120,25 @@ class Grid:
             yield Tile(self.rows.starts[index], left, weight)
 
 
-class Bands:
-    """Merges rows of tiles into finished rows of the picture, holding no more than one band of them."""
+class BandMerger:
+    """Adds rows of tiles up to finished rows of the picture, keeping only the unfinished band in memory."""
 
-    def __init__(self, grid: Grid, channels: int) -> None:
+    def __init__(self, grid: TileGrid, channels: int) -> None:
         self._grid, self._top = grid, 0
-        self._held = np.zeros((channels, 0, grid.columns.length), np.float32)
+        self._pending = np.zeros((channels, 0, grid.columns.length), np.float32)
 
     def add(self, index: int, values: FloatArray) -> tuple[int, FloatArray]:
-        """Add row `index` of tiles, already merged along it and weighted [C, size, W]; in order, from the top.
+        """Add row `index` of tiles, already summed along it and weighted, [C, size, W]; in order, from the top.
 
-        Returns what is finished now: the first picture row and the rows [C, n, W].
+        Returns the rows that are now finished: the first one's index and their values [C, n, W].
         """
         axis = self._grid.rows
         start = axis.starts[index]
         end = start + axis.size
-        grown = np.zeros((self._held.shape[0], end - self._top, self._held.shape[2]), np.float32)
-        grown[:, : self._held.shape[1]] = self._held
-        grown[:, start - self._top :] += values
+        band = np.zeros((self._pending.shape[0], end - self._top, self._pending.shape[2]), np.float32)
+        band[:, : self._pending.shape[1]] = self._pending
+        band[:, start - self._top :] += values
         last = index == len(axis.starts) - 1
-        done = (end if last else axis.starts[index + 1]) - self._top
-        first, self._held, self._top = self._top, grown[:, done:], self._top + done
-        return first, grown[:, :done]
+        finished = (end if last else axis.starts[index + 1]) - self._top
+        first, self._pending, self._top = self._top, band[:, finished:], self._top + finished
+        return first, band[:, :finished]

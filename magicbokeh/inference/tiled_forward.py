@@ -1,4 +1,4 @@
-"""The networks over a picture of any size: tiles in, latents merged, and decoded in bands."""
+"""The networks on a picture of any size: the step runs on tiles, latents are blended, and decoded in bands."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bokehsynth import DeviceError, UsageError
-from magicbokeh.inference.tile_grid import Bands, Grid, Tile, TileOptions, place, place_flexible
+from magicbokeh.inference.tile_grid import BandMerger, Tile, TileGrid, TileOptions, place_tiles, place_tiles_flexibly
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -21,18 +21,18 @@ SCALE = 8
 
 @dataclass(frozen=True)
 class Canvas:
-    """The network's picture, mirrored outwards to what tiles need."""
+    """The network's input, padded by mirroring to whole latent pixels and at least one tile."""
 
     image: FloatArray
     """[H, W, 3] sRGB in 0..1, sides multiples of 8 and at least one tile."""
     defocus: FloatArray
     """[H, W] in 0..1."""
     size: tuple[int, int]
-    """(height, width) of the picture within, from the top left."""
+    """(height, width) of the picture without padding, from the top left."""
 
     @classmethod
-    def of(cls, image: FloatArray, defocus: FloatArray, tile: int) -> "Canvas":
-        """`tile` in picture pixels."""
+    def pad(cls, image: FloatArray, defocus: FloatArray, tile: int) -> "Canvas":
+        """Pad a picture; `tile` is the tile's side in picture pixels."""
         height, width = image.shape[:2]
         extra = [max(tile, -(-length // SCALE) * SCALE) - length for length in (height, width)]
         if not any(extra):
@@ -47,96 +47,96 @@ class Canvas:
 
     def tensors(self, tiles: list[Tile]) -> tuple[Tensor, Tensor]:
         """The tiles' pictures [B, 3, H, W] in -1..1 and maps [B, 1, H, W]."""
-        pictures = [self.image[tile.within(SCALE)].transpose(2, 0, 1) for tile in tiles]
-        maps = [self.defocus[tile.within(SCALE)][None] for tile in tiles]
+        pictures = [self.image[tile.slices(SCALE)].transpose(2, 0, 1) for tile in tiles]
+        maps = [self.defocus[tile.slices(SCALE)][None] for tile in tiles]
         return torch.from_numpy(np.stack(pictures) * np.float32(2) - np.float32(1)), torch.from_numpy(np.stack(maps))
 
 
 @dataclass(frozen=True)
-class TiledRun:
-    """How a canvas is restored: the step for a batch of tiles, the decoder, and where they live."""
+class TiledForward:
+    """Restores a canvas tile by tile: the step for a batch of tiles, the decoder, and their device."""
 
     forward: Callable[..., Any]
-    """(lq, defocus, latent_noise) -> what `Networks.restore` returns."""
+    """(lq, defocus, latent_noise) -> StepOutput, as `Networks.restore`."""
     decode: Callable[[Tensor], Tensor]
-    """Latents to pictures in -1..1."""
+    """Decodes latents to pictures in -1..1."""
     device: torch.device
     sample_size: int
     """Side of a tile in latent pixels."""
     options: TileOptions
     progress: Callable[[int], Any]
-    """Total -> a context manager with `update`."""
+    """Takes the number of tiles and returns a context manager with `update`, as tqdm."""
 
-    def grid(self, canvas: Canvas) -> Grid:
-        """The tiles of the step."""
+    def grid(self, canvas: Canvas) -> TileGrid:
+        """The tiles of the step, in latent pixels."""
         overlap, tile = self.options.overlap, self.sample_size * SCALE
         if overlap is not None and overlap > tile - SCALE:
             raise UsageError(f"overlap: at most {tile - SCALE} px of this model's tiles of {tile}, not {overlap}")
         in_latents = self.sample_size // 4 if overlap is None else -(-overlap // SCALE)
-        return Grid(*(place(length, self.sample_size, in_latents) for length in canvas.latent_size))
+        return TileGrid(*(place_tiles(length, self.sample_size, in_latents) for length in canvas.latent_size))
 
-    def decode_grid(self, canvas: Canvas) -> Grid:
-        """The tiles of the decoder: a quarter larger and barely overlapping, as most of the work is here."""
+    def decode_grid(self, canvas: Canvas) -> TileGrid:
+        """The tiles of the decoder: a quarter larger with little overlap, because decoding is most of the work."""
         overlap, largest = max(1, self.sample_size // 8), self.sample_size * 5 // 4
-        return Grid(*(place_flexible(length, largest, overlap) for length in canvas.latent_size))
+        return TileGrid(*(place_tiles_flexibly(length, largest, overlap) for length in canvas.latent_size))
 
     def latents(self, canvas: Canvas, noise: Tensor | None) -> Tensor:
-        """The clean latents of the whole canvas, [1, 4, h, w] float32 on the CPU.
+        """The blended clean latents of the whole canvas, [1, 4, h, w] float32 on the CPU.
 
-        `noise` [1, 4, h, w] belongs to places, not to tiles: where tiles overlap they see the same.
+        `noise` [1, 4, h, w] is that of the whole canvas: overlapping tiles share it.
         """
         tiles = list(self.grid(canvas))
         merged: Tensor | None = None
         with self.progress(len(tiles)) as bar:
-            for some, x0 in self._batches(canvas, tiles, noise):
+            for batch, x0 in self._batches(canvas, tiles, noise):
                 if merged is None:
                     merged = torch.zeros((1, x0.shape[1], *canvas.latent_size))
-                for tile, values in zip(some, x0, strict=True):
-                    rows, columns = tile.within()
+                for tile, values in zip(batch, x0, strict=True):
+                    rows, columns = tile.slices()
                     merged[0, :, rows, columns] += values * torch.from_numpy(tile.weight)
-                bar.update(len(some))
+                bar.update(len(batch))
         assert merged is not None
         return merged
 
     def _batches(self, canvas: Canvas, tiles: list[Tile], noise: Tensor | None) -> Iterator[tuple[list[Tile], Tensor]]:
-        """Run the step on batches of tiles; smaller batches once the device has run out of memory."""
-        many, first = self.options.batch, 0
+        """Run the step on batches of tiles; halve the batch when the device runs out of memory."""
+        size, first = self.options.batch, 0
         while first < len(tiles):
-            some = tiles[first : first + many]
-            lq, defocus = (part.to(self.device) for part in canvas.tensors(some))
-            own = None
+            batch = tiles[first : first + size]
+            lq, defocus = (part.to(self.device) for part in canvas.tensors(batch))
+            tile_noise = None
             if noise is not None:
-                own = torch.cat([_cut(noise, tile) for tile in some]).to(self.device)
+                tile_noise = torch.cat([_cut(noise, tile) for tile in batch]).to(self.device)
             try:
-                x0 = self.forward(lq, defocus, own)["x0"].float().cpu()
+                x0 = self.forward(lq, defocus, tile_noise).x0.float().cpu()
             except torch.cuda.OutOfMemoryError:
-                many = self._fewer(many)
+                size = self._halve(size)
                 continue
-            yield some, x0
-            first += many
+            yield batch, x0
+            first += size
 
-    def _fewer(self, many: int) -> int:
-        if many == 1:
+    def _halve(self, size: int) -> int:
+        if size == 1:
             raise DeviceError(
                 f"{self.device}: not enough memory for one tile of {self.sample_size * SCALE} px; "
                 "use float16 (--dtype float16), enable_model_cpu_offload() or the CPU"
             ) from None
-        warnings.warn(f"{self.device}: no memory for {many} tiles at once; going on with {many // 2}", stacklevel=2)
-        return many // 2
+        warnings.warn(f"{self.device}: no memory for {size} tiles at once; going on with {size // 2}", stacklevel=2)
+        return size // 2
 
     def bands(self, canvas: Canvas, latent: Tensor) -> Iterator[tuple[int, FloatArray]]:
-        """Decode: (first row, rows [n, W, 3] in 0..1) from the top down, without the mirrored margins."""
+        """Decode from the top down: yields (first row, rows [n, W, 3] in 0..1), without the padding."""
         height, width = canvas.size
         grid = self.decode_grid(canvas)
-        fine = Grid(grid.rows.finer(SCALE), grid.columns.finer(SCALE))
-        bands = Bands(fine, 3)
+        fine = TileGrid(grid.rows.finer(SCALE), grid.columns.finer(SCALE))
+        merger = BandMerger(fine, 3)
         for index in range(len(grid.rows.starts)):
             row = np.zeros((3, fine.rows.size, fine.columns.length), np.float32)
-            for tile, spot in zip(grid.row(index), fine.row(index), strict=True):
+            for tile, fine_tile in zip(grid.row(index), fine.row(index), strict=True):
                 values = self.decode(_cut(latent, tile).to(self.device))[0].float().cpu().numpy()
-                row[:, :, spot.within()[1]] += values * spot.weight
-            top, done = bands.add(index, row)
-            rows = done[:, : max(0, height - top), :width].transpose(1, 2, 0)
+                row[:, :, fine_tile.slices()[1]] += values * fine_tile.weight
+            top, finished = merger.add(index, row)
+            rows = finished[:, : max(0, height - top), :width].transpose(1, 2, 0)
             if rows.shape[0]:
                 yield top, (rows + np.float32(1)) * np.float32(0.5)
 
@@ -150,5 +150,5 @@ class TiledRun:
 
 
 def _cut(latent: Tensor, tile: Tile) -> Tensor:
-    rows, columns = tile.within()
+    rows, columns = tile.slices()
     return latent[:, :, rows, columns]

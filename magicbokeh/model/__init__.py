@@ -1,8 +1,8 @@
-"""The networks: pruned UNet, ControlNet on the defocus map, autoencoder, and the one step.
+"""The networks: pruned UNet, ControlNet on the defocus map, autoencoder, and the single step.
 
-diffusers writes the module of a custom component into `model_index.json`, and saved pipelines say `magicbokeh.model`:
-the three classes stay reachable here, and `ModelMixin`, by which it finds out how to load them. They are loaded when
-first used, for `config` and `conditioning` need no torch.
+diffusers writes the module of a custom component into `model_index.json`; saved pipelines name `magicbokeh.model`, so
+the three classes are importable from here, and `ModelMixin`, by which diffusers decides how to load them. They are
+loaded on first use, because `config` and `conditioning` need no torch.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,7 +1,7 @@
-"""Focus-aware attention: in-focus tokens attend to in-focus tokens, the others to the others.
+"""Focus-aware masked attention: tokens in focus attend to tokens in focus, tokens out of focus to the others.
 
-The mask of two labels is never built. Tokens are sorted by label, each label is one segment, and each segment is plain
-attention: exact, and f² + (1-f)² of the work. A segment without tokens costs nothing.
+The dense mask is never built. Tokens are sorted by label, and each label is one segment of plain attention: exact, for
+f² + (1-f)² of the work at a share f in focus. An empty segment costs nothing.
 """
 
 from dataclasses import dataclass
@@ -14,33 +14,33 @@ from torch.nn.functional import scaled_dot_product_attention as attention
 
 @dataclass(frozen=True)
 class Regions:
-    """The two segments of every sample at one resolution, sorted once and shared by the layers there."""
+    """The focus-aware mask of every sample at one resolution as two segments of sorted tokens, shared by its layers."""
 
     order: Tensor
-    """int64 [B, N]: token indices, those in focus first, each part in its old order."""
+    """int64 [B, N]: token indices, those in focus first, each part in its original order."""
     inverse: Tensor
-    """int64 [B, N]: where each token went."""
+    """int64 [B, N]: the sorted position of each token."""
     in_focus: tuple[int, ...]
     """Tokens in focus, per sample."""
 
     @classmethod
-    def of(cls, labels: Tensor) -> "Regions":
-        """From labels, bool [B, N], True in focus."""
+    def from_labels(cls, labels: Tensor) -> "Regions":
+        """Sort the tokens by `labels`, bool [B, N], True in focus."""
         order = torch.argsort(~labels, dim=1, stable=True)
         return cls(order, torch.argsort(order, dim=1), tuple(labels.sum(1).tolist()))
 
     @property
     def tokens(self) -> int:
-        """N."""
+        """The number of tokens, N."""
         return self.order.shape[1]
 
     @property
     def single(self) -> bool:
-        """No sample has both labels: attention needs no segments."""
+        """Whether every sample has one label only, so that attention needs no segments."""
         return all(count in (0, self.tokens) for count in self.in_focus)
 
     def segment_ends(self) -> Tensor:
-        """int32 [2B+1]: the bounds of all segments of the sorted batch laid end to end, from 0 to B·N."""
+        """int32 [2B+1]: the bounds of all segments of the sorted batch, concatenated, from 0 to B·N."""
         ends = [0]
         for count in self.in_focus:
             ends += [ends[-1] + count, ends[-1] + self.tokens]
@@ -48,7 +48,7 @@ class Regions:
 
 
 def regions_by_size(focus: Tensor, latent_size: tuple[int, int], levels: int) -> dict[tuple[int, int], Regions]:
-    """The segments at the latent resolution and at each halving of it.
+    """Build the focus-aware mask, as segments, at the latent resolution and at each halving of it.
 
     `focus`: bool [B, 1, H, W] at picture size. A token takes the label of its top-left pixel.
     """
@@ -57,7 +57,7 @@ def regions_by_size(focus: Tensor, latent_size: tuple[int, int], levels: int) ->
     found = {}
     for h, w in sizes:
         labels = focus[:, 0, :: focus.shape[2] // h, :: focus.shape[3] // w]
-        found[h, w] = Regions.of(labels.flatten(1))
+        found[h, w] = Regions.from_labels(labels.flatten(1))
     return found
 
 
@@ -67,12 +67,12 @@ class VarlenKernel(Protocol):
     def __call__(
         self, query: Tensor, key: Tensor, value: Tensor, cu_seq_q: Tensor, cu_seq_k: Tensor, max_q: int, max_k: int
     ) -> Tensor:
-        """Tensors [tokens, heads, d]; segments end where the cumulated lengths say; at most max tokens each."""
+        """Attend within segments of [tokens, heads, d] that end at the cumulative lengths, of at most max tokens."""
         ...
 
 
 def segmented_attention(query: Tensor, key: Tensor, value: Tensor, regions: Regions) -> Tensor:
-    """softmax(q kᵀ/√d + M) v where M forbids pairs of different labels. All tensors [B, heads, N, d]."""
+    """Compute softmax(q kᵀ/√d + M) v where M masks pairs of different labels. All tensors [B, heads, N, d]."""
     if regions.single:
         return attention(query, key, value)
     kernel = varlen_kernel(query)
@@ -83,38 +83,37 @@ def segmented_attention(query: Tensor, key: Tensor, value: Tensor, regions: Regi
 
 
 def _two_segments(query: Tensor, key: Tensor, value: Tensor, regions: Regions, index: int) -> Tensor:
-    """One sample, [1, heads, N, d]."""
+    """Attention of one sample, [1, heads, N, d], within its two segments."""
     count, order = regions.in_focus[index], regions.order[index]
     if count in (0, regions.tokens):
         return attention(query, key, value)
     query, key, value = query[:, :, order], key[:, :, order], value[:, :, order]
-    sharp = attention(query[:, :, :count], key[:, :, :count], value[:, :, :count])
-    soft = attention(query[:, :, count:], key[:, :, count:], value[:, :, count:])
-    return torch.cat([sharp, soft], dim=2)[:, :, regions.inverse[index]]
+    inside = attention(query[:, :, :count], key[:, :, :count], value[:, :, :count])
+    outside = attention(query[:, :, count:], key[:, :, count:], value[:, :, count:])
+    return torch.cat([inside, outside], dim=2)[:, :, regions.inverse[index]]
 
 
 def varlen_attention(query: Tensor, key: Tensor, value: Tensor, regions: Regions, kernel: VarlenKernel) -> Tensor:
-    """All samples and both labels as 2B segments of one kernel call. Tensors [B, heads, N, d]."""
+    """Attention of all samples and both labels as 2B segments of one kernel call. Tensors [B, heads, N, d]."""
     batch, heads, tokens, dim = query.shape
 
-    def sort(part: Tensor) -> Tensor:
-        """-> [B·N, heads, d]."""
+    def sort(part: Tensor) -> Tensor:  # -> [B·N, heads, d]
         index = regions.order[:, :, None, None].expand(-1, -1, heads, dim)
         return part.transpose(1, 2).gather(1, index).reshape(batch * tokens, heads, dim)
 
     ends = regions.segment_ends()
-    done = kernel(sort(query), sort(key), sort(value), ends, ends, tokens, tokens)
-    back = regions.inverse[:, :, None, None].expand(-1, -1, heads, dim)
-    return done.reshape(batch, tokens, heads, dim).gather(1, back).transpose(1, 2)
+    out = kernel(sort(query), sort(key), sort(value), ends, ends, tokens, tokens)
+    inverse = regions.inverse[:, :, None, None].expand(-1, -1, heads, dim)
+    return out.reshape(batch, tokens, heads, dim).gather(1, inverse).transpose(1, 2)
 
 
 def varlen_kernel(query: Tensor) -> VarlenKernel | None:
-    """torch's variable-length flash attention where this torch has it and it takes such tensors: CUDA, half."""
+    """torch's variable-length flash attention where this torch has it and the tensors suit it: CUDA, half precision."""
     if not query.is_cuda or query.dtype not in (torch.float16, torch.bfloat16):
         return None
     try:
         from torch.nn.attention.varlen import varlen_attn
-    except ImportError:  # torch before 2.10; two segments give the same numbers
+    except ImportError:  # torch before 2.10; `_two_segments` gives the same numbers
         return None
     return varlen_attn  # type: ignore[return-value]  # its further arguments have defaults
 
@@ -161,7 +160,7 @@ def attend(attn: Any, query: Tensor, key: Tensor, value: Tensor, regions: Region
 
 
 def _low_rank(dim: int, rank: int) -> nn.Sequential:
-    """dim -> rank -> dim without bias; the second half starts at zero, so that the pair changes nothing at first."""
+    """Build dim -> rank -> dim without bias; the second layer starts at zero, so that the pair has no effect yet."""
     pair = nn.Sequential(nn.Linear(dim, rank, bias=False), nn.Linear(rank, dim, bias=False))
     nn.init.zeros_(pair[1].weight)  # type: ignore[arg-type]
     return pair

@@ -1,4 +1,4 @@
-"""Parts that UNet and ControlNet share: diffusers' own blocks, built without cross-attention, and the one time step."""
+"""Parts that UNet and ControlNet share: diffusers' blocks without cross-attention, and the constant time embedding."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,23 +15,23 @@ from diffusers.models.unets.unet_2d_blocks import (
 from torch import Tensor, nn
 
 TIMESTEP = 999
-"""The one step that is ever taken."""
+"""The only step that is taken."""
 
 
 def down_blocks(
     channels: Sequence[int], heads: Sequence[int], layers: int, time_channels: int | None, **shared: Any
 ) -> nn.ModuleList:
-    """The encoder: self-attention in all blocks but the last, which also does not halve.
+    """Build the encoder: self-attention in all blocks but the last, which also does not downsample.
 
     `time_channels` None builds resnets without a time projection. `shared`: norm_groups, norm_eps,
     use_linear_projection, upcast_attention.
     """
     blocks = nn.ModuleList()
-    before = channels[0]
+    previous = channels[0]
     for index, width in enumerate(channels):
         last = index == len(channels) - 1
         common: dict[str, Any] = {
-            "in_channels": before,
+            "in_channels": previous,
             "out_channels": width,
             "temb_channels": time_channels,
             "num_layers": layers,
@@ -44,21 +44,21 @@ def down_blocks(
             if last
             else CrossAttnDownBlock2D(**common, num_attention_heads=heads[index], **_attention(shared))
         )
-        before = width
+        previous = width
     return blocks
 
 
 def up_blocks(
     channels: Sequence[int], heads: Sequence[int], layers: int, time_channels: int | None, **shared: Any
 ) -> nn.ModuleList:
-    """The decoder, the encoder's mirror: self-attention in all blocks but the first."""
+    """Build the decoder, which mirrors the encoder: self-attention in all blocks but the first."""
     blocks = nn.ModuleList()
-    widths, many = list(reversed(channels)), list(reversed(heads))
-    before = widths[0]
+    widths, reversed_heads = list(reversed(channels)), list(reversed(heads))
+    previous = widths[0]
     for index, width in enumerate(widths):
         common: dict[str, Any] = {
             "in_channels": widths[min(index + 1, len(widths) - 1)],
-            "prev_output_channel": before,
+            "prev_output_channel": previous,
             "out_channels": width,
             "temb_channels": time_channels,
             "num_layers": layers + 1,
@@ -68,9 +68,9 @@ def up_blocks(
         blocks.append(
             UpBlock2D(**common)
             if index == 0
-            else CrossAttnUpBlock2D(**common, num_attention_heads=many[index], **_attention(shared))
+            else CrossAttnUpBlock2D(**common, num_attention_heads=reversed_heads[index], **_attention(shared))
         )
-        before = width
+        previous = width
     return blocks
 
 
@@ -79,7 +79,7 @@ def _resnet(shared: dict[str, Any]) -> dict[str, Any]:
 
 
 def _attention(shared: dict[str, Any]) -> dict[str, Any]:
-    # Without a width for cross-attention diffusers builds neither attn2 nor norm2: nothing to prune, nothing to load.
+    # Without a cross-attention width diffusers builds neither attn2 nor norm2: nothing needs pruning after a load.
     return {
         "cross_attention_dim": None,
         "use_linear_projection": shared["use_linear_projection"],
@@ -88,30 +88,30 @@ def _attention(shared: dict[str, Any]) -> dict[str, Any]:
 
 
 def time_mlp(channels: int) -> TimestepEmbedding:
-    """The two layers between the sinusoids and the resnets' time projections."""
+    """Build the two layers between the sinusoids and the resnets' time projections."""
     return TimestepEmbedding(channels, 4 * channels)
 
 
 def embed_time(mlp: nn.Module, channels: int, batch: int, like: Tensor) -> Tensor:
-    """The embedding of TIMESTEP for every sample, [B, 4·channels] in the device and dtype of `like`."""
+    """Embed TIMESTEP for every sample: [B, 4·channels] with the device and dtype of `like`."""
     steps = torch.full((batch,), TIMESTEP, device=like.device)
-    waves = get_timestep_embedding(steps, channels, flip_sin_to_cos=True, downscale_freq_shift=0)
-    return mlp(waves.to(like.dtype))
+    sinusoids = get_timestep_embedding(steps, channels, flip_sin_to_cos=True, downscale_freq_shift=0)
+    return mlp(sinusoids.to(like.dtype))
 
 
 def resnets(model: nn.Module) -> Iterator[ResnetBlock2D]:
-    """Every resnet of the model."""
+    """Iterate over the resnets of the model."""
     return (module for module in model.modules() if isinstance(module, ResnetBlock2D))
 
 
 @torch.no_grad()
 def fold_time(model: nn.Module, embedding: Tensor) -> None:
-    """Add what each resnet makes of the constant `embedding` [1, C] to its first convolution's bias, and forget the
+    """Add each resnet's projection of the constant `embedding` [1, C] to its first convolution's bias, and remove the
     projection. The function stays the same.
     """
     for resnet in resnets(model):
         assert resnet.time_emb_proj is not None
         shift = resnet.time_emb_proj(torch.nn.functional.silu(embedding))[0]
-        convolution = getattr(resnet.conv1, "base_layer", resnet.conv1)  # under a LoRA lies the convolution
+        convolution = getattr(resnet.conv1, "base_layer", resnet.conv1)  # a LoRA wraps the convolution
         convolution.bias.add_(shift)
         resnet.time_emb_proj = None

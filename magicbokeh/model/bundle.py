@@ -1,8 +1,9 @@
-"""The three networks together: built from a configuration, and the one step from a degraded picture to a clean one."""
+"""The three networks as one: built from a configuration, and the single step from a degraded picture to a clean one."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,53 +15,45 @@ from magicbokeh.model.config import ModelConfig, Prediction
 from magicbokeh.model.networks import BokehUNet, BokehVAE, DefocusControlNet
 
 
-class Restored(dict[str, Any]):
-    """What one step gives; all that is needed to check it.
+@dataclass(frozen=True)
+class StepOutput:
+    """Output of the network's single step, with its intermediate values.
 
-    latent      [B, 4, h, w]   the degraded picture, scaled latents
-    residuals   list           the ControlNet's, one per skip connection
-    eps         [B, 4, h, w]   the UNet's output
-    x0          [B, 4, h, w]   the clean picture, scaled latents, float32
-    image       [B, 3, H, W]   in -1..1, clamped; decoded when first asked for: three quarters of the work, which a
-                               tile that is merged with others never needs
+    `image` is decoded when first read: decoding takes three quarters of the work, and tiles that are merged as latents
+    are never decoded one by one.
     """
 
-    def __init__(self, decode: Callable[[Tensor], Tensor], **tensors: Any) -> None:
-        super().__init__(tensors, image=None)
-        self._decode = decode
+    latent: Tensor
+    """[B, 4, h, w]: the degraded picture, scaled latents."""
+    residuals: list[Tensor]
+    """The ControlNet's, one per skip connection."""
+    eps: Tensor
+    """[B, 4, h, w]: the UNet's output."""
+    x0: Tensor
+    """[B, 4, h, w]: the clean picture, scaled latents, float32."""
+    decode: Callable[[Tensor], Tensor] = field(repr=False)
 
-    def __getitem__(self, key: str) -> Any:
-        if key == "image" and super().__getitem__("image") is None:
-            self["image"] = self._decode(self["x0"])
-        return super().__getitem__(key)
+    @cached_property
+    def image(self) -> Tensor:
+        """[B, 3, H, W] in -1..1, clamped."""
+        return self.decode(self.x0)
 
-    def __iter__(self) -> Iterator[str]:  # with this `dict(result)` and `**result` ask for each value by name
-        return super().__iter__()
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """As of any dict."""
-        return self[key] if key in self else default  # noqa: SIM401  # super().get would not decode
-
-    def items(self) -> Any:
-        """As of any dict; decodes."""
-        return [(key, self[key]) for key in self]
-
-    def values(self) -> Any:
-        """As of any dict; decodes."""
-        return [self[key] for key in self]
+    def __getitem__(self, name: str) -> Any:
+        """Read a value by name; in 0.4.0 the output was a dict."""
+        return getattr(self, name)
 
 
 @dataclass(frozen=True)
 class OneStep:
-    """The step from pure noise level to the clean latent, in closed form; no scheduler."""
+    """The step from timestep 999 to the clean latent, in closed form, without a scheduler."""
 
     prediction: Prediction
     alpha_bar: float
 
     def x0(self, latent: Tensor, output: Tensor) -> Tensor:
-        """The clean latent, never in half precision: the eps form multiplies every error of `output` by 14.6."""
-        kind = torch.promote_types(latent.dtype, torch.float32)
-        latent, output = latent.to(kind), output.to(kind)
+        """The clean latent, at least in float32: the eps form multiplies every error of `output` by 14.6."""
+        dtype = torch.promote_types(latent.dtype, torch.float32)
+        latent, output = latent.to(dtype), output.to(dtype)
         if self.prediction == "residual":
             return latent - output
         return (latent - math.sqrt(1 - self.alpha_bar) * output) / math.sqrt(self.alpha_bar)
@@ -68,7 +61,7 @@ class OneStep:
 
 @dataclass(frozen=True)
 class Networks:
-    """UNet, ControlNet and VAE with the numbers that say how they are used."""
+    """UNet, ControlNet and VAE with the parameters of their use."""
 
     unet: BokehUNet
     controlnet: DefocusControlNet
@@ -82,36 +75,36 @@ class Networks:
         defocus: Tensor,
         noise: Tensor | None = None,
         decode: Callable[[Tensor], Tensor] | None = None,
-    ) -> Restored:
-        """Pictures [B, 3, H, W] in -1..1 and maps [B, 1, H, W] in 0..1 to clean pictures; H, W multiples of 64.
+    ) -> StepOutput:
+        """Restore pictures [B, 3, H, W] in -1..1 with defocus maps [B, 1, H, W] in 0..1; H, W multiples of 64.
 
-        `noise` [B, 4, H/8, W/8] draws the latents; None takes their mode. `decode` takes the place of `self.decode`.
+        `noise` [B, 4, H/8, W/8] samples the latents; None takes their mode. `decode` replaces `self.decode`.
         """
         check_tile(lq, defocus)
         latent = self.vae.encode(lq, noise)
         residuals = self.controlnet(latent, defocus)
         eps = self.unet(latent, residuals, self.regions(defocus, latent))
         x0 = self.step.x0(latent, eps)
-        return Restored(decode or self.decode, latent=latent, residuals=residuals, eps=eps, x0=x0)
+        return StepOutput(latent, residuals, eps, x0, decode or self.decode)
 
     def decode(self, x0: Tensor) -> Tensor:
-        """Clean latents [B, 4, h, w] to pictures [B, 3, 8h, 8w] in -1..1, clamped."""
+        """Decode clean latents [B, 4, h, w] to pictures [B, 3, 8h, 8w] in -1..1, clamped."""
         return self.vae.decode(x0.to(self.vae.dtype)).clamp(-1, 1)
 
     def regions(self, defocus: Tensor, latent: Tensor) -> dict[tuple[int, int], Regions]:
-        """In and out of focus at every resolution of the decoder that attends."""
+        """The regions in and out of focus at every resolution of the decoder that has attention."""
         size = (latent.shape[2], latent.shape[3])
         return regions_by_size(defocus <= self.focus_threshold, size, len(self.unet.config.block_out_channels) - 1)
 
     def fuse(self) -> None:
-        """Melt LoRAs and the time step into plain weights, in place; the pictures stay the same to rounding."""
+        """Merge the LoRAs and fold the time embedding, in place; the pictures stay the same up to rounding."""
         self.unet.fuse()
         self.controlnet.fuse()
         self.vae.fuse()
 
 
 def check_tile(lq: Tensor, defocus: Tensor) -> None:
-    """UsageError unless the two are [B, 3, H, W] and [B, 1, H, W] with sides that the network can halve six times."""
+    """UsageError unless the shapes are [B, 3, H, W] and [B, 1, H, W], with sides that can be halved six times."""
     if lq.ndim != 4 or lq.shape[1] != 3:
         raise UsageError(f"lq: must be [B, 3, H, W], not {list(lq.shape)}")
     if defocus.shape != (lq.shape[0], 1, *lq.shape[2:]):
@@ -121,9 +114,9 @@ def check_tile(lq: Tensor, defocus: Tensor) -> None:
 
 
 def build_networks(config: ModelConfig, seed: int | None = None) -> Networks:
-    """Networks with fresh weights: the ControlNet, the LoRAs and, for `residual`, the output start at zero effect.
+    """Build newly initialised networks: the ControlNet, the LoRAs and, for `residual`, the output have zero effect.
 
-    `seed` decides the weights without touching torch's global generator; None uses that generator.
+    `seed` determines the weights without touching torch's global generator; None uses that generator.
     """
     if seed is not None:
         with torch.random.fork_rng(devices=[]):
@@ -156,7 +149,7 @@ def build_networks(config: ModelConfig, seed: int | None = None) -> Networks:
 
 
 def _shared(config: ModelConfig) -> dict[str, Any]:
-    """What UNet and ControlNet must have in common."""
+    """The sizes that UNet and ControlNet share."""
     return {
         "latent_channels": config.latent_channels,
         "block_out_channels": config.block_out_channels,

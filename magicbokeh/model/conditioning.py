@@ -1,6 +1,6 @@
-"""What is in focus and how blurred the rest is: from a disparity map and a wish to the map the network reads.
+"""Builds the network's defocus map from a disparity map, a focus specification and a blur strength.
 
-Training and inference go through the same functions.
+Training and inference use the same functions.
 """
 
 from collections.abc import Sequence
@@ -26,27 +26,27 @@ class Focus:
     near: float
 
     def distance(self, disparity: FloatArray) -> FloatArray:
-        """How far each disparity lies outside the interval, float32."""
+        """The distance of each disparity from the interval, float32."""
         below, above = np.float32(self.far) - disparity, disparity - np.float32(self.near)
         return np.maximum(np.maximum(below, above), np.float32(0))
 
 
 def blur_in_pixels(blur: float, size: tuple[int, int]) -> float:
-    """K of a picture of (height, width): pixels of radius per unit of disparity difference."""
+    """K for a picture of (height, width): pixels of radius per unit of disparity difference."""
     if not isinstance(blur, int | float | np.integer | np.floating) or not np.isfinite(blur) or blur < 0:
         raise UsageError(f"blur: a radius in pixels at {BLUR_SIZE} px of the shorter side, 0 or more, not {blur!r}")
     return float(blur) * min(size) / BLUR_SIZE
 
 
 def defocus_map(radius: FloatArray, blur_reference: float) -> FloatArray:
-    """Blur radii in network pixels to the network's defocus, 0..1; beyond the reference it stays 1."""
+    """Scale blur radii in network pixels to the network's defocus, 0..1; beyond the reference it stays 1."""
     return np.minimum(radius / np.float32(blur_reference), np.float32(1))
 
 
 def find_focus(focus: Any, disparity: FloatArray | None, size: tuple[int, int], focus_range: float = 0.0) -> Focus:
-    """Turn a wish into disparities.
+    """Convert a focus specification to the interval of disparities in focus.
 
-    `focus`: (x, y) in pixels of the upright photo; a list of such points (all of them sharp, and what lies between);
+    `focus`: (x, y) in pixels of the upright photo; a list of such points (all are in focus, and what lies between);
     a box (x0, y0, x1, y1); a mask [H, W], true or above half where sharp; a disparity in 0..1; or "auto", the largest
     near object. `focus_range` widens the interval by so much disparity on both sides.
     """
@@ -76,20 +76,20 @@ def _focus_values(focus: Any, disparity: FloatArray | None, size: tuple[int, int
     if isinstance(focus, np.ndarray) and focus.ndim == 2 and focus.shape == size:
         return [_median(disparity[_mask(focus)], "the mask")]
     if isinstance(focus, Sequence | np.ndarray) and len(focus):
-        return _places(focus, disparity, size)
+        return _focus_of_coordinates(focus, disparity, size)
     raise UsageError(f"focus: (x, y), points, a box, a mask {list(size)}, a disparity or 'auto', not {_short(focus)}")
 
 
-def _places(focus: Any, disparity: FloatArray, size: tuple[int, int]) -> list[float]:
-    """One point, one box, or several points."""
+def _focus_of_coordinates(focus: Any, disparity: FloatArray, size: tuple[int, int]) -> list[float]:
+    """The disparities of one point, one box, or several points."""
     try:
         numbers = np.asarray(focus, dtype=np.float64)
     except (TypeError, ValueError):
         numbers = np.empty(0)
     if numbers.ndim == 2 and numbers.shape[1] == 2:
-        return [_at(disparity, x, y, size) for x, y in numbers]
+        return [_disparity_at(disparity, x, y, size) for x, y in numbers]
     if numbers.shape == (2,):
-        return [_at(disparity, numbers[0], numbers[1], size)]
+        return [_disparity_at(disparity, numbers[0], numbers[1], size)]
     if numbers.shape == (4,):
         left, top, right, bottom = (round(number) for number in numbers)
         inside = disparity[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
@@ -97,14 +97,14 @@ def _places(focus: Any, disparity: FloatArray, size: tuple[int, int]) -> list[fl
     raise UsageError(f"focus: (x, y), points, (x0, y0, x1, y1) or a mask {list(size)}, not {_short(focus)}")
 
 
-def _at(disparity: FloatArray, x: float, y: float, size: tuple[int, int]) -> float:
+def _disparity_at(disparity: FloatArray, x: float, y: float, size: tuple[int, int]) -> float:
     if not (0 <= x <= size[1] - 1 and 0 <= y <= size[0] - 1):
         raise UsageError(f"focus: the point ({x:g}, {y:g}) lies outside the upright photo of {size[1]} x {size[0]} px")
     return float(disparity[round(y), round(x)])
 
 
 def _mask(mask: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """True above half of the type's range; integers 0 and 1 count as false and true."""
+    """Threshold a mask at half of its type's range; integers 0 and 1 count as false and true."""
     if mask.dtype == np.bool_:
         return mask
     whole = np.issubdtype(mask.dtype, np.integer) and mask.max() > 1
@@ -119,7 +119,7 @@ def _median(values: FloatArray, where: str) -> float:
 
 
 def _nearest_object(disparity: FloatArray) -> float:
-    """The median disparity of the largest connected near region, weighed towards the middle of the picture."""
+    """The median disparity of the largest connected near region, its area weighted towards the picture's centre."""
     import cv2
 
     levels = np.rint(disparity * 255).astype(np.uint8)

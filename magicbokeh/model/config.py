@@ -1,4 +1,4 @@
-"""The sizes of a MagicBokeh network: from a toy that runs in milliseconds to Stable Diffusion 2.1."""
+"""Configuration of the MagicBokeh networks, from a toy that runs in milliseconds to Stable Diffusion 2.1."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -14,26 +14,26 @@ SD_ALPHA_BAR = 0.00466009508818388
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Everything that decides the shape of the networks and what their numbers mean; the defaults are SD2.1-base."""
+    """The shapes of the networks and the meaning of their inputs and outputs; the defaults are SD2.1-base."""
 
     sample_size: int = 64
     """Side of a tile in latent pixels; the tile has eight times as many picture pixels."""
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
     heads: tuple[int, ...] = (5, 10, 20, 20)
-    """Attention heads per block (the last block has no attention, its number is not used)."""
+    """Attention heads per block (the last block has no attention and ignores its number)."""
     layers_per_block: int = 2
     norm_groups: int = 32
     norm_eps: float = 1e-5
     use_linear_projection: bool = True
     upcast_attention: bool = False
     map_channels: tuple[int, ...] = (16, 32, 96, 256)
-    """Channels through which the defocus map comes down to the latents' size."""
+    """Channels of the layers that downsample the defocus map to the latents' size."""
     latent_channels: int = 4
     vae_block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
     vae_layers_per_block: int = 2
     vae_norm_groups: int = 32
     scaling_factor: float = 0.18215
-    """Latents are the VAE's times this."""
+    """Factor from the VAE's latents to the UNet's."""
     sr_rank: int = 32
     """Rank of the super-resolution LoRA of the UNet; 0 for none (merged)."""
     sr_alpha: float = 8.0
@@ -71,7 +71,7 @@ class ModelConfig:
 
     @classmethod
     def toy(cls, **changes: Any) -> "ModelConfig":
-        """The same network with some 300 thousand parameters and 64 px tiles: seconds on a CPU."""
+        """The same architecture with some 300 thousand parameters and 64 px tiles: seconds on a CPU."""
         toy = cls(
             sample_size=8,
             block_out_channels=(16, 32, 48, 48),

@@ -1,4 +1,4 @@
-"""The super-resolution LoRA: peft layers in every convolution and projection, and how to melt them into the weights."""
+"""The super-resolution LoRA: peft layers in every convolution and projection, and merging them into the weights."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +9,7 @@ ADAPTER = "sr"
 
 
 def lora_targets(model: nn.Module, inside: Sequence[str] = ("",), without: Iterable[str] = ()) -> list[str]:
-    """Names of the convolutions and linear layers below the prefixes `inside`, but for those whose name holds a word
+    """Names of the convolutions and linear layers below the prefixes `inside`, without those whose name contains a word
     of `without`.
     """
     return [
@@ -22,7 +22,7 @@ def lora_targets(model: nn.Module, inside: Sequence[str] = ("",), without: Itera
 
 
 def add_lora(model: nn.Module, targets: list[str], rank: int, alpha: float) -> None:
-    """Wrap the `targets` in peft layers of this rank, scaled by alpha/rank (A gaussian, B zero: no change yet)."""
+    """Wrap the `targets` in peft layers of this rank, scaled by alpha/rank (A gaussian, B zero: no effect yet)."""
     from peft import LoraConfig, inject_adapter_in_model
 
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, init_lora_weights="gaussian", lora_dropout=0)
@@ -32,7 +32,7 @@ def add_lora(model: nn.Module, targets: list[str], rank: int, alpha: float) -> N
 
 
 def merge_lora(model: nn.Module) -> None:
-    """Add every LoRA to the weights it changes and leave plain layers behind; the function stays the same."""
+    """Add every LoRA to its layer's weights and unwrap the layer; the function stays the same."""
     for name, layer in list(_lora_layers(model)):
         layer.merge()  # type: ignore[operator]  # peft's own method, untyped
         parent, _, child = name.rpartition(".")

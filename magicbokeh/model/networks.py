@@ -1,7 +1,7 @@
 """The networks: pruned Stable Diffusion UNet, ControlNet encoder of the defocus map, and the VAE around them.
 
-All are diffusers models made of diffusers' blocks, under the official parameter names, each with a forward one can
-read. Text conditioning and the mid block do not exist, so that no loader can bring them back.
+All are diffusers models made of diffusers' blocks, under the official parameter names, each with a plain forward. Text
+conditioning and the mid block do not exist, so that no loader can restore them.
 """
 
 from typing import Any, cast
@@ -24,12 +24,12 @@ Sizes = tuple[int, ...]
 
 
 class StrictModel(ModelMixin, ConfigMixin):
-    """A diffusers model that opens a file only when every name in it and every name of its own is accounted for."""
+    """A diffusers model that loads only files with exactly its own tensors."""
 
     @classmethod
     def from_pretrained(cls, path: Any, **options: Any) -> Any:
-        """Open a folder or hub repository as diffusers does; DataError where the file is not this model's."""
-        wants_info = options.pop("output_loading_info", False)
+        """Open a folder or hub repository as diffusers does; DataError where a tensor is missing or unknown."""
+        with_info = options.pop("output_loading_info", False)
         model, info = super().from_pretrained(path, output_loading_info=True, **options)
         missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
         if missing or unexpected:
@@ -38,15 +38,15 @@ class StrictModel(ModelMixin, ConfigMixin):
                 f"({', '.join(missing[:3]) or 'none'}), {len(unexpected)} unknown "
                 f"({', '.join(unexpected[:3]) or 'none'}); make it with `magicbokeh convert` or `export`"
             )
-        # Weights mapped from a file lie at odd addresses, where kernels sum in another order: in memory of their own
-        # an opened model gives bit for bit what the saved one gave.
+        # Weights mapped from a file are unaligned, and kernels then sum in another order. Aligned copies give bit for
+        # bit what the saved model gave.
         for value in model.parameters():
             value.data = value.data.clone()
-        return (model, info) if wants_info else model
+        return (model, info) if with_info else model
 
 
 class BokehUNet(StrictModel):
-    """The pruned UNet: [B, 4, h, w] latents to what the single step predicts, the same shape; h, w multiples of 8."""
+    """The pruned UNet: latents [B, 4, h, w] to the step's prediction of the same shape; h, w multiples of 8."""
 
     __module__ = "magicbokeh.model"  # the name that saved pipelines give for it
     _supports_gradient_checkpointing = True
@@ -134,7 +134,7 @@ class BokehUNet(StrictModel):
         return self.config.bokeh_rank > 0
 
     def fuse(self) -> None:
-        """Melt the SR LoRA into the weights and the time step into biases: the same function, fewer parameters."""
+        """Merge the SR LoRA and fold the time embedding into biases: the same function, fewer parameters."""
         _fuse(self)
 
 
@@ -171,19 +171,19 @@ class DefocusControlNet(StrictModel):
         self.time_embedding = None if time_folded else blocks.time_mlp(first)
         self.controlnet_cond_embedding = ControlNetConditioningEmbedding(first, 3, tuple(map_channels))
         self.down_blocks = blocks.down_blocks(block_out_channels, heads, layers_per_block, time_channels, **shared)
-        self.controlnet_down_blocks = nn.ModuleList(_zero_convolution(width) for width in self._skip_widths())
+        self.controlnet_down_blocks = nn.ModuleList(_zero_convolution(channels) for channels in self._skip_channels())
 
-    def _skip_widths(self) -> list[int]:
+    def _skip_channels(self) -> list[int]:
         """Channels of the skip connections: conv_in, then each block's resnets and its downsampler."""
-        widths = list(self.config.block_out_channels)
+        blocks_channels = list(self.config.block_out_channels)
         layers = self.config.layers_per_block
-        found = [widths[0]]
-        for index, width in enumerate(widths):
-            found += [width] * (layers if index == len(widths) - 1 else layers + 1)
-        return found
+        skips = [blocks_channels[0]]
+        for index, channels in enumerate(blocks_channels):
+            skips += [channels] * (layers if index == len(blocks_channels) - 1 else layers + 1)
+        return skips
 
     def forward(self, latent: Tensor, defocus: Tensor) -> list[Tensor]:
-        """`latent` [B, 4, h, w] as the UNet gets it; `defocus` [B, 1, 8h, 8w] in 0..1."""
+        """Residuals for the UNet's skips, from the UNet's input [B, 4, h, w] and `defocus` [B, 1, 8h, 8w] in 0..1."""
         time = None
         if self.time_embedding is not None:
             time = blocks.embed_time(self.time_embedding, self.config.block_out_channels[0], len(latent), latent)
@@ -196,12 +196,12 @@ class DefocusControlNet(StrictModel):
         return [convolution(skip) for convolution, skip in zip(self.controlnet_down_blocks, skips, strict=True)]
 
     def fuse(self) -> None:
-        """Melt the time step into biases."""
+        """Fold the time embedding into biases."""
         _fuse(self)
 
 
 class BokehVAE(StrictModel):
-    """Stable Diffusion's autoencoder, its encoder with a LoRA of its own. Works in *scaled* latents."""
+    """Stable Diffusion's autoencoder with a LoRA in its encoder. Works in *scaled* latents."""
 
     __module__ = "magicbokeh.model"  # the name that saved pipelines give for it
     _supports_gradient_checkpointing = True
@@ -218,14 +218,14 @@ class BokehVAE(StrictModel):
         vae_alpha: float = 8.0,
     ) -> None:
         super().__init__()
-        many = len(block_out_channels)
+        blocks_count = len(block_out_channels)
         shared: dict[str, Any] = {
             "block_out_channels": tuple(block_out_channels),
             "layers_per_block": layers_per_block,
             "norm_num_groups": norm_groups,
         }
-        self.encoder = Encoder(3, latent_channels, ("DownEncoderBlock2D",) * many, double_z=True, **shared)
-        self.decoder = Decoder(latent_channels, 3, ("UpDecoderBlock2D",) * many, **shared)
+        self.encoder = Encoder(3, latent_channels, ("DownEncoderBlock2D",) * blocks_count, double_z=True, **shared)
+        self.decoder = Decoder(latent_channels, 3, ("UpDecoderBlock2D",) * blocks_count, **shared)
         self.quant_conv = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1)
         self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1)
         if vae_rank:
@@ -233,9 +233,9 @@ class BokehVAE(StrictModel):
 
     @apply_forward_hook
     def encode(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
-        """`image` [B, 3, H, W] in -1..1 to latents [B, 4, H/8, W/8].
+        """Encode `image` [B, 3, H, W] in -1..1 to latents [B, 4, H/8, W/8].
 
-        Without `noise` the distribution's mode, else mean + std·noise.
+        Without `noise` they are the distribution's mode, else mean + std·noise.
         """
         mean, log_variance = self.quant_conv(self.encoder(image)).chunk(2, dim=1)
         if noise is not None:
@@ -244,31 +244,31 @@ class BokehVAE(StrictModel):
 
     @apply_forward_hook
     def decode(self, latent: Tensor) -> Tensor:
-        """Latents [B, 4, h, w] to pictures [B, 3, 8h, 8w], around -1..1, not clamped."""
+        """Decode latents [B, 4, h, w] to pictures [B, 3, 8h, 8w], around -1..1, not clamped."""
         return self.decoder(self.post_quant_conv(latent / self.config.scaling_factor))
 
     def forward(self, image: Tensor) -> Tensor:
-        """There and back."""
+        """Encode and decode."""
         return self.decode(self.encode(image))
 
     def fuse(self) -> None:
-        """Melt the LoRA into the encoder's weights."""
+        """Merge the LoRA into the encoder's weights."""
         merge_lora(self)
         self.register_to_config(vae_rank=0)
 
 
 def unet_lora_targets(model: nn.Module) -> list[str]:
-    """What the SR LoRA changes: every convolution and projection but those of time and of the bokeh LoRA."""
+    """The layers under the SR LoRA: every convolution and projection but those of time and of the bokeh LoRA."""
     return lora_targets(model, without=("time_emb", "processor"))
 
 
 def vae_lora_targets(model: nn.Module) -> list[str]:
-    """What the VAE's LoRA changes: the encoder and the convolution behind it."""
+    """The layers under the VAE's LoRA: the encoder and the convolution after it."""
     return lora_targets(model, inside=("encoder.", "quant_conv"))
 
 
-def _zero_convolution(width: int) -> nn.Conv2d:
-    convolution = nn.Conv2d(width, width, 1)
+def _zero_convolution(channels: int) -> nn.Conv2d:
+    convolution = nn.Conv2d(channels, channels, 1)
     nn.init.zeros_(convolution.weight)
     assert convolution.bias is not None
     nn.init.zeros_(convolution.bias)

@@ -1,18 +1,19 @@
-"""Weights into models, strictly, and folders that are whole or not there."""
+"""Strict loading of weights, and model folders that are written atomically."""
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from bokehsynth import DataError, StorageError
+from bokehsynth import DataError, StorageError, UsageError
 
 Tensors = dict[str, Tensor]
 
 
 def under_base_layers(model: nn.Module, tensors: Tensors) -> Tensors:
-    """Plain names to those they have under a LoRA: conv.weight -> conv.base_layer.weight."""
+    """Rename plain tensors to their names under a LoRA: conv.weight -> conv.base_layer.weight."""
     own = set(model.state_dict())
     found = {}
     for name, value in tensors.items():
@@ -23,7 +24,7 @@ def under_base_layers(model: nn.Module, tensors: Tensors) -> Tensors:
 
 
 def load_strictly(model: nn.Module, tensors: Tensors, what: str) -> None:
-    """Give a model on the meta device its weights; every name and every shape must fit, both ways."""
+    """Load the weights of a model on the meta device; names and shapes must match exactly."""
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     given = {name: tuple(value.shape) for name, value in tensors.items()}
     faults = [f"{name} is missing" for name in sorted(own.keys() - given.keys())]
@@ -36,12 +37,18 @@ def load_strictly(model: nn.Module, tensors: Tensors, what: str) -> None:
     if faults:
         more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise DataError(f"{what}: the weights do not fit the network: {'; '.join(faults[:5])}{more}")
-    # Clones: tensors of a file may share memory, and safetensors stores none twice.
+    # Clones: tensors of a file may share memory, which safetensors refuses to save.
     model.load_state_dict({name: value.clone().contiguous() for name, value in tensors.items()}, assign=True)
 
 
+def check_new_folder(out: Path) -> None:
+    """UsageError unless `out` is free to be written: not there, or an empty folder."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out}: is there already; choose another --out or remove it")
+
+
 def write_folder(out: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a folder beside `out` and rename it: `out` is whole or not there."""
+    """Create `out` atomically: `write` fills a temporary folder beside it, which is then renamed."""
     tmp = out.with_name(f".{out.name}.tmp")
     try:
         shutil.rmtree(tmp, ignore_errors=True)
@@ -55,3 +62,12 @@ def write_folder(out: Path, write: Callable[[Path], None]) -> None:
         raise StorageError(f"{out}: {why} (check room and permissions, then run it again)") from error
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal digest of a file, read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

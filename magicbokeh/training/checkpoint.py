@@ -1,19 +1,18 @@
-"""Checkpoints: folders that are whole or not there, with all that a run needs to go on as if it had never stopped.
+"""Atomic checkpoints, with everything a run needs to resume as if it had not been interrupted.
 
     RUN/checkpoints/last/        the newest; a real folder
                     best/        the best score of the current stage
                     step-000120/ the last few
         pipeline/                what `magicbokeh infer --model` opens
         optimizer.safetensors    AdamW's moments, by phase and parameter
-        state.json               where the run stands, and the digest of every other file
+        state.json               the run's progress, and the digest of every other file
 
-A checkpoint is written under a hidden name, flushed to the disk, and renamed. `last` and `best` change places with
-their successors in one system call where the system has it (Linux), so that no moment lacks them.
+A checkpoint is written under a hidden name, flushed to the disk, and renamed. `last` and `best` are exchanged with
+their successors in one system call where the system has it (Linux), so that they are never missing.
 """
 
 import ctypes
 import ctypes.util
-import hashlib
 import json
 import os
 import shutil
@@ -21,13 +20,22 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bokehsynth import DataError, StorageError
+from magicbokeh.model.safetensors_io import sha256_of
 
 FORMAT = 1
 STATE = "state.json"
 _AT_CWD, _EXCHANGE = -100, 2
+
+
+class SavedCheckpoint(NamedTuple):
+    """A checkpoint on disk."""
+
+    path: Path
+    record: dict[str, Any]
+    """The content of its state.json."""
 
 
 class Checkpoints:
@@ -36,16 +44,16 @@ class Checkpoints:
     def __init__(self, run: Path, keep: int) -> None:
         self.folder, self.keep = run / "checkpoints", keep
 
-    def save(self, step: int, state: dict[str, Any], write: Callable[[Path], None], best: bool) -> None:
-        """Commit a checkpoint: `write` fills a folder, `state` joins it; then `step-N`, `last` and perhaps `best`."""
+    def save(self, step: int, record: dict[str, Any], write: Callable[[Path], None], best: bool) -> None:
+        """Commit a checkpoint: `write` fills a folder, `record` is added; then `step-N`, `last` and perhaps `best`."""
         with _storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self.sweep()
             tmp = self.folder / f".tmp-{step:06d}"
             tmp.mkdir()
             write(tmp)
-            record = {"format": FORMAT, **state, "files": digests(tmp)}
-            (tmp / STATE).write_text(json.dumps(record, sort_keys=True, indent=1) + "\n")
+            content = {"format": FORMAT, **record, "files": digests(tmp)}
+            (tmp / STATE).write_text(json.dumps(content, sort_keys=True, indent=1) + "\n")
             _flush(tmp)
             target = self.folder / f"step-{step:06d}"
             if target.is_dir():  # the same step again, after the end of a stage or a resume
@@ -56,25 +64,25 @@ class Checkpoints:
             for name in ("last", "best") if best else ("last",):
                 self._install(target, name)
             for old in self.steps()[: -self.keep]:
-                old.rename(self.folder / f".tmp-{old.name}")  # whoever dies while removing leaves no half checkpoint
+                old.rename(self.folder / f".tmp-{old.name}")  # a crash during removal leaves no partial checkpoint
             self.sweep()
 
     def settle(self, newest: Path) -> None:
-        """Make `newest` the last, which a run that died between the two had no time for."""
+        """Make `newest` the `last` checkpoint, where a crash came between writing it and installing it."""
         if newest.name != "last":
             with _storage_errors(self.folder):
                 self.sweep()
                 self._install(newest, "last")
 
     def _install(self, source: Path, name: str) -> None:
-        """Put a copy of `source` in the place of `name`; its files are shared with it where the disk can do that."""
-        new, place = self.folder / f".tmp-{name}", self.folder / name
+        """Replace checkpoint `name` by a copy of `source`, hard-linked where the file system can do that."""
+        new, target = self.folder / f".tmp-{name}", self.folder / name
         shutil.copytree(source, new, copy_function=_link)
         _flush(new, files=False)
-        if place.is_dir():
-            exchange(new, place)
+        if target.is_dir():
+            exchange(new, target)
         else:
-            new.rename(place)
+            new.rename(target)
         _flush_folder(self.folder)
 
     def steps(self) -> list[Path]:
@@ -82,39 +90,40 @@ class Checkpoints:
         return sorted(self.folder.glob("step-*"), key=lambda path: int(path.name[5:]))
 
     def sweep(self) -> None:
-        """Remove what interrupted writers left."""
-        for left in self.folder.glob(".tmp-*"):
-            shutil.rmtree(left)
+        """Remove the temporary folders of interrupted writers."""
+        for folder in self.folder.glob(".tmp-*"):
+            shutil.rmtree(folder)
 
-    def newest(self) -> tuple[Path, dict[str, Any]] | None:
-        """The checkpoint that stands furthest, and its state; None where there is none."""
-        found = [(path, read_state(path)) for path in [self.folder / "last", *self.steps()] if path.is_dir()]
+    def newest(self) -> SavedCheckpoint | None:
+        """The checkpoint of the highest step, with its digests verified; None where there is none."""
+        paths = [path for path in [self.folder / "last", *self.steps()] if path.is_dir()]
+        found = [SavedCheckpoint(path, read_state(path)) for path in paths]
         if not found:
             return None
-        path, state = max(found, key=lambda item: int(item[1]["global_step"]))
-        check_files(path, state)
-        return path, state
+        newest = max(found, key=lambda one: int(one.record["global_step"]))
+        check_files(newest)
+        return newest
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """The state of a checkpoint; DataError where it is damaged."""
+    """The state.json of a checkpoint; DataError where it is damaged."""
     path = checkpoint / STATE
     try:
-        state: dict[str, Any] = json.loads(path.read_text())
-        if state["format"] != FORMAT:
-            raise DataError(f"{path}: format {state['format']}; this magicbokeh reads {FORMAT}")
-        int(state["global_step"]), dict(state["files"])
+        record: dict[str, Any] = json.loads(path.read_text())
+        if record["format"] != FORMAT:
+            raise DataError(f"{path}: format {record['format']}; this magicbokeh reads {FORMAT}")
+        int(record["global_step"]), dict(record["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); {_remedy(checkpoint)}") from None
-    return state
+    return record
 
 
-def check_files(checkpoint: Path, state: dict[str, Any]) -> None:
-    """DataError unless every file is what it was when it was written."""
-    found = digests(checkpoint)
-    wrong = [name for name, digest in state["files"].items() if found.get(name) != digest]
+def check_files(checkpoint: SavedCheckpoint) -> None:
+    """DataError unless every file has the digest that was recorded when it was written."""
+    path, found = checkpoint.path, digests(checkpoint.path)
+    wrong = [name for name, digest in checkpoint.record["files"].items() if found.get(name) != digest]
     if wrong:
-        raise DataError(f"{checkpoint}: damaged or missing: {', '.join(wrong[:3])}; {_remedy(checkpoint)}")
+        raise DataError(f"{path}: damaged or missing: {', '.join(wrong[:3])}; {_remedy(path)}")
 
 
 def _remedy(checkpoint: Path) -> str:
@@ -122,24 +131,16 @@ def _remedy(checkpoint: Path) -> str:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """sha256 of every file below `folder` but its state, by relative name."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name != STATE:
-            digest = hashlib.sha256()
-            with open(path, "rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-            found[name] = digest.hexdigest()
-    return found
+    """sha256 of every file below `folder` but state.json, by relative name."""
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {name: sha256_of(path) for name, path in files.items() if name != STATE}
 
 
 # --- the file system
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Let two folders change places: in one step on Linux, else in three (a crash between leaves a `.tmp-` name)."""
+    """Exchange two folders: atomically on Linux, else in three renames (a crash between leaves a `.tmp-` name)."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True)
         rename = getattr(libc, "renameat2", None)

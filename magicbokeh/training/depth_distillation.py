@@ -1,5 +1,5 @@
-"""Disparity from degraded pictures: a student that sees LQ learns from a teacher that sees the clean picture, by its
-features and its output; or, for toys, a small network learns the recipe's exact disparity.
+"""Disparity from degraded pictures: a student on LQ is distilled, by features and output, from a teacher on the clean
+picture; or, for toys, a small network learns the recipe's exact disparity.
 """
 
 from typing import Any
@@ -9,10 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cosine_similarity, interpolate, l1_loss
 
 from magicbokeh.data.loader import Batch
+from magicbokeh.inference.depth import IMAGENET_MEAN, IMAGENET_STD
 from magicbokeh.recipe import DepthStage
-
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
 
 
 class DepthLoss(nn.Module):
@@ -25,13 +23,13 @@ class DepthLoss(nn.Module):
 
     def forward(self, student: Any, batch: Batch) -> dict[str, Tensor]:
         """The weighted terms by name."""
-        # How many inputs stay clean follows from the samples' keys alone, so that a resumed run agrees.
-        clean = torch.tensor([_share(key) < self.stage.clean for key in batch.keys], device=batch.lq.device)
+        # Which inputs stay clean follows from the samples' keys alone, so that a resumed run agrees.
+        clean = torch.tensor([_hash_share(key) < self.stage.clean for key in batch.keys], device=batch.lq.device)
         lq = torch.where(clean[:, None, None, None], batch.aif, batch.lq)
         found = student(network_input(lq, student), output_hidden_states=self.teacher is not None)
         disparity = found.predicted_depth
         if self.teacher is None:
-            target = _resized(batch.disparity[:, 0], disparity)
+            target = resize_like(batch.disparity[:, 0], disparity)
             return self._output_terms(disparity, target, aligned=False)
         with torch.no_grad():
             taught = self.teacher(network_input(batch.aif, self.teacher), output_hidden_states=True)
@@ -53,23 +51,23 @@ class DepthLoss(nn.Module):
 
 
 def network_input(picture: Tensor, model: Any) -> Tensor:
-    """Pictures [B, 3, H, W] in -1..1 as Depth Anything reads them: its patch size, ImageNet's mean and deviation."""
+    """Prepare pictures [B, 3, H, W] in -1..1 for Depth Anything: multiples of its patch, ImageNet normalisation."""
     patch = model.config.backbone_config.patch_size
     size = [max(patch, round(length / patch) * patch) for length in picture.shape[2:]]
     if tuple(size) != tuple(picture.shape[2:]):
         picture = interpolate(picture, size=size, mode="bicubic", align_corners=False)
-    mean, std = (picture.new_tensor(values)[:, None, None] for values in (_MEAN, _STD))
+    mean, std = (picture.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (picture / 2 + 0.5 - mean) / std
 
 
 def feature_distance(one: Tensor, other: Tensor) -> Tensor:
-    """1 - cosine + 0.1 L1 of two layers' tokens [B, N, C]."""
+    """1 - cosine + 0.1 L1 between two layers' tokens [B, N, C]."""
     one, other = one.float(), other.float()
     return 1 - cosine_similarity(one, other, dim=-1).mean() + 0.1 * l1_loss(one, other)
 
 
 def normalised(disparity: Tensor) -> Tensor:
-    """[B, H, W] without shift and scale: median 0, mean absolute deviation 1 (MiDaS' alignment)."""
+    """Remove shift and scale of [B, H, W]: median 0, mean absolute deviation 1 (MiDaS' alignment)."""
     flat = disparity.flatten(1)
     flat = flat - flat.median(dim=1, keepdim=True).values
     return (flat / flat.abs().mean(dim=1, keepdim=True).clamp_min(1e-6)).view_as(disparity)
@@ -86,7 +84,7 @@ def gradient_distance(found: Tensor, target: Tensor) -> Tensor:
 
 
 def small_depth_network(width: int, side: int) -> Any:
-    """Depth Anything's architecture at toy size: `width` channels, four layers, patches of 8 px, pictures of `side`."""
+    """Build Depth Anything's architecture at toy size: `width` channels, 4 layers, 8 px patches, `side` px pictures."""
     from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
     backbone = Dinov2Config(
@@ -109,16 +107,17 @@ def small_depth_network(width: int, side: int) -> Any:
         head_hidden_size=16,
     )
     model = DepthAnythingForDepthEstimation(config)
-    nn.init.constant_(model.head.conv3.bias, 0.5)  # the last ReLU must start alive, in the middle of 0..1
+    nn.init.constant_(model.head.conv3.bias, 0.5)  # the last ReLU must start active, in the middle of 0..1
     return model
 
 
-def _resized(disparity: Tensor, like: Tensor) -> Tensor:
+def resize_like(disparity: Tensor, like: Tensor) -> Tensor:
+    """Resize disparity [B, H, W] bilinearly to the size of `like`."""
     if disparity.shape == like.shape:
         return disparity
     return interpolate(disparity[:, None], size=like.shape[1:], mode="bilinear", align_corners=False)[:, 0]
 
 
-def _share(key: str) -> float:
-    """A number in 0..1 that follows from a sample's key."""
+def _hash_share(key: str) -> float:
+    """Hash a sample's key to a number in 0..1."""
     return (int(key.rpartition("-")[2]) * 2654435761 % 2**32) / 2**32

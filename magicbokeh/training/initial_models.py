@@ -1,4 +1,4 @@
-"""The networks a run starts with: fresh ones, a pipeline folder's, another run's, or a Stable Diffusion base."""
+"""Models of step 0: newly initialised, or those of a pipeline folder, a run, or a Stable Diffusion base."""
 
 import dataclasses
 from pathlib import Path
@@ -8,22 +8,21 @@ import torch
 from torch import nn
 
 from bokehsynth import UsageError
-from magicbokeh.conversion.official import base_sizes, base_tensors, unet_name, vae_tensor
+from magicbokeh.conversion.official import base_sizes, base_unet_tensors, base_vae_tensors
+from magicbokeh.inference.depth import load_depth_model
 from magicbokeh.inference.pipeline import MagicBokehPipeline
 from magicbokeh.model.bundle import Networks, build_networks
 from magicbokeh.model.config import ModelConfig
-from magicbokeh.model.init import begin_as_wavelets, begin_attentive, begin_cancelled
-from magicbokeh.model.networks import BokehUNet, BokehVAE, DefocusControlNet
-from magicbokeh.model.safetensors_io import under_base_layers
+from magicbokeh.model.init import init_cancelling_unet, init_haar_vae, init_map_embedding
 from magicbokeh.recipe import AutoencoderStage, DepthStage, SrStage, TrainRecipe
 from magicbokeh.training.depth_distillation import small_depth_network
 from magicbokeh.training.phases import Models
 
 
-def starting_models(
+def build_initial_models(
     recipe: TrainRecipe, init: Path | None, radius_bound: float, side: int
 ) -> tuple[Models, ModelConfig]:
-    """The models and their configuration; all fresh weights follow from the recipe's seed.
+    """Build the models of step 0 and their configuration; all new weights follow from the recipe's seed.
 
     `radius_bound` of the data, pixels, becomes the model's `blur_reference` where neither recipe nor `init` has one;
     `side` is that of the training pictures.
@@ -32,11 +31,11 @@ def starting_models(
         config = recipe.model.build(radius_bound)
         config = _tile_size(config, recipe, side)
         networks = build_networks(config, recipe.seed)
-        _begin_what_is_trained_whole(networks, recipe)
+        _init_fully_trained(networks, recipe)
         controlnet_from_unet(networks)
         depth = None
     else:
-        networks, config, depth = _initialised(recipe, init, radius_bound)
+        networks, config, depth = _from_folder(recipe, init, radius_bound)
     if radius_bound > config.blur_reference * 1.001:
         raise UsageError(
             f"data.source: its blur reaches {radius_bound:.4g} px, this model is defined to "
@@ -46,41 +45,62 @@ def starting_models(
     return Models(networks, _depth_network(recipe, depth, side)), config
 
 
-def _begin_what_is_trained_whole(networks: Networks, recipe: TrainRecipe) -> None:
-    """Networks that a stage trains from nothing begin so that this is quick."""
+def _init_fully_trained(networks: Networks, recipe: TrainRecipe) -> None:
+    """Initialise the networks that a stage trains from scratch so that they learn quickly."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         for stage in recipe.stages:
             if isinstance(stage, AutoencoderStage):
-                begin_as_wavelets(networks.vae)
+                init_haar_vae(networks.vae)
             elif isinstance(stage, SrStage) and stage.unet == "full":
-                begin_cancelled(networks.unet)
-                begin_attentive(networks.controlnet)
+                init_cancelling_unet(networks.unet)
+                init_map_embedding(networks.controlnet)
 
 
 def _tile_size(config: ModelConfig, recipe: TrainRecipe, side: int) -> ModelConfig:
-    """Tiles at inference have the size of the training pictures unless the recipe says another."""
+    """Give inference tiles of the size of the training pictures unless the recipe sets another."""
     if recipe.model.changes().get("sample_size") is not None:
         return config
     return dataclasses.replace(config, sample_size=side // 8)
 
 
 def controlnet_from_unet(networks: Networks) -> None:
-    """Give the ControlNet the UNet encoder's weights, as ControlNets begin; its outputs stay zero."""
+    """Copy the UNet encoder's weights into the ControlNet, as ControlNets are initialised; its outputs stay zero."""
     unet = {name.replace(".base_layer.", "."): value for name, value in networks.unet.state_dict().items()}
     own = networks.controlnet.state_dict()
     shared = {name: unet[name].clone() for name in own if name in unet and own[name].shape == unet[name].shape}
     networks.controlnet.load_state_dict({**own, **shared})
 
 
+def init_untrained_controlnet(networks: Networks) -> None:
+    """Initialise a ControlNet that was never trained (its outputs are all zero) from the UNet as it is now."""
+    outputs = networks.controlnet.controlnet_down_blocks
+    if not any(value.any() for value in outputs.parameters()):
+        controlnet_from_unet(networks)
+
+
 # --- from a folder
 
 
-def _initialised(recipe: TrainRecipe, init: Path, radius_bound: float) -> tuple[Networks, ModelConfig, Any]:
+def load_saved_models(folder: Path) -> tuple[Models, ModelConfig]:
+    """Load a checkpoint's models as new modules: aligned memory, and no path in their configuration."""
+    pipe = MagicBokehPipeline.from_pretrained(folder)
+    config = pipeline_config(pipe)
+    return Models(_copy_networks(pipe, config, 0), copy_depth_model(pipe.depth_estimator)), config
+
+
+def _copy_networks(pipe: MagicBokehPipeline, config: ModelConfig, seed: int) -> Networks:
+    networks = build_networks(config, seed)
+    for name in ("unet", "controlnet", "vae"):
+        getattr(networks, name).load_state_dict(getattr(pipe, name).state_dict())
+    return networks
+
+
+def _from_folder(recipe: TrainRecipe, init: Path, radius_bound: float) -> tuple[Networks, ModelConfig, Any]:
     run = init / "checkpoints" / "last" / "pipeline"
     folder = run if run.is_dir() else init
     if (folder / "model_index.json").is_file():
-        return _from_pipeline(recipe, folder, radius_bound)
+        return _from_pipeline(recipe, folder)
     if (folder / "unet" / "config.json").is_file():
         return _from_base(recipe, folder, radius_bound)
     raise UsageError(
@@ -89,27 +109,24 @@ def _initialised(recipe: TrainRecipe, init: Path, radius_bound: float) -> tuple[
     )
 
 
-def _from_pipeline(recipe: TrainRecipe, folder: Path, radius_bound: float) -> tuple[Networks, ModelConfig, Any]:
-    """Sizes, ranks and alphas are the folder's; a stage that needs a LoRA which was melted in is an error."""
+def _from_pipeline(recipe: TrainRecipe, folder: Path) -> tuple[Networks, ModelConfig, Any]:
+    """Load a pipeline folder, which fixes sizes, ranks and alphas; UsageError where its LoRAs were merged."""
     pipe = MagicBokehPipeline.from_pretrained(folder)
     config = pipeline_config(pipe)
     changes = recipe.model.changes()
-    free = {"blur_reference", "focus_threshold"}
-    wrong = [name for name, value in changes.items() if name not in free and value != getattr(config, name)]
+    changeable = {"blur_reference", "focus_threshold"}
+    wrong = [name for name, value in changes.items() if name not in changeable and value != getattr(config, name)]
     if wrong:
-        told = "; ".join(f"{name} is {getattr(config, name)}, not {changes[name]}" for name in wrong)
-        raise UsageError(f"{folder}: the recipe's model asks for other sizes: {told}; leave them out, or start afresh")
-    config = dataclasses.replace(config, **{name: changes[name] for name in free & changes.keys()})
+        listed = "; ".join(f"{name} is {getattr(config, name)}, not {changes[name]}" for name in wrong)
+        raise UsageError(f"{folder}: the recipe's model asks for other sizes: {listed}; leave them out or start afresh")
+    config = dataclasses.replace(config, **{name: changes[name] for name in changeable & changes.keys()})
     if pipe.unet.config.time_folded or 0 in (config.sr_rank, config.bokeh_rank):
-        raise UsageError(f"{folder}: its LoRAs are melted into the weights (export); start from one that was not fused")
-    networks = build_networks(config, recipe.seed)
-    for own, given in zip(_modules(networks), _modules(pipe.networks), strict=True):
-        own.load_state_dict(given.state_dict())
-    return networks, config, own_depth(pipe.depth_estimator)
+        raise UsageError(f"{folder}: its LoRAs are merged into the weights (export); start from one that was not fused")
+    return _copy_networks(pipe, config, recipe.seed), config, copy_depth_model(pipe.depth_estimator)
 
 
 def pipeline_config(pipe: MagicBokehPipeline) -> ModelConfig:
-    """The ModelConfig that a pipeline's networks have."""
+    """The ModelConfig of a pipeline's networks."""
     unet, control, vae = pipe.unet.config, pipe.controlnet.config, pipe.vae.config
     return ModelConfig(
         sample_size=unet.sample_size,
@@ -140,7 +157,7 @@ def pipeline_config(pipe: MagicBokehPipeline) -> ModelConfig:
 
 
 def _from_base(recipe: TrainRecipe, folder: Path, radius_bound: float) -> tuple[Networks, ModelConfig, Any]:
-    """Stable Diffusion's weights under fresh LoRAs; the ControlNet begins as the UNet's encoder."""
+    """Load Stable Diffusion's weights under new LoRAs; the ControlNet is initialised from the UNet's encoder."""
     changes = {"blur_reference": radius_bound, **recipe.model.changes()}
     sizes = base_sizes(folder)
     wrong = [name for name in sizes.keys() & changes.keys() if sizes[name] != changes[name]]
@@ -148,19 +165,17 @@ def _from_base(recipe: TrainRecipe, folder: Path, radius_bound: float) -> tuple[
         raise UsageError(f"{folder}: the base fixes {', '.join(sorted(wrong))}; leave them out of the recipe's model")
     config = ModelConfig(**{**sizes, **changes})
     networks = build_networks(config, recipe.seed)
-    unet = {name: value for name, value in base_tensors(folder / "unet").items() if unet_name(name)}
-    vae = dict(vae_tensor(name, value) for name, value in base_tensors(folder / "vae").items())
-    fill(networks.unet, under_base_layers(networks.unet, unet), f"{folder}/unet")
-    fill(networks.vae, under_base_layers(networks.vae, vae), f"{folder}/vae")
+    load_base_weights(networks.unet, base_unet_tensors(folder, networks.unet), f"{folder}/unet")
+    load_base_weights(networks.vae, base_vae_tensors(folder, networks.vae), f"{folder}/vae")
     controlnet_from_unet(networks)
     return networks, config, None
 
 
-def fill(model: nn.Module, tensors: dict[str, torch.Tensor], what: str) -> None:
-    """Give a model its base weights; every weight but those of LoRAs must come, and nothing else."""
+def load_base_weights(model: nn.Module, tensors: dict[str, torch.Tensor], what: str) -> None:
+    """Load the base weights of a model; `tensors` must hold all of its weights but those of LoRAs, and no others."""
     own = model.state_dict()
-    fresh = {name: value for name, value in own.items() if ".lora_" in name or ".processor." in name}
-    missing = sorted(own.keys() - fresh.keys() - tensors.keys())
+    loras = {name: value for name, value in own.items() if ".lora_" in name or ".processor." in name}
+    missing = sorted(own.keys() - loras.keys() - tensors.keys())
     unknown = sorted(tensors.keys() - own.keys())
     odd = sorted(name for name in tensors.keys() & own.keys() if tensors[name].shape != own[name].shape)
     if missing or unknown or odd:
@@ -168,37 +183,31 @@ def fill(model: nn.Module, tensors: dict[str, torch.Tensor], what: str) -> None:
             f"{what}: is not this network's base: missing {missing[:2]}, unknown {unknown[:2]}, "
             f"of another shape {odd[:2]}"
         )
-    model.load_state_dict({**tensors, **fresh})
-
-
-def _modules(networks: Networks) -> tuple[BokehUNet, DefocusControlNet, BokehVAE]:
-    return networks.unet, networks.controlnet, networks.vae
+    model.load_state_dict({**tensors, **loras})
 
 
 # --- depth
 
 
 def _depth_network(recipe: TrainRecipe, given: Any, side: int) -> Any:
-    """The depth stage's student; without that stage whatever the folder had."""
-    stage = depth_stage(recipe)
+    """The depth stage's student; without that stage the folder's depth network, if any."""
+    stage = next((stage for stage in recipe.stages if isinstance(stage, DepthStage)), None)
     if stage is None or given is not None:
         return given
     if stage.teacher is not None:
-        return load_depth(stage.teacher)
+        return load_depth_teacher(stage.teacher)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return own_depth(small_depth_network(stage.width, side))
+        return copy_depth_model(small_depth_network(stage.width, side))
 
 
-def load_depth(source: str) -> Any:
-    """A teacher."""
-    from magicbokeh.inference.depth import load_depth_model
-
-    return own_depth(load_depth_model(source))
+def load_depth_teacher(source: str) -> Any:
+    """Load Depth Anything V2 from a folder or repository."""
+    return copy_depth_model(load_depth_model(source))
 
 
-def own_depth(given: Any) -> Any:
-    """A depth network built anew with the given one's weights: aligned memory, and no path in its configuration."""
+def copy_depth_model(given: Any) -> Any:
+    """Rebuild a depth network with the given one's weights: aligned memory, and no path in its configuration."""
     if given is None:
         return None
     content = given.config.to_dict()
@@ -210,8 +219,3 @@ def own_depth(given: Any) -> Any:
     model = type(given)(config)
     model.load_state_dict(given.state_dict())
     return model
-
-
-def depth_stage(recipe: TrainRecipe) -> DepthStage | None:
-    """The depth stage if the recipe has one."""
-    return next((stage for stage in recipe.stages if isinstance(stage, DepthStage)), None)

@@ -1,4 +1,4 @@
-"""How far a picture is from its target. Which loss is used stands in the recipe; none takes another's place unasked."""
+"""Distance of a picture from its target. The recipe names the loss; none silently replaces another."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ EPSILON = 1e-3
 
 
 class PictureLoss(nn.Module):
-    """l2 and the perceptual term of a recipe, weighted; pictures [B, 3, H, W] around -1..1."""
+    """The weighted l2 and perceptual terms of a recipe; pictures [B, 3, H, W] around -1..1."""
 
     def __init__(self, spec: LossSpec) -> None:
         super().__init__()
@@ -22,9 +22,9 @@ class PictureLoss(nn.Module):
         self.lpips = load_lpips() if spec.perceptual == "lpips" else None
 
     def forward(self, picture: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The weighted terms by name; their sum is the loss. Always at least float32."""
+        """The weighted terms by name, at least float32; their sum is the loss."""
         kind = torch.promote_types(picture.dtype, torch.float32)
-        # Tensors without values (benchmarks) are on a device that autocast does not know.
+        # Meta tensors (benchmarks) are on a device that autocast does not know.
         device = "cpu" if picture.is_meta else picture.device.type
         with torch.autocast(device, enabled=False):
             picture, target = picture.to(kind), target.to(kind)
@@ -39,13 +39,13 @@ class PictureLoss(nn.Module):
 def edge_loss(picture: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference of the horizontal and vertical gradients at four scales, [B, C, H, W] to a number.
 
-    Like LPIPS it minds edges and texture more than level; unlike it, it has seen no photograph.
+    Like LPIPS it weighs edges and texture above level; unlike it, it is not learned from photographs.
     """
     total = picture.new_zeros(())
     for _ in range(SCALES):
         for dim in (2, 3):
             if picture.shape[dim] > 1:
-                # |x| with a round bottom: its gradient does not jump, so rounding stays rounding in the weights.
+                # Charbonnier: |x| with a continuous gradient, so that rounding errors stay small in the weights.
                 difference = picture.diff(dim=dim) - target.diff(dim=dim)
                 total = total + (difference.square() + EPSILON**2).sqrt().mean() - EPSILON
         picture, target = avg_pool2d(picture, 2, ceil_mode=True), avg_pool2d(target, 2, ceil_mode=True)

@@ -1,4 +1,4 @@
-"""One AdamW per phase over exactly what the phase trains; its moments as plain tensors, by name; rates by step."""
+"""One AdamW per phase over the tensors it trains, with its moments saved by name and learning rates by step."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from magicbokeh.training.phases import Phase
 
 
 class PhaseOptimizer:
-    """AdamW of one phase. Its rates are functions of the step, so that there is no schedule to save."""
+    """AdamW of one phase. Its learning rates are functions of the step, so that no scheduler state is saved."""
 
     def __init__(self, phase: Phase, active: Mapping[str, nn.Parameter], stage: Stage) -> None:
         self.name, self.stage, self.active = phase.name, stage, dict(active)
@@ -24,27 +24,27 @@ class PhaseOptimizer:
             for rate in self.base
         ]
         first, second = stage.betas
-        self.plain = torch.optim.AdamW(groups, betas=(first, second), eps=1e-8, weight_decay=stage.weight_decay)
-        self.optimizer: Any = self.plain
-        """The same, or accelerate's wrapper around it."""
+        self.adamw = torch.optim.AdamW(groups, betas=(first, second), eps=1e-8, weight_decay=stage.weight_decay)
+        self.wrapped: Any = self.adamw
+        """`adamw`, or accelerate's wrapper around it."""
 
     def set_rate(self, step: int) -> float:
         """The learning rates of a step of the stage, counted from 0; returns the highest."""
         factor = rate_factor(step, self.stage)
-        for group, base in zip(self.plain.param_groups, self.base, strict=True):
+        for group, base in zip(self.adamw.param_groups, self.base, strict=True):
             group["lr"] = base * factor
         return max(self.base) * factor
 
     def tensors(self) -> dict[str, Tensor]:
-        """The moments, `phase/parameter/moment`."""
+        """The moments by `phase/parameter/moment`."""
         found = {}
         for name, value in self.active.items():
-            for moment, tensor in sorted(self.plain.state.get(value, {}).items()):
+            for moment, tensor in sorted(self.adamw.state.get(value, {}).items()):
                 found[f"{self.name}/{name}/{moment}"] = tensor.detach().cpu().contiguous()
         return found
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `tensors` gave; DataError where they belong to other parameters."""
+        """Restore the moments that `tensors` returned; DataError where they belong to other parameters."""
         for key, tensor in tensors.items():
             phase, name, moment = key.split("/")
             if phase != self.name:
@@ -52,13 +52,13 @@ class PhaseOptimizer:
             if name not in self.active or (tensor.ndim and tensor.shape != self.active[name].shape):
                 raise DataError(f"optimizer.safetensors: {key} belongs to no parameter of this run")
             value = self.active[name]
-            # AdamW counts its steps on the CPU. Clones lie as aligned as fresh tensors do.
+            # AdamW counts its steps on the CPU. Clones are aligned as fresh tensors are.
             device = "cpu" if moment == "step" else value.device
-            self.plain.state[value][moment] = tensor.to(device).clone()
+            self.adamw.state[value][moment] = tensor.to(device).clone()
 
 
 def rate_factor(step: int, stage: Stage) -> float:
-    """Share of the learning rate at a step, counted from 0."""
+    """The factor of the learning rate at a step, counted from 0."""
     warm = min(1.0, (step + 1) / stage.warmup) if stage.warmup else 1.0
     if stage.schedule == "constant":
         return warm

@@ -1,5 +1,5 @@
-"""Phases own what trains. A phase says which tensors move and what its loss is; `activate` is the only place that
-touches `requires_grad`, and everything the phase does not name stays as it is, to the bit.
+"""Training phases: the tensors that a phase trains, its learning rates, samples and loss. `activate` alone changes
+`requires_grad`; tensors that the active phase does not name keep their bits.
 
     autoencoder   the whole VAE but its LoRA          aif, hq -> themselves
     sr            VAE LoRA, UNet LoRA and conv_in     lq, no defocus -> aif         (first stage; no ControlNet yet)
@@ -28,13 +28,13 @@ Terms = dict[str, Tensor]
 
 @dataclass
 class Models:
-    """All that a run may train."""
+    """The networks that a run may train."""
 
     networks: Networks
     depth: nn.Module | None = None
 
     def parts(self) -> dict[str, nn.Module]:
-        """The modules under the names that stand before their tensors' names."""
+        """The modules by the prefix of their tensors' names."""
         found: dict[str, nn.Module] = {
             "unet": self.networks.unet,
             "controlnet": self.networks.controlnet,
@@ -43,7 +43,7 @@ class Models:
         return found if self.depth is None else {**found, "depth": self.depth}
 
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Every parameter, `part.name`."""
+        """Every parameter with its name, `part.name`."""
         for part, module in self.parts().items():
             for name, value in module.named_parameters():
                 yield f"{part}.{name}", value
@@ -51,21 +51,21 @@ class Models:
 
 @dataclass(frozen=True)
 class Phase:
-    """What moves, how fast, on which samples, towards what."""
+    """The tensors that are trained together, their learning rates, samples and loss."""
 
     name: str
     trains: Callable[[str], bool]
-    """Whether a parameter of that name moves."""
+    """Whether a parameter of that name is trained."""
     rates: Callable[[str], float]
-    """Its learning rate."""
+    """The learning rate of a parameter by its name."""
     losses: Callable[[Models, Batch], Terms]
-    """The weighted terms of the loss of one batch."""
+    """The weighted loss terms of one batch."""
     source: str = "main"
-    """Which samples: main or sr."""
+    """The source of its samples: main or sr."""
 
 
 def activate(phase: Phase, models: Models) -> dict[str, nn.Parameter]:
-    """Let the phase's parameters move and no others; returns them by name."""
+    """Make the phase's parameters trainable and freeze all others; returns them by name."""
     active = {}
     for name, value in models.parameters():
         value.requires_grad_(phase.trains(name))
@@ -77,44 +77,44 @@ def activate(phase: Phase, models: Models) -> dict[str, nn.Parameter]:
     return active
 
 
-# --- which tensors are which
+# --- groups of tensors by name
 
 
 def is_vae_lora(name: str) -> bool:
-    """Of the VAE's encoder."""
+    """Whether a tensor belongs to the LoRA of the VAE's encoder."""
     return name.startswith("vae.") and f".{ADAPTER}." in name
 
 
 def is_sr_lora(name: str) -> bool:
-    """Of the UNet, without conv_in's own weights."""
+    """Whether a tensor belongs to the UNet's SR LoRA."""
     return name.startswith("unet.") and f".{ADAPTER}." in name
 
 
 def is_conv_in(name: str) -> bool:
-    """The UNet's first convolution itself, which the first stage trains whole."""
+    """Whether a tensor belongs to the UNet's first convolution itself, which the first stage trains in full."""
     return name in {f"unet.conv_in.{middle}{leaf}" for middle in ("", "base_layer.") for leaf in ("weight", "bias")}
 
 
 def is_bokeh_lora(name: str) -> bool:
-    """Of the focus-aware attention."""
+    """Whether a tensor belongs to the bokeh LoRA of the focus-aware attention."""
     return name.startswith("unet.") and ".processor." in name
 
 
 def is_unet_base(name: str) -> bool:
-    """The UNet without any LoRA."""
+    """Whether a tensor belongs to the UNet but not to a LoRA."""
     return name.startswith("unet.") and not is_sr_lora(name) and not is_bokeh_lora(name)
 
 
 def is_controlnet(name: str) -> bool:
-    """All of the ControlNet."""
+    """Whether a tensor belongs to the ControlNet."""
     return name.startswith("controlnet.")
 
 
-# --- the turns of a stage
+# --- the phases of a stage
 
 
 def phases_of(stage: Stage, loss: PictureLoss | DepthLoss, has_sr_source: bool = False) -> list[Phase]:
-    """The phases of a cycle of the stage's steps, in turn."""
+    """The phases of the stage's steps, repeated cyclically."""
     if isinstance(stage, DepthStage):
         assert isinstance(loss, DepthLoss)
         return [
@@ -132,35 +132,35 @@ def phases_of(stage: Stage, loss: PictureLoss | DepthLoss, has_sr_source: bool =
     if isinstance(stage, SrStage):
         return [_sr(stage, loss, source)]
     if stage.joint:
-        moves = _any(is_controlnet, is_bokeh_lora, is_sr_lora)
-        return [Phase("joint", moves, _fixed(stage.lr), _bokeh_losses(loss))]
-    bokeh = Phase("bokeh", _any(is_controlnet, is_bokeh_lora), _fixed(stage.lr), _bokeh_losses(loss))
-    turn = Phase("sr_turn", is_sr_lora, _fixed(stage.sr_lr), _sr_turn_losses(loss), source)
-    return [bokeh] * stage.phase_steps.bokeh + [turn] * stage.phase_steps.sr
+        trains = _any_of(is_controlnet, is_bokeh_lora, is_sr_lora)
+        return [Phase("joint", trains, _constant(stage.lr), _bokeh_losses(loss))]
+    bokeh = Phase("bokeh", _any_of(is_controlnet, is_bokeh_lora), _constant(stage.lr), _bokeh_losses(loss))
+    sr_turn = Phase("sr_turn", is_sr_lora, _constant(stage.sr_lr), _sr_turn_losses(loss), source)
+    return [bokeh] * stage.phase_steps.bokeh + [sr_turn] * stage.phase_steps.sr
 
 
 def _autoencoder(stage: AutoencoderStage, loss: PictureLoss) -> Phase:
     def losses(models: Models, batch: Batch) -> Terms:
-        # Clean pictures only: a code for noise would be room lost. The SR stage teaches the encoder what to ignore.
+        # Clean pictures only: encoding noise would waste latents. The SR stage teaches the encoder to ignore noise.
         pictures = torch.cat([batch.aif, batch.hq])
         return loss(models.networks.vae(pictures), pictures)
 
-    def moves(name: str) -> bool:
+    def trains(name: str) -> bool:
         return name.startswith("vae.") and not is_vae_lora(name)
 
-    return Phase("autoencoder", moves, _fixed(stage.lr), losses)
+    return Phase("autoencoder", trains, _constant(stage.lr), losses)
 
 
 def _sr(stage: SrStage, loss: PictureLoss, source: str) -> Phase:
     def losses(models: Models, batch: Batch) -> Terms:
         networks = models.networks
         latent = networks.vae.encode(batch.lq)
-        # Neither ControlNet nor regions: both do nothing yet, so the second stage starts where this one ends.
+        # Neither ControlNet nor regions: both have no effect yet, so the second stage starts where this one ends.
         x0 = networks.step.x0(latent, networks.unet(latent))
         return loss(_decode(networks, x0), batch.aif)
 
-    weights = is_unet_base if stage.unet == "full" else _any(is_sr_lora, is_conv_in)
-    return Phase("sr", _any(is_vae_lora, weights), _fixed(stage.lr), losses, source)
+    weights = is_unet_base if stage.unet == "full" else _any_of(is_sr_lora, is_conv_in)
+    return Phase("sr", _any_of(is_vae_lora, weights), _constant(stage.lr), losses, source)
 
 
 def _bokeh_losses(loss: PictureLoss) -> Callable[[Models, Batch], Terms]:
@@ -178,23 +178,23 @@ def _sr_turn_losses(loss: PictureLoss) -> Callable[[Models, Batch], Terms]:
 
 
 def _restored(networks: Networks, lq: Tensor, defocus: Tensor) -> Tensor:
-    return _decode(networks, networks.restore(lq, defocus)["x0"])
+    return _decode(networks, networks.restore(lq, defocus).x0)
 
 
 def _decode(networks: Networks, x0: Tensor) -> Tensor:
-    """Not clamped, as inference does it: a clamped pixel has no gradient that could bring it back."""
+    """Decode without the clamping of inference: a clamped pixel would have no gradient."""
     return networks.vae.decode(x0.to(networks.vae.dtype))
 
 
-def _any(*tests: Callable[[str], bool]) -> Callable[[str], bool]:
+def _any_of(*tests: Callable[[str], bool]) -> Callable[[str], bool]:
     return lambda name: any(test(name) for test in tests)
 
 
-def _fixed(rate: float) -> Callable[[str], float]:
+def _constant(rate: float) -> Callable[[str], float]:
     return lambda _: rate
 
 
 def total(terms: Terms) -> Tensor:
-    """The loss itself."""
+    """Sum the terms to the loss, at least in float32."""
     values: Sequence[Any] = list(terms.values())
     return torch.stack([value.to(torch.promote_types(value.dtype, torch.float32)) for value in values]).sum()

@@ -1,6 +1,6 @@
-"""The folder of a run: what it was started with, its lock, and whether it may be gone on with.
+"""The folder of a run: the record of its start, its lock, and the check before a resume.
 
-RUN/recipe.yaml   the resolved recipe     run.json    what a resumption must agree with
+RUN/recipe.yaml   the resolved recipe     run.json    what must be the same when it is resumed
     checkpoints/  sheets/  tensorboard/   summary.json at the end      data/  only with `store` or a URL
 """
 
@@ -37,7 +37,7 @@ class RunFolder:
             raise UsageError(f"{self.path}: is there already and is no run; choose another --out or remove it")
 
     def record(self) -> dict[str, Any]:
-        """What the run was begun with."""
+        """The content of run.json."""
         path = self.path / "run.json"
         try:
             found: dict[str, Any] = json.loads(path.read_text())
@@ -46,7 +46,7 @@ class RunFolder:
         return found
 
     def begin(self, recipe: TrainRecipe, facts: Mapping[str, Any]) -> None:
-        """Write down the recipe and everything a resumption must find again."""
+        """Write the recipe and everything that must be the same when the run is resumed."""
         content = {"recipe": recipe.identity(), **facts}
         stream = io.StringIO()
         writer = YAML(typ="rt", pure=True)
@@ -74,7 +74,7 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """One run at a time; the system drops the lock with its owner, however that ends."""
+        """Hold the folder's lock; LockedError if another process does. The system releases it with its process."""
         with open(self.path / ".lock", "ab") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,7 +84,7 @@ class RunFolder:
 
 
 def differences(before: Any, now: Any, where: str) -> Iterator[str]:
-    """Every leaf that is not the same, as text."""
+    """Describe every leaf that differs."""
     if isinstance(before, dict) and isinstance(now, dict):
         for key in sorted(before.keys() | now.keys()):
             yield from differences(before.get(key), now.get(key), f"{where}.{key}")

@@ -1,4 +1,4 @@
-"""Validation sheets: rows of LQ | ours | target | error that a person can judge."""
+"""Validation sheets: rows of LQ | ours | target | error for judging by eye."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,25 +15,25 @@ ByteArray = npt.NDArray[np.uint8]
 PAPER, INK, FAINT = (250, 250, 248), (28, 28, 30), (110, 110, 114)
 GAP, HEAD, CAPTION, SMALLEST = 10, 54, 26, 192
 ERROR_TOP = 0.25
-"""Where the error's colours end: a quarter of the range from black to white."""
+"""Error at which the colour map ends, as a share of the range from black to white."""
 _COLUMNS = (("LQ", "the input"), ("ours", "the network"), ("target", "the truth"), ("error", ""))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a sheet."""
+    """One row of a sheet."""
 
     lq: ByteArray
     ours: ByteArray
     target: ByteArray
     """uint8 [H, W, 3]."""
     error: npt.NDArray[np.float32]
-    """[H, W], share of the range from black to white."""
+    """[H, W] as a share of the range from black to white."""
     caption: str
 
 
 def draw_sheet(rows: Sequence[Row]) -> ByteArray:
-    """The sheet, uint8 [H, W, 3]; pictures below 192 px are enlarged without smoothing."""
+    """Draw the sheet, uint8 [H, W, 3]; pictures below 192 px are enlarged without smoothing."""
     height, width = rows[0].lq.shape[:2]
     factor = max(1, -(-SMALLEST // min(height, width)))
     height, width = height * factor, width * factor
@@ -72,7 +72,7 @@ def _write(image: ByteArray, texts: Sequence[tuple[int, int, str, int, tuple[int
     canvas = Image.fromarray(image)
     pen = ImageDraw.Draw(canvas)
     for x, y, text, size, color in texts:
-        pen.text((x, y), text, fill=color, font=_font(size))
+        pen.text((x, y), text, load_base_weights=color, font=_font(size))
     return np.asarray(canvas)
 
 

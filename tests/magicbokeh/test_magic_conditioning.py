@@ -1,4 +1,4 @@
-"""Focus, blur and depth maps: every wish by its definition."""
+"""Focus specifications, blur and depth maps, each by its definition."""
 
 import numpy as np
 import pytest
@@ -13,8 +13,8 @@ SIZE = (40, 60)
 STEPS = np.repeat(np.linspace(0, 1, 60, dtype=np.float32)[None], 40, axis=0)
 
 
-def focus_at(wish, disparity=STEPS, focus_range=0.0):
-    found = find_focus(wish, disparity, SIZE, focus_range)
+def focus_at(focus, disparity=STEPS, focus_range=0.0):
+    found = find_focus(focus, disparity, SIZE, focus_range)
     return found.far, found.near
 
 

@@ -24,7 +24,7 @@ from support.magic_toys import (
 
 from bokehsynth import DataError, UsageError
 from magicbokeh import MagicBokehPipeline, convert_official
-from magicbokeh.conversion.official import vae_tensor
+from magicbokeh.conversion.official import current_vae_tensor
 from magicbokeh.conversion.safe_pickle import MAX_PROGRAM, read_checkpoint
 
 
@@ -57,7 +57,7 @@ def test_every_number_arrives(networks, lora, tmp_path, whole):
     same(pipe, networks)
     lq, defocus, noise = toy_input()
     found, wanted = pipe.forward_tensors(lq, defocus, noise), reference(networks, TOY, lq, defocus, noise)
-    assert float((found["image"] - wanted["image"]).abs().max()) <= 5e-5
+    assert float((found.image - wanted["image"]).abs().max()) <= 5e-5
     assert pipe.depth_estimator is None
     assert pipe.unet.dtype == torch.float32
     record = json.loads((out / "conversion.json").read_text())
@@ -86,11 +86,11 @@ def test_old_names_of_the_vae(networks):
     """Before diffusers 0.15: query, key, value, proj_attn, as 1x1 convolutions."""
     new = "encoder.mid_block.attentions.0."
     weight = torch.ones(4, 4, 1, 1)
-    assert vae_tensor(f"{new}query.weight", weight)[0] == f"{new}to_q.weight"
-    assert vae_tensor(f"{new}proj_attn.bias", torch.ones(4))[0] == f"{new}to_out.0.bias"
-    assert vae_tensor(f"{new}value.weight", weight)[1].shape == (4, 4)
-    assert vae_tensor("encoder.conv_in.weight", weight)[1].shape == (4, 4, 1, 1)
-    assert {vae_tensor(name, value)[0] for name, value in plain_names(networks.vae).items()} == set(
+    assert current_vae_tensor(f"{new}query.weight", weight)[0] == f"{new}to_q.weight"
+    assert current_vae_tensor(f"{new}proj_attn.bias", torch.ones(4))[0] == f"{new}to_out.0.bias"
+    assert current_vae_tensor(f"{new}value.weight", weight)[1].shape == (4, 4)
+    assert current_vae_tensor("encoder.conv_in.weight", weight)[1].shape == (4, 4, 1, 1)
+    assert {current_vae_tensor(name, value)[0] for name, value in plain_names(networks.vae).items()} == set(
         plain_names(networks.vae)
     )
 

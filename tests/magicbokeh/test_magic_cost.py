@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from magicbokeh import ModelConfig, TileOptions, build_networks
-from magicbokeh.inference.tiled_forward import Canvas, TiledRun
+from magicbokeh.inference.tiled_forward import Canvas, TiledForward
 
 
 def tflop(call):
@@ -28,9 +28,9 @@ def test_a_photo_of_twelve_megapixels_costs_less_than_half():
     official = 15 * 11 * (encode + decode + step + text)
     assert round(official) == 787
 
-    run = TiledRun(lambda *_: None, lambda x: x, torch.device("cpu"), 64, TileOptions(), lambda total: None)
+    run = TiledForward(lambda *_: None, lambda x: x, torch.device("cpu"), 64, TileOptions(), lambda total: None)
     empty = np.broadcast_to(np.float32(0), (3024, 4032, 3))
-    canvas = Canvas.of(empty, empty[..., 0], 512)
+    canvas = Canvas.pad(empty, empty[..., 0], 512)
     tiles, decoded = run.grid(canvas), run.decode_grid(canvas)
     with torch.device("meta"):
         part = torch.empty(1, 4, decoded.rows.size, decoded.columns.size)
@@ -46,7 +46,7 @@ def test_segments_need_less_than_the_whole():
 
     labels = torch.zeros((1, 1000), dtype=torch.bool)
     labels[0, :300] = True
-    query, found = torch.empty((1, 2, 1000, 8), device="meta"), Regions.of(labels)
+    query, found = torch.empty((1, 2, 1000, 8), device="meta"), Regions.from_labels(labels)
     regions = Regions(found.order.to("meta"), found.inverse.to("meta"), found.in_focus)
     whole = tflop(lambda: torch.nn.functional.scaled_dot_product_attention(query, query, query))
     split = tflop(lambda: segmented_attention(query, query, query, regions))

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bokehsynth import UsageError
 from magicbokeh import ModelConfig, build_networks
-from magicbokeh.conversion.official import sr_name, unet_name
+from magicbokeh.conversion.official import kept_by_pruning, sr_tensor_name
 from magicbokeh.model.attention import Regions, regions_by_size, segmented_attention, varlen_attention
 from magicbokeh.model.networks import unet_lora_targets, vae_lora_targets
 
@@ -86,10 +86,10 @@ def test_equals_stock_diffusers_with_the_dense_mask(networks, noisy, size):
     with torch.no_grad():
         found = networks.restore(lq, defocus, noise)
         wanted = reference(networks, TOY, lq, defocus, noise)
-        assert worst(found["latent"], wanted["latent"]) <= 1e-5
-        assert worst(found["eps"], wanted["eps"]) <= 2e-5
-        assert worst(found["x0"], wanted["x0"]) <= 3e-4
-        assert worst(found["image"], wanted["image"]) <= 5e-5
+        assert worst(found.latent, wanted["latent"]) <= 1e-5
+        assert worst(found.eps, wanted["eps"]) <= 2e-5
+        assert worst(found.x0, wanted["x0"]) <= 3e-4
+        assert worst(found.image, wanted["image"]) <= 5e-5
 
 
 def test_a_batch_equals_its_samples(networks):
@@ -99,8 +99,8 @@ def test_a_batch_equals_its_samples(networks):
         for index in range(3):
             one = slice(index, index + 1)
             alone = networks.restore(lq[one], defocus[one], noise[one])
-            assert worst(together["eps"][one], alone["eps"]) <= 1e-5
-            assert worst(together["image"][one], alone["image"]) <= 5e-5
+            assert worst(together.eps[one], alone.eps) <= 1e-5
+            assert worst(together.image[one], alone.image) <= 5e-5
 
 
 def test_merged_equals_unmerged(networks):
@@ -110,8 +110,8 @@ def test_merged_equals_unmerged(networks):
     fused.fuse()
     with torch.no_grad():
         wanted, found = networks.restore(lq, defocus, noise), fused.restore(lq, defocus, noise)
-        assert worst(found["eps"], wanted["eps"]) <= 2e-5
-        assert worst(found["image"], wanted["image"]) <= 5e-5
+        assert worst(found.eps, wanted.eps) <= 2e-5
+        assert worst(found.image, wanted.image) <= 5e-5
     names = set(fused.unet.state_dict()) | set(fused.vae.state_dict()) | set(fused.controlnet.state_dict())
     assert not [name for name in names if "lora_A" in name or "base_layer" in name or "time_emb" in name]
     assert sum(value.numel() for value in fused.unet.parameters()) < before
@@ -126,7 +126,7 @@ def test_zero_blur_is_the_super_resolution_path(networks):
         latent = networks.vae.encode(lq)
         residuals = networks.controlnet(latent, torch.zeros_like(defocus))
         plain = networks.unet(latent, residuals)
-        assert worst(networks.restore(lq, torch.zeros_like(defocus))["eps"], plain) == 0
+        assert worst(networks.restore(lq, torch.zeros_like(defocus)).eps, plain) == 0
 
 
 def test_the_second_stage_starts_where_the_first_ended():
@@ -140,7 +140,7 @@ def test_the_second_stage_starts_where_the_first_ended():
     stage_one.vae.load_state_dict(fresh.vae.state_dict())
     with torch.no_grad():
         latent = fresh.vae.encode(lq)
-        assert worst(fresh.restore(lq, defocus)["eps"], stage_one.unet(latent)) == 0
+        assert worst(fresh.restore(lq, defocus).eps, stage_one.unet(latent)) == 0
 
 
 def test_residual_prediction_starts_at_the_latent():
@@ -148,12 +148,12 @@ def test_residual_prediction_starts_at_the_latent():
     lq, defocus, _ = toy_input()
     with torch.no_grad():
         found = networks.restore(lq, defocus)
-        assert torch.equal(found["x0"], found["latent"])
+        assert torch.equal(found.x0, found.latent)
         eps = build_networks(TOY, 0)
         eps.unet.conv_out.base_layer.weight.zero_()
         eps.unet.conv_out.base_layer.bias.zero_()
         found = eps.restore(lq, defocus)
-        assert float((found["x0"] / found["latent"]).median()) == pytest.approx(14.65, abs=0.01)
+        assert float((found.x0 / found.latent).median()) == pytest.approx(14.65, abs=0.01)
 
 
 def test_the_picture_is_decoded_when_asked_for(networks):
@@ -166,15 +166,14 @@ def test_the_picture_is_decoded_when_asked_for(networks):
 
     with torch.no_grad():
         found = networks.restore(lq, defocus, decode=decode)
-        assert set(found) == {"latent", "residuals", "eps", "x0", "image"}
-        assert found["x0"].dtype == torch.float32
+        assert found.x0.dtype == torch.float32
+        assert len(found.residuals) == 12
         assert not calls
-        copied = dict(found)
-        assert copied["image"].shape == lq.shape
-        assert found["image"] is copied["image"]
-        assert found.get("image") is copied["image"]
-        assert found.get("nothing", 3) == 3
-        assert {key for key, _ in found.items()} == set(found)
+        image = found.image
+        assert image.shape == lq.shape
+        assert found.image is image
+        assert found["image"] is image  # by name too, as in 0.4.0
+        assert found["latent"] is found.latent
         assert len(calls) == 1
 
 
@@ -239,7 +238,7 @@ def test_two_segments_equal_the_dense_mask(rows):
     noise = torch.Generator().manual_seed(labels.numel())
     query, key, value = (torch.randn((*labels.shape, 2, 4), generator=noise).transpose(1, 2) for _ in range(3))
     wanted = dense(query, key, value, labels)
-    regions = Regions.of(labels)
+    regions = Regions.from_labels(labels)
     assert worst(segmented_attention(query, key, value, regions), wanted) <= 3e-6
     assert worst(varlen_attention(query, key, value, regions, loop_kernel), wanted) <= 3e-6
 
@@ -249,7 +248,7 @@ def test_single_labels_and_single_tokens(focused):
     labels = torch.zeros((1, 16), dtype=torch.bool)
     labels[0, torch.randperm(16, generator=torch.Generator().manual_seed(1))[:focused]] = True
     query, key, value = torch.randn((3, 1, 2, 16, 4), generator=torch.Generator().manual_seed(2))
-    regions = Regions.of(labels)
+    regions = Regions.from_labels(labels)
     assert regions.single == (focused in (0, 16))
     assert worst(segmented_attention(query, key, value, regions), dense(query, key, value, labels)) <= 3e-6
 
@@ -276,7 +275,7 @@ def test_varlen_on_the_gpu():
     query, key, value = (torch.randn((2, 5, 256, 64), generator=noise).cuda().half() for _ in range(3))
     labels = (torch.rand((2, 256), generator=noise) < 0.3).cuda()
     wanted = dense(query.float(), key.float(), value.float(), labels)
-    assert worst(segmented_attention(query, key, value, Regions.of(labels)).float(), wanted) <= 5e-3
+    assert worst(segmented_attention(query, key, value, Regions.from_labels(labels)).float(), wanted) <= 5e-3
 
 
 # --- the real sizes, on the meta device
@@ -316,7 +315,7 @@ def test_every_official_name_has_its_place(real):
     assert len(official) == 366
     own = set(real.unet.state_dict())
     loras = {name for name in own if ".lora_" in name} | {"conv_in.base_layer.weight", "conv_in.base_layer.bias"}
-    assert {sr_name(name) for name in official} == loras
+    assert {sr_tensor_name(name) for name in official} == loras
     processors = {
         f"up_blocks.{block}.attentions.{layer}.transformer_blocks.0.attn1.processor.to_{part}_lora.{half}.weight"
         for block in (1, 2, 3)
@@ -352,7 +351,7 @@ def test_the_whole_base_fits_after_pruning(real):
             cross_attention_dim=1024,
             use_linear_projection=True,
         )
-    kept = {name for name in stock.state_dict() if unet_name(name)}
+    kept = {name for name in stock.state_dict() if kept_by_pruning(name)}
     own = {name.replace(".base_layer.", ".") for name in real.unet.state_dict() if ".lora_" not in name}
     assert kept == {name for name in own if ".processor." not in name}
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -18,8 +19,8 @@ from support.magic_toys import TOY, replaced, toy_input, toy_networks
 
 from bokehsynth import AssetError, DataError, DeviceError, UsageError
 from magicbokeh import MagicBokehPipeline, TileOptions
+from magicbokeh.inference.infer import check_device
 from magicbokeh.inference.photo import open_photo
-from magicbokeh.inference.pipeline import check_device
 
 PARTS = ("unet", "controlnet", "vae")
 
@@ -46,7 +47,7 @@ class Echo(MagicBokehPipeline):
 
     def forward_tensors(self, lq, defocus, latent_noise=None):
         self.seen = [*getattr(self, "seen", []), (lq.shape, defocus)]
-        return {"x0": torch.nn.functional.pixel_unshuffle(lq, 8)}
+        return SimpleNamespace(x0=torch.nn.functional.pixel_unshuffle(lq, 8))
 
     def _decode(self, x0):
         return torch.nn.functional.pixel_shuffle(x0, 8)
@@ -84,7 +85,7 @@ def test_saved_and_opened_is_bit_identical(pipe, folder, tmp_path):
         assert dict(again.config)["blur_reference"] == TOY.blur_reference
     lq, defocus, noise = toy_input()
     wanted, found = pipe.forward_tensors(lq, defocus, noise), opened.forward_tensors(lq, defocus, noise)
-    assert torch.equal(found["image"], wanted["image"])
+    assert torch.equal(found.image, wanted.image)
     names = [path.name for path in (tmp_path / "again").rglob("*") if path.is_file()]
     assert not [name for name in names if name.endswith((".bin", ".pkl", ".pt"))]
 
@@ -104,8 +105,8 @@ def test_fused_folders_open_as_such(pipe, folder, tmp_path):
     opened = MagicBokehPipeline.from_pretrained(tmp_path / "fused")
     lq, defocus, noise = toy_input()
     wanted, found = fused.forward_tensors(lq, defocus, noise), opened.forward_tensors(lq, defocus, noise)
-    assert torch.equal(found["x0"], wanted["x0"])
-    assert float((found["image"] - pipe.forward_tensors(lq, defocus, noise)["image"]).abs().max()) <= 5e-5
+    assert torch.equal(found.x0, wanted.x0)
+    assert float((found.image - pipe.forward_tensors(lq, defocus, noise).image).abs().max()) <= 5e-5
 
 
 def test_other_folders_are_named(folder, tmp_path):
@@ -150,8 +151,8 @@ def test_to_changes_the_type_of_everything(folder):
     double = MagicBokehPipeline.from_pretrained(folder).to(torch.float64)
     lq, defocus, noise = toy_input()
     found = double.forward_tensors(lq, defocus, noise)
-    assert found["x0"].dtype == torch.float64
-    assert found["image"].dtype == torch.float64
+    assert found.x0.dtype == torch.float64
+    assert found.image.dtype == torch.float64
 
 
 def test_models_come_to_the_device_when_used(folder):
@@ -171,13 +172,13 @@ def test_models_come_to_the_device_when_used(folder):
         hook.hook.pre_forward = lambda *a, _name=name, _do=before, **k: (seen.append(_name), _do(*a, **k))[1]
     lq, defocus, _ = toy_input()
     found = opened.forward_tensors(lq, defocus)
-    assert torch.equal(found["image"], plain.forward_tensors(lq, defocus)["image"])
+    assert torch.equal(found.image, plain.forward_tensors(lq, defocus).image)
     assert seen == ["vae", "controlnet", "unet", "vae"]
     if torch.cuda.is_available():
         real = MagicBokehPipeline.from_pretrained(folder)
         real.enable_model_cpu_offload()
-        image = real.forward_tensors(lq, defocus)["image"].cpu()
-        assert float((image - found["image"]).abs().max()) <= 1e-2
+        image = real.forward_tensors(lq, defocus).image.cpu()
+        assert float((image - found.image).abs().max()) <= 1e-2
     else:
         with pytest.raises(RuntimeError, match="accelerator"):
             opened.enable_model_cpu_offload()
@@ -207,7 +208,7 @@ def test_one_tile_is_the_step_itself(pipe):
     out = pipe(image, focus=0.25, blur=256, depth=ramp(64, 64), color="none", output_type="np")
     lq = torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1)[None] * 2 - 1
     defocus = torch.from_numpy(np.abs(ramp(64, 64) - 0.25))[None, None]  # K = 256 · 64/512 = 32, the reference
-    wanted = pipe.forward_tensors(lq, defocus)["image"][0].permute(1, 2, 0).numpy() / 2 + 0.5
+    wanted = pipe.forward_tensors(lq, defocus).image[0].permute(1, 2, 0).numpy() / 2 + 0.5
     assert np.abs(out.images[0] - wanted).max() <= 2e-5
     assert np.abs(out.defocus[0] - 32 * np.abs(ramp(64, 64) - 0.25)).max() <= 1e-4
     assert out.focus[0] == (0.25, 0.25)
@@ -317,7 +318,7 @@ def test_less_memory_means_smaller_batches(echo, monkeypatch):
         ({"blur": 8, "generator": [torch.Generator()] * 2}, "1 photos, 2 generators"),
     ],
 )
-def test_wrong_wishes_are_named(pipe, options, says):
+def test_wrong_options_are_named(pipe, options, says):
     with pytest.raises(UsageError, match=says):
         pipe(photo(), **({"depth": ramp(), "focus": 0.5} | options))
 
@@ -410,7 +411,7 @@ def test_colours_beyond_srgb_survive_in_focus(echo, tmp_path):
     image[..., 1:] //= 4  # reds that sRGB does not have
     Image.fromarray(image).save(tmp_path / "x.png", icc_profile=p3_profile())
     seen = open_photo(tmp_path / "x.png")
-    assert np.abs(seen.beyond_srgb(slice(None))).max() > 0.02
+    assert np.abs(seen.outside_srgb(slice(None))).max() > 0.02
     assert np.abs(np.asarray(through(echo, tmp_path / "x.png")).astype(int) - image).max() <= 1
 
 

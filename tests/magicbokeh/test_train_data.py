@@ -13,15 +13,14 @@ import bokehsynth as bs
 from bokehsynth import DataError, RecipeError, UsageError
 from bokehsynth.rendering.cuda import renderer as cuda
 from magicbokeh.data.augment import (
-    Changes,
     Corruption,
-    apply_changes,
+    apply_augmentation,
     classical_bokeh,
     corrupt_disparity,
-    draw_changes,
-    no_changes,
+    draw_augmentation,
+    no_augmentation,
 )
-from magicbokeh.data.loader import Address, Plan, TrainingSet, check_source, make_loader, to_batch
+from magicbokeh.data.loader import BatchSchedule, SampleRef, TrainingSet, check_source, make_loader, to_batch
 from magicbokeh.data.sources import fetch_dataset, open_source
 from magicbokeh.recipe import DataSpec, SourceSpec, load_train_recipe
 
@@ -31,50 +30,50 @@ def shards(mini_shards):
     return mini_shards
 
 
-def plan(**changes):
+def schedule(**changes):
     settings = {
         "seed": 3, "stage": 1, "batch": 2, "accumulation": 2, "rank": 0, "world": 1, "counts": {"main": 8, "sr": 5},
-        "turns": ["main", "sr", "sr"],
+        "source_cycle": ["main", "sr", "sr"],
     }  # fmt: skip
-    return Plan(**settings | changes)
+    return BatchSchedule(**settings | changes)
 
 
 def test_every_epoch_holds_every_sample_once_and_sources_take_turns():
-    one = plan()
-    seen = [address for number in range(6 * 2 * 4) for address in one.micro_batch(number)]
-    main = [address for address in seen if address.source == "main"]
-    assert {address.source for address in one.micro_batch(0)} == {"main"}
-    assert {address.source for address in one.micro_batch(2)} == {"sr"}
+    one = schedule()
+    seen = [ref for number in range(6 * 2 * 4) for ref in one.micro_batch(number)]
+    main = [ref for ref in seen if ref.source == "main"]
+    assert {ref.source for ref in one.micro_batch(0)} == {"main"}
+    assert {ref.source for ref in one.micro_batch(2)} == {"sr"}
     epochs = [main[first : first + 8] for first in range(0, len(main), 8)]
     assert len(epochs) == 4
-    orders = [[address.index for address in epoch] for epoch in epochs]
+    orders = [[ref.index for ref in epoch] for epoch in epochs]
     assert all(sorted(order) == list(range(8)) for order in orders)
     assert len({tuple(order) for order in orders}) == 4
-    assert plan(stage=2).micro_batch(0) != one.micro_batch(0)
+    assert schedule(stage=2).micro_batch(0) != one.micro_batch(0)
 
 
 def test_processes_share_the_samples_of_a_step():
     """Two processes with batch 2 see, step by step, what one with batch 4 sees."""
-    one = plan(batch=4)
-    two = [plan(rank=rank, world=2) for rank in range(2)]
+    one = schedule(batch=4)
+    two = [schedule(rank=rank, world=2) for rank in range(2)]
     for number in range(30):
-        together = [address for part in two for address in part.micro_batch(number)]
+        together = [ref for part in two for ref in part.micro_batch(number)]
         assert together == one.micro_batch(number)
 
 
 def test_endless_sources_never_repeat():
-    endless = plan(counts={"main": 0}, turns=["main"])
-    indices = [address.index for number in range(100) for address in endless.micro_batch(number)]
+    endless = schedule(counts={"main": 0}, source_cycle=["main"])
+    indices = [ref.index for number in range(100) for ref in endless.micro_batch(number)]
     assert len(set(indices)) == 200
-    later = plan(counts={"main": 0}, turns=["main"], stage=2)
-    assert not set(indices) & {address.index for number in range(100) for address in later.micro_batch(number)}
+    later = schedule(counts={"main": 0}, source_cycle=["main"], stage=2)
+    assert not set(indices) & {ref.index for number in range(100) for ref in later.micro_batch(number)}
 
 
 def batches(recipe, folder, start=0, end=4, workers=0):
     opened = open_source(recipe.data.source, folder, 1)
     data = TrainingSet({"main": opened}, recipe.data, recipe.seed, 4.0)
-    loader = make_loader(data, plan(turns=["main"], counts={"main": 8}), start, end, workers, pin=False)
-    return [data.finish(batch) for batch in loader]
+    loader = make_loader(data, schedule(source_cycle=["main"], counts={"main": 8}), start, end, workers, pin=False)
+    return [data.render_batch(batch) for batch in loader]
 
 
 def same(one, other):
@@ -105,28 +104,28 @@ def test_workers_change_nothing_and_a_run_goes_on_with_the_next_sample(tmp_path,
 def test_rendering_in_the_main_process_gives_the_same(tmp_path, workers):
     """What CUDA does: workers read and compose, the main process renders."""
     recipe = mini(tmp_path / "a.yaml", None)
-    opened = dataclasses.replace(open_source(recipe.data.source, tmp_path, 1), in_main=True)
+    opened = dataclasses.replace(open_source(recipe.data.source, tmp_path, 1), render_in_main=True)
     data = TrainingSet({"main": opened}, recipe.data, recipe.seed, 4.0)
-    loader = make_loader(data, plan(turns=["main"], counts={"main": 8}), 0, 1, workers, pin=False)
-    (set_up,) = list(loader)
-    assert not hasattr(set_up, "lq")
-    same(data.finish(set_up), batches(recipe, tmp_path, end=1)[0])
+    loader = make_loader(data, schedule(source_cycle=["main"], counts={"main": 8}), 0, 1, workers, pin=False)
+    (composed,) = list(loader)
+    assert not hasattr(composed, "lq")
+    same(data.render_batch(composed), batches(recipe, tmp_path, end=1)[0])
 
 
 @pytest.mark.kernels
 def test_a_recipe_on_cuda_is_rendered_in_the_main_process_in_batches(tmp_path, monkeypatch):
     recipe = mini(tmp_path / "a.yaml", None, "data.source.backend=cuda")
     opened = open_source(recipe.data.source, tmp_path, 1)
-    assert opened.in_main
+    assert opened.render_in_main
     data = TrainingSet({"main": opened}, recipe.data, recipe.seed, 4.0)
-    first, second = (data[Address("main", index, 0)] for index in (0, 1))
+    first, second = (data[SampleRef("main", index, 0)] for index in (0, 1))
     sizes, unpatched = [], cuda.render_scenes
     monkeypatch.setattr(
         cuda, "render_scenes", lambda inputs, *more: sizes.append(len(inputs)) or unpatched(inputs, *more)
     )
-    together = data.finish(data.collate([first, second]))
+    together = data.render_batch(data.collate([first, second]))
     assert sizes == [2, 2]  # through the lens, and through a pinhole
-    apart = [data.finish(data.collate([each])) for each in (first, second)]
+    apart = [data.render_batch(data.collate([each])) for each in (first, second)]
     for k, alone in enumerate(apart):
         assert torch.equal(together.hq[k : k + 1], alone.hq)
         assert torch.equal(together.aif[k : k + 1], alone.aif)
@@ -151,19 +150,23 @@ def sample(mini_shards):
     return bs.open_dataset(mini_shards)[1]
 
 
-def changed(sample, spec=None, **changes):
-    still = {"flip": False, "window": (0.5, 0.5), "degrade_seed": 1, "refocus": None, "corruption": None}
-    return apply_changes(sample, Changes(**still | changes), spec or DataSpec(source=SourceSpec(shards="x")))
+NO_OPTIONS = DataSpec(source=SourceSpec(shards="x"))
+
+
+def augmented(sample, spec=NO_OPTIONS, **choices):
+    """The sample with only these choices made."""
+    augmentation = dataclasses.replace(no_augmentation(), degrade_seed=1, **choices)
+    return apply_augmentation(sample, augmentation, spec)
 
 
 def test_a_flip_mirrors_all_fields(sample):
-    flipped = changed(sample, flip=True)
+    flipped = augmented(sample, flip=True)
     for name in ("lq", "hq", "aif", "defocus", "disparity"):
         assert np.array_equal(getattr(flipped, name), getattr(sample, name)[:, ::-1]), name
 
 
 def test_faults_of_the_disparity_reach_the_defocus_map_and_nothing_else(sample):
-    faulty = changed(sample, corruption=Corruption(blur=20.0, morph=16.0, scale=1.0, shift=0.05))
+    faulty = augmented(sample, corruption=Corruption(blur=20.0, morph=16.0, scale=1.0, shift=0.05))
     assert np.array_equal(faulty.hq, sample.hq)
     assert np.array_equal(faulty.disparity, sample.disparity)
     difference = np.abs(faulty.defocus - sample.defocus).max()
@@ -174,16 +177,16 @@ def test_faults_of_the_disparity_reach_the_defocus_map_and_nothing_else(sample):
 
 def test_each_epoch_degrades_afresh(sample):
     spec = DataSpec(source=SourceSpec(shards="x"), fresh_lq="real-esrgan")
-    first, second = (draw_changes(spec, 0, "train", 1, epoch) for epoch in (0, 1))
-    assert first == draw_changes(spec, 0, "train", 1, 0)
-    pictures = [apply_changes(sample, change, spec).lq for change in (first, second)]
+    first, second = (draw_augmentation(spec, 0, "train", 1, epoch) for epoch in (0, 1))
+    assert first == draw_augmentation(spec, 0, "train", 1, 0)
+    pictures = [apply_augmentation(sample, change, spec).lq for change in (first, second)]
     assert not np.array_equal(*pictures)
     assert not np.array_equal(pictures[0], sample.lq)
 
 
 def test_refocusing_degrades_another_focus_of_the_scene(sample):
     spec = DataSpec(source=SourceSpec(shards="x"), refocus=1.0, fresh_lq="none")
-    seen = changed(sample, spec, refocus=0.99).lq
+    seen = augmented(sample, spec, refocus=0.99).lq
     lens = bs.Lens(blur=sample.meta["blur"], focus=0.99)
     assert np.array_equal(seen, classical_bokeh(sample.aif, sample.disparity, lens))
     sharp = classical_bokeh(sample.aif, sample.disparity, bs.Lens(blur=0.0, focus=0.3))
@@ -192,16 +195,16 @@ def test_refocusing_degrades_another_focus_of_the_scene(sample):
 
 def test_the_flips_of_a_run_come_at_the_asked_rate():
     spec = DataSpec(source=SourceSpec(shards="x"), flip=0.25)
-    share = np.mean([draw_changes(spec, 0, "train", index, 0).flip for index in range(2000)])
+    share = np.mean([draw_augmentation(spec, 0, "train", index, 0).flip for index in range(2000)])
     assert abs(share - 0.25) < 4 * (0.25 * 0.75 / 2000) ** 0.5
 
 
 def test_windows(sample):
     spec = DataSpec(source=SourceSpec(shards="x"), crop=64)
-    assert np.array_equal(changed(sample, spec).hq, sample.hq)
+    assert np.array_equal(augmented(sample, spec).hq, sample.hq)
     with pytest.raises(UsageError, match=r"data.crop: 128 px do not fit"):
-        changed(sample, DataSpec(source=SourceSpec(shards="x"), crop=128))
-    arrays = changed(sample)
+        augmented(sample, DataSpec(source=SourceSpec(shards="x"), crop=128))
+    arrays = augmented(sample)
     assert to_batch([("train-000000001", arrays)], 4.0).keys == ["train-000000001"]
 
 
@@ -261,8 +264,9 @@ def test_photographs_are_pictures_in_focus(tmp_path, photographs, fields):
     shards = open_source(SourceSpec(shards=str(tmp_path / "set")), tmp_path, 1)
     rendered = open_source(SourceSpec(recipe="isr", set=changes), tmp_path, 1)
     for index in range(3):
-        one, other = (apply_changes(opened.train[index], no_changes(), DataSpec(source=SourceSpec(shards="x")))
-                      for opened in (shards, rendered))  # fmt: skip
+        one, other = (
+            apply_augmentation(source.train[index], no_augmentation(), NO_OPTIONS) for source in (shards, rendered)
+        )
         assert np.array_equal(one.aif, one.hq)
         assert np.array_equal(one.lq, other.lq)
         assert np.array_equal(one.hq, other.hq)

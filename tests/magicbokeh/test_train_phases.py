@@ -104,8 +104,8 @@ def test_only_the_active_phase_moves(stage):
         total(phase.losses(models, batch)).backward()
         idle = {one for one, value in optimizers[phase.name].active.items() if value.grad is None}
         assert all(fits(one, IDLE) for one in idle)
-        optimizers[phase.name].plain.step()
-        optimizers[phase.name].plain.zero_grad()
+        optimizers[phase.name].adamw.step()
+        optimizers[phase.name].adamw.zero_grad()
         moved = {name for name, value in models.parameters() if not torch.equal(value, before[name])}
         name = stage if phase.name == "sr" else phase.name
         assert moved == set(optimizers[phase.name].active) - idle
@@ -127,7 +127,7 @@ def test_alternate_begins_exactly_where_sr_ended():
         ended = networks.vae.decode(networks.step.x0(latent, networks.unet(latent)))
         controlnet_from_unet(networks)
         found = networks.restore(batch.lq, batch.defocus)
-        assert torch.equal(networks.vae.decode(found["x0"]), ended)
+        assert torch.equal(networks.vae.decode(found.x0), ended)
         assert not torch.equal(ended, batch.lq)
 
 
@@ -280,7 +280,7 @@ def gradients_of_rank(kind, out):
     """The gradients of both phases after the trainer's own all-reduce; written by the first process."""
     from accelerate import Accelerator
 
-    from magicbokeh.training.trainer import StageRun
+    from magicbokeh.training.trainer import StageTrainer
 
     torch.set_num_threads(1)
     dtype = getattr(torch, kind)
@@ -298,7 +298,7 @@ def gradients_of_rank(kind, out):
     for phase in phases_of(spec, PictureLoss(spec.loss)):
         active = activate(phase, models)
         total(phase.losses(models, batch)).backward()
-        run = StageRun.__new__(StageRun)
+        run = StageTrainer.__new__(StageTrainer)
         run.accelerator = accelerator
         run._all_reduce(active)
         found |= {f"{phase.name}/{name}": value.grad.clone() for name, value in active.items()}

@@ -18,7 +18,7 @@ from magicbokeh import MagicBokehPipeline
 from magicbokeh.training.checkpoint import Checkpoints
 from magicbokeh.training.run import train
 from magicbokeh.training.run_folder import RunFolder
-from magicbokeh.training.trainer import DivergedError, StageRun, StoppedError
+from magicbokeh.training.trainer import DivergedError, StageTrainer, StoppedError
 
 STEPS = 11
 
@@ -161,9 +161,9 @@ def test_resume_without_a_checkpoint_starts_at_0_and_says_so(whole, tmp_path, re
         raise StoppedError("enough", signal.SIGINT)
 
     with monkeypatch.context() as patched:
-        patched.setattr(StageRun, "step", stop)
+        patched.setattr(StageTrainer, "step", stop)
         with pytest.raises(StoppedError) as stopped:
-            train(recipe, tmp_path / "run", resume=True, say=said.append)
+            train(recipe, tmp_path / "run", resume=True, report=said.append)
     assert stopped.value.exit_code == 130
     assert said == [f"{tmp_path / 'run'}: no checkpoint yet: starting at step 0"]
     with pytest.raises(UsageError, match="a run was begun here; --resume goes on"):
@@ -176,7 +176,7 @@ def listing(folder):
 
 def test_a_finished_run_is_left_alone(whole, recipe):
     before, said = listing(whole), []
-    outcome = train(recipe, whole, resume=True, say=said.append)
+    outcome = train(recipe, whole, resume=True, report=said.append)
     assert outcome.steps == STEPS
     assert "finished already" in said[0]
     assert listing(whole) == before

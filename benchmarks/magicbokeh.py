@@ -3,7 +3,7 @@
     python -m benchmarks.magicbokeh [--rounds 7] [--threads 1] [--compile]
 
 The official formulation is written anew from its description: a dense mask added to materialised scores, LoRAs beside
-the weights, a text encoder whose output nobody reads, overlapping tiles decoded one by one. Correctness is checked
+the weights, a text encoder whose output is unused, overlapping tiles decoded one by one. Correctness is checked
 before anything is timed; the candidates take turns in one process; medians.
 """
 
@@ -240,7 +240,7 @@ def tiling_table(rounds: int) -> list[str]:
     def official() -> None:
         for top, left in starts:
             part = lq[:, :, top : top + 256, left : left + 256]
-            networks.restore(part, part[:, :1] / 2 + 0.5).image
+            _ = networks.restore(part, part[:, :1] / 2 + 0.5).image
 
     found = medians({"official": official, "ours": lambda: run.picture(canvas, None)}, rounds)
     ours = f"{len(run.grid(canvas))} steps, {len(run.decode_grid(canvas))} decoded"

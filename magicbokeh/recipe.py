@@ -1,4 +1,4 @@
-"""A training recipe: the one file from which a run follows. An unknown key is an error with the nearest name."""
+"""The training recipe, the one file that determines a run. An unknown key is an error with the nearest name."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Spec(BaseModel):
 
 
 def _model_fields() -> dict[str, Any]:
-    """Every size of ModelConfig, each optional; YAML has lists where the configuration has tuples."""
+    """Every field of ModelConfig, each optional; YAML has lists where the configuration has tuples."""
     hints = get_type_hints(ModelConfig)
     lists = {name: list[int] if str(kind).startswith("tuple") else kind for name, kind in hints.items()}
     return {field.name: (lists[field.name] | None, None) for field in dataclasses.fields(ModelConfig)}
@@ -35,42 +35,42 @@ _Sizes: Any = create_model("_Sizes", __base__=Spec, **_model_fields())
 
 
 class ModelSpec(_Sizes):
-    """The networks of a fresh start; `--init` brings its own sizes and takes only what is set here besides them."""
+    """The networks of a new run; with `--init` its sizes apply, and only the other keys may be set here."""
 
     preset: Literal["toy", "sd21"] = "sd21"
-    """Sizes that the other keys change: sd21 (Stable Diffusion 2.1-base) or toy."""
+    """The sizes on which the other keys build: sd21 (Stable Diffusion 2.1-base) or toy."""
 
     def changes(self) -> dict[str, Any]:
-        """The sizes that the recipe names, as ModelConfig wants them."""
+        """The fields of ModelConfig that the recipe sets."""
         named = {name: value for name, value in self if name != "preset" and value is not None}
         return {name: tuple(value) if isinstance(value, list) else value for name, value in named.items()}
 
     def build(self, blur_reference: float) -> ModelConfig:
-        """The configuration; `blur_reference` is the data's where the recipe names none."""
+        """Build the configuration; `blur_reference` is the data's, used where the recipe sets none."""
         preset = ModelConfig.toy if self.preset == "toy" else ModelConfig.sd21
         return preset(**{"blur_reference": blur_reference, **self.changes()})
 
 
 class SourceSpec(Spec):
-    """Where samples come from: a data recipe, rendered as they are needed, or shards. Both give the same samples."""
+    """The source of samples: a data recipe, rendered when they are read, or shards. Both give the same samples."""
 
     recipe: str | None = None
     """A data recipe: a path (relative to this file) or the name of a packaged one."""
     set: list[str] = []
     """KEY=VALUE changes to that recipe, as `bokehsynth generate --set` takes them."""
     shards: str | None = None
-    """A finished data set: a folder, or the URL of one (http, https, s3, gs, file), which is fetched into `cache`."""
+    """A finished data set: a folder, or the URL of one (http, https, s3, gs, file), downloaded into `cache`."""
     cache: str | None = None
-    """Folder for fetched shards; without it `data/` in the run's folder."""
+    """Folder for downloaded shards; without it `data/` in the run's folder."""
     store: bool = False
     """Render the recipe's samples once, into `data/` of the run's folder, instead of on the fly."""
     endless: bool = False
-    """Never see a sample twice: go on beyond the recipe's count. Needs a recipe, and `store: false`."""
+    """Never repeat a sample: continue beyond the recipe's count. Needs a recipe, and `store: false`."""
     backend: Literal["auto", "cpu", "cuda"] = "cpu"
-    """Which renderer. cpu: in the workers. cuda: workers plan, the main process renders."""
+    """The renderer. cpu: in the workers. cuda: workers compose, the main process renders."""
 
     @model_validator(mode="after")
-    def _one(self) -> "SourceSpec":
+    def _recipe_or_shards(self) -> "SourceSpec":
         if (self.recipe is None) == (self.shards is None):
             raise ValueError("give either a recipe or shards")
         if self.endless and (self.shards is not None or self.store):
@@ -79,10 +79,10 @@ class SourceSpec(Spec):
 
 
 class CorruptionSpec(Spec):
-    """Faults of an estimated disparity map, so that training meets what inference will."""
+    """Faults of estimated disparity maps, as inference has them."""
 
     probability: Probability = 0.5
-    """How often a sample's map is corrupted at all."""
+    """Probability that a sample's map is corrupted."""
     blur: Annotated[float, Field(ge=0)] = 3.0
     """Largest standard deviation, pixels at 512."""
     morph: Annotated[float, Field(ge=0)] = 4.0
@@ -94,7 +94,7 @@ class CorruptionSpec(Spec):
 
 
 class DataSpec(Spec):
-    """What the network sees."""
+    """Samples and their augmentation."""
 
     source: SourceSpec
     """Train and val samples."""
@@ -103,26 +103,26 @@ class DataSpec(Spec):
     crop: Annotated[int, Field(ge=64, multiple_of=64)] | None = None
     """Side of a random window, pixels; without it whole samples, whose sides must then be multiples of 64."""
     flip: Probability = 0.5
-    """How often a sample is mirrored left to right, all fields together."""
+    """Probability that a sample is mirrored left to right, all fields together."""
     corruption: CorruptionSpec | None = None
     """Corrupt the disparity from which the network's defocus map is made."""
     fresh_lq: str | None = None
     """Degrade `aif` afresh in each epoch by this preset (real-esrgan), instead of the sample's own LQ."""
     refocus: Probability = 0.0
-    """How often LQ is the scene as another lens setting saw it: refocusing. `aif` and its disparity are rendered with
+    """Probability that LQ is the scene with another focus: refocusing. `aif` and its disparity are rendered with
     another focus, then degraded by `fresh_lq` (or real-esrgan)."""
     workers: NonNegativeInt = 2
-    """Processes that make samples; 0 makes them in the main process. The samples stay the same."""
+    """Processes that make samples; 0 makes them in the main process. Changes no sample."""
 
 
 class LossSpec(Spec):
-    """How far a picture is from its target: l2 · MSE + the perceptual term, on -1..1."""
+    """Distance of a picture from its target: l2 · MSE + the perceptual term, on -1..1."""
 
     l2: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the mean squared difference."""
     perceptual: Literal["lpips", "edges", "none"] = "lpips"
     """lpips: the package of that name with its VGG, as the paper. edges: differences of gradients at four scales,
-    which needs no file. none."""
+    which needs no file. none: no such term."""
     weight: Annotated[float, Field(ge=0)] = 2.0
     """Weight of the perceptual term."""
 
@@ -141,19 +141,19 @@ class _Stage(Spec):
     clip: PositiveFloat = 1.0
     """Largest norm of the gradients."""
     betas: Annotated[list[Probability], Field(min_length=2, max_length=2)] = [0.9, 0.999]
-    """AdamW's."""
+    """AdamW's decay rates of the moments."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    """AdamW's."""
+    """AdamW's weight decay."""
 
 
 class AutoencoderStage(_Stage):
-    """Train the whole VAE from nothing, for toys; real sizes start from Stable Diffusion's."""
+    """Train the whole VAE from scratch, for toys; real sizes start from Stable Diffusion's."""
 
     stage: Literal["autoencoder"]
     lr: PositiveFloat = 1e-3
     """Learning rate."""
     loss: LossSpec = LossSpec(perceptual="edges", weight=1.0)
-    """Reconstruction."""
+    """Loss of the reconstruction."""
 
 
 class SrStage(_Stage):
@@ -165,11 +165,11 @@ class SrStage(_Stage):
     unet: Literal["lora", "full"] = "lora"
     """full trains the UNet's own weights instead of its LoRA: for toys, which have no pretrained UNet."""
     loss: LossSpec = LossSpec()
-    """Against `aif`."""
+    """Loss against `aif`."""
 
 
 class PhaseSteps(Spec):
-    """Steps of each phase before the other's turn."""
+    """Consecutive steps of each phase."""
 
     bokeh: PositiveInt = 1
     """Steps of the bokeh phase."""
@@ -178,7 +178,7 @@ class PhaseSteps(Spec):
 
 
 class AlternateStage(_Stage):
-    """Bokeh phase (ControlNet, bokeh LoRA) and SR phase (SR LoRA, zero defocus) in turn."""
+    """Alternate a bokeh phase (ControlNet, bokeh LoRA) and an SR phase (SR LoRA, zero defocus)."""
 
     stage: Literal["alternate"]
     lr: PositiveFloat = 5e-5
@@ -186,15 +186,15 @@ class AlternateStage(_Stage):
     sr_lr: PositiveFloat = 5e-6
     """Learning rate of the SR phase."""
     phase_steps: PhaseSteps = PhaseSteps()
-    """How they take turns."""
+    """How the phases alternate."""
     joint: bool = False
-    """No turns: ControlNet, bokeh LoRA and SR LoRA at once, on bokeh pictures (the paper's ablation)."""
+    """Do not alternate: ControlNet, bokeh LoRA and SR LoRA at once, on bokeh pictures (the paper's ablation)."""
     loss: LossSpec = LossSpec()
-    """Against `hq` in the bokeh phase, `aif` in the SR phase."""
+    """Loss against `hq` in the bokeh phase, `aif` in the SR phase."""
 
 
 class DepthStage(_Stage):
-    """Disparity from degraded pictures: distilled from a teacher that sees clean ones, or from exact disparity."""
+    """Estimate disparity from degraded pictures: distilled from a teacher on clean ones, or from exact disparity."""
 
     stage: Literal["depth"]
     lr: PositiveFloat = 5e-6
@@ -202,8 +202,8 @@ class DepthStage(_Stage):
     head_lr: PositiveFloat = 5e-5
     """Learning rate of neck and head."""
     teacher: str | None = None
-    """Depth Anything V2 in transformers' layout, a folder (relative to this file) or repository: teacher and start of
-    the student. Without it a small network is trained from nothing on the recipe's exact disparity."""
+    """Depth Anything V2 in transformers' layout, a folder (relative to this file) or repository: the teacher, and the
+    student's initial weights. Without it a small network is trained from scratch on the recipe's exact disparity."""
     clean: Probability = 0.3
     """Share of inputs that are not degraded."""
     feature_weight: Annotated[float, Field(ge=0)] = 1.0
@@ -218,14 +218,15 @@ Stage = Annotated[AutoencoderStage | SrStage | AlternateStage | DepthStage, Fiel
 
 
 class ComputeSpec(Spec):
-    """On what, and how exactly."""
+    """Device and precision."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes CUDA where there is one."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    """Of the forward pass; trained weights stay fp32. fp16 needs CUDA. bf16 is too coarse for `prediction: eps`."""
+    """Precision of the forward pass; trained weights stay fp32. fp16 needs CUDA. bf16 is too coarse for
+    `prediction: eps`."""
     checkpointing: list[Literal["unet", "controlnet", "vae"]] = []
-    """Networks whose activations are computed again in the backward pass; at real size the VAE pays most."""
+    """Networks whose activations are recomputed in the backward pass; at real size the VAE saves most memory."""
     deterministic: bool = False
     """Ask torch for deterministic kernels on CUDA too, for a resume that is exact to the bit."""
     threads: PositiveInt | None = None
@@ -233,44 +234,44 @@ class ComputeSpec(Spec):
 
 
 class ValidationSpec(Spec):
-    """Seeing it."""
+    """Validation on the val split."""
 
     every: PositiveInt = 1000
-    """Steps between two looks at the val split; there is one at the end of each stage besides."""
+    """Steps between two validations; each stage also ends with one."""
     samples: PositiveInt = 16
-    """Val samples that are scored."""
+    """Number of val samples that are scored."""
 
 
 class CheckpointSpec(Spec):
     """Checkpoints."""
 
     every: PositiveInt = 1000
-    """Steps between two; there is one at the end of each stage besides."""
+    """Steps between two checkpoints; each stage also ends with one."""
     last: PositiveInt = 2
     """How many `step-N` are kept, besides `last` and `best`."""
 
 
 class TrainRecipe(Spec):
-    """All of a training run."""
+    """A training run."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
     """Name of the run: lower-case letters, digits, - and _."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Root of the weights, the order of samples and all augmentation."""
+    """Seed of the weights, the order of samples and all augmentation."""
     model: ModelSpec = ModelSpec()
     """The networks."""
     data: DataSpec
     """The samples."""
     stages: Annotated[list[Stage], Field(min_length=1)]
-    """One after another, each on what the one before left."""
+    """Trained one after another, each from the weights of the previous one."""
     compute: ComputeSpec = ComputeSpec()
     """Device and precision."""
     validation: ValidationSpec = ValidationSpec()
-    """Scores and sheets."""
+    """Validation scores and sheets."""
     checkpoints: CheckpointSpec = CheckpointSpec()
-    """How often, how many."""
+    """Frequency and number of checkpoints."""
     log_every: PositiveInt = 10
-    """Steps between two points of the curves."""
+    """Steps per point of the loss curves."""
 
     @model_validator(mode="after")
     def _each_stage_once(self) -> "TrainRecipe":
@@ -280,7 +281,7 @@ class TrainRecipe(Spec):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """What decides the weights that come out; the rest may differ between a run and its resumption."""
+        """The part of the recipe that determines the weights; the rest may differ when a run is resumed."""
         content = self.model_dump(mode="json", exclude={"validation": True, "checkpoints": True, "log_every": True})
         content["data"].pop("workers")
         content["compute"].pop("device")
@@ -300,8 +301,8 @@ def load_train_recipe(path_or_name: str | Path, overrides: Sequence[str] = ()) -
 
 def _with_absolute_paths(recipe: TrainRecipe, folder: Path, given: set[str]) -> TrainRecipe:
     def absolute(value: str | None, key: str) -> str | None:
-        ours = any(key == name or key.startswith(f"{name}.") for name in given)
-        base = Path.cwd() if ours else folder
+        overridden = any(key == name or key.startswith(f"{name}.") for name in given)
+        base = Path.cwd() if overridden else folder
         beside = base / value if value is not None and "://" not in value else None
         return str(beside) if beside is not None and beside.exists() else value
 

@@ -1,4 +1,4 @@
-"""Depth Anything V2 under its authors' names (DAdepth.pth) to the transformers model."""
+"""Converts Depth Anything V2 from its authors' names (DAdepth.pth) to the transformers model."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from magicbokeh.conversion.safe_pickle import read_checkpoint
 from magicbokeh.model.safetensors_io import load_strictly
 
 _STAGES = {12: (3, 6, 9, 12), 24: (5, 12, 18, 24), 40: (10, 20, 30, 40)}
-"""Layers whose features the head reads, by the depth of the encoder (from 1)."""
+"""Layers whose features the head reads, counted from 1, by the number of encoder layers."""
 
 _RENAME = [
     (r"^pretrained\.cls_token$", "backbone.embeddings.cls_token"),
@@ -34,7 +34,7 @@ _RENAME = [
 
 
 def depth_from_official(path: Path) -> Any:
-    """The transformers model with the weights of `path`, its size read from them; DataError where they do not fit."""
+    """Load `path` into the transformers model, whose size follows from the weights; DataError where they do not fit."""
     content = read_checkpoint(path)
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
@@ -49,15 +49,15 @@ def depth_from_official(path: Path) -> Any:
 
     with torch.device("meta"):
         model = DepthAnythingForDepthEstimation(config)
-    named = rename(tensors)
+    named = rename_tensors(tensors)
     if "backbone.encoder.layer.0.attention.q_proj.weight" in model.state_dict():  # transformers 5
         named = {_name_in_5(name): value for name, value in named.items()}
     load_strictly(model, named, f"depth model ({path})")
     return model.eval()
 
 
-def rename(official: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors under transformers' names; the joint q, k, v projection in three."""
+def rename_tensors(official: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename tensors to transformers' names; the joint q, k, v projection is split in three."""
     found = {}
     for name, value in official.items():
         joint = re.fullmatch(r"pretrained\.blocks\.(\d+)\.attn\.qkv\.(weight|bias)", name)
@@ -65,7 +65,7 @@ def rename(official: dict[str, Tensor]) -> dict[str, Tensor]:
             for part, third in zip(("query", "key", "value"), value.chunk(3), strict=True):
                 found[f"backbone.encoder.layer.{joint[1]}.attention.attention.{part}.{joint[2]}"] = third
             continue
-        # The head counts its fusion stages from the coarsest, the authors from the finest.
+        # transformers numbers the fusion stages from the coarsest, the authors from the finest.
         new = re.sub(r"^depth_head\.scratch\.layer(\d)_rn\.", lambda m: f"neck.convs.{int(m[1]) - 1}.", name)
         new = re.sub(
             r"^depth_head\.scratch\.refinenet(\d)\.", lambda m: f"neck.fusion_stage.layers.{4 - int(m[1])}.", new
@@ -77,7 +77,7 @@ def rename(official: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _name_in_5(name: str) -> str:
-    """transformers 5 calls the parts of DINOv2's attention q_proj, k_proj, v_proj and o_proj."""
+    """Rename DINOv2's attention to the names of transformers 5: q_proj, k_proj, v_proj and o_proj."""
     name = re.sub(r"\.attention\.attention\.(q|k|v)[a-z]+\.", r".attention.\1_proj.", name)
     return name.replace(".attention.output.dense.", ".attention.o_proj.")
 

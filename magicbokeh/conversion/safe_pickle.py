@@ -1,8 +1,8 @@
-"""Read the tensors of a torch checkpoint without running anything that it says.
+"""Read the tensors of a torch checkpoint without executing its pickle program.
 
-A pickle is a program. This reader knows the few names that tensors are made of; classes of network modules become
-empty shells whose state can be looked at; every other name ends the reading. Nothing is ever imported or called on
-behalf of the file. Storages are read here too, so that sizes are checked before memory is taken.
+The unpickler allows the few names of which tensors are made; classes of network modules become empty stubs whose state
+can be inspected; every other name is an error. Nothing is imported or called on behalf of the file. Storages are read
+here too, so that sizes are checked before memory is allocated.
 """
 
 import io
@@ -39,12 +39,12 @@ _DTYPES = {
 }
 
 _STUB_MODULES = re.compile(r"(models|diffusers(\.models)?|torch\.nn\.modules)(\.[a-z0-9_]+)+")
-"""Modules whose classes may appear in a pickled network. They are not imported: an empty shell takes their place."""
+"""Modules whose classes may appear in a pickled network. They are not imported: a stub takes their place."""
 _CLASS_NAME = re.compile(r"[A-Z][A-Za-z0-9_]*")
 
 
 class ClassStub:
-    """Stands for an object of a class that is not loaded; holds the state the file gives it, and does nothing."""
+    """Stands for an object of a class that is not imported; holds its pickled state and does nothing."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
@@ -57,14 +57,14 @@ class ClassStub:
 
 
 class _PlainDict(OrderedDict[Any, Any]):
-    """OrderedDict as pickled in state dicts, deaf to the attributes that torch hangs on it."""
+    """OrderedDict as pickled in state dicts, ignoring the attributes that torch sets on it."""
 
     def __setstate__(self, state: Any) -> None:
         pass
 
 
 class _Storage:
-    """A class name of the file's, such as torch.FloatStorage: a dtype."""
+    """Stands for a storage class such as torch.FloatStorage; holds its dtype."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
@@ -74,10 +74,10 @@ class _Storage:
 
 
 def read_checkpoint(path: str | Path) -> Any:
-    """The object that `torch.save` wrote to `path`: dicts, lists, numbers, tensors (on the CPU) and Shells.
+    """The object that `torch.save` wrote to `path`: dicts, lists, numbers, tensors (on the CPU) and ClassStubs.
 
     UsageError where there is no such file or it is in the old format; DataError, with the reason, where it is damaged
-    or says anything but tensors.
+    or refers to anything but tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -106,7 +106,7 @@ class _Reader:
         self.storages: dict[str, Tensor] = {}
         total = 0
         for entry in self.records.values():
-            # torch stores its records as they are. Compression would only hide how large they become.
+            # torch does not compress its records; compression could hide their size.
             if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > size:
                 raise self._refuse(f"record {entry.filename!r} is compressed ({entry.file_size} bytes when unpacked)")
             total += entry.file_size
@@ -130,11 +130,11 @@ class _Reader:
             raise
         except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
             raise self._refuse(str(error)) from None
-        except Exception as error:  # a pickle that is no program of ours may fail in any way, all of them harmless
+        except Exception as error:  # a malformed pickle may raise anything, all of it harmless
             raise self._refuse(f"its pickle cannot be followed ({type(error).__name__}: {error})") from None
 
     def storage(self, key: str, dtype: torch.dtype, count: int) -> Tensor:
-        """Record data/KEY as a flat tensor of `count` numbers."""
+        """Read record data/KEY as a flat tensor of `count` numbers."""
         if key not in self.storages:
             name = f"{self.root}data/{key}"
             if name not in self.records:
@@ -162,7 +162,7 @@ class _Unpickler(pickle.Unpickler):
         self._reader = reader
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a name of the file stands for. This is the list; there is no other way in."""
+        """Resolve a name of the file; these are all the names that are allowed."""
         exact = {
             ("collections", "OrderedDict"): _PlainDict,
             ("builtins", "set"): set,
@@ -179,7 +179,7 @@ class _Unpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no tensor needs")
 
     def persistent_load(self, pid: Any) -> Tensor:
-        """A storage: ('storage', type, key, device, count)."""
+        """Resolve a storage, ('storage', type, key, device, count)."""
         tag, kind, key, _device, count = pid
         if tag != "storage" or not isinstance(kind, _Storage) or not isinstance(key, str) or type(count) is not int:
             raise pickle.UnpicklingError(f"it refers to something that is no storage: {tag!r}")
@@ -201,9 +201,9 @@ def _rebuild_parameter(data: Tensor, *_: Any) -> Tensor:
     return data
 
 
-def module_tensors(shell: ClassStub, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+def module_tensors(stub: ClassStub, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     """Parameters and buffers of a pickled torch module, under the names its state_dict would have."""
-    state = getattr(shell, "state", {})
+    state = getattr(stub, "state", {})
     for group in ("_parameters", "_buffers"):
         for name, value in (state.get(group) or {}).items():
             if isinstance(value, Tensor):

@@ -1,4 +1,4 @@
-"""Photographs as they come: any mode, depth and profile, upright once; and written back as they came."""
+"""Reads photographs of any mode, bit depth and profile upright, and writes results in the same form."""
 
 import io
 import struct
@@ -22,7 +22,7 @@ _SIXTEEN_BIT = (".png", ".tif", ".tiff")
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture, upright, with what is needed to give the result back in its own form."""
+    """An upright picture, with what is needed to write a result in the same form."""
 
     pixels: Pixels
     """[H, W, 3] in the photo's own colours: uint8, uint16, or float32 in 0..1."""
@@ -31,7 +31,7 @@ class Photo:
     grey: bool = False
     icc: bytes | None = None
     exif: bytes | None = None
-    """Orientation already reset."""
+    """With the orientation reset."""
     profile: RgbProfile | None = None
     """Set where the colours are not sRGB."""
     name: str = "the picture"
@@ -47,17 +47,17 @@ class Photo:
         return encoded if self.profile is None else self.profile.to_srgb(encoded)
 
     def outside_srgb(self, rows: slice) -> FloatArray | None:
-        """[rows, W, 3]: what the photo's own values lose on the way to sRGB and back; None where they are sRGB."""
+        """What conversion to sRGB and back removes from the photo's values, [rows, W, 3]; None where they are sRGB."""
         if self.profile is None:
             return None
         encoded = _to_float(self.pixels[rows])
         return encoded - self.profile.from_srgb(self.profile.to_srgb(encoded))
 
-    def encode(self, srgb: FloatArray, beyond: FloatArray | None = None) -> Pixels:
-        """sRGB [h, W, 3] in 0..1 to the photo's own colours and number type; `beyond` is added in those colours."""
+    def encode(self, srgb: FloatArray, outside: FloatArray | None = None) -> Pixels:
+        """Convert sRGB [h, W, 3] in 0..1 to the photo's colour space and dtype; `outside` is added in that space."""
         encoded = srgb if self.profile is None else self.profile.from_srgb(srgb)
-        if beyond is not None:
-            encoded = encoded + beyond
+        if outside is not None:
+            encoded = encoded + outside
         if self.grey:
             encoded = np.repeat(encoded @ np.array([[0.299], [0.587], [0.114]], np.float32), 3, axis=-1)
         encoded = np.clip(encoded, 0, 1)
@@ -67,15 +67,15 @@ class Photo:
         return cast(Pixels, np.rint(encoded * np.float32(full)).astype(self.pixels.dtype))
 
     def with_pixels(self, pixels: Pixels) -> "Photo":
-        """The result in this photo's place."""
+        """Return a photo of other pixels in the same form."""
         return replace(self, pixels=pixels)
 
     def without_alpha(self) -> "Photo":
-        """Opaque."""
+        """Return the photo without its alpha channel."""
         return replace(self, alpha=None)
 
     def to_pil(self) -> Any:
-        """PIL picture: L, RGB or RGBA (grey with alpha: LA), 8 bit, with profile and EXIF in `info`."""
+        """Convert to a PIL picture: L, LA, RGB or RGBA of 8 bits, with profile and EXIF in `info`."""
         from PIL import Image
 
         pixels = _to_8bit(self.pixels)
@@ -86,7 +86,7 @@ class Photo:
         return image
 
     def save(self, path: Path) -> None:
-        """Write PNG (16 bit where the photo has it), JPEG, WebP or TIFF, with profile and EXIF; whole or not at all."""
+        """Write PNG (16 bit where the photo has it), JPEG, WebP or TIFF, with profile and EXIF, atomically."""
         suffix = path.suffix.lower()
         if suffix == ".png" and self.pixels.dtype != np.uint8:
             atomic_write(path, self._png16())
@@ -114,13 +114,13 @@ class Photo:
             chunks += _chunk(b"iCCP", b"icc\0\0" + zlib.compress(self.icc))
         if self.exif:
             chunks += _chunk(b"eXIf", self.exif.removeprefix(b"Exif\0\0"))
-        return data[:33] + chunks + data[33:]  # behind the header, before any pixels
+        return data[:33] + chunks + data[33:]  # after the header, before the pixels
 
 
 def open_photo(source: Any) -> Photo:
-    """From a path, a PIL picture, or an array [H, W], [H, W, 3] or [H, W, 4] (uint8, uint16, or float in 0..1 sRGB).
+    """Open a path, a PIL picture, or an array [H, W], [H, W, 3] or [H, W, 4] (uint8, uint16, or float in 0..1 sRGB).
 
-    UsageError for what is no picture, or is smaller than 16 px; AssetError for a file that cannot be decoded.
+    UsageError for anything else, or a picture smaller than 16 px; AssetError for a file that cannot be decoded.
     """
     if isinstance(source, Photo):
         return source
@@ -162,7 +162,7 @@ def _from_file(path: Path) -> Photo:
 
 
 def _read_16bit(path: Path) -> npt.NDArray[np.uint16] | None:
-    """The stored numbers, RGB order, where the file has 16 bits per channel."""
+    """The stored values in RGB order if the file has 16 bits per channel, else None."""
     import cv2
 
     if path.suffix.lower() not in _SIXTEEN_BIT:
@@ -197,7 +197,7 @@ def _from_pil(image: Any, name: str) -> Photo:
 
 
 def _convert_to_rgb(image: Any, icc: bytes | None, clear: bool) -> tuple[Any, bytes | None]:
-    """CMYK through its own profile if it has one; palettes, bitmaps, YCbCr and Lab as PIL converts them."""
+    """Convert CMYK by its profile if it has one; palettes, bitmaps, YCbCr and Lab as PIL does."""
     if image.mode == "CMYK" and icc:
         return _convert_by_lut_profile(image, icc)
     if image.mode == "1":
@@ -206,7 +206,7 @@ def _convert_to_rgb(image: Any, icc: bytes | None, clear: bool) -> tuple[Any, by
 
 
 def _convert_by_lut_profile(image: Any, icc: bytes) -> tuple[Any, bytes | None]:
-    """A profile of tables has no way back: the picture becomes sRGB, and is saved as such."""
+    """Convert a picture with a table profile, which cannot be inverted, to sRGB; it is saved as such."""
     from PIL import ImageCms
 
     alpha = image.getchannel("A") if image.mode == "RGBA" else None
@@ -214,7 +214,7 @@ def _convert_by_lut_profile(image: Any, icc: bytes) -> tuple[Any, bytes | None]:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         done = ImageCms.profileToProfile(colours, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError):  # damaged, or of other pixels than these: it says nothing about them
+    except (ImageCms.PyCMSError, OSError):  # a damaged profile, or one of other modes, is ignored
         done = colours.convert("RGB")
     assert done is not None
     if alpha is not None:
@@ -246,7 +246,7 @@ def _orientation(image: Any) -> int:
 
 
 def _exif_without_orientation(image: Any) -> bytes | None:
-    """The EXIF block with the orientation reset: the pixels are turned, and must not be turned again."""
+    """The EXIF block with the orientation reset, because the pixels are rotated already."""
     from PIL import Image
 
     if not len(image.getexif()):

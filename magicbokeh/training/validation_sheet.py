@@ -72,7 +72,7 @@ def _write(image: ByteArray, texts: Sequence[tuple[int, int, str, int, tuple[int
     canvas = Image.fromarray(image)
     pen = ImageDraw.Draw(canvas)
     for x, y, text, size, color in texts:
-        pen.text((x, y), text, load_base_weights=color, font=_font(size))
+        pen.text((x, y), text, fill=color, font=_font(size))
     return np.asarray(canvas)
 
 

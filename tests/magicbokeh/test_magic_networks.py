@@ -1,4 +1,4 @@
-"""The networks: the official numbers, the official formulation at full depth, and the shortcuts that must not show."""
+"""The networks against the official numbers, the official formulation at full depth, and their own shortcuts."""
 
 import json
 from pathlib import Path
@@ -47,20 +47,20 @@ def test_the_official_activations():
         own = {key.removeprefix(f"{name}."): value for key, value in excerpt.items() if key.startswith(f"{name}.")}
         assert not part.load_state_dict(own, strict=False).unexpected_keys
     latent, defocus = case["latent"], case["defocus01"]
-    networks.controlnet.controlnet_cond_embedding = Given(case["cond_embedding"])
+    networks.controlnet.controlnet_cond_embedding = Constant(case["cond_embedding"])
     with torch.no_grad():
         residuals = networks.controlnet(latent, defocus)
         for index in range(4):  # worst seen 1.5e-6
-            assert worst(residuals[index], case[f"residual.{index}"]) <= 1e-5
+            assert worst(residuals[index], case[f"residual.{index}"]) <= 3e-6
         networks.unet.up_blocks[2].forward = lambda *_, **__: case["unet.up_blocks.2"]
         eps = networks.unet(latent, residuals, networks.regions(defocus, latent))
-    assert worst(eps, case["eps"]) <= 2e-5  # worst seen 2.9e-6
-    assert worst(networks.step.x0(latent, eps), case["x0"]) <= 3e-4  # worst seen 4.5e-5
+    assert worst(eps, case["eps"]) <= 6e-6  # worst seen 2.9e-6
+    assert worst(networks.step.x0(latent, eps), case["x0"]) <= 9e-5  # worst seen 4.5e-5
     assert 0.05 < networks.regions(defocus, latent)[32, 32].in_focus[0] / 1024 < 0.95  # both regions are there
 
 
-class Given(torch.nn.Module):
-    """Gives the same, whatever it gets."""
+class Constant(torch.nn.Module):
+    """Returns a constant."""
 
     def __init__(self, value):
         super().__init__()
@@ -70,7 +70,7 @@ class Given(torch.nn.Module):
         return self.value
 
 
-def test_what_the_excerpt_says_of_itself():
+def test_the_excerpt_names_its_source():
     with safe_open(FIXTURES / "magic_excerpt.safetensors", "pt") as file:
         assert "random weights" in file.metadata()["from"]
 
@@ -156,7 +156,7 @@ def test_residual_prediction_starts_at_the_latent():
         assert float((found.x0 / found.latent).median()) == pytest.approx(14.65, abs=0.01)
 
 
-def test_the_picture_is_decoded_when_asked_for(networks):
+def test_the_picture_is_decoded_when_first_read(networks):
     lq, defocus, _ = toy_input()
     calls = []
 

@@ -1,4 +1,4 @@
-"""The pipeline around the networks: folders, seeds, photographs of every kind, focus, and the tiles' joints."""
+"""The pipeline: folders, seeds, photographs of every kind, focus, and the seams between tiles."""
 
 import io
 import json

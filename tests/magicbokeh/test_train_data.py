@@ -38,7 +38,7 @@ def schedule(**changes):
     return BatchSchedule(**settings | changes)
 
 
-def test_every_epoch_holds_every_sample_once_and_sources_take_turns():
+def test_every_epoch_holds_every_sample_once_and_sources_alternate():
     one = schedule()
     seen = [ref for number in range(6 * 2 * 4) for ref in one.micro_batch(number)]
     main = [ref for ref in seen if ref.source == "main"]
@@ -93,7 +93,7 @@ def test_shards_and_recipe_give_identical_batches(tmp_path, shards):
         assert 0 <= float(one.defocus.min()) < float(one.defocus.max()) <= 1
 
 
-def test_workers_change_nothing_and_a_run_goes_on_with_the_next_sample(tmp_path, shards):
+def test_workers_change_nothing_and_a_run_continues_with_the_next_sample(tmp_path, shards):
     recipe = mini(tmp_path / "a.yaml", shards)
     whole = batches(recipe, tmp_path)
     for one, other in zip(whole[1:], batches(recipe, tmp_path, start=1, workers=2), strict=True):
@@ -136,7 +136,7 @@ def test_shards_behind_a_url(tmp_path, shards):
     mine, theirs = bs.open_dataset(tmp_path / "here"), bs.open_dataset(shards)
     assert np.array_equal(mine[3].hq, theirs[3].hq)
     before = (tmp_path / "here" / "dataset.json").stat().st_mtime_ns
-    fetch_dataset("file:/nowhere", tmp_path / "here")  # whole already: nobody asks again
+    fetch_dataset("file:/nowhere", tmp_path / "here")  # complete already: nothing is fetched
     assert (tmp_path / "here" / "dataset.json").stat().st_mtime_ns == before
     with pytest.raises(bs.DataError, match=r"nowhere/dataset.json: cannot be fetched"):
         fetch_dataset("file:/nowhere", tmp_path / "other")
@@ -199,7 +199,7 @@ def test_the_flips_of_a_run_come_at_the_asked_rate():
     assert abs(share - 0.25) < 4 * (0.25 * 0.75 / 2000) ** 0.5
 
 
-def test_windows(sample):
+def test_crops(sample):
     spec = DataSpec(source=SourceSpec(shards="x"), crop=64)
     assert np.array_equal(augmented(sample, spec).hq, sample.hq)
     with pytest.raises(UsageError, match=r"data.crop: 128 px do not fit"):

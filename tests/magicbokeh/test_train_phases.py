@@ -1,6 +1,4 @@
-"""What trains: only the active phase's tensors, in every stage; stages that begin where the last one ended; processes
-that agree; and precision.
-"""
+"""Phases train their own tensors only; stages begin where the last one ended; processes agree; precision."""
 
 import dataclasses
 import json
@@ -13,55 +11,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.phase_toys import EDGES, STAGES, loss_of, picture_batch, toy_models
 from support.train_toys import mini
 
 from bokehsynth import DeviceError, UsageError
-from magicbokeh.data.loader import Batch
-from magicbokeh.model.bundle import build_networks
-from magicbokeh.model.config import ModelConfig
-from magicbokeh.recipe import AlternateStage, AutoencoderStage, DepthStage, LossSpec, SrStage
+from magicbokeh.recipe import AlternateStage, DepthStage, LossSpec, SrStage
 from magicbokeh.training.depth_distillation import DepthLoss, small_depth_network
 from magicbokeh.training.initial_models import controlnet_from_unet
 from magicbokeh.training.losses import PictureLoss, edge_loss
 from magicbokeh.training.optimizers import PhaseOptimizer, rate_factor
-from magicbokeh.training.phases import Models, activate, phases_of, total
+from magicbokeh.training.phases import activate, phases_of, total
 from magicbokeh.training.run import enable_checkpointing, make_accelerator
-
-EDGES = LossSpec(perceptual="edges")
-STAGES = {
-    "autoencoder": AutoencoderStage(stage="autoencoder", steps=1, lr=1e-2),
-    "sr": SrStage(stage="sr", steps=1, lr=1e-2, loss=EDGES),
-    "sr full": SrStage(stage="sr", steps=1, lr=1e-2, loss=EDGES, unet="full"),
-    "alternate": AlternateStage(stage="alternate", steps=1, lr=1e-2, sr_lr=1e-2, loss=EDGES),
-    "joint": AlternateStage(stage="alternate", steps=1, lr=1e-2, loss=EDGES, joint=True),
-    "depth": DepthStage(stage="depth", steps=1, head_lr=1e-2),
-}
-
-
-def picture_batch(count=1, dtype=torch.float32, seed=0):
-    noise = torch.Generator().manual_seed(seed)
-    lq, hq, aif = (torch.rand((count, 3, 64, 64), generator=noise) * 2 - 1 for _ in range(3))
-    ramp = torch.linspace(0, 1, 64).expand(count, 1, 64, 64)
-    batch = Batch(lq, hq, aif, ramp, ramp, [f"train-{i:09d}" for i in range(count)])
-    return batch.to(torch.device("cpu"), dtype)
-
-
-def toy_models(seed=0, moved=True, depth=True):
-    """Models; `moved` gives weights that start at zero some value, so that every branch has a gradient."""
-    networks = build_networks(ModelConfig.toy(), seed)
-    models = Models(networks, small_depth_network(16, 64) if depth else None)
-    if moved:
-        noise = torch.Generator().manual_seed(seed + 1)
-        with torch.no_grad():
-            for _, value in models.parameters():
-                if not value.any():
-                    value.copy_(0.05 * torch.randn(value.shape, generator=noise))
-    return models
-
-
-def loss_of(stage):
-    return DepthLoss(stage) if isinstance(stage, DepthStage) else PictureLoss(stage.loss)
-
 
 MOVES = {
     "autoencoder": ["vae.encoder", "vae.decoder", "vae.quant_conv.base", "vae.post_quant_conv"],
@@ -141,7 +101,7 @@ def test_the_controlnet_begins_as_the_units_encoder():
     assert not control["controlnet_down_blocks.0.weight"].any()
 
 
-def test_turns():
+def test_phases_alternate():
     spec = AlternateStage(stage="alternate", steps=9, loss=EDGES, phase_steps={"bokeh": 2, "sr": 1})
     assert [(phase.name, phase.source) for phase in phases_of(spec, PictureLoss(EDGES), has_sr_source=True)] == [
         ("bokeh", "main"), ("bokeh", "main"), ("sr_turn", "sr"),
@@ -270,52 +230,19 @@ def test_a_student_learns_from_its_teacher():
 
 RANK = """
 import json, sys
-import torch
-from test_train_phases import gradients_of_rank
+from support.phase_toys import gradients_of_rank
 print("RESULT" + json.dumps([gradients_of_rank(kind, sys.argv[1] + kind) for kind in ("float32", "float64")]))
 """
-
-
-def gradients_of_rank(kind, out):
-    """The gradients of both phases after the trainer's own all-reduce; written by the first process."""
-    from accelerate import Accelerator
-
-    from magicbokeh.training.trainer import StageTrainer
-
-    torch.set_num_threads(1)
-    dtype = getattr(torch, kind)
-    accelerator = Accelerator(cpu=True)
-    world, rank = accelerator.num_processes, accelerator.process_index
-    models = toy_models(depth=False)
-    for module in models.parts().values():
-        module.to(dtype)
-    whole = picture_batch(4, dtype)
-    share = [one for i, one in enumerate(whole.split()) if i // (4 // world) == rank]
-    parts = {name: torch.cat([getattr(one, name) for one in share]) for name in ("lq", "hq", "aif", "defocus")}
-    batch = Batch(**parts, disparity=parts["defocus"], keys=[])
-    spec = STAGES["alternate"]
-    found = {}
-    for phase in phases_of(spec, PictureLoss(spec.loss)):
-        active = activate(phase, models)
-        total(phase.losses(models, batch)).backward()
-        run = StageTrainer.__new__(StageTrainer)
-        run.accelerator = accelerator
-        run._all_reduce(active)
-        found |= {f"{phase.name}/{name}": value.grad.clone() for name, value in active.items()}
-    if accelerator.is_main_process:
-        torch.save(found, out)
-    accelerator.wait_for_everyone()
-    return world
 
 
 def test_two_processes_give_the_gradients_of_one_with_the_double_batch(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    here = str(Path(__file__).parent)
+    tests = str(Path(__file__).parents[1])
     processes = []
     for rank, world in ((0, 2), (1, 2), (0, 1)):
-        environment = os.environ | {"PYTHONPATH": here, "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"PYTHONPATH": tests, "OMP_NUM_THREADS": "1"}
         if world == 2:
             environment |= {
                 "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",

@@ -1,4 +1,4 @@
-"""A run that was killed anywhere, however often, ends in the bytes of one that was not."""
+"""A run that was killed at any moment, any number of times, ends in the bytes of an uninterrupted one."""
 
 import json
 import math
@@ -12,7 +12,7 @@ import pytest
 import torch
 from support.train_toys import command, mini, same_files, weights, write_mini
 
-import magicbokeh.training.checkpoint as checkpoint_room
+import magicbokeh.training.checkpoint as checkpoint_module
 from bokehsynth import ChangedError, DataError, LockedError, UsageError
 from magicbokeh import MagicBokehPipeline
 from magicbokeh.training.checkpoint import Checkpoints
@@ -27,8 +27,8 @@ STEPS = 11
 def whole(tmp_path_factory, mini_shards):
     """An uninterrupted run; tests must not change it."""
     folder = tmp_path_factory.mktemp("whole")
-    outcome = train(mini(folder / "mini.yaml", mini_shards), folder / "run")
-    assert outcome.steps == STEPS
+    result = train(mini(folder / "mini.yaml", mini_shards), folder / "run")
+    assert result.steps == STEPS
     return folder / "run"
 
 
@@ -38,7 +38,7 @@ def recipe(tmp_path, mini_shards):
 
 
 class Crash(BaseException):
-    """As if the power had gone."""
+    """Stands for a power failure."""
 
 
 def crash_at_file_operations(monkeypatch, gaps):
@@ -46,7 +46,7 @@ def crash_at_file_operations(monkeypatch, gaps):
     left = [next(gaps)]
 
     def mine(name):
-        real = getattr(checkpoint_room, name)
+        real = getattr(checkpoint_module, name)
 
         def call(*arguments, **options):
             left[0] -= 1
@@ -55,13 +55,13 @@ def crash_at_file_operations(monkeypatch, gaps):
                 raise Crash
             return real(*arguments, **options)
 
-        monkeypatch.setattr(checkpoint_room, name, call)
+        monkeypatch.setattr(checkpoint_module, name, call)
 
     for name in ("exchange", "_link", "_flush_file", "_flush_folder", "digests"):
         mine(name)
 
 
-def test_dying_while_a_checkpoint_is_written(tmp_path, whole, recipe, monkeypatch):
+def test_crash_while_a_checkpoint_is_written(tmp_path, whole, recipe, monkeypatch):
     """Between any two operations on the disk there is a checkpoint to go on from, or none was there before."""
     gaps = iter([7, 23, 31, 12, 60, 95, 33, 150, 14, 77, 140, 10**9])
     crash_at_file_operations(monkeypatch, gaps)
@@ -80,7 +80,7 @@ def test_dying_while_a_checkpoint_is_written(tmp_path, whole, recipe, monkeypatc
     assert not list((tmp_path / "run" / "checkpoints").glob(".tmp*"))
 
 
-def test_dying_between_the_last_checkpoint_and_its_name(tmp_path, whole, recipe):
+def test_crash_between_the_last_checkpoint_and_its_name(tmp_path, whole, recipe):
     """The run is finished, but `last` is not: going on makes it so, and the summary with it."""
     shutil.copytree(whole, tmp_path / "run")
     places = tmp_path / "run" / "checkpoints"
@@ -132,7 +132,7 @@ def test_killed_from_outside_with_two_workers(tmp_path, whole, mini_shards):
 @pytest.mark.long
 @pytest.mark.timeout(2400)
 def test_killed_at_random_times(tmp_path, whole, mini_shards):
-    """Kills at moments that nobody chose, until the run is done."""
+    """Kill the run at random moments until it is done."""
     write_mini(tmp_path / "mini.yaml", mini_shards, workers=2)
     random = torch.Generator().manual_seed(0)
     kills = 0
@@ -176,8 +176,8 @@ def listing(folder):
 
 def test_a_finished_run_is_left_alone(whole, recipe):
     before, said = listing(whole), []
-    outcome = train(recipe, whole, resume=True, report=said.append)
-    assert outcome.steps == STEPS
+    result = train(recipe, whole, resume=True, report=said.append)
+    assert result.steps == STEPS
     assert "finished already" in said[0]
     assert listing(whole) == before
     with pytest.raises(ChangedError, match=r"recipe.stages.1.lr was 0.001, is 0.5"):
@@ -289,7 +289,7 @@ def test_init_takes_a_run_with_its_ranks_and_begins_with_its_pictures(tmp_path, 
         train(recipe, tmp_path / "third", init=tmp_path)
 
 
-def test_a_loss_that_is_no_number_stops_before_the_step(tmp_path, recipe, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path, recipe, monkeypatch):
     import magicbokeh.training.trainer as trainer
 
     seen = []

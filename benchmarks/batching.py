@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -75,9 +75,10 @@ def measure(setting: Setting) -> Measured:
     import bokehsynth as bs
     from bokehsynth.generation.batching import BatchOptions, RenderQueue
     from bokehsynth.generation.disk_space import typical_sample_pixels
-    from bokehsynth.pipeline import draw_sample, finish, set_up
+    from bokehsynth.pipeline import sample_from_draw
     from bokehsynth.rendering import Scene, render_batch
     from bokehsynth.rendering.frames import Frames
+    from bokehsynth.sample_draw import draw_sample
     from bokehsynth.shards import PackedSample, pack
     from bokehsynth.shards.tar import TarWriter
 
@@ -98,12 +99,16 @@ def measure(setting: Setting) -> Measured:
     queue: RenderQueue[PackedSample] = RenderQueue(options, render_timed)
 
     def make(index: int) -> PackedSample:
-        with clock.timed("compose"):
-            draw = draw_sample(recipe, index)
-            scene = set_up(recipe, draw)
-        frames = queue.render(scene)
-        with clock.timed("finish"):
-            return pack(finish(recipe, draw, scene, frames), recipe.shards)
+        with ExitStack() as stage:  # what comes before and after rendering, which is not this thread's time
+            stage.enter_context(clock.timed("compose"))
+
+            def render_scene(scene: Scene) -> Frames:
+                stage.close()
+                frames = queue.render(scene)
+                stage.enter_context(clock.timed("finish"))
+                return frames
+
+            return pack(sample_from_draw(recipe, draw_sample(recipe, index), render_scene), recipe.shards)
 
     tar = TarWriter(io.BytesIO())
     start, before = 0.0, clock.now()
@@ -126,17 +131,16 @@ def check_bytes(setting: Setting) -> None:
     """Correctness before time: through the window, a sample is what the product makes of it by itself."""
     import bokehsynth as bs
     from bokehsynth.generation.batching import BatchOptions, RenderQueue
-    from bokehsynth.pipeline import draw_sample, finish, set_up
+    from bokehsynth.pipeline import sample_from_draw
     from bokehsynth.rendering import render_batch
+    from bokehsynth.sample_draw import draw_sample
     from bokehsynth.shards import pixels_digest
 
     recipe = bs.load_recipe(setting.recipe)
     queue: RenderQueue[Any] = RenderQueue(BatchOptions(4, 2, 2), lambda scenes: render_batch(scenes, setting.device))
 
     def make(index: int) -> Any:
-        draw = draw_sample(recipe, index)
-        scene = set_up(recipe, draw)
-        return finish(recipe, draw, scene, queue.render(scene))
+        return sample_from_draw(recipe, draw_sample(recipe, index), queue.render)
 
     for index, sample in enumerate(queue.run(make, range(4))):
         assert pixels_digest(sample) == pixels_digest(bs.make_sample(recipe, index, backend=setting.device))

@@ -51,28 +51,26 @@ def main() -> None:
 
 
 def stages_of(recipe: Any, index: int, timed: Callable[[str, Callable[[], Any]], Any]) -> Any:
-    """The stages of `pipeline.develop`, each handed to `timed`; returns the sample."""
-    from bokehsynth import pipeline
+    """The stages of `pipeline.sample_from_draw`, each handed to `timed`; returns the sample."""
+    from bokehsynth import pipeline, sample_draw
     from bokehsynth.color import encode_8bit
     from bokehsynth.degradation import apply_degradation
     from bokehsynth.rendering import render
-    from bokehsynth.scene import compose
-    from bokehsynth.schema import Sample, on_steps, sample_key
+    from bokehsynth.schema import Sample, quantized, sample_key
 
-    draw = timed("draw", lambda: pipeline.draw_sample(recipe, index))
-    aperture = recipe.lens.apertures[draw.aperture]
-    scene = timed("compose", lambda: compose(draw.scene, pipeline.ASSET_STORE.of(recipe.catalogue), aperture))
+    draw = timed("draw", lambda: sample_draw.draw_sample(recipe, index))
+    scene = timed("compose", lambda: pipeline.compose_draw(recipe, draw))
 
-    def render_all() -> Any:
+    def render_scene() -> Any:
         frames = render(scene.layers, scene.lens, scene.margin, "cpu")
         return frames, encode_8bit(frames.all_in_focus), encode_8bit(frames.bokeh), frames.defocus, frames.disparity
 
-    frames, aif, hq, defocus, disparity = timed("render", render_all)
+    frames, aif, hq, defocus, disparity = timed("render", render_scene)
     lq = timed("degrade", lambda: apply_degradation(aif, draw.degradation).lq)
     arrays = {"lq": lq, "hq": hq, "aif": aif}
     for name, values in (("defocus", defocus), ("disparity", disparity)):
-        arrays[name] = on_steps(name, values, recipe.scales)
-    return Sample(sample_key("train", index), pipeline._meta(recipe, draw, scene, frames), arrays)
+        arrays[name] = quantized(name, values, recipe.scales)
+    return Sample(sample_key("train", index), sample_draw.sample_meta(recipe, draw, scene, frames), arrays)
 
 
 def check_stages_make_the_product(path: Path) -> None:

@@ -17,8 +17,7 @@ import bokehsynth as bs
 from benchmarks import brute
 from benchmarks.machine import machine_lines
 from bokehsynth.degradation import apply_degradation
-from bokehsynth.pipeline import ASSET_STORE
-from bokehsynth.scene import compose
+from bokehsynth.pipeline import compose_draw
 from magicbokeh.data.loader import BatchSchedule, TrainingSet, make_loader
 from magicbokeh.data.sources import OpenSource, open_source
 from magicbokeh.recipe import DataSpec, SourceSpec
@@ -38,7 +37,7 @@ class InsideGetItem(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int):
         draw = bs.draw_sample(self.recipe, index)
-        scene = compose(draw.scene, ASSET_STORE, self.recipe.lens.build)
+        scene = compose_draw(self.recipe, draw)
         height, width = self.recipe.height, self.recipe.width
         rows, columns = np.mgrid[:height, :width]
         pixels = np.stack([rows.ravel(), columns.ravel()], axis=1)

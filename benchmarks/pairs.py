@@ -36,8 +36,8 @@ from benchmarks.machine import machine_lines
 from bokehsynth.color import encode_8bit
 from bokehsynth.imaging.metrics import CLIPPED, Comparison, gain_between, tone_curve
 from bokehsynth.imaging.registration import shift_between
-from bokehsynth.scene.depth_layers import STEP, bent_sheet, distance_to, flat_sheets, sharpened
-from bokehsynth.scene.lens_fit import Error, Fit, best_of, pattern
+from bokehsynth.scene.depth_layers import EDGE_STEP, depth_slices, distance_to, height_field_layer, sharpen_depth_edges
+from bokehsynth.scene.lens_fit import Error, Fit, best_fit, pattern_search
 
 PINHOLE = 16.0
 """The stop that stands for an all-in-focus picture."""
@@ -58,7 +58,7 @@ class Series:
     """One view at several stops, linear light."""
 
     name: str
-    closed: np.ndarray
+    all_in_focus: np.ndarray
     """The photograph at f/16, [H, W, 3]."""
     wide: dict[float, np.ndarray]
     """The others, by f-number."""
@@ -71,12 +71,12 @@ class Series:
     def edges(self) -> np.ndarray:
         """Pixels beside a step of disparity, bool [H, W]."""
         window = np.ones((3, 3), np.uint8)
-        return cv2.dilate(self.disparity, window) - cv2.erode(self.disparity, window) > STEP
+        return cv2.dilate(self.disparity, window) - cv2.erode(self.disparity, window) > EDGE_STEP
 
     @cached_property
     def lights(self) -> np.ndarray:
         """Pixels that f/16 clips, bool [H, W]."""
-        return self.closed.max(axis=2) > CLIPPED
+        return self.all_in_focus.max(axis=2) > CLIPPED
 
     @property
     def focus(self) -> float:
@@ -93,7 +93,7 @@ class Series:
         disparity = smaller(self.disparity, cv2.INTER_NEAREST)
         subject = smaller(self.subject.astype(np.uint8), cv2.INTER_NEAREST) > 0
         return Series(
-            self.name, smaller(self.closed), {n: smaller(p) for n, p in self.wide.items()}, disparity, subject
+            self.name, smaller(self.all_in_focus), {n: smaller(p) for n, p in self.wide.items()}, disparity, subject
         )
 
 
@@ -118,7 +118,7 @@ def load(folder: Path, name: str, width: int, grow: int = GROW) -> Series:
     disparity = sized(read(folder / f"{name}_disparity.png", cv2.IMREAD_GRAYSCALE).astype(np.float32) / 255)
     mask = sized(read(folder / f"{name}_focalmask.png", cv2.IMREAD_GRAYSCALE)) > 250
     subject = cv2.erode(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-    return Series(name, photographs.pop(PINHOLE), photographs, sharpened(disparity, grow), subject)
+    return Series(name, photographs.pop(PINHOLE), photographs, sharpen_depth_edges(disparity, grow), subject)
 
 
 # Two scenes from one photograph -----------------------------------------------------------------------------------
@@ -141,12 +141,12 @@ Builder = Callable[[Series, np.ndarray, int], Scene]
 
 def as_field(series: Series, color: np.ndarray, margin: int) -> Scene:
     """One opaque layer that the disparity map bends."""
-    return Scene(bent_sheet(color, series.disparity, margin), margin)
+    return Scene([height_field_layer(color, series.disparity, margin)], margin)
 
 
 @dataclass(frozen=True)
 class Sheets:
-    """The disparity cut into slabs, each a frontal plane of its own; the arguments are those of `flat_sheets`."""
+    """The disparity cut into slabs, each a frontal plane of its own; the arguments are those of `depth_slices`."""
 
     count: int = SHEETS
     soft: float = 0.0
@@ -154,7 +154,7 @@ class Sheets:
 
     def __call__(self, series: Series, color: np.ndarray, margin: int) -> Scene:
         """Build the scene."""
-        return Scene(flat_sheets(color, series.disparity, margin, self.count, self.soft, self.filled), margin)
+        return Scene(depth_slices(color, series.disparity, margin, self.count, self.soft, self.filled), margin)
 
 
 # A photograph to compare with -------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ class Sheets:
 
 def tone(series: Series, photo: np.ndarray) -> np.ndarray:
     """The f/16 photograph in the tones of another exposure, measured on the subject (`likeness.tone_curve`)."""
-    return tone_curve(series.closed, photo, series.subject)(series.closed)
+    return tone_curve(series.all_in_focus, photo, series.subject)(series.all_in_focus)
 
 
 def gained(picture: np.ndarray, photo: np.ndarray) -> np.ndarray:
@@ -173,7 +173,7 @@ def gained(picture: np.ndarray, photo: np.ndarray) -> np.ndarray:
 def shift(series: Series, photo: np.ndarray) -> tuple[float, float]:
     """Where the subject lies in another photograph, in pixels (x, y) from where f/16 has it."""
     window = cv2.GaussianBlur(series.subject.astype(np.float64), (0, 0), 3)
-    return shift_between(series.closed, photo, window)[:2]
+    return shift_between(series.all_in_focus, photo, window)[:2]
 
 
 def moved(series: Series, picture: np.ndarray, photo: np.ndarray) -> tuple[float, float]:
@@ -217,7 +217,7 @@ def grid(series: Series, error: Error) -> Fit:
     """The best of a coarse grid: K by factors of 1.5, focus round the subject."""
     blurs = [LARGEST * series.disparity.shape[1] * 1.5**-k for k in range(9)]
     focuses = [series.focus + step for step in (-0.12, 0.0, 0.12)]
-    return best_of(itertools.product(blurs, focuses), error)
+    return best_fit(itertools.product(blurs, focuses), error)
 
 
 def error_at(series: Series, stop: float, build: Builder, samples: int | None = None) -> Error:
@@ -250,7 +250,7 @@ def search(series: Series, stop: float) -> Fit:
 
 def refined(start: Fit, error: Error, step: float, least: float) -> Fit:
     """Pattern search from a lens whose error is not known yet; focus may leave 0..1, which a map's ends are not."""
-    return pattern(
+    return pattern_search(
         replace(start, error=error(start.blur, start.focus)), error, step, least, focuses=(-math.inf, math.inf)
     )
 
@@ -299,11 +299,11 @@ class Row:
     @property
     def distance_m(self) -> float:
         """Focus distance of the thin lens that blurs infinity by as much, were the map's 0 at infinity."""
-        f, px_per_mm = CAMERA["focal_length_mm"], self.series.closed.shape[1] / CAMERA["sensor_width_mm"]
+        f, px_per_mm = CAMERA["focal_length_mm"], self.series.all_in_focus.shape[1] / CAMERA["sensor_width_mm"]
         radius = self.far_radius / math.sqrt(1 - (self.stop / PINHOLE) ** 2)
         distance_m = (f + px_per_mm * f * f / (2 * self.stop * radius)) / 1000
         lens = bs.Lens.from_camera(
-            **CAMERA, f_number=self.stop, focus_distance_m=distance_m, image_width_px=self.series.closed.shape[1],
+            **CAMERA, f_number=self.stop, focus_distance_m=distance_m, image_width_px=self.series.all_in_focus.shape[1],
             near_m=1.0,
         )  # fmt: skip
         assert math.isclose(lens.blur * lens.focus, radius, rel_tol=1e-9)
@@ -331,9 +331,9 @@ def measure(series: Series) -> list[Row]:
         held = hold_focus(series, stop, sheets, rows[0].sheets.focus) if rows else sheets
         toned, margin = tone(series, photo), margin_for(series)
         pictures = {
-            AS_IS: series.closed,
+            AS_IS: series.all_in_focus,
             TONED: toned,
-            PLAIN: Sheets()(series, series.closed, margin).photograph(lens_of(sheets)),
+            PLAIN: Sheets()(series, series.all_in_focus, margin).photograph(lens_of(sheets)),
             BY_SHEETS: Sheets()(series, toned, margin).photograph(lens_of(sheets)),
             BY_FIELD: as_field(series, toned, margin).photograph(lens_of(bent)),
         }

@@ -38,13 +38,21 @@ if TYPE_CHECKING:
     from bokehsynth.imaging.icc import RgbProfile, read_profile
     from bokehsynth.optics import Aperture, CatEye, Disc, Lens, Plane, Polygon, Ring
     from bokehsynth.optics.layer import Layer
-    from bokehsynth.pipeline import SampleDraw, draw_sample, make_sample
+    from bokehsynth.pipeline import (
+        ComposedSample,
+        SetUp,
+        compose_sample,
+        make_sample,
+        make_samples,
+        render_samples,
+        set_up_sample,
+    )
     from bokehsynth.recipe import Recipe, find_recipe, load_recipe
     from bokehsynth.rendering import render, render_batch, resolve_device
     from bokehsynth.rendering.frames import Frames
+    from bokehsynth.sample_draw import SampleDraw, draw_sample
     from bokehsynth.schema import Sample
     from bokehsynth.shards import open_dataset
-    from bokehsynth.together import SetUp, make_samples, set_up_sample
 
 _HOME = {
     "color": ["linear_to_srgb", "srgb_to_linear"],
@@ -61,13 +69,15 @@ _HOME = {
     "aperture_check": ["LensReport", "check_aperture"],
     "config.strict_yaml": ["load_yaml"],
     "optics": ["Aperture", "CatEye", "Disc", "Layer", "Lens", "Plane", "Polygon", "Ring"],
-    "pipeline": ["SampleDraw", "draw_sample", "make_sample"],
+    "pipeline": [
+        "make_sample", "ComposedSample", "compose_sample", "render_samples", "SetUp", "set_up_sample", "make_samples",
+    ],
     "recipe": ["Recipe", "find_recipe", "load_recipe"],
     "rendering": ["render", "render_batch", "resolve_device"],
     "rendering.frames": ["Frames"],
+    "sample_draw": ["SampleDraw", "draw_sample"],
     "schema": ["Sample"],
     "shards": ["open_dataset"],
-    "together": ["SetUp", "make_samples", "set_up_sample"],
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -75,7 +85,7 @@ __all__ = [  # noqa: RUF022  # by room, as in the docs
     "Plane", "Layer", "Lens", "Aperture", "Disc", "Polygon", "CatEye", "Ring", "check_aperture",
     "LensReport", "render", "render_batch", "resolve_device", "Frames",
     "Recipe", "load_recipe", "find_recipe", "load_yaml", "SampleDraw", "draw_sample", "make_sample", "Sample",
-    "SetUp", "set_up_sample", "make_samples",
+    "ComposedSample", "compose_sample", "render_samples", "SetUp", "set_up_sample", "make_samples",
     "degrade", "generate", "open_dataset", "contact_sheet", "srgb_to_linear", "linear_to_srgb", "RgbProfile",
     "read_profile", "atomic_write",
     "BokehsynthError", "UsageError", "RecipeError", "DeviceError", "ChangedError", "DataError", "AssetError",

@@ -1,13 +1,13 @@
 """Every error that bokehsynth raises on purpose, and the exit code each one means at the command line.
 
-    BokehsynthError                1  something unexpected that we could still name
+    BokehsynthError                1  an unexpected failure with a known cause
     ├── UsageError                 2  an argument, option or value that cannot work
     │   ├── RecipeError            2  the recipe file (line and dotted path in the message)
     │   ├── DeviceError            2  a device that is not there
     │   └── ChangedError           2  the output belongs to another recipe, asset list or machine
     ├── DataError                  1  shards that are not what their markers promise
     │   ├── AssetError             3  one picture that cannot be used
-    │   └── UnsoundError           1  a sample that is no use to anybody
+    │   └── UnsoundError           1  a sample that fails the sample checks
     ├── StorageError               4  disk full, no permission, not a directory
     ├── LockedError                5  another living run owns these shards
     └── FailureBudgetError         6  too many shards failed
@@ -35,7 +35,7 @@ class RecipeError(UsageError):
 class DeviceError(UsageError):
     """A compute device that was asked for and is not there.
 
-    `lost` tells that it was there, and failed under this process: only another one can use it again.
+    `lost` tells that it failed under this process: only another process can use it again.
     """
 
     lost = False
@@ -71,7 +71,7 @@ class UnsoundError(DataError):
 
 
 class StorageError(BokehsynthError):
-    """The file system said no: full, read-only, not permitted. `full` tells that there was no room."""
+    """A file cannot be written: disk full, read-only, not permitted. `full` tells that the space ran out."""
 
     exit_code = 4
     full = False

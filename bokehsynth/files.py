@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and text that is the same on every run."""
+"""Atomic files, and JSON text that is the same on every run."""
 
 import contextlib
 import errno
@@ -15,23 +15,23 @@ from bokehsynth.errors import StorageError
 TMP_MARK = ".tmp-"
 """Part of every temporary name; such a file is never data and may be deleted when its writer is dead."""
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn what the file system says inside the block into a StorageError that names `path` and the way out."""
+    """Turn an OSError inside the block into a StorageError that names `path` and the way out."""
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in _DISK_FULL:
             advice = "the disk or quota is full: free some room, then run the same line again"
         elif error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             advice = "no permission to write there: choose another --out or change its permissions"
         else:
             advice = "check the path, then run the same line again"
         refusal = StorageError(f"{path}: {error.strerror or error} ({advice})")
-        refusal.full = error.errno in _NO_ROOM
+        refusal.full = error.errno in _DISK_FULL
         raise refusal from error
 
 
@@ -84,7 +84,7 @@ def canonical_json(value: Any) -> str:
 
 
 def pretty_json(value: Any) -> str:
-    """The same promise as `canonical_json`, for people: two spaces of indent and a final newline."""
+    """As deterministic as `canonical_json`, but readable: two spaces of indent and a final newline."""
     return json.dumps(value, sort_keys=True, ensure_ascii=True, indent=2, allow_nan=False) + "\n"
 
 

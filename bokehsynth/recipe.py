@@ -1,4 +1,4 @@
-"""A recipe: the one file from which every draw of a data set follows."""
+"""The recipe: the one file from which every draw of a data set follows."""
 
 import math
 from collections.abc import Sequence
@@ -55,8 +55,8 @@ class SamplesSpec(Spec):
         return self
 
     @staticmethod
-    def shared_out(total: int, train: int, val: int) -> "SamplesSpec":
-        """`total` samples in all, in the proportion of two numbers, val rounded up."""
+    def split_total(total: int, train: int, val: int) -> "SamplesSpec":
+        """Split `total` samples in the proportion of two numbers, val rounded up."""
         val = min(total, math.ceil(total * val / (train + val)))
         return SamplesSpec(train=total - val, val=val)
 
@@ -103,12 +103,12 @@ class Recipe(Spec):
 
     @property
     def height(self) -> int:
-        """Of every picture, pixels; UsageError where each has its own size."""
+        """Height of every picture in pixels; UsageError where each has its own size."""
         return self._frame[0]
 
     @property
     def width(self) -> int:
-        """Of every picture, pixels; UsageError where each has its own size."""
+        """Width of every picture in pixels; UsageError where each has its own size."""
         return self._frame[1]
 
     @property
@@ -123,7 +123,7 @@ class Recipe(Spec):
         return tuple(split for split in SPLITS if getattr(self.samples, split) != 0)
 
     def count(self, split: str) -> int:
-        """Samples of one split; UsageError for a split there is not."""
+        """Number of samples of one split; UsageError for an unknown split."""
         if split not in SPLITS:
             raise UsageError(f"unknown split {split!r}; choose train or val")
         count = getattr(self.samples, split)
@@ -147,7 +147,7 @@ class Recipe(Spec):
         return build_catalogue(self.assets, self.splits, kinds_of_assets(self.scene))
 
     def with_catalogue(self, catalogue: Catalogue) -> "Recipe":
-        """The recipe with an asset list that is known, such as a data set's own record: nothing is indexed."""
+        """Return the recipe with a known asset list, such as a data set's record: nothing is indexed."""
         copy = self.model_copy()
         copy.__dict__["catalogue"] = catalogue
         return copy
@@ -156,23 +156,23 @@ class Recipe(Spec):
     def digest(self) -> str:
         """Identity of everything that shapes a sample or its packing; the number of samples is not part of it.
 
-        Nor is where photographs lie: what they are is in the digest of the asset list.
+        The paths of photographs are not part of it either: the digest of the asset list identifies their content.
         """
-        return sha256_bytes(canonical_json({k: v for k, v in self.portable.items() if k != "samples"}))
+        return sha256_bytes(canonical_json({k: v for k, v in self.portable_dict.items() if k != "samples"}))
 
     @property
-    def portable(self) -> dict[str, Any]:
-        """All of the recipe but the places of folders on this machine."""
+    def portable_dict(self) -> dict[str, Any]:
+        """The recipe without the paths of folders on this machine."""
         return self.model_dump(mode="json") | {"assets": portable(self.assets)}
 
     @cached_property
     def identity(self) -> dict[str, str]:
         """The digests that every sample and every shard carries."""
-        return self.identity_of_code | {"assets_digest": self.catalogue.digest}
+        return self.code_identity | {"assets_digest": self.catalogue.digest}
 
     @property
-    def identity_of_code(self) -> dict[str, str]:
-        """The digests that need no look at any picture."""
+    def code_identity(self) -> dict[str, str]:
+        """The digests that follow from the recipe alone, without reading a picture."""
         return {
             "recipe_digest": self.digest,
             "lens_digest": self.lens.digest,
@@ -198,12 +198,12 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = (), total: 
         if not 1 <= total < 10**9:
             raise UsageError(f"--samples must be at least 1 and below 1,000,000,000, got {total}")
         counts = (recipe.count(split) if split in recipe.splits else 0 for split in SPLITS)
-        recipe = recipe.model_copy(update={"samples": SamplesSpec.shared_out(total, *counts)})
+        recipe = recipe.model_copy(update={"samples": SamplesSpec.split_total(total, *counts)})
     return recipe
 
 
 def _absolute(spec: AssetsSpec, path: Path, packaged: bool, overrides: Sequence[str]) -> AssetsSpec:
-    """Relative sources lie in assets.root, or beside the recipe file; what --set gives, in the working directory."""
+    """Resolve relative sources: in assets.root or beside the recipe file, those of --set in the working directory."""
     given = _sources_set(overrides)
     changed: dict[str, Any] = {}
     base = path.parent
@@ -220,7 +220,7 @@ def _absolute(spec: AssetsSpec, path: Path, packaged: bool, overrides: Sequence[
 
 
 def _needs_no_root(spec: AssetsSpec, name: str, given: set[tuple[str, int | None]]) -> None:
-    """A packaged recipe that needs photographs cannot know where they are."""
+    """RecipeError if a packaged recipe needs photographs: it cannot know where they are."""
     wanted = [
         f"{item} ({kind})"
         for kind in SOURCE_LISTS
@@ -238,7 +238,7 @@ def _needs_no_root(spec: AssetsSpec, name: str, given: set[tuple[str, int | None
 
 
 def _sources_set(overrides: Sequence[str]) -> set[tuple[str, int | None]]:
-    """Which sources --set wrote: (kind, position), or (kind, None) for the whole list. Not those it only weighs."""
+    """Return the sources that --set wrote: (kind, position), or (kind, None) for a whole list; weights do not count."""
     given: set[tuple[str, int | None]] = set()
     for text in overrides:
         key, *rest = text.partition("=")[0].strip().split(".")
@@ -258,7 +258,7 @@ def packaged_recipes(kind: str = "data") -> dict[str, Path]:
 
 
 def find_recipe(path_or_name: str | Path, kind: str = "data") -> Path:
-    """The file a recipe argument means: a path that exists, or the name of a packaged recipe."""
+    """Find the file that a recipe argument means: a path that exists, or the name of a packaged recipe."""
     path = Path(path_or_name)
     if path.is_file():
         return path

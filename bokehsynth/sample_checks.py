@@ -1,6 +1,6 @@
-"""Is a sample fit to learn from? What is not is drawn again, with the next attempt, and counted.
+"""Validity checks of a sample, and the redraws of one that fails them.
 
-These are properties of the numbers alone, so every machine that makes the same sample comes to the same verdict.
+The checks look at the numbers alone, so every machine that makes the same sample decides the same.
 """
 
 import json
@@ -15,27 +15,27 @@ from bokehsynth.schema import MAP_MAX, Sample
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 8
-"""Draws of one sample before it is said to be impossible."""
+"""Draws of one sample before its error is raised."""
 
 BLACK = 4
 """A picture without a single value as large as this (of 255) shows nothing."""
 
 BLURRED = 0.5
-"""Pixels of radius from which on a blurred picture cannot be equal to the degraded sharp one."""
+"""Blur radius in pixels from which a blurred picture cannot equal the degraded sharp one."""
 
-NotTheSample = (StorageError, AssetError, ChangedError, DeviceError, MemoryError, OSError)
-"""Errors of the disk, of a picture that changed, of a device, of memory: another draw is no answer to them."""
+NOT_RETRYABLE = (StorageError, AssetError, ChangedError, DeviceError, MemoryError, OSError)
+"""Errors of the disk, of an asset that changed, of a device, of memory: another draw does not help."""
 
 
-def first_sound(
+def retry_until_valid(
     make: Callable[[int], Sample],
     attempt: int = 0,
-    give_up: Callable[[int, Exception], None] = lambda attempt, error: None,
+    on_rejected: Callable[[int, Exception], None] = lambda attempt, error: None,
 ) -> Sample:
-    """`make(attempt)` for the first attempt, from `attempt` on, that gives a sound sample.
+    """Return `make(attempt)` of the first attempt, from `attempt` on, whose sample passes `check_sample`.
 
-    `give_up(attempt, error)` hears of each one before that. If none of the first MAX_ATTEMPTS does, the error of the
-    last is raised; errors that are not the sample's (disk, device, memory, a changed asset) pass through at once.
+    `on_rejected(attempt, error)` is called for each attempt before that. If all of the first MAX_ATTEMPTS fail, the
+    error of the last is raised; NOT_RETRYABLE errors are raised at once.
     """
 
     def checked(attempt: int) -> Sample:
@@ -43,22 +43,22 @@ def first_sound(
         check_sample(sample)
         return sample
 
-    return first_good(checked, attempt, give_up)
+    return retry_draws(checked, attempt, on_rejected)
 
 
-def first_good(
+def retry_draws(
     make: Callable[[int], T],
     attempt: int = 0,
-    give_up: Callable[[int, Exception], None] = lambda attempt, error: None,
+    on_rejected: Callable[[int, Exception], None] = lambda attempt, error: None,
 ) -> T:
-    """`first_sound` of anything that is made from a draw, without a look at what was made."""
+    """Do as `retry_until_valid` for anything made from a draw; whatever `make` returns is valid."""
     while True:
         try:
             return make(attempt)
-        except NotTheSample:
+        except NOT_RETRYABLE:
             raise
-        except Exception as error:  # classes of the user's may raise anything
-            give_up(attempt, error)
+        except Exception as error:  # a user's own classes may raise anything
+            on_rejected(attempt, error)
             attempt += 1
             if attempt >= MAX_ATTEMPTS:
                 raise
@@ -89,7 +89,7 @@ def _check_maps(sample: Sample) -> None:
 
 
 def _degrades(degradation: dict[str, Any]) -> bool:
-    """Whether any step of a degradation draw acts: the dice may have skipped some."""
+    """Whether any step of a degradation draw acts: each is skipped with its own probability."""
     return any(
         step.get("kernel") is not None
         or step.get("family") is not None

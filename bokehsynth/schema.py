@@ -1,6 +1,6 @@
-"""What a sample is: its fields, its metadata, and how maps become 16-bit numbers.
+"""Defines a sample: its fields, its metadata, and how maps become 16-bit numbers.
 
-`docs/dataset-format.md` is the contract in words; this module is the same contract for the machine. It knows no
+`docs/dataset-format.md` is the contract in words; this module is the same contract in code. It knows no
 lens, no recipe and no tar, so that reading a data set needs nothing but NumPy and OpenCV.
 """
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from bokehsynth.errors import DataError, UsageError
 
 FORMAT_VERSION = 1
-"""Of the directory layout, the members, the metadata and the random addresses together."""
+"""Version of the directory layout, the members, the metadata and the random addresses together."""
 
 Array = npt.NDArray[Any]
 ByteArray = npt.NDArray[np.uint8]
@@ -41,7 +41,7 @@ class Field:
     about: str
 
     def scale(self, meta: Mapping[str, Any]) -> float:
-        """For maps: what one count means in a sample with this metadata."""
+        """Return what one count of a map means in a sample with this metadata."""
         return float(meta[self.scale_key]) if self.scale_key else 1 / MAP_MAX
 
 
@@ -172,12 +172,12 @@ def quantize_map(values: Array, scale: float, name: str) -> WordArray:
 
 
 def dequantize_map(counts: WordArray, scale: float) -> FloatArray:
-    """16-bit counts back to the quantity, float32: what every reader must compute."""
+    """Turn 16-bit counts back into the quantity, float32, as every reader must."""
     return counts.astype(np.float32) * np.float32(scale)
 
 
-def on_steps(name: str, values: Array, scales: Mapping[str, Any]) -> Array:
-    """A field as a reader will see it: pictures as they are, maps on the 16-bit steps of their scale."""
+def quantized(name: str, values: Array, scales: Mapping[str, Any]) -> Array:
+    """Return a field as a reader gets it: pictures as they are, maps rounded to the 16-bit steps of their scale."""
     if FIELDS[name].kind != "map":
         return values
     scale = FIELDS[name].scale(scales)

@@ -1,11 +1,25 @@
 """preview, degrade: commands that make pictures to look at."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
 from bokehsynth.cli.options import device_option, recipe_options
 from bokehsynth.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shown:
+    """Which samples are shown, and how; the command line explains each option."""
+
+    count: int
+    first: int
+    split: str | None
+    cell: int
+    only: str | None
+    columns: int
 
 
 @click.command()
@@ -20,18 +34,7 @@ from bokehsynth.errors import UsageError
 @click.option("--only", metavar="FIELD", help="Show this field alone, many a row, such as hq.")
 @click.option("--columns", default=3, show_default=True, type=click.IntRange(1, 20), help="Of --only.")
 @device_option
-def preview(
-    recipe: str,
-    overrides: tuple[str, ...],
-    out: Path,
-    count: int,
-    first: int,
-    split: str | None,
-    cell: int,
-    only: str | None,
-    columns: int,
-    device: str,
-) -> None:
+def preview(recipe: str, overrides: tuple[str, ...], out: Path, device: str, **options: Any) -> None:
     """Show samples of RECIPE as one contact sheet, without making a data set.
 
     The pictures are exactly those that generate would store: aif | hq | lq | defocus | disparity.
@@ -49,17 +52,18 @@ def preview(
     from bokehsynth.rendering import resolve_device
 
     check_png(out)
+    shown = _Shown(**options)
     loaded = load_recipe(recipe, overrides)
-    if only is not None and only not in loaded.shards.fields:
-        raise UsageError(f"--only {only}: the recipe stores {', '.join(loaded.shards.fields)} (shards.fields)")
-    split = split or loaded.splits[0]
+    if shown.only is not None and shown.only not in loaded.shards.fields:
+        raise UsageError(f"--only {shown.only}: the recipe stores {', '.join(loaded.shards.fields)} (shards.fields)")
+    split = shown.split or loaded.splits[0]
     backend = resolve_device(device)
-    indices = tqdm(range(first, first + count), unit="sample", leave=False)
+    indices = tqdm(range(shown.first, shown.first + shown.count), unit="sample", leave=False)
     samples = [make_sample(loaded, index, split, backend) for index in indices]
-    if only is None:
-        contact_sheet(samples, out, cell)
+    if shown.only is None:
+        contact_sheet(samples, out, shown.cell)
     else:
-        gallery(samples, out, cell, columns, only)
+        gallery(samples, out, shown.cell, shown.columns, shown.only)
     click.echo(f"wrote {out}")
 
 
@@ -96,7 +100,7 @@ def degrade(source: Path, target: Path, preset: str, seed: int, backend: str) ->
 
 
 def check_png(path: Path) -> None:
-    """Before any work: a lossless name, in a folder that is there."""
+    """Check before any work that the name is lossless and its folder exists."""
     if path.suffix.lower() != ".png":
         raise UsageError(f"{path}: must end in .png: sheets and degraded pictures are stored without further loss")
     if not path.absolute().parent.is_dir():

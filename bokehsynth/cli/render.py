@@ -1,7 +1,7 @@
 """render: a picture from cut-outs and a background, or from a photograph and a disparity map, given by hand."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,25 +59,7 @@ PER_UNIT = {"defocus": 100.0, "disparity": 65535.0, "mask": 65535.0}
 @click.option("--maps", is_flag=True, help="Also write OUT with _aif, _defocus and _disparity before its ending.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="PNG, or EXR or NPY for linear light.")
 @device_option
-def render(
-    background: Path | None,
-    background_disparity: float | None,
-    tilt: str,
-    foregrounds: tuple[str, ...],
-    photo: Path | None,
-    disparity: Path | None,
-    size: str | None,
-    focus: float | None,
-    focus_at: str | None,
-    blur: float,
-    aperture: str,
-    falloff: bool,
-    boost: float,
-    bits: str,
-    maps: bool,
-    out: Path,
-    device: str,
-) -> None:
+def render(out: Path, bits: str, maps: bool, device: str, **scene_options: Any) -> None:
     """Photograph cut-outs in front of a background, or a photograph with a disparity map, through a lens.
 
     \b
@@ -91,56 +73,125 @@ def render(
     by a side of its own file is placed against that side of the picture. In PNG, defocus is stored in hundredths of
     a pixel, disparity as a share of 65535; in EXR and NPY maps and light are stored as they are.
     """
-    from bokehsynth.imaging.write_image import check_name, save_color, save_map
-    from bokehsynth.rendering import render as shoot
+    from bokehsynth.imaging.write_image import check_name
+    from bokehsynth.rendering import render as render_layers
     from bokehsynth.rendering import resolve_device
-    from bokehsynth.scene import read_aperture
-    from bokehsynth.scene.manual import Shooting
 
     check_name(out)
-    if not 0 <= boost < math.inf:
-        raise UsageError(f"--boost must be 0 or more, got {boost:g}")
-    if (background is None) == (photo is None):
-        raise UsageError("give either --background (with any number of --foreground) or --photo with --disparity")
-    if (photo is None) != (disparity is None):
-        raise UsageError("--photo and --disparity belong together: a photograph alone has no depth to blur by")
-    if photo is not None and foregrounds:
-        raise UsageError("--foreground needs --background; a --photo is a scene by itself")
+    options = _SceneOptions(**scene_options)
     backend = resolve_device(device)
-    shooting = Shooting(blur=blur, focus=_focus(focus, focus_at), aperture=read_aperture(aperture), falloff=falloff)
     try:
-        if photo is not None and disparity is not None:
-            scene = _relief(photo, disparity, _size(size), shooting, boost)
-        else:
-            assert background is not None
-            scene = _staged(background, background_disparity, tilt, foregrounds, _size(size), shooting, boost)
+        scene = options.compose()
     except AssetError as error:  # here a picture is an argument, not one of thousands
         raise UsageError(str(error)) from None
-    frames = shoot(scene.layers, scene.lens, scene.margin, backend)
-    save_color(out, frames.bokeh, int(bits))
-    written = [out]
-    if maps:
-        written += [_beside(out, name) for name in ("aif", "defocus", "disparity")]
-        save_color(written[1], frames.all_in_focus, int(bits))
-        for path, name in zip(written[2:], ("defocus", "disparity"), strict=True):
-            save_map(path, getattr(frames, name), PER_UNIT[name])
+    frames = render_layers(scene.layers, scene.lens, scene.margin, backend)
+    written = _save(frames, out, int(bits), maps)
     click.echo(
         f"wrote {', '.join(map(str, written))}: focus {scene.lens.focus:.3f}, largest radius "
         f"{float(frames.defocus.max()):.1f} px"
     )
 
 
-def _beside(out: Path, name: str) -> Path:
-    return out.with_name(f"{out.stem}_{name}{out.suffix}")
+def _save(frames: Any, out: Path, bits: int, maps: bool) -> list[Path]:
+    """Write the picture and, with `maps`, what else was rendered; the files' paths."""
+    from bokehsynth.imaging.write_image import save_color, save_map
+
+    save_color(out, frames.bokeh, bits)
+    if not maps:
+        return [out]
+    beside = [out.with_name(f"{out.stem}_{name}{out.suffix}") for name in ("aif", "defocus", "disparity")]
+    save_color(beside[0], frames.all_in_focus, bits)
+    for path, name in zip(beside[1:], ("defocus", "disparity"), strict=True):
+        save_map(path, getattr(frames, name), PER_UNIT[name])
+    return [out, *beside]
 
 
-def _focus(focus: float | None, focus_at: str | None) -> Any:
-    """A disparity, a pixel, or None for the first foreground's."""
-    if focus is not None and focus_at is not None:
-        raise UsageError("give --focus or --focus-at, not both")
-    if focus is not None and not 0 <= focus <= 1:
-        raise UsageError(f"--focus must lie in 0..1, got {focus:g}")
-    return focus if focus_at is None else _numbers(focus_at, ",", int, "--focus-at must be X,Y in pixels")
+@dataclass(frozen=True, kw_only=True)
+class _SceneOptions:
+    """The options that say what is rendered; the command line explains each."""
+
+    background: Path | None
+    background_disparity: float | None
+    tilt: str
+    foregrounds: tuple[str, ...]
+    photo: Path | None
+    disparity: Path | None
+    size: str | None
+    focus: float | None
+    focus_at: str | None
+    blur: float
+    aperture: str
+    falloff: bool
+    boost: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.boost < math.inf:
+            raise UsageError(f"--boost must be 0 or more, got {self.boost:g}")
+        if (self.background is None) == (self.photo is None):
+            raise UsageError("give either --background (with any number of --foreground) or --photo with --disparity")
+        if (self.photo is None) != (self.disparity is None):
+            raise UsageError("--photo and --disparity belong together: a photograph alone has no depth to blur by")
+        if self.photo is not None and self.foregrounds:
+            raise UsageError("--foreground needs --background; a --photo is a scene by itself")
+
+    def compose(self) -> Any:
+        """Read the pictures and compose them; UsageError or AssetError says what is wrong."""
+        from bokehsynth.scene import read_aperture
+        from bokehsynth.scene.manual import CameraSettings
+
+        camera = CameraSettings(
+            blur=self.blur, focus=self._focus(), aperture=read_aperture(self.aperture), falloff=self.falloff
+        )
+        if self.photo is not None and self.disparity is not None:
+            return self._compose_photo(self.photo, self.disparity, camera)
+        assert self.background is not None
+        return self._compose_cutouts(self.background, camera)
+
+    def _focus(self) -> Any:
+        """A disparity, a pixel, or None for the first foreground's."""
+        if self.focus is not None and self.focus_at is not None:
+            raise UsageError("give --focus or --focus-at, not both")
+        if self.focus is not None and not 0 <= self.focus <= 1:
+            raise UsageError(f"--focus must lie in 0..1, got {self.focus:g}")
+        if self.focus_at is None:
+            return self.focus
+        return _numbers(self.focus_at, ",", int, "--focus-at must be X,Y in pixels")
+
+    def _compose_photo(self, photo: Path, disparity: Path, camera: Any) -> Any:
+        from bokehsynth.assets.load.pairs import read_map
+        from bokehsynth.assets.single import open_landscape
+        from bokehsynth.scene.manual import compose_depth_photo, scale_to_cover
+
+        size = _size(self.size)
+        color = open_landscape(photo, self.boost)
+        field = read_map(disparity, (color.shape[1], color.shape[0]))
+        if camera.focus is None:
+            raise UsageError("a --photo needs --focus D or --focus-at X,Y")
+        return compose_depth_photo(scale_to_cover(color, size), scale_to_cover(field, size), camera)
+
+    def _compose_cutouts(self, background: Path, camera: Any) -> Any:
+        from bokehsynth.assets.single import open_landscape
+        from bokehsynth.scene.manual import compose_cutouts, scale_to_cover
+
+        size = _size(self.size)
+        color = scale_to_cover(open_landscape(background, self.boost), size)
+        plane = self._background_plane(color.shape[:2])
+        cutouts = [_read_cutout(text) for text in self.foregrounds]
+        if camera.focus is None:
+            camera = replace(camera, focus=cutouts[0].disparity if cutouts else plane.d)
+        return compose_cutouts(color, plane, cutouts, camera)
+
+    def _background_plane(self, size: tuple[int, int]) -> Any:
+        from bokehsynth.scene.manual import tilted_plane
+
+        span, _, angle = self.tilt.partition(":")
+        try:
+            middle = abs(float(span)) / 2 if self.background_disparity is None else self.background_disparity
+            return tilted_plane(middle, float(span), float(angle or 90), *size)
+        except UsageError:
+            raise
+        except ValueError:
+            raise UsageError(f"--tilt must be T or T:ANGLE, got {self.tilt!r}") from None
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -160,44 +211,10 @@ def _numbers(text: str, separator: str, kind: type, rule: str) -> Any:
     return first, second
 
 
-def _relief(photo: Path, disparity: Path, size: tuple[int, int] | None, shooting: Any, boost: float) -> Any:
-    from bokehsynth.assets.load.pairs import read_map
-    from bokehsynth.assets.single import open_landscape
-    from bokehsynth.scene.manual import fitted, relief
-
-    color = open_landscape(photo, boost)
-    field = read_map(disparity, (color.shape[1], color.shape[0]))
-    if shooting.focus is None:
-        raise UsageError("a --photo needs --focus D or --focus-at X,Y")
-    return relief(fitted(color, size), fitted(field, size), shooting)
-
-
-def _staged(
-    background: Path, d: float | None, tilt: str, foregrounds: tuple[str, ...], size: tuple[int, int] | None,
-    shooting: Any, boost: float,
-) -> Any:  # fmt: skip
-    from bokehsynth.assets.single import open_landscape
-    from bokehsynth.scene.manual import fitted, stage, tilted
-
-    color = fitted(open_landscape(background, boost), size)
-    span, _, angle = tilt.partition(":")
-    try:
-        middle = abs(float(span)) / 2 if d is None else d
-        plane = tilted(middle, float(span), float(angle or 90), *color.shape[:2])
-    except ValueError as error:
-        raise (
-            error if isinstance(error, UsageError) else UsageError(f"--tilt must be T or T:ANGLE, got {tilt!r}")
-        ) from None
-    standing = [_standing(text) for text in foregrounds]
-    if shooting.focus is None:
-        shooting = replace(shooting, focus=standing[0].disparity if standing else plane.d)
-    return stage(color, plane, standing, shooting)
-
-
-def _standing(text: str) -> Any:
-    """`FILE:D[,x=..]...`; the last colon ends the file's name."""
+def _read_cutout(text: str) -> Any:
+    """Read `FILE:D[,x=..]...`; the last colon ends the file's name."""
     from bokehsynth.assets.single import open_cutout
-    from bokehsynth.scene.manual import Standing
+    from bokehsynth.scene.manual import PlacedCutout
 
     file, colon, rest = text.rpartition(":")
     disparity, *places = rest.split(",")
@@ -217,4 +234,4 @@ def _standing(text: str) -> Any:
             ) from None
         except ValueError:
             raise UsageError(f"--foreground {text}: {name} must be a number, got {number!r}") from None
-    return Standing(cutout=open_cutout(Path(file)), **given)
+    return PlacedCutout(cutout=open_cutout(Path(file)), **given)

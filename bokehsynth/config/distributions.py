@@ -19,7 +19,7 @@ class Spec(BaseModel):
     )
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with some fields replaced; what was computed from the old fields and kept does not come along."""
+        """Copy with some fields replaced; values cached from the old fields are dropped."""
         copy = super().model_copy(update=update, deep=deep)
         for name in [name for name in copy.__dict__ if name not in type(self).model_fields]:
             del copy.__dict__[name]
@@ -124,8 +124,8 @@ Distribution = Annotated[
 Sometimes.model_rebuild()
 
 
-def draw(distribution: Distribution, rng: np.random.Generator) -> float:
-    """One number; every kind but `sometimes` consumes exactly one random number (`sometimes` one more)."""
+def sample(distribution: Distribution, rng: np.random.Generator) -> float:
+    """Draw one number; every kind but `sometimes` consumes exactly one random number (`sometimes` one more)."""
     match distribution:
         case Constant(value=value):
             rng.random()
@@ -141,12 +141,12 @@ def draw(distribution: Distribution, rng: np.random.Generator) -> float:
             return randomness.pick(rng, values, weights)
         case Sometimes(probability=probability, value=value, otherwise=otherwise):
             happens = randomness.chance(rng, probability)
-            number = draw(value, rng)
+            number = sample(value, rng)
             return number if happens else otherwise
 
 
 def bounds(distribution: Distribution) -> tuple[float, float]:
-    """Smallest and largest number that `draw` can return."""
+    """Return the smallest and largest number that `sample` can return."""
     match distribution:
         case Constant(value=value):
             return value, value
@@ -163,7 +163,7 @@ def bounds(distribution: Distribution) -> tuple[float, float]:
 
 
 def within(low: float, high: float) -> AfterValidator:
-    """For `Annotated[Distribution, within(low, high)]`: all that can be drawn must lie in low..high."""
+    """Validate that all that can be drawn lies in low..high: `Annotated[Distribution, within(low, high)]`."""
 
     def check(distribution: Distribution) -> Distribution:
         least, most = bounds(distribution)
@@ -181,7 +181,7 @@ def _check_order(spec: Any) -> Any:
 
 
 def _truncated_normal(u: float, mean: float, sigma: float, low: float, high: float) -> float:
-    """Inverse of the cut bell's distribution function at u, by bisection (no library's stream, so it stays).
+    """Invert the cut bell's distribution function at u, by bisection (no library's, whose stream may change).
 
     Where most of the range lies right of the mean it is mirrored: only the left tail keeps its digits.
     """

@@ -43,7 +43,7 @@ def load_yaml(path: str | Path, model: type[ModelT], overrides: Sequence[str] = 
 
 
 def dump_yaml(value: Mapping[str, Any], head: str = "") -> str:
-    """The value as YAML with `head` as a first comment line; the same text for the same value."""
+    """Write a value as YAML with `head` as a first comment line; the same text for the same value."""
     stream = io.StringIO()
     writer = YAML(typ="rt", pure=True)
     writer.default_flow_style = False
@@ -78,7 +78,7 @@ def _first_line(text: str | None) -> str:
 
 
 def _set(data: dict[str, Any], override: str) -> Place:
-    """Put one KEY=VALUE into the data, making mappings on the way; returns where it went."""
+    """Put one KEY=VALUE into the data, making mappings on the way; return its place."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise RecipeError(f"--set {override}: must have the form KEY=VALUE, for example scene.blur=16")
@@ -104,7 +104,7 @@ def _set(data: dict[str, Any], override: str) -> Place:
 
 
 def _plain(value: Any) -> Any:
-    """Built-in types only: pydantic's strict mode does not take ruamel's."""
+    """Convert to built-in types: pydantic's strict mode does not take ruamel's."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,6 +1,6 @@
-"""Real-ESRGAN's second-order degradation, drawn first and done afterwards, for any picture.
+"""Real-ESRGAN's second-order degradation of any picture, drawn first and applied afterwards.
 
-`degrade` is the door for one picture; a pipeline uses the three steps behind it:
+`degrade` does all of it for one picture; a pipeline uses the three steps behind it:
 
     degradation = resolve("real-esrgan")            # what a recipe says -> a checked chain of steps
     draw = draw_degradation(degradation, rng)       # every random choice, plain JSON
@@ -63,7 +63,7 @@ def degrade(
     *,
     backend: Backend = "opencv",
 ) -> ByteArray:
-    """The degraded picture at the size of `image`: uint8 [H, W, 3] sRGB.
+    """Degrade a picture at its own size: uint8 [H, W, 3] sRGB.
 
     `image` is sRGB-encoded: uint8, uint16 (white 65535) or float (0..1); grey [H, W] or RGB [H, W, 3].
     `draw_or_preset` is what a recipe may say (`real-esrgan`, `none`, a list of steps, `package.module:Class`), drawn
@@ -89,7 +89,7 @@ def degrade(
 
 
 def _checked_picture(image: npt.NDArray[Any]) -> ByteArray | FloatArray:
-    """uint8 as it is, everything else as float32 in 0..1; grey as three channels."""
+    """Check a picture: uint8 stays, everything else becomes float32 in 0..1, grey three channels."""
     if not isinstance(image, np.ndarray):
         raise UsageError(f"degrade: image must be a NumPy array, got {type(image).__name__}")
     if image.ndim == 3 and image.shape[2] == 4:

@@ -1,4 +1,4 @@
-"""Do what a draw says: pixels in, pixels out, nothing random.
+"""Applies a degradation draw to a picture; nothing here is random.
 
 Everything between the two ends is float32, sRGB-encoded (Real-ESRGAN degrades encoded values, not light), clamped
 where Real-ESRGAN clamps: after noise, before JPEG, at the end. OpenCV does the convolutions, sizes and JPEG. Where the
@@ -29,7 +29,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Degraded:
-    """What the network will see."""
+    """The degraded picture, the input of a restoring network."""
 
     lq: ByteArray
     """uint8 [H, W, 3] at the size of the input: `lq_native` brought back by the drawn mode."""
@@ -48,7 +48,7 @@ def apply_degradation(image: ByteArray | FloatArray, draw: DegradationDraw | Map
     size = (image.shape[0], image.shape[1])
     if lq_native.shape[:2] == size:
         return Degraded(lq=lq_native, lq_native=lq_native)
-    # From the rounded picture, as somebody with an 8-bit file would enlarge it.
+    # From the rounded picture, as a reader of the 8-bit file would enlarge it.
     return Degraded(lq=to_bytes(resize(as_float(lq_native), size, draw["upscale"])), lq_native=lq_native)
 
 
@@ -59,7 +59,7 @@ StepFunction = Callable[[FloatArray, Record, Size], FloatArray]
 def run_steps(
     image: FloatArray, draw: DegradationDraw | Mapping[str, Any], functions: Mapping[str, StepFunction]
 ) -> FloatArray:
-    """The picture after all steps of `draw`, each done by its entry of `functions`; not clamped at the end."""
+    """Run all steps of `draw`, each by its entry of `functions`; the result is not clamped at the end."""
     if not {"scale", "upscale", "steps"} <= draw.keys() or draw["upscale"] not in INTERPOLATION:
         raise UsageError(f"degradation draw: needs scale, upscale (area, bilinear, bicubic) and steps, got {draw!r}")
     native = (max(1, image.shape[0] // draw["scale"]), max(1, image.shape[1] // draw["scale"]))
@@ -78,7 +78,7 @@ def run_steps(
 
 
 def as_float(image: ByteArray | FloatArray) -> FloatArray:
-    """uint8 or float32 [H, W, 3] to float32 in 0..1; a UsageError for anything else."""
+    """Convert uint8 or float32 [H, W, 3] to float32 in 0..1; a UsageError for anything else."""
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise UsageError(f"degrade: image must be [H, W, 3] with H, W >= 1, got {list(image.shape)}")
     if image.dtype == np.uint8:
@@ -89,7 +89,7 @@ def as_float(image: ByteArray | FloatArray) -> FloatArray:
 
 
 def to_bytes(image: FloatArray) -> ByteArray:
-    """Clamped to 0..1 and rounded to nearest, uint8."""
+    """Clamp to 0..1 and round to nearest, uint8."""
     return (np.clip(image, np.float32(0), np.float32(1)) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
 
 
@@ -104,7 +104,7 @@ def resize_step(image: FloatArray, step: Record, native: Size) -> FloatArray:
 
 
 def target_size(image: FloatArray, step: Record, native: Size) -> Size:
-    """The size that a recorded resize asks for: rounded down, at least 1 pixel."""
+    """Return the (height, width) that a recorded resize asks for: rounded down, at least 1 pixel."""
     base = native if step["relative_to"] == "native" else image.shape[:2]
     height, width = (max(1, int(side * step["factor"])) for side in base)
     if max(height, width) > MAX_SIDE:
@@ -131,7 +131,7 @@ def jpeg(image: FloatArray, step: Record, native: Size) -> FloatArray:
 
 
 def final(image: FloatArray, step: Record, native: Size) -> FloatArray:
-    """To the native size, sinc, JPEG, in the recorded order. Other orders draw twisted lines (Real-ESRGAN)."""
+    """Resize to the native size, filter by a sinc and compress, in the recorded order (Real-ESRGAN's final step)."""
     if step["jpeg_first"]:
         image = compress(image, step["quality"])
     image = resize(image, native, step["mode"])
@@ -141,7 +141,7 @@ def final(image: FloatArray, step: Record, native: Size) -> FloatArray:
 
 
 def convolve(image: FloatArray, kernel: FloatArray) -> FloatArray:
-    """`image` filtered by an odd kernel (all are point-symmetric), mirrored at the borders as often as needed."""
+    """Filter by an odd, point-symmetric kernel; the picture is mirrored at its borders as often as needed."""
     kernel = trim(kernel)
     border = cv2.BORDER_REFLECT_101
     factors = separate(kernel)
@@ -153,14 +153,14 @@ def convolve(image: FloatArray, kernel: FloatArray) -> FloatArray:
 
 
 def resize(image: FloatArray, size: Size, mode: str) -> FloatArray:
-    """`image` at `size` (height, width), pixel centres aligned; the cubic may leave 0..1."""
+    """Resize to `size` (height, width), the pictures' centres aligned; bicubic may leave 0..1."""
     if image.shape[:2] == size:
         return image
     return np.asarray(cv2.resize(image, size[::-1], interpolation=INTERPOLATION[mode]), dtype=np.float32)
 
 
 def compress(image: FloatArray, quality: int) -> FloatArray:
-    """Through 8-bit 4:2:0 JPEG and back, float32 in 0..1."""
+    """Encode as 8-bit 4:2:0 JPEG and decode again, float32 in 0..1."""
     options = [
         *(cv2.IMWRITE_JPEG_QUALITY, int(quality)),
         *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420),

@@ -1,4 +1,4 @@
-"""The same draws, done by basicsr's own functions on torch: an optional backend, and the oracle of ours.
+"""Applies degradation draws with basicsr's own functions on torch: an optional backend, and the oracle of ours.
 
 basicsr 1.4.2 cannot be imported beside a current torchvision, and its package pulls in everything it has. Only three
 of its files are needed, and they import nothing of basicsr: they are executed from where they are installed, under
@@ -29,7 +29,7 @@ _MOVED = "torchvision.transforms.functional_tensor"
 
 
 def apply_with_basicsr(image: ByteArray | FloatArray, draw: DegradationDraw | Mapping[str, Any]) -> Degraded:
-    """`apply_degradation` done by basicsr: same kernels, sizes and noise parameters, other noise fields.
+    """Do as `apply_degradation` by basicsr: same kernels, sizes and noise parameters, other noise fields.
 
     Noise comes from torch's generator, JPEG from DiffJPEG (no 8-bit rounding), and `area` follows torch's adaptive
     pooling. UsageError as there, and if basicsr or torch is not installed, or a picture is smaller than half a kernel.
@@ -67,13 +67,13 @@ class Basicsr:
         self.compressor = self.diffjpeg.DiffJPEG(differentiable=False)
 
 
-_ALONE = threading.RLock()
+_LOCK = threading.RLock()
 """Loading replaces a module for a moment, and torch has one generator for all threads."""
 
 
 def load() -> Basicsr:
-    """basicsr's functions; a UsageError with the line to type if they are not installed."""
-    with _ALONE:
+    """Load basicsr's functions once; a UsageError with the line to type if they are not installed."""
+    with _LOCK:
         return _loaded()
 
 
@@ -83,7 +83,7 @@ def _loaded() -> Basicsr:
 
 
 def basicsr_kernel(record: Record) -> FloatArray:
-    """The recorded kernel, made by basicsr, float32 [size, size]."""
+    """Make the recorded kernel by basicsr, float32 [size, size]."""
     made = load().degradations
     family, size = record["family"], record["size"]
     with np.errstate(divide="ignore", invalid="ignore"):  # the sinc's centre is 0/0 until it is overwritten
@@ -113,7 +113,7 @@ def _noise(image: FloatArray, step: Record, native: Size) -> FloatArray:
         return image
     basicsr = load()
     gray = float(step["gray"])
-    with _ALONE, basicsr.torch.no_grad(), basicsr.torch.random.fork_rng(devices=[]):
+    with _LOCK, basicsr.torch.no_grad(), basicsr.torch.random.fork_rng(devices=[]):
         basicsr.torch.manual_seed(step["seed"])
         if step["family"] == "gaussian":
             noisy = basicsr.degradations.add_gaussian_noise_pt(_to_torch(image), step["sigma"], gray)

@@ -1,7 +1,7 @@
-"""Steps of one's own: the contract, and finding the class behind `package.module:Class`.
+"""User-defined steps: their contract, and loading the class at `package.module:Class`.
 
-The string stands in the recipe and in every draw, so replaying a draw imports that module: treat a draw from a
-stranger as you would treat a stranger's recipe.
+The string stands in the recipe and in every draw, so replaying a draw imports that module: an
+untrusted draw is as dangerous as an untrusted recipe.
 """
 
 import importlib
@@ -49,21 +49,21 @@ class DegradationStep(Protocol):
 
 
 def check_step_path(path: str) -> str:
-    """`path` itself if it is written as `package.module:Class`; a ValueError (for pydantic) otherwise."""
+    """Return `path` if it is written as `package.module:Class`; a ValueError (for pydantic) otherwise."""
     if not _PATH.fullmatch(path):
         raise ValueError(f"must be written as package.module:Class, got {path!r}")
     return path
 
 
 def load_step(path: str) -> DegradationStep:
-    """An instance of the class at `package.module:Class`; a UsageError says what is missing."""
+    """Make an instance of the class at `package.module:Class`; a UsageError says what is missing."""
     try:
         module_name, class_name = check_step_path(path).split(":")
     except ValueError as error:
         raise UsageError(f"degradation step {error}") from None
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # an import runs the user's code: it may raise anything, and the name must be said
+    except Exception as error:  # an import runs the user's code, which may raise anything
         cause = f"{type(error).__name__}: {error}"
         raise UsageError(f"degradation step {path!r}: cannot import module {module_name!r} ({cause})") from error
     cls = getattr(module, class_name, None)
@@ -80,7 +80,7 @@ def load_step(path: str) -> DegradationStep:
 
 
 def step_source(path: str) -> str:
-    """The source text of the module of the class at `path`, as far as it can be had: its identity in a data set."""
+    """Return the source of the module of the class at `path`, its identity in a data set; `path` without one."""
     try:
         return inspect.getsource(sys.modules[type(load_step(path)).__module__])
     except OSError:  # built in C, or typed into a console
@@ -88,7 +88,7 @@ def step_source(path: str) -> str:
 
 
 def draw_custom(path: str, rng: np.random.Generator) -> dict[str, Any]:
-    """The params that the class at `path` draws; a UsageError unless they survive JSON unchanged."""
+    """Draw the params of the class at `path`; a UsageError unless they survive JSON unchanged."""
     params = load_step(path).draw(rng)
     try:
         same = isinstance(params, dict) and json.loads(canonical_json(params)) == params
@@ -100,7 +100,7 @@ def draw_custom(path: str, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def apply_custom(path: str, image: FloatArray, params: dict[str, Any]) -> FloatArray:
-    """`image` (float32 [h, w, 3] in 0..1) after the step at `path`; a UsageError if the result is no finite picture."""
+    """Apply the step at `path` to float32 [h, w, 3] in 0..1; a UsageError if the result is no finite picture."""
     result = np.asarray(load_step(path).apply(image, params))
     if result.ndim != 3 or result.shape[2] != 3 or 0 in result.shape or not np.issubdtype(result.dtype, np.floating):
         found = f"{result.dtype} {list(result.shape)}"

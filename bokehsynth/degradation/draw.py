@@ -1,4 +1,4 @@
-"""Every random choice of one degradation, as plain JSON."""
+"""Draws every random choice of one degradation, as plain JSON."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,9 +17,9 @@ Record = dict[str, Any]
 
 
 class DegradationDraw(TypedDict):
-    """A plain dict from which the pixels follow bit for bit, also after a trip through JSON.
+    """A plain dict from which the pixels follow bit for bit, also after JSON.
 
-    A step that the dice skipped is recorded too, with None for its kernel, noise family or quality.
+    A skipped step is recorded too, with None for its kernel, noise family or quality.
     """
 
     scale: int

@@ -53,7 +53,7 @@ def sinc(size: int, omega: float) -> FloatArray:
 
 
 def make_kernel(record: Mapping[str, Any]) -> FloatArray:
-    """The kernel that a draw recorded: `family`, `size` and the family's own parameters."""
+    """Make the kernel that a draw recorded: `family`, `size` and the family's own parameters."""
     family, size = record["family"], record["size"]
     if family == "sinc":
         return sinc(size, record["omega"])
@@ -71,7 +71,7 @@ def bessel_j1(x: DoubleArray) -> DoubleArray:
     """Bessel function J1 of x >= 0, within 1e-14 of scipy's for x up to 200.
 
     Bessel's integral J1(x) = 2/pi * (integral of sin(t) sin(x sin t) over 0..pi/2) by the midpoint rule. The
-    integrand is smooth and periodic, so n nodes err by about J_{4n-1}(x), which is nothing once 4n exceeds x by some
+    integrand is smooth and periodic, so n nodes err by about J_{4n-1}(x), which vanishes once 4n exceeds x by some
     sixty.
     """
     nodes = int(np.max(x, initial=0.0) / 4) + 24
@@ -81,7 +81,7 @@ def bessel_j1(x: DoubleArray) -> DoubleArray:
 
 
 def trim(kernel: FloatArray, loss: float = 1e-7) -> FloatArray:
-    """The kernel without those rings of its border that weigh less than `loss` together (sum of magnitudes).
+    """Cut the rings of a kernel's border that weigh less than `loss` together (sum of magnitudes).
 
     Narrow kernels on large grids are mostly zeros: cut, they convolve several times faster, and no pixel in 0..1
     moves by more than `loss`, far below the 1/255 that the chain ends with.
@@ -97,7 +97,7 @@ def trim(kernel: FloatArray, loss: float = 1e-7) -> FloatArray:
 
 
 def separate(kernel: FloatArray) -> tuple[FloatArray, FloatArray] | None:
-    """(row, column) whose outer product is the kernel to float32 rounding, or None: only unrotated Gaussians have them.
+    """Return (row, column) whose outer product is the kernel to float32 rounding; None unless an unrotated Gaussian.
 
     A separated kernel convolves in 2k instead of k^2 operations per pixel.
     """

@@ -203,8 +203,9 @@ class Final(Spec):
     """How the low-quality picture returns to the picture's own size, drawn evenly, as OSEDiff draws it."""
 
 
+# Docstrings of recipe sections are the text of every data set's schema.json: this one names the path that 0.4 had.
 class CustomStep(Spec):
-    """A step of one's own, for example a camera's ISP: see `bokehsynth.degradation.custom.DegradationStep`."""
+    """A step of one's own, for example a camera's ISP: see `bokehsynth.degrade.custom.DegradationStep`."""
 
     kind: Literal["custom"] = "custom"
     """This step."""
@@ -271,7 +272,7 @@ class Degradation:
 
     @property
     def digest(self) -> str:
-        """Identity of the chain: every number of its steps, and the source text of classes of somebody's own."""
+        """Identity of the chain: every number of its steps, and the source text of user-defined classes."""
         sources = [step_source(step.path) for step in self.steps if isinstance(step, CustomStep)]
         return sha256_bytes(canonical_json([[step.model_dump(mode="json") for step in self.steps], sources]))
 
@@ -297,7 +298,7 @@ _ADAPTER: TypeAdapter[Any] = TypeAdapter(DegradationSpec)
 
 
 def resolve(spec: str | Sequence[str | Mapping[str, Any] | Spec] | Degradation) -> Degradation:
-    """The chain that a spec means.
+    """Turn what a recipe says into a checked chain.
 
     `spec` is a preset name, a list of steps (mappings with `kind`, step models, or `package.module:Class` strings),
     or one such string. Classes are imported and checked here, so that a run fails before it starts. A UsageError names

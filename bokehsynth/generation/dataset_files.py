@@ -50,7 +50,9 @@ def check_output_dir(layout: Layout, recipe: Recipe, machine: Machine, allow_mix
         return
     check_format(layout)
     if layout.recipe.is_file():
-        _refuse(layout, "another recipe", _differences(stored_recipe_unresolved(layout).portable, recipe.portable))
+        _refuse(
+            layout, "another recipe", _differences(stored_recipe_unresolved(layout).portable_dict, recipe.portable_dict)
+        )
     identity = _read_json(layout.identity, dict)
     _refuse(
         layout, "other assets, or other code of a class that the recipe names", _differences(identity, recipe.identity)

@@ -14,8 +14,9 @@ from PIL import Image, ImageDraw
 from bokehsynth.files import atomic_write
 from bokehsynth.imaging.drawing import FAINT, INK, PAPER, default_font
 from bokehsynth.optics import Disc
-from bokehsynth.pipeline import SampleDraw, draw_sample, make_sample
+from bokehsynth.pipeline import make_sample
 from bokehsynth.recipe import Recipe
+from bokehsynth.sample_draw import SampleDraw, draw_sample
 from bokehsynth.scene import PairDraw, PhotoDraw, SceneDraw
 from bokehsynth.scene.compose import lens_of, possible_focus
 from bokehsynth.schema import FIELDS

@@ -23,7 +23,7 @@ def extend(out: str | Path, samples: int, options: GenerateOptions | None = None
     train, val = old.count("train"), old.count("val")
     if samples == train + val:
         return run_generation(old, layout, options or GenerateOptions())
-    grown = SamplesSpec.shared_out(samples, train, val)
+    grown = SamplesSpec.split_total(samples, train, val)
     new = load_recipe(layout.recipe).model_copy(update={"samples": grown})
     with set_up_lock(layout.lock):
         _begin(layout, old, new)

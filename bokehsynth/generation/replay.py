@@ -8,9 +8,10 @@ import numpy.typing as npt
 
 from bokehsynth.errors import DeviceError, UsageError
 from bokehsynth.generation.dataset_files import devices_of
-from bokehsynth.pipeline import develop, draw_from_meta
+from bokehsynth.pipeline import sample_from_draw, scene_renderer
 from bokehsynth.recipe import load_recipe
 from bokehsynth.rendering import resolve_device
+from bokehsynth.sample_draw import draw_from_meta
 from bokehsynth.schema import Sample, sample_key
 from bokehsynth.shards import Layout, open_dataset
 
@@ -46,7 +47,8 @@ def replay_sample(dataset: str | Path, key: str, device: str = "auto") -> tuple[
         raise UsageError(f"{dataset}: has no sample {key!r}; keys look like {sample_key('train', 12)}")
     stored = stored_split[int(number)]
     recipe = load_recipe(Layout(Path(dataset)).recipe)
-    remade = develop(recipe, draw_from_meta(stored.meta), replay_device(dataset, device)[1])
+    render_scene = scene_renderer(replay_device(dataset, device)[1])
+    remade = sample_from_draw(recipe, draw_from_meta(stored.meta), render_scene)
     counts = {name: _differing(stored[name], remade[name]) for name in stored.arrays}
     return stored, remade, {name: count for name, count in counts.items() if count}
 

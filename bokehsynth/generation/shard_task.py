@@ -16,10 +16,11 @@ from bokehsynth.generation.quarantine import (
     stable_message,
     write_shard_list,
 )
-from bokehsynth.pipeline import draw_sample, finish, set_up
+from bokehsynth.pipeline import sample_from_draw
 from bokehsynth.recipe import Recipe
 from bokehsynth.rendering import render_batch
-from bokehsynth.sample_checks import MAX_ATTEMPTS, NotTheSample, first_sound
+from bokehsynth.sample_checks import MAX_ATTEMPTS, NOT_RETRYABLE, retry_until_valid
+from bokehsynth.sample_draw import draw_sample
 from bokehsynth.schema import Sample
 from bokehsynth.shards import Layout, PackedSample, ShardPlan, find_shard, pack, write_shard
 from bokehsynth.workers import Report, is_fatal_to_worker
@@ -159,9 +160,7 @@ class _ShardAttempt:
         quarantined: list[QuarantinedDraw] = []
 
         def make(attempt: int) -> Sample:
-            draw = draw_sample(recipe, index, split, attempt)
-            scene = set_up(recipe, draw)
-            return finish(recipe, draw, scene, self._queue.render(scene))
+            return sample_from_draw(recipe, draw_sample(recipe, index, split, attempt), self._queue.render)
 
         def quarantine(attempt: int, error: Exception) -> None:
             reason = getattr(error, "reason", "raised")
@@ -169,8 +168,8 @@ class _ShardAttempt:
             record(quarantined[-1])
 
         try:
-            sample = first_sound(make, first_attempt(self.quarantined, index), quarantine)
-        except NotTheSample:
+            sample = retry_until_valid(make, first_attempt(self.quarantined, index), quarantine)
+        except NOT_RETRYABLE:
             raise
         except Exception as error:
             raise BokehsynthError(

@@ -110,7 +110,7 @@ def verify_root(layout: Layout, known: Sequence[Fault] = ()) -> list[str]:
         return [] if not layout.dataset.is_file() else [str(error)]  # an unfinished set is a fault already named
     faults = [
         f"{layout.recipe}: is not the recipe the shards were made with ({name} differs)"
-        for name, value in recipe.identity_of_code.items()
+        for name, value in recipe.code_identity.items()
         if identity.get(name) != value
     ]
     catalogue = _catalogue(layout)

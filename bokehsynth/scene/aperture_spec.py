@@ -1,4 +1,4 @@
-"""What a recipe says about the opening of the lens, and the short text that names one: `polygon:7,curvature=0.3`."""
+"""What a recipe says about the aperture of the lens, and the short text that names one: `polygon:7,curvature=0.3`."""
 
 import importlib
 from functools import cached_property
@@ -52,7 +52,7 @@ _SHAPES: dict[str, type[PolygonSpec | RingSpec | CatEyeSpec]] = {
 
 
 def _read_shape(value: Any) -> Any:
-    """A short text such as `ring:0.4` as the mapping it stands for; everything else as it is."""
+    """Turn a short text such as `ring:0.4` into the mapping it stands for; leave everything else as it is."""
     if not isinstance(value, str) or value.partition(":")[0] not in _SHAPES:
         return value
     kind, _, rest = value.partition(":")
@@ -70,7 +70,7 @@ def _read_shape(value: Any) -> Any:
     return given
 
 
-Opening = Annotated[
+ApertureSpec = Annotated[
     str | Annotated[PolygonSpec | RingSpec | CatEyeSpec, Field(discriminator="kind")], BeforeValidator(_read_shape)
 ]
 """`disc`, `polygon:BLADES[,rotation=..][,curvature=..]`, `ring:INNER`, `cat_eye:STRENGTH[,radius=..]`, the same as a
@@ -85,7 +85,8 @@ class LensSpec(Spec):
     """The opening of the lens, or several to choose from."""
 
     aperture: Annotated[
-        Annotated[Opening, Tag("one")] | Annotated[list[Opening], Field(min_length=1, max_length=64), Tag("many")],
+        Annotated[ApertureSpec, Tag("one")]
+        | Annotated[list[ApertureSpec], Field(min_length=1, max_length=64), Tag("many")],
         Discriminator(_one_or_many),
     ] = "disc"
     """`disc`, `polygon:7` (or a mapping with `kind`: polygon, ring, cat_eye), or `package.module:Class` for an Aperture
@@ -105,19 +106,19 @@ class LensSpec(Spec):
         return self
 
     @property
-    def openings(self) -> list[Any]:
-        """The list, also where the recipe names a single one."""
+    def aperture_specs(self) -> list[Any]:
+        """The list of apertures as written, also where the recipe names a single one."""
         return self.aperture if isinstance(self.aperture, list) else [self.aperture]
 
     @cached_property
     def apertures(self) -> tuple[Aperture, ...]:
         """The apertures themselves; UsageError if a class cannot be loaded."""
-        return tuple(build_aperture(opening) for opening in self.openings)
+        return tuple(build_aperture(spec) for spec in self.aperture_specs)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Their short texts, for the samples' metadata."""
-        return tuple(name_of(opening) for opening in self.openings)
+        return tuple(name_of(spec) for spec in self.aperture_specs)
 
     @cached_property
     def digest(self) -> str:
@@ -125,41 +126,41 @@ class LensSpec(Spec):
         digests = [table_digest(aperture) for aperture in self.apertures]
         return digests[0] if len(digests) == 1 else sha256_bytes("".join(digests))
 
-    def turn(self, index: int, rng: np.random.Generator) -> tuple[int, int]:
-        """Which scene sample `index` shows, and the place of its aperture in the list."""
-        count = len(self.openings)
+    def pick_aperture(self, index: int, rng: np.random.Generator) -> tuple[int, int]:
+        """Pick the scene that sample `index` shows, and the place of its aperture in the list."""
+        count = len(self.aperture_specs)
         if self.order == "sweep":
             return index // count, index % count
         return index, min(int(rng.random() * count), count - 1)
 
 
 def read_aperture(text: str) -> Aperture:
-    """The aperture behind a short text such as `polygon:7`, for command lines; UsageError says what is wrong."""
+    """Build the aperture that a short text such as `polygon:7` names; UsageError says what is wrong."""
     try:
         return LensSpec(aperture=text).apertures[0]
     except ValidationError as error:
-        fault = max(error.errors(), key=lambda fault: len(fault["loc"]))  # the others speak of forms not meant
+        fault = max(error.errors(), key=lambda fault: len(fault["loc"]))  # the others are about the other forms
         field = f"{fault['loc'][-1]}: " if len(fault["loc"]) > 3 else ""
         words = fault["msg"].removeprefix("Value error, ")
         raise UsageError(words if words.startswith("aperture ") else f"aperture {text!r}: {field}{words}") from None
 
 
-def name_of(opening: Any) -> str:
-    """The short text of an opening; what has its default is left out."""
-    if isinstance(opening, str):
-        return opening
-    first, *others = [name for name in type(opening).model_fields if name != "kind"]
-    parts = [f"{getattr(opening, first):g}"]
+def name_of(spec: Any) -> str:
+    """Write an aperture as its short text; parameters at their default are left out."""
+    if isinstance(spec, str):
+        return spec
+    first, *others = [name for name in type(spec).model_fields if name != "kind"]
+    parts = [f"{getattr(spec, first):g}"]
     for name in others:
-        value = getattr(opening, name)
-        if value != type(opening).model_fields[name].default:
+        value = getattr(spec, name)
+        if value != type(spec).model_fields[name].default:
             parts.append(f"{name}={value:g}")
-    return f"{opening.kind}:{','.join(parts)}"
+    return f"{spec.kind}:{','.join(parts)}"
 
 
-def build_aperture(opening: Any) -> Aperture:
-    """The aperture of one entry of a recipe; UsageError if its class cannot be loaded."""
-    match opening:
+def build_aperture(spec: Any) -> Aperture:
+    """Build the aperture of one entry of a recipe; UsageError if its class cannot be loaded."""
+    match spec:
         case "disc":
             return Disc()
         case PolygonSpec(blades=blades, rotation=rotation, curvature=curvature):
@@ -180,7 +181,7 @@ def _load(name: Any) -> Aperture:
         )
     try:
         aperture = getattr(importlib.import_module(module), attribute)()
-    except Exception as error:  # whatever somebody's module may raise while it is imported or built
+    except Exception as error:  # a user's module may raise anything while it is imported or built
         raise UsageError(
             f"aperture {name!r} cannot be loaded: {type(error).__name__}: {error}; the module must be importable "
             "(installed, or its folder named in PYTHONPATH)"

@@ -1,4 +1,4 @@
-"""From a scene's numbers to layers on one canvas, with the lens resolved."""
+"""Composes a drawn scene: layers on one canvas, and the lens in front of them."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from bokehsynth.assets.load.store import AssetStore
 from bokehsynth.color import LUMINANCE, FloatArray
-from bokehsynth.optics import Aperture, Lens, Plane, Surface
+from bokehsynth.optics import Aperture, Lens, Plane
 from bokehsynth.optics.layer import Layer
-from bokehsynth.scene.composed_scene import Composition
+from bokehsynth.scene.composed_scene import ComposedScene, disparity_seen_at
 from bokehsynth.scene.draw import BackgroundDraw, ForegroundDraw, SceneDraw
 from bokehsynth.scene.place import place_cutout, show_landscape, side_on_canvas
 
@@ -18,7 +18,7 @@ STEEPEST = 0.5
 """Largest K * slope of a plane: there its footprint reaches twice the blur radius."""
 
 
-def compose_layers(draw: SceneDraw, store: AssetStore, aperture: Aperture) -> Composition:
+def compose_layers(draw: SceneDraw, store: AssetStore, aperture: Aperture) -> ComposedScene:
     """Load, scale and place the pictures of a scene on a canvas large enough for every ray of its lens."""
     planes = draw.planes
     margin = max(
@@ -35,36 +35,24 @@ def compose_layers(draw: SceneDraw, store: AssetStore, aperture: Aperture) -> Co
         layers.append(Layer(color * np.array(gain, np.float32), alpha, foreground.plane))
         gains.append(gain)
     layers.append(Layer(backdrop, np.ones((height, width), np.float32), draw.background.plane))
-    lens = lens_of(draw, _focus(draw, layers, margin), aperture, planes)
-    facts = {"background_enlarged": enlarged, "light_gains": gains}
-    return Composition(layers=layers, lens=lens, margin=margin, facts=facts)
+    focus = draw.focus.disparity
+    if draw.focus.on == "pixel":
+        focus = disparity_seen_at((draw.focus.x, draw.focus.y), layers, margin)
+    lens = lens_of(draw, focus, aperture, planes)
+    notes = {"background_enlarged": enlarged, "light_gains": gains}
+    return ComposedScene(layers=layers, lens=lens, margin=margin, notes=notes)
 
 
 def possible_focus(draw: SceneDraw, planes: list[Plane]) -> list[float]:
-    """The disparities that may turn out to be in focus: one, or every plane's at the drawn pixel."""
+    """Disparities that may turn out to be in focus: the drawn one, or every plane's at the drawn pixel."""
     if draw.focus.on == "disparity":
         return [draw.focus.disparity]
-    return [_plane_at(plane, draw) for plane in planes]
-
-
-def _focus(draw: SceneDraw, layers: list[Layer], margin: int) -> float:
-    """The disparity in focus: the drawn one, or that of the layer seen at the drawn pixel (accumulated alpha 0.5)."""
-    if draw.focus.on == "disparity":
-        return draw.focus.disparity
-    through = 1.0
-    for layer in layers:
-        through *= 1 - float(layer.alpha[margin + draw.focus.y, margin + draw.focus.x])
-        if through <= 0.5:
-            return _plane_at(layer.disparity, draw)
-    return _plane_at(layers[-1].disparity, draw)
-
-
-def _plane_at(plane: Surface, draw: SceneDraw) -> float:
-    return float(plane.at(draw.focus.x - (draw.width - 1) / 2, draw.focus.y - (draw.height - 1) / 2))
+    x, y = draw.focus.x - (draw.width - 1) / 2, draw.focus.y - (draw.height - 1) / 2
+    return [float(plane.at(x, y)) for plane in planes]
 
 
 def lens_of(draw: SceneDraw, focus: float, aperture: Aperture, planes: list[Plane]) -> Lens:
-    """K as drawn, or the K that gives the most blurred corner the drawn radius (0 where all is in focus anyway).
+    """Build the lens with K as drawn, or such that the most blurred corner has the drawn radius (0 if all is in focus).
 
     K times the steepest slope stays below STEEPEST: beyond, no canvas is large enough for the rays.
     """

@@ -1,5 +1,6 @@
-"""What every kind of scene becomes: layers in front of a lens, and what was photographed rather than rendered."""
+"""What every kind of scene is composed into: layers in front of a lens, and pictures captured rather than rendered."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,17 +10,28 @@ from bokehsynth.optics.layer import Layer
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Composition:
-    """A scene ready to be photographed: `render(layers, lens, margin)`."""
+class ComposedScene:
+    """A scene ready for the renderer: `render(layers, lens, margin)`."""
 
     layers: list[Layer]
     """Near to far, the background last."""
     lens: Lens
     margin: int
-    facts: dict[str, Any] = field(default_factory=dict)
-    """What only composing could find out (enlargements, light matching, fitted lenses), JSON-able."""
-    photograph: FloatArray | None = None
-    """A real photograph of the scene through its lens, [H, W, 3] linear, where there is one: it takes the place of the
-    render."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What composing found out (enlargements, light matching, fitted lenses), JSON-able; it is stored with the draw."""
+    captured: FloatArray | None = None
+    """A photograph of the scene through its lens, [H, W, 3] linear: it takes the place of the render."""
     mask: FloatArray | None = None
-    """Where the picture is in focus, [H, W] in 0..1, as somebody marked it; without, it follows from the defocus."""
+    """Where the picture is in focus, [H, W] in 0..1, from a file; without one, it follows from the defocus."""
+
+
+def disparity_seen_at(pixel: tuple[int, int], layers: Sequence[Layer], margin: int) -> float:
+    """Disparity at pixel (x, y) of the picture of the layer at which the accumulated alpha reaches 0.5."""
+    x, y = pixel
+    through = 1.0
+    for layer in layers:
+        through *= 1 - float(layer.alpha[margin + y, margin + x])
+        if through <= 0.5:
+            break
+    height, width = (side - 2 * margin for side in layer.shape)
+    return float(layer.disparity.at(x - (width - 1) / 2, y - (height - 1) / 2))

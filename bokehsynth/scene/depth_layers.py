@@ -1,4 +1,4 @@
-"""From one photograph and a disparity map to layers: a bent sheet, or flat sheets that go on behind each other."""
+"""Layers from one photograph and its disparity map: a height field, or frontal slices that go on behind each other."""
 
 import cv2
 import numpy as np
@@ -12,69 +12,69 @@ from bokehsynth.optics.layer import Layer
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
-STEP = 0.06
+EDGE_STEP = 0.06
 """Jump of disparity between neighbours from which it counts as an edge."""
-SHARPEN = 5
+EDGE_WINDOW = 5
 """Window in pixels within which the ramp of a depth edge becomes a step."""
 
 
-def spread(disparity: FloatArray) -> FloatArray:
-    """A map of any scale and offset brought to 0..1, its own extremes; a flat map becomes 0."""
+def normalize_depth(disparity: FloatArray) -> FloatArray:
+    """Bring a map of any scale and offset to 0..1, its own extremes; a flat map becomes 0."""
     low, high = float(disparity.min()), float(disparity.max())
     result: FloatArray = ((disparity - low) / max(high - low, 1e-12)).astype(np.float32)
     return result
 
 
-def sharpened(disparity: FloatArray, grow: int = 1) -> FloatArray:
-    """Ramps of depth edges as steps, which then give `grow` pixels to the near side; [H, W].
+def sharpen_depth_edges(disparity: FloatArray, grow: int = 1) -> FloatArray:
+    """Turn ramps of depth edges into steps, then grow the near side by `grow` pixels; [H, W].
 
     A pixel on a ramp takes the nearer of the extremes round it. The near side grows because the pixels beside an edge
-    have colours of both sides, which would else be spread by the blur of the far side.
+    have colours of both sides, which the blur of the far side would spread otherwise.
     """
-    window = np.ones((SHARPEN, SHARPEN), np.uint8)
+    window = np.ones((EDGE_WINDOW, EDGE_WINDOW), np.uint8)
     high, low = cv2.dilate(disparity, window), cv2.erode(disparity, window)
     steep = np.where(high - disparity < disparity - low, high, low)
-    sharp = np.where(high - low > STEP, steep, disparity)
+    sharp = np.where(high - low > EDGE_STEP, steep, disparity)
     near = cv2.dilate(sharp, np.ones((2 * grow + 1, 2 * grow + 1), np.uint8))
-    return np.where(near - sharp > STEP, near, sharp).astype(np.float32, copy=False)
+    return np.where(near - sharp > EDGE_STEP, near, sharp).astype(np.float32, copy=False)
 
 
-def padded(picture: FloatArray, margin: int) -> FloatArray:
-    """The picture mirrored on all sides, [H + 2 * margin, W + 2 * margin, ...]."""
+def reflect_pad(picture: FloatArray, margin: int) -> FloatArray:
+    """Mirror the picture beyond all sides, [H + 2 * margin, W + 2 * margin, ...]."""
     return np.asarray(cv2.copyMakeBorder(picture, margin, margin, margin, margin, cv2.BORDER_REFLECT_101), np.float32)
 
 
-def bent_sheet(color: FloatArray, disparity: FloatArray, margin: int) -> list[Layer]:
-    """One opaque layer that the disparity map bends."""
-    field = padded(disparity, margin)
-    return [Layer(padded(color, margin), np.ones_like(field), field)]
+def height_field_layer(color: FloatArray, disparity: FloatArray, margin: int) -> Layer:
+    """One opaque layer whose disparity is the map."""
+    field = reflect_pad(disparity, margin)
+    return Layer(reflect_pad(color, margin), np.ones_like(field), field)
 
 
-def flat_sheets(
-    color: FloatArray, disparity: FloatArray, margin: int, count: int = 8, soft: float = 0.0, filled: bool = True
+def depth_slices(
+    color: FloatArray, disparity: FloatArray, margin: int, count: int = 8, soft: float = 0.0, inpaint: bool = True
 ) -> list[Layer]:
-    """The disparity cut into at most `count` slabs, each a frontal plane of its own, near to far.
+    """Cut the picture by its disparity into at most `count` layers, each a frontal plane, near to far.
 
-    If `filled`, a sheet reaches as far behind nearer ones as any ray, the last one everywhere, with colours filled in;
-    `soft` is the sigma in pixels of the blur of the mattes.
+    With `inpaint`, a slice reaches as far behind nearer ones as any ray, the last one everywhere, its colours
+    inpainted; `soft` is the sigma in pixels of the blur of the mattes.
     """
-    color, disparity = padded(color, margin), padded(disparity, margin)
-    slab = slabs(disparity, count)
+    color, disparity = reflect_pad(color, margin), reflect_pad(disparity, margin)
+    level = quantize_depth(disparity, count)
     layers = []
-    for k in range(slab.max() + 1):
-        own, nearer = slab == k, slab < k
+    for k in range(level.max() + 1):
+        own, nearer = level == k, level < k
         alpha = own.astype(np.float32)
-        if filled:
+        if inpaint:
             alpha[nearer & (distance_to(own) <= margin)] = 1
-            alpha[:] = 1 if k == slab.max() else alpha
+            alpha[:] = 1 if k == level.max() else alpha
         if soft:
             alpha = np.asarray(cv2.GaussianBlur(alpha, (0, 0), soft).clip(0, 1), np.float32)
         layers.append(Layer(push_pull(color, own.astype(np.float32)), alpha, Plane(float(disparity[own].mean()))))
     return layers
 
 
-def slabs(disparity: FloatArray, count: int) -> IntArray:
-    """Number of each pixel's slab, 0 the nearest: Lloyd's cuts of the histogram, empty slabs dropped."""
+def quantize_depth(disparity: FloatArray, count: int) -> IntArray:
+    """Index of each pixel's level, 0 the nearest: Lloyd-Max quantisation of the histogram, empty levels dropped."""
     if disparity.max() <= disparity.min():
         return np.zeros(disparity.shape, np.int64)
     values = np.linspace(float(disparity.min()), float(disparity.max()), 1024)

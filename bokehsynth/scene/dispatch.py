@@ -9,7 +9,7 @@ from bokehsynth.assets.load.store import AssetStore
 from bokehsynth.optics import Aperture
 from bokehsynth.rng import Stage, stream
 from bokehsynth.scene.compose import compose_layers
-from bokehsynth.scene.composed_scene import Composition
+from bokehsynth.scene.composed_scene import ComposedScene
 from bokehsynth.scene.draw import SceneDraw, draw_layers
 from bokehsynth.scene.pair import PairDraw, PairSpec, compose_pair, draw_pair
 from bokehsynth.scene.photo import PhotoDraw, PhotoSpec, compose_photo, draw_photo
@@ -55,7 +55,7 @@ def draw_scene(
             return draw_layers(spec, size, catalogue, seed, split, index, attempt)
 
 
-def compose(draw: AnyDraw, store: AssetStore, aperture: Aperture) -> Composition:
+def compose(draw: AnyDraw, store: AssetStore, aperture: Aperture) -> ComposedScene:
     """Load the pictures of a drawn scene and build what the renderer takes, and what was photographed."""
     match draw:
         case PhotoDraw():

@@ -1,4 +1,4 @@
-"""Every random choice of a scene, as plain numbers."""
+"""Draws every random choice of a scene, as plain numbers."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from bokehsynth.assets.catalogue import Asset, Catalogue
-from bokehsynth.config.distributions import draw
+from bokehsynth.config.distributions import sample
 from bokehsynth.optics import Plane
 from bokehsynth.rng import Stage, chance, pick, stream, uniform
 from bokehsynth.scene.spec import SceneSpec
@@ -49,7 +49,7 @@ class ForegroundDraw:
 
 @dataclass(frozen=True, kw_only=True)
 class FocusDraw:
-    """On a disparity known beforehand, or on what is seen at a pixel."""
+    """What is in focus: a disparity known beforehand, or what is seen at a pixel."""
 
     on: Literal["disparity", "pixel"]
     disparity: float = 0.0
@@ -90,7 +90,7 @@ def draw_layers(
     """Draw scene `index` of a split: assets, places, planes, then focus and blur, each from a stream of its own."""
     height, width = size
     rng = stream(seed, split, Stage.ASSETS, index, attempt)
-    count = round(draw(spec.foregrounds, rng))
+    count = round(sample(spec.foregrounds, rng))
     background = _pick_asset(catalogue.pool("background", split), [], rng)
     cutouts: list[Asset] = []
     for _ in range(count):
@@ -99,7 +99,7 @@ def draw_layers(
     rng = stream(seed, split, Stage.SCENE, index, attempt)
     planes = _draw_planes(spec, count, height, width, rng)
     scene_background = BackgroundDraw(
-        asset=background.id, flip=chance(rng, spec.flip), exposure=draw(spec.exposure, rng),
+        asset=background.id, flip=chance(rng, spec.flip), exposure=sample(spec.exposure, rng),
         zoom=uniform(rng, 1.0, 1.25), u=uniform(rng, 0, 1), v=uniform(rng, 0, 1), plane=planes[-1],
     )  # fmt: skip
     places = _draw_places(count, rng)
@@ -107,19 +107,19 @@ def draw_layers(
         ForegroundDraw(
             asset=asset.id,
             flip=chance(rng, spec.flip),
-            exposure=draw(spec.exposure, rng),
-            scale=draw(spec.scale, rng),
-            rotation=draw(spec.rotation, rng),
+            exposure=sample(spec.exposure, rng),
+            scale=sample(spec.scale, rng),
+            rotation=sample(spec.rotation, rng),
             x=x,
             bottom=uniform(rng, 0.99, 1.12),
             plane=plane,
         )
         for asset, plane, x in zip(cutouts, planes, places, strict=False)
     ]
-    boost = draw(spec.highlight_boost, rng)
+    boost = sample(spec.highlight_boost, rng)
 
     rng = stream(seed, split, Stage.LENS, index, attempt)
-    blur = draw(spec.blur, rng) * spec.blur_scale(min(size))
+    blur = sample(spec.blur, rng) * spec.blur_scale(min(size))
     focus = _draw_focus(spec, scene_background, foregrounds, height, width, rng)
     return SceneDraw(
         height=height, width=width, background=scene_background, foregrounds=foregrounds, focus=focus, blur=blur,
@@ -128,7 +128,7 @@ def draw_layers(
 
 
 def _pick_asset(pool: tuple[Asset, ...], taken: list[Asset], rng: np.random.Generator) -> Asset:
-    """By weight, another than those taken while there are others."""
+    """Choose by weight, without repeating what is taken while anything else is left."""
     left = [asset for asset in pool if asset not in taken] or list(pool)
     return pick(rng, left, [asset.weight for asset in left])
 
@@ -137,23 +137,23 @@ def _draw_planes(spec: SceneSpec, count: int, height: int, width: int, rng: np.r
     """Planes near to far, background last, whose disparity ranges stay in 0..1 and apart by the gap.
 
     The ranges hold over the whole canvas (picture and overscan), so that no two planes cross under any ray. Tilts
-    that leave no room for the gaps are made gentler together.
+    that leave no space for the gaps are scaled down together.
     """
-    tilts = [draw(spec.foreground_tilt, rng) for _ in range(count)] + [draw(spec.background_tilt, rng)]
-    angles = [uniform(rng, 0, 360) for _ in range(count)] + [draw(spec.background_tilt_angle, rng)]
-    center = draw(spec.disparity.background, rng)
+    tilts = [sample(spec.foreground_tilt, rng) for _ in range(count)] + [sample(spec.background_tilt, rng)]
+    angles = [uniform(rng, 0, 360) for _ in range(count)] + [sample(spec.background_tilt_angle, rng)]
+    center = sample(spec.disparity.background, rng)
     steps = sorted(uniform(rng, 0, 1) for _ in range(count))
     gap, nearest = spec.disparity.gap, spec.disparity.nearest
-    gradients = [_gradient(tilt, angle, height, width) for tilt, angle in zip(tilts, angles, strict=True)]
+    gradients = [disparity_gradient(tilt, angle, height, width) for tilt, angle in zip(tilts, angles, strict=True)]
     reach = 2 * spec.radius_bound(min(height, width)) + 3  # K * slope is at most 0.5 (compose)
     half = [abs(gx) * (width / 2 + reach) + abs(gy) * (height / 2 + reach) for gx, gy in gradients]
-    room = nearest - center - count * gap
+    space = nearest - center - count * gap
     ease = 1.0
     if half[-1] > 0:
         ease = min(ease, center / half[-1])  # the far side stays at or above 0
     taken = half[-1] + 2 * sum(half[:-1])
     if taken > 0:
-        ease = min(ease, max(0.0, 0.9 * room) / taken)
+        ease = min(ease, max(0.0, 0.9 * space) / taken)
     half = [h * ease for h in half]
     free = max(0.0, nearest - (center + half[-1]) - count * gap - 2 * sum(half[:-1]))
     planes = [Plane(center, gradients[-1][0] * ease, gradients[-1][1] * ease)]
@@ -165,15 +165,15 @@ def _draw_planes(spec: SceneSpec, count: int, height: int, width: int, rng: np.r
     return planes[::-1]
 
 
-def _gradient(tilt: float, angle: float, height: int, width: int) -> tuple[float, float]:
-    """Disparity per pixel so that the picture's extent along `angle` (degrees) spans `tilt`."""
+def disparity_gradient(tilt: float, angle: float, height: int, width: int) -> tuple[float, float]:
+    """Return the disparity per pixel (x, y) with which the picture's extent along `angle` (degrees) spans `tilt`."""
     dx, dy = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     extent = abs(dx) * (width - 1) + abs(dy) * (height - 1)
     return (tilt * dx / extent, tilt * dy / extent) if extent > 0 else (0.0, 0.0)
 
 
 def _draw_places(count: int, rng: np.random.Generator) -> list[float]:
-    """Horizontal places that share the picture out: one per column, columns in random order."""
+    """Draw horizontal places, one per column of the picture, columns in random order."""
     order = [rng.random() for _ in range(count)]
     ranks = [sorted(order).index(value) for value in order]
     return [0.08 + 0.84 * (rank + uniform(rng, 0.25, 0.75)) / count for rank in ranks]
@@ -187,12 +187,12 @@ def _draw_focus(
     width: int,
     rng: np.random.Generator,
 ) -> FocusDraw:
-    """Where a layer is tilted, focus lies on it at a drawn point: near its middle, or anywhere for the background."""
+    """Draw the focus: that of a drawn point of a layer, near a cut-out's middle or anywhere on the background."""
     which, u, v = float(rng.random()), uniform(rng, 0, 1), uniform(rng, 0, 1)
     if spec.focus == "pixel":
         return FocusDraw(on="pixel", x=min(int(u * width), width - 1), y=min(int(v * height), height - 1))
     if not isinstance(spec.focus, str):
-        return FocusDraw(on="disparity", disparity=draw(spec.focus, rng))
+        return FocusDraw(on="disparity", disparity=sample(spec.focus, rng))
     candidates: list[BackgroundDraw | ForegroundDraw] = []
     if spec.focus != "background":
         candidates += foregrounds

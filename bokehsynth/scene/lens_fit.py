@@ -1,4 +1,4 @@
-"""Which lens made a photograph: K and focus by search, each try a render of the all-in-focus picture's sheets."""
+"""Fits K and focus to a photograph by search; each try renders the all-in-focus picture in depth slices."""
 
 import itertools
 import math
@@ -13,7 +13,7 @@ from bokehsynth.color import FloatArray
 from bokehsynth.imaging.metrics import Comparison, psnr, tone_curve
 from bokehsynth.optics import Aperture, Lens
 from bokehsynth.rendering import render
-from bokehsynth.scene.depth_layers import flat_sheets, sharpened
+from bokehsynth.scene.depth_layers import depth_slices, sharpen_depth_edges
 
 BoolArray = npt.NDArray[np.bool_]
 Error = Callable[[float, float], float]
@@ -22,9 +22,9 @@ Error = Callable[[float, float], float]
 SEARCH_SIDE = 256
 """Shorter side in pixels at which a pair is searched. On four real pairs, K came out within 6 % of what
 twice that size gives, and at a seventh of the time."""
-SHEETS = 6
-TONED_FROM = 2000
-"""Pixels of a subject from which its tones give a curve."""
+SLICES = 6
+TONE_CURVE_PIXELS = 2000
+"""Pixels in focus from which their tones give a curve."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,17 @@ class Fit:
 class Pair:
     """One view twice, all in focus and through a lens, with what is known about its depth; linear light."""
 
-    closed: FloatArray
-    """All in focus, [H, W, 3]."""
+    all_in_focus: FloatArray
+    """[H, W, 3]."""
     photo: FloatArray
     """Through the lens, [H, W, 3]."""
     disparity: FloatArray
     """[H, W] in 0..1, 1 = near."""
     subject: BoolArray | None
-    """Where the photo is in focus, [H, W], if somebody marked it."""
+    """Where the photo is in focus, [H, W], if that is known."""
 
-    def sized(self, factor: float) -> "Pair":
-        """The pair scaled down by `factor` <= 1."""
+    def scaled(self, factor: float) -> "Pair":
+        """Scale the pair down by `factor` <= 1."""
         if factor >= 1:
             return self
         size = (round(self.disparity.shape[1] * factor), round(self.disparity.shape[0] * factor))
@@ -64,53 +64,53 @@ class Pair:
             return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32)
 
         subject = None if self.subject is None else smaller(self.subject.astype(np.float32)) > 0.9
-        return Pair(smaller(self.closed), smaller(self.photo), smaller(self.disparity), subject)
+        return Pair(smaller(self.all_in_focus), smaller(self.photo), smaller(self.disparity), subject)
 
 
 @dataclass(frozen=True)
-class Search:
-    """What is tried; pixels of the pair that is searched. Focus stays within the disparities there can be, 0..1."""
+class SearchRange:
+    """Range of the search in pixels of the searched pair; focus stays within 0..1."""
 
     blur: tuple[float, float]
     focus: float | None
-    """Held, or searched as well."""
+    """Fixed; None: searched as well."""
 
     @property
     def margin(self) -> int:
-        """Room for every lens of the search."""
+        """Margin in pixels that is enough for every lens of the search."""
         return math.ceil(self.blur[1] * (1.0 if self.focus is None else max(self.focus, 1 - self.focus))) + 3
 
 
-def fit_lens(pair: Pair, search: Search, aperture: Aperture) -> Fit:
-    """The lens with this opening that brings the all-in-focus picture nearest to the photograph; pixels of `pair`."""
+def fit_lens(pair: Pair, search: SearchRange, aperture: Aperture) -> Fit:
+    """Find K and focus, in pixels of `pair`, that bring the all-in-focus picture nearest to the photograph."""
     factor = min(1.0, SEARCH_SIDE / min(pair.disparity.shape))
-    small = pair.sized(factor)
-    scaled = Search((search.blur[0] * factor, search.blur[1] * factor), search.focus)
-    error = error_of(small, scaled.margin, aperture)
+    small = pair.scaled(factor)
+    scaled = SearchRange((search.blur[0] * factor, search.blur[1] * factor), search.focus)
+    error = error_function(small, scaled.margin, aperture)
     low, high = scaled.blur
     count = max(2, math.ceil(math.log(high / low) / math.log(1.5)) + 1)
     blurs = [low * (high / low) ** (k / (count - 1)) for k in range(count)]
     if search.focus is not None:
-        best = golden(blurs, search.focus, error)
+        best = golden_section(blurs, search.focus, error)
     else:
-        start = best_of(((k, f) for k, f in itertools.product(blurs, np.linspace(0, 1, 6))), error)
-        best = pattern(start, error, 0.2, 0.03, (low, high))
+        start = best_fit(((k, f) for k, f in itertools.product(blurs, np.linspace(0, 1, 6))), error)
+        best = pattern_search(start, error, 0.2, 0.03, (low, high))
     return Fit(best.blur / factor, best.focus, best.error)
 
 
 def error_at(pair: Pair, blur: float, focus: float, aperture: Aperture) -> float:
     """Mean squared error in sRGB of one lens, pixels of `pair`, at the size of the search."""
     factor = min(1.0, SEARCH_SIDE / min(pair.disparity.shape))
-    scaled = Search((0.0, blur * factor), None)
-    return error_of(pair.sized(factor), scaled.margin, aperture)(blur * factor, focus)
+    scaled = SearchRange((0.0, blur * factor), None)
+    return error_function(pair.scaled(factor), scaled.margin, aperture)(blur * factor, focus)
 
 
-def error_of(pair: Pair, margin: int, aperture: Aperture) -> Error:
-    """How far the render of a lens is from the photograph; the picture's tones are first made the photograph's."""
-    toned = pair.closed
-    if pair.subject is not None and int(pair.subject.sum()) >= TONED_FROM:
-        toned = tone_curve(pair.closed, pair.photo, pair.subject)(pair.closed)
-    layers = flat_sheets(toned, sharpened(pair.disparity), margin, SHEETS)
+def error_function(pair: Pair, margin: int, aperture: Aperture) -> Error:
+    """Make the function of K and focus that says how far a pair's render, in the photograph's tones, is from it."""
+    toned = pair.all_in_focus
+    if pair.subject is not None and int(pair.subject.sum()) >= TONE_CURVE_PIXELS:
+        toned = tone_curve(pair.all_in_focus, pair.photo, pair.subject)(pair.all_in_focus)
+    layers = depth_slices(toned, sharpen_depth_edges(pair.disparity), margin, SLICES)
     height, width = pair.disparity.shape
 
     def error(blur: float, focus: float) -> float:
@@ -122,12 +122,12 @@ def error_of(pair: Pair, margin: int, aperture: Aperture) -> Error:
     return error
 
 
-def best_of(tries: Iterable[tuple[float, float]], error: Error) -> Fit:
-    """The best of some lenses (K, focus)."""
+def best_fit(tries: Iterable[tuple[float, float]], error: Error) -> Fit:
+    """Return the best of some lenses (K, focus)."""
     return min((Fit(float(k), float(f), error(float(k), float(f))) for k, f in tries), key=lambda fit: fit.error)
 
 
-def pattern(
+def pattern_search(
     start: Fit,
     error: Error,
     step: float,
@@ -135,12 +135,12 @@ def pattern(
     blurs: tuple[float, float] = (0.0, math.inf),
     focuses: tuple[float, float] = (0.0, 1.0),
 ) -> Fit:
-    """Pattern search in log K and focus: to the best neighbour while there is one, else with half the step."""
+    """Search (K, focus) by pattern search in log K and focus: to the best neighbour, or on with half the step."""
     best = start
     while step > least:
         steps = ((step, 0.0), (-step, 0.0), (0.0, step / 3), (0.0, -step / 3))
         tries = [(best.blur * math.exp(a), best.focus + b) for a, b in steps]
-        nearest = best_of(((_held(k, blurs), _held(f, focuses)) for k, f in tries), error)
+        nearest = best_fit(((_clamp(k, blurs), _clamp(f, focuses)) for k, f in tries), error)
         if nearest.error < best.error:
             best = nearest
         else:
@@ -148,12 +148,12 @@ def pattern(
     return best
 
 
-def _held(value: float, bounds: tuple[float, float]) -> float:
+def _clamp(value: float, bounds: tuple[float, float]) -> float:
     return min(max(value, bounds[0]), bounds[1])
 
 
-def golden(blurs: list[float], focus: float, error: Error, ratio: float = 1.02) -> Fit:
-    """K alone: the best of some ascending, then golden section of its logarithm between the best one's neighbours."""
+def golden_section(blurs: list[float], focus: float, error: Error, ratio: float = 1.02) -> Fit:
+    """Search K alone: the best of an ascending list, then golden section in log K between the best one's neighbours."""
     fits = [Fit(blur, focus, error(blur, focus)) for blur in blurs]
     best = min(range(len(fits)), key=lambda i: fits[i].error)
     low, high = math.log(blurs[max(best - 1, 0)]), math.log(blurs[min(best + 1, len(blurs) - 1)])

@@ -1,4 +1,4 @@
-"""Scenes put together by hand: cut-outs given a place, or a photograph given a disparity map. No recipe, no dice."""
+"""Scenes composed by hand: cut-outs given a place, or a photograph given a disparity map; nothing is drawn."""
 
 import math
 from collections.abc import Sequence
@@ -12,17 +12,15 @@ from bokehsynth.errors import UsageError
 from bokehsynth.imaging.pictures import Cutout
 from bokehsynth.optics import Aperture, HeightField, Lens, Plane, Surface
 from bokehsynth.optics.layer import Layer
-from bokehsynth.scene.composed_scene import Composition
-from bokehsynth.scene.depth_layers import bent_sheet, padded, sharpened, spread
-from bokehsynth.scene.draw import ForegroundDraw
+from bokehsynth.scene.composed_scene import ComposedScene, disparity_seen_at
+from bokehsynth.scene.depth_layers import height_field_layer, normalize_depth, reflect_pad, sharpen_depth_edges
+from bokehsynth.scene.draw import ForegroundDraw, disparity_gradient
 from bokehsynth.scene.place import place_cutout, side_on_canvas
-
-DISPARITIES = (0.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Standing:
-    """A cut-out and where it stands; UsageError for a place that is none."""
+class PlacedCutout:
+    """A cut-out and its place; UsageError for a place that is not possible."""
 
     cutout: Cutout
     disparity: float
@@ -47,7 +45,7 @@ class Standing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shooting:
+class CameraSettings:
     """The lens and what it is focused on: a disparity, or what is seen at a pixel (x, y)."""
 
     blur: float
@@ -57,12 +55,12 @@ class Shooting:
     falloff: bool = False
 
     def lens(self, focus: float) -> Lens:
-        """Focused on a disparity."""
+        """Return the lens focused on a disparity."""
         return Lens(self.blur, focus, self.aperture, self.falloff)
 
 
-def fitted(color: FloatArray, size: tuple[int, int] | None) -> FloatArray:
-    """A picture [h, w, ...] scaled until it covers `size` (height, width), its middle kept; as it is for None."""
+def scale_to_cover(color: FloatArray, size: tuple[int, int] | None) -> FloatArray:
+    """Scale a picture [h, w, ...] until it covers `size` (height, width) and keep its middle; as it is for None."""
     if size is None or color.shape[:2] == size:
         return color
     factor = max(size[0] / color.shape[0], size[1] / color.shape[1])
@@ -72,19 +70,21 @@ def fitted(color: FloatArray, size: tuple[int, int] | None) -> FloatArray:
     return np.maximum(shown[top : top + size[0], left : left + size[1]], 0).astype(np.float32, copy=False)
 
 
-def stage(background: FloatArray, plane: Plane, standing: Sequence[Standing], shooting: Shooting) -> Composition:
-    """Cut-outs in front of a background [H, W, 3] that fills the picture; beyond its borders it goes on mirrored.
+def compose_cutouts(
+    background: FloatArray, plane: Plane, cutouts: Sequence[PlacedCutout], camera: CameraSettings
+) -> ComposedScene:
+    """Place cut-outs in front of a background [H, W, 3] that fills the picture and is mirrored beyond its borders.
 
     The nearer cut-out covers the farther one, whatever their order here. UsageError for one that would be shown larger
     than its file has pixels for.
     """
     height, width = background.shape[:2]
-    near_to_far = sorted(standing, key=lambda item: -item.disparity)
+    near_to_far = sorted(cutouts, key=lambda item: -item.disparity)
     planes: list[Surface] = [*(Plane(item.disparity) for item in near_to_far), plane]
     focuses = [d for surface in planes for d in surface.extremes(width, height)]
-    if not isinstance(shooting.focus, tuple):
-        focuses = [shooting.focus]
-    margin = max(shooting.lens(focus).margin(planes, width, height) for focus in focuses)
+    if not isinstance(camera.focus, tuple):
+        focuses = [camera.focus]
+    margin = max(camera.lens(focus).margin(planes, width, height) for focus in focuses)
     layers = []
     for item in near_to_far:
         draw = ForegroundDraw(
@@ -95,38 +95,27 @@ def stage(background: FloatArray, plane: Plane, standing: Sequence[Standing], sh
         if side > 16 * max(item.cutout.alpha.shape):
             raise UsageError(f"a foreground of {max(item.cutout.alpha.shape)} px would be shown {side} px large")
         layers.append(Layer(*place_cutout(item.cutout, draw, height, width, margin), draw.plane))
-    canvas = padded(background, margin)
+    canvas = reflect_pad(background, margin)
     layers.append(Layer(canvas, np.ones(canvas.shape[:2], np.float32), plane))
-    focus = shooting.focus
+    focus = camera.focus
     if isinstance(focus, tuple):
-        focus = _seen_at(focus, layers, margin, height, width)
-    return Composition(layers=layers, lens=shooting.lens(focus), margin=margin)
+        focus = disparity_seen_at(_inside(focus, height, width), layers, margin)
+    return ComposedScene(layers=layers, lens=camera.lens(focus), margin=margin)
 
 
-def relief(photo: FloatArray, disparity: FloatArray, shooting: Shooting) -> Composition:
-    """A photograph [H, W, 3] bent by a disparity map [h, w] of any scale, bright = near (see docs/optics.md)."""
+def compose_depth_photo(photo: FloatArray, disparity: FloatArray, camera: CameraSettings) -> ComposedScene:
+    """Compose a photograph [H, W, 3] as a height field by a disparity map [h, w] of any scale, bright = near."""
     height, width = photo.shape[:2]
     if disparity.shape != (height, width):
         disparity = np.asarray(cv2.resize(disparity, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
-    sheet = sharpened(spread(disparity))
-    focus = shooting.focus
+    field = sharpen_depth_edges(normalize_depth(disparity))
+    focus = camera.focus
     if isinstance(focus, tuple):
         x, y = _inside(focus, height, width)
-        focus = float(sheet[y, x])
-    lens = shooting.lens(focus)
-    margin = lens.margin([HeightField(sheet)], width, height)
-    return Composition(layers=bent_sheet(photo, sheet, margin), lens=lens, margin=margin)
-
-
-def _seen_at(at: tuple[int, int], layers: Sequence[Layer], margin: int, height: int, width: int) -> float:
-    """Disparity of the layer at which the accumulated alpha reaches 0.5."""
-    x, y = _inside(at, height, width)
-    through = 1.0
-    for layer in layers:
-        through *= 1 - float(layer.alpha[margin + y, margin + x])
-        if through <= 0.5:
-            break
-    return float(layer.disparity.at(x - (width - 1) / 2, y - (height - 1) / 2))
+        focus = float(field[y, x])
+    lens = camera.lens(focus)
+    margin = lens.margin([HeightField(field)], width, height)
+    return ComposedScene(layers=[height_field_layer(photo, field, margin)], lens=lens, margin=margin)
 
 
 def _inside(at: tuple[int, int], height: int, width: int) -> tuple[int, int]:
@@ -135,16 +124,14 @@ def _inside(at: tuple[int, int], height: int, width: int) -> tuple[int, int]:
     return at
 
 
-def tilted(d: float, tilt: float, angle: float, height: int, width: int) -> Plane:
-    """A plane whose disparity spans `tilt` across the picture along `angle` (degrees clockwise from +x, 90 = down)."""
-    dx, dy = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    extent = abs(dx) * (width - 1) + abs(dy) * (height - 1)
-    plane = Plane(d, tilt * dx / extent, tilt * dy / extent) if extent > 0 else Plane(d)
+def tilted_plane(d: float, tilt: float, angle: float, height: int, width: int) -> Plane:
+    """Return the plane whose disparity spans `tilt` along `angle` (degrees clockwise from +x, 90 = down)."""
+    plane = Plane(d, *disparity_gradient(tilt, angle, height, width))
     for corner in plane.extremes(width, height):
         _check(round(corner, 9), f"the background reaches a disparity of {corner:.3g}; keep it and its tilt in 0..1")
     return plane
 
 
 def _check(disparity: float, message: str) -> None:
-    if not DISPARITIES[0] <= disparity <= DISPARITIES[1]:  # also false for NaN
+    if not 0 <= disparity <= 1:  # also false for NaN
         raise UsageError(message)

@@ -1,4 +1,4 @@
-"""A view photographed twice, all in focus and through a lens: the scene of a benchmark. The photograph is `hq`."""
+"""Scenes of a view photographed twice, all in focus and through a lens; the second photograph is `hq`."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -11,14 +11,13 @@ from bokehsynth.assets.catalogue import Asset
 from bokehsynth.assets.load.pairs import PhotoPair
 from bokehsynth.assets.load.store import AssetStore
 from bokehsynth.color import FloatArray
-from bokehsynth.config.distributions import Distribution, Spec, bounds, draw, within
+from bokehsynth.config.distributions import Distribution, Spec, bounds, sample, within
 from bokehsynth.imaging.registration import compare_views
 from bokehsynth.optics import Aperture, HeightField, Lens
-from bokehsynth.optics.layer import Layer
 from bokehsynth.rng import uniform
-from bokehsynth.scene.composed_scene import Composition
-from bokehsynth.scene.depth_layers import padded, spread
-from bokehsynth.scene.lens_fit import Fit, Pair, Search, error_at, fit_lens
+from bokehsynth.scene.composed_scene import ComposedScene
+from bokehsynth.scene.depth_layers import height_field_layer, normalize_depth
+from bokehsynth.scene.lens_fit import Fit, Pair, SearchRange, error_at, fit_lens
 from bokehsynth.scene.photo import Order, choose, own_size, window_of
 
 MARKED = 0.5
@@ -100,52 +99,52 @@ def draw_pair(
     return PairDraw(
         height=height, width=width, asset=asset.id, take=spec.take, flip=False,
         u=uniform(rng, 0, 1), v=uniform(rng, 0, 1),
-        blur=None if isinstance(spec.blur, str) else draw(spec.blur, rng) * scale,
+        blur=None if isinstance(spec.blur, str) else sample(spec.blur, rng) * scale,
         search=(spec.search[0] * scale, spec.search[1] * scale),
         fixed_blur=spec.fixed_blur * scale,
-        focus=None if isinstance(spec.focus, str) else draw(spec.focus, rng),
+        focus=None if isinstance(spec.focus, str) else sample(spec.focus, rng),
         by_mask=spec.focus == "mask",
     )  # fmt: skip
 
 
-def compose_pair(draw: PairDraw, store: AssetStore, aperture: Aperture) -> Composition:
-    """The all-in-focus photo bent by its disparity map, seen through the lens that made the other photo."""
+def compose_pair(draw: PairDraw, store: AssetStore, aperture: Aperture) -> ComposedScene:
+    """Compose the all-in-focus photo as a height field in front of the lens that made the other photo."""
     pictures = store.pair(draw.asset)
-    closed, facts = window_of(draw, pictures.all_in_focus)
+    sharp, notes = window_of(draw, pictures.all_in_focus)
     photo, _ = window_of(draw, pictures.bokeh)
     disparity, depth = _depth(pictures)
     disparity, _ = window_of(draw, disparity)
     mask = None if pictures.mask is None else window_of(draw, pictures.mask)[0]
-    pair = Pair(closed, photo, disparity, None if mask is None else mask >= MARKED)
+    pair = Pair(sharp, photo, disparity, None if mask is None else mask >= MARKED)
     lens, found = _lens(draw, pair, aperture) if depth != "none" else (Lens(0.0, 0.0, aperture), {})
-    views = compare_views(closed, photo, mask)
-    facts |= {"depth": depth, "gain": views.gain, "shift": [views.shift[0], views.shift[1]], **found}
+    views = compare_views(sharp, photo, mask)
+    notes |= {"depth": depth, "gain": views.gain, "shift": [views.shift[0], views.shift[1]], **found}
     margin = lens.margin([HeightField(disparity)], draw.width, draw.height)
-    layer = Layer(padded(closed, margin), np.ones(_grown(disparity, margin), np.float32), padded(disparity, margin))
-    return Composition(layers=[layer], lens=lens, margin=margin, facts=facts, photograph=photo, mask=mask)
+    layer = height_field_layer(sharp, disparity, margin)
+    return ComposedScene(layers=[layer], lens=lens, margin=margin, notes=notes, captured=photo, mask=mask)
 
 
 def _depth(pictures: PhotoPair) -> tuple[FloatArray, str]:
-    """Disparity [H, W] in 0..1 and where it comes from: the pair's map, its focal mask as two planes, or nothing."""
+    """Return disparity [H, W] in 0..1 and its source: the pair's map, its focal mask as two planes, or nothing."""
     if pictures.disparity is not None:
-        return spread(pictures.disparity), "map"
+        return normalize_depth(pictures.disparity), "map"
     if pictures.mask is not None:
         return (pictures.mask >= MARKED).astype(np.float32), "mask"
     return np.zeros(pictures.bokeh.shape[:2], np.float32), "none"
 
 
 def _lens(draw: PairDraw, pair: Pair, aperture: Aperture) -> tuple[Lens, dict[str, Any]]:
-    """The lens of the maps, and what the search and the fixed protocol make of the pair."""
+    """Return the lens of the maps, and the notes of the search and the fixed protocol."""
     focus, focus_by = draw.focus, "recipe"
     if focus is None:
         focus = _focus_of_mask(pair) if draw.by_mask else None
         focus_by = "search" if focus is None else "mask"
-    fit = fit_lens(pair, Search(draw.search, focus), aperture)
-    facts: dict[str, Any] = {"focus_by": focus_by, "blur_searched": fit.blur, "blur_fixed": draw.fixed_blur}
+    fit = fit_lens(pair, SearchRange(draw.search, focus), aperture)
+    notes: dict[str, Any] = {"focus_by": focus_by, "blur_searched": fit.blur, "blur_fixed": draw.fixed_blur}
     for name, blur in (("unblurred", 0.0), ("fixed", draw.fixed_blur)):
-        facts[f"psnr_{name}"] = Fit(blur, fit.focus, error_at(pair, blur, fit.focus, aperture)).psnr
-    facts["psnr_searched"] = fit.psnr
-    return Lens(fit.blur if draw.blur is None else draw.blur, fit.focus, aperture), facts
+        notes[f"psnr_{name}"] = Fit(blur, fit.focus, error_at(pair, blur, fit.focus, aperture)).psnr
+    notes["psnr_searched"] = fit.psnr
+    return Lens(fit.blur if draw.blur is None else draw.blur, fit.focus, aperture), notes
 
 
 def _focus_of_mask(pair: Pair) -> float | None:
@@ -154,7 +153,3 @@ def _focus_of_mask(pair: Pair) -> float | None:
         return None
     inner = cv2.erode(pair.subject.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     return float(np.median(pair.disparity[inner if inner.any() else pair.subject]))
-
-
-def _grown(picture: FloatArray, margin: int) -> tuple[int, int]:
-    return picture.shape[0] + 2 * margin, picture.shape[1] + 2 * margin

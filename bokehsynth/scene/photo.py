@@ -13,7 +13,7 @@ from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture, Lens, Plane
 from bokehsynth.optics.layer import Layer
 from bokehsynth.rng import chance, pick, uniform
-from bokehsynth.scene.composed_scene import Composition
+from bokehsynth.scene.composed_scene import ComposedScene
 from bokehsynth.scene.place import show_window
 
 WHOLE = 1 << 30
@@ -80,17 +80,17 @@ def own_size(asset: Asset) -> tuple[int, int]:
 
 
 def choose(pool: tuple[Asset, ...], order: Order, index: int, rng: np.random.Generator) -> Asset:
-    """By weight, or in turn; consumes one number either way."""
+    """Choose by weight, or in turn; consumes one random number either way."""
     drawn = pick(rng, pool, [asset.weight for asset in pool])
     return drawn if order == "random" else pool[index % len(pool)]
 
 
-def compose_photo(draw: PhotoDraw, store: AssetStore, aperture: Aperture) -> Composition:
+def compose_photo(draw: PhotoDraw, store: AssetStore, aperture: Aperture) -> ComposedScene:
     """One opaque layer at disparity 0, in focus; a photograph says nothing about depth."""
     enough = min(draw.height, draw.width) if draw.take == "fit" else WHOLE
-    color, facts = window_of(draw, store.photo(draw.asset, enough))
+    color, notes = window_of(draw, store.photo(draw.asset, enough))
     layer = Layer(color, np.ones(color.shape[:2], np.float32), Plane(0.0))
-    return Composition(layers=[layer], lens=Lens(0.0, 0.0, aperture), margin=0, facts=facts)
+    return ComposedScene(layers=[layer], lens=Lens(0.0, 0.0, aperture), margin=0, notes=notes)
 
 
 def window_of(draw: Any, color: Any) -> tuple[Any, dict[str, Any]]:

@@ -28,8 +28,8 @@ def show_landscape(
     """
     cover = max(height / color.shape[0], width / color.shape[1])
     factor = min(cover * draw.zoom, max(cover, 1.0)) if cover * draw.zoom > 1 else cover * draw.zoom
-    shown, facts = show_window(color, factor, draw.flip, (draw.u, draw.v), (height, width), upwards)
-    return shown, max(1.0, facts["scaled"])
+    shown, notes = show_window(color, factor, draw.flip, (draw.u, draw.v), (height, width), upwards)
+    return shown, max(1.0, notes["scaled"])
 
 
 def show_window(

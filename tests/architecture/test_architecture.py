@@ -14,7 +14,7 @@ import bokehsynth as bs
 GROUND = {"errors", "rng", "color", "files", "schema", "version", "numba_cache", "config"}
 MAKING = {
     "imaging", "procedural", "assets", "optics", "lenses", "scene", "rendering", "degradation", "recipe",
-    "pipeline", "sample_checks", "aperture_check", "together",
+    "pipeline", "sample_checks", "sample_draw", "aperture_check",
 }  # fmt: skip
 STORING = {"shards"}
 SUPERVISING = {"workers"}  # knows the ground only: `assets` decodes unknown files in its child processes
@@ -41,6 +41,8 @@ def foreign(module: str) -> set[str]:
 
 
 def in_room(*rooms: str) -> list[str]:
+    """The modules of some rooms; a rule for a room that is not there would hold of anything."""
+    assert set(rooms) <= {room_of(module) for module in MODULES}
     return [module for module in MODULES if room_of(module) in rooms]
 
 

@@ -22,18 +22,19 @@ ERRORS = {  # name: (parent, exit code at the command line)
 }
 NAMES = {
     *("Plane", "Layer", "Lens", "Aperture", "Disc", "Polygon", "CatEye", "Ring", "render", "Frames"),
-    *("render_batch", "resolve_device", "SetUp", "set_up_sample", "make_samples"),  # what a GPU needs (docs/gpu.md)
+    *("render_batch", "resolve_device", "ComposedSample", "compose_sample", "render_samples"),  # for GPUs (docs/gpu.md)
     *("check_aperture", "LensReport"),  # the contract of an aperture of one's own (docs/lenses.md)
     *("RgbProfile", "read_profile"),  # colours of photographs, which both packages read
     *("Recipe", "load_recipe", "find_recipe", "load_yaml", "SampleDraw", "draw_sample", "make_sample", "Sample"),
     *("degrade", "generate", "open_dataset", "contact_sheet", "srgb_to_linear", "linear_to_srgb", "atomic_write"),
     *ERRORS,
 }
+ALIASES = {"SetUp": "ComposedSample", "set_up_sample": "compose_sample", "make_samples": "render_samples"}
 FUNCTIONS = ("render", "degrade", "generate")
 
 
 def test_all_is_exactly_the_design():
-    assert sorted(bs.__all__) == sorted(NAMES)
+    assert sorted(bs.__all__) == sorted(NAMES | ALIASES.keys())
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
@@ -46,6 +47,11 @@ def test_every_name_loads_is_itself_and_has_a_docstring(name):
     assert doc
     # A dataclass without a docstring gets its signature for one, which says nothing.
     assert not doc.startswith(f"{name}(")
+
+
+@pytest.mark.parametrize(("old", "new"), ALIASES.items())
+def test_names_of_older_versions_still_work(old, new):
+    assert getattr(bs, old) is getattr(bs, new)
 
 
 def test_star_import(fresh_python):

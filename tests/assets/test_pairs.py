@@ -16,8 +16,14 @@ from bokehsynth.files import sha256_bytes
 from bokehsynth.imaging.inpaint import push_pull
 from bokehsynth.imaging.metrics import Comparison, gain_between, tone_curve
 from bokehsynth.imaging.registration import compare_views, shift_between
-from bokehsynth.scene.depth_layers import bent_sheet, flat_sheets, sharpened, slabs, spread
-from bokehsynth.scene.lens_fit import Fit, Pair, Search, fit_lens, golden, pattern
+from bokehsynth.scene.depth_layers import (
+    depth_slices,
+    height_field_layer,
+    normalize_depth,
+    quantize_depth,
+    sharpen_depth_edges,
+)
+from bokehsynth.scene.lens_fit import Fit, Pair, SearchRange, fit_lens, golden_section, pattern_search
 
 
 def touch(root: Path, *names: str) -> None:
@@ -113,7 +119,7 @@ def test_maps_of_every_kind_come_at_the_size_of_the_photos(tmp_path: Path) -> No
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
     OpenEXR.File(header, {"Y": ramp * 8}).write(str(tmp_path / "m.exr"))
     for name in ("m.png", "m.npy", "m.exr"):
-        values = spread(read_map(tmp_path / name, (64, 32)))
+        values = normalize_depth(read_map(tmp_path / name, (64, 32)))
         assert values.shape == (32, 64)
         np.testing.assert_allclose(
             values[7], np.interp(np.arange(64), np.arange(32) * 2 + 0.5, np.arange(32) / 31), atol=2e-4
@@ -222,7 +228,7 @@ def test_the_lens_is_found(view: dict, focus: float | None) -> None:
     """Worst seen: 1.3 % with the focus known; without, K times focus 4 % off."""
     disparity = view["mask"]
     pair = Pair(view["aif"], view["bokeh"], disparity, disparity > 0.5)
-    fit = fit_lens(pair, Search((0.5, 40.0), focus), bs.Disc())
+    fit = fit_lens(pair, SearchRange((0.5, 40.0), focus), bs.Disc())
     wanted = 8.0 * (folders.NEAR - folders.FAR)
     assert fit.blur * fit.focus == pytest.approx(wanted, rel=0.05 if focus else 0.1)
     assert fit.error < 4e-4  # what the map's grown edges leave: 1.8e-4
@@ -230,34 +236,34 @@ def test_the_lens_is_found(view: dict, focus: float | None) -> None:
 
 def test_an_unblurred_photo_gets_the_least_blur(view: dict) -> None:
     pair = Pair(view["aif"], view["aif"], view["mask"], None)
-    assert fit_lens(pair, Search((0.5, 40.0), 1.0), bs.Disc()).blur < 0.8
+    assert fit_lens(pair, SearchRange((0.5, 40.0), 1.0), bs.Disc()).blur < 0.8
 
 
 def test_searches_end_at_the_minimum() -> None:
     def bowl(blur: float, focus: float) -> float:
         return (np.log(blur) - 2) ** 2 + (focus - 0.3) ** 2
 
-    assert golden([1.0, 4.0, 10.0, 40.0], 0.3, bowl).blur == pytest.approx(np.exp(2), rel=0.02)
-    found = pattern(Fit(3.0, 0.8, bowl(3.0, 0.8)), bowl, 0.5, 0.01)
+    assert golden_section([1.0, 4.0, 10.0, 40.0], 0.3, bowl).blur == pytest.approx(np.exp(2), rel=0.02)
+    found = pattern_search(Fit(3.0, 0.8, bowl(3.0, 0.8)), bowl, 0.5, 0.01)
     assert (found.blur, found.focus) == (pytest.approx(np.exp(2), rel=0.03), pytest.approx(0.3, abs=0.02))
-    held = pattern(Fit(3.0, 0.8, bowl(3.0, 0.8)), bowl, 0.5, 0.01, blurs=(1, 5), focuses=(0.5, 1))
+    held = pattern_search(Fit(3.0, 0.8, bowl(3.0, 0.8)), bowl, 0.5, 0.01, blurs=(1, 5), focuses=(0.5, 1))
     assert (held.blur, held.focus) == (5, 0.5)
 
 
 # --- layers from a map
 
 
-def test_sheets_and_the_bent_sheet_show_the_photo_all_in_focus(view: dict) -> None:
-    disparity = sharpened(np.linspace(0, 1, 176, dtype=np.float32)[None].repeat(128, axis=0))
-    for layers in (flat_sheets(view["aif"], disparity, 9), bent_sheet(view["aif"], disparity, 9)):
+def test_depth_slices_and_a_height_field_show_the_photo_all_in_focus(view: dict) -> None:
+    disparity = sharpen_depth_edges(np.linspace(0, 1, 176, dtype=np.float32)[None].repeat(128, axis=0))
+    for layers in (depth_slices(view["aif"], disparity, 9), [height_field_layer(view["aif"], disparity, 9)]):
         shown = bs.render(layers, bs.Lens(0, 0.5), 9).all_in_focus
         np.testing.assert_allclose(shown, view["aif"], atol=1e-6)
 
 
-def test_slabs_are_ordered_and_few() -> None:
+def test_depth_levels_are_ordered_and_few() -> None:
     disparity = np.concatenate([np.full((5, 9), d, np.float32) for d in (0.1, 0.5, 0.9)])
-    assert slabs(disparity, 8)[[0, 7, 12], 4].tolist() == [2, 1, 0]
-    assert slabs(np.zeros((4, 4), np.float32), 8).max() == 0
+    assert quantize_depth(disparity, 8)[[0, 7, 12], 4].tolist() == [2, 1, 0]
+    assert quantize_depth(np.zeros((4, 4), np.float32), 8).max() == 0
 
 
 def test_push_pull_keeps_known_pixels() -> None:

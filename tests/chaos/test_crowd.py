@@ -88,14 +88,15 @@ def test_a_draw_that_is_fatal_after_one_that_is_no_use_is_found(
             raise MemoryError
         return pack(sample, spec)
 
-    def finish_or_fail(recipe: Recipe, draw: bs.SampleDraw, *what: object) -> object:
+    def sample_or_fail(recipe: Recipe, draw: bs.SampleDraw, *how: object) -> object:
+        sample = sample_from_draw(recipe, draw, *how)
         if (draw.index, draw.attempt) == (index, 0):
             raise ValueError("no use")
-        return finish(recipe, draw, *what)
+        return sample
 
-    pack, finish = shard_task.pack, shard_task.finish
+    pack, sample_from_draw = shard_task.pack, shard_task.sample_from_draw
     monkeypatch.setattr(shard_task, "pack", pack_or_fail)
-    monkeypatch.setattr(shard_task, "finish", finish_or_fail)
+    monkeypatch.setattr(shard_task, "sample_from_draw", sample_or_fail)
     for _ in range(6):
         with pytest.raises(MemoryError):
             ShardTask(wide, layout, "cpu", options)(plan, lambda units: None)

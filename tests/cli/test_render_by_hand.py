@@ -98,7 +98,7 @@ def test_tilt_is_seen_in_the_map(files: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(np.load(tmp_path / "o_defocus.npy"), 24 * np.abs(disparity - 0.3), atol=1e-5)
 
 
-def test_photo_with_a_map_is_a_bent_sheet(files: Path, tmp_path: Path) -> None:
+def test_photo_with_a_map_is_a_height_field(files: Path, tmp_path: Path) -> None:
     """The map's scale does not matter; where it equals the focus, the photograph stays."""
     out = tmp_path / "o.exr"
     run("--photo", files / "wall.png", "--disparity", files / "depth.png", "--focus-at", "60,40", "--blur", 12,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from bokehsynth.config.distributions import Distribution, bounds, draw, within
+from bokehsynth.config.distributions import Distribution, bounds, sample, within
 from bokehsynth.rng import from_seed
 
 ADAPTER: TypeAdapter = TypeAdapter(Distribution)
@@ -72,7 +72,7 @@ def test_draws_stay_within_bounds(value, seed):
     low, high = bounds(distribution)
     slack = 1e-9 * max(abs(low), abs(high))  # low + (high - low) * u and exp(log(x)) round
     for _ in range(20):
-        number = draw(distribution, rng)
+        number = sample(distribution, rng)
         assert type(number) is float
         assert low - slack <= number <= high + slack
 
@@ -81,14 +81,14 @@ def test_draws_stay_within_bounds(value, seed):
 @given(loguniforms(), st.floats(0, 1, exclude_max=True))
 def test_loguniform_never_leaves_its_bounds_by_rounding(value, u):
     """What a recipe's checks promised (`blur` <= bound) must hold to the last bit, or a 16-bit map could overflow."""
-    number = draw(read(value), Fixed(u))
+    number = sample(read(value), Fixed(u))
     assert value["low"] <= number <= value["high"]
 
 
 @QUICK
 @given(st.one_of(uniforms(), normals()), st.floats(0, 1, exclude_max=True))
 def test_uniform_and_normal_never_leave_their_bounds_by_rounding(value, u):
-    number = draw(read(value), Fixed(u))
+    number = sample(read(value), Fixed(u))
     assert value["low"] <= number <= value["high"]
 
 
@@ -96,7 +96,7 @@ def test_uniform_and_normal_never_leave_their_bounds_by_rounding(value, u):
 @given(SIMPLE)
 def test_one_number_is_consumed(value):
     rng = Fixed(0.3)
-    draw(read(value), rng)
+    sample(read(value), rng)
     assert rng.asked == 1
 
 
@@ -104,7 +104,7 @@ def test_one_number_is_consumed(value):
 @given(NESTED, st.floats(0, 1, exclude_max=True))
 def test_sometimes_consumes_the_same_whether_it_happens_or_not(value, u):
     rng = Fixed(u)
-    draw(read(value), rng)
+    sample(read(value), rng)
     assert rng.asked == 2
 
 
@@ -112,8 +112,8 @@ def test_sometimes_consumes_the_same_whether_it_happens_or_not(value, u):
 @given(uniforms(), uniforms(), st.integers(0, 2**32))
 def test_another_distribution_does_not_shift_later_draws(one, other, seed):
     left, right = from_seed(seed), from_seed(seed)
-    draw(read(one), left)
-    draw(read(other), right)
+    sample(read(one), left)
+    sample(read(other), right)
     assert left.random() == right.random()
 
 
@@ -132,10 +132,10 @@ def test_another_distribution_does_not_shift_later_draws(one, other, seed):
 def test_bounds_are_tight(value):
     distribution = read(value)
     low, high = bounds(distribution)
-    drawn = [draw(distribution, Fixed(u)) for u in np.linspace(0, np.nextafter(1, 0), 5)]
+    drawn = [sample(distribution, Fixed(u)) for u in np.linspace(0, np.nextafter(1, 0), 5)]
     if distribution.kind == "sometimes":  # Fixed(u) decides twice: small u happens, and then draws small
         rng = from_seed(0)
-        drawn = [draw(distribution, rng) for _ in range(20_000)]
+        drawn = [sample(distribution, rng) for _ in range(20_000)]
     tolerance = 1e-3 * (high - low)  # 20 000 draws, half of them over 5 units: the largest is 5e-4 short on average
     assert min(drawn) == pytest.approx(low, abs=tolerance)
     assert max(drawn) == pytest.approx(high, abs=tolerance)
@@ -158,7 +158,7 @@ def test_bounds_are_tight(value):
 )
 def test_shape_against_scipy(value, cdf):
     rng, distribution = from_seed(11), read(value)
-    drawn = [draw(distribution, rng) for _ in range(4000)]
+    drawn = [sample(distribution, rng) for _ in range(4000)]
     # Kolmogorov-Smirnov with a fixed seed: a wrong shape of this size gives p < 1e-12.
     assert scipy.stats.kstest(drawn, cdf).pvalue > 1e-4
 
@@ -176,9 +176,9 @@ def test_truncated_normal_quantiles(u, mean, sigma, low, high):
     if u == 0 or sigma == 0.01:
         cdf = scipy.stats.norm(mean, sigma).cdf
         inside = cdf(high) - cdf(low)
-        assert (cdf(draw(read(value), Fixed(u))) - cdf(low)) / inside == pytest.approx(u, abs=1e-12)
+        assert (cdf(sample(read(value), Fixed(u))) - cdf(low)) / inside == pytest.approx(u, abs=1e-12)
     else:
-        assert draw(read(value), Fixed(u)) == pytest.approx(expected, abs=1e-6 * (high - low))
+        assert sample(read(value), Fixed(u)) == pytest.approx(expected, abs=1e-6 * (high - low))
 
 
 @pytest.mark.parametrize("side", [-1, 1])
@@ -188,7 +188,7 @@ def test_truncated_normal_far_in_its_tail(side):
     value = {"kind": "normal", "mean": 0, "sigma": 1, "low": low, "high": high}
     frozen = scipy.stats.truncnorm(low, high)
     for u in (0.1, 0.5, 0.9):
-        assert draw(read(value), Fixed(u)) == pytest.approx(float(frozen.ppf(u)), abs=0.02)
+        assert sample(read(value), Fixed(u)) == pytest.approx(float(frozen.ppf(u)), abs=0.02)
 
 
 @settings(deadline=None, max_examples=200)
@@ -197,14 +197,14 @@ def test_truncated_normal_about_its_mean(mean, half, ulps):
     """A range that is symmetric but for a rounding, as most that people write are."""
     low, high = mean - half, mean + half + ulps * math.ulp(mean + half)
     value = {"kind": "normal", "mean": mean, "sigma": 1, "low": low, "high": high}
-    assert draw(read(value), Fixed(0.5)) == pytest.approx(mean, abs=1e-9)
-    assert draw(read(value), Fixed(0.25)) < mean < draw(read(value), Fixed(0.75))
+    assert sample(read(value), Fixed(0.5)) == pytest.approx(mean, abs=1e-9)
+    assert sample(read(value), Fixed(0.25)) < mean < sample(read(value), Fixed(0.75))
 
 
 @pytest.mark.parametrize(("mean", "low", "high"), [(-0.46, -1.94, 1.02), (-0.46, -1.96, 1.04), (-0.46, -1.98, 1.06)])
 def test_truncated_normal_of_round_numbers(mean, low, high):
     value = {"kind": "normal", "mean": mean, "sigma": 1, "low": low, "high": high}
-    assert low <= draw(read(value), Fixed(0.3)) <= high
+    assert low <= sample(read(value), Fixed(0.3)) <= high
 
 
 @settings(deadline=None, max_examples=25)
@@ -212,7 +212,7 @@ def test_truncated_normal_of_round_numbers(mean, low, high):
 def test_choice_honours_weights(weights, seed):
     values = [float(i) for i in range(len(weights))]
     distribution, rng, count = read({"kind": "choice", "values": values, "weights": weights}), from_seed(seed), 1500
-    drawn = [draw(distribution, rng) for _ in range(count)]
+    drawn = [sample(distribution, rng) for _ in range(count)]
     for value, weight in zip(values, weights, strict=True):
         share = weight / sum(weights)
         # Six sigma of a binomial (and room for one count): hypothesis tries many seeds on purpose.
@@ -221,7 +221,7 @@ def test_choice_honours_weights(weights, seed):
 
 def test_choice_never_draws_weight_zero():
     distribution, rng = read({"kind": "choice", "values": [1, 2, 3], "weights": [1, 0, 1]}), from_seed(0)
-    assert {draw(distribution, rng) for _ in range(500)} == {1.0, 3.0}
+    assert {sample(distribution, rng) for _ in range(500)} == {1.0, 3.0}
 
 
 def test_bounds_of_choice_leave_out_weight_zero():
@@ -239,7 +239,7 @@ def test_bounds_of_sometimes_that_never_or_always_happens(probability, expected)
 def test_sometimes_has_its_probability():
     value = {"kind": "sometimes", "probability": 0.2, "value": {"kind": "uniform", "low": 1, "high": 2}, "otherwise": 9}
     distribution, rng = read(value), from_seed(5)
-    drawn = np.array([draw(distribution, rng) for _ in range(4000)])
+    drawn = np.array([sample(distribution, rng) for _ in range(4000)])
     assert np.mean(drawn == 9) == pytest.approx(0.8, abs=4.5 * math.sqrt(0.16 / 4000))
     # What happens and which value it gives are two numbers: the values are still even over their range.
     assert np.mean(drawn[drawn != 9]) == pytest.approx(1.5, abs=4.5 / math.sqrt(12 * 800))
@@ -253,7 +253,7 @@ def test_plain_number_means_constant(number):
     distribution = read(number)
     assert distribution.kind == "constant"
     assert bounds(distribution) == (number, number)
-    assert draw(distribution, Fixed(0.9)) == number
+    assert sample(distribution, Fixed(0.9)) == number
 
 
 @QUICK

@@ -14,7 +14,7 @@ from bokehsynth.errors import DeviceError
 from bokehsynth.rendering.cuda import device as cuda_device
 from bokehsynth.rendering.cuda import renderer as cuda
 from bokehsynth.rendering.types import RenderInput
-from bokehsynth.scene.composed_scene import Composition
+from bokehsynth.scene.composed_scene import ComposedScene
 
 pytestmark = pytest.mark.kernels
 
@@ -27,10 +27,10 @@ class CudaError(Exception):
         self.status = status
 
 
-def scenes(count: int) -> list[Composition]:
+def scenes(count: int) -> list[ComposedScene]:
     canvas = np.full((40, 48, 3), 0.5, np.float32)
     return [
-        Composition(layers=[bs.Layer(canvas, canvas[..., 0] * 2, bs.Plane(0.2))], lens=bs.Lens(4.0, 0.5), margin=12)
+        ComposedScene(layers=[bs.Layer(canvas, canvas[..., 0] * 2, bs.Plane(0.2))], lens=bs.Lens(4.0, 0.5), margin=12)
         for _ in range(count)
     ]
 
@@ -83,12 +83,12 @@ def test_odd_questions_get_the_answers_of_the_cpu() -> None:
             bs.render_batch(scenes(1), backend, samples=0)
 
 
-def test_a_set_up_that_cannot_be_photographed_is_drawn_again_and_the_others_are_as_ever(
+def test_a_scene_that_cannot_be_rendered_is_drawn_again_and_the_others_are_as_ever(
     tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = bs.load_recipe(tiny_recipe)
-    set_ups = [bs.set_up_sample(recipe, index) for index in range(3)]
-    lens = set_ups[1].scene.lens
+    composed = [bs.compose_sample(recipe, index) for index in range(3)]
+    lens = composed[1].scene.lens
     render_batch = cuda._render_batch
 
     def refuse(inputs: list[Any], samples: int | None) -> object:
@@ -97,7 +97,7 @@ def test_a_set_up_that_cannot_be_photographed_is_drawn_again_and_the_others_are_
         return render_batch(inputs, samples)
 
     monkeypatch.setattr(cuda, "_render_batch", refuse)
-    made = bs.make_samples(recipe, set_ups, "cuda")
+    made = bs.render_samples(recipe, composed, "cuda")
     assert [json.loads(sample.meta["draw"])["attempt"] for sample in made] == [0, 1, 0]
     for index, sample in enumerate(made):
         again = bs.make_sample(recipe, index, backend="cuda")

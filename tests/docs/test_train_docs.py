@@ -2,15 +2,18 @@
 
 import re
 import shlex
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import bokehsynth as bs
 from bokehsynth import RecipeError, UsageError
 from bokehsynth.cli import cli as data_cli
 from magicbokeh.cli import cli as magic_cli
 from magicbokeh.recipe import AlternateStage, load_train_recipe
+from magicbokeh.training import run_folder
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "docs/training.md", *sorted((ROOT / "recipes/train").glob("*.yaml"))]
@@ -58,6 +61,15 @@ def check(line: str) -> None:
     elif program == "python":
         assert words[0] == "-m"
         assert (ROOT / words[1].replace(".", "/")).with_suffix(".py").is_file()
+    elif program == "pip":
+        assert words[0] == "install"
+        for requirement in map(Requirement, words[1:]):
+            assert requirement.extras <= set(metadata(requirement.name).get_all("Provides-Extra")), line
+    elif program == "tensorboard":
+        assert words[0] == "--logdir"
+        assert f"{Path(words[1]).name}/" in str(run_folder.__doc__), "the run folder has no such part"
+    else:
+        raise AssertionError(f"no check for {line!r}")
 
 
 @pytest.mark.parametrize("line", commands())
@@ -76,6 +88,15 @@ def test_the_page_has_all_stages_on_four_gpus() -> None:
 )
 def test_a_wrong_command_would_be_found(line: str) -> None:
     with pytest.raises((UsageError, RecipeError)):
+        check(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["pip install 'bokehsynth[nosuch]'", "pip uninstall bokehsynth", "tensorboard --logdir run/curves", "rm -r run"],
+)
+def test_a_wrong_command_of_another_program_would_be_found(line: str) -> None:
+    with pytest.raises(AssertionError):
         check(line)
 
 

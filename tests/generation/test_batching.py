@@ -110,7 +110,7 @@ def test_closing_the_iterator_waits_for_no_rendering() -> None:
         tries.append(index)
         try:
             queue.render(index)
-        except Exception:  # as first_sound has it
+        except Exception:  # as retry_until_valid has it
             tries.append(index)
             queue.render(index)
         return index

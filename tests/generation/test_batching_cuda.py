@@ -8,6 +8,7 @@ import pytest
 from support.promised import promised_files
 
 import bokehsynth as bs
+from bokehsynth import pipeline
 from bokehsynth.generation import shard_task
 from bokehsynth.generation.batching import BatchOptions
 from bokehsynth.generation.plan import all_plans
@@ -49,9 +50,9 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of what is rendered together. The device is slow to start: four scenes are there by then, if they can."""
     sizes: list[int] = []
     composed = threading.Semaphore(0)
-    compose, render_batch = shard_task.set_up, cuda._render_batch
+    compose, render_batch = pipeline.compose_draw, cuda._render_batch
 
-    def set_up(*what: object) -> object:
+    def compose_draw(*what: object) -> object:
         scene = compose(*what)
         composed.release()
         return scene
@@ -62,7 +63,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.append(len(inputs))
         return render_batch(inputs, samples)
 
-    monkeypatch.setattr(shard_task, "set_up", set_up)
+    monkeypatch.setattr(pipeline, "compose_draw", compose_draw)
     monkeypatch.setattr(cuda, "_render_batch", slowly)
     return sizes
 

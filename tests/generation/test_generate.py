@@ -78,13 +78,14 @@ def test_stored_samples_are_those_of_make_sample(tiny_dataset: Path, tiny_recipe
 
 def test_replay_remakes_every_pixel_and_notices_another(tiny_dataset: Path) -> None:
     from bokehsynth.generation.replay import replay_sample
-    from bokehsynth.pipeline import develop, draw_from_meta
+    from bokehsynth.pipeline import sample_from_draw, scene_renderer
+    from bokehsynth.sample_draw import draw_from_meta
 
     _, _, differing = replay_sample(tiny_dataset, "val-000000003")
     assert differing == {}
     recipe = bs.load_recipe(tiny_dataset / "recipe.yaml")
     first, second = bs.open_dataset(tiny_dataset)[0], bs.open_dataset(tiny_dataset)[1]
-    assert (develop(recipe, draw_from_meta(second.meta)).hq != first.hq).any()
+    assert (sample_from_draw(recipe, draw_from_meta(second.meta), scene_renderer()).hq != first.hq).any()
     with pytest.raises(bs.UsageError, match="train-000000012"):
         replay_sample(tiny_dataset, "train-12")
 

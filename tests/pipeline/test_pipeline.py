@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import bokehsynth as bs
-from bokehsynth.pipeline import draw_from_meta
+from bokehsynth.sample_draw import draw_from_meta
 
 PAPER = """\
 name: paper-like

@@ -517,10 +517,10 @@ def test_samples_are_shared_out_with_val_rounded_up(write, total, expected):
 def test_samples_keep_the_proportion():
     for train, val in ((900, 100), (58, 6), (7, 0), (0, 3), (1, 999)):
         for total in (1, 2, 17, 64, 1000, 10**6):
-            shared = SamplesSpec.shared_out(total, train, val)
+            shared = SamplesSpec.split_total(total, train, val)
             assert shared.train + shared.val == total
             assert 0 <= shared.val - total * val / (train + val) < 1
-        assert SamplesSpec.shared_out(train + val, train, val) == SamplesSpec(train=train, val=val)
+        assert SamplesSpec.split_total(train + val, train, val) == SamplesSpec(train=train, val=val)
 
 
 def test_a_split_without_samples_stays_without(write):

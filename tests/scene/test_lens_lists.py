@@ -88,11 +88,12 @@ def test_faults_in_a_list_are_placed(tmp_path: Path) -> None:
 
 
 def test_replay_knows_the_aperture(tmp_path: Path) -> None:
-    from bokehsynth.pipeline import develop, draw_from_meta
+    from bokehsynth.pipeline import sample_from_draw, scene_renderer
+    from bokehsynth.sample_draw import draw_from_meta
 
     swept = recipe(tmp_path, "{order: sweep, aperture: [disc, 'ring:0.5']}")
     sample = bs.make_sample(swept, 3)
-    again = develop(swept, draw_from_meta(json.loads(json.dumps(dict(sample.meta)))))
+    again = sample_from_draw(swept, draw_from_meta(json.loads(json.dumps(dict(sample.meta)))), scene_renderer())
     np.testing.assert_array_equal(sample.hq, again.hq)
 
 

@@ -337,9 +337,9 @@ def test_flip_and_place_of_a_landscape():
 
 def test_enlargement_is_recorded():
     result = composed(scene(foreground()), land=ramp((40, 50)))
-    assert result.facts["background_enlarged"] == 2.0
-    assert composed(scene(foreground())).facts["background_enlarged"] == 1.0
-    canonical_json(result.facts)
+    assert result.notes["background_enlarged"] == 2.0
+    assert composed(scene(foreground())).notes["background_enlarged"] == 1.0
+    canonical_json(result.notes)
 
 
 def test_pictures_are_asked_for_large_enough():
@@ -395,7 +395,7 @@ def test_light_matching_goes_part_of_the_way_within_two_stops(strength, stops):
     cut = disc(color=(0.2, 0.2, 0.2))
     land = Landscape(np.full((300, 400, 3), 0.2 * 2**stops, np.float32))
     result = composed(scene(foreground(), light_match=strength), land=land, cut=cut)
-    ((gain, *others),) = result.facts["light_gains"]
+    ((gain, *others),) = result.notes["light_gains"]
     assert others == pytest.approx([gain, gain], rel=1e-5), "grey light has no tint"
     assert 2.0**-2 <= gain <= 2.0
     if abs(strength * stops) <= 1 and 0.2 * 2**stops <= 1:  # brighter than white counts as white
@@ -411,7 +411,7 @@ def test_the_tint_of_the_background_falls_on_the_cutout_by_half_the_strength(str
     light = 0.3 * tint / (tint @ LUMINANCE)  # luminance 0.3, as the grey cut-out
     land = Landscape(np.broadcast_to(light.astype(np.float32), (300, 400, 3)).copy())
     result = composed(scene(foreground(), light_match=strength), land=land, cut=disc(color=(0.3, 0.3, 0.3)))
-    (gains,) = result.facts["light_gains"]
+    (gains,) = result.notes["light_gains"]
     expected = 2 ** np.clip(strength / 2 * np.log2(light / 0.3), -0.5, 0.5)
     assert gains == pytest.approx(list(expected), rel=0.02)
 
@@ -420,7 +420,7 @@ def test_light_matching_of_nothing_to_see_is_harmless():
     empty = Cutout(np.zeros((40, 40, 3), np.float32), np.zeros((40, 40), np.float32))
     black = Landscape(np.zeros((300, 400, 3), np.float32))
     result = composed(scene(foreground(), light_match=1.0), cut=empty, land=black)
-    assert np.isfinite(result.facts["light_gains"]).all()
+    assert np.isfinite(result.notes["light_gains"]).all()
     frames = bs.render(result.layers, result.lens, result.margin)
     assert np.array_equal(frames.bokeh, np.zeros_like(frames.bokeh))
 
@@ -430,7 +430,7 @@ def test_light_of_a_small_cutout_is_its_own():
     cut = disc(400, radius=0.02, color=(0.4, 0.4, 0.4))
     land = Landscape(np.full((300, 400, 3), 0.4, np.float32))
     result = composed(scene(foreground(scale=1.0), light_match=1.0), cut=cut, land=land)
-    assert result.facts["light_gains"][0] == pytest.approx([1.0, 1.0, 1.0], rel=0.05)
+    assert result.notes["light_gains"][0] == pytest.approx([1.0, 1.0, 1.0], rel=0.05)
     assert float(LUMINANCE @ np.full(3, 0.4, np.float32)) == pytest.approx(0.4, rel=1e-5)
 
 
@@ -443,7 +443,7 @@ def test_same_draw_same_layers():
     for left, right in zip(one.layers, other.layers, strict=True):
         assert left.color.tobytes() == right.color.tobytes()
         assert left.alpha.tobytes() == right.alpha.tobytes()
-    assert (one.lens, one.margin, one.facts) == (other.lens, other.margin, other.facts)
+    assert (one.lens, one.margin, one.notes) == (other.lens, other.margin, other.notes)
 
 
 def test_pictures_on_the_shelf_are_not_changed():
@@ -456,5 +456,5 @@ def test_pictures_on_the_shelf_are_not_changed():
 def test_no_foregrounds():
     result = composed(scene())
     assert len(result.layers) == 1
-    assert result.facts["light_gains"] == []
+    assert result.notes["light_gains"] == []
     assert (result.layers[0].alpha == 1).all()

@@ -11,9 +11,9 @@ from bokehsynth.assets.catalogue import Asset, Catalogue
 from bokehsynth.config.distributions import bounds
 from bokehsynth.files import canonical_json
 from bokehsynth.optics import Lens, Plane
-from bokehsynth.pipeline import draw_from_meta, draw_sample
 from bokehsynth.recipe import load_recipe
 from bokehsynth.rng import Stage, stream
+from bokehsynth.sample_draw import draw_from_meta, draw_sample
 from bokehsynth.scene import SceneSpec, draw_scene
 from bokehsynth.scene.compose import lens_of
 from bokehsynth.schema import dequantize_map, quantize_map

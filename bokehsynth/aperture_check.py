@@ -1,4 +1,4 @@
-"""What an aperture must keep to, checked on anybody's class: `bs.check_aperture(MyLens())`.
+"""The contract of an aperture, checked on any class: `bs.check_aperture(MyLens())`.
 
 Also from a shell, with the name that a recipe would use: `python -m bokehsynth.aperture_check package.module:MyLens`.
 """
@@ -131,7 +131,7 @@ def _ask(aperture: Aperture, method: str, *arrays: Array) -> Any:
             answer = getattr(aperture, method)(*given)
             parts = answer if isinstance(answer, tuple) else (answer,)
             answers.append(b"".join(np.asarray(part).tobytes() for part in parts))
-        except Exception as error:  # whatever somebody's class may raise
+        except Exception as error:  # a class from outside may raise anything
             raise UsageError(
                 f"{where} must take any number of points, but raised {type(error).__name__} for shape {shapes}: "
                 f"{error}; {_HINT[method]}"

@@ -1,4 +1,4 @@
-"""Apertures written as anybody would write one of their own: `aperture: bokehsynth.lenses:Heart`.
+"""Two example apertures, written as any class of one's own: `aperture: bokehsynth.lenses:Heart`.
 
 A blurred light *behind* the focus shows an opening as it is drawn here, x right and y down.
 """

@@ -20,7 +20,7 @@ class Aperture(ABC):
 
     Lens points `s` are float64 [N, 2] (x right, y down) on the unit disc; field positions `h` are float [..., 2],
     (p - centre) / half-diagonal of the picture. The class runs on the host only: backends read tables baked from it
-    (`render.bake`), except `reference`, which asks the class itself for every ray.
+    (`rendering.aperture`), except `reference`, which asks the class itself for every ray.
     """
 
     @abstractmethod

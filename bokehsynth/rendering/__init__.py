@@ -115,13 +115,16 @@ def _backend(name: str) -> Backend:
         from bokehsynth.rendering.aperture.lens_points import transmission_map
 
         return Backend(reference.render_scene, transmission_map)
-    if resolve_device(name) == "cuda":
+    device = resolve_device(name)
+    from bokehsynth.rendering.aperture.pupil import transmission
+
+    if device == "cuda":
         from bokehsynth.rendering.cuda import renderer as cuda
 
-        return Backend(cuda.render_scene, cuda.transmission)
+        return Backend(cuda.render_scene, transmission)
     from bokehsynth.rendering.cpu import renderer as cpu
 
-    return Backend(cpu.render_scene, cpu.transmission)
+    return Backend(cpu.render_scene, transmission)
 
 
 def _check_samples(samples: int | None) -> None:

@@ -40,7 +40,7 @@ class Frames:
 
     @property
     def paths(self) -> npt.NDArray[np.uint8] | None:
-        """Which way each tile of `bokeh` went: uint8 [ceil(H/8), ceil(W/16)], names in `render.PATHS`.
+        """Path of each tile of `bokeh`: uint8 [ceil(H/8), ceil(W/16)], names in `rendering.PATHS`.
 
         None on backends, and for height fields, that have one way only.
         """

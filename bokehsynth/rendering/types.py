@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.optics import Lens
+from bokehsynth.optics import Lens, Plane
 from bokehsynth.optics.layer import Layer
 
 FloatArray = npt.NDArray[np.float32]
@@ -25,12 +25,12 @@ class RenderInput:
 
     @property
     def height(self) -> int:
-        """Of the picture."""
+        """Rows of the picture."""
         return self.layers[0].shape[0] - 2 * self.margin
 
     @property
     def width(self) -> int:
-        """Of the picture."""
+        """Columns of the picture."""
         return self.layers[0].shape[1] - 2 * self.margin
 
     def offsets(self) -> tuple[Float64Array, Float64Array]:
@@ -40,12 +40,19 @@ class RenderInput:
         return x[None, :], y[:, None]
 
     def all_in_focus(self) -> "RenderInput":
-        """The same layers at K = 0: no lens point moves anything, so the aperture has no say."""
+        """Return the same scene with zero blur; the aperture has no effect."""
         return RenderInput(self.layers, Lens(0.0, self.lens.focus), self.margin)
 
     def crop(self, canvas: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The picture's part of a canvas array [Hc, Wc, ...]."""
         return canvas[self.margin : self.margin + self.height, self.margin : self.margin + self.width]
+
+
+def small_scene() -> RenderInput:
+    """A translucent layer before a tilted one, 16 x 16 px: rendering it compiles every kernel."""
+    canvas = np.ones((24, 24, 3), np.float32)
+    layers = (Layer(canvas, canvas[..., 0] * 0.5, Plane(0.9)), Layer(canvas, canvas[..., 0], Plane(0.1, 1e-3)))
+    return RenderInput(layers, Lens(4.0, 0.5), 4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +64,7 @@ class RenderOutput:
     coverage: FloatArray
     """[H, W] in 0..1: the share of rays that some layer stopped."""
     paths: npt.NDArray[np.uint8] | None = None
-    """Which way each tile went, where a backend has several (`render.layout`)."""
+    """Which way each tile went, where a backend has several (`rendering.PATHS`)."""
 
 
 @dataclass(frozen=True)

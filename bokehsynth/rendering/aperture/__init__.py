@@ -1,1 +1,1 @@
-"""From an `Aperture` to tables: lens points, outline, footprint kernels, pupils."""
+"""Tables made from an `Aperture`: lens points, outline, footprint kernels, pupils."""

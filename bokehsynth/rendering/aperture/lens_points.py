@@ -1,4 +1,4 @@
-"""From an aperture's methods to tables of lens points, the only thing a fast backend knows of a lens."""
+"""Lens points baked from an aperture's methods: all that a fast backend knows of its rays."""
 
 import hashlib
 import math

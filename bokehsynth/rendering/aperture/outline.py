@@ -100,7 +100,7 @@ def _bisect(aperture: Aperture, ends: Float64Array, first_open: BoolArray) -> Fl
 
 
 def _open(aperture: Aperture, s: Float64Array) -> BoolArray:
-    """|s| <= 1 and inside(s), bool [N]; a lens point outside the disc is closed and nobody is asked about it."""
+    """|s| <= 1 and inside(s), bool [N]; a lens point outside the disc is closed, and `inside` is not called for it."""
     result = np.einsum("ij,ij->i", s, s) <= 1.0
     inside = np.asarray(aperture.inside(s[result]))
     if inside.shape != (np.count_nonzero(result),) or inside.dtype != np.bool_:

@@ -15,7 +15,7 @@ from bokehsynth.rendering.aperture.footprint_kernel import (
     passed_light,
 )
 from bokehsynth.rendering.aperture.lens_points import field_positions
-from bokehsynth.rendering.aperture.tables import LensTables
+from bokehsynth.rendering.aperture.tables import LensTables, tables_of
 from bokehsynth.rendering.tile_constants import RUNS_FROM, TILE_H, TILE_W
 from bokehsynth.rendering.types import Float64Array, FloatArray, RenderInput
 
@@ -30,7 +30,7 @@ _CHOICES = ((TILE_W, TILE_W // 2, TILE_W // 4), (TILE_H, TILE_H // 2))
 
 
 def has_pupil(aperture: Aperture) -> bool:
-    """Whether a class vignettes."""
+    """Whether an aperture has a `pupil` of its own."""
     return type(aperture).pupil is not Aperture.pupil
 
 
@@ -150,15 +150,16 @@ class CornerKernels:
     radii: list[Float64Array]
 
 
-def transmission(scene: RenderInput, tables: LensTables) -> FloatArray:
+def transmission(scene: RenderInput) -> FloatArray:
     """Share of the opening's light that its pupil lets pass at each pixel, float32 [H, W]."""
     if not has_pupil(scene.lens.aperture):
         return np.ones((scene.height, scene.width), np.float32)
+    opening = tables_of(scene.lens.aperture).opening
     step = min(8, max(1, min(scene.width, scene.height) // _LATTICE))
     x, y = (np.arange(-(-side // step) + 1, dtype=np.float64) * step for side in (scene.width, scene.height))
     pupils = _pupils_at(scene, *(a.ravel() for a in np.meshgrid(x, y)))
-    everything = passed_light(tables.opening, UNVIGNETTED)
-    share = passed_light(tables.opening, pupils).mean(axis=1) / everything.mean()
+    everything = passed_light(opening, UNVIGNETTED)
+    share = passed_light(opening, pupils).mean(axis=1) / everything.mean()
     lattice = share.reshape(len(y), len(x))
     i, u = np.divmod(np.arange(scene.width), step)
     j, v = np.divmod(np.arange(scene.height), step)

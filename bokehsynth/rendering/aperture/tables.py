@@ -80,7 +80,7 @@ class LensTables:
         return _continued(table.reshape(channels, *shape), inside.reshape(shape)).astype(np.float32)
 
     def grid(self, side: int) -> LensPoints:
-        """At least 95 % of side**2 effective rays, (sum w)^2 / sum w^2 in every channel that passes light.
+        """Bake at least 95 % of side**2 effective rays, (sum w)^2 / sum w^2 in every channel that passes light.
 
         A grid of that side for a full disc, a finer one for a narrow or uneven opening.
         """

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bokehsynth.errors import UsageError
-from bokehsynth.optics import Aperture, HeightField, Plane
-from bokehsynth.optics.layer import Layer
+from bokehsynth.optics import Aperture, HeightField
 from bokehsynth.rendering import tile_constants
 from bokehsynth.rendering.aperture import pupil as pupils
 from bokehsynth.rendering.aperture.lens_points import smallest_side
@@ -26,7 +25,7 @@ from bokehsynth.rendering.cpu.simd import address_of
 from bokehsynth.rendering.cpu.threads import in_pieces
 from bokehsynth.rendering.cpu.tile_plan import empty_plan, plan_rows, rms_light
 from bokehsynth.rendering.tile_constants import CELL, TILE_H, TILE_W
-from bokehsynth.rendering.types import FloatArray, RenderInput, RenderOutput
+from bokehsynth.rendering.types import RenderInput, RenderOutput, small_scene
 
 NO_PUPIL = PupilField(tile_constants.NO_PUPIL, 0, 0, 0.0, 0)
 
@@ -55,7 +54,7 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
     _filter_tiles(scene, layers, tables, table, pupil, output)
     _trace_crossings(scene, layers, table, pupil, output)
     if scene.lens.falloff:
-        output.color[:] *= pupils.transmission(scene, tables)[..., None]
+        output.color[:] *= pupils.transmission(scene)[..., None]
     return output
 
 
@@ -156,15 +155,6 @@ def ray_set(scene: RenderInput, tables: LensTables, samples: int | None) -> RayS
     return tables.ray_sets_by_size(grid_side(reach))
 
 
-def transmission(scene: RenderInput) -> FloatArray:
-    """Share of the opening's light that its pupil lets pass at each pixel, float32 [H, W]."""
-    return pupils.transmission(scene, tables_of(scene.lens.aperture))
-
-
 def warm_up() -> None:
     """Compile (or load from the cache) every kernel, so that spawned workers only load it."""
-    from bokehsynth.optics import Lens
-
-    canvas = np.ones((24, 24, 3), np.float32)
-    layers = (Layer(canvas, canvas[..., 0] * 0.5, Plane(0.9)), Layer(canvas, canvas[..., 0], Plane(0.1, 1e-3)))
-    render_scene(RenderInput(layers, Lens(4.0, 0.5), 4), None)
+    render_scene(small_scene(), None)

@@ -153,7 +153,7 @@ class Batch:
         if pupil is not None:
             entry |= {"pupils": self._at(self._put(np.moveaxis(pupil.centres, 0, 2))), "pupil_radius": pupil.radius}
             if scene.lens.falloff:
-                share = pupils.transmission(scene, tables_of(scene.lens.aperture))
+                share = pupils.transmission(scene)
                 entry["transmission"] = self._at(self._put(share))
         return entry
 

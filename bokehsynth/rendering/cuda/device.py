@@ -43,13 +43,13 @@ class Device(Protocol):
         """Memory that holds zeros."""
 
     def address(self, array: DeviceArray) -> int:
-        """Of its first element, as kernels see it."""
+        """Return the address of its first element, as kernels see it."""
 
     def launch(self, kernel: str, grid: Grid, block: Grid, table: DeviceArray) -> None:
         """Start a kernel on the only argument that ours take: a table of structs."""
 
     def release(self) -> None:
-        """Give back memory that nobody uses."""
+        """Give unused memory back."""
 
     def description(self) -> dict[str, str]:
         """Names, compute capabilities and versions of all visible GPUs: what the bytes of a picture depend on."""
@@ -79,7 +79,7 @@ class CupyDevice:
             cupy.cuda.driver.CUDADriverError,
         )
         self._kernels: dict[str, Any] = {}
-        self._module  # noqa: B018  # whoever has the device has its kernels
+        self._module  # noqa: B018  # compiled here, so that a device without kernels is refused
 
     @cached_property
     def _module(self) -> Any:
@@ -138,7 +138,7 @@ class CupyDevice:
 
 
 def compile_options() -> tuple[str, ...]:
-    """Of the compiler. Nothing is fused that is not written so; the digest tells CuPy's cache when a file changed."""
+    """NVRTC options. FMA contraction is off; the source digest invalidates CuPy's cache when a kernel file changes."""
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(KERNELS.iterdir()))).hexdigest()
     return "--std=c++14", "--fmad=false", f"-I{KERNELS}", f"-DKERNELS_DIGEST=0x{digest[:8]}"
 

@@ -63,7 +63,7 @@ class DeviceRaySet:
 
 
 class LayerCache:
-    """Of one device."""
+    """What one device holds between batches; an entry goes with the object on the host that it was made from."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -79,7 +79,7 @@ class LayerCache:
         self.device.release()
 
     def evictable_besides(self, layers: Iterable[Layer]) -> int:
-        """How many layers are kept that are none of these."""
+        """Number of layers kept that are none of these, so that clearing makes memory."""
         return len(set(self._layers) - set(layers))
 
     def upload(self, layers: Sequence[Layer]) -> None:
@@ -113,11 +113,11 @@ class LayerCache:
         self._layers.update(new)
 
     def layer(self, layer: Layer) -> DeviceLayer:
-        """One that was brought."""
+        """Return a layer that was uploaded."""
         return self._layers[layer]
 
     def ray_sets_by_size(self, table: RaySet) -> DeviceRaySet:
-        """The rays of a table."""
+        """Upload the rays of a table once."""
         if table not in self._ray_sets:
             channels_passed = sum(int(passes) << c for c, passes in enumerate(table.channels_passed.tolist()))
             rays = self._put(table.points, table.weights)

@@ -15,16 +15,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bokehsynth.errors import DeviceError
-from bokehsynth.optics import Plane
-from bokehsynth.optics.layer import Layer
-from bokehsynth.rendering.aperture import pupil as pupils
 from bokehsynth.rendering.aperture.tables import RaySet, tables_of
 from bokehsynth.rendering.cuda import device as cuda_device
 from bokehsynth.rendering.cuda.batch import Batch, DeviceOutput, ray_set
 from bokehsynth.rendering.cuda.device import Device
 from bokehsynth.rendering.cuda.layer_cache import LayerCache
 from bokehsynth.rendering.cuda.structs import TILE, TILE_W
-from bokehsynth.rendering.types import FloatArray, RenderInput, RenderOutput
+from bokehsynth.rendering.types import RenderInput, RenderOutput, small_scene
 
 LOG = logging.getLogger(__name__)
 
@@ -39,13 +36,8 @@ _TURN = threading.Lock()
 
 
 def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
-    """`render_scenes` of one scene."""
+    """Render one scene as `render_scenes` does."""
     return render_scenes([scene], samples)[0]
-
-
-def transmission(scene: RenderInput) -> FloatArray:
-    """Share of the opening's light that its pupil lets pass at each pixel, float32 [H, W]."""
-    return pupils.transmission(scene, tables_of(scene.lens.aperture))
 
 
 def render_scenes(scenes: Sequence[RenderInput], samples: int | None = None) -> list[RenderOutput]:
@@ -64,7 +56,7 @@ def render_scenes_on_device(scenes: Sequence[RenderInput], samples: int | None =
 
 
 def brute_force(scene: RenderInput, rays: int | RaySet) -> RenderOutput:
-    """The picture by the plain ray tracer: every ray meets every layer. The measure of the other kernels.
+    """Render by plain rays alone: every ray meets every layer. The oracle of the other kernels.
 
     `rays`: the side of a grid, or a table.
     """
@@ -78,7 +70,7 @@ def brute_force(scene: RenderInput, rays: int | RaySet) -> RenderOutput:
 
 
 def prepare(scenes: Sequence[RenderInput], samples: int | None = None) -> Batch:
-    """A batch on the device that is still to be developed."""
+    """Upload a batch that is still to be rendered."""
     return Batch(cache_of(cuda_device.the_device()), scenes, [ray_set(scene, samples) for scene in scenes])
 
 
@@ -86,7 +78,7 @@ _CACHES: dict[Any, LayerCache] = {}
 
 
 def cache_of(device: Device) -> LayerCache:
-    """What is kept on a device."""
+    """Return the layer cache of a device."""
     if device not in _CACHES:
         _CACHES[device] = LayerCache(device)
     return _CACHES[device]
@@ -105,7 +97,7 @@ def _lost(error: Exception) -> DeviceError:
 def _retry_out_of_memory(
     scenes: Sequence[RenderInput], samples: int | None, take: Callable[[Device, RenderInput, DeviceOutput], T]
 ) -> list[T]:
-    """`take` of each output, of as many scenes at a time as the memory holds."""
+    """Apply `take` to each output, rendering as many scenes at a time as the memory holds."""
     device = cuda_device.the_device()
     for _ in range(2):
         with _TURN:
@@ -151,8 +143,4 @@ def _fetch(device: Device, scene: RenderInput, made: DeviceOutput) -> RenderOutp
 
 def warm_up() -> None:
     """Compile every kernel, so that spawned workers only load them."""
-    from bokehsynth.optics import Lens
-
-    canvas = np.ones((24, 24, 3), np.float32)
-    layers = (Layer(canvas, canvas[..., 0] * 0.5, Plane(0.9)), Layer(canvas, canvas[..., 0], Plane(0.1, 1e-3)))
-    render_scene(RenderInput(layers, Lens(4.0, 0.5), 4), None)
+    render_scene(small_scene(), None)

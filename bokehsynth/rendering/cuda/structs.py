@@ -1,7 +1,7 @@
 """The structs of `kernels/scene.cuh` as NumPy types, field by field, and rows of them.
 
-A pointer is the address of an array on the device; 0 is none. Whoever writes an address keeps the array alive until the
-kernels are done.
+A pointer is the address of an array on the device; 0 is none. An array stays alive on the host until
+the kernels that read its address are done.
 """
 
 from typing import Any
@@ -68,5 +68,5 @@ def rows(struct: "np.dtype[Any]", entries: "list[dict[str, Any]]") -> "np.ndarra
 
 
 def as_bytes(table: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-    """CuPy knows no structs."""
+    """View a table as bytes, since CuPy knows no structs."""
     return table.view(np.uint8)

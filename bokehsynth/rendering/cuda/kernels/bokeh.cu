@@ -1,4 +1,4 @@
-// The kernels of the CUDA renderer, in the order in which `cuda.py` launches them, each over a whole batch.
+// The kernels of the CUDA renderer, in the order in which `batch.py` launches them, each over a whole batch.
 #include "footprint.cuh"
 #include "rays.cuh"
 #include "height_field.cuh"

@@ -1,4 +1,4 @@
-// Tiles that need no rays: exact means of every layer by collapsed kernels, composited.
+// Tiles that need no rays: exact means of every layer by footprint kernels, composited.
 //
 // A block of 32 threads does a tile; a thread holds a column of ROWS pixels in registers. Along a column of a kernel
 // each texel it reads serves all of them, with weights that are shifted from one to the next.

@@ -1,5 +1,6 @@
 // Plain rays: for tiles in which layers change order, height fields and openings that change over the field; what
-// means miss where layers vary together (`covary.py` says why); and, over all layers, the measure of everything else.
+// means miss where layers vary together (`cpu/control_variate.py` says why); and, over all layers, the oracle of
+// everything else.
 #pragma once
 #include "height_field.cuh"
 #include "scene.cuh"

@@ -13,7 +13,7 @@ const int MAX_LAYERS = 32;
 const int TILE_W = 32, ROWS = 8;        // of a tile; a thread of `composite_tiles` holds one column of ROWS pixels
 const int BLOCK = 8;                    // side of the blocks of texels whose extremes are known
 
-enum Path { COPY = 0, DIRECT = 1, CONTROL_VARIATE = 3, RAY_TRACED = 4 };  // indices into `render.PATHS`
+enum Path { COPY = 0, DIRECT = 1, CONTROL_VARIATE = 3, RAY_TRACED = 4 };  // indices into `rendering.PATHS`
 
 struct alignas(16) Texel {
     float r, g, b, a;                   // linear light, premultiplied
@@ -67,7 +67,7 @@ struct Scene {
     const float* pupils;                // centre of the second disc at every pixel, [height, width, 2], or 0
     const float* transmission;          // what a falloff multiplies by, [height, width], or 0
     Tile* tiles;                        // [tile rows, tile columns]
-    float* base;                        // [6, height, width]: light and what is let through, of tiles that go CONTROL_VARIATE
+    float* base;                        // [6, height, width]: light and what is let through, of CONTROL_VARIATE tiles
     float* color;                       // [height, width, 3]
     float* coverage;                    // [height, width]
     double blur;                        // K

@@ -1,6 +1,7 @@
 // What each tile of a picture sees: which layers, in which order, and whether two of them vary together.
 //
-// The twin of `tiles.py` and `survey.py`. Bounds that are too loose cost time and never change what is converged to.
+// The twin of `cpu/tile_bounds.py` and `cpu/tile_plan.py`. Bounds that are too loose cost time and never change what
+// is converged to.
 #pragma once
 #include "scene.cuh"
 
@@ -35,7 +36,8 @@ DEVICE int gap(const Stretch& stretch, int block, int first, int count) {
 // All TILE_W threads of a block call it together and get the same; `room` holds two floats for each.
 DEVICE void bounds(const Scene& scene, const float* blocks, int left, int top, int n, int rows, double pad, float* room,
                    float* least, float* most) {
-    Stretch across = stretch_of(scene.canvas_width, left, n, pad), down = stretch_of(scene.canvas_height, top, rows, pad);
+    Stretch across = stretch_of(scene.canvas_width, left, n, pad);
+    Stretch down = stretch_of(scene.canvas_height, top, rows, pad);
     int columns = block_count(scene.canvas_width), wide = across.last - across.first + 1;
     const float* high = blocks + (size_t)columns * block_count(scene.canvas_height);
     float low_of_mine = 3.0e38f, high_of_mine = -3.0e38f;
@@ -82,7 +84,7 @@ DEVICE LayerView view_of_layer(const Scene& scene, const Layer& layer, int x0, i
         field_range(scene, layer, x0 + scene.margin, y0 + scene.margin, n, rows, room, &view.low, &view.high);
     } else {
         plane_range(scene, layer, x0, y0, n, rows, &view.low, &view.high);
-        e = scene.blur * sqrt(layer.gx * layer.gx + layer.gy * layer.gy);  // not hypot: it may round otherwise elsewhere
+        e = scene.blur * sqrt(layer.gx * layer.gx + layer.gy * layer.gy);  // not hypot: it may round otherwise
     }
     view.reach = scene.blur * fmax(fabs(view.low), fabs(view.high)) / (1 - e);
     // d(p') - d_f = delta / (1 - K g.s): the lens point stretches the range by 1/(1 -+ e)

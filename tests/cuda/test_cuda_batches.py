@@ -5,8 +5,7 @@ import weakref
 
 import numpy as np
 import pytest
-from rendering.test_height_fields import battery_scene as relief_scene
-from rendering.test_render_backends import TintedPentagon
+from support.cuda_pictures import various_scenes
 from support.kernels_on_cpu import HostDevice, library
 from support.scenes import Scene, battery_scene
 
@@ -40,20 +39,6 @@ def device(monkeypatch):
     made = CountingDevice()
     monkeypatch.setattr(cuda_device, "the_device", lambda: made)
     return made
-
-
-def various_scenes():
-    """Of all sizes, lenses and numbers of layers; two share their layers."""
-    first = battery_scene("tilted")
-    return [
-        first,
-        battery_scene("wider than a tile"),
-        Scene(first.layers, bs.Lens(6.0, 0.6, bs.Polygon(6)), first.margin),
-        relief_scene("cut-out over hills", (19, 33)),
-        battery_scene("same disparity", aperture=TintedPentagon()),
-        battery_scene("far from the middle", aperture=bs.CatEye(0.8)),
-        Scene(first.layers, bs.Lens(0.0, 0.5), first.margin),
-    ]
 
 
 def inputs_of(scenes):

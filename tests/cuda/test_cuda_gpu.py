@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda.test_cuda_batches import various_scenes
-from cuda.test_cuda_pictures import APERTURES, CONVERGED, PUPILS, TRAINING, arriving, light, smooth_scene
-from rendering.test_height_fields import BATTERY as FIELDS
-from rendering.test_height_fields import battery_scene as relief_scene
+from support.apertures import APERTURES, PUPILS
 from support.compare import assert_alike
+from support.cuda_pictures import CONVERGED, TRAINING, arriving, light, smooth_scene, various_scenes
+from support.height_fields import BATTERY as FIELDS
+from support.height_fields import battery_scene as height_field_scene
 from support.kernels_on_cpu import HostDevice, library
 from support.scenes import BATTERY, Scene, battery_scene
 
@@ -87,7 +87,7 @@ def test_the_gpu_does_what_the_kernels_do_on_the_cpu(gpu, host, monkeypatch, ape
 
 
 def test_so_it_does_with_height_fields(gpu, host, monkeypatch):
-    scenes = [relief_scene(name) for name in FIELDS]
+    scenes = [height_field_scene(name) for name in FIELDS]
     assert_the_same(*(render_batch(device, scenes, None, monkeypatch) for device in (gpu, host)))
 
 
@@ -207,7 +207,7 @@ def test_description_says_what_pixels_depend_on(gpu):
 
 def test_for_the_sanitizer(gpu, monkeypatch):
     """Every kernel and every way of a tile, small: compute-sanitizer slows things down a hundredfold."""
-    scenes = [*various_scenes(), relief_scene("hills through planes", (13, 21))]
+    scenes = [*various_scenes(), height_field_scene("hills through planes", (13, 21))]
     made = render_batch(gpu, scenes, 64, monkeypatch)
     assert {int(path) for _, _, tiles in made for path in tiles["path"]} == {0, 1, 3, 4}
     for color, coverage, _ in made:

@@ -4,17 +4,14 @@ On a GPU where there is one, otherwise the very kernels compiled for the host (`
 seen with the latter (x86-64, GCC 12).
 """
 
-from functools import cache
-
 import numpy as np
 import pytest
-from rendering.test_lens_closed_forms import Quarter
-from rendering.test_render_backends import TintedPentagon, fuzz_scene
-from support.compare import Tolerance, assert_alike, occlusion_band
-from support.scenes import BATTERY, Scene, battery_scene, trace_by_hand
+from support.apertures import APERTURES, PUPILS
+from support.compare import Tolerance, assert_alike
+from support.cuda_pictures import CONVERGED, TRAINING, arriving, light, smooth_scene
+from support.scenes import BATTERY, Scene, battery_scene, fuzz_scene, trace_by_hand
 
 import bokehsynth as bs
-from bokehsynth import lenses
 from bokehsynth.rendering import reference
 from bokehsynth.rendering.aperture.lens_points import bake
 from bokehsynth.rendering.aperture.tables import RaySet
@@ -26,58 +23,12 @@ pytestmark = pytest.mark.kernels
 SAME_RAYS = 8e-7
 """float32 against float64 sums over the same rays, relative to lights above 1: worst 7.4e-7 (tinted pentagon)."""
 
-CONVERGED = Tolerance(inside=5e-5, edge=2.1e-4, edge_share=0.16)
-"""3000 rays, where any are needed, against 56 x 56 plain ones: worst 4.8e-5, 1.98e-4, 0.151."""
 
 REFERENCE = Tolerance(inside=1.25e-3, edge=4e-3, edge_share=0.12)
 """The same against 200 rays of the reference, whose error it is: worst 1.20e-3, 3.8e-3 and 0.108."""
 
 
-class NoBlue(TintedPentagon):
-    """A pentagon that lets no blue through."""
-
-    def weight(self, s):
-        return super().weight(s) * [1, 1, 0]
-
-
-class Swirl(bs.CatEye):
-    """A cat's eye whose opening has a side, and glass of three tints: pupil, outline and sets at once."""
-
-    def inside(self, s):
-        return s[:, 0] > -0.3
-
-    def weight(self, s):
-        return np.stack([1 + 0.5 * s[:, 0], 0.3 + s[:, 1] ** 2, 0.7 - 0.4 * s[:, 0] * s[:, 1]], axis=1)
-
-
-APERTURES = {
-    "disc": bs.Disc(),
-    "pentagon": bs.Polygon(5, 0.3),
-    "rounded": bs.Polygon(7, 0.1, 0.5),
-    "ring": bs.Ring(0.6),
-    "tinted pentagon": TintedPentagon(),
-    "no blue": NoBlue(),
-    "quarter": Quarter(),
-    "heart": lenses.Heart(),
-    "bubble": lenses.Bubble(),
-}
-TRAINING = {
-    "disc": Tolerance(5.5e-5, 8e-4, 0.35, sigmas=4.1),  # worst 5.2e-5, 7.4e-4, 0.33 and 3.8
-    "pentagon": Tolerance(1.9e-4, 2.5e-3, 0.42, sigmas=4.1),  # worst 1.8e-4, 2.4e-3, 0.40, 3.7
-    "rounded": Tolerance(2.2e-4, 2.1e-3, 0.33, sigmas=4.8),  # worst 2.1e-4, 2.0e-3, 0.31, 4.5
-    "ring": Tolerance(2.5e-4, 5.8e-3, 0.65, sigmas=5.8),  # worst 2.3e-4, 5.6e-3, 0.61, 5.3
-    "tinted pentagon": Tolerance(3.2e-4, 2.2e-3, 0.24, sigmas=4.0),  # worst 3.0e-4, 2.1e-3, 0.22, 3.8
-    "no blue": Tolerance(3.2e-4, 2.2e-3, 0.24, sigmas=4.0),  # the same
-    "quarter": Tolerance(7e-5, 2e-4, 0.12),  # worst 6.5e-5, 1.9e-4, 0.11
-    "heart": Tolerance(2.3e-4, 2.4e-3, 0.45, sigmas=5.4),  # worst 2.1e-4, 2.2e-3, 0.42, 5.1
-    "bubble": Tolerance(4.4e-5, 1.3e-3, 0.68, sigmas=5.4),  # worst 4.1e-5, 1.2e-3, 0.64, 5.1
-}
-"""cuda against cpu, both at training quality. At edges it is the error of two small sets of rays, each below that of
-51 x 51; inside, that of the lens sets that kernels are folded from: an opening's edge cuts between their points."""
-
 PUPIL = Tolerance(inside=6.1e-3, edge=2.1e-3, edge_share=0.0)
-
-PUPILS = {"cat's eye": bs.CatEye(0.9), "small pupil": bs.CatEye(0.5, 0.7), "swirl": Swirl(0.8)}
 
 
 def input_of(scene):
@@ -89,15 +40,6 @@ def brute_force(scene, points, weights):
     table = RaySet(points, np.ascontiguousarray(weights.T, np.float32), np.array([(0, len(points))], np.int64))
     made = cuda.brute_force(input_of(scene), table)
     return made.color, made.coverage
-
-
-def arriving(color, coverage):
-    """Light that arrives, and the share of rays: [H, W, 4]. The colour alone is a quotient of noise where none does."""
-    return np.dstack([color * coverage[..., None], coverage])
-
-
-def light(frames):
-    return arriving(frames.bokeh, frames.coverage)
 
 
 def relative(actual, expected):
@@ -151,13 +93,6 @@ def test_falloff_multiplies_by_what_the_pupil_lets_pass(aperture):
 
 
 # ------------------------------------------------------------------ the fast kernels
-
-
-@cache
-def smooth_scene(name, aperture="disc"):
-    """A scene that two sets of rays can agree on, and its occlusion band."""
-    scene = battery_scene(name, lights=0, smooth=5.0, aperture={**APERTURES, **PUPILS}[aperture])
-    return scene, occlusion_band(scene)
 
 
 @pytest.mark.parametrize("name", BATTERY)

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 import pytest
+from support.apertures import Quarter
 from support.scenes import Scene, centred, enough, moments, point_light
 
 import bokehsynth as bs
@@ -22,13 +23,6 @@ pytestmark = pytest.mark.kernels
 backends = pytest.mark.parametrize("backend", ["cpu", "cuda", "reference"])
 field_backends = backends  # all of them render a pupil
 near_and_far = pytest.mark.parametrize(("disparity", "sign"), [(0.9, -1), (0.1, 1)], ids=["near", "far"])
-
-
-class Quarter(bs.Aperture):
-    """Lower right quarter of the disc: any mirroring or turning shows."""
-
-    def inside(self, s):
-        return (s[:, 0] >= 0) & (s[:, 1] >= 0) & (np.hypot(s[:, 0], s[:, 1]) <= 1)
 
 
 class BrightRim(bs.Disc):

@@ -9,9 +9,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from support.apertures import TintedPentagon
 from support.compare import Tolerance, assert_alike, occlusion_band
 from support.rays_only import trace_grid, trace_points
-from support.scenes import BATTERY, Scene, battery_scene, enough, sheet, texture, trace_by_hand
+from support.scenes import BATTERY, battery_scene, fuzz_scene, trace_by_hand
 
 import bokehsynth as bs
 from bokehsynth.rendering.aperture.lens_points import bake, vogel_points
@@ -35,16 +36,6 @@ def assert_same_rays(traced, color, coverage):
     expected = color * coverage[..., None]
     assert (np.abs(arriving(*traced) - expected) / np.maximum(1, expected)).max() < SAME_RAYS
     assert np.abs(traced[1] - coverage).max() < 1e-6  # worst 6e-7
-
-
-class TintedPentagon(bs.Polygon):
-    """Rounded blades and a pass-band per channel that varies over the opening."""
-
-    def __init__(self):
-        super().__init__(5, 0.3, 0.4)
-
-    def weight(self, s):
-        return np.stack([1 + 0.5 * s[:, 0], 0.3 + s[:, 1] ** 2, 0.7 - 0.4 * s[:, 0] * s[:, 1]], axis=1)
 
 
 APERTURES = {"disc": bs.Disc(), "tinted pentagon": TintedPentagon()}
@@ -76,28 +67,6 @@ def test_reference_is_the_definition_ray_by_ray(name):
     frames = scene.render("reference", samples=50)
     assert np.abs(frames.bokeh - color).max() < 1e-6  # float32 of 20: worst 9.4e-7
     assert np.abs(frames.coverage - coverage).max() < 6e-8  # half a float32 step below 1
-
-
-def fuzz_scene(seed):
-    """Any number of layers and tilts, mattes of noise and of flat blocks that hide what lies behind."""
-    rng = np.random.default_rng(seed)
-    size = (int(rng.integers(5, 30)), int(rng.integers(5, 40)))
-    K = float(rng.choice([0.3, 3.0, 8.0]))
-    planes = []
-    for _ in range(rng.integers(1, 6)):
-        slope = rng.choice([0, 0.03, 0.3, 0.6], p=[0.4, 0.2, 0.2, 0.2]) / K
-        angle = rng.uniform(0, 2 * np.pi)
-        slope = min(slope, 0.05)
-        planes.append(bs.Plane(rng.uniform(0, 1), slope * np.cos(angle), slope * np.sin(angle)))
-    lens = bs.Lens(K, float(rng.choice([p.d for p in planes])) if rng.random() < 0.5 else rng.uniform(0, 1))
-    margin = enough(planes, lens, size)
-    layers = []
-    for plane in planes:
-        shape = (size[0] + 2 * margin, size[1] + 2 * margin)
-        blocks = np.kron(rng.choice([0, 1, 2], (8, 8)), np.ones((24, 24)))[: shape[0], : shape[1]]
-        alpha = np.where(blocks == 2, rng.random(shape), blocks)
-        layers.append(sheet(size, margin, texture(size, margin, seed, lights=1), alpha, plane))
-    return Scene(tuple(layers), lens, margin)
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -202,3 +202,25 @@ def moments(picture, about):
     mean = (picture * x).sum() / total, (picture * y).sum() / total
     square = (picture * x * x).sum() / total, (picture * y * y).sum() / total
     return total, mean, square
+
+
+def fuzz_scene(seed):
+    """Any number of layers and tilts, mattes of noise and of flat blocks that hide what lies behind."""
+    rng = np.random.default_rng(seed)
+    size = (int(rng.integers(5, 30)), int(rng.integers(5, 40)))
+    K = float(rng.choice([0.3, 3.0, 8.0]))
+    planes = []
+    for _ in range(rng.integers(1, 6)):
+        slope = rng.choice([0, 0.03, 0.3, 0.6], p=[0.4, 0.2, 0.2, 0.2]) / K
+        angle = rng.uniform(0, 2 * np.pi)
+        slope = min(slope, 0.05)
+        planes.append(bs.Plane(rng.uniform(0, 1), slope * np.cos(angle), slope * np.sin(angle)))
+    lens = bs.Lens(K, float(rng.choice([p.d for p in planes])) if rng.random() < 0.5 else rng.uniform(0, 1))
+    margin = enough(planes, lens, size)
+    layers = []
+    for plane in planes:
+        shape = (size[0] + 2 * margin, size[1] + 2 * margin)
+        blocks = np.kron(rng.choice([0, 1, 2], (8, 8)), np.ones((24, 24)))[: shape[0], : shape[1]]
+        alpha = np.where(blocks == 2, rng.random(shape), blocks)
+        layers.append(sheet(size, margin, texture(size, margin, seed, lights=1), alpha, plane))
+    return Scene(tuple(layers), lens, margin)

@@ -6,6 +6,8 @@ import numpy.typing as npt
 from bokehsynth.color import srgb_to_linear
 
 FloatArray = npt.NDArray[np.float32]
+Points = npt.NDArray[np.float64]
+"""Places or outlines [..., 2], in units of the picture or of the subject."""
 
 
 def rgb(code: str) -> FloatArray:

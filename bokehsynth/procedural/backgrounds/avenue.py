@@ -10,11 +10,11 @@ from bokehsynth.procedural.backgrounds import houses, traffic
 from bokehsynth.procedural.backgrounds.houses import Daylight
 from bokehsynth.procedural.backgrounds.lights import COOL, NEON, TAIL, WARM, Lamps, lamp_tones
 from bokehsynth.procedural.backgrounds.noise import rough_tile, soft_tile
-from bokehsynth.procedural.backgrounds.painting import FloatArray, Frame, gray_to_rgb, paint_over, tint
+from bokehsynth.procedural.backgrounds.painting import Frame, gray_to_rgb, paint_over, tint
 from bokehsynth.procedural.backgrounds.perspective import Camera
 from bokehsynth.procedural.backgrounds.sky import paint_night_sky
 from bokehsynth.procedural.backgrounds.strokes import Strokes
-from bokehsynth.procedural.toolkit import rgb
+from bokehsynth.procedural.toolkit import FloatArray, rgb
 from bokehsynth.rng import draw_seed, from_seed, uniform
 
 FAR = 80.0

@@ -8,7 +8,6 @@ from bokehsynth.imaging.pictures import Landscape
 from bokehsynth.procedural.backgrounds.noise import Tile, fractal_curve, fractal_tile, grain
 from bokehsynth.procedural.backgrounds.painting import (
     ASPECT,
-    FloatArray,
     Frame,
     distance_to,
     finish,
@@ -21,7 +20,7 @@ from bokehsynth.procedural.backgrounds.palettes import MOODS, Mood
 from bokehsynth.procedural.backgrounds.plants import Foliage, paint_crown, paint_ferns, paint_litter, paint_sprays
 from bokehsynth.procedural.backgrounds.strokes import Strokes
 from bokehsynth.procedural.backgrounds.trunks import Bark, Haze, Trunk, paint_trunk, shadow_map
-from bokehsynth.procedural.toolkit import rgb, smoothstep
+from bokehsynth.procedural.toolkit import FloatArray, rgb, smoothstep
 from bokehsynth.rng import chance, pick, uniform
 
 

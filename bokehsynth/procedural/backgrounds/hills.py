@@ -7,7 +7,6 @@ from bokehsynth.imaging.pictures import Landscape
 from bokehsynth.procedural.backgrounds.noise import fractal_curve, fractal_tile, grain
 from bokehsynth.procedural.backgrounds.painting import (
     ASPECT,
-    FloatArray,
     Frame,
     distance_to,
     finish,
@@ -22,7 +21,7 @@ from bokehsynth.procedural.backgrounds.ridges import View, paint_ridges
 from bokehsynth.procedural.backgrounds.sky import Sky, paint_sky
 from bokehsynth.procedural.backgrounds.strokes import Strokes
 from bokehsynth.procedural.backgrounds.trunks import Bark, Haze, Trunk, paint_trunk
-from bokehsynth.procedural.toolkit import rgb, smoothstep
+from bokehsynth.procedural.toolkit import FloatArray, rgb, smoothstep
 from bokehsynth.rng import chance, draw_seed, from_seed, pick, uniform
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.procedural.backgrounds.painting import FloatArray, Points, mix, palette
+from bokehsynth.procedural.backgrounds.painting import mix, palette
 from bokehsynth.procedural.backgrounds.perspective import NEAREST, Camera
 from bokehsynth.procedural.backgrounds.strokes import Strokes, boxes
-from bokehsynth.procedural.toolkit import rgb
+from bokehsynth.procedural.toolkit import FloatArray, Points, rgb
 from bokehsynth.rng import chance, pick, uniform
 
 GROUND_FLOOR = 4.0

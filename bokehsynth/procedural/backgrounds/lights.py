@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.procedural.backgrounds.painting import FloatArray, Points, palette
+from bokehsynth.procedural.backgrounds.painting import palette
+from bokehsynth.procedural.toolkit import FloatArray, Points
 
 WARM = palette("ffb45c ffc878 ff9c40 ffdca0 ffa850")
 COOL = palette("d8e8ff b0d0ff f0f4ff")

@@ -9,19 +9,10 @@ from bokehsynth.imaging.pictures import Landscape
 from bokehsynth.procedural.backgrounds.avenue import paint_avenue
 from bokehsynth.procedural.backgrounds.lights import COOL, NEON, WARM, Lamps, add_glow, lamp_tones
 from bokehsynth.procedural.backgrounds.noise import rough_tile
-from bokehsynth.procedural.backgrounds.painting import (
-    ASPECT,
-    FloatArray,
-    Frame,
-    finish,
-    gray_to_rgb,
-    paint_over,
-    palette,
-    tint,
-)
+from bokehsynth.procedural.backgrounds.painting import ASPECT, Frame, finish, gray_to_rgb, paint_over, palette, tint
 from bokehsynth.procedural.backgrounds.sky import paint_night_sky
 from bokehsynth.procedural.backgrounds.strokes import Strokes, boxes
-from bokehsynth.procedural.toolkit import rgb
+from bokehsynth.procedural.toolkit import FloatArray, rgb
 from bokehsynth.rng import chance, draw_seed, from_seed, uniform
 
 

@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from bokehsynth.procedural.toolkit import FloatArray
 from bokehsynth.rng import from_seed
-
-FloatArray = npt.NDArray[np.float32]
 
 TILE = 512
 """Lattice points along one period of a noise tile."""

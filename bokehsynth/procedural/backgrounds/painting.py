@@ -10,11 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.procedural.toolkit import rgb
-
-FloatArray = npt.NDArray[np.float32]
-Points = npt.NDArray[np.float64]
-"""Places or outlines [..., 2] in unit coordinates."""
+from bokehsynth.procedural.toolkit import FloatArray, rgb
 
 ASPECT = 4 / 3
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.procedural.backgrounds.painting import FloatArray, Frame, Points
+from bokehsynth.procedural.backgrounds.painting import Frame
+from bokehsynth.procedural.toolkit import FloatArray, Points
 
 NEAREST = 2.2
 """Nothing nearer than this, in metres, is projected."""

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bokehsynth.procedural.backgrounds.painting import ASPECT, FloatArray, mix
+from bokehsynth.procedural.backgrounds.painting import ASPECT, mix
 from bokehsynth.procedural.backgrounds.strokes import Strokes, discs, leaves
+from bokehsynth.procedural.toolkit import FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bokehsynth.procedural.backgrounds.noise import Tile, fractal_curve
-from bokehsynth.procedural.backgrounds.painting import ASPECT, FloatArray, Frame, mix, paint_over, tint
+from bokehsynth.procedural.backgrounds.painting import ASPECT, Frame, mix, paint_over, tint
 from bokehsynth.procedural.backgrounds.palettes import Season
 from bokehsynth.procedural.backgrounds.plants import Foliage, paint_conifers, paint_crown
 from bokehsynth.procedural.backgrounds.strokes import Strokes
-from bokehsynth.procedural.toolkit import rgb, smoothstep
+from bokehsynth.procedural.toolkit import FloatArray, rgb, smoothstep
 from bokehsynth.rng import uniform
 
 

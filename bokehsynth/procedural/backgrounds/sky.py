@@ -6,17 +6,8 @@ import numpy as np
 
 from bokehsynth.procedural.backgrounds.lights import lay_lamps
 from bokehsynth.procedural.backgrounds.noise import Tile, soft_tile
-from bokehsynth.procedural.backgrounds.painting import (
-    ASPECT,
-    FloatArray,
-    Frame,
-    distance_to,
-    mix,
-    paint_over,
-    palette,
-    tint,
-)
-from bokehsynth.procedural.toolkit import smoothstep
+from bokehsynth.procedural.backgrounds.painting import ASPECT, Frame, distance_to, mix, paint_over, palette, tint
+from bokehsynth.procedural.toolkit import FloatArray, smoothstep
 from bokehsynth.rng import pick, uniform
 
 DUSKS = (

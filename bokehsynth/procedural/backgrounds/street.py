@@ -9,21 +9,12 @@ from bokehsynth.procedural.backgrounds import houses, traffic
 from bokehsynth.procedural.backgrounds.houses import Daylight, House
 from bokehsynth.procedural.backgrounds.lights import lay_lamps
 from bokehsynth.procedural.backgrounds.noise import fractal_tile, grain, rough_tile
-from bokehsynth.procedural.backgrounds.painting import (
-    FloatArray,
-    Frame,
-    finish,
-    gray_to_rgb,
-    mix,
-    paint_over,
-    palette,
-    tint,
-)
+from bokehsynth.procedural.backgrounds.painting import Frame, finish, gray_to_rgb, mix, paint_over, palette, tint
 from bokehsynth.procedural.backgrounds.perspective import Camera
 from bokehsynth.procedural.backgrounds.sky import Sky, paint_sky
 from bokehsynth.procedural.backgrounds.strokes import Strokes
 from bokehsynth.procedural.backgrounds.vista import paint_far_end
-from bokehsynth.procedural.toolkit import rgb, smoothstep
+from bokehsynth.procedural.toolkit import FloatArray, rgb, smoothstep
 from bokehsynth.rng import chance, draw_seed, from_seed, pick, uniform
 
 FAR = 80.0

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.color import encode_8bit, srgb_to_linear
-from bokehsynth.procedural.backgrounds.painting import FloatArray, Frame, Points, gray_to_rgb
+from bokehsynth.procedural.backgrounds.painting import Frame, gray_to_rgb
+from bokehsynth.procedural.toolkit import FloatArray, Points
 
 Sheet = npt.NDArray[np.uint8]
 Fixed = npt.NDArray[np.int32]

@@ -4,10 +4,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.procedural.backgrounds.houses import Daylight
-from bokehsynth.procedural.backgrounds.painting import FloatArray, Points, palette
+from bokehsynth.procedural.backgrounds.painting import palette
 from bokehsynth.procedural.backgrounds.plants import paint_treetop
 from bokehsynth.procedural.backgrounds.strokes import Strokes, discs
-from bokehsynth.procedural.toolkit import rgb
+from bokehsynth.procedural.toolkit import FloatArray, Points, rgb
 
 CARS = palette("b02020 e0e0e0 28406a 1c1e22 8a9098 c8b890 2c5a4a d8a020")
 CLOTHES = palette("7a2a2a 2a3a5a d8d0c0 1c1c20 4a5a3a b8862c 5a3a5a 8aa0b0")

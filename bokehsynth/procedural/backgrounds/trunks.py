@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from bokehsynth.procedural.backgrounds.noise import Tile
-from bokehsynth.procedural.backgrounds.painting import FloatArray, Frame, gray_to_rgb, mix, paint_over, tint
-from bokehsynth.procedural.toolkit import smoothstep
+from bokehsynth.procedural.backgrounds.painting import Frame, gray_to_rgb, mix, paint_over, tint
+from bokehsynth.procedural.toolkit import FloatArray, smoothstep
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.procedural.backgrounds.houses import Daylight
-from bokehsynth.procedural.backgrounds.painting import FloatArray
 from bokehsynth.procedural.backgrounds.plants import paint_treetop
 from bokehsynth.procedural.backgrounds.strokes import Strokes, boxes
-from bokehsynth.procedural.toolkit import rgb
+from bokehsynth.procedural.toolkit import FloatArray, rgb
 from bokehsynth.rng import pick, uniform
 
 VEIL = 170.0

@@ -13,11 +13,8 @@ import numpy.typing as npt
 from bokehsynth.imaging.pictures import Cutout
 from bokehsynth.procedural.foregrounds.curves import ribbons
 from bokehsynth.procedural.foregrounds.patch import Box, Patch
-from bokehsynth.procedural.toolkit import rgb
+from bokehsynth.procedural.toolkit import FloatArray, Points, rgb
 from bokehsynth.rng import draw_seed, from_seed
-
-FloatArray = npt.NDArray[np.float32]
-Points = npt.NDArray[np.float64]
 
 BORDER = 3
 """Empty pixels on every side at which the subject is not cut off."""

@@ -1,17 +1,13 @@
 """A rangefinder camera: leather, satin metal and a big coated lens."""
 
 import numpy as np
-import numpy.typing as npt
 
 from bokehsynth.procedural.foregrounds.brush import Canvas, linear, palette
 from bokehsynth.procedural.foregrounds.curves import ellipse, lattice, lattice_noise, rounded_box
 from bokehsynth.procedural.foregrounds.light import Light, draw_light, gloss, lit, normals, relief, rim, studio
 from bokehsynth.procedural.foregrounds.patch import Patch
-from bokehsynth.procedural.toolkit import smoothstep
+from bokehsynth.procedural.toolkit import FloatArray, Points, smoothstep
 from bokehsynth.rng import chance, pick, uniform
-
-FloatArray = npt.NDArray[np.float32]
-Points = npt.NDArray[np.float64]
 
 
 def paint_camera(canvas: Canvas, rng: np.random.Generator) -> None:

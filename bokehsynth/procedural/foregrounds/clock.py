@@ -1,15 +1,12 @@
 """An alarm clock with two bells."""
 
 import numpy as np
-import numpy.typing as npt
 
 from bokehsynth.procedural.foregrounds.brush import Canvas, blend, linear, palette
 from bokehsynth.procedural.foregrounds.curves import ellipse, opened, ribbon, rotate, rounded_box
 from bokehsynth.procedural.foregrounds.light import Light, draw_light, gloss, lit, relief, rim, studio
-from bokehsynth.procedural.toolkit import smoothstep
+from bokehsynth.procedural.toolkit import Points, smoothstep
 from bokehsynth.rng import chance, pick, uniform
-
-Points = npt.NDArray[np.float64]
 
 
 def paint_clock(canvas: Canvas, rng: np.random.Generator) -> None:

@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
-Points = npt.NDArray[np.float64]
+from bokehsynth.procedural.toolkit import FloatArray, Points
 
 
 def closed(points: npt.ArrayLike, per: int = 8) -> Points:

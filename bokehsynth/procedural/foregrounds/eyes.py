@@ -1,16 +1,13 @@
 """Eyes, lids, lashes, brows and glasses of a portrait."""
 
 import numpy as np
-import numpy.typing as npt
 
 from bokehsynth.procedural.foregrounds.brush import Canvas, blend, linear
 from bokehsynth.procedural.foregrounds.curves import closed, ellipse, opened, ribbon, rotate
 from bokehsynth.procedural.foregrounds.light import lit
 from bokehsynth.procedural.foregrounds.patch import Patch
 from bokehsynth.procedural.foregrounds.person import EYE_HALF, EYE_X, EYE_Y, Face
-from bokehsynth.procedural.toolkit import smoothstep
-
-Points = npt.NDArray[np.float64]
+from bokehsynth.procedural.toolkit import Points, smoothstep
 
 
 def paint_eye(canvas: Canvas, face: Face, side: float) -> None:

@@ -1,7 +1,6 @@
 """A face as a height field under a soft light, with eyes, brows, a mouth and now and then a beard or glasses."""
 
 import numpy as np
-import numpy.typing as npt
 
 from bokehsynth.procedural.foregrounds.brush import Canvas, blend
 from bokehsynth.procedural.foregrounds.curves import ellipse, lattice_noise, opened, ribbon
@@ -9,10 +8,7 @@ from bokehsynth.procedural.foregrounds.eyes import paint_brow, paint_eye, paint_
 from bokehsynth.procedural.foregrounds.light import gloss, lit, normals, relief, rim, upsample
 from bokehsynth.procedural.foregrounds.patch import Patch
 from bokehsynth.procedural.foregrounds.person import EYE_X, MOUTH_Y, NOSE_Y, Face
-from bokehsynth.procedural.toolkit import smoothstep
-
-FloatArray = npt.NDArray[np.float32]
-Points = npt.NDArray[np.float64]
+from bokehsynth.procedural.toolkit import FloatArray, Points, smoothstep
 
 
 def paint_face(canvas: Canvas, face: Face, cells: FloatArray, rng: np.random.Generator) -> None:

@@ -3,18 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from bokehsynth.imaging.pictures import Cutout
 from bokehsynth.procedural.foregrounds.brush import Canvas, blend, draw, linear, palette
 from bokehsynth.procedural.foregrounds.curves import lattice, lattice_noise, opened, ribbon, rotate
 from bokehsynth.procedural.foregrounds.light import Light, draw_light
 from bokehsynth.procedural.foregrounds.patch import Box, Patch
-from bokehsynth.procedural.toolkit import smoothstep
+from bokehsynth.procedural.toolkit import FloatArray, Points, smoothstep
 from bokehsynth.rng import chance, pick, uniform
-
-FloatArray = npt.NDArray[np.float32]
-Points = npt.NDArray[np.float64]
 
 CUT = -0.62
 """The branch comes in over this side (left; mirrored for half of the pictures)."""

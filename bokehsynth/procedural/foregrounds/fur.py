@@ -12,9 +12,8 @@ from bokehsynth.procedural.foregrounds.curves import closed, ellipse, opened, ro
 from bokehsynth.procedural.foregrounds.light import Light, draw_light, gloss, lit, relief
 from bokehsynth.procedural.foregrounds.patch import Box
 from bokehsynth.procedural.foregrounds.pelt import Hair, comb, tone
+from bokehsynth.procedural.toolkit import Points
 from bokehsynth.rng import chance, pick, uniform
-
-Points = npt.NDArray[np.float64]
 
 CUT = 1.75
 """Where the picture ends below; the head is about one unit in radius around the origin."""

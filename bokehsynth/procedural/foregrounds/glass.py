@@ -7,11 +7,8 @@ from bokehsynth.imaging.pictures import Cutout
 from bokehsynth.procedural.foregrounds.brush import Canvas, draw, linear, palette
 from bokehsynth.procedural.foregrounds.curves import ellipse, lattice, lattice_noise, opened, ribbon
 from bokehsynth.procedural.foregrounds.light import Light, draw_light, turned
-from bokehsynth.procedural.toolkit import smoothstep
+from bokehsynth.procedural.toolkit import FloatArray, Points, smoothstep
 from bokehsynth.rng import pick, uniform
-
-FloatArray = npt.NDArray[np.float32]
-Points = npt.NDArray[np.float64]
 
 SQUASH = 0.16
 """Height of a horizontal circle over its width: the camera looks slightly down."""

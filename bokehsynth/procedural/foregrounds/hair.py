@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from bokehsynth.procedural.foregrounds.brush import Canvas
 from bokehsynth.procedural.foregrounds.curves import closed, mirrored
 from bokehsynth.procedural.foregrounds.person import Face
+from bokehsynth.procedural.toolkit import Points
 from bokehsynth.rng import chance, uniform
-
-Points = npt.NDArray[np.float64]
 
 
 def paint_back_hair(canvas: Canvas, face: Face, style: str, rng: np.random.Generator) -> None:

@@ -9,9 +9,7 @@ import numpy.typing as npt
 
 from bokehsynth.procedural.foregrounds.brush import Canvas
 from bokehsynth.procedural.foregrounds.patch import Patch
-
-FloatArray = npt.NDArray[np.float32]
-Points = npt.NDArray[np.float64]
+from bokehsynth.procedural.toolkit import FloatArray, Points
 
 
 @dataclass(frozen=True)

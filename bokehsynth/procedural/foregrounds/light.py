@@ -7,11 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.procedural.foregrounds.patch import Patch
-from bokehsynth.procedural.toolkit import smoothstep
+from bokehsynth.procedural.toolkit import FloatArray, Points, smoothstep
 from bokehsynth.rng import chance, uniform
-
-FloatArray = npt.NDArray[np.float32]
-Points = npt.NDArray[np.float64]
 
 _EDGE_PIXELS = 8
 """Normals are smooth, so they are computed on a coarse grid that gives a rounded edge this many pixels."""

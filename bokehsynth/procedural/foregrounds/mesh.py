@@ -10,11 +10,8 @@ from bokehsynth.procedural.foregrounds.brush import Canvas, blend, draw, linear,
 from bokehsynth.procedural.foregrounds.curves import ellipse, lattice, lattice_noise, ribbon
 from bokehsynth.procedural.foregrounds.light import Light, draw_light, gloss, lit, relief, rim
 from bokehsynth.procedural.foregrounds.patch import Box
-from bokehsynth.procedural.toolkit import smoothstep
+from bokehsynth.procedural.toolkit import FloatArray, Points, smoothstep
 from bokehsynth.rng import chance, pick, uniform
-
-FloatArray = npt.NDArray[np.float32]
-Points = npt.NDArray[np.float64]
 
 ROUND = 0.985
 """How sharp the bends of the fence are: 1 is a corner."""

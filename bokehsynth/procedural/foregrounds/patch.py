@@ -3,9 +3,8 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
+from bokehsynth.procedural.toolkit import FloatArray
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from bokehsynth.procedural.foregrounds.brush import Canvas
 from bokehsynth.procedural.foregrounds.light import Light
-
-Points = npt.NDArray[np.float64]
+from bokehsynth.procedural.toolkit import Points
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from bokehsynth.procedural.foregrounds.curves import mirrored
 from bokehsynth.procedural.foregrounds.light import Light
-from bokehsynth.procedural.toolkit import smoothstep
-
-Points = npt.NDArray[np.float64]
+from bokehsynth.procedural.toolkit import Points, smoothstep
 
 EYE_Y, NOSE_Y, MOUTH_Y = 0.06, 0.44, 0.67
 EYE_X, EYE_HALF = 0.315, 0.150

@@ -13,10 +13,8 @@ from bokehsynth.procedural.foregrounds.hair import paint_back_hair, paint_front_
 from bokehsynth.procedural.foregrounds.light import draw_light, lit, relief, rim
 from bokehsynth.procedural.foregrounds.patch import Box, Patch
 from bokehsynth.procedural.foregrounds.person import Face
-from bokehsynth.procedural.toolkit import smoothstep
+from bokehsynth.procedural.toolkit import Points, smoothstep
 from bokehsynth.rng import pick, uniform
-
-Points = npt.NDArray[np.float64]
 
 CUT = 2.55
 """Where the picture ends below; a face is about one unit in half height around the origin."""

@@ -10,11 +10,8 @@ from bokehsynth.procedural.foregrounds.clock import paint_clock
 from bokehsynth.procedural.foregrounds.curves import ellipse, lattice, lattice_noise, opened, ribbon
 from bokehsynth.procedural.foregrounds.lathe import Body, profile, turn
 from bokehsynth.procedural.foregrounds.light import Light, draw_light, gloss, lit, relief, rim, studio
-from bokehsynth.procedural.toolkit import smoothstep
+from bokehsynth.procedural.toolkit import FloatArray, Points, smoothstep
 from bokehsynth.rng import pick, uniform
-
-FloatArray = npt.NDArray[np.float32]
-Points = npt.NDArray[np.float64]
 
 PAWN = (
     (0.16, 0.0, 0.155, 0.155), (0.325, 0.115, 0.022, 0.04), (0.36, 0.085, 0.02, 0.025),

@@ -13,7 +13,15 @@ from typing import NamedTuple
 import numpy as np
 
 from bokehsynth.rendering.cpu.kernel_arguments import Camera, Pyramids, Tile, Visible
-from bokehsynth.rendering.cpu.ray_sums import empty_sums, normalise
+from bokehsynth.rendering.cpu.ray_sums import (
+    Taps,
+    add_arrived,
+    add_blurred,
+    add_sharp,
+    empty_sums,
+    normalise,
+    same_texels,
+)
 from bokehsynth.rendering.cpu.tile_bounds import OPAQUE, REACH, STATES, classify, is_ordered, visible_order
 from bokehsynth.rendering.jit import inline_kernel, kernel
 from bokehsynth.rendering.tile_constants import TILE_H, TILE_W
@@ -41,27 +49,10 @@ class TracedRays(NamedTuple):
 
 
 class Ray(NamedTuple):
-    """One lens point s, and the light that it lets pass."""
+    """One lens point s, and the light that it lets pass: float32 [3] of R, G and B."""
 
     s: tuple[float, float]
     weights: FloatArray
-    """float32 [3]: of R, G and B."""
-
-
-class Taps(NamedTuple):
-    """Bilinear taps of a row of pixels: the same texels apart from the step of one per pixel."""
-
-    ix: int
-    iy: int
-    """Upper left texel of pixel 0."""
-    jy: int
-    """Row of the lower texels."""
-    fx: float
-    fy: float
-    """Fractions at the first pixel."""
-    dfx: float
-    dfy: float
-    """Their drift from pixel to pixel, 0 for a frontal plane."""
 
 
 @kernel
@@ -114,7 +105,7 @@ def _trace_tile(layers, rays, pupil, y0, x0, picture):
                 _cross_layers(layers, visible, ray, (y + row, x), (row, 0, n), sums)
             else:
                 _cross_unordered(layers, visible, ray, (y + row, x), row, sums)
-            _add_arrived(open_to, weights, sums, row)
+            add_arrived(open_to, weights, sums, row)
     normalise(layers, visible, sums, y0, x0, picture)
 
 
@@ -210,7 +201,7 @@ def _cross_layers(layers, visible, ray, place, span, sums):
         d, gx, gy = layers.planes[m, 0], layers.planes[m, 1], layers.planes[m, 2]
         if visible.state[m, REACH] == 0:  # in focus all over the tile
             texel = int(y + cy), int(x + cx)
-            _reach_sharp(layers.packed, m, texel, opaque, ray.weights, sums.sharp, sums.through, span)
+            add_sharp(layers.packed, m, texel, opaque, ray.weights, sums.sharp, sums.through, span)
             continue
         stretch = K / (1 - K * (gx * sx + gy * sy))
         delta = d + gx * x + gy * y - focus
@@ -222,104 +213,6 @@ def _cross_layers(layers, visible, ray, place, span, sums):
             ix, iy = int(np.floor(px)), int(np.floor(py))
             jy = min(iy + 1, layers.packed.shape[2] - 1)  # at the canvas's last row that tap's weight is 0
             taps = Taps(ix, iy, jy, px - ix, py - iy, dx, dy)
-            stop = _same_texels(taps, start, last)
-            _hit_span(layers.packed, m, taps, opaque, ray.weights, sums.light, sums.through, (row, start, stop))
+            stop = same_texels(taps, start, last)
+            add_blurred(layers.packed, m, taps, opaque, ray.weights, sums.light, sums.through, (row, start, stop))
             start = stop
-
-
-@inline_kernel
-def _add_arrived(open_to, weights, sums, row):
-    """Add how much of this ray some layer has stopped, and how much the pupil let pass."""
-    for c in range(3):
-        for x in range(np.uint64(len(open_to))):
-            sums.arrived[row, c, x] += weights[c] * (open_to[x] - sums.through[x])
-            sums.passed[row, c, x] += weights[c] * open_to[x]
-
-
-@inline_kernel
-def _same_texels(taps, start, stop):
-    """Find where the run of pixels ends whose taps are the same texels apart from the step of one per pixel."""
-    length = float(stop - start)
-    if taps.dfx > 0:
-        length = min(length, np.ceil((1 - taps.fx) / taps.dfx))
-    elif taps.dfx < 0:
-        length = min(length, np.floor(taps.fx / -taps.dfx) + 1)
-    if taps.dfy > 0:
-        length = min(length, np.ceil((1 - taps.fy) / taps.dfy))
-    elif taps.dfy < 0:
-        length = min(length, np.floor(taps.fy / -taps.dfy) + 1)
-    return start + max(1, int(length))
-
-
-@inline_kernel
-def _reach_sharp(packed, m, texel, opaque, weights, sharp, through, span):
-    """Add the light that reaches a layer in focus; its colour is multiplied in once, after all rays."""
-    row, first, last = span[0], np.uint64(span[1]), np.uint64(span[2])
-    top, left = texel[0], np.uint64(texel[1])
-    for c in range(3):
-        weight = weights[c]
-        for x in range(first, last):
-            sharp[row, m, c, x] += weight * through[x]
-    if opaque:
-        for x in range(first, last):
-            through[x] = np.float32(0)
-    else:
-        for x in range(first, last):
-            through[x] *= np.float32(1) - packed[m, 3, top, left + x]
-
-
-@inline_kernel
-def _hit_span(packed, m, taps, opaque, weights, light, through, span):
-    """Add a blurred layer to a span of pixels whose bilinear taps are the same texels plus x.
-
-    One short loop per channel, with few enough arrays that the compiler can prove them apart and vectorise.
-    """
-    if taps.dfx == 0 and taps.dfy == 0:
-        for c in range(3):
-            _add_frontal(packed, m, c, taps, weights[c], light, through, span)
-    else:
-        for c in range(3):
-            _add_tilted(packed, m, c, taps, weights[c], light, through, span)
-    if opaque:
-        for x in range(np.uint64(span[1]), np.uint64(span[2])):
-            through[x] = np.float32(0)
-    else:
-        _attenuate(packed, m, taps, through, span)
-
-
-@inline_kernel
-def _add_frontal(packed, m, c, taps, w, light, through, span):
-    row, iy, jy = span[0], taps.iy, taps.jy
-    u, v, one = np.float32(taps.fx), np.float32(taps.fy), np.float32(1)
-    f00, f10, f01, f11 = w * (one - u) * (one - v), w * u * (one - v), w * (one - u) * v, w * u * v
-    i, j = np.uint64(taps.ix), np.uint64(taps.ix + 1)
-    for x in range(np.uint64(span[1]), np.uint64(span[2])):
-        light[row, c, x] += through[x] * (
-            f00 * packed[m, c, iy, i + x] + f10 * packed[m, c, iy, j + x]
-            + f01 * packed[m, c, jy, i + x] + f11 * packed[m, c, jy, j + x]
-        )  # fmt: skip
-
-
-@inline_kernel
-def _add_tilted(packed, m, c, taps, w, light, through, span):
-    row = span[0]
-    for x in range(np.uint64(span[1]), np.uint64(span[2])):
-        light[row, c, x] += w * through[x] * _drifting_lookup(packed, m, c, taps, x, np.uint64(span[1]))
-
-
-@inline_kernel
-def _attenuate(packed, m, taps, through, span):
-    """Multiply the light by 1 - alpha."""
-    for x in range(np.uint64(span[1]), np.uint64(span[2])):
-        through[x] *= np.float32(1) - _drifting_lookup(packed, m, 3, taps, x, np.uint64(span[1]))
-
-
-@inline_kernel
-def _drifting_lookup(packed, m, c, taps, x, first):
-    """Bilinear lookup at pixel x of a run that begins at pixel `first`."""
-    one, step = np.float32(1), np.float32(np.int32(x - first))
-    u, v = np.float32(taps.fx) + np.float32(taps.dfx) * step, np.float32(taps.fy) + np.float32(taps.dfy) * step
-    i, j = np.uint64(taps.ix) + x, np.uint64(taps.ix + 1) + x
-    upper = (one - u) * packed[m, c, taps.iy, i] + u * packed[m, c, taps.iy, j]
-    lower = (one - u) * packed[m, c, taps.jy, i] + u * packed[m, c, taps.jy, j]
-    return (one - v) * upper + v * lower

@@ -74,12 +74,9 @@ def min_max_pyramid(packed: FloatArray, levels: IntArray) -> FloatArray:
 
 
 @inline_kernel
-def classify(planes: Float64Array, pyramids: Pyramids, camera: Camera, tile: Tile, m: int, state: Float64Array) -> None:
-    """Fill the state of layer m over the footprint of a tile.
-
-    Arrays come whole, with an index: a slice would be counted and released, which costs as much as the work.
-    """
-    K, focus, cy, cx = camera
+def plane_range(planes: Float64Array, m: int, camera: Camera, tile: Tile) -> tuple[Any, Any, Any]:
+    """Range of d(p') - d_f of a plane over a tile, for all lens points, and its largest blur radius in pixels."""
+    K, focus, _, _ = camera
     d, gx, gy = planes[m, 0], planes[m, 1], planes[m, 2]
     e = K * np.hypot(gx, gy)
     low, high = np.inf, -np.inf
@@ -89,14 +86,26 @@ def classify(planes: Float64Array, pyramids: Pyramids, camera: Camera, tile: Til
             low, high = min(low, delta), max(high, delta)
     reach = K * max(abs(low), abs(high)) / (1 - e)
     # d(p') - d_f = delta / (1 - K g.s): the lens point stretches the range by 1/(1 -+ e)
-    state[m, LOW] = low / (1 + e) if low > 0 else low / (1 - e)
-    state[m, HIGH] = high / (1 - e) if high > 0 else high / (1 + e)
-    state[m, REACH] = reach
+    low = low / (1 + e) if low > 0 else low / (1 - e)
+    high = high / (1 - e) if high > 0 else high / (1 + e)
+    return low, high, reach
+
+
+@inline_kernel
+def classify(planes: Float64Array, pyramids: Pyramids, camera: Camera, tile: Tile, m: int, state: Float64Array) -> None:
+    """Fill the state of layer m over the footprint of a tile.
+
+    Arrays come whole, with an index: a slice would be counted and released, which costs as much as the work.
+    """
+    low, high, reach = plane_range(planes, m, camera, tile)
+    state[m, LOW], state[m, HIGH], state[m, REACH] = low, high, reach
     if pyramids.bounds[m, 0, -1] == 1:
         least, most = np.float32(1), np.float32(1)
     else:
         pad = reach + 1 if reach > 0 else 0.0
-        least, most = _alpha_bounds(pyramids, m, Footprint(tile.y + cy, tile.x + cx, tile.rows, tile.columns, pad))
+        least, most = _alpha_bounds(
+            pyramids, m, Footprint(tile.y + camera.cy, tile.x + camera.cx, tile.rows, tile.columns, pad)
+        )
     state[m, VISIBLE] = 1 if most > 0 else 0
     state[m, OPAQUE] = 1 if least == 1 else 0
     state[m, VARIES] = 1 if least < most else 0

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bokehsynth.rendering.cpu.tile_bounds import HIGH, LOW, OPAQUE, REACH, STATES, VISIBLE
+from bokehsynth.rendering.cpu.tile_bounds import HIGH, LOW, OPAQUE, REACH, STATES, VISIBLE, plane_range
 from bokehsynth.rendering.jit import inline_kernel, kernel
 from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
 
@@ -69,7 +69,8 @@ def classify_layers(surfaces, alpha_blocks, height_blocks, camera, tile):
     top, left = int(tile.y + camera.cy), int(tile.x + camera.cx)
     for m in range(len(surfaces.planes)):
         if surfaces.field[m] < 0:
-            low, high, reach = _plane_range(surfaces.planes[m], camera, tile)
+            low, high, reach = plane_range(surfaces.planes, m, camera, tile)
+            low, high = float(np.float32(low)), float(np.float32(high))  # rounded as the hits are, for ties
         else:
             field = height_blocks[surfaces.field[m]]
             low, high, reach = _field_range(field, camera.blur, top, left, tile.rows, tile.columns)
@@ -78,23 +79,6 @@ def classify_layers(surfaces, alpha_blocks, height_blocks, camera, tile):
         state[m, VISIBLE], state[m, OPAQUE] = most > 0, least == 1
         state[m, LOW], state[m, HIGH], state[m, REACH] = low, high, reach
     return state
-
-
-@kernel
-def _plane_range(plane, camera, tile):
-    K, focus, _, _ = camera
-    e = K * np.hypot(plane[1], plane[2])
-    low, high = np.inf, -np.inf
-    for j in range(2):
-        for i in range(2):
-            x, y = tile.x + i * (tile.columns - 1), tile.y + j * (tile.rows - 1)
-            delta = plane[0] + plane[1] * x + plane[2] * y - focus
-            low, high = min(low, delta), max(high, delta)
-    reach = K * max(abs(low), abs(high)) / (1 - e)
-    # d(p') - d_f = delta / (1 - K g.s): the lens point stretches the range by 1/(1 -+ e)
-    low = low / (1 + e) if low > 0 else low / (1 - e)
-    high = high / (1 - e) if high > 0 else high / (1 + e)
-    return float(np.float32(low)), float(np.float32(high)), reach  # rounded as the hits are, for ties
 
 
 @kernel

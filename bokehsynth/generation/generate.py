@@ -6,8 +6,8 @@ and only what is missing is made; run it on a finished set and nothing happens.
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, fields
-from inspect import Parameter, Signature
+from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -144,18 +144,10 @@ def generate(recipe: Recipe | str | Path, out: str | Path, **options: "Unpack[Ge
     return run_generation(recipe, Layout(Path(out)), GenerateOptions(**options))
 
 
-def _visible_signature() -> Signature:
-    """`generate` with every option and its default, as `help` shows it."""
-    options = [
-        Parameter(option.name, Parameter.KEYWORD_ONLY, default=option.default, annotation=option.type)
-        for option in fields(GenerateOptions)
-        if option.name != "batching"
-    ]
-    plain = Signature.from_callable(generate)
-    return plain.replace(parameters=[*list(plain.parameters.values())[:2], *options])
-
-
-generate.__signature__ = _visible_signature()  # type: ignore[attr-defined]
+_KEYWORDS = [parameter for parameter in signature(GenerateOptions).parameters.values() if parameter.name != "batching"]
+_POSITIONAL = list(signature(generate).parameters.values())[:2]
+generate.__signature__ = signature(generate).replace(parameters=_POSITIONAL + _KEYWORDS)  # type: ignore[attr-defined]
+"""Every option with its default, for `help`."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from bokehsynth.imaging.contact_sheet import contact_sheet, take_spread
 from bokehsynth.recipe import Recipe, recipe_schema
 from bokehsynth.schema import FORMAT_VERSION
 from bokehsynth.shards import (
-    DatasetInfo,
     Layout,
     ShardDataset,
     ShardPlan,
@@ -138,7 +137,7 @@ def expected_description(
     """The content that `dataset.json` must have; photographs need not be there. DataError if a shard is not."""
     machines = machines_of(layout)
     made_with = machines[0] if len(machines) == 1 else {"mixed": machines}
-    record = describe_dataset(layout, DatasetInfo(recipe.name, identity, made_with), plans)
+    record = describe_dataset(layout, plans, recipe.name, identity, made_with)
     record["licence"] = _licence_text(catalogue, layout, record)
     return record
 

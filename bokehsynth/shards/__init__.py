@@ -5,7 +5,6 @@
 
 from bokehsynth.shards.codec import decode_sample, encode_sample, pixels_digest
 from bokehsynth.shards.dataset import (
-    DatasetInfo,
     all_stored_plans,
     describe_dataset,
     read_dataset,
@@ -28,7 +27,6 @@ from bokehsynth.shards.verify_shard import Fault
 from bokehsynth.shards.writer import PackedSample, pack, write_shard
 
 __all__ = [
-    "DatasetInfo",
     "Fault",
     "Layout",
     "PackedSample",

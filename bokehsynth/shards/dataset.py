@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
@@ -32,34 +31,25 @@ LICENCE_NOT_STATED = (
 """Text of the card's licence section, where its maker gives none."""
 
 
-@dataclass(frozen=True)
-class DatasetInfo:
-    """What only the maker of a data set knows. Nothing in it may depend on time or host."""
+def describe_dataset(
+    layout: Layout, plans: Iterable[ShardPlan], name: str, identity: Mapping[str, str], made_with: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The content of `dataset.json`, which follows from the markers and the arguments alone; nothing is written.
 
-    name: str
-    identity: Mapping[str, str]
-    """The digests in every marker."""
-    made_with: Mapping[str, Any] = field(default_factory=dict)
-    """Versions, CPU features and device, as JSON."""
-
-
-def describe_dataset(layout: Layout, info: DatasetInfo, plans: Iterable[ShardPlan]) -> dict[str, Any]:
-    """The content of `dataset.json`, which follows from the markers and `info` alone; nothing is written.
-
-    `plans` holds all shards of every split. Raises DataError if one of them does not exist: a data set is complete or
-    has no `dataset.json`.
+    `plans` holds all shards of every split, `identity` the digests in every marker, `made_with` versions, CPU features
+    and device. Raises DataError if a shard does not exist: a data set is complete or has no `dataset.json`.
     """
     markers: dict[str, list[ShardMarker]] = {}
     for plan in sorted(plans):
-        markers.setdefault(plan.split, []).append(check_shard(layout, plan, info.identity))
+        markers.setdefault(plan.split, []).append(check_shard(layout, plan, identity))
     if not markers:
         raise DataError(f"{layout.root}: a data set without any shard")
     return {
         "format": FORMAT_VERSION,
-        "name": info.name,
+        "name": name,
         "licence": LICENCE_NOT_STATED,
-        "identity": dict(info.identity),
-        "made_with": dict(info.made_with),
+        "identity": dict(identity),
+        "made_with": dict(made_with),
         "key": "{split}-{index:09d}",
         "fields": _field_table(layout, [marker for group in markers.values() for marker in group]),
         "splits": {split: _split_record(group) for split, group in markers.items()},

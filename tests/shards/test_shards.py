@@ -28,7 +28,6 @@ from support.shard_samples import (
 from bokehsynth.errors import DataError, StorageError, UsageError
 from bokehsynth.schema import DEFAULT_FIELDS, FIELDS, FORMAT_VERSION, META_TYPES, Sample, ShardSpec
 from bokehsynth.shards import codec
-from bokehsynth.shards.dataset import DatasetInfo
 from bokehsynth.shards.layout import Layout, sweep_temporaries
 from bokehsynth.shards.marker import ShardMarker, check_shard, committed_plans, find_shard
 from bokehsynth.shards.plan import ShardPlan, plan_shards
@@ -671,20 +670,19 @@ def test_an_unfinished_extension_is_named(tmp_path):
 def test_dataset_files_wait_for_every_shard_and_follow_from_the_markers(tmp_path):
     layout = make_dataset(tmp_path)
     plans = {"train": plan_shards("train", 10, 4), "val": plan_shards("val", 3, 4)}
-    info = DatasetInfo(name="toy: one", identity=IDENTITY)
     before = tree(tmp_path)
     layout.dataset.unlink()
     layout.card.unlink()
-    write_dataset_files(layout, info, plans)
+    write_dataset_files(layout, plans)
     assert tree(tmp_path) == before
     layout.dataset.unlink()
     with pytest.raises(DataError, match="another device"):
-        write_dataset_files(layout, replace(info, identity={**IDENTITY, "device": "cuda"}), plans)
+        write_dataset_files(layout, plans, {**IDENTITY, "device": "cuda"})
     layout.marker(plans["train"][2]).unlink()
     with pytest.raises(DataError, match="train-000002"):
-        write_dataset_files(layout, info, plans)
+        write_dataset_files(layout, plans)
     with pytest.raises(DataError, match="without any shard"):
-        write_dataset_files(layout, info, {"train": []})
+        write_dataset_files(layout, {"train": []})
     assert not layout.dataset.exists()
 
 
@@ -712,4 +710,4 @@ def test_shards_with_other_members_cannot_be_one_data_set(tmp_path):
     write_shard(layout, plans[0], samples_of(plans[0]), SPEC, IDENTITY)
     write_shard(layout, plans[1], samples_of(plans[1]), ShardSpec(samples=4, codec="webp"), IDENTITY)
     with pytest.raises(DataError, match="same members"):
-        write_dataset_files(layout, DatasetInfo(name="toy", identity=IDENTITY), {"train": plans})
+        write_dataset_files(layout, {"train": plans})

@@ -19,7 +19,7 @@ from support.shard_samples import IDENTITY, make_dataset, make_sample, same, sam
 
 from bokehsynth.errors import DataError, UsageError
 from bokehsynth.schema import DEFAULT_FIELDS, FIELDS, ShardSpec
-from bokehsynth.shards.dataset import DatasetInfo, read_dataset, stored_plans
+from bokehsynth.shards.dataset import read_dataset, stored_plans
 from bokehsynth.shards.layout import Layout
 from bokehsynth.shards.plan import ShardPlan, plan_shards
 from bokehsynth.shards.reader import open_dataset
@@ -76,7 +76,7 @@ def test_an_extended_data_set_with_a_short_shard_in_the_middle(tmp_path):
     assert [plan.count for plan in plans] == [4, 2, 4, 1]
     for plan in plans[2:]:
         write_shard(layout, plan, samples_of(plan), spec, IDENTITY)
-    write_dataset_files(layout, DatasetInfo(name="toy", identity=IDENTITY), {"train": plans})
+    write_dataset_files(layout, {"train": plans})
     data = open_dataset(tmp_path)
     assert [same(data[n], make_sample("train", n)) for n in range(11)] == [True] * 11
     assert verify_dataset(tmp_path).ok

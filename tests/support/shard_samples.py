@@ -6,7 +6,7 @@ import numpy as np
 
 from bokehsynth.files import canonical_json
 from bokehsynth.schema import DEFAULT_FIELDS, FIELDS, FORMAT_VERSION, Sample, ShardSpec, dequantize_map, sample_key
-from bokehsynth.shards.dataset import DatasetInfo, describe_dataset, write_dataset_json
+from bokehsynth.shards.dataset import describe_dataset, write_dataset_json
 from bokehsynth.shards.layout import Layout
 from bokehsynth.shards.plan import plan_shards
 from bokehsynth.shards.writer import write_shard
@@ -63,9 +63,9 @@ def samples_of(plan, **options):
     return (make_sample(plan.split, index, **options) for index in range(plan.first, plan.first + plan.count))
 
 
-def write_dataset_files(layout: Layout, info: DatasetInfo, plans: dict) -> dict:
+def write_dataset_files(layout: Layout, plans: dict, identity: dict = IDENTITY, name: str = "toy: one") -> dict:
     """Describe a data set of these shards per split, and write its card and `dataset.json`."""
-    record = describe_dataset(layout, info, [plan for shards in plans.values() for plan in shards])
+    record = describe_dataset(layout, [p for shards in plans.values() for p in shards], name, identity, {})
     write_dataset_json(layout, record)
     return record
 
@@ -76,7 +76,7 @@ def make_dataset(root: Path, splits=None, spec: ShardSpec | None = None) -> Layo
     plans = {split: plan_shards(split, n, spec.samples) for split, n in (splits or {"train": 10, "val": 3}).items()}
     for plan in [plan for shards in plans.values() for plan in shards]:
         write_shard(layout, plan, samples_of(plan, fields=spec.fields), spec, IDENTITY)
-    write_dataset_files(layout, DatasetInfo(name="toy: one", identity=IDENTITY), plans)
+    write_dataset_files(layout, plans)
     return layout
 
 

@@ -25,7 +25,7 @@ change order."""
 def render(
     layers: Sequence[Layer], lens: Lens, margin: int, backend: str = "auto", samples: int | None = None
 ) -> Frames:
-    """Photograph layers through a lens.
+    """Render layers seen through a lens.
 
     `layers` near to far (the order decides ties), all on one canvas [H + 2*margin, W + 2*margin]; the picture is its
     centre. `samples` is the number of rays per pixel; None means training quality, no larger RMSE than 51 x 51 rays.
@@ -40,7 +40,7 @@ def render(
 
 
 class Scene(Protocol):
-    """What is photographed; the arguments of `render` in one piece."""
+    """What is rendered; the arguments of `render` in one piece."""
 
     @property
     def layers(self) -> Sequence[Layer]:
@@ -48,7 +48,7 @@ class Scene(Protocol):
 
     @property
     def lens(self) -> Lens:
-        """That photographs them."""
+        """The lens they are seen through."""
 
     @property
     def margin(self) -> int:
@@ -56,7 +56,7 @@ class Scene(Protocol):
 
 
 def render_batch(scenes: Sequence[Scene], backend: str = "auto", samples: int | None = None) -> list[Frames]:
-    """Photograph several scenes of any sizes: what `render` gives for each.
+    """Render several scenes of any sizes: what `render` gives for each.
 
     On cuda their `bokeh` and `all_in_focus` are made at once, by shared launches. Raises what `render` raises.
     """

@@ -38,7 +38,7 @@ class Pupil(NamedTuple):
     """The disc that lens points must lie in at every pixel."""
 
     centres: FloatArray
-    """x and y in lens units, float32 [2, H, W], with room behind for whole tiles."""
+    """x and y in lens units, float32 [2, H, W], with spare elements behind for whole tiles."""
     radius: float
 
 
@@ -51,8 +51,8 @@ def pupil_of(scene: RenderInput) -> Pupil | None:
     if not has_pupil(scene.lens.aperture):
         return None
     centre, radius = _asked(scene.lens.aperture, field_positions(scene))
-    room = np.zeros(2 * scene.height * scene.width + TILE_H * scene.width + 64, np.float32)
-    centres = room[: 2 * scene.height * scene.width].reshape(2, scene.height, scene.width)
+    memory = np.zeros(2 * scene.height * scene.width + TILE_H * scene.width + 64, np.float32)
+    centres = memory[: 2 * scene.height * scene.width].reshape(2, scene.height, scene.width)
     centres[:] = np.moveaxis(centre, 2, 0)
     return Pupil(centres, radius)
 
@@ -85,7 +85,7 @@ class Steps:
 
 
 def steps(scene: RenderInput) -> "list[Steps | None] | None":
-    """For each layer how close corners must lie, None for one in focus; None altogether if none lie close enough.
+    """Choose how close corners must lie for each layer, None for one in focus; None altogether if none suffice.
 
     Between two corners the kernel's rim, and that of the pupil, move by at most _RIM_STEP.
     """
@@ -116,7 +116,7 @@ def steps(scene: RenderInput) -> "list[Steps | None] | None":
 def corner_kernels(
     scene: RenderInput, tables: LensTables, distances: "list[Steps | None]", row: int
 ) -> "Iterator[CornerKernels | None]":
-    """For each layer the kernels at the corners in tile row `row`; None for a layer in focus."""
+    """Make each layer's kernels at the corners in tile row `row`; None for a layer in focus."""
     stride, tiles = scene.layers[0].shape[1], -(-scene.width // TILE_W)
     for layer, step in zip(scene.layers, distances, strict=True):
         if step is None:

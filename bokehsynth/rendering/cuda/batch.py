@@ -47,7 +47,7 @@ class Batch:
         cache.upload([layer for scene in scenes for layer in scene.layers])
         self.scenes = scenes
         self.outputs: list[DeviceOutput] = []
-        """To be filled by `composite_tiles` or `trace_all`."""
+        """Filled by `render` or `trace_all`."""
         self._keep: list[Any] = []
         self._nodes: list[np.ndarray[Any, Any]] = []
         layer_tables = [self._layers(scene) for scene in scenes]
@@ -123,7 +123,7 @@ class Batch:
         return len(nodes)
 
     def _place_nodes(self) -> "np.ndarray[Any, Any]":
-        """All kernels, with room for each, end to end."""
+        """Place all kernels end to end in memory."""
         nodes = np.concatenate([np.zeros(0, NODE), *self._nodes])
         sides = 2 * nodes["half"].astype(np.int64) + 1
         ends, columns = np.cumsum(nodes["sets"] * sides * sides), np.cumsum(sides)

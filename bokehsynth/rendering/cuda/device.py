@@ -26,7 +26,7 @@ class Device(Protocol):
     """Memory, and kernels of `kernels/bokeh.cu` by name."""
 
     out_of_memory: type[Exception]
-    """What `put`, `empty` and `zeros` raise where there is no room."""
+    """What `put`, `empty` and `zeros` raise where memory is short."""
     broken: tuple[type[Exception], ...]
     """What any method may raise once the device has failed."""
 

@@ -43,7 +43,7 @@ class HostDevice:
 
     def empty(self, shape, dtype):
         array = self.zeros(shape, dtype)
-        array.view(np.uint8).fill(0xA5)  # so that whoever reads what nobody wrote is found out
+        array.view(np.uint8).fill(0xA5)  # reads of memory that was never written show
         return array
 
     def zeros(self, shape, dtype):

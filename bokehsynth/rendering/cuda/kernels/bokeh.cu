@@ -57,14 +57,14 @@ extern "C" __global__ void measure_columns(const Node* nodes) {
 
 // Look at every tile: a block of 32 threads for each.
 extern "C" __global__ void plan_tiles(const Scene* scenes) {
-    __shared__ float room[2 * TILE_W];
+    __shared__ float scratch[2 * TILE_W];
     const Scene& scene = scenes[blockIdx.z];
     if ((int)blockIdx.x >= tile_columns(scene) || (int)blockIdx.y >= tile_rows(scene)) return;
     int x0 = blockIdx.x * TILE_W, y0 = blockIdx.y * ROWS;
     int n = x0 + TILE_W <= scene.width ? TILE_W : scene.width - x0;
     int rows = y0 + ROWS <= scene.height ? ROWS : scene.height - y0;
     LayerView views[MAX_LAYERS];
-    for (int m = 0; m < scene.layer_count; m++) views[m] = view_of_layer(scene, scene.layers[m], x0, y0, n, rows, room);
+    for (int m = 0; m < scene.layer_count; m++) views[m] = view_of_layer(scene, scene.layers[m], x0, y0, n, rows, scratch);
     if (threadIdx.x > 0) return;
     Tile& tile = scene.tiles[blockIdx.y * tile_columns(scene) + blockIdx.x];
     order_layers(scene, views, tile);

@@ -33,8 +33,8 @@ DEVICE int gap(const Stretch& stretch, int block, int first, int count) {
 }
 
 // Least and largest value of the blocks that come within `pad` px of a tile whose corner is canvas texel (left, top).
-// All TILE_W threads of a block call it together and get the same; `room` holds two floats for each.
-DEVICE void bounds(const Scene& scene, const float* blocks, int left, int top, int n, int rows, double pad, float* room,
+// All TILE_W threads of a block call it together and get the same; `scratch` holds two floats for each.
+DEVICE void bounds(const Scene& scene, const float* blocks, int left, int top, int n, int rows, double pad, float* scratch,
                    float* least, float* most) {
     Stretch across = stretch_of(scene.canvas_width, left, n, pad);
     Stretch down = stretch_of(scene.canvas_height, top, rows, pad);
@@ -49,25 +49,25 @@ DEVICE void bounds(const Scene& scene, const float* blocks, int left, int top, i
         high_of_mine = fmaxf(high_of_mine, high[(size_t)r * columns + c]);
     }
     __syncthreads();
-    room[2 * threadIdx.x] = low_of_mine;
-    room[2 * threadIdx.x + 1] = high_of_mine;
+    scratch[2 * threadIdx.x] = low_of_mine;
+    scratch[2 * threadIdx.x + 1] = high_of_mine;
     __syncthreads();
     *least = 3.0e38f;
     *most = -3.0e38f;
     for (int t = 0; t < TILE_W; t++) {
-        *least = fminf(*least, room[2 * t]);
-        *most = fmaxf(*most, room[2 * t + 1]);
+        *least = fminf(*least, scratch[2 * t]);
+        *most = fmaxf(*most, scratch[2 * t + 1]);
     }
 }
 
 // Range of a height field's d - d_f where rays of a tile may meet it. A hit lies within K |delta| of its pixel: each
 // bound on delta bounds where to look for a better one.
-DEVICE void field_range(const Scene& scene, const Layer& layer, int left, int top, int n, int rows, float* room,
+DEVICE void field_range(const Scene& scene, const Layer& layer, int left, int top, int n, int rows, float* scratch,
                         double* low, double* high) {
     double pad = 1e6;
     for (int round = 0; round < 8; round++) {
         float least, most;
-        bounds(scene, layer.heights, left, top, n, rows, pad, room, &least, &most);
+        bounds(scene, layer.heights, left, top, n, rows, pad, scratch, &least, &most);
         *low = least - layer.focus;
         *high = most - layer.focus;
         double closer = ceil(scene.blur * fmax(fabs(*low), fabs(*high))) + 1;
@@ -77,11 +77,11 @@ DEVICE void field_range(const Scene& scene, const Layer& layer, int left, int to
 }
 
 // All threads of a block together.
-DEVICE LayerView view_of_layer(const Scene& scene, const Layer& layer, int x0, int y0, int n, int rows, float* room) {
+DEVICE LayerView view_of_layer(const Scene& scene, const Layer& layer, int x0, int y0, int n, int rows, float* scratch) {
     LayerView view;
     double e = 0;
     if (layer.values) {
-        field_range(scene, layer, x0 + scene.margin, y0 + scene.margin, n, rows, room, &view.low, &view.high);
+        field_range(scene, layer, x0 + scene.margin, y0 + scene.margin, n, rows, scratch, &view.low, &view.high);
     } else {
         plane_range(scene, layer, x0, y0, n, rows, &view.low, &view.high);
         e = scene.blur * sqrt(layer.gx * layer.gx + layer.gy * layer.gy);  // not hypot: it may round otherwise
@@ -92,7 +92,7 @@ DEVICE LayerView view_of_layer(const Scene& scene, const Layer& layer, int x0, i
     view.high /= view.high > 0 ? 1 - e : 1 + e;
     float least, most;
     double pad = view.reach > 0 ? view.reach + 1 : 0;
-    bounds(scene, layer.alphas, x0 + scene.margin, y0 + scene.margin, n, rows, pad, room, &least, &most);
+    bounds(scene, layer.alphas, x0 + scene.margin, y0 + scene.margin, n, rows, pad, scratch, &least, &most);
     view.visible = most > 0;
     view.opaque = least == 1;
     view.varies = least < most;

@@ -71,11 +71,11 @@ def _surface(disparity: Any, shape: tuple[int, ...]) -> Surface:
 
 
 def spacious(shape: tuple[int, int, int]) -> FloatArray:
-    """Uninitialised planes [P, H, W] with room behind them: kernels that work on whole tiles read past the end."""
+    """Allocate planes [P, H, W], uninitialised, with spare elements behind: kernels read whole tiles past the end."""
     size = shape[0] * shape[1] * shape[2]
-    room = np.empty(size + 8 * shape[2] + 64, np.float32)
-    room[size:] = 0
-    return room[:size].reshape(shape)
+    memory = np.empty(size + 8 * shape[2] + 64, np.float32)
+    memory[size:] = 0
+    return memory[:size].reshape(shape)
 
 
 def _float32(name: str, value: Any) -> FloatArray:

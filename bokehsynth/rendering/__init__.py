@@ -1,6 +1,6 @@
 """One definition of the picture, several backends: `reference` (float64, obviously right), `cpu` (Numba), `cuda`.
 
-This room knows layers and lenses, and no files, recipes or random numbers.
+This package knows layers and lenses, and no files, recipes or random numbers.
 """
 
 import logging

@@ -64,7 +64,8 @@ extern "C" __global__ void plan_tiles(const Scene* scenes) {
     int n = x0 + TILE_W <= scene.width ? TILE_W : scene.width - x0;
     int rows = y0 + ROWS <= scene.height ? ROWS : scene.height - y0;
     LayerView views[MAX_LAYERS];
-    for (int m = 0; m < scene.layer_count; m++) views[m] = view_of_layer(scene, scene.layers[m], x0, y0, n, rows, scratch);
+    for (int m = 0; m < scene.layer_count; m++)
+        views[m] = view_of_layer(scene, scene.layers[m], x0, y0, n, rows, scratch);
     if (threadIdx.x > 0) return;
     Tile& tile = scene.tiles[blockIdx.y * tile_columns(scene) + blockIdx.x];
     order_layers(scene, views, tile);

@@ -34,8 +34,8 @@ DEVICE int gap(const Stretch& stretch, int block, int first, int count) {
 
 // Least and largest value of the blocks that come within `pad` px of a tile whose corner is canvas texel (left, top).
 // All TILE_W threads of a block call it together and get the same; `scratch` holds two floats for each.
-DEVICE void bounds(const Scene& scene, const float* blocks, int left, int top, int n, int rows, double pad, float* scratch,
-                   float* least, float* most) {
+DEVICE void bounds(const Scene& scene, const float* blocks, int left, int top, int n, int rows, double pad,
+                   float* scratch, float* least, float* most) {
     Stretch across = stretch_of(scene.canvas_width, left, n, pad);
     Stretch down = stretch_of(scene.canvas_height, top, rows, pad);
     int columns = block_count(scene.canvas_width), wide = across.last - across.first + 1;
@@ -77,7 +77,8 @@ DEVICE void field_range(const Scene& scene, const Layer& layer, int left, int to
 }
 
 // All threads of a block together.
-DEVICE LayerView view_of_layer(const Scene& scene, const Layer& layer, int x0, int y0, int n, int rows, float* scratch) {
+DEVICE LayerView view_of_layer(const Scene& scene, const Layer& layer, int x0, int y0, int n, int rows,
+                              float* scratch) {
     LayerView view;
     double e = 0;
     if (layer.values) {

@@ -1,6 +1,6 @@
 """Height fields: closed forms, a ray tracer by hand that searches densely, and the two backends against each other.
 
-Scenes here go to the tracers directly as well as through the door, so that planes can take the height fields' way.
+Scenes go to the tracers directly as well as through `bs.render`, so that the height-field tracer renders planes too.
 """
 
 import hashlib
@@ -41,26 +41,26 @@ from bokehsynth.rendering.cuda.batch import ray_set
 from bokehsynth.rendering.frames import Frames
 from bokehsynth.rendering.types import Backend, RenderInput
 
-BACKENDS = {"relief": tracer.render_scene, "cuda": cuda.render_scene, "reference": reference.render_scene}
+BACKENDS = {"cpu": tracer.render_scene, "cuda": cuda.render_scene, "reference": reference.render_scene}
 pytestmark = pytest.mark.kernels
 backends = pytest.mark.parametrize("backend", BACKENDS)
 
 
-def photograph(scene, backend, samples=None):
+def render_with(scene, backend, samples=None):
     """`scene.render` by a tracer of this file's choice, whatever the layers are."""
     return Frames(
         RenderInput(scene.layers, scene.lens, scene.margin), Backend(BACKENDS[backend], transmission_map), samples
     )
 
 
-def photograph_rays(scene, backend, samples):
-    """`photograph` without kernels: cuda sends planes the height fields' way only by brute force."""
+def render_rays_with(scene, backend, samples):
+    """`render_with` without kernels: cuda sends planes the height fields' way only by brute force."""
 
     def brute(given, rays):
         return cuda.brute_force(given, ray_set(given, rays)) if given.lens.blur > 0 else cuda.render_scene(given, rays)
 
     if backend != "cuda":
-        return photograph(scene, backend, samples)
+        return render_with(scene, backend, samples)
     return Frames(RenderInput(scene.layers, scene.lens, scene.margin), Backend(brute, transmission_map), samples)
 
 
@@ -139,7 +139,7 @@ def test_pictures_are_the_definition_ray_by_ray(name, backend):
     table = bake(bs.Disc(), 4)
     points, weights = (vogel_points(16), np.ones((16, 3))) if backend == "reference" else (table.points, table.weights)
     expected, coverage = trace_by_hand(scene, points, weights)
-    frames = photograph(scene, backend, 16)
+    frames = render_with(scene, backend, 16)
     difference = np.abs(light(frames) - expected) / np.maximum(1, expected)
     wrong = (difference.max(axis=-1) > 2e-6) | (np.abs(frames.coverage - coverage) > 1e-6)  # worst 1.1e-6, 6e-8
     assert wrong.sum() <= (1 if name == "broken" else 0), "a touch that the search steps over, once in 4,368 rays"
@@ -207,8 +207,8 @@ def test_a_constant_field_is_a_plane(backend, K):
         layers = tuple(bs.Layer(color, a, surface(d)) for a, d in zip((alpha, alpha * 0 + 1), levels, strict=True))
         return Scene(layers, bs.Lens(K, 0.5), 12)
 
-    plane = photograph_rays(scene(bs.Plane), backend, 100)
-    field = photograph(scene(lambda d: np.full(alpha.shape, d, np.float32)), backend, 100)
+    plane = render_rays_with(scene(bs.Plane), backend, 100)
+    field = render_with(scene(lambda d: np.full(alpha.shape, d, np.float32)), backend, 100)
     for name in ("bokeh", "all_in_focus", "coverage", "disparity", "defocus"):
         assert getattr(plane, name).tobytes() == getattr(field, name).tobytes(), name
 
@@ -222,12 +222,12 @@ def test_a_linear_field_is_a_tilted_plane(backend):
     y, x = np.mgrid[: color.shape[0], : color.shape[1]]
     field = plane.at(x - (color.shape[1] - 1) / 2, y - (color.shape[0] - 1) / 2).astype(np.float32)
     flat, bumpy = (
-        photograph_rays(Scene((sheet(SIZE, margin, color, 1.0, surface),), lens, margin), backend, 64)
+        render_rays_with(Scene((sheet(SIZE, margin, color, 1.0, surface),), lens, margin), backend, 64)
         if isinstance(surface, bs.Plane)
-        else photograph(Scene((bs.Layer(color, np.ones_like(field), surface),), lens, margin), backend, 64)
+        else render_with(Scene((bs.Layer(color, np.ones_like(field), surface),), lens, margin), backend, 64)
         for surface in (plane, field)
     )
-    tolerance = {"relief": 2e-5, "cuda": 2e-5, "reference": 2e-6}[backend]  # of lights of 20
+    tolerance = {"cpu": 2e-5, "cuda": 2e-5, "reference": 2e-6}[backend]  # of lights of 20
     np.testing.assert_allclose(bumpy.bokeh, flat.bokeh, rtol=0, atol=tolerance)
     assert bumpy.defocus.tobytes() == flat.defocus.tobytes()
 
@@ -238,7 +238,7 @@ def test_a_linear_field_is_a_tilted_plane(backend):
 @backends
 def test_maps_of_a_field_are_its_texels(backend):
     scene = battery_scene("rugged")
-    frames = photograph(scene, backend, 4)
+    frames = render_with(scene, backend, 4)
     texels = scene.layers[0].disparity.values[scene.margin : -scene.margin, scene.margin : -scene.margin]
     assert frames.disparity.tobytes() == texels.tobytes()
     np.testing.assert_allclose(frames.defocus, 14 * np.abs(texels - 0.5), rtol=1e-5, atol=1e-6)
@@ -249,7 +249,7 @@ def test_a_field_passes_behind_and_before_a_plane_in_the_maps():
     inner = np.s_[scene.margin : -scene.margin, scene.margin : -scene.margin]
     alpha, values = scene.layers[0].alpha[inner], scene.layers[1].disparity.values[inner]
     expected = np.where((alpha >= 0.5) & (values <= 0.5), 0.5, values)
-    assert np.array_equal(photograph(scene, "relief").disparity, expected.astype(np.float32))
+    assert np.array_equal(render_with(scene, "cpu").disparity, expected.astype(np.float32))
 
 
 @backends
@@ -266,7 +266,7 @@ def test_a_point_light_on_a_smooth_hill_draws_a_disc(backend, at):
     color = np.zeros((*height.shape, 3), np.float32)
     color[at[1] + margin, at[0] + margin] = 100
     scene = Scene((bs.Layer(color, np.ones(height.shape), height),), lens, margin)
-    image = photograph(scene, backend, {"relief": 10_000, "cuda": 10_000, "reference": 1500}[backend]).bokeh[..., 0]
+    image = render_with(scene, backend, {"cpu": 10_000, "cuda": 10_000, "reference": 1500}[backend]).bokeh[..., 0]
     delta = 0.6 + 0.15 * np.sin(at[0] / 25) * np.cos(at[1] / 30) - 0.2
     slope = 0.15 / 25 * np.cos(at[0] / 25) * np.cos(at[1] / 30), -0.15 / 30 * np.sin(at[0] / 25) * np.sin(at[1] / 30)
     radius = 20 * delta
@@ -298,7 +298,7 @@ def test_a_blurred_step_before_a_sharp_ground_is_a_wall_of_rubber(backend):
     height = step(shape, edge + margin, 0.25, 0.875)
     color = np.broadcast_to(step(shape, edge + margin, 0, 1)[..., None], (*shape, 3))
     scene = Scene((bs.Layer(color, np.ones(shape), height),), bs.Lens(K, 0.25), margin)
-    image = photograph(scene, backend, {"relief": 12_000, "cuda": 12_000, "reference": 4000}[backend]).bokeh
+    image = render_with(scene, backend, {"cpu": 12_000, "cuda": 12_000, "reference": 4000}[backend]).bokeh
     R = K * 0.625
 
     def seen(x):
@@ -316,10 +316,10 @@ def test_a_near_part_in_focus_keeps_its_edge():
     shape = canvas(SIZE, margin)
     height = step(shape, edge + margin, 0.1, 0.7)
     color = texture(SIZE, margin, 3, smooth=1.0, lights=4)
-    frames = photograph(Scene((bs.Layer(color, np.ones(shape), height),), bs.Lens(15.0, 0.7), margin), "relief")
+    frames = render_with(Scene((bs.Layer(color, np.ones(shape), height),), bs.Lens(15.0, 0.7), margin), "cpu")
     assert frames.bokeh[:, edge:].tobytes() == frames.all_in_focus[:, edge:].tobytes()
     assert (frames.bokeh[:, :edge] != frames.all_in_focus[:, :edge]).any(axis=-1).all()
-    alone = photograph(Scene((sheet(SIZE, margin, color, 1.0, bs.Plane(0.1)),), bs.Lens(15.0, 0.7), margin), "relief")
+    alone = render_with(Scene((sheet(SIZE, margin, color, 1.0, bs.Plane(0.1)),), bs.Lens(15.0, 0.7), margin), "cpu")
     clear = edge - 1 - 10  # 9 px of blur and a texel: no ray comes to the wall
     np.testing.assert_allclose(frames.bokeh[:, :clear], alone.bokeh[:, :clear], rtol=2e-6, atol=2e-6)
 
@@ -338,7 +338,7 @@ def test_ties_on_level_ground_keep_the_order_given(backend, first):
     plane = sheet(SIZE, margin, (1, 0, 0), 1.0, bs.Plane(float(np.float32(level))))
     field = bs.Layer(np.broadcast_to(np.float32([0, 1, 0]), (*shape, 3)), np.ones(shape), height)
     layers = (plane, field) if first == "plane" else (field, plane)
-    image = photograph(Scene(layers, bs.Lens(20.0, 0.1), margin), backend, 100).bokeh
+    image = render_with(Scene(layers, bs.Lens(20.0, 0.1), margin), backend, 100).bokeh
     level_only = image[:, 40 - margin + 13 : 140 - margin - 13]
     assert level_only.shape[1] > 70
     seen = np.broadcast_to([first == "plane", first == "field", 0], level_only.shape)
@@ -357,7 +357,7 @@ def test_what_is_in_focus_keeps_its_bits():
         bs.Layer(texture(SIZE, margin, 5, lights=3), cutout, bs.Plane(0.9)),
         bs.Layer(texture(SIZE, margin, 6, lights=3), np.ones(shape), height),
     )
-    frames = photograph(Scene(layers, bs.Lens(20.0, focus), margin), "relief")
+    frames = render_with(Scene(layers, bs.Lens(20.0, focus), margin), "cpu")
     left, right = max(60, 50 + 7) - margin + 1, 110 - margin
     assert frames.bokeh[:, left:right].tobytes() == frames.all_in_focus[:, left:right].tobytes()
     assert (frames.bokeh[:, right + 1 :] != frames.all_in_focus[:, right + 1 :]).any(axis=-1).mean() > 0.95
@@ -367,10 +367,10 @@ def test_what_is_in_focus_keeps_its_bits():
 def test_without_blur_both_pictures_are_one(name):
     scene = battery_scene(name)
     pinhole = Scene(scene.layers, bs.Lens(0.0, scene.lens.focus), scene.margin)
-    frames = photograph(pinhole, "relief")
+    frames = render_with(pinhole, "cpu")
     assert frames.bokeh.tobytes() == frames.all_in_focus.tobytes()
-    assert frames.bokeh.tobytes() == photograph(scene, "relief").all_in_focus.tobytes()
-    expected = photograph(pinhole, "reference")
+    assert frames.bokeh.tobytes() == render_with(scene, "cpu").all_in_focus.tobytes()
+    expected = render_with(pinhole, "reference")
     np.testing.assert_allclose(light(frames), light(expected), rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(frames.coverage, expected.coverage, atol=1e-6)
 
@@ -394,7 +394,7 @@ def test_one_colour_stays_that_colour(name, backend):
     scene = battery_scene(name)
     color = np.broadcast_to(np.float32([0.37, 3.7, 0.0]), scene.layers[0].color.shape)
     layers = tuple(bs.Layer(color, layer.alpha, layer.disparity) for layer in scene.layers)
-    frames = photograph(Scene(layers, scene.lens, scene.margin), backend, 9 if backend == "reference" else None)
+    frames = render_with(Scene(layers, scene.lens, scene.margin), backend, 9 if backend == "reference" else None)
     covered = frames.coverage > 0.1  # below, the quotient of two small numbers loses digits
     assert covered.mean() > 0.1
     expected = np.broadcast_to(np.float32([0.37, 3.7, 0.0]), frames.bokeh.shape)
@@ -406,7 +406,7 @@ def test_one_colour_stays_that_colour(name, backend):
 def test_twice_the_light_is_twice_the_picture():
     scene = battery_scene("hills through planes")
     doubled = tuple(bs.Layer(2 * layer.color, layer.alpha, layer.disparity) for layer in scene.layers)
-    once, twice = (photograph(Scene(s, scene.lens, scene.margin), "relief").bokeh for s in (scene.layers, doubled))
+    once, twice = (render_with(Scene(s, scene.lens, scene.margin), "cpu").bokeh for s in (scene.layers, doubled))
     assert (2 * once).tobytes() == twice.tobytes()
 
 
@@ -416,8 +416,8 @@ def test_an_empty_layer_changes_nothing(place):
     empty = bs.Layer(scene.layers[0].color, 0 * scene.layers[0].alpha, rugged(scene.layers[0].shape))
     layers = (*scene.layers[:place], empty, *scene.layers[place:])
     assert (
-        photograph(Scene(layers, scene.lens, scene.margin), "relief").bokeh.tobytes()
-        == photograph(scene, "relief").bokeh.tobytes()
+        render_with(Scene(layers, scene.lens, scene.margin), "cpu").bokeh.tobytes()
+        == render_with(scene, "cpu").bokeh.tobytes()
     )
 
 
@@ -425,7 +425,7 @@ def test_a_mirrored_scene_gives_a_mirrored_picture():
     scene = battery_scene("rugged")
     (layer,) = scene.layers
     turned = bs.Layer(layer.color[:, ::-1], layer.alpha[:, ::-1], layer.disparity.values[:, ::-1])
-    left, right = (photograph(Scene((a,), scene.lens, scene.margin), "relief").bokeh for a in (layer, turned))
+    left, right = (render_with(Scene((a,), scene.lens, scene.margin), "cpu").bokeh for a in (layer, turned))
     difference = np.abs(left - right[:, ::-1]) / np.maximum(1, left)
     assert difference.max() < 1e-3  # rays that only touch the field: one of 1,296 goes the other way, in 18 pixels
     assert np.median(difference) < 1e-6  # worst 2e-7
@@ -436,7 +436,7 @@ def test_apertures_are_those_of_the_reference(aperture):
     scene = battery_scene("cut-out over hills", SMALL, aperture)
     table = bake(aperture, 6)
     expected, coverage = trace_by_hand(scene, table.points, np.maximum(table.weights, 1e-30))
-    frames = photograph(scene, "relief", len(table.points))
+    frames = render_with(scene, "cpu", len(table.points))
     lit = table.weights.sum(axis=0) > 0
     assert (frames.bokeh[..., ~lit] == 0).all()
     difference = np.abs(light(frames) - expected) / np.maximum(1, expected)
@@ -449,7 +449,7 @@ def test_a_picture_of_one_pixel():
     layer = bs.Layer(texture((1, 1), 10, 1), np.ones((21, 21)), height)
     scene = Scene((layer,), bs.Lens(9.0, 0.5), 10)
     expected, _ = trace_by_hand(scene, bake(bs.Disc(), 8).points, np.ones((64, 3)))
-    np.testing.assert_allclose(photograph(scene, "relief", 64).bokeh, expected, rtol=2e-6)
+    np.testing.assert_allclose(render_with(scene, "cpu", 64).bokeh, expected, rtol=2e-6)
 
 
 # ------------------------------------------------------------------ two tracers, other rays
@@ -481,26 +481,26 @@ def band(scene):
 def smooth_scene(name):
     """A scene that two sets of rays can agree on, and its reference render."""
     scene = battery_scene(name, lights=0, smooth=5.0)
-    return scene, light(photograph(scene, "reference", 500))
+    return scene, light(render_with(scene, "reference", 500))
 
 
 OTHER_RAYS = Tolerance(inside=6.5e-4, edge=3e-3, edge_share=0.2, sigmas=4.0)
 
 
-@pytest.mark.parametrize(("backend", "samples"), [("relief", 4000), ("relief", None), ("cuda", None)])
+@pytest.mark.parametrize(("backend", "samples"), [("cpu", 4000), ("cpu", None), ("cuda", None)])
 @pytest.mark.parametrize("name", ["rolling", "wall", "cut-out over hills"])
-def test_relief_and_reference_agree_with_other_rays(name, backend, samples):
+def test_cpu_and_reference_agree_with_other_rays(name, backend, samples):
     scene, expected = smooth_scene(name)
     edges = band(scene)
     assert edges.mean() < 0.7
-    assert_alike(light(photograph(scene, backend, samples)), expected, edges, OTHER_RAYS)
+    assert_alike(light(render_with(scene, backend, samples)), expected, edges, OTHER_RAYS)
 
 
 @pytest.mark.parametrize("name", BATTERY)
-def test_cuda_is_relief_with_the_same_rays(name):
+def test_cuda_is_cpu_with_the_same_rays(name):
     """Wherever it traces rays: only float32 sums differ, worst 2.3e-7."""
     scene = battery_scene(name)
-    ours, theirs = (photograph(scene, backend, 100) for backend in ("cuda", "relief"))
+    ours, theirs = (render_with(scene, backend, 100) for backend in ("cuda", "cpu"))
     traced = np.repeat(np.repeat(ours.paths == PATHS.index("rays"), 8, axis=0), 16, axis=1)[: SIZE[0], : SIZE[1]]
     assert traced.mean() > 0.25
     difference = np.abs(light(ours) - light(theirs)) / np.maximum(1, light(theirs))
@@ -517,11 +517,11 @@ def test_cuda_renders_fields_through_a_pupil(name):
     made = cuda.brute_force(
         render_input, RaySet(points, np.ones((1, len(points)), np.float32), np.array([[0, len(points)]]))
     )
-    expected = photograph(scene, "reference", 40)
+    expected = render_with(scene, "reference", 40)
     difference = np.abs(made.color * made.coverage[..., None] - light(expected)) / np.maximum(1, light(expected))
     assert difference.max() < 8e-7  # worst 6.6e-7
     assert np.abs(made.coverage - expected.coverage).max() < 4e-7
-    frames, made = photograph(scene, "cuda", 100), cuda.brute_force(render_input, ray_set(render_input, 100))
+    frames, made = render_with(scene, "cuda", 100), cuda.brute_force(render_input, ray_set(render_input, 100))
     np.testing.assert_allclose(light(frames), made.color * made.coverage[..., None], rtol=1e-6, atol=1e-6)
 
 
@@ -529,12 +529,12 @@ def test_cuda_renders_fields_through_a_pupil(name):
 def test_the_error_shrinks_as_samples_grow(name):
     """Where the whole picture is edges there is no inside to compare: both tracers go to one limit."""
     scene = battery_scene(name, SMALL)
-    limit = light(photograph(scene, "relief", 20_000))
+    limit = light(render_with(scene, "cpu", 20_000))
 
     def error(backend, samples):
-        return np.sqrt(np.square(light(photograph(scene, backend, samples)) - limit).mean())
+        return np.sqrt(np.square(light(render_with(scene, backend, samples)) - limit).mean())
 
-    errors = [error("relief", n) for n in (16, 64, 256, 1024)]
+    errors = [error("cpu", n) for n in (16, 64, 256, 1024)]
     assert all(finer < 0.65 * coarser for coarser, finer in pairwise(errors)), errors
     assert error("reference", 1024) < error("reference", 64) / 2.5
 
@@ -554,7 +554,7 @@ def digest():
     """Of three pictures of several tiles."""
     found = hashlib.sha256()
     for name in ("rolling", "wall", "hills through planes"):
-        found.update(photograph(battery_scene(name), "relief", 200).bokeh.tobytes())
+        found.update(render_with(battery_scene(name), "cpu", 200).bokeh.tobytes())
     return found.hexdigest()
 
 
@@ -569,13 +569,13 @@ def test_the_number_of_threads_does_not_show(threads):
     assert done.stdout.strip() == digest()
 
 
-# ------------------------------------------------------------------ the door
+# ------------------------------------------------------------------ dispatch
 
 
-def test_the_door_leads_height_fields_to_their_tracer():
+def test_render_sends_height_fields_to_their_tracer():
     scene = battery_scene("hills through planes")
-    assert scene.render("cpu", 100).bokeh.tobytes() == photograph(scene, "relief", 100).bokeh.tobytes()
-    assert scene.render("reference", 9).bokeh.tobytes() == photograph(scene, "reference", 9).bokeh.tobytes()
+    assert scene.render("cpu", 100).bokeh.tobytes() == render_with(scene, "cpu", 100).bokeh.tobytes()
+    assert scene.render("reference", 9).bokeh.tobytes() == render_with(scene, "reference", 9).bokeh.tobytes()
 
 
 def test_a_layer_keeps_an_array_as_a_height_field():
@@ -614,8 +614,8 @@ def test_a_margin_that_rays_would_leave_is_refused():
 def test_an_opening_that_changes_over_the_picture_needs_the_reference():
     scene = battery_scene("rolling", SMALL, bs.CatEye(0.5))
     with pytest.raises(UsageError, match=r"CatEye.*reference"):
-        photograph(scene, "relief", 9).bokeh  # noqa: B018
-    assert photograph(scene, "reference", 9).bokeh.shape == (*SMALL, 3)
+        render_with(scene, "cpu", 9).bokeh  # noqa: B018
+    assert render_with(scene, "reference", 9).bokeh.shape == (*SMALL, 3)
 
 
 # ------------------------------------------------------------------ the lens and the field

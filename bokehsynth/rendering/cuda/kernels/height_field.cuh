@@ -1,7 +1,7 @@
 // Where a ray meets a height field: exactly, through walls and folds.
 //
 // Seen along a ray a bilinear field is a quadratic between two lines of texels. The ray is walked from line to line,
-// nearest first; the first root is the hit. The twin of `relief_hits.py`.
+// nearest first; the first root is the hit. The twin of `cpu/height_field/intersections.py`.
 #pragma once
 #include "scene.cuh"
 

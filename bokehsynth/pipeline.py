@@ -35,8 +35,7 @@ def sample_from_draw(
 ) -> Sample:
     """Turn a draw into its sample, deterministically; the only place where this happens.
 
-    `render_scene` decides where the scene is rendered, and together with which others. `scene` is given where it has
-    been composed already, by another process.
+    `render_scene` decides where and with which others the scene is rendered; `scene` is given if composed already.
     """
     if scene is None:
         scene = compose_draw(recipe, draw)
@@ -102,9 +101,8 @@ def render_samples(recipe: Recipe, composed: Sequence[ComposedSample], backend: 
 
     def finish(each: ComposedSample, frames: Frames | None) -> Sample:
         def attempt_sample(attempt: int) -> Sample:
-            if attempt == each.draw.attempt:
-                given = render_scene if frames is None else lambda _: frames
-                return sample_from_draw(recipe, each.draw, given, each.scene)
+            if frames is not None and attempt == each.draw.attempt:
+                return sample_from_draw(recipe, each.draw, lambda _: frames, each.scene)
             draw = draw_sample(recipe, each.draw.index, each.draw.split, attempt)
             return sample_from_draw(recipe, draw, render_scene)
 
@@ -115,4 +113,8 @@ def render_samples(recipe: Recipe, composed: Sequence[ComposedSample], backend: 
 
 SetUp = ComposedSample  # the public names of 0.4
 set_up_sample = compose_sample
-make_samples = render_samples
+
+
+def make_samples(recipe: Recipe, set_ups: Sequence[ComposedSample], backend: str = "auto") -> list[Sample]:
+    """Do as `render_samples`."""
+    return render_samples(recipe, set_ups, backend)

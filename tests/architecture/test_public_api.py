@@ -23,13 +23,14 @@ ERRORS = {  # name: (parent, exit code at the command line)
 NAMES = {
     *("Plane", "Layer", "Lens", "Aperture", "Disc", "Polygon", "CatEye", "Ring", "render", "Frames"),
     *("render_batch", "resolve_device", "ComposedSample", "compose_sample", "render_samples"),  # for GPUs (docs/gpu.md)
+    "make_samples",  # of 0.4, with a parameter of another name than that of `render_samples`
     *("check_aperture", "LensReport"),  # the contract of an aperture of one's own (docs/lenses.md)
     *("RgbProfile", "read_profile"),  # colours of photographs, which both packages read
     *("Recipe", "load_recipe", "find_recipe", "load_yaml", "SampleDraw", "draw_sample", "make_sample", "Sample"),
     *("degrade", "generate", "open_dataset", "contact_sheet", "srgb_to_linear", "linear_to_srgb", "atomic_write"),
     *ERRORS,
 }
-ALIASES = {"SetUp": "ComposedSample", "set_up_sample": "compose_sample", "make_samples": "render_samples"}
+ALIASES = {"SetUp": "ComposedSample", "set_up_sample": "compose_sample"}
 FUNCTIONS = ("render", "degrade", "generate")
 
 

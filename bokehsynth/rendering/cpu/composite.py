@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from bokehsynth.rendering.cpu.kernel_arguments import Group, LayerPlanes, Picture, Rays, Scratch, Visible
+from bokehsynth.rendering.cpu.kernel_arguments import Group, Picture, Scratch, Visible
 from bokehsynth.rendering.cpu.simd import (
     add,
     cell,
@@ -27,10 +27,14 @@ from bokehsynth.rendering.types import IntArray
 
 @inline_kernel
 def composite(
-    layers: LayerPlanes, rays: Rays, visible: Visible, group: Group, with_rays: bool, scratch: Scratch, picture: Picture
-) -> None:
-    """Composite the means, add what varies together, divide by the light that arrived, write the pixels."""
-    order, slots, opaque, passed = visible.order, scratch.slots, layers.opaque, rays.channels_passed
+    opaque: IntArray, passed: IntArray, visible: Visible, group: Group, with_rays: bool, scratch: Scratch,
+    picture: Picture,
+) -> None:  # fmt: skip
+    """Composite the means, add what varies together, divide by the light that arrived, write the pixels.
+
+    opaque [L]: layers whose alpha is 1; passed [3]: whether R, G and B pass the aperture.
+    """
+    order, slots = visible.order, scratch.slots
     nothing, one = splat(np.float32(0)), splat(np.float32(1))
     rgb, share = scratch.buffer, scratch.buffer + FLOAT_BYTES * 3 * LANES
     for r in range(group.rows):

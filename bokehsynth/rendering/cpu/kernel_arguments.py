@@ -69,7 +69,7 @@ class LayerPlanes(NamedTuple):
     camera: Camera
 
 
-class KernelTable(NamedTuple):
+class Kernels(NamedTuple):
     """Kernels of all layers, end to end (`footprint_kernel` describes the arrays)."""
 
     offsets: IntArray
@@ -78,6 +78,12 @@ class KernelTable(NamedTuple):
     edges: IntArray
     first_run: IntArray
     nodes: Float64Array
+
+
+class KernelTable(NamedTuple):
+    """Kernels, and what else is known of them: apart, since functions called for every plane pay for each array."""
+
+    kernels: Kernels
     norms: Float64Array
     spans: IntArray  # [L, 3, 2]: where each layer's kernels lie (`prepared_layers`)
     reference: Float64Array  # [L]: radius in px at which the weights of kernels with prefix sums are 1

@@ -7,7 +7,7 @@ first node of the tile plus, node by node, the clamped part of the way to the ne
 
 import numpy as np
 
-from bokehsynth.rendering.cpu.kernel_arguments import Camera, Corners, KernelTable, Radius, Texels
+from bokehsynth.rendering.cpu.kernel_arguments import Camera, Corners, Kernels, KernelTable, Radius, Texels
 from bokehsynth.rendering.cpu.simd import add, clamp01, load, madd, poke, ramp, splat, store, sub
 from bokehsynth.rendering.jit import inline_kernel, kernel
 from bokehsynth.rendering.tile_constants import GROUP, LANES
@@ -103,19 +103,19 @@ def _sum_alpha(
 
 
 @inline_kernel
-def _value(texels: Texels, sums: int, table: KernelTable, entry: int, channel: int, out: int) -> None:
+def _value(texels: Texels, sums: int, kernels: Kernels, entry: int, channel: int, out: int) -> None:
     """Apply kernel `entry` to GROUP rows of one plane."""
     source, stride, base = texels
     a0 = splat(np.float32(0))
     a1, a2, a3 = a0, a0, a0
-    for t in range(table.first_tap[entry], table.first_tap[entry + 1]):
-        at, w = base + table.offsets[t], splat(table.weights[channel, t])
+    for t in range(kernels.first_tap[entry], kernels.first_tap[entry + 1]):
+        at, w = base + kernels.offsets[t], splat(kernels.weights[channel, t])
         a0 = madd(a0, w, load(source, at))
         a1 = madd(a1, w, load(source, at + stride))
         a2 = madd(a2, w, load(source, at + 2 * stride))
         a3 = madd(a3, w, load(source, at + 3 * stride))
-    for t in range(table.first_run[entry], table.first_run[entry + 1]):
-        right, left = base + table.edges[0, t], base + table.edges[1, t]
+    for t in range(kernels.first_run[entry], kernels.first_run[entry + 1]):
+        right, left = base + kernels.edges[0, t], base + kernels.edges[1, t]
         a0 = add(a0, sub(load(sums, right), load(sums, left)))
         a1 = add(a1, sub(load(sums, right + stride), load(sums, left + stride)))
         a2 = add(a2, sub(load(sums, right + 2 * stride), load(sums, left + 2 * stride)))
@@ -128,15 +128,15 @@ def _value(texels: Texels, sums: int, table: KernelTable, entry: int, channel: i
 
 @inline_kernel
 def _value_and_slope(
-    texels: Texels, sums: int, table: KernelTable, entry: int, channel: int, share: int, out: int
+    texels: Texels, sums: int, kernels: Kernels, entry: int, channel: int, share: int, out: int
 ) -> None:
     """Apply kernel `entry` plus share (address, per pixel) times its difference to the next."""
     source, stride, base = texels
-    rise = channel + len(table.weights) // 2
+    rise = channel + len(kernels.weights) // 2
     a0 = splat(np.float32(0))
     a1, a2, a3, b0, b1, b2, b3 = a0, a0, a0, a0, a0, a0, a0
-    for t in range(table.first_tap[entry], table.first_tap[entry + 1]):
-        at, w, d = base + table.offsets[t], splat(table.weights[channel, t]), splat(table.weights[rise, t])
+    for t in range(kernels.first_tap[entry], kernels.first_tap[entry + 1]):
+        at, w, d = base + kernels.offsets[t], splat(kernels.weights[channel, t]), splat(kernels.weights[rise, t])
         v = load(source, at)
         a0, b0 = madd(a0, w, v), madd(b0, d, v)
         v = load(source, at + stride)
@@ -145,8 +145,8 @@ def _value_and_slope(
         a2, b2 = madd(a2, w, v), madd(b2, d, v)
         v = load(source, at + 3 * stride)
         a3, b3 = madd(a3, w, v), madd(b3, d, v)
-    for t in range(table.first_run[entry], table.first_run[entry + 1]):
-        right, left = base + table.edges[0, t], base + table.edges[1, t]
+    for t in range(kernels.first_run[entry], kernels.first_run[entry + 1]):
+        right, left = base + kernels.edges[0, t], base + kernels.edges[1, t]
         a0 = add(a0, sub(load(sums, right), load(sums, left)))
         a1 = add(a1, sub(load(sums, right + stride), load(sums, left + stride)))
         a2 = add(a2, sub(load(sums, right + 2 * stride), load(sums, left + 2 * stride)))
@@ -158,14 +158,14 @@ def _value_and_slope(
 
 
 @inline_kernel
-def _slope(texels: Texels, table: KernelTable, entry: int, channel: int, share: int, out: int) -> None:
+def _slope(texels: Texels, kernels: Kernels, entry: int, channel: int, share: int, out: int) -> None:
     """Add share times the difference of kernel `entry` to the next."""
     source, stride, base = texels
-    rise = channel + len(table.weights) // 2
+    rise = channel + len(kernels.weights) // 2
     b0 = splat(np.float32(0))
     b1, b2, b3 = b0, b0, b0
-    for t in range(table.first_tap[entry], table.first_tap[entry + 1]):
-        at, d = base + table.offsets[t], splat(table.weights[rise, t])
+    for t in range(kernels.first_tap[entry], kernels.first_tap[entry + 1]):
+        at, d = base + kernels.offsets[t], splat(kernels.weights[rise, t])
         b0 = madd(b0, d, load(source, at))
         b1 = madd(b1, d, load(source, at + stride))
         b2 = madd(b2, d, load(source, at + 2 * stride))
@@ -200,7 +200,7 @@ def gains(radius: Radius, table: KernelTable, span: tuple[int, int], reference: 
 
     span: see `filter_plane`; out: address of GROUP x LANES floats.
     """
-    nodes, norms = table.nodes, table.norms
+    nodes, norms = table.kernels.nodes, table.norms
     entry, stop = span
     if stop - entry == 1:
         for row in range(GROUP):
@@ -221,32 +221,32 @@ def gains(radius: Radius, table: KernelTable, span: tuple[int, int], reference: 
 
 @inline_kernel
 def filter_plane(
-    texels: Texels, sums: int, table: KernelTable, span: tuple[int, int], radius: Radius, channel: int, scratch: int,
+    texels: Texels, sums: int, kernels: Kernels, span: tuple[int, int], radius: Radius, channel: int, scratch: int,
     out: int,
 ) -> None:  # fmt: skip
     """Mean of one plane of a layer over the opening for GROUP x LANES pixels, without `gains`.
 
-    sums: address of the plane's prefix sums; span: first and last + 1 of the layer's kernels in the table; channel: of
-    the table's weights; scratch, out: addresses of GROUP x LANES floats.
+    sums: address of the plane's prefix sums; span: first and last + 1 of the layer's kernels; channel: of their
+    weights; scratch, out: addresses of GROUP x LANES floats.
     """
     entry, stop = span
     if stop - entry == 1:
-        _value(texels, sums, table, entry, channel, out)
+        _value(texels, sums, kernels, entry, channel, out)
         return
     low, high = radius_range(radius)
-    while entry < stop - 2 and table.nodes[entry + 1] <= low:
+    while entry < stop - 2 and kernels.nodes[entry + 1] <= low:
         entry += 1
-    _shares(radius, table.nodes[entry], table.nodes[entry + 1], scratch)
-    _value_and_slope(texels, sums, table, entry, channel, scratch, out)
-    while entry < stop - 2 and table.nodes[entry + 1] < high:
+    _shares(radius, kernels.nodes[entry], kernels.nodes[entry + 1], scratch)
+    _value_and_slope(texels, sums, kernels, entry, channel, scratch, out)
+    while entry < stop - 2 and kernels.nodes[entry + 1] < high:
         entry += 1
-        _shares(radius, table.nodes[entry], table.nodes[entry + 1], scratch)
-        _slope(texels, table, entry, channel, scratch, out)
+        _shares(radius, kernels.nodes[entry], kernels.nodes[entry + 1], scratch)
+        _slope(texels, kernels, entry, channel, scratch, out)
 
 
 @inline_kernel
 def filter_between(
-    texels: Texels, sums: int, table: KernelTable, corners: Corners, channel: int, scratch: int, out: int
+    texels: Texels, sums: int, kernels: Kernels, corners: Corners, channel: int, scratch: int, out: int
 ) -> None:
     """`filter_plane` between kernels at corners.
 
@@ -260,9 +260,9 @@ def filter_between(
                 share = madd(splat(np.float32(-step)), splat(np.float32(corners.per_tile / LANES)), ramp())
                 store(scratch, r * LANES, clamp01(share))
             if step == 0:
-                _value_and_slope(texels, sums, table, entry, channel, scratch, here)
+                _value_and_slope(texels, sums, kernels, entry, channel, scratch, here)
             else:
-                _slope(texels, table, entry + step, channel, scratch, here)
+                _slope(texels, kernels, entry + step, channel, scratch, here)
     for r in range(GROUP):
         share = splat(np.float32((corners.row + r) / corners.rows))
         near = load(out, r * LANES)

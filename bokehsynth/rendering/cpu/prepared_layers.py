@@ -16,7 +16,15 @@ from bokehsynth.rendering.aperture.footprint_kernel import (
 )
 from bokehsynth.rendering.aperture.pupil import CornerKernels
 from bokehsynth.rendering.aperture.tables import LensTables, RaySet
-from bokehsynth.rendering.cpu.kernel_arguments import Camera, KernelTable, LayerPlanes, Pyramids, RayOffsets, Rays
+from bokehsynth.rendering.cpu.kernel_arguments import (
+    Camera,
+    Kernels,
+    KernelTable,
+    LayerPlanes,
+    Pyramids,
+    RayOffsets,
+    Rays,
+)
 from bokehsynth.rendering.cpu.layer_filter import apply_tilt_weight, prefix_sums
 from bokehsynth.rendering.cpu.simd import address_of
 from bokehsynth.rendering.cpu.tile_bounds import min_max_pyramid, pyramid_levels
@@ -244,13 +252,13 @@ def _concatenate(
     if not parts:
         none, zero = np.zeros((2, 0), np.int64), np.zeros(1, np.int64)
         weights, norms = np.zeros((2, 0), np.float32), np.zeros((0, 4))
-        return KernelTable(none[0], weights, zero, none, zero, np.zeros(0), norms, spans, reference)
+        return KernelTable(Kernels(none[0], weights, zero, none, zero, np.zeros(0)), norms, spans, reference)
     offsets, weights, edges = (np.concatenate([kernels[k] for _, kernels in parts], axis=-1) for k in (0, 1, 3))
     first_tap = _concatenate_firsts([kernels[2] for _, kernels in parts])
     first_run = _concatenate_firsts([kernels[4] for _, kernels in parts])
     nodes = np.concatenate([radii for radii, _ in parts])
     norms = np.concatenate([kernels[5] for _, kernels in parts])
-    return KernelTable(offsets, weights, first_tap, edges, first_run, nodes, norms, spans, reference)
+    return KernelTable(Kernels(offsets, weights, first_tap, edges, first_run, nodes), norms, spans, reference)
 
 
 def _concatenate_firsts(firsts: list[IntArray]) -> IntArray:

@@ -66,6 +66,7 @@ def render_rows(
     [scratch_cells(L, C), CELL]; the caller holds it, since addresses into it would not keep it alive.
     """
     paths, lights, stride, camera = plan.paths, plan.lights, layers.stride, layers.camera
+    opaque, passed = layers.opaque, rays.channels_passed
     height, width = picture.coverage.shape
     count, slots = len(layers.planes), 3 + len(rays.weights)
     state, seen = np.zeros((count, STATES)), np.empty(count, np.int64)
@@ -92,7 +93,7 @@ def render_rows(
                 _filter_layers(layers, table, visible, group, pupil.mode == BY_CORNERS, scratch)
                 if with_rays:
                     sum_rays(layers, visible, group, rays, span, pupil, hits, scratch)
-                composite(layers, rays, visible, group, with_rays, scratch, picture)
+                composite(opaque, passed, visible, group, with_rays, scratch, picture)
 
 
 @inline_kernel
@@ -137,9 +138,9 @@ def _filter_layers(
             sums = layers.addresses[m, SUMS] + plane * layers.addresses[m, SUMS_STEP]
             out = cell(scratch.means, scratch.slots, m, p)
             if by_corners:
-                filter_between(texels, sums, table, corners, channel, scratch.buffer, out)
+                filter_between(texels, sums, table.kernels, corners, channel, scratch.buffer, out)
             else:
-                filter_plane(texels, sums, table, span, radius, channel, scratch.buffer, out)
+                filter_plane(texels, sums, table.kernels, span, radius, channel, scratch.buffer, out)
         if not with_sums:
             continue
         if by_corners:

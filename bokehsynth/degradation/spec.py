@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from bokehsynth.config.distributions import Spec
 from bokehsynth.degradation.custom import check_step_path, load_step, step_source
@@ -205,7 +205,15 @@ class Final(Spec):
 
 # Docstrings of recipe sections are the text of every data set's schema.json: this one names the path that 0.4 had.
 class CustomStep(Spec):
-    """A step of one's own, for example a camera's ISP: see `bokehsynth.degrade.custom.DegradationStep`."""
+    """A step of one's own, for example a camera's ISP: see `bokehsynth.degradation.custom.DegradationStep`."""
+
+    # The text of 0.4: schema.json is among the files of a data set whose bytes are compared.
+    model_config = ConfigDict(
+        json_schema_extra={
+            "description": "A step of one's own, for example a camera's ISP: see "
+            "`bokehsynth.degrade.custom.DegradationStep`."
+        }
+    )
 
     kind: Literal["custom"] = "custom"
     """This step."""

@@ -203,11 +203,10 @@ class Final(Spec):
     """How the low-quality picture returns to the picture's own size, drawn evenly, as OSEDiff draws it."""
 
 
-# Docstrings of recipe sections are the text of every data set's schema.json: this one names the path that 0.4 had.
 class CustomStep(Spec):
     """A step of one's own, for example a camera's ISP: see `bokehsynth.degradation.custom.DegradationStep`."""
 
-    # The text of 0.4: schema.json is among the files of a data set whose bytes are compared.
+    # schema.json keeps its bytes, and so the path of 0.4: docstrings of recipe sections are its descriptions.
     model_config = ConfigDict(
         json_schema_extra={
             "description": "A step of one's own, for example a camera's ISP: see "

@@ -29,22 +29,21 @@ def make_picture() -> np.ndarray:
     return cv2.addWeighted(coarse, 0.8, fine, 0.2, 0)
 
 
-def run_once(picture: np.ndarray, draw: DegradationDraw, backend: object) -> dict[str, float]:
+def run_once(picture: np.ndarray, draw: DegradationDraw, backend: apply.Operations) -> dict[str, float]:
     image, times = apply.as_float(picture), {}
     for name, step in zip(STAGES, draw["steps"], strict=False):
         start = time.perf_counter()
-        image = backend._STEPS[step["kind"]](image, step, (128, 128))
+        image = apply.run_step(image, step, (128, 128), backend)
         times[name] = time.perf_counter() - start
     start = time.perf_counter()
-    resize = getattr(backend, "resize", None) or backend._resize
-    apply.to_bytes(resize(apply.as_float(apply.to_bytes(image)), (512, 512), draw["upscale"]))
+    apply.to_bytes(backend.resize(apply.as_float(apply.to_bytes(image)), (512, 512), draw["upscale"]))
     return times | {"upscale": time.perf_counter() - start}
 
 
-def check(picture: np.ndarray, draws: list[DegradationDraw], backends: dict[str, object]) -> None:
+def check(picture: np.ndarray, draws: list[DegradationDraw], backends: dict[str, apply.Operations]) -> None:
     image = apply.as_float(picture)
     for draw in draws[:5]:
-        results = [backend._STEPS["blur"](image, draw["steps"][0], (128, 128)) for backend in backends.values()]
+        results = [apply.run_step(image, draw["steps"][0], (128, 128), backend) for backend in backends.values()]
         assert all(np.abs(result - results[0]).max() < 5e-6 for result in results), "the backends blur differently"
 
 
@@ -53,10 +52,10 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=60)
     count = parser.parse_args().draws
     cv2.setNumThreads(1)
-    backends: dict[str, object] = {"opencv": apply}
+    backends = {"opencv": apply.OPENCV}
     if importlib.util.find_spec("basicsr") and importlib.util.find_spec("torch"):
         basicsr_backend.load().torch.set_num_threads(1)
-        backends["basicsr"] = basicsr_backend
+        backends["basicsr"] = basicsr_backend.BASICSR
     picture = make_picture()
     draws = [draw_degradation(resolve("real-esrgan"), from_seed(seed)) for seed in range(count)]
     check(picture, draws, backends)

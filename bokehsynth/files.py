@@ -91,12 +91,3 @@ def pretty_json(value: Any) -> str:
 def sha256_bytes(data: bytes | str) -> str:
     """Hex digest of bytes, or of text as UTF-8."""
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
-
-
-def sha256_file(path: Path) -> str:
-    """Hex digest of a file's content, read in blocks."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -33,33 +33,46 @@ class Asset:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AssetFiles:
-    """Where a photographed asset lies on this machine; no part of a data set's identity."""
+class Candidate:
+    """Files that may be one asset."""
 
-    name: str
-    """The picture's path relative to its source."""
+    kind: str
+    """One of KINDS."""
     image: Path
-    image_sha256: str
-    size: tuple[int, int]
-    """Height and width, pixels."""
     root: Path
     """Links must end below it."""
-    box: tuple[int, int, int, int] | None = None
-    """Bounding box of a cut-out's subject: top, left, height and width, pixels."""
     matte: Path | None = None
     """The matte of a cut-out; the focal mask of a pair."""
-    matte_sha256: str | None = None
     bokeh: Path | None = None
     """A pair's photo through the lens; `image` is the one all in focus."""
     disparity: Path | None = None
-    beside_sha256: tuple[str | None, str | None] = (None, None)
-    """Digests of `bokeh` and `disparity`."""
+
+    @property
+    def files(self) -> list[Path]:
+        """All paths that are given."""
+        return [path for path in (self.image, self.matte, self.bokeh, self.disparity) if path is not None]
 
     @property
     def roles(self) -> dict[str, Path]:
         """The files of a pair by role."""
         paths = {"aif": self.image, "bokeh": self.bokeh, "disparity": self.disparity, "mask": self.matte}
         return {role: path for role, path in paths.items() if path is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssetFiles(Candidate):
+    """Where a photographed asset lies on this machine; no part of a data set's identity."""
+
+    name: str
+    """The picture's path relative to its source."""
+    image_sha256: str
+    size: tuple[int, int]
+    """Height and width, pixels."""
+    box: tuple[int, int, int, int] | None = None
+    """Bounding box of a cut-out's subject: top, left, height and width, pixels."""
+    matte_sha256: str | None = None
+    beside_sha256: tuple[str | None, str | None] = (None, None)
+    """Digests of `bokeh` and `disparity`."""
 
     @property
     def sums(self) -> dict[str, str]:

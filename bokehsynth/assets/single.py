@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from bokehsynth.assets.catalogue import Candidate
 from bokehsynth.assets.decode.decoder import DEFAULT_LIMITS, Limits, decode_raster
 from bokehsynth.assets.decode.matte import reject_transparency
 from bokehsynth.assets.decode.safe_read import read_file
-from bokehsynth.assets.index.probe import Candidate, probe
+from bokehsynth.assets.index.probe import probe
 from bokehsynth.assets.load.store import cutout_from, landscape_from
 from bokehsynth.color import FloatArray
 from bokehsynth.imaging.pictures import Cutout

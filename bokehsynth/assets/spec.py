@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from bokehsynth.assets.decode.decoder import MAX_PIXELS, MIN_SIDE, Limits
-from bokehsynth.assets.pair_spec import PairChecks, PairPatterns
 from bokehsynth.config.distributions import Spec
 
 PILLOW_GUARD = 89_478_485
@@ -62,6 +61,37 @@ def _as_source(value: Any) -> Any:
 
 def _as_sources(value: Any) -> Any:
     return [value] if isinstance(value, str | dict) else value
+
+
+class PairChecks(Spec):
+    """What the two photographs of a pair must have in common; a pair that has not is quarantined."""
+
+    max_shift: Annotated[float, Field(ge=0, le=0.5)] = 0.004
+    """How far the subject may lie from its place, as a share of the shorter side; 1.5 px are always allowed."""
+    max_stops: Annotated[float, Field(ge=0, le=10)] = 0.75
+    """How many stops the subject may be lighter or darker, in any channel."""
+    min_likeness: Annotated[float, Field(ge=-1, le=1)] = 0.8
+    """Least correlation of the subject's log luminance: below, they are not two pictures of one thing."""
+
+
+class PairPatterns(Spec):
+    """File names of a folder of pairs, relative to the source, `{name}` standing for the pair's name."""
+
+    aif: str
+    """All in focus, e.g. `{name}_f16.jpg`."""
+    bokeh: str
+    """Through the lens, e.g. `{name}_f1_8.jpg`."""
+    disparity: str | None = None
+    """Map of relative inverse depth of any scale, bright = near; PNG, TIFF, EXR or NPY."""
+    mask: str | None = None
+    """White where the subject is in focus."""
+
+    @field_validator("aif", "bokeh", "disparity", "mask")
+    @classmethod
+    def _named_once(cls, value: str | None) -> str | None:
+        if value is not None and value.count("{name}") != 1:
+            raise ValueError(f"needs {{name}} exactly once, as in {{name}}_f16.jpg; got {value!r}")
+        return value
 
 
 class PairSourceSpec(SourceSpec):

@@ -34,7 +34,15 @@ class Constant(Spec):
     """The number."""
 
 
-class Uniform(Spec):
+class _Ordered(Spec):
+    @model_validator(mode="after")
+    def _low_first(self: Any) -> Any:
+        if self.low > self.high:
+            raise ValueError(f"low must not exceed high, got {self.low:g} > {self.high:g}")
+        return self
+
+
+class Uniform(_Ordered):
     """Evenly between `low` and `high`."""
 
     kind: Literal["uniform"]
@@ -43,12 +51,8 @@ class Uniform(Spec):
     high: float
     """Largest number (excluded)."""
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "Uniform":
-        return _check_order(self)
 
-
-class LogUniform(Spec):
+class LogUniform(_Ordered):
     """Evenly in the logarithm between `low` > 0 and `high`."""
 
     kind: Literal["loguniform"]
@@ -57,12 +61,8 @@ class LogUniform(Spec):
     high: float
     """Largest number."""
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "LogUniform":
-        return _check_order(self)
 
-
-class Normal(Spec):
+class Normal(_Ordered):
     """A bell around `mean` with standard deviation `sigma`, cut off at `low` and `high`."""
 
     kind: Literal["normal"]
@@ -74,10 +74,6 @@ class Normal(Spec):
     """Smallest number."""
     high: float
     """Largest number."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Normal":
-        return _check_order(self)
 
 
 class Choice(Spec):
@@ -172,12 +168,6 @@ def within(low: float, high: float) -> AfterValidator:
         return distribution
 
     return AfterValidator(check)
-
-
-def _check_order(spec: Any) -> Any:
-    if spec.low > spec.high:
-        raise ValueError(f"low must not exceed high, got {spec.low:g} > {spec.high:g}")
-    return spec
 
 
 def _truncated_normal(u: float, mean: float, sigma: float, low: float, high: float) -> float:

@@ -15,43 +15,15 @@ import numpy.typing as npt
 
 from bokehsynth.color import ByteArray, FloatArray
 from bokehsynth.degradation.apply import Degraded, apply_degradation
-from bokehsynth.degradation.custom import DegradationStep
 from bokehsynth.degradation.draw import DegradationDraw, draw_degradation
-from bokehsynth.degradation.spec import (
-    PRESETS,
-    Blur,
-    CustomStep,
-    Degradation,
-    DegradationSpec,
-    Final,
-    Jpeg,
-    KernelWeights,
-    Noise,
-    Resize,
-    resolve,
-)
+from bokehsynth.degradation.spec import Degradation, DegradationSpec, resolve
 from bokehsynth.errors import UsageError
 from bokehsynth.rng import from_seed
 
 __all__ = [
-    "PRESETS",
-    "Blur",
-    "CustomStep",
-    "Degradation",
-    "DegradationDraw",
-    "DegradationSpec",
-    "DegradationStep",
-    "Degraded",
-    "Final",
-    "Jpeg",
-    "KernelWeights",
-    "Noise",
-    "Resize",
-    "apply_degradation",
-    "degrade",
-    "draw_degradation",
-    "resolve",
-]
+    "Degradation", "DegradationDraw", "DegradationSpec", "Degraded", "apply_degradation", "degrade",
+    "draw_degradation", "resolve",
+]  # fmt: skip
 
 Backend = Literal["opencv", "basicsr"]
 

@@ -7,7 +7,7 @@ sizes of Real-ESRGAN's resizes do not divide evenly, ours keep both pictures cen
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from bokehsynth.degradation.noise import gaussian_noise, poisson_noise
 from bokehsynth.errors import UsageError
 from bokehsynth.rng import from_seed
 
+KINDS = ("blur", "resize", "noise", "jpeg", "final")
 INTERPOLATION = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 MAX_SIDE = 65500
 """libjpeg's limit, which also bounds every size between the steps."""
@@ -43,7 +44,7 @@ def apply_degradation(image: ByteArray | FloatArray, draw: DegradationDraw | Map
     The same picture and draw give the same bytes. UsageError for another dtype or shape, for a draw that is not one,
     and for a picture that a drawn size would carry beyond 65500 pixels.
     """
-    native = run_steps(as_float(image), draw, _STEPS)
+    native = run_steps(as_float(image), draw, OPENCV)
     lq_native = to_bytes(native)
     size = (image.shape[0], image.shape[1])
     if lq_native.shape[:2] == size:
@@ -52,14 +53,22 @@ def apply_degradation(image: ByteArray | FloatArray, draw: DegradationDraw | Map
     return Degraded(lq=to_bytes(resize(as_float(lq_native), size, draw["upscale"])), lq_native=lq_native)
 
 
-StepFunction = Callable[[FloatArray, Record, Size], FloatArray]
-"""(float32 [h, w, 3], the step's record, the native size) -> float32 [h', w', 3]."""
+class Operations(NamedTuple):
+    """What steps are made of; pictures are float32 [h, w, 3]."""
+
+    make_kernel: Callable[[Record], FloatArray]
+    convolve: Callable[[FloatArray, FloatArray], FloatArray]
+    """(image, kernel)"""
+    resize: Callable[[FloatArray, Size, str], FloatArray]
+    """(image, (height, width), mode)"""
+    add_noise: Callable[[FloatArray, Record], FloatArray]
+    """(image, step), clamped to 0..1"""
+    compress: Callable[[FloatArray, int], FloatArray]
+    """(image, JPEG quality)"""
 
 
-def run_steps(
-    image: FloatArray, draw: DegradationDraw | Mapping[str, Any], functions: Mapping[str, StepFunction]
-) -> FloatArray:
-    """Run all steps of `draw`, each by its entry of `functions`; the result is not clamped at the end."""
+def run_steps(image: FloatArray, draw: DegradationDraw | Mapping[str, Any], operations: Operations) -> FloatArray:
+    """Run all steps of `draw` by some `operations`; the result is not clamped at the end."""
     if not {"scale", "upscale", "steps"} <= draw.keys() or draw["upscale"] not in INTERPOLATION:
         raise UsageError(f"degradation draw: needs scale, upscale (area, bilinear, bicubic) and steps, got {draw!r}")
     native = (max(1, image.shape[0] // draw["scale"]), max(1, image.shape[1] // draw["scale"]))
@@ -67,14 +76,35 @@ def run_steps(
         kind = step.get("kind")
         if kind == "custom":
             image = apply_custom(step["path"], np.clip(image, np.float32(0), np.float32(1)), step["params"])
-        elif kind in functions:
-            try:
-                image = functions[kind](image, step, native)
-            except KeyError as error:
-                raise UsageError(f"degradation draw: step {place} ({kind}) has no or a wrong {error}") from error
-        else:
+            continue
+        if kind not in KINDS:
             raise UsageError(f"degradation draw: step {place} has unknown kind {kind!r}")
+        try:
+            image = run_step(image, step, native, operations)
+        except KeyError as error:
+            raise UsageError(f"degradation draw: step {place} ({kind}) has no or a wrong {error}") from error
     return image
+
+
+def run_step(image: FloatArray, step: Record, native: Size, operations: Operations) -> FloatArray:
+    """Run one recorded step of KINDS; `native` is the size that the last step and some resizes refer to."""
+    make_kernel, convolve, resize, add_noise, compress = operations
+    match step["kind"]:
+        case "blur":
+            return image if step["kernel"] is None else convolve(image, make_kernel(step["kernel"]))
+        case "resize":
+            return resize(image, target_size(image, step, native), step["mode"])
+        case "noise":
+            return image if step["family"] is None else add_noise(image, step)
+        case "jpeg":
+            return image if step["quality"] is None else compress(image, step["quality"])
+        case _:  # Real-ESRGAN's final step: to the native size, a sinc, and JPEG before or after
+            if step["jpeg_first"]:
+                image = compress(image, step["quality"])
+            image = resize(image, native, step["mode"])
+            if step["kernel"] is not None:
+                image = convolve(image, make_kernel(step["kernel"]))
+            return image if step["jpeg_first"] else compress(image, step["quality"])
 
 
 def as_float(image: ByteArray | FloatArray) -> FloatArray:
@@ -93,16 +123,6 @@ def to_bytes(image: FloatArray) -> ByteArray:
     return (np.clip(image, np.float32(0), np.float32(1)) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
 
 
-def blur(image: FloatArray, step: Record, native: Size) -> FloatArray:
-    """Convolve with the recorded kernel."""
-    return image if step["kernel"] is None else convolve(image, make_kernel(step["kernel"]))
-
-
-def resize_step(image: FloatArray, step: Record, native: Size) -> FloatArray:
-    """Resize by the recorded factor."""
-    return resize(image, target_size(image, step, native), step["mode"])
-
-
 def target_size(image: FloatArray, step: Record, native: Size) -> Size:
     """Return the (height, width) that a recorded resize asks for: rounded down, at least 1 pixel."""
     base = native if step["relative_to"] == "native" else image.shape[:2]
@@ -112,10 +132,8 @@ def target_size(image: FloatArray, step: Record, native: Size) -> Size:
     return height, width
 
 
-def noise(image: FloatArray, step: Record, native: Size) -> FloatArray:
+def add_noise(image: FloatArray, step: Record) -> FloatArray:
     """Add the recorded noise, then clamp to 0..1."""
-    if step["family"] is None:
-        return image
     rng = from_seed(step["seed"])
     if step["family"] == "gaussian":
         field = gaussian_noise(image, step["sigma"], step["gray"], rng)
@@ -123,21 +141,6 @@ def noise(image: FloatArray, step: Record, native: Size) -> FloatArray:
         field = poisson_noise(image, step["scale"], step["gray"], rng)
     total = image + field
     return np.clip(total, np.float32(0), np.float32(1), out=total)
-
-
-def jpeg(image: FloatArray, step: Record, native: Size) -> FloatArray:
-    """Compress with the recorded quality."""
-    return image if step["quality"] is None else compress(image, step["quality"])
-
-
-def final(image: FloatArray, step: Record, native: Size) -> FloatArray:
-    """Resize to the native size, filter by a sinc and compress, in the recorded order (Real-ESRGAN's final step)."""
-    if step["jpeg_first"]:
-        image = compress(image, step["quality"])
-    image = resize(image, native, step["mode"])
-    if step["kernel"] is not None:
-        image = convolve(image, make_kernel(step["kernel"]))
-    return image if step["jpeg_first"] else compress(image, step["quality"])
 
 
 def convolve(image: FloatArray, kernel: FloatArray) -> FloatArray:
@@ -172,10 +175,4 @@ def compress(image: FloatArray, quality: int) -> FloatArray:
     return as_float(np.ascontiguousarray(decoded[..., ::-1]))
 
 
-_STEPS: dict[str, StepFunction] = {
-    "blur": blur,
-    "resize": resize_step,
-    "noise": noise,
-    "jpeg": jpeg,
-    "final": final,
-}
+OPENCV = Operations(make_kernel, convolve, resize, add_noise, compress)

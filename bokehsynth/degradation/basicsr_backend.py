@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from bokehsynth.color import ByteArray, FloatArray
-from bokehsynth.degradation.apply import Degraded, Size, StepFunction, as_float, run_steps, target_size, to_bytes
+from bokehsynth.degradation.apply import Degraded, Operations, Size, as_float, run_steps, to_bytes
 from bokehsynth.degradation.draw import DegradationDraw, Record
 from bokehsynth.degradation.noise import REC601
 from bokehsynth.errors import UsageError
@@ -35,7 +35,7 @@ def apply_with_basicsr(image: ByteArray | FloatArray, draw: DegradationDraw | Ma
     pooling. UsageError as there, and if basicsr or torch is not installed, or a picture is smaller than half a kernel.
     """
     load()
-    lq_native = to_bytes(run_steps(as_float(image), draw, _STEPS))
+    lq_native = to_bytes(run_steps(as_float(image), draw, BASICSR))
     size = (image.shape[0], image.shape[1])
     return Degraded(lq=to_bytes(_resize(as_float(lq_native), size, draw["upscale"])), lq_native=lq_native)
 
@@ -100,17 +100,7 @@ def basicsr_kernel(record: Record) -> FloatArray:
     return np.asarray(kernel, dtype=np.float32)
 
 
-def _blur(image: FloatArray, step: Record, native: Size) -> FloatArray:
-    return image if step["kernel"] is None else _convolve(image, basicsr_kernel(step["kernel"]))
-
-
-def _resize_step(image: FloatArray, step: Record, native: Size) -> FloatArray:
-    return _resize(image, target_size(image, step, native), step["mode"])
-
-
-def _noise(image: FloatArray, step: Record, native: Size) -> FloatArray:
-    if step["family"] is None:
-        return image
+def _add_noise(image: FloatArray, step: Record) -> FloatArray:
     basicsr = load()
     gray = float(step["gray"])
     with _LOCK, basicsr.torch.no_grad(), basicsr.torch.random.fork_rng(devices=[]):
@@ -120,19 +110,6 @@ def _noise(image: FloatArray, step: Record, native: Size) -> FloatArray:
         else:
             noisy = basicsr.degradations.add_poisson_noise_pt(_to_torch(image), step["scale"], gray_noise=gray)
     return _from_torch(noisy)
-
-
-def _jpeg(image: FloatArray, step: Record, native: Size) -> FloatArray:
-    return image if step["quality"] is None else _compress(image, step["quality"])
-
-
-def _final(image: FloatArray, step: Record, native: Size) -> FloatArray:
-    if step["jpeg_first"]:
-        image = _compress(image, step["quality"])
-    image = _resize(image, native, step["mode"])
-    if step["kernel"] is not None:
-        image = _convolve(image, basicsr_kernel(step["kernel"]))
-    return image if step["jpeg_first"] else _compress(image, step["quality"])
 
 
 def _convolve(image: FloatArray, kernel: FloatArray) -> FloatArray:
@@ -186,10 +163,4 @@ def _stand_in() -> ModuleType:
     return module
 
 
-_STEPS: dict[str, StepFunction] = {
-    "blur": _blur,
-    "resize": _resize_step,
-    "noise": _noise,
-    "jpeg": _jpeg,
-    "final": _final,
-}
+BASICSR = Operations(basicsr_kernel, _convolve, _resize, _add_noise, _compress)

@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import zlib
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,8 +15,9 @@ from PIL import Image, ImageCms, ImageOps
 from support.icc_profiles import p3_profile
 from support.photographs import cutout, encoded, landscape
 
-from bokehsynth.assets.decode.decoder import DEFAULT_LIMITS, Limits, decode_raster, read_picture, to_picture
+from bokehsynth.assets.decode.decoder import DEFAULT_LIMITS, Limits, decode_raster
 from bokehsynth.assets.decode.rejection import REASONS, RejectedPicture
+from bokehsynth.assets.decode.safe_read import read_unchanged
 from bokehsynth.color import encode_8bit, srgb_to_linear
 from bokehsynth.errors import AssetError, ChangedError
 from bokehsynth.files import sha256_bytes
@@ -24,8 +26,16 @@ RGB = landscape(1, 40, 56)
 RNG = np.random.RandomState(5)
 
 
-def picture(data: bytes):
-    return to_picture(decode_raster(data, "x"))
+def picture(data: bytes, name: str = "x"):
+    raster = decode_raster(data, name)
+    return SimpleNamespace(
+        color=raster.light(), alpha=raster.opacity(), mode=raster.mode, depth=raster.depth, bright=raster.linear,
+        notes=raster.notes,
+    )  # fmt: skip
+
+
+def read_picture(path, root=None, sha256=None):
+    return picture(read_unchanged(path, root, sha256), str(path))
 
 
 def reason(data: bytes, limits: Limits = DEFAULT_LIMITS) -> str:

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 from support.photographs import cutout, encoded, folders, landscape, save
 
+from bokehsynth.assets.catalogue import Candidate
 from bokehsynth.assets.decode.decoder import Limits
 from bokehsynth.assets.index import probe_pool
 from bokehsynth.assets.index.build import build_catalogue
 from bokehsynth.assets.index.cache import NAME
 from bokehsynth.assets.index.discover import find_candidates
 from bokehsynth.assets.index.measure import grey_of, perceptual_hash, sharpness
-from bokehsynth.assets.index.probe import Candidate
 from bokehsynth.assets.index.probe_pool import probe_all
 from bokehsynth.assets.index.split import SplitCandidate, assign_splits, hash_position, near_duplicate
 from bokehsynth.assets.load.pairs import group_pairs

@@ -10,7 +10,7 @@ from support import photo_folders as folders
 import bokehsynth as bs
 from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.load.pairs import group_pairs, load_pair, pair_rejection, read_map
-from bokehsynth.assets.pair_spec import PairChecks, PairPatterns
+from bokehsynth.assets.spec import PairChecks, PairPatterns
 from bokehsynth.errors import ChangedError
 from bokehsynth.files import sha256_bytes
 from bokehsynth.imaging.inpaint import push_pull

@@ -13,22 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from bokehsynth.degradation import (
-    PRESETS,
-    Blur,
-    CustomStep,
-    DegradationSpec,
-    Final,
-    Noise,
-    Resize,
-    apply_degradation,
-    degrade,
-    draw_degradation,
-    resolve,
-)
+from bokehsynth.degradation import DegradationSpec, apply_degradation, degrade, draw_degradation, resolve
 from bokehsynth.degradation.apply import as_float, convolve, resize
 from bokehsynth.degradation.kernels import bessel_j1, gaussian, make_kernel, plateau, separate, sinc, trim
 from bokehsynth.degradation.noise import poisson_counts
+from bokehsynth.degradation.spec import PRESETS, Blur, CustomStep, Final, Noise, Resize
 from bokehsynth.errors import UsageError
 from bokehsynth.rng import from_seed
 

@@ -1,11 +1,10 @@
-"""Decode any supported picture file to linear light: `read_picture`.
+"""Decode the bytes of any supported picture file: `decode_raster`.
 
 A file that cannot be used raises RejectedPicture, whose `reason` is one word of `rejection.REASONS`. Bytes are read
 once; the header's size is checked before any decoder runs, and only decoders of the six formats are ever called.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -14,8 +13,6 @@ from bokehsynth.assets.decode.headers import detect_format
 from bokehsynth.assets.decode.photo_formats import read_photo
 from bokehsynth.assets.decode.raster import Raster
 from bokehsynth.assets.decode.rejection import RejectedPicture
-from bokehsynth.assets.decode.safe_read import read_unchanged
-from bokehsynth.color import FloatArray
 
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 16
@@ -44,41 +41,6 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture in linear light, upright."""
-
-    color: FloatArray
-    """[H, W, 3] linear sRGB light, 1.0 = white, never negative; straight, not premultiplied."""
-    alpha: FloatArray | None
-    """[H, W] in 0..1; None where the file has no transparency."""
-    mode: str
-    """As stored: Pillow's name, with `;16` for 16 bits per channel, or `float`."""
-    depth: int
-    """Bits per stored channel: 8, 16 or 32."""
-    bright: bool
-    """Whether values above 1.0 are stored (scene-referred). False: the file clips lamps at white."""
-    notes: tuple[str, ...] = ()
-    """Assumptions made where the file leaves something open."""
-
-
-def read_picture(
-    path: str | Path, *, root: Path | None = None, limits: Limits = DEFAULT_LIMITS, sha256: str | None = None
-) -> Picture:
-    """The picture in a file: EXIF orientation applied, colours brought to sRGB, 16 bits kept, light linear.
-
-    An 8-bit sRGB picture comes back bit for bit from `color.encode_8bit`. With `root`, links must end below it. With
-    `sha256`, ChangedError unless the content still has that digest. Raises RejectedPicture for everything that cannot
-    be used.
-    """
-    return to_picture(decode_raster(read_unchanged(Path(path), root, sha256), str(path), limits))
-
-
-def to_picture(raster: Raster) -> Picture:
-    """The whole raster in linear light."""
-    return Picture(raster.light(), raster.opacity(), raster.mode, raster.depth, raster.linear, raster.notes)
 
 
 def decode_raster(data: bytes, name: str, limits: Limits = DEFAULT_LIMITS) -> Raster:

@@ -46,14 +46,6 @@ def shrunk(image: FloatArray, shorter: int) -> FloatArray:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def reduced_alpha(raster: Raster, shorter: int) -> FloatArray:
-    """Alpha reduced like `reduced` does the colour; it must be there."""
-    factor = whole_factor(raster.size, shorter)
-    alpha = raster.opacity()
-    assert alpha is not None
-    return alpha if factor == 1 else averaged(alpha, factor)
-
-
 def averaged(image: FloatArray, factor: int) -> FloatArray:
     """Box means of factor x factor pixels; the remainder at the lower and right edge is cut off."""
     if factor == 1:

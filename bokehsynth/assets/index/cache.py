@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bokehsynth.assets.catalogue import Candidate
 from bokehsynth.assets.decode.decoder import Limits
 from bokehsynth.assets.decode.rejection import RejectedPicture
-from bokehsynth.assets.index.probe import PROBE_VERSION, Candidate
+from bokehsynth.assets.index.probe import PROBE_VERSION
 from bokehsynth.assets.index.probe_pool import Answer, probe_from
 from bokehsynth.errors import StorageError
 from bokehsynth.files import atomic_write, canonical_json, sha256_bytes

@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bokehsynth.assets.catalogue import Candidate
 from bokehsynth.assets.decode.rejection import RejectedPicture
-from bokehsynth.assets.index.probe import Candidate
 from bokehsynth.assets.load.pairs import REQUIRED, ROLES, group_pairs
-from bokehsynth.assets.pair_spec import PairPatterns
+from bokehsynth.assets.spec import PairPatterns
 from bokehsynth.errors import RecipeError
 
 READ = (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".tif", ".tiff", ".hdr", ".exr")

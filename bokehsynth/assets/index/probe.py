@@ -2,14 +2,14 @@
 
 import hashlib
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from bokehsynth.assets.catalogue import Candidate
 from bokehsynth.assets.decode.decoder import Limits, decode_raster
-from bokehsynth.assets.decode.downscale import reduced, reduced_alpha, shrunk
+from bokehsynth.assets.decode.downscale import averaged, reduced, shrunk, whole_factor
 from bokehsynth.assets.decode.matte import reject_transparency, with_matte
 from bokehsynth.assets.decode.raster import Raster
 from bokehsynth.assets.decode.rejection import RejectedPicture
@@ -26,27 +26,6 @@ MEASURED_SIDE = 1024
 """Least shorter side in pixels at which cut-outs are measured."""
 JUDGED_SIDE = 512
 """Least shorter side in pixels at which landscapes are measured."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """Files that may be one asset."""
-
-    kind: str
-    """foreground, background, photo or pair."""
-    image: Path
-    root: Path
-    """Links must end below it."""
-    matte: Path | None = None
-    """The matte of a cut-out; the focal mask of a pair."""
-    bokeh: Path | None = None
-    """A pair's photo through the lens; `image` is the one all in focus."""
-    disparity: Path | None = None
-
-    @property
-    def files(self) -> list[Path]:
-        """All paths that are given."""
-        return [path for path in (self.image, self.matte, self.bokeh, self.disparity) if path is not None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +88,7 @@ def _cutout(candidate: Candidate, raster: Raster, image_sha: str, limits: Limits
     assert alpha is not None
     if float(alpha.min()) > 0.98:
         raise RejectedPicture(f"{candidate.image}: its alpha is opaque everywhere, so it cuts nothing out", "no_matte")
-    color, alpha = reduced(raster, MEASURED_SIDE), reduced_alpha(raster, MEASURED_SIDE)
+    color, alpha = reduced(raster, MEASURED_SIDE), averaged(alpha, whole_factor(raster.size, MEASURED_SIDE))
     encoded = linear_to_srgb(np.minimum(color, 1))
     facts = matte_facts(encoded, alpha)
     if facts is None:
@@ -127,25 +106,16 @@ def _cutout(candidate: Candidate, raster: Raster, image_sha: str, limits: Limits
 
 def _pair(candidate: Candidate, limits: Limits) -> Probe:
     """Probe a pair: its digest covers all its files, its perceptual hash is that of the sharp photo."""
-    roles = {
-        "aif": candidate.image,
-        "bokeh": candidate.bokeh,
-        "disparity": candidate.disparity,
-        "mask": candidate.matte,
-    }
-    paths = {role: path for role, path in roles.items() if path is not None}
-    sums = {role: hashlib.sha256(read_file(path, candidate.root)).hexdigest() for role, path in paths.items()}
-    pair, photo = load_pair(paths, candidate.root, limits, sums)
+    sums = {role: hashlib.sha256(read_file(path, candidate.root)).hexdigest() for role, path in candidate.roles.items()}
+    pair, photo = load_pair(candidate.roles, candidate.root, limits, sums)
     views = compare_views(pair.all_in_focus, pair.bokeh, pair.mask)
-    phash = perceptual_hash(grey_of(shrunk(photo.color, 256)))
-    height, width = photo.color.shape[:2]
+    phash = perceptual_hash(grey_of(shrunk(pair.all_in_focus, 256)))
     joined = "\n".join(f"{role} {digest}" for role, digest in sorted(sums.items()))
-    return Probe(
-        sha256=hashlib.sha256(joined.encode()).hexdigest(), image_sha256=sums["aif"], matte_sha256=sums.get("mask"),
-        beside_sha256=(sums["bokeh"], sums.get("disparity")), width=width, height=height, mode=photo.mode,
-        depth=photo.depth, bright=photo.bright, notes=photo.notes,
-        views=tuple(round(number, 4) for number in (*views.gain, *views.shift, views.correlation)), **asdict(phash),
-    )  # fmt: skip
+    measured = asdict(phash) | {
+        "beside_sha256": (sums["bokeh"], sums.get("disparity")),
+        "views": tuple(round(number, 4) for number in (*views.gain, *views.shift, views.correlation)),
+    }
+    return _probe(photo, hashlib.sha256(joined.encode()).hexdigest(), sums["aif"], sums.get("mask"), measured)
 
 
 def _matte_record(facts: MatteFacts, raster: Raster, measured: tuple[int, ...]) -> dict[str, Any]:

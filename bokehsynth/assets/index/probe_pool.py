@@ -18,9 +18,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bokehsynth.assets.catalogue import Candidate
 from bokehsynth.assets.decode.decoder import Limits
 from bokehsynth.assets.decode.rejection import RejectedPicture
-from bokehsynth.assets.index.probe import Candidate, Probe, probe
+from bokehsynth.assets.index.probe import Probe, probe
 from bokehsynth.workers import ChildEnded, ask_all, request_parent_death_signal, usable_cpus
 
 SECONDS = 120.0

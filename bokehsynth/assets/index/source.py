@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bokehsynth.assets.catalogue import Asset, AssetFiles, Kind, RejectedFile
+from bokehsynth.assets.catalogue import Asset, AssetFiles, Candidate, Kind, RejectedFile
 from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.index.cache import IndexCache, fingerprint, relative_name
 from bokehsynth.assets.index.discover import Found, find_candidates, find_pairs
-from bokehsynth.assets.index.probe import Candidate, Probe
+from bokehsynth.assets.index.probe import Probe
 from bokehsynth.assets.index.probe_pool import probe_all
 from bokehsynth.assets.index.split import SplitCandidate
 from bokehsynth.assets.load.pairs import pair_rejection
@@ -147,10 +147,8 @@ def _photographed(
     candidate: Candidate, found: Probe, name: str, source: SourceSpec, kind: Kind, cache: IndexCache
 ) -> Indexed:
     files = AssetFiles(
-        name=name, image=candidate.image, image_sha256=found.image_sha256,
-        size=(found.height, found.width), box=found.box, root=candidate.root, matte=candidate.matte,
-        matte_sha256=found.matte_sha256,
-        bokeh=candidate.bokeh, disparity=candidate.disparity, beside_sha256=found.beside_sha256,
+        **vars(candidate), name=name, image_sha256=found.image_sha256, size=(found.height, found.width), box=found.box,
+        matte_sha256=found.matte_sha256, beside_sha256=found.beside_sha256,
     )  # fmt: skip
     return Indexed(
         kind=kind, id=f"{'pair' if kind == 'pair' else 'photo'}-{found.sha256[:16]}", sha256=found.sha256,

@@ -18,10 +18,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from bokehsynth.assets.decode.decoder import DEFAULT_LIMITS, Limits, Picture, decode_raster, read_picture
+from bokehsynth.assets.decode.decoder import DEFAULT_LIMITS, Limits, decode_raster
+from bokehsynth.assets.decode.raster import Raster
 from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.decode.safe_read import read_unchanged
-from bokehsynth.assets.pair_spec import PairChecks, PairPatterns
+from bokehsynth.assets.spec import PairChecks, PairPatterns
 from bokehsynth.color import FloatArray
 from bokehsynth.errors import StorageError
 from bokehsynth.imaging.registration import ViewComparison
@@ -85,25 +86,27 @@ def load_pair(
     root: Path | None = None,
     limits: Limits = DEFAULT_LIMITS,
     sha256: Mapping[str, str] | None = None,
-) -> tuple[PhotoPair, Picture]:
-    """Read the files of a pair by role, maps resized to the photographs; and the decoded sharp photo.
+) -> tuple[PhotoPair, Raster]:
+    """Read the files of a pair by role, maps resized to the photographs; and the stored sharp photo.
 
     With `sha256` (by role), ChangedError if a file no longer has that digest. Raises RejectedPicture.
     """
     expected = sha256 or {}
-    aif, bokeh = (read_picture(paths[r], root=root, limits=limits, sha256=expected.get(r)) for r in REQUIRED)
-    if aif.color.shape != bokeh.color.shape:
-        sizes = " and ".join(f"{p.color.shape[1]} x {p.color.shape[0]}" for p in (aif, bokeh))
+    aif, bokeh = (
+        decode_raster(read_unchanged(paths[r], root, expected.get(r)), str(paths[r]), limits) for r in REQUIRED
+    )
+    if aif.size != bokeh.size:
+        sizes = " and ".join(f"{photo.size[1]} x {photo.size[0]}" for photo in (aif, bokeh))
         raise RejectedPicture(
             f"{paths['aif']}: the two photographs of this pair have different sizes, {sizes}", "pair_size"
         )
-    size = (aif.color.shape[1], aif.color.shape[0])
+    size = aif.size[::-1]
     disparity, mask = (
         read_map(paths[r], size, root, limits, expected.get(r)) if r in paths else None for r in MAP_ROLES
     )
     if mask is not None and mask.max() > 0:
         mask = np.clip(mask / mask.max(), 0, 1).astype(np.float32)
-    return PhotoPair(aif.color, bokeh.color, disparity, mask), aif
+    return PhotoPair(aif.light(), bokeh.light(), disparity, mask), aif
 
 
 def pair_rejection(views: ViewComparison, shorter_side: int, checks: PairChecks, name: str) -> RejectedPicture | None:

@@ -33,8 +33,8 @@ import numpy as np
 
 import bokehsynth as bs
 from benchmarks.machine import machine_lines
-from bokehsynth.color import encode_8bit
-from bokehsynth.imaging.metrics import CLIPPED, Comparison, gain_between, tone_curve
+from bokehsynth.color import LUMINANCE, encode_8bit, linear_to_srgb
+from bokehsynth.imaging.metrics import CLIPPED, gain_between, psnr, squared_error, tone_curve
 from bokehsynth.imaging.registration import shift_between
 from bokehsynth.scene.depth_layers import EDGE_STEP, depth_slices, distance_to, height_field_layer, sharpen_depth_edges
 from bokehsynth.scene.lens_fit import Error, Fit, best_fit, pattern_search
@@ -275,6 +275,43 @@ def hold_focus(series: Series, stop: float, start: Fit, focus: float) -> Fit:
 
 
 # The run ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """How a picture differs from a photograph, in sRGB, after the best gain per channel."""
+
+    square: np.ndarray
+    """Squared error, mean of the channels, [H, W]."""
+    luminances: tuple[np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(cls, picture: np.ndarray, photo: np.ndarray) -> "Comparison":
+        """Compare two linear pictures [H, W, 3]."""
+        ours, theirs = (linear_to_srgb(p.clip(0, 1)) for p in (picture * gain_between(picture, photo), photo))
+        return cls(squared_error(picture, photo), (ours @ LUMINANCE, theirs @ LUMINANCE))
+
+    def psnr(self, where: np.ndarray | None = None) -> float:
+        """PSNR over a part of the picture."""
+        return psnr(float((self.square if where is None else self.square[where]).mean()))
+
+    def ssim(self, where: np.ndarray | None = None) -> float:
+        """Mean SSIM of the luminance over a part of the picture."""
+        similarity = ssim_map(*self.luminances)
+        return float((similarity if where is None else similarity[where]).mean())
+
+
+def ssim_map(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Wang's SSIM of two pictures in 0..1, [H, W]: windows of 11 x 11 with sigma 1.5, K1 = 0.01, K2 = 0.03."""
+
+    def blurred(x: np.ndarray) -> np.ndarray:
+        return cv2.GaussianBlur(x.astype(np.float64), (11, 11), 1.5)
+
+    ma, mb = blurred(a), blurred(b)
+    va, vb, cov = blurred(a * a) - ma * ma, blurred(b * b) - mb * mb, blurred(a * b) - ma * mb
+    c1, c2 = 0.01**2, 0.03**2
+    result: np.ndarray = (2 * ma * mb + c1) * (2 * cov + c2) / ((ma * ma + mb * mb + c1) * (va + vb + c2))
+    return result
 
 
 @dataclass(eq=False)

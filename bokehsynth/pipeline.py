@@ -10,7 +10,7 @@ from bokehsynth.degradation import Degraded, apply_degradation
 from bokehsynth.recipe import Recipe
 from bokehsynth.rendering import Scene, render, render_batch
 from bokehsynth.rendering.frames import Frames
-from bokehsynth.sample_checks import NOT_RETRYABLE, retry_draws, retry_until_valid
+from bokehsynth.sample_checks import NOT_RETRYABLE, retry_until_valid
 from bokehsynth.sample_draw import SampleDraw, draw_sample, sample_meta
 from bokehsynth.scene import ComposedScene, compose
 from bokehsynth.schema import Sample, quantized, sample_key
@@ -86,7 +86,7 @@ def compose_sample(recipe: Recipe, index: int, split: str = "train") -> Composed
         draw = draw_sample(recipe, index, split, attempt)
         return ComposedSample(draw, compose_draw(recipe, draw))
 
-    return retry_draws(attempt_sample)
+    return retry_until_valid(attempt_sample, check=lambda composed: None)
 
 
 def render_samples(recipe: Recipe, composed: Sequence[ComposedSample], backend: str = "auto") -> list[Sample]:

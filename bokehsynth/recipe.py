@@ -270,8 +270,3 @@ def find_recipe(path_or_name: str | Path, kind: str = "data") -> Path:
     raise RecipeError(
         f"{path_or_name}: no such file and no packaged recipe of that name; {hint}packaged are: {', '.join(known)}"
     )
-
-
-def recipe_schema() -> dict[str, Any]:
-    """JSON schema of a recipe, for editors that complete and check YAML."""
-    return Recipe.model_json_schema()

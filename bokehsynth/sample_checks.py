@@ -27,43 +27,6 @@ NOT_RETRYABLE = (StorageError, AssetError, ChangedError, DeviceError, MemoryErro
 """Errors of the disk, of an asset that changed, of a device, of memory: another draw does not help."""
 
 
-def retry_until_valid(
-    make: Callable[[int], Sample],
-    attempt: int = 0,
-    on_rejected: Callable[[int, Exception], None] = lambda attempt, error: None,
-) -> Sample:
-    """Return `make(attempt)` of the first attempt, from `attempt` on, whose sample passes `check_sample`.
-
-    `on_rejected(attempt, error)` is called for each attempt before that. If all of the first MAX_ATTEMPTS fail, the
-    error of the last is raised; NOT_RETRYABLE errors are raised at once.
-    """
-
-    def checked(attempt: int) -> Sample:
-        sample = make(attempt)
-        check_sample(sample)
-        return sample
-
-    return retry_draws(checked, attempt, on_rejected)
-
-
-def retry_draws(
-    make: Callable[[int], T],
-    attempt: int = 0,
-    on_rejected: Callable[[int, Exception], None] = lambda attempt, error: None,
-) -> T:
-    """Do as `retry_until_valid` for anything made from a draw; whatever `make` returns is valid."""
-    while True:
-        try:
-            return make(attempt)
-        except NOT_RETRYABLE:
-            raise
-        except Exception as error:  # a user's own classes may raise anything
-            on_rejected(attempt, error)
-            attempt += 1
-            if attempt >= MAX_ATTEMPTS:
-                raise
-
-
 def check_sample(sample: Sample) -> None:
     """Raise UnsoundError unless the stored arrays of a sample show something and agree with its record."""
     for name in ("hq", "aif", "lq"):
@@ -98,3 +61,28 @@ def _degrades(degradation: dict[str, Any]) -> bool:
         or step["kind"] == "custom"
         for step in degradation["steps"]
     )
+
+
+def retry_until_valid(
+    make: Callable[[int], T],
+    attempt: int = 0,
+    on_rejected: Callable[[int, Exception], None] = lambda attempt, error: None,
+    check: Callable[[T], None] = check_sample,  # type: ignore[assignment]  # T is Sample where it is not given
+) -> T:
+    """Return `make(attempt)` of the first attempt, from `attempt` on, that neither fails nor is refused by `check`.
+
+    `on_rejected(attempt, error)` is called for each attempt before that. If all of the first MAX_ATTEMPTS fail, the
+    error of the last is raised; NOT_RETRYABLE errors are raised at once.
+    """
+    while True:
+        try:
+            made = make(attempt)
+            check(made)
+            return made
+        except NOT_RETRYABLE:
+            raise
+        except Exception as error:  # a user's own classes may raise anything
+            on_rejected(attempt, error)
+            attempt += 1
+            if attempt >= MAX_ATTEMPTS:
+                raise

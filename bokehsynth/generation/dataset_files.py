@@ -16,7 +16,7 @@ from bokehsynth.files import TMP_MARK, atomic_write, make_directory, pretty_json
 from bokehsynth.generation.provenance import PIXEL_KEYS
 from bokehsynth.generation.quarantine import merged_list, write_lines
 from bokehsynth.imaging.contact_sheet import contact_sheet, take_spread
-from bokehsynth.recipe import Recipe, recipe_schema
+from bokehsynth.recipe import Recipe
 from bokehsynth.schema import FORMAT_VERSION
 from bokehsynth.shards import (
     Layout,
@@ -108,7 +108,7 @@ def write_root_files(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan],
     atomic_write(layout.recipe, recipe.text())
     atomic_write(layout.assets, recipe.catalogue.lines())
     write_quarantine(layout, recipe, plans)
-    atomic_write(layout.schema, pretty_json(recipe_schema()))
+    atomic_write(layout.schema, pretty_json(Recipe.model_json_schema()))
     known = _machines(layout)
     if machine is not None and not any(_same_kind(machine, other) for other in known):
         atomic_write(layout.machines, pretty_json([*known, machine]))

@@ -21,7 +21,7 @@ from bokehsynth.generation.dataset_files import (
 from bokehsynth.generation.plan import all_plans, check_shard_boundaries, restore_extensions
 from bokehsynth.generation.quarantine import first_attempt, merged_list, read_shard_list
 from bokehsynth.generation.shard_lock import set_up_lock, shard_lock
-from bokehsynth.recipe import Recipe, recipe_schema
+from bokehsynth.recipe import Recipe
 from bokehsynth.rng import SPLITS
 from bokehsynth.shards import (
     Fault,
@@ -116,7 +116,7 @@ def verify_root(layout: Layout, known: Sequence[Fault] = ()) -> list[str]:
     catalogue = _catalogue(layout)
     if catalogue is None or catalogue.digest != identity.get("assets_digest"):
         faults.append(f"{layout.assets}: missing or altered")
-    for path, text in {layout.recipe: recipe.text(), layout.schema: pretty_json(recipe_schema())}.items():
+    for path, text in {layout.recipe: recipe.text(), layout.schema: pretty_json(Recipe.model_json_schema())}.items():
         if _text(path) != text:
             faults.append(f"{path}: missing or altered")
     if not _is_quarantine(_text(layout.quarantine), draws):

@@ -1,15 +1,13 @@
-"""How far a picture is from a photograph of the same view: PSNR and SSIM in sRGB 0..1, after gain and tone curve."""
+"""How far a picture is from a photograph of the same view: error in sRGB 0..1, after gain and tone curve."""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.color import LUMINANCE, FloatArray, linear_to_srgb, srgb_to_linear
+from bokehsynth.color import FloatArray, linear_to_srgb, srgb_to_linear
 
 BoolArray = npt.NDArray[np.bool_]
 Array = npt.NDArray[Any]
@@ -53,38 +51,8 @@ def tone_curve(picture: FloatArray, photo: FloatArray, where: BoolArray) -> Call
     return lambda linear: srgb_to_linear(np.interp(linear_to_srgb(linear.clip(0, 1)), x, y).astype(np.float32))
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """How a picture differs from a photograph, in sRGB, after the best gain per channel."""
-
-    square: Array
-    """Squared error, mean of the channels, [H, W]."""
-    luminances: tuple[Array, Array]
-
-    @classmethod
-    def of(cls, picture: FloatArray, photo: FloatArray) -> "Comparison":
-        """Compare two linear pictures [H, W, 3]."""
-        ours, theirs = (linear_to_srgb(p.clip(0, 1)) for p in (picture * gain_between(picture, photo), photo))
-        return cls(((ours - theirs) ** 2).mean(axis=2), (ours @ LUMINANCE, theirs @ LUMINANCE))
-
-    def psnr(self, where: BoolArray | None = None) -> float:
-        """PSNR over a part of the picture."""
-        return psnr(float((self.square if where is None else self.square[where]).mean()))
-
-    def ssim(self, where: BoolArray | None = None) -> float:
-        """Mean SSIM of the luminance over a part of the picture."""
-        similarity = ssim_map(*self.luminances)
-        return float((similarity if where is None else similarity[where]).mean())
-
-
-def ssim_map(a: Array, b: Array) -> Array:
-    """Wang's SSIM of two pictures in 0..1, [H, W]: windows of 11 x 11 with sigma 1.5, K1 = 0.01, K2 = 0.03."""
-
-    def blurred(x: Array) -> Array:
-        return cv2.GaussianBlur(x.astype(np.float64), (11, 11), 1.5)
-
-    ma, mb = blurred(a), blurred(b)
-    va, vb, cov = blurred(a * a) - ma * ma, blurred(b * b) - mb * mb, blurred(a * b) - ma * mb
-    c1, c2 = 0.01**2, 0.03**2
-    result: Array = (2 * ma * mb + c1) * (2 * cov + c2) / ((ma * ma + mb * mb + c1) * (va + vb + c2))
-    return result
+def squared_error(picture: FloatArray, photo: FloatArray) -> Array:
+    """Squared error [H, W] of two linear pictures [H, W, 3] in sRGB, mean of the channels, after the best gains."""
+    ours, theirs = (linear_to_srgb(p.clip(0, 1)) for p in (picture * gain_between(picture, photo), photo))
+    error: Array = ((ours - theirs) ** 2).mean(axis=2)
+    return error

@@ -1,7 +1,5 @@
 """Composes a drawn scene: layers on one canvas, and the lens in front of them."""
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -88,12 +86,8 @@ def _foreground(
     return color * np.float32(2**draw.exposure), alpha
 
 
-@dataclass(frozen=True)
-class Ambient:
-    """The light of a picture: mean stops of luminance, and the mean colour at luminance 1."""
-
-    stops: float
-    tint: tuple[float, float, float]
+Ambient = tuple[float, list[float]]
+"""The light of a picture: mean stops of luminance, and the mean colour at luminance 1."""
 
 
 def ambient_light(color: FloatArray, alpha: FloatArray) -> Ambient:
@@ -102,11 +96,10 @@ def ambient_light(color: FloatArray, alpha: FloatArray) -> Ambient:
     solid = cv2.resize(alpha, small.shape[1::-1], interpolation=cv2.INTER_AREA) >= 0.5
     chosen: npt.NDArray[np.float32] = np.minimum(small[solid] if solid.any() else color[alpha >= 0.5], 1)
     if len(chosen) == 0:
-        return Ambient(0.0, (1.0, 1.0, 1.0))
+        return 0.0, [1.0, 1.0, 1.0]
     stops = np.log2(np.maximum(chosen @ LUMINANCE, np.float32(1e-3))).mean(dtype=np.float64)
     mean = np.maximum(chosen.mean(axis=0, dtype=np.float64), 1e-4)
-    red, green, blue = (float(value) for value in mean / (mean @ LUMINANCE))
-    return Ambient(float(stops), (red, green, blue))
+    return float(stops), [float(value) for value in mean / (mean @ LUMINANCE)]
 
 
 def matching_gain(background: Ambient, foreground: Ambient, strength: float) -> list[float]:
@@ -115,6 +108,6 @@ def matching_gain(background: Ambient, foreground: Ambient, strength: float) -> 
     Brightness moves by `strength` of the difference in stops, at most two darker or one lighter; the background's
     tint falls on the cut-out with half that strength, at most half a stop.
     """
-    stops = float(np.clip(strength * (background.stops - foreground.stops), -2.0, 1.0))
-    tint = [float(np.clip(strength / 2 * np.log2(value), -0.5, 0.5)) for value in background.tint]
+    stops = float(np.clip(strength * (background[0] - foreground[0]), -2.0, 1.0))
+    tint = [float(np.clip(strength / 2 * np.log2(value), -0.5, 0.5)) for value in background[1]]
     return [float(2 ** (stops + channel)) for channel in tint]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.color import FloatArray
-from bokehsynth.imaging.metrics import Comparison, psnr, tone_curve
+from bokehsynth.imaging.metrics import psnr, squared_error, tone_curve
 from bokehsynth.optics import Aperture, Lens
 from bokehsynth.rendering import render
 from bokehsynth.scene.depth_layers import depth_slices, sharpen_depth_edges
@@ -117,7 +117,7 @@ def error_function(pair: Pair, margin: int, aperture: Aperture) -> Error:
         lens = Lens(blur, focus, aperture)
         if lens.margin([layer.disparity for layer in layers], width, height) > margin:
             return math.inf
-        return float(Comparison.of(render(layers, lens, margin, "cpu").bokeh, pair.photo).square.mean())
+        return float(squared_error(render(layers, lens, margin, "cpu").bokeh, pair.photo).mean())
 
     return error
 

@@ -18,7 +18,7 @@ from bokehsynth.rng import uniform
 from bokehsynth.scene.composed_scene import ComposedScene
 from bokehsynth.scene.depth_layers import height_field_layer, normalize_depth
 from bokehsynth.scene.lens_fit import Fit, Pair, SearchRange, error_at, fit_lens
-from bokehsynth.scene.photo import Order, choose, own_size, window_of
+from bokehsynth.scene.photo import Order, WindowDraw, choose, own_size, window_of
 
 MARKED = 0.5
 """Value of a focal mask from which a pixel is in focus."""
@@ -64,17 +64,10 @@ class PairSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairDraw:
-    """A pair, the part of it that is shown, and what is known of its lens beforehand; blurs in pixels."""
+class PairDraw(WindowDraw):
+    """A pair, and what is known of its lens beforehand; blurs in pixels."""
 
     kind: Literal["pair"] = "pair"
-    height: int
-    width: int
-    asset: str
-    take: Literal["crop", "fit"]
-    flip: bool
-    u: float
-    v: float
     blur: float | None
     """None: searched."""
     search: tuple[float, float]
@@ -82,11 +75,6 @@ class PairDraw:
     focus: float | None
     """None: from the mask if `by_mask` and there is one, else searched."""
     by_mask: bool
-
-    @property
-    def assets(self) -> list[str]:
-        """The one pair."""
-        return [self.asset]
 
 
 def draw_pair(

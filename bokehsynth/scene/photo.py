@@ -41,10 +41,9 @@ class PhotoSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhotoDraw:
-    """A photograph and the part of it that is shown."""
+class WindowDraw:
+    """A picture and the part of it that is shown."""
 
-    kind: Literal["photo"] = "photo"
     height: int
     width: int
     asset: str
@@ -58,6 +57,13 @@ class PhotoDraw:
     def assets(self) -> list[str]:
         """The one picture."""
         return [self.asset]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoDraw(WindowDraw):
+    """A photograph."""
+
+    kind: Literal["photo"] = "photo"
 
 
 def draw_photo(
@@ -93,7 +99,7 @@ def compose_photo(draw: PhotoDraw, store: AssetStore, aperture: Aperture) -> Com
     return ComposedScene(layers=[layer], lens=Lens(0.0, 0.0, aperture), margin=0, notes=notes)
 
 
-def window_of(draw: Any, color: Any) -> tuple[Any, dict[str, Any]]:
+def window_of(draw: WindowDraw, color: Any) -> tuple[Any, dict[str, Any]]:
     """The drawn window [height, width, C] of a picture [h, w, C], and where it lies in the scaled picture."""
     h, w = color.shape[:2]
     cover = max(draw.height / h, draw.width / w)

@@ -40,7 +40,7 @@ def spec(root, **changes) -> AssetsSpec:
 
 def pairs_of(folder) -> dict[str, str | None]:
     """Name of each candidate's picture below the folder, and its matte's."""
-    (found,) = find_candidates([str(folder)], "foreground", None)
+    found = find_candidates(folder, "foreground", None)
     name = {c: c.image.relative_to(folder).as_posix() for c in found.candidates}
     return {name[c]: None if c.matte is None else c.matte.relative_to(folder).as_posix() for c in found.candidates}
 
@@ -118,7 +118,7 @@ def test_brackets_in_existing_names_are_no_pattern(tmp_path):
     folder = tmp_path / "photos [2024]"
 
     def names(path) -> list[str]:
-        (found,) = find_candidates([str(path)], "background", None)
+        found = find_candidates(path, "background", None)
         return [candidate.image.name for candidate in found.candidates]
 
     assert names(folder) == names(folder / "*.png") == ["a.png", "b[1].png"]
@@ -128,7 +128,7 @@ def test_brackets_in_existing_names_are_no_pattern(tmp_path):
 def test_a_list_may_begin_with_a_byte_order_mark(tmp_path):
     lay_out(tmp_path, "a.png")
     (tmp_path / "list.txt").write_bytes("\ufeffa.png\r\n".encode())
-    (found,) = find_candidates([str(tmp_path / "list.txt")], "background", None)
+    found = find_candidates(tmp_path / "list.txt", "background", None)
     assert [candidate.image for candidate in found.candidates] == [tmp_path / "a.png"]
 
 
@@ -142,7 +142,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
         return scan(place)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    (found,) = find_candidates([str(tmp_path)], "background", None)
+    found = find_candidates(tmp_path, "background", None)
     assert [candidate.image.name for candidate in found.candidates] == ["a.png"]
     assert [(path.name, rejected.reason) for path, rejected in found.rejected] == [("locked", "unreadable")]
     with pytest.raises(StorageError, match="locked"):
@@ -151,7 +151,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
 
 def test_two_mattes_for_one_picture_are_ambiguous(tmp_path):
     lay_out(tmp_path, "image/1.jpg", "alpha/1.png", "mask/1.png")
-    (found,) = find_candidates([str(tmp_path)], "foreground", None)
+    found = find_candidates(tmp_path, "foreground", None)
     assert [rejected.reason for _, rejected in found.rejected] == ["ambiguous_matte"]
 
 
@@ -160,7 +160,7 @@ def test_globs_lists_single_files_and_unsupported_formats(tmp_path):
     (tmp_path / "list.txt").write_text("# two\na/1.png\nc/3.jpg\n")
 
     def names(path) -> list[str]:
-        (found,) = find_candidates([str(path)], "background", None)
+        found = find_candidates(path, "background", None)
         return [candidate.image.name for candidate in found.candidates]
 
     assert names(tmp_path / "a") == ["1.png", "2.PNG"]
@@ -168,11 +168,11 @@ def test_globs_lists_single_files_and_unsupported_formats(tmp_path):
     assert names(tmp_path / "**" / "*.[pj][np]g") == ["1.png", "3.jpg"]
     assert names(tmp_path / "list.txt") == ["1.png", "3.jpg"]
     assert names(tmp_path / "c" / "3.jpg") == ["3.jpg"]
-    (found,) = find_candidates([str(tmp_path / "a")], "background", None)
+    found = find_candidates(tmp_path / "a", "background", None)
     assert (found.passed_over, [rejected.reason for _, rejected in found.rejected]) == (1, ["unsupported_format"])
     for nothing in ("none", "a/*.tif"):
         with pytest.raises(RecipeError, match=nothing.partition("/")[0]):
-            find_candidates([str(tmp_path / nothing)], "background", None)
+            find_candidates(tmp_path / nothing, "background", None)
 
 
 # --- quarantine

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bokehsynth.cli import main
-from bokehsynth.recipe import recipe_schema
+from bokehsynth.recipe import Recipe
 
-SCHEMA = recipe_schema()
+SCHEMA = Recipe.model_json_schema()
 
 # Kept small, so that an example takes milliseconds; everything else is as the schema has it.
 TAME = {

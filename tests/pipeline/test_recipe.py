@@ -9,7 +9,7 @@ import pytest
 import bokehsynth as bs
 from bokehsynth.config.strict_yaml import dump_yaml
 from bokehsynth.errors import RecipeError, UsageError
-from bokehsynth.recipe import Recipe, SamplesSpec, find_recipe, load_recipe, packaged_recipes, recipe_schema
+from bokehsynth.recipe import Recipe, SamplesSpec, find_recipe, load_recipe, packaged_recipes
 
 REPOSITORY = Path(__file__).parents[2]
 MINIMAL = "name: tiny\nsamples: {train: 8, val: 2}\n"
@@ -589,7 +589,7 @@ def references(node):
 
 
 def test_schema_is_a_json_schema():
-    schema = json.loads(json.dumps(recipe_schema()))
+    schema = json.loads(json.dumps(Recipe.model_json_schema()))
     assert schema["type"] == "object"
     assert set(schema["properties"]) == set(Recipe.model_fields)
     assert set(schema["required"]) == {"name", "samples"}
@@ -603,7 +603,7 @@ def test_schema_is_a_json_schema():
 
 def test_schema_documents_every_key():
     """`kind` needs no words of its own: it names the mapping, which has them."""
-    schema = recipe_schema()
+    schema = Recipe.model_json_schema()
 
     def described(value) -> bool:
         if value.get("description"):
@@ -618,7 +618,7 @@ def test_schema_documents_every_key():
 
 def test_schema_knows_every_key_of_the_quickstart():
     """No jsonschema here: only the names, followed through references and unions."""
-    schema = recipe_schema()
+    schema = Recipe.model_json_schema()
 
     def alternatives(node):
         if "$ref" in node:

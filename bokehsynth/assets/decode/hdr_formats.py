@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.assets.decode.headers import read_hdr
-from bokehsynth.assets.decode.raster import Raster
+from bokehsynth.assets.decode.raster import Raster, straight
 from bokehsynth.assets.decode.rejection import RejectedPicture
-from bokehsynth.color import FloatArray
 
 CheckSize = Callable[[int, int, str], None]
 
@@ -71,9 +70,3 @@ def read_exr(data: bytes, name: str, check: CheckSize) -> Raster:
         return Raster(color, None, "EXR", "float")
     alpha = np.clip(np.asarray(alpha, np.float32), np.float32(0), np.float32(1))
     return Raster(straight(color, alpha), alpha, "EXR", "float", notes=("premultiplied, as OpenEXR has it",))
-
-
-def straight(color: FloatArray, alpha: FloatArray) -> FloatArray:
-    """Unpremultiply [H, W] or [H, W, 3]: divided by alpha; black where that is 0."""
-    over = alpha if color.ndim == 2 else alpha[..., None]
-    return np.divide(color, over, out=np.zeros_like(color), where=over > 0)

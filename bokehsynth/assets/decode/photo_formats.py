@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
-from bokehsynth.assets.decode.hdr_formats import CheckSize, decode_opencv, straight
+from bokehsynth.assets.decode.hdr_formats import CheckSize, decode_opencv
 from bokehsynth.assets.decode.headers import PngHeader, TiffHeader, read_png, read_tiff
-from bokehsynth.assets.decode.raster import Raster, upright
+from bokehsynth.assets.decode.raster import Raster, unpremultiplied, upright
 from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.imaging.icc import GreyProfile, RgbProfile, power_profile, read_grey_profile, read_profile
 
@@ -176,18 +176,11 @@ def _tiff_16bit_or_float(tiff: TiffHeader, name: str) -> Raster:
     mode = "float" if tiff.floating else {1: "I;16", 2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}[len(tiff.bits)]
     raster = _make_raster(values, "TIFF", mode, tiff.icc)
     if raster.alpha is not None and tiff.extra[:1] == (1,):
-        raster = _unpremultiplied(raster)
+        full = 1.0 if raster.linear else float(np.iinfo(raster.values.dtype).max)
+        raster = unpremultiplied(raster, raster.alpha.astype(np.float32) / np.float32(full))
     if tiff.pages > 1:
         raster = _with_note(raster, "the first of several pages")
     return _oriented(raster, tiff.orientation if tiff.orientation in range(1, 9) else 1)
-
-
-def _unpremultiplied(raster: Raster) -> Raster:
-    """Divide by TIFF's associated alpha, by which the stored numbers are multiplied."""
-    full = 1.0 if raster.linear else float(np.iinfo(raster.values.dtype).max)
-    assert raster.alpha is not None
-    color = straight(raster.values.astype(np.float32), raster.alpha.astype(np.float32) / np.float32(full))
-    return replace(raster, values=np.clip(np.rint(color), 0, full).astype(raster.values.dtype) if full > 1 else color)
 
 
 def _decode_deep(data: bytes, name: str) -> npt.NDArray[Any]:

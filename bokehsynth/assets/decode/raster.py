@@ -1,6 +1,6 @@
 """A decoded file's stored numbers, and their conversion to linear light."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -80,3 +80,18 @@ def upright(values: Stored, orientation: int) -> Stored:
     if orientation in {2, 3, 6, 7}:
         values = values[:, ::-1]
     return np.ascontiguousarray(values)
+
+
+def straight(color: FloatArray, alpha: FloatArray) -> FloatArray:
+    """Unpremultiply [H, W] or [H, W, 3]: divided by alpha; black where that is 0."""
+    over = alpha if color.ndim == 2 else alpha[..., None]
+    return np.divide(color, over, out=np.zeros_like(color), where=over > 0)
+
+
+def unpremultiplied(raster: Raster, alpha: FloatArray) -> Raster:
+    """Divide the stored numbers by alpha [H, W]: editors premultiply encoded values, so these are divided."""
+    color = straight(raster.values.astype(np.float32), alpha)
+    if raster.linear:
+        return replace(raster, values=color)
+    full = np.float32(np.iinfo(raster.values.dtype).max)
+    return replace(raster, values=np.clip(np.rint(color), 0, full).astype(raster.values.dtype))

@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,20 +49,32 @@ class Found:
     """Names are relative to it, and the index is kept in it."""
 
 
-def find_candidates(paths: Sequence[str], kind: str, root: Path | None) -> list[Found]:
-    """The candidates of a source's absolute paths; RecipeError where one leads to nothing.
+def find_candidates(path: Path, kind: str, root: Path | None) -> Found:
+    """The candidates at an absolute path of a source; RecipeError where it leads to nothing.
 
     `root` is the folder links must stay below where the source lies in it; else it is the source's own.
     """
-    return [_find_in_path(Path(path), kind, root) for path in paths]
+    names = str(path)
+    if path.is_dir():
+        found = Found(folder=path)
+        return _pair(_walk(path, found), kind, found, root)
+    there = os.path.lexists(path)
+    if _GLOB.search(names) and not there:
+        return _expand_glob(path, kind, root)
+    found = Found(folder=path.parent)
+    if path.suffix.lower() == ".txt":
+        return _pair(_read_list(path), kind, found, root)
+    if not there:
+        raise RecipeError(
+            f"assets: there is no {names!r}; name a folder, a glob, a picture or a .txt list (relative paths lie in "
+            "assets.root, or beside the recipe file; those of --set in the working directory), or `procedural` or "
+            "`procedural/FAMILY` for the embedded pictures"
+        )
+    return _pair([path], kind, found, root)
 
 
-def find_pairs(paths: Sequence[str], names: PairPatterns | None, root: Path | None) -> list[Found]:
-    """The pairs of a source's absolute paths, which are folders; RecipeError where one holds none."""
-    return [_find_pairs_in(Path(path), names, root) for path in paths]
-
-
-def _find_pairs_in(folder: Path, names: PairPatterns | None, root: Path | None) -> Found:
+def find_pairs(folder: Path, names: PairPatterns | None, root: Path | None) -> Found:
+    """The pairs in a folder; RecipeError where it holds none. `root` as for `find_candidates`."""
     if not folder.is_dir():
         raise RecipeError(f"assets.pairs: there is no folder {str(folder)!r}; pairs lie in a folder")
     groups, others = group_pairs(folder, names)
@@ -88,26 +100,6 @@ def _find_pairs_in(folder: Path, names: PairPatterns | None, root: Path | None) 
             (path, RejectedPicture(f"{path}: the pair {name} has no {missing[0]} photo", "half_pair"))
         )
     return found
-
-
-def _find_in_path(path: Path, kind: str, root: Path | None) -> Found:
-    names = str(path)
-    if path.is_dir():
-        found = Found(folder=path)
-        return _pair(_walk(path, found), kind, found, root)
-    there = os.path.lexists(path)
-    if _GLOB.search(names) and not there:
-        return _expand_glob(path, kind, root)
-    found = Found(folder=path.parent)
-    if path.suffix.lower() == ".txt":
-        return _pair(_read_list(path), kind, found, root)
-    if not there:
-        raise RecipeError(
-            f"assets: there is no {names!r}; name a folder, a glob, a picture or a .txt list (relative paths lie in "
-            "assets.root, or beside the recipe file; those of --set in the working directory), or `procedural` or "
-            "`procedural/FAMILY` for the embedded pictures"
-        )
-    return _pair([path], kind, found, root)
 
 
 def _expand_glob(pattern: Path, kind: str, root: Path | None) -> Found:

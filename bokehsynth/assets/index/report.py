@@ -105,8 +105,7 @@ def _decide_splits(
 
 def guess_kind(folder: Path) -> Literal["foreground", "background"]:
     """`foreground` where pictures are paired with mattes, or most of the first 40 have transparency."""
-    found = find_candidates([str(folder)], "foreground", None)
-    candidates = [candidate for item in found for candidate in item.candidates]
+    candidates = find_candidates(folder, "foreground", None).candidates
     if any(candidate.matte for candidate in candidates):
         return "foreground"
     first = candidates[:40]

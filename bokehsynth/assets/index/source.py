@@ -74,25 +74,22 @@ def index_source(
     usable: dict[str, Indexed] = {}
     rejected: list[RejectedFile] = []
     root = Path(spec.root) if spec.root is not None else None
+    paths = [Path(path) for path in source.paths]
     if isinstance(source, PairSourceSpec):
-        all_found = find_pairs(source.paths, source.names, root)
+        all_found = [find_pairs(path, source.names, root) for path in paths]
     else:
-        all_found = find_candidates(source.paths, kind, root)
+        all_found = [find_candidates(path, kind, root) for path in paths]
     for found in all_found:
         if source.first is not None:
             found.candidates = sorted(found.candidates, key=lambda candidate: candidate.image)[: source.first]
         cache = IndexCache.open(found.folder)
-        probed = _probe_candidates(found, cache, spec, progress)
-        for candidate, answer in probed:
+        for candidate, answer in _probe_candidates(found, cache, spec, progress):
             name = relative_name(candidate.image, found.folder)
             if isinstance(answer, Probe):
                 answer = _apply_recipe_limits(candidate, answer, spec)  # noqa: PLW2901
             if isinstance(answer, RejectedPicture):
-                rejected.append(
-                    RejectedFile(
-                        kind=kind, name=name, reason=answer.reason, message=_relative_message(answer, found.folder)
-                    )
-                )
+                message = str(answer).replace(f"{found.folder}/", "")  # the same on every machine
+                rejected.append(RejectedFile(kind=kind, name=name, reason=answer.reason, message=message))
             elif answer.sha256 not in usable:  # copies under other names count once
                 usable[answer.sha256] = _photographed(candidate, answer, name, source, kind, cache)
         cache.save()
@@ -163,11 +160,6 @@ def _limited(usable: list[Indexed], source: SourceSpec, val_fraction: float) -> 
         return item.split_candidate(val_fraction).known_split is None, item.sha256
 
     return sorted(usable, key=order)[: source.limit]
-
-
-def _relative_message(rejection: RejectedPicture, folder: Path) -> str:
-    """The message with paths relative to the folder, the same on every machine."""
-    return str(rejection).replace(f"{folder}/", "")
 
 
 def _procedural_names(source: SourceSpec, kind: Kind) -> list[str]:

@@ -11,9 +11,8 @@ import numpy as np
 from bokehsynth.assets.catalogue import Asset, AssetFiles, Catalogue
 from bokehsynth.assets.decode.decoder import Limits, decode_raster
 from bokehsynth.assets.decode.downscale import averaged, in_strips, reduced, whole_factor
-from bokehsynth.assets.decode.hdr_formats import straight
 from bokehsynth.assets.decode.matte import visible_bounds, with_matte
-from bokehsynth.assets.decode.raster import Raster
+from bokehsynth.assets.decode.raster import Raster, straight, unpremultiplied
 from bokehsynth.assets.decode.safe_read import read_unchanged
 from bokehsynth.assets.load.foreground_colors import foreground_colors
 from bokehsynth.assets.load.highlights import recover_highlights
@@ -114,15 +113,12 @@ def cutout_from(raster: Raster, colors: str, factor: int = 1) -> Cutout:
     alpha = raster.opacity()
     assert alpha is not None
     small = averaged(alpha, factor)
+    if colors == "premultiplied":
+        raster = unpremultiplied(raster, alpha)
     if colors == "photographed" or factor == 1:
-        color = (
-            _unpremultiplied(raster, alpha)
-            if colors == "premultiplied"
-            else in_strips(raster, factor, lambda light: light)
-        )
+        color = in_strips(raster, factor, lambda light: light)
     else:  # straight colour is weighted by alpha
-        light = _unpremultiplied(raster, alpha) if colors == "premultiplied" else raster.light()
-        color = straight(averaged(light * alpha[..., None], factor), small)
+        color = straight(averaged(raster.light() * alpha[..., None], factor), small)
     own = foreground_colors(color, small, colors)
     top, bottom, left, right = _subject_bounds(small, 2)
     return Cutout(own[top:bottom, left:right].copy(), small[top:bottom, left:right].copy())
@@ -147,14 +143,6 @@ def _subject_bounds(alpha: FloatArray, beside: int) -> tuple[int, int, int, int]
     height, width = alpha.shape
     top, bottom, left, right = visible_bounds(alpha) or (0, height - 1, 0, width - 1)
     return max(top - beside, 0), min(bottom + 1 + beside, height), max(left - beside, 0), min(right + 1 + beside, width)
-
-
-def _unpremultiplied(raster: Raster, alpha: FloatArray) -> FloatArray:
-    """Light of stored colours divided by their alpha: editors premultiply encoded values, so these are divided."""
-    values = raster.values.astype(np.float32)
-    full = np.float32(1 if raster.linear else np.iinfo(raster.values.dtype).max)
-    freed = np.clip(np.rint(straight(values, alpha)), 0, full) if not raster.linear else straight(values, alpha)
-    return Raster(freed.astype(raster.values.dtype), None, raster.format, raster.mode, raster.profile).light()
 
 
 def landscape_from(raster: Raster, shorter: int = 1 << 30) -> Landscape:

@@ -1,15 +1,6 @@
 """What a lens is: disparity planes and height fields, apertures, the lens itself, layers. NumPy only."""
 
-from bokehsynth.optics.apertures import (
-    Aperture,
-    Array,
-    BoolArray,
-    CatEye,
-    Disc,
-    Float64Array,
-    Polygon,
-    Ring,
-)
+from bokehsynth.optics.apertures import Aperture, Array, BoolArray, CatEye, Disc, Float64Array, Polygon, Ring
 from bokehsynth.optics.layer import Layer
 from bokehsynth.optics.thin_lens import HeightField, Lens, Plane, Surface
 

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.gpu
 @pytest.fixture(scope="session")
 def real_gpu():
     try:
-        return cuda_device.CupyDevice()
+        return cuda_device.Device()
     except DeviceError:
         pytest.skip("no CUDA device")
 

@@ -151,7 +151,7 @@ def test_a_failure_is_not_remembered(monkeypatch):
             if Late.tries == 1:
                 raise DeviceError("device cuda: not yet")
 
-    monkeypatch.setattr(cuda_device, "CupyDevice", Late)
+    monkeypatch.setattr(cuda_device, "Device", Late)
     cuda_device.the_device.cache_clear()
     try:
         with pytest.raises(DeviceError, match="not yet"):

@@ -22,6 +22,7 @@ from bokehsynth.rendering.aperture.footprint_kernel import (
     radius_nodes,
 )
 from bokehsynth.rendering.aperture.outline import signed_area
+from bokehsynth.rendering.aperture.scanlines import scan
 from bokehsynth.rendering.aperture.tables import tables_of
 from bokehsynth.rendering.tile_constants import RUNS_FROM
 
@@ -66,13 +67,14 @@ APERTURES = {
 
 def coverage(aperture, r, tilt=(0.0, 0.0)):
     tables = tables_of(aperture)
-    return coverage_kernel(tables.opening, r, *tilt, PUPIL, half_width(r, *tilt))
+    lines = scan(tables.outline, r, *tilt, tables.detail)
+    return coverage_kernel(lines, r, *tilt, PUPIL, half_width(r, *tilt))
 
 
 def density(aperture, r, tilt=(0.0, 0.0), half=None):
     tables = tables_of(aperture)
     half = half or half_width(r, *tilt)
-    return density_kernel(tables.opening, r, *tilt, PUPIL, half)
+    return density_kernel(scan(tables.outline, r, *tilt, tables.detail), tables.opening, r, *tilt, PUPIL, half)
 
 
 def collapsed(aperture, nodes, tilt, runs, stride):

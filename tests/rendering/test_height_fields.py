@@ -15,17 +15,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates, maximum_filter, minimum_filter
 from support.compare import Tolerance, assert_alike
-from support.height_fields import (
-    BATTERY,
-    SIZE,
-    battery_scene,
-    broken,
-    canvas,
-    hills,
-    rolling,
-    rugged,
-    step,
-)
+from support.height_fields import BATTERY, SIZE, battery_scene, broken, canvas, hills, rolling, rugged, step
 from support.scenes import Scene, centred, disc_share, matte, moments, sheet, texture
 
 import bokehsynth as bs

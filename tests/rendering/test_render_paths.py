@@ -7,15 +7,7 @@ from support.scenes import BATTERY, TINTS, Scene, battery_scene, enough, matte, 
 
 import bokehsynth as bs
 from bokehsynth.rendering import PATHS
-from bokehsynth.rendering.tile_constants import (
-    CONTROL_VARIATE,
-    COPY,
-    DIRECT,
-    PREFIX_SUM,
-    RAY_TRACED,
-    TILE_H,
-    TILE_W,
-)
+from bokehsynth.rendering.tile_constants import CONTROL_VARIATE, COPY, DIRECT, PREFIX_SUM, RAY_TRACED, TILE_H, TILE_W
 
 
 def per_pixel(paths, size):

@@ -5,7 +5,7 @@ import numpy as np
 from bokehsynth.rendering.aperture.lens_points import bake
 from bokehsynth.rendering.aperture.pupil import NO_DISC
 from bokehsynth.rendering.cpu.kernel_arguments import Camera, Picture, Pyramids
-from bokehsynth.rendering.cpu.ray_tracer import TracedLayers, TracedRays, trace_tiles
+from bokehsynth.rendering.cpu.ray_tracer import TracedLayers, trace_tiles
 from bokehsynth.rendering.cpu.tile_bounds import min_max_pyramid, pyramid_levels
 from bokehsynth.rendering.tile_constants import TILE_H, TILE_W
 
@@ -19,7 +19,7 @@ def trace_points(scene, points, weights):
     rows, columns = packed.shape[2:]
     camera = Camera(scene.lens.blur, scene.lens.focus, (rows - 1) / 2, (columns - 1) / 2)
     layers = TracedLayers(packed, planes, pyramids, camera, scene.margin)
-    rays = TracedRays(points, np.ascontiguousarray(weights.T, np.float32), np.array([(0, len(points))], np.int64))
+    rays = points, np.ascontiguousarray(weights.T, np.float32), np.array([(0, len(points))], np.int64)
     color, coverage = np.empty((*scene.size, 3), np.float32), np.empty(scene.size, np.float32)
     corners = [(y, x) for y in range(0, scene.size[0], TILE_H) for x in range(0, scene.size[1], TILE_W)]
     trace_tiles(layers, rays, NO_DISC, np.array(corners), Picture(color, coverage))

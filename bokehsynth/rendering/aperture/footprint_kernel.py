@@ -40,29 +40,20 @@ UNVIGNETTED = np.array([[0.0, 0.0, np.inf]])
 class Opening(NamedTuple):
     """What kernels are made from: an aperture as `tables.LensTables` knows it."""
 
-    outline: Float64Array
-    """[V, 4]: directed segments of the boundary."""
-    detail: int
-    """How many times closer than a disc it is scanned."""
-    transmission: FloatArray
-    """[C, T, T] over the square -1..1 of lens points; [1, 1, 1] where it is uniform."""
+    outline: Float64Array  # [V, 4]: directed segments of the boundary
+    detail: int  # how many times closer than a disc it is scanned
+    transmission: FloatArray  # [C, T, T] over the square -1..1 of lens points; [1, 1, 1] where it is uniform
 
 
 class FootprintKernels(NamedTuple):
     """Kernels at n nodes as lists of taps, each beside its difference to the next (0 for the last)."""
 
-    offsets: IntArray
-    """[T]: row * stride + column of each tap."""
-    weights: FloatArray
-    """[2C, T]: C values, then C differences."""
-    first_tap: IntArray
-    """[n + 1]."""
-    edges: IntArray
-    """[2, R]: right and left end of runs in a prefix sum."""
-    first_run: IntArray
-    """[n + 1]."""
-    norms: Float64Array
-    """[n, 4]: kernel i at r_i and r_i+1, kernel i + 1 at both; coverage form only."""
+    offsets: IntArray  # [T]: row * stride + column of each tap
+    weights: FloatArray  # [2C, T]: C values, then C differences
+    first_tap: IntArray  # [n + 1]
+    edges: IntArray  # [2, R]: right and left end of runs in a prefix sum
+    first_run: IntArray  # [n + 1]
+    norms: Float64Array  # [n, 4]: kernel i at r_i and r_i+1, kernel i + 1 at both; coverage form only
 
 
 @kernel
@@ -124,16 +115,12 @@ def _cover(out, half, x, y, weight, lean_x, lean_y):
 
 
 @kernel
-def coverage_kernel(opening, r, ex, ey, pupil, half):
+def coverage_kernel(lines, r, ex, ey, pupil, half):
     """Share of every texel's tent that the image of the opening covers, 1 inside: float64 [2 half + 1] squared.
 
-    r: signed blur radius in px; (ex, ey) = K g; pupil: centre and radius of a second disc that lens points must lie in.
+    lines: of `scan`; r: signed blur radius in px; (ex, ey) = K g; pupil: centre and radius of a second disc that lens
+    points must lie in.
     """
-    return _covered(scan(opening.outline, r, ex, ey, opening.detail), r, ex, ey, pupil, half)
-
-
-@kernel
-def _covered(lines, r, ex, ey, pupil, half):
     y, g, x, first = lines
     out = np.zeros((2 * half + 1, 2 * half + 1))
     for n in range(len(y)):
@@ -151,13 +138,8 @@ def _covered(lines, r, ex, ey, pupil, half):
 
 
 @kernel
-def density_kernel(opening, r, ex, ey, pupil, half):
+def density_kernel(lines, opening, r, ex, ey, pupil, half):
     """Weights of the texels, one set for each channel of the transmission, sums 1: float64 [C, 2 half + 1] squared."""
-    return _weights(scan(opening.outline, r, ex, ey, opening.detail), opening, r, ex, ey, pupil, half)
-
-
-@kernel
-def _weights(lines, opening, r, ex, ey, pupil, half):
     y, g, x, first = lines
     detail, table = opening.detail, opening.transmission
     channels, side = len(table), table.shape[1]
@@ -288,7 +270,7 @@ def footprint_kernels(opening, pupils, nodes, ex, ey, runs, stride):
             column, start = 0, (j - half) * stride - half
             while column < side:
                 stop = column
-                while runs and stop < side and _inside(here[0, j, stop]) and _inside(after[0, j, stop]):
+                while runs and stop < side and max(abs(here[0, j, stop] - 1), abs(after[0, j, stop] - 1)) < INTERIOR:
                     stop += 1
                 if stop - column >= SHORTEST_RUN:
                     edges[0, ends], edges[1, ends] = start + stop, start + column
@@ -317,14 +299,9 @@ def _add_tap(here, after, j, column, weights, tap):
 
 
 @kernel
-def _inside(coverage):
-    return abs(coverage - 1) < INTERIOR
-
-
-@kernel
 def _kernels(lines, opening, r, ex, ey, pupil, runs, half):
     if runs:
         out = np.empty((1, 2 * half + 1, 2 * half + 1))
-        out[0] = _covered(lines, r, ex, ey, pupil, half)
+        out[0] = coverage_kernel(lines, r, ex, ey, pupil, half)
         return out
-    return _weights(lines, opening, r, ex, ey, pupil, half)
+    return density_kernel(lines, opening, r, ex, ey, pupil, half)

@@ -8,12 +8,8 @@ import numpy as np
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture
-from bokehsynth.rendering.aperture.footprint_kernel import (
-    UNVIGNETTED,
-    FootprintKernels,
-    footprint_kernels,
-    passed_light,
-)
+from bokehsynth.rendering.aperture import footprint_kernel
+from bokehsynth.rendering.aperture.footprint_kernel import UNVIGNETTED, FootprintKernels
 from bokehsynth.rendering.aperture.lens_points import field_positions
 from bokehsynth.rendering.aperture.tables import LensTables, tables_of
 from bokehsynth.rendering.tile_constants import RUNS_FROM, TILE_H, TILE_W
@@ -76,23 +72,15 @@ def _pupils_at(scene: RenderInput, x: Float64Array, y: Float64Array) -> Float64A
     return np.concatenate([centre, np.full((len(h), 1), radius)], axis=1)
 
 
-@dataclass(frozen=True)
-class Steps:
-    """Pixels between the corners at which kernels are made."""
-
-    across: int
-    down: int
-
-
-def steps(scene: RenderInput) -> "list[Steps | None] | None":
-    """Choose how close corners must lie for each layer, None for one in focus; None altogether if none suffice.
+def steps(scene: RenderInput) -> "list[tuple[int, int] | None] | None":
+    """Choose each layer's px between corners (across, down), None for one in focus; None altogether if none suffice.
 
     Between two corners the kernel's rim, and that of the pupil, move by at most _RIM_STEP.
     """
     x, y = np.meshgrid(np.linspace(0, scene.width - 1, 33), np.linspace(0, scene.height - 1, 33))
     pupils = _pupils_at(scene, x.ravel(), y.ravel())[:, :2].reshape(33, 33, 2)
     drift = [float(np.abs(np.diff(pupils, axis=axis)).max()) * 32 for axis in (1, 0)]  # over the width, the height
-    found: list[Steps | None] = []
+    found: list[tuple[int, int] | None] = []
     for layer in scene.layers:
         plane = layer.disparity
         largest = scene.lens.radius_max(plane, scene.width, scene.height)
@@ -109,12 +97,12 @@ def steps(scene: RenderInput) -> "list[Steps | None] | None":
         )
         if across is None or down is None:
             return None
-        found.append(Steps(across, down))
+        found.append((across, down))
     return found
 
 
 def corner_kernels(
-    scene: RenderInput, tables: LensTables, distances: "list[Steps | None]", row: int
+    scene: RenderInput, tables: LensTables, distances: "list[tuple[int, int] | None]", row: int
 ) -> "Iterator[CornerKernels | None]":
     """Make each layer's kernels at the corners in tile row `row`; None for a layer in focus."""
     stride, tiles = scene.layers[0].shape[1], -(-scene.width // TILE_W)
@@ -124,8 +112,8 @@ def corner_kernels(
             continue
         plane = layer.disparity
         ex, ey = scene.lens.blur * plane.gx, scene.lens.blur * plane.gy  # type: ignore[union-attr]
-        x = np.arange(tiles * TILE_W // step.across + 1, dtype=np.float64) * step.across
-        lines = [np.full_like(x, float(y)) for y in range(row * TILE_H, (row + 1) * TILE_H + 1, step.down)]
+        x = np.arange(tiles * TILE_W // step[0] + 1, dtype=np.float64) * step[0]
+        lines = [np.full_like(x, float(y)) for y in range(row * TILE_H, (row + 1) * TILE_H + 1, step[1])]
         radii = [
             scene.lens.blur * (plane.at(x - (scene.width - 1) / 2, y - (scene.height - 1) / 2) - scene.lens.focus)
             for y in lines
@@ -133,7 +121,7 @@ def corner_kernels(
         both = np.concatenate(radii)
         runs = tables.transmission.shape == (1, 1, 1) and bool(both.min() >= RUNS_FROM or both.max() <= -RUNS_FROM)
         kernels = [
-            footprint_kernels(tables.opening, _pupils_at(scene, x, y), r, ex, ey, runs, stride)
+            footprint_kernel.footprint_kernels(tables.opening, _pupils_at(scene, x, y), r, ex, ey, runs, stride)
             for r, y in zip(radii, lines, strict=True)
         ]
         yield CornerKernels(runs, step, kernels, radii)
@@ -144,7 +132,7 @@ class CornerKernels:
     """Kernels of one layer along the lines of corners of a tile row."""
 
     runs: bool
-    steps: Steps
+    steps: tuple[int, int]  # pixels between corners, across and down
     lines: list[FootprintKernels]
     """For the corners of each line, from the picture's left to its right."""
     radii: list[Float64Array]
@@ -158,8 +146,8 @@ def transmission(scene: RenderInput) -> FloatArray:
     step = min(8, max(1, min(scene.width, scene.height) // _LATTICE))
     x, y = (np.arange(-(-side // step) + 1, dtype=np.float64) * step for side in (scene.width, scene.height))
     pupils = _pupils_at(scene, *(a.ravel() for a in np.meshgrid(x, y)))
-    everything = passed_light(opening, UNVIGNETTED)
-    share = passed_light(opening, pupils).mean(axis=1) / everything.mean()
+    everything = footprint_kernel.passed_light(opening, UNVIGNETTED)
+    share = footprint_kernel.passed_light(opening, pupils).mean(axis=1) / everything.mean()
     lattice = share.reshape(len(y), len(x))
     i, u = np.divmod(np.arange(scene.width), step)
     j, v = np.divmod(np.arange(scene.height), step)

@@ -17,14 +17,10 @@ GAUSS_X, GAUSS_W = (GAUSS[0] + 1) / 2, GAUSS[1] / 2
 class Scanlines(NamedTuple):
     """Where the outline of an opening's image crosses lines of constant y, in px from the pixel."""
 
-    y: Float64Array
-    """[n]."""
-    heights: Float64Array
-    """[n]: what each line stands for."""
-    x: Float64Array
-    """Crossings, sorted along each line; openings lie between those of even and odd place."""
-    first: IntArray
-    """[n + 1]: the crossings of line k are first[k] .. first[k + 1] - 1."""
+    y: Float64Array  # [n]
+    heights: Float64Array  # [n]: what each line stands for
+    x: Float64Array  # crossings, sorted along each line; openings lie between those of even and odd place
+    first: IntArray  # [n + 1]: the crossings of line k are first[k] .. first[k + 1] - 1
 
 
 @kernel

@@ -10,6 +10,7 @@ from bokehsynth.optics import Aperture
 from bokehsynth.rendering.aperture.footprint_kernel import UNVIGNETTED, Opening, density_kernel
 from bokehsynth.rendering.aperture.lens_points import LensPoints, bake, check_weights, vogel_points
 from bokehsynth.rendering.aperture.outline import trace_outline
+from bokehsynth.rendering.aperture.scanlines import scan
 from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
 
 _TRANSMISSION_SIDE = 257
@@ -51,7 +52,8 @@ class LensTables:
         last = None
         for power in range(6):
             opening = Opening(self.outline, 2**power, self.transmission)
-            kernel = density_kernel(opening, 3.3, 0.1, 0.05, UNVIGNETTED[0], 8)
+            lines = scan(self.outline, 3.3, 0.1, 0.05, opening.detail)
+            kernel = density_kernel(lines, opening, 3.3, 0.1, 0.05, UNVIGNETTED[0], 8)
             if last is not None and np.abs(kernel - last).max() < 5e-4 * kernel.max():
                 return int(2 ** (power - 1))
             last = kernel

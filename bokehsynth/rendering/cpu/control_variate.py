@@ -12,31 +12,10 @@ It is exactly 0 where at most one layer varies, and converges to the truth as ra
 
 import numpy as np
 
-from bokehsynth.rendering.cpu.kernel_arguments import (
-    Batch,
-    Group,
-    Hits,
-    LayerPlanes,
-    PupilField,
-    Rays,
-    Scratch,
-    Texels,
-    Totals,
-    Visible,
-)
-from bokehsynth.rendering.cpu.ray_batches import (
-    BATCH,
-    attenuate,
-    intersect_batch,
-    look_up,
-    pupil_mask,
-    repeat_texel,
-    sum_light,
-    sum_samples,
-    sum_sharp,
-    sum_slanted_colour,
-)
-from bokehsynth.rendering.cpu.simd import cell, splat, store
+from bokehsynth.rendering.cpu import ray_batches
+from bokehsynth.rendering.cpu.kernel_arguments import Batch, Texels, Totals
+from bokehsynth.rendering.cpu.ray_batches import BATCH
+from bokehsynth.rendering.cpu.simd import cell, load, madd, mul, splat, store, sub, where_positive
 from bokehsynth.rendering.cpu.tile_bounds import REACH, same_plane
 from bokehsynth.rendering.jit import inline_kernel
 from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, GROUP, LANES, NO_PUPIL, PACKED, PACKED_STEP
@@ -46,10 +25,7 @@ MOST = 64
 
 
 @inline_kernel
-def sum_rays(
-    layers: LayerPlanes, visible: Visible, group: Group, rays: Rays, span: tuple[int, int], pupil: PupilField,
-    hits: Hits, scratch: Scratch,
-) -> None:  # fmt: skip
+def sum_rays(layers, visible, group, rays, span, pupil, hits, scratch):
     """Fill `scratch.sums` with sums over the rays of `span`: w c and w a of each layer, and of what arrives.
 
     Row `layers` gets sum w T c of all layers but the first and sum w T at the end, the next one sum w. Rays that the
@@ -68,61 +44,72 @@ def sum_rays(
         for i in range(count * GROUP):
             store(through, i * LANES, splat(np.float32(1)))
         if pupil.mode != NO_PUPIL:
-            pupil_mask(pupil, group.pixel, rays.points, batch)
+            _pupil_mask(pupil, group.pixel, rays.points, batch)
         _sum_batch(layers, visible, group, rays, batch, hits, samples, scratch)
 
 
 @inline_kernel
-def _sum_batch(
-    layers: LayerPlanes, visible: Visible, group: Group, rays: Rays, batch: Batch, hits: Hits, samples: int,
-    scratch: Scratch,
-) -> None:  # fmt: skip
+def _pupil_mask(pupil, pixel, points, batch):
+    """Fill the mask of a batch: which rays lie in the pupil's disc at each pixel of the group from `pixel` on."""
+    limit, one, none = splat(np.float32(pupil.radius * pupil.radius)), splat(np.float32(1)), splat(np.float32(0))
+    for i in range(batch.size):
+        at = batch.start + i
+        sx, sy = splat(np.float32(points[at, 0])), splat(np.float32(points[at, 1]))
+        for row in range(GROUP):
+            here = pixel + row * pupil.width
+            dx, dy = sub(load(pupil.centre_x, here), sx), sub(load(pupil.centre_y, here), sy)
+            within = sub(limit, madd(mul(dx, dx), dy, dy))
+            store(batch.mask, (i * GROUP + row) * LANES, where_positive(within, one, none))
+
+
+@inline_kernel
+def _sum_batch(layers, visible, group, rays, batch, hits, samples, scratch):
     """Carry one batch of rays through the layers; samples: address of CELL floats for each ray."""
     count, slots, sums = len(layers.planes), scratch.slots, scratch.sums
     closed = False
     for c in range(slots - 3):
-        sum_samples(batch.through, batch, c, cell(sums, slots, count + 1, c))
+        ray_batches.sum_samples(batch.through, batch, c, cell(sums, slots, count + 1, c))
     for n in range(len(visible.order)):
         m = visible.order[n]
         sharp = visible.state[m, REACH] == 0
         if not sharp:
-            intersect_batch(layers, m, group, rays, batch.start, batch.start + batch.size, hits)
+            ray_batches.intersect_batch(layers, m, group, rays, batch.start, batch.start + batch.size, hits)
         slanted = layers.planes[m, 1] != 0 or layers.planes[m, 2] != 0
         first, step = layers.addresses[m, PACKED], layers.addresses[m, PACKED_STEP]
         if n > 0 and slanted and not sharp and slots == 4:
             totals = Totals(cell(sums, slots, m, 0), cell(sums, slots, count, 0))
-            sum_slanted_colour(Texels(first, layers.stride, group.base), step, hits, batch, totals)
+            ray_batches.sum_slanted_colour(Texels(first, layers.stride, group.base), step, hits, batch, totals)
         elif n > 0:  # nothing lies in front of the first: its light is its mean
             for p in range(3):
                 texels = Texels(first + p * step, layers.stride, group.base)
                 totals = Totals(cell(sums, slots, m, p), cell(sums, slots, count, p))
                 if sharp:
-                    sum_sharp(texels, batch, min(p, slots - 4), totals)
+                    ray_batches.sum_sharp(texels, batch, min(p, slots - 4), totals)
                 else:
-                    sum_light(texels, not slanted, hits, batch, min(p, slots - 4), totals)
+                    ray_batches.sum_light(texels, not slanted, hits, batch, min(p, slots - 4), totals)
         if layers.opaque[m] == 1:
             closed = True
             break
         alpha = Texels(first + 3 * step, layers.stride, group.base)
         _attenuate_by(alpha, sharp, not slanted, hits, batch, samples)
         for c in range(slots - 3):
-            sum_samples(samples, batch, c, cell(sums, slots, m, 3 + c))
+            ray_batches.sum_samples(samples, batch, c, cell(sums, slots, m, 3 + c))
     for c in range(0 if closed else slots - 3):
-        sum_samples(batch.through, batch, c, cell(sums, slots, count, 3 + c))
+        ray_batches.sum_samples(batch.through, batch, c, cell(sums, slots, count, 3 + c))
 
 
 @inline_kernel
-def _attenuate_by(alpha: Texels, sharp: bool, frontal: bool, hits: Hits, batch: Batch, samples: int) -> None:
+def _attenuate_by(alpha, sharp, frontal, hits, batch, samples):
     """Look a layer's alpha up into `samples` and take it out of what the rays let through."""
     if sharp:
-        repeat_texel(alpha, batch.size, samples)
+        ray_batches.repeat_texel(alpha, batch.size, samples)
     else:
-        look_up(alpha, frontal, hits, batch.size, samples)
-    attenuate(samples, batch)
+        ray_batches.look_up(alpha, frontal, hits, batch.size, samples)
+    ray_batches.attenuate(samples, batch)
 
 
 @inline_kernel
-def rays_for(layers: LayerPlanes, visible: Visible, rays: Rays, light: float) -> tuple[int, int]:
+def rays_for(layers, visible, rays, light):
     """First and last + 1 ray of the set for a tile.
 
     What is estimated is how two layers vary together, so the side follows the geometric mean of the two largest blur
@@ -147,7 +134,7 @@ def rays_for(layers: LayerPlanes, visible: Visible, rays: Rays, light: float) ->
 
 
 @inline_kernel
-def _light_factor(light: float, mean: float) -> float:
+def _light_factor(light, mean):
     """Factor of the side of a tile's grid.
 
     Errors grow with the light and fall with about the 3/4th power of the number of rays, so that a fixed number of

@@ -89,15 +89,6 @@ class KernelTable(NamedTuple):
     reference: Float64Array  # [L]: radius in px at which the weights of kernels with prefix sums are 1
 
 
-class RayOffsets(NamedTuple):
-    """What rays have in common on all tiles: found once for each layer."""
-
-    stretches: Float64Array  # [L, N] K / (1 - K g.s): a hit lies at the ray's lens point times this times delta
-    steps: IntArray
-    """[L, N] from a pixel's own texel to the hit's upper left one, for frontal layers; 0 for tilted ones."""
-    fractions: FloatArray  # float32 [L, N, 2] of the hit relative to that texel
-
-
 class Rays(NamedTuple):
     """Sets of rays that tiles choose from, one after the other."""
 
@@ -105,7 +96,9 @@ class Rays(NamedTuple):
     weights: FloatArray  # float32 [C, N]
     spans: IntArray  # [S, 2]: first and last + 1 ray of the set for a side
     channels_passed: IntArray  # [3]: whether R, G and B pass the aperture at all
-    offsets: RayOffsets
+    stretches: Float64Array  # [L, N] K / (1 - K g.s): a hit lies at the ray's lens point times this times delta
+    steps: IntArray  # [L, N] from a pixel's own texel to the hit's upper left one, for frontal layers
+    fractions: FloatArray  # float32 [L, N, 2] of the hit relative to that texel
 
 
 class PupilField(NamedTuple):

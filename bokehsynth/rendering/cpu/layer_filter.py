@@ -7,18 +7,16 @@ first node of the tile plus, node by node, the clamped part of the way to the ne
 
 import numpy as np
 
-from bokehsynth.rendering.cpu.kernel_arguments import Camera, Corners, Kernels, KernelTable, Radius, Texels
 from bokehsynth.rendering.cpu.simd import add, clamp01, load, madd, poke, ramp, splat, store, sub
 from bokehsynth.rendering.jit import inline_kernel, kernel
 from bokehsynth.rendering.tile_constants import GROUP, LANES
-from bokehsynth.rendering.types import FloatArray
 
 NEAREST = 2.0
 """Pixels of blur radius below which a texel is in no footprint of radius RUNS_FROM: its weight |s|^-3 is left out."""
 
 
 @kernel
-def prefix_sums(planes: FloatArray, y0: int, sums: FloatArray) -> None:
+def prefix_sums(planes, y0, sums):
     """Sum planes [P, Hc, Wc] along x, the texel itself excluded, from canvas row y0 on: [P, rows, Wc]."""
     count, rows, width = sums.shape
     for row in range(rows):
@@ -32,10 +30,7 @@ def prefix_sums(planes: FloatArray, y0: int, sums: FloatArray) -> None:
 
 
 @kernel
-def apply_tilt_weight(
-    planes: FloatArray, plane: tuple[float, float, float], camera: Camera, reference: float, y0: int,
-    weighted: FloatArray, sums: FloatArray,
-) -> None:  # fmt: skip
+def apply_tilt_weight(planes, plane, camera, reference, y0, weighted, sums):
     """Multiply planes of a tilted layer by (reference / |K s|)^3 and sum them along x (excluding the texel itself).
 
     planes float32 [P, Hc, Wc], premultiplied; plane (d, gx, gy); weighted, sums float32 [P, rows, Wc] are filled for
@@ -64,9 +59,7 @@ def apply_tilt_weight(
 
 
 @inline_kernel
-def _sum_colours(
-    planes: FloatArray, weight: FloatArray, y: int, row: int, turn: int, weighted: FloatArray, sums: FloatArray
-) -> None:
+def _sum_colours(planes, weight, y, row, turn, weighted, sums):
     """Weight and sum the colours: three sums at once, since one waits for each of its additions."""
     width = len(weight)
     r, g, b = 0.0, 0.0, 0.0
@@ -86,9 +79,7 @@ def _sum_colours(
 
 
 @inline_kernel
-def _sum_alpha(
-    planes: FloatArray, weight: FloatArray, y: int, row: int, turn: int, weighted: FloatArray, sums: FloatArray
-) -> None:
+def _sum_alpha(planes, weight, y, row, turn, weighted, sums):
     """Weight and sum the fourth plane."""
     total = 0.0
     for x in range(turn):
@@ -103,7 +94,7 @@ def _sum_alpha(
 
 
 @inline_kernel
-def _value(texels: Texels, sums: int, kernels: Kernels, entry: int, channel: int, out: int) -> None:
+def _value(texels, sums, kernels, entry, channel, out):
     """Apply kernel `entry` to GROUP rows of one plane."""
     source, stride, base = texels
     a0 = splat(np.float32(0))
@@ -127,9 +118,7 @@ def _value(texels: Texels, sums: int, kernels: Kernels, entry: int, channel: int
 
 
 @inline_kernel
-def _value_and_slope(
-    texels: Texels, sums: int, kernels: Kernels, entry: int, channel: int, share: int, out: int
-) -> None:
+def _value_and_slope(texels, sums, kernels, entry, channel, share, out):
     """Apply kernel `entry` plus share (address, per pixel) times its difference to the next."""
     source, stride, base = texels
     rise = channel + len(kernels.weights) // 2
@@ -158,7 +147,7 @@ def _value_and_slope(
 
 
 @inline_kernel
-def _slope(texels: Texels, kernels: Kernels, entry: int, channel: int, share: int, out: int) -> None:
+def _slope(texels, kernels, entry, channel, share, out):
     """Add share times the difference of kernel `entry` to the next."""
     source, stride, base = texels
     rise = channel + len(kernels.weights) // 2
@@ -177,7 +166,7 @@ def _slope(texels: Texels, kernels: Kernels, entry: int, channel: int, share: in
 
 
 @inline_kernel
-def _shares(radius: Radius, node: float, next_node: float, out: int) -> None:
+def _shares(radius, node, next_node, out):
     """Fill how far each pixel's radius lies on the way from one node to the next, 0..1."""
     r, rx, ry = radius
     scale = 1 / (next_node - node)
@@ -187,7 +176,7 @@ def _shares(radius: Radius, node: float, next_node: float, out: int) -> None:
 
 
 @inline_kernel
-def radius_range(radius: Radius) -> tuple[float, float]:
+def radius_range(radius):
     """Least and largest radius of a group."""
     r, rx, ry = radius
     low = r + min(0.0, rx * (LANES - 1)) + min(0.0, ry * (GROUP - 1))
@@ -195,7 +184,7 @@ def radius_range(radius: Radius) -> tuple[float, float]:
 
 
 @inline_kernel
-def gains(radius: Radius, table: KernelTable, span: tuple[int, int], reference: float, out: int) -> None:
+def gains(radius, table, span, reference, out):
     """Fill 1 / norm of every pixel's interpolated coverage kernel, times |r / reference|^3 for the weights' own scale.
 
     span: see `filter_plane`; out: address of GROUP x LANES floats.
@@ -220,10 +209,7 @@ def gains(radius: Radius, table: KernelTable, span: tuple[int, int], reference: 
 
 
 @inline_kernel
-def filter_plane(
-    texels: Texels, sums: int, kernels: Kernels, span: tuple[int, int], radius: Radius, channel: int, scratch: int,
-    out: int,
-) -> None:  # fmt: skip
+def filter_plane(texels, sums, kernels, span, radius, channel, scratch, out):
     """Mean of one plane of a layer over the opening for GROUP x LANES pixels, without `gains`.
 
     sums: address of the plane's prefix sums; span: first and last + 1 of the layer's kernels; channel: of their
@@ -245,9 +231,7 @@ def filter_plane(
 
 
 @inline_kernel
-def filter_between(
-    texels: Texels, sums: int, kernels: Kernels, corners: Corners, channel: int, scratch: int, out: int
-) -> None:
+def filter_between(texels, sums, kernels, corners, channel, scratch, out):
     """`filter_plane` between kernels at corners.
 
     Along a line a pixel's kernel is interpolated between those of the two corners beside it, then between the lines.
@@ -270,7 +254,7 @@ def filter_between(
 
 
 @inline_kernel
-def gains_between(radius: Radius, table: KernelTable, corners: Corners, reference: float, out: int) -> None:
+def gains_between(radius, table, corners, reference, out):
     """`gains` for `filter_between`."""
     r, rx, ry = radius
     above, below, per_tile, row, rows = corners

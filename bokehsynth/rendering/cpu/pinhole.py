@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bokehsynth.optics import Plane
+from bokehsynth.rendering.cpu.kernel_arguments import Picture
 from bokehsynth.rendering.cpu.simd import (
     address_of,
     div,
@@ -24,7 +25,7 @@ from bokehsynth.rendering.cpu.simd import (
 )
 from bokehsynth.rendering.jit import inline_kernel
 from bokehsynth.rendering.tile_constants import LANES
-from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray, RenderInput, RenderOutput
+from bokehsynth.rendering.types import FloatArray, RenderInput, RenderOutput
 
 
 def planes_in_order(scene: RenderInput) -> "Sequence[Plane] | None":
@@ -41,16 +42,13 @@ def composite(scene: RenderInput, output: RenderOutput) -> None:
     packed = np.array([address_of(layer.packed) for layer in scene.layers], np.int64)
     steps = scene.layers[0].packed[0].nbytes, scene.layers[0].shape[1]
     scratch = np.empty(4 * LANES, np.float32)
-    _composite(packed, *steps, scene.margin, address_of(scratch), output.color, output.coverage)
+    _composite(packed, *steps, scene.margin, address_of(scratch), Picture(output.color, output.coverage))
 
 
 @inline_kernel
-def _composite(
-    packed: IntArray, step: int, stride: int, margin: int, scratch: int, color: FloatArray, coverage: FloatArray
-) -> None:
-    height, width = coverage.shape
+def _composite(packed, step, stride, margin, scratch, picture):
+    height, width = picture.coverage.shape
     nothing, one = splat(np.float32(0)), splat(np.float32(1))
-    colors, shares = np.int64(color.ctypes.data), np.int64(coverage.ctypes.data)
     for y in range(height):
         for x in range(0, width, LANES):
             at, through = (y + margin) * stride + margin + x, one
@@ -61,21 +59,30 @@ def _composite(
                 blue = madd(blue, load(packed[m] + 2 * step, at), through)
                 through = mul(through, sub(one, load(packed[m] + 3 * step, at)))
             arrived = sub(one, through)
-            red = where_positive(arrived, div(red, arrived), nothing)
-            green = where_positive(arrived, div(green, arrived), nothing)
-            blue = where_positive(arrived, div(blue, arrived), nothing)
-            if x + LANES <= width:
-                store_rgb(colors, 3 * (y * width + x), red, green, blue)
-                store(shares, y * width + x, arrived)
-                continue
-            store(scratch, 0, red)
-            store(scratch, LANES, green)
-            store(scratch, 2 * LANES, blue)
+            store(scratch, 0, where_positive(arrived, div(red, arrived), nothing))
+            store(scratch, LANES, where_positive(arrived, div(green, arrived), nothing))
+            store(scratch, 2 * LANES, where_positive(arrived, div(blue, arrived), nothing))
             store(scratch, 3 * LANES, arrived)
-            for lane in range(width - x):
-                for c in range(3):
-                    color[y, x + lane, c] = peek(scratch, c * LANES + lane)
-                coverage[y, x + lane] = peek(scratch, 3 * LANES + lane)
+            write_pixels(scratch, y * width + x, width - x, picture)
+
+
+@inline_kernel
+def write_pixels(values, pixel, count, picture):
+    """Write `count` pixels of a row, LANES at most, from number `pixel` on.
+
+    values: address of LANES of each of R, G, B and coverage.
+    """
+    color, coverage = picture
+    if count >= LANES:
+        red, green, blue = load(values, 0), load(values, LANES), load(values, 2 * LANES)
+        store_rgb(np.int64(color.ctypes.data), 3 * pixel, red, green, blue)
+        store(np.int64(coverage.ctypes.data), pixel, load(values, 3 * LANES))
+        return
+    y, x = pixel // coverage.shape[1], pixel % coverage.shape[1]
+    for lane in range(count):
+        for c in range(3):
+            color[y, x + lane, c] = peek(values, c * LANES + lane)
+        coverage[y, x + lane] = peek(values, 3 * LANES + lane)
 
 
 def maps(scene: RenderInput, planes: Sequence[Plane]) -> tuple[FloatArray, FloatArray]:
@@ -92,10 +99,7 @@ def maps(scene: RenderInput, planes: Sequence[Plane]) -> tuple[FloatArray, Float
 
 
 @inline_kernel
-def _fill(
-    alphas: IntArray, planes: Float64Array, blur: float, focus: float, margin: int, stride: int,
-    disparity: FloatArray, defocus: FloatArray,
-) -> None:  # fmt: skip
+def _fill(alphas, planes, blur, focus, margin, stride, disparity, defocus):
     height, width = disparity.shape
     last = len(alphas) - 1
     for row in range(height):

@@ -8,36 +8,16 @@ import numpy as np
 
 from bokehsynth.optics import Plane
 from bokehsynth.optics.layer import Layer, spacious
-from bokehsynth.rendering.aperture.footprint_kernel import (
-    UNVIGNETTED,
-    FootprintKernels,
-    footprint_kernels,
-    radius_nodes,
-)
+from bokehsynth.rendering import tile_constants as tiles
+from bokehsynth.rendering.aperture import footprint_kernel
+from bokehsynth.rendering.aperture.footprint_kernel import UNVIGNETTED, FootprintKernels
 from bokehsynth.rendering.aperture.pupil import CornerKernels
 from bokehsynth.rendering.aperture.tables import LensTables, RaySet
-from bokehsynth.rendering.cpu.kernel_arguments import (
-    Camera,
-    Kernels,
-    KernelTable,
-    LayerPlanes,
-    Pyramids,
-    RayOffsets,
-    Rays,
-)
+from bokehsynth.rendering.cpu.kernel_arguments import Camera, Kernels, KernelTable, LayerPlanes, Pyramids, Rays
 from bokehsynth.rendering.cpu.layer_filter import apply_tilt_weight, prefix_sums
 from bokehsynth.rendering.cpu.simd import address_of
 from bokehsynth.rendering.cpu.tile_bounds import min_max_pyramid, pyramid_levels
-from bokehsynth.rendering.tile_constants import (
-    FAR_KERNELS,
-    GROUP,
-    LANES,
-    NEAR_KERNELS,
-    RUNS_FROM,
-    TAP_KERNELS,
-    TILE_H,
-    TILE_W,
-)
+from bokehsynth.rendering.tile_constants import GROUP, LANES, RUNS_FROM, TILE_H, TILE_W
 from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray, RenderInput
 
 BAND_TEXELS = 8_000_000
@@ -166,14 +146,8 @@ def pyramids_of(layers: Sequence[PreparedLayer]) -> Pyramids:
 
 
 def rays_of(scene: RenderInput, layers: Sequence[PreparedLayer], table: RaySet) -> Rays:
-    """Prepare sets of rays for the layers."""
-    return Rays(
-        table.points, table.weights, table.spans, table.channels_passed, ray_offsets(scene, layers, table.points)
-    )
-
-
-def ray_offsets(scene: RenderInput, layers: Sequence[PreparedLayer], points: Float64Array) -> RayOffsets:
-    """Find where rays through lens points [N, 2] meet the layers, as far as it is the same for all pixels."""
+    """Prepare sets of rays: where they meet the layers, as far as it is the same for all pixels."""
+    points = table.points
     stretches = np.empty((len(layers), len(points)))
     steps, fractions = np.zeros(stretches.shape, np.int64), np.zeros((*stretches.shape, 2), np.float32)
     K, stride = scene.lens.blur, scene.layers[0].shape[1]
@@ -184,7 +158,7 @@ def ray_offsets(scene: RenderInput, layers: Sequence[PreparedLayer], points: Flo
             whole = np.floor(hits)
             fractions[m] = hits - whole
             steps[m] = whole[:, 1] * stride + whole[:, 0]
-    return RayOffsets(stretches, steps, fractions)
+    return Rays(points, table.weights, table.spans, table.channels_passed, stretches, steps, fractions)
 
 
 def kernels_by_radius(scene: RenderInput, layers: Sequence[PreparedLayer], tables: LensTables) -> KernelTable:
@@ -194,8 +168,8 @@ def kernels_by_radius(scene: RenderInput, layers: Sequence[PreparedLayer], table
     for m, each in enumerate(layers):
         for family, nodes in _radius_nodes(each, scene).items():
             ex, ey = scene.lens.blur * each.plane.gx, scene.lens.blur * each.plane.gy
-            kernels = footprint_kernels(
-                tables.opening, UNVIGNETTED, nodes, ex, ey, family != TAP_KERNELS, each.layer.shape[1]
+            kernels = footprint_kernel.footprint_kernels(
+                tables.opening, UNVIGNETTED, nodes, ex, ey, family != tiles.TAP_KERNELS, each.layer.shape[1]
             )  # fmt: skip
             parts.append((nodes, kernels))
             spans[m, family] = at, at + len(nodes)
@@ -213,7 +187,7 @@ def kernels_by_corner(corners: "Sequence[CornerKernels | None]", layers: Sequenc
     at = 0
     for m, each in enumerate(corners):
         if each is not None:
-            spans[m, 1, 1], spans[m, 2] = each.runs, (TILE_W // each.steps.across, each.steps.down)
+            spans[m, 1, 1], spans[m, 2] = each.runs, (TILE_W // each.steps[0], each.steps[1])
             for line, (kernels, radii) in enumerate(zip(each.lines, each.radii, strict=True)):
                 parts.append((radii, kernels))
                 spans[m].flat[line] = at
@@ -227,20 +201,20 @@ def _radius_nodes(each: PreparedLayer, scene: RenderInput) -> dict[int, Float64A
     if low == high == 0:
         return {}
     if each.plane.slope == 0:
-        family = TAP_KERNELS if not each.needs_sums else NEAR_KERNELS if low > 0 else FAR_KERNELS
+        family = tiles.TAP_KERNELS if not each.needs_sums else tiles.NEAR_KERNELS if low > 0 else tiles.FAR_KERNELS
         return {family: np.array([low])}
     if not each.uniform:
-        return {TAP_KERNELS: radius_nodes(low, high)}
+        return {tiles.TAP_KERNELS: footprint_kernel.radius_nodes(low, high)}
     found = {}
     # A group of pixels that straddles RUNS_FROM is filtered tap by tap.
     spread = abs(each.plane.gx) * (LANES - 1) + abs(each.plane.gy) * (GROUP - 1)
     farthest = RUNS_FROM + scene.lens.blur * spread
     if low < RUNS_FROM and high > -RUNS_FROM:
-        found[TAP_KERNELS] = radius_nodes(max(low, -farthest), min(high, farthest))
+        found[tiles.TAP_KERNELS] = footprint_kernel.radius_nodes(max(low, -farthest), min(high, farthest))
     if high >= RUNS_FROM:
-        found[NEAR_KERNELS] = radius_nodes(max(low, RUNS_FROM), high)
+        found[tiles.NEAR_KERNELS] = footprint_kernel.radius_nodes(max(low, RUNS_FROM), high)
     if low <= -RUNS_FROM:
-        found[FAR_KERNELS] = radius_nodes(low, min(high, -RUNS_FROM))
+        found[tiles.FAR_KERNELS] = footprint_kernel.radius_nodes(low, min(high, -RUNS_FROM))
     return found
 
 

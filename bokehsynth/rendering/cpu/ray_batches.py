@@ -4,28 +4,11 @@
 stops. `control_variate` says what for.
 """
 
-from typing import Any
-
 import numpy as np
 
-from bokehsynth.rendering.cpu.kernel_arguments import Batch, Group, Hits, LayerPlanes, PupilField, Rays, Texels, Totals
-from bokehsynth.rendering.cpu.simd import (
-    add,
-    load,
-    madd,
-    mul,
-    peek,
-    positive,
-    put,
-    ramp,
-    splat,
-    store,
-    sub,
-    where_positive,
-)
+from bokehsynth.rendering.cpu.simd import add, load, madd, mul, peek, positive, put, ramp, splat, store, sub
 from bokehsynth.rendering.jit import inline_kernel
 from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, GROUP, LANES
-from bokehsynth.rendering.types import Float64Array, FloatArray
 
 BATCH = 32
 """Rays at a time: their transmissions stay in the first-level cache."""
@@ -36,21 +19,20 @@ per pixel; they need a neighbour more; each has its own."""
 
 
 @inline_kernel
-def intersect_batch(layers: LayerPlanes, m: int, group: Group, rays: Rays, start: int, stop: int, hits: Hits) -> None:
+def intersect_batch(layers, m, group, rays, start, stop, hits):
     """Fill one row of `hits` for each ray start .. stop - 1: where it meets layer m."""
     texel, fraction, drift, kind = hits
-    stretches, steps, fractions = rays.offsets
     d, gx, gy = layers.planes[m, 0], layers.planes[m, 1], layers.planes[m, 2]
     if gx == 0 and gy == 0:
         for i in range(start, stop):
             n = i - start
-            texel[n] = group.base + steps[m, i]
-            fraction[n, 0], fraction[n, 1] = fractions[m, i, 0], fractions[m, i, 1]
+            texel[n] = group.base + rays.steps[m, i]
+            fraction[n, 0], fraction[n, 1] = rays.fractions[m, i, 0], rays.fractions[m, i, 1]
         return
     delta = d + gx * group.x + gy * group.y - layers.camera.focus
     for i in range(start, stop):
         n = i - start
-        along_x, along_y = rays.points[i, 0] * stretches[m, i], rays.points[i, 1] * stretches[m, i]
+        along_x, along_y = rays.points[i, 0] * rays.stretches[m, i], rays.points[i, 1] * rays.stretches[m, i]
         qx, qy = along_x * delta, along_y * delta
         spread_x = _spread(along_x * gx, along_x * gy, drift, n, 0)
         spread_y = _spread(along_y * gx, along_y * gy, drift, n, 2)
@@ -62,7 +44,7 @@ def intersect_batch(layers: LayerPlanes, m: int, group: Group, rays: Rays, start
 
 
 @inline_kernel
-def _spread(per_column: float, per_row: float, drift: FloatArray, n: int, at: int) -> tuple[float, float]:
+def _spread(per_column, per_row, drift, n, at):
     """Note a hit's drift over the group; returns its least and largest offset."""
     drift[n, at], drift[n, at + 1] = per_column, per_row
     low = min(per_column, 0.0) * (LANES - 1) + min(per_row, 0.0) * (GROUP - 1)
@@ -70,7 +52,7 @@ def _spread(per_column: float, per_row: float, drift: FloatArray, n: int, at: in
 
 
 @inline_kernel
-def sum_light(texels: Texels, frontal: bool, hits: Hits, batch: Batch, channel: int, totals: Totals) -> None:
+def sum_light(texels, frontal, hits, batch, channel, totals):
     """Add the light of one plane of a blurred layer to both totals."""
     if frontal:
         _sum_frontal(texels, hits, batch, channel, totals)
@@ -89,7 +71,7 @@ def sum_light(texels: Texels, frontal: bool, hits: Hits, batch: Batch, channel: 
 
 
 @inline_kernel
-def sum_sharp(texels: Texels, batch: Batch, channel: int, totals: Totals) -> None:
+def sum_sharp(texels, batch, channel, totals):
     """`sum_light` of a layer in focus: every ray meets the pixel's own texel."""
     mean, full = totals
     for row in range(GROUP):
@@ -105,7 +87,7 @@ def sum_sharp(texels: Texels, batch: Batch, channel: int, totals: Totals) -> Non
 
 
 @inline_kernel
-def _sum_frontal(texels: Texels, hits: Hits, batch: Batch, channel: int, totals: Totals) -> None:
+def _sum_frontal(texels, hits, batch, channel, totals):
     """Share the same four taps among all pixels, and rows of texels among rows of pixels."""
     plane, stride, _ = texels
     weights, start, count, through, mask = batch
@@ -153,7 +135,7 @@ def _sum_frontal(texels: Texels, hits: Hits, batch: Batch, channel: int, totals:
 
 
 @inline_kernel
-def _slanted(plane: int, stride: int, hits: Hits, i: int, row: int) -> Any:
+def _slanted(plane, stride, hits, i, row):
     """Look ray i up for one row of pixels whose hits drift from texel to texel."""
     texel, fraction, drift, kind = hits
     fx, fy = fraction[i, 0] + drift[i, 1] * np.float32(row), fraction[i, 1] + drift[i, 3] * np.float32(row)
@@ -180,7 +162,7 @@ def _slanted(plane: int, stride: int, hits: Hits, i: int, row: int) -> Any:
 
 
 @inline_kernel
-def sum_slanted_colour(texels: Texels, step: int, hits: Hits, batch: Batch, totals: Totals) -> None:
+def sum_slanted_colour(texels, step, hits, batch, totals):
     """`sum_light` of a tilted layer's three colour planes at once, for a lens that treats them alike.
 
     texels, totals: of red; the planes of green and blue lie `step` bytes farther each, their totals one cell.
@@ -229,7 +211,7 @@ def sum_slanted_colour(texels: Texels, step: int, hits: Hits, batch: Batch, tota
 
 
 @inline_kernel
-def _scattered(plane: int, stride: int, at: int, fx: float, fy: float, drift_x: float, drift_y: float) -> Any:
+def _scattered(plane, stride, at, fx, fy, drift_x, drift_y):
     """Look up pixel by pixel, for the steepest planes."""
     out = splat(np.float32(0))
     for lane in range(LANES):
@@ -244,7 +226,7 @@ def _scattered(plane: int, stride: int, at: int, fx: float, fy: float, drift_x: 
 
 
 @inline_kernel
-def look_up(texels: Texels, frontal: bool, hits: Hits, count: int, samples: int) -> None:
+def look_up(texels, frontal, hits, count, samples):
     """Look a plane up by `count` rays, CELL floats each, at the address `samples`."""
     plane, stride, _ = texels
     for i in range(count):
@@ -257,7 +239,7 @@ def look_up(texels: Texels, frontal: bool, hits: Hits, count: int, samples: int)
 
 
 @inline_kernel
-def _look_up_frontal(plane: int, stride: int, at: int, u: float, v: float, samples: int, here: int) -> None:
+def _look_up_frontal(plane, stride, at, u, v, samples, here):
     right, left = splat(u), splat(np.float32(1) - u)
     lower, upper = splat(v), splat(np.float32(1) - v)
     h0 = madd(mul(left, load(plane, at)), right, load(plane, at + 1))
@@ -269,7 +251,7 @@ def _look_up_frontal(plane: int, stride: int, at: int, u: float, v: float, sampl
 
 
 @inline_kernel
-def repeat_texel(texels: Texels, count: int, samples: int) -> None:
+def repeat_texel(texels, count, samples):
     """`look_up` in a layer in focus: every ray meets the pixel's own texel."""
     for row in range(GROUP):
         value = load(texels.address, texels.base + row * texels.stride)
@@ -278,7 +260,7 @@ def repeat_texel(texels: Texels, count: int, samples: int) -> None:
 
 
 @inline_kernel
-def sum_samples(samples: int, batch: Batch, channel: int, total: int) -> None:
+def sum_samples(samples, batch, channel, total):
     """Add w times the samples of a batch to `total`."""
     for row in range(GROUP):
         t = load(total, row * LANES)
@@ -291,22 +273,8 @@ def sum_samples(samples: int, batch: Batch, channel: int, total: int) -> None:
 
 
 @inline_kernel
-def attenuate(samples: int, batch: Batch) -> None:
+def attenuate(samples, batch):
     """T *= 1 - a for every ray of a batch."""
     one = splat(np.float32(1))
     for i in range(batch.size * GROUP):
         store(batch.through, i * LANES, mul(load(batch.through, i * LANES), sub(one, load(samples, i * LANES))))
-
-
-@inline_kernel
-def pupil_mask(pupil: PupilField, pixel: int, points: Float64Array, batch: Batch) -> None:
-    """Fill the mask of a batch: which rays lie in the pupil's disc at each pixel of the group from `pixel` on."""
-    limit, one, none = splat(np.float32(pupil.radius * pupil.radius)), splat(np.float32(1)), splat(np.float32(0))
-    for i in range(batch.size):
-        at = batch.start + i
-        sx, sy = splat(np.float32(points[at, 0])), splat(np.float32(points[at, 1]))
-        for row in range(GROUP):
-            here = pixel + row * pupil.width
-            dx, dy = sub(load(pupil.centre_x, here), sx), sub(load(pupil.centre_y, here), sy)
-            within = sub(limit, madd(mul(dx, dx), dy, dy))
-            store(batch.mask, (i * GROUP + row) * LANES, where_positive(within, one, none))

@@ -12,16 +12,11 @@ from bokehsynth.rendering.types import FloatArray
 class Sums(NamedTuple):
     """Sums over the rays of a tile of rows x n pixels, float32, and what is left of the present ray."""
 
-    light: FloatArray
-    """[rows, 3, n]: light of blurred layers."""
-    sharp: FloatArray
-    """[rows, L, 3, n]: light that reaches a layer in focus."""
-    arrived: FloatArray
-    """[rows, 3, n]: light that some layer has stopped."""
-    passed: FloatArray
-    """[rows, 3, n]: light that the pupil lets pass."""
-    through: FloatArray
-    """[n]: of one ray of the pixels of a row."""
+    light: FloatArray  # [rows, 3, n]: light of blurred layers
+    sharp: FloatArray  # [rows, L, 3, n]: light that reaches a layer in focus
+    arrived: FloatArray  # [rows, 3, n]: light that some layer has stopped
+    passed: FloatArray  # [rows, 3, n]: light that the pupil lets pass
+    through: FloatArray  # [n]: of one ray of the pixels of a row
 
 
 class Taps(NamedTuple):

@@ -12,40 +12,23 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bokehsynth.rendering.cpu import ray_sums
 from bokehsynth.rendering.cpu.kernel_arguments import Camera, Pyramids, Tile, Visible
-from bokehsynth.rendering.cpu.ray_sums import (
-    Taps,
-    add_arrived,
-    add_blurred,
-    add_sharp,
-    empty_sums,
-    normalise,
-    same_texels,
-)
+from bokehsynth.rendering.cpu.ray_sums import Taps
 from bokehsynth.rendering.cpu.tile_bounds import OPAQUE, REACH, STATES, classify, is_ordered, visible_order
 from bokehsynth.rendering.jit import inline_kernel, kernel
 from bokehsynth.rendering.tile_constants import TILE_H, TILE_W
-from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
+from bokehsynth.rendering.types import Float64Array, FloatArray
 
 
 class TracedLayers(NamedTuple):
     """The layers of a picture on their canvas, and the lens."""
 
-    packed: FloatArray
-    """float32 [L, 4, Hc, Wc]: premultiplied R, G, B, A."""
-    planes: Float64Array
-    """[L, 3]: d, gx, gy."""
+    packed: FloatArray  # float32 [L, 4, Hc, Wc]: premultiplied R, G, B, A
+    planes: Float64Array  # [L, 3]: d, gx, gy
     pyramids: Pyramids
     camera: Camera
     margin: int
-
-
-class TracedRays(NamedTuple):
-    """Sets of rays that tiles choose from: the arrays of an `aperture.tables.RaySet`."""
-
-    points: Float64Array
-    weights: FloatArray
-    spans: IntArray
 
 
 class Ray(NamedTuple):
@@ -70,8 +53,8 @@ def grid_side(radius):
 def trace_tiles(layers, rays, pupil, corners, picture):
     """Trace the TILE_H x TILE_W tiles of the picture whose first pixels are `corners`, int64 [N, 2] (y, x).
 
-    rays: TracedRays; pupil: centres float32 [2, H, W] of the disc that lens points must lie in, [2, 0, 0] without one,
-    and its radius.
+    rays: (points, weights, spans) of an `aperture.tables.RaySet`; pupil: centres float32 [2, H, W] of the disc that
+    lens points must lie in, [2, 0, 0] without one, and its radius.
     """
     for k in range(len(corners)):
         _trace_tile(layers, rays, pupil, corners[k, 0], corners[k, 1], picture)
@@ -88,15 +71,16 @@ def _trace_tile(layers, rays, pupil, y0, x0, picture):
         classify(layers.planes, layers.pyramids, camera, Tile(y, x, rows, n), m, state)
     visible = Visible(state, order[: visible_order(state, order)])
     ordered = is_ordered(state, visible.order, len(visible.order), layers.planes)
-    start, stop, moving = _rays_for(visible, rays.spans)
+    points, ray_weights, spans = rays
+    start, stop, moving = _rays_for(visible, spans)
 
-    sums = empty_sums(rows, count, n)
+    sums = ray_sums.empty_sums(rows, count, n)
     weights, open_to = np.ones(3, np.float32), np.ones(n, np.float32)
     for i in range(start, stop):
         if moving:
             for c in range(3):
-                weights[c] = rays.weights[min(c, len(rays.weights) - 1), i]
-        ray = Ray((rays.points[i, 0], rays.points[i, 1]), weights)
+                weights[c] = ray_weights[min(c, len(ray_weights) - 1), i]
+        ray = Ray((points[i, 0], points[i, 1]), weights)
         for row in range(rows):
             if pupil.centres.shape[1] > 0 and moving:
                 _pupil_mask(pupil, ray, y0 + row, x0, open_to)
@@ -105,8 +89,8 @@ def _trace_tile(layers, rays, pupil, y0, x0, picture):
                 _cross_layers(layers, visible, ray, (y + row, x), (row, 0, n), sums)
             else:
                 _cross_unordered(layers, visible, ray, (y + row, x), row, sums)
-            add_arrived(open_to, weights, sums, row)
-    normalise(layers, visible, sums, y0, x0, picture)
+            ray_sums.add_arrived(open_to, weights, sums, row)
+    ray_sums.normalise(layers, visible, sums, y0, x0, picture)
 
 
 @inline_kernel
@@ -201,7 +185,7 @@ def _cross_layers(layers, visible, ray, place, span, sums):
         d, gx, gy = layers.planes[m, 0], layers.planes[m, 1], layers.planes[m, 2]
         if visible.state[m, REACH] == 0:  # in focus all over the tile
             texel = int(y + cy), int(x + cx)
-            add_sharp(layers.packed, m, texel, opaque, ray.weights, sums.sharp, sums.through, span)
+            ray_sums.add_sharp(layers.packed, m, texel, opaque, ray.weights, sums.sharp, sums.through, span)
             continue
         stretch = K / (1 - K * (gx * sx + gy * sy))
         delta = d + gx * x + gy * y - focus
@@ -213,6 +197,8 @@ def _cross_layers(layers, visible, ray, place, span, sums):
             ix, iy = int(np.floor(px)), int(np.floor(py))
             jy = min(iy + 1, layers.packed.shape[2] - 1)  # at the canvas's last row that tap's weight is 0
             taps = Taps(ix, iy, jy, px - ix, py - iy, dx, dy)
-            stop = same_texels(taps, start, last)
-            add_blurred(layers.packed, m, taps, opaque, ray.weights, sums.light, sums.through, (row, start, stop))
+            stop = ray_sums.same_texels(taps, start, last)
+            ray_sums.add_blurred(
+                layers.packed, m, taps, opaque, ray.weights, sums.light, sums.through, (row, start, stop)
+            )
             start = stop

@@ -20,7 +20,7 @@ from bokehsynth.rendering.aperture.tables import LensTables, RaySet, tables_of
 from bokehsynth.rendering.cpu import pinhole, prepared_layers, tile_pass
 from bokehsynth.rendering.cpu.height_field import tracer
 from bokehsynth.rendering.cpu.kernel_arguments import KernelTable, LayerPlanes, Picture, PupilField, Rays, TilePlan
-from bokehsynth.rendering.cpu.ray_tracer import TracedLayers, TracedRays, grid_side, trace_tiles
+from bokehsynth.rendering.cpu.ray_tracer import TracedLayers, grid_side, trace_tiles
 from bokehsynth.rendering.cpu.simd import address_of
 from bokehsynth.rendering.cpu.threads import in_pieces
 from bokehsynth.rendering.cpu.tile_plan import empty_plan, plan_rows, rms_light
@@ -143,7 +143,7 @@ def _trace_crossings(
         prepared_layers.pyramids_of(layers), prepared_layers.camera_of(scene), scene.margin,
     )  # fmt: skip
     corners, picture = crossing * (TILE_H, TILE_W), Picture(output.color, output.coverage)
-    disc, rays = pupil or pupils.NO_DISC, TracedRays(table.points, table.weights, table.spans)
+    disc, rays = pupil or pupils.NO_DISC, (table.points, table.weights, table.spans)
     in_pieces(0, len(corners), lambda start, stop: trace_tiles(traced, rays, disc, corners[start:stop], picture))
 
 

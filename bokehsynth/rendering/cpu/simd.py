@@ -10,6 +10,7 @@ of an element): `address_of(array)` outside the kernel. Reads may reach LANES - 
 arrays carry that many spare elements.
 """
 
+from functools import wraps
 from typing import Any
 
 from llvmlite import ir
@@ -31,7 +32,8 @@ class LanesType(types.Type):
 
 
 LANES_TYPE = LanesType()
-intrinsic: Any = extending.intrinsic
+MEMORY = types.int64, types.int64
+"""Parameters (address, index of an element)."""
 
 
 @register_default(LanesType)
@@ -46,95 +48,73 @@ def address_of(array: Any) -> int:
 
 
 @inline_kernel
-def cell(address: int, slots: int, m: int, p: int) -> int:
+def cell(address, slots, m, p):
     """Address of the CELL floats of plane p (of `slots`) of layer m in scratch that begins at `address`."""
     return address + FLOAT_BYTES * CELL * (m * slots + p)
 
 
-def _pointer(context, builder, address, index, kind):
-    base = builder.inttoptr(address, kind.as_pointer())
-    return builder.gep(base, [index])
+def _operation(result, *parameters) -> Any:
+    """Make what kernels call, with these types, of a function (builder, *values) that emits its code."""
+
+    def decorate(emit):
+        def define(typingctx, *arguments):
+            def codegen(context, builder, signature, values):
+                value = emit(builder, *values)
+                return context.get_dummy_value() if result == types.void else value
+
+            return result(*parameters), codegen
+
+        return extending.intrinsic(wraps(emit)(define))
+
+    return decorate
 
 
-def _splat(builder, value):
-    lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
-    single = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(single, ir.Constant(VECTOR, ir.Undefined), lanes)
+def _pointer(builder, address, index, kind=FLOAT):
+    """Point at a float, or a vector of them, that begins at an element."""
+    place = builder.gep(builder.inttoptr(address, FLOAT.as_pointer()), [index])
+    return place if kind is FLOAT else builder.bitcast(place, kind.as_pointer())
 
 
-@intrinsic
-def load(typingctx, address, index):
+@_operation(LANES_TYPE, *MEMORY)
+def load(builder, address, index):
     """Elements index .. index + 15 of the float32 array at `address`."""
-
-    def codegen(context, builder, signature, args):
-        pointer = _pointer(context, builder, args[0], args[1], FLOAT)
-        return builder.load(builder.bitcast(pointer, VECTOR.as_pointer()), align=4)
-
-    return LANES_TYPE(types.int64, types.int64), codegen
+    return builder.load(_pointer(builder, address, index, VECTOR), align=4)
 
 
-@intrinsic
-def store(typingctx, address, index, value):
+@_operation(types.void, *MEMORY, LANES_TYPE)
+def store(builder, address, index, value):
     """Write sixteen elements from `index` on."""
-
-    def codegen(context, builder, signature, args):
-        pointer = _pointer(context, builder, args[0], args[1], FLOAT)
-        builder.store(args[2], builder.bitcast(pointer, VECTOR.as_pointer()), align=4)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, LANES_TYPE), codegen
+    builder.store(value, _pointer(builder, address, index, VECTOR), align=4)
 
 
-@intrinsic
-def peek(typingctx, address, index):
+@_operation(types.float32, *MEMORY)
+def peek(builder, address, index):
     """One float32."""
-
-    def codegen(context, builder, signature, args):
-        return builder.load(_pointer(context, builder, args[0], args[1], FLOAT), align=4)
-
-    return types.float32(types.int64, types.int64), codegen
+    return builder.load(_pointer(builder, address, index), align=4)
 
 
-@intrinsic
-def poke(typingctx, address, index, value):
+@_operation(types.void, *MEMORY, types.float32)
+def poke(builder, address, index, value):
     """Write one float32."""
-
-    def codegen(context, builder, signature, args):
-        builder.store(args[2], _pointer(context, builder, args[0], args[1], FLOAT), align=4)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.float32), codegen
+    builder.store(value, _pointer(builder, address, index), align=4)
 
 
-@intrinsic
-def splat(typingctx, value):
+@_operation(LANES_TYPE, types.float32)
+def splat(builder, value):
     """The same number in every lane."""
-
-    def codegen(context, builder, signature, args):
-        return _splat(builder, args[0])
-
-    return LANES_TYPE(types.float32), codegen
+    undefined, lane = ir.Constant(VECTOR, ir.Undefined), ir.IntType(32)
+    single = builder.insert_element(undefined, value, ir.Constant(lane, 0))
+    return builder.shuffle_vector(single, undefined, ir.Constant(ir.VectorType(lane, LANES), None))
 
 
-@intrinsic
-def ramp(typingctx):
+@_operation(LANES_TYPE)
+def ramp(builder):
     """0, 1, 2, ... 15."""
-
-    def codegen(context, builder, signature, args):
-        return ir.Constant(VECTOR, [float(i) for i in range(LANES)])
-
-    return LANES_TYPE(), codegen
+    return ir.Constant(VECTOR, [float(i) for i in range(LANES)])
 
 
 def _binary(operation):
-    @intrinsic
-    def apply(typingctx, a, b):
-        def codegen(context, builder, signature, args):
-            return getattr(builder, operation)(args[0], args[1])
-
-        return LANES_TYPE(LANES_TYPE, LANES_TYPE), codegen
-
-    return apply
+    return _operation(LANES_TYPE, LANES_TYPE, LANES_TYPE)(lambda builder, a, b: getattr(builder, operation)(a, b))
 
 
 add = _binary("fadd")
@@ -143,76 +123,49 @@ mul = _binary("fmul")
 div = _binary("fdiv")
 
 
-@intrinsic
-def madd(typingctx, total, a, b):
+@_operation(LANES_TYPE, LANES_TYPE, LANES_TYPE, LANES_TYPE)
+def madd(builder, total, a, b):
     """total + a * b, rounded twice."""
-
-    def codegen(context, builder, signature, args):
-        return builder.fadd(args[0], builder.fmul(args[1], args[2]))
-
-    return LANES_TYPE(LANES_TYPE, LANES_TYPE, LANES_TYPE), codegen
+    return builder.fadd(total, builder.fmul(a, b))
 
 
-@intrinsic
-def clamp01(typingctx, value):
+@_operation(LANES_TYPE, LANES_TYPE)
+def clamp01(builder, value):
     """The lanes, held to 0..1."""
-
-    def codegen(context, builder, signature, args):
-        zero, one = (ir.Constant(VECTOR, [bound] * LANES) for bound in (0.0, 1.0))
-        raised = builder.select(builder.fcmp_ordered(">", args[0], zero), args[0], zero)
-        return builder.select(builder.fcmp_ordered("<", raised, one), raised, one)
-
-    return LANES_TYPE(LANES_TYPE), codegen
+    zero, one = (ir.Constant(VECTOR, [bound] * LANES) for bound in (0.0, 1.0))
+    raised = builder.select(builder.fcmp_ordered(">", value, zero), value, zero)
+    return builder.select(builder.fcmp_ordered("<", raised, one), raised, one)
 
 
-@intrinsic
-def positive(typingctx, value):
+@_operation(LANES_TYPE, LANES_TYPE)
+def positive(builder, value):
     """The lanes, negative ones replaced by 0."""
-
-    def codegen(context, builder, signature, args):
-        zero = ir.Constant(VECTOR, [0.0] * LANES)
-        return builder.select(builder.fcmp_ordered(">", args[0], zero), args[0], zero)
-
-    return LANES_TYPE(LANES_TYPE), codegen
+    zero = ir.Constant(VECTOR, [0.0] * LANES)
+    return builder.select(builder.fcmp_ordered(">", value, zero), value, zero)
 
 
-@intrinsic
-def where_positive(typingctx, condition, then, otherwise):
+@_operation(LANES_TYPE, LANES_TYPE, LANES_TYPE, LANES_TYPE)
+def where_positive(builder, condition, then, otherwise):
     """`then` in the lanes in which `condition` > 0, `otherwise` in the others."""
-
-    def codegen(context, builder, signature, args):
-        zero = ir.Constant(VECTOR, [0.0] * LANES)
-        return builder.select(builder.fcmp_ordered(">", args[0], zero), args[1], args[2])
-
-    return LANES_TYPE(LANES_TYPE, LANES_TYPE, LANES_TYPE), codegen
+    zero = ir.Constant(VECTOR, [0.0] * LANES)
+    return builder.select(builder.fcmp_ordered(">", condition, zero), then, otherwise)
 
 
-@intrinsic
-def put(typingctx, value, lane, number):
+@_operation(LANES_TYPE, LANES_TYPE, types.int64, types.float32)
+def put(builder, value, lane, number):
     """The lanes with one of them replaced."""
-
-    def codegen(context, builder, signature, args):
-        return builder.insert_element(args[0], args[2], args[1])
-
-    return LANES_TYPE(LANES_TYPE, types.int64, types.float32), codegen
+    return builder.insert_element(value, number, lane)
 
 
-@intrinsic
-def store_rgb(typingctx, address, index, red, green, blue):
+@_operation(types.void, *MEMORY, LANES_TYPE, LANES_TYPE, LANES_TYPE)
+def store_rgb(builder, address, index, red, green, blue):
     """Write sixteen pixels of three interleaved channels from `index` on."""
 
-    def codegen(context, builder, signature, args):
-        lane = ir.IntType(32)
+    def shuffle(a, b, order):
+        return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order))
 
-        def shuffle(a, b, order):
-            return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(lane, len(order)), order))
-
-        pairs = shuffle(args[2], args[3], [c * LANES + i for i in range(LANES) for c in range(2)])
-        wide = shuffle(args[4], args[4], [i % LANES for i in range(2 * LANES)])
-        order = [2 * i if c == 0 else 2 * i + 1 if c == 1 else 2 * LANES + i for i in range(LANES) for c in range(3)]
-        pixels = shuffle(pairs, wide, order)
-        pointer = _pointer(context, builder, args[0], args[1], FLOAT)
-        builder.store(pixels, builder.bitcast(pointer, ir.VectorType(FLOAT, 3 * LANES).as_pointer()), align=4)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, LANES_TYPE, LANES_TYPE, LANES_TYPE), codegen
+    pairs = shuffle(red, green, [c * LANES + i for i in range(LANES) for c in range(2)])
+    wide = shuffle(blue, blue, [i % LANES for i in range(2 * LANES)])
+    order = [2 * i if c == 0 else 2 * i + 1 if c == 1 else 2 * LANES + i for i in range(LANES) for c in range(3)]
+    pixels = shuffle(pairs, wide, order)
+    builder.store(pixels, _pointer(builder, address, index, ir.VectorType(FLOAT, 3 * LANES)), align=4)

@@ -4,13 +4,11 @@ Alpha is bounded by a min-max pyramid of blocks. Bounds that are too loose cost 
 exact parts converge to.
 """
 
-from typing import Any
-
 import numpy as np
 
-from bokehsynth.rendering.cpu.kernel_arguments import Camera, Footprint, Pyramids, Tile
+from bokehsynth.rendering.cpu.kernel_arguments import Footprint
 from bokehsynth.rendering.jit import inline_kernel, kernel
-from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
+from bokehsynth.rendering.types import IntArray
 
 BLOCK = 4
 """Side in texels of the finest blocks."""
@@ -37,7 +35,7 @@ def pyramid_levels(height: int, width: int) -> IntArray:
 
 
 @kernel
-def min_max_pyramid(packed: FloatArray, levels: IntArray) -> FloatArray:
+def min_max_pyramid(packed, levels):
     """Least and largest alpha and largest premultiplied colour of blocks: float32 [3, blocks of all levels]."""
     offset, rows, columns = levels[-1]
     out = np.empty((3, offset + rows * columns), np.float32)
@@ -74,7 +72,7 @@ def min_max_pyramid(packed: FloatArray, levels: IntArray) -> FloatArray:
 
 
 @inline_kernel
-def plane_range(planes: Float64Array, m: int, camera: Camera, tile: Tile) -> tuple[Any, Any, Any]:
+def plane_range(planes, m, camera, tile):
     """Range of d(p') - d_f of a plane over a tile, for all lens points, and its largest blur radius in pixels."""
     K, focus, _, _ = camera
     d, gx, gy = planes[m, 0], planes[m, 1], planes[m, 2]
@@ -92,7 +90,7 @@ def plane_range(planes: Float64Array, m: int, camera: Camera, tile: Tile) -> tup
 
 
 @inline_kernel
-def classify(planes: Float64Array, pyramids: Pyramids, camera: Camera, tile: Tile, m: int, state: Float64Array) -> None:
+def classify(planes, pyramids, camera, tile, m, state):
     """Fill the state of layer m over the footprint of a tile.
 
     Arrays come whole, with an index: a slice would be counted and released, which costs as much as the work.
@@ -112,7 +110,7 @@ def classify(planes: Float64Array, pyramids: Pyramids, camera: Camera, tile: Til
 
 
 @inline_kernel
-def _alpha_bounds(pyramids: Pyramids, m: int, footprint: Footprint) -> tuple[Any, Any]:
+def _alpha_bounds(pyramids, m, footprint):
     """Least and largest alpha of the blocks that a footprint touches.
 
     Coarse blocks first; fine ones of those whose alpha varies. Stops once alpha is known to vary around 0 and 1.
@@ -141,9 +139,7 @@ def _alpha_bounds(pyramids: Pyramids, m: int, footprint: Footprint) -> tuple[Any
 
 
 @inline_kernel
-def _fine_bounds(
-    pyramids: Pyramids, m: int, footprint: Footprint, row: int, column: int, level: int, fine: int
-) -> tuple[Any, Any]:
+def _fine_bounds(pyramids, m, footprint, row, column, level, fine):
     """`_alpha_bounds` over the fine blocks of one coarse block."""
     bounds, levels = pyramids
     more, side = level - fine, BLOCK << fine
@@ -160,14 +156,14 @@ def _fine_bounds(
 
 
 @inline_kernel
-def _block_rows(footprint: Footprint, side: int, block_rows: int) -> tuple[int, int]:
+def _block_rows(footprint, side, block_rows):
     """First and last row of blocks that a footprint touches."""
     top, pad = footprint.top, footprint.pad
     return max(0, int(top - pad) // side), min(block_rows - 1, int(top + footprint.rows - 1 + pad) // side)
 
 
 @inline_kernel
-def _block_columns(footprint: Footprint, r: int, side: int, block_columns: int) -> tuple[int, int]:
+def _block_columns(footprint, r, side, block_columns):
     """First and last block of row r that a footprint touches; none where the first comes after the last."""
     top, left, rows, columns, pad = footprint
     dy = max(0.0, top - (r * side + side - 1), r * side - (top + rows - 1))
@@ -179,7 +175,7 @@ def _block_columns(footprint: Footprint, r: int, side: int, block_columns: int) 
 
 
 @inline_kernel
-def max_light(pyramids: Pyramids, m: int, footprint: Footprint) -> Any:
+def max_light(pyramids, m, footprint):
     """Largest premultiplied channel of the blocks that a footprint touches, or a little farther out."""
     bounds, levels = pyramids
     level, side = 0, BLOCK
@@ -197,7 +193,7 @@ def max_light(pyramids: Pyramids, m: int, footprint: Footprint) -> Any:
 
 
 @inline_kernel
-def visible_order(state: Float64Array, order: IntArray) -> int:
+def visible_order(state, order):
     """Fill `order` with the layers visible on this tile, near to far; returns how many.
 
     A layer is left out where its footprint is empty, or where an opaque layer lies in front of it for every ray.
@@ -223,13 +219,13 @@ def visible_order(state: Float64Array, order: IntArray) -> int:
 
 
 @inline_kernel
-def same_plane(planes: Float64Array, a: int, b: int) -> bool:
+def same_plane(planes, a, b):
     """Whether two layers lie in one plane."""
     return planes[a, 0] == planes[b, 0] and planes[a, 1] == planes[b, 1] and planes[a, 2] == planes[b, 2]
 
 
 @inline_kernel
-def is_ordered(state: Float64Array, order: IntArray, count: int, planes: Float64Array) -> bool:
+def is_ordered(state, order, count, planes):
     """Whether one order, near to far, holds for every ray and pixel of the tile."""
     for k in range(1, count):
         a, b = order[k - 1], order[k]
@@ -241,7 +237,7 @@ def is_ordered(state: Float64Array, order: IntArray, count: int, planes: Float64
 
 
 @inline_kernel
-def varies_together(state: Float64Array, order: IntArray, count: int, pyramids: Pyramids) -> bool:
+def varies_together(state, order, count, pyramids):
     """Whether a blurred layer's alpha varies in front of another blurred layer that is seen through it."""
     dimming = False
     for k in range(count):

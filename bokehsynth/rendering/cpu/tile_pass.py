@@ -1,53 +1,17 @@
 """The fast path, tile by tile: exact means of layers, sums over rays where layers vary together, composited pixels."""
 
-from typing import Any
-
 import numpy as np
 
+from bokehsynth.rendering import tile_constants as tiles
 from bokehsynth.rendering.cpu.composite import composite
 from bokehsynth.rendering.cpu.control_variate import rays_for, sum_rays
-from bokehsynth.rendering.cpu.kernel_arguments import (
-    Corners,
-    Group,
-    Hits,
-    KernelTable,
-    LayerPlanes,
-    Picture,
-    PupilField,
-    Radius,
-    Rays,
-    Scratch,
-    Texels,
-    TilePlan,
-    Visible,
-)
+from bokehsynth.rendering.cpu.kernel_arguments import Corners, Group, Hits, Radius, Scratch, Texels, Visible
 from bokehsynth.rendering.cpu.layer_filter import filter_between, filter_plane, gains, gains_between, radius_range
 from bokehsynth.rendering.cpu.ray_batches import BATCH
 from bokehsynth.rendering.cpu.simd import cell, load, mul, store
 from bokehsynth.rendering.cpu.tile_bounds import REACH, STATES
 from bokehsynth.rendering.jit import inline_kernel, kernel
-from bokehsynth.rendering.tile_constants import (
-    BY_CORNERS,
-    CELL,
-    CONTROL_VARIATE,
-    FAR_KERNELS,
-    FLOAT_BYTES,
-    GROUP,
-    LANES,
-    NEAR_KERNELS,
-    PACKED,
-    PACKED_STEP,
-    RAY_TRACED,
-    RUNS_FROM,
-    SOURCE,
-    SOURCE_STEP,
-    SUMS,
-    SUMS_STEP,
-    TAP_KERNELS,
-    TILE_H,
-    TILE_W,
-)
-from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
+from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, GROUP, LANES, RUNS_FROM, TILE_H, TILE_W
 
 
 def scratch_cells(layers: int, channels: int) -> int:
@@ -56,10 +20,7 @@ def scratch_cells(layers: int, channels: int) -> int:
 
 
 @kernel
-def render_rows(
-    layers: LayerPlanes, plan: TilePlan, table: KernelTable, rays: Rays, pupil: PupilField,
-    tile_rows: tuple[int, int], picture: Picture, memory: FloatArray,
-) -> None:  # fmt: skip
+def render_rows(layers, plan, table, rays, pupil, tile_rows, picture, memory):
     """Fill tile rows tile_rows[0] .. tile_rows[1] - 1 of a picture but for tiles that are RAY_TRACED.
 
     With corners the table is that of a single tile row (`prepared_layers.kernels_by_corner`). memory: float32
@@ -72,16 +33,16 @@ def render_rows(
     state, seen = np.zeros((count, STATES)), np.empty(count, np.int64)
     fraction, drift = np.empty((BATCH, 2), np.float32), np.empty((BATCH, 4), np.float32)
     hits = Hits(np.empty(BATCH, np.int64), fraction, drift, np.empty(BATCH, np.int64))
-    means: Any = np.int64(memory.ctypes.data)
+    means = np.int64(memory.ctypes.data)
     sums = means + FLOAT_BYTES * CELL * count * slots
     scratch = Scratch(means, sums, sums + FLOAT_BYTES * CELL * (count + 2) * slots, slots)
     for row in range(tile_rows[0], tile_rows[1]):
         y0 = row * TILE_H
         for column in range(paths.shape[1]):
             path, x0 = paths[row, column], column * TILE_W
-            if path == RAY_TRACED:
+            if path == tiles.RAY_TRACED:
                 continue
-            with_rays = path == CONTROL_VARIATE
+            with_rays = path == tiles.CONTROL_VARIATE
             y, x = y0 + layers.margin - camera.cy, x0 + layers.margin - camera.cx
             visible = Visible(state, seen[: _recall(plan, row, column, state, seen)])
             if with_rays:
@@ -90,14 +51,14 @@ def render_rows(
                 base = int(y + top + camera.cy) * stride + int(x + camera.cx)
                 rows, columns = min(GROUP, height - y0 - top), min(TILE_W, width - x0)
                 group = Group(y + top, x, base, (y0 + top) * width + x0, top, rows, columns, column)
-                _filter_layers(layers, table, visible, group, pupil.mode == BY_CORNERS, scratch)
+                _filter_layers(layers, table, visible, group, pupil.mode == tiles.BY_CORNERS, scratch)
                 if with_rays:
                     sum_rays(layers, visible, group, rays, span, pupil, hits, scratch)
                 composite(opaque, passed, visible, group, with_rays, scratch, picture)
 
 
 @inline_kernel
-def _recall(plan: TilePlan, row: int, column: int, state: Float64Array, seen: IntArray) -> int:
+def _recall(plan, row, column, state, seen):
     """Copy what is planned of a tile: a slice would be counted and released. Returns how many layers are visible."""
     count = 0
     for m in range(len(seen)):
@@ -109,9 +70,7 @@ def _recall(plan: TilePlan, row: int, column: int, state: Float64Array, seen: In
 
 
 @inline_kernel
-def _filter_layers(
-    layers: LayerPlanes, table: KernelTable, visible: Visible, group: Group, by_corners: bool, scratch: Scratch
-) -> None:
+def _filter_layers(layers, table, visible, group, by_corners, scratch):
     """Fill `scratch.means` of the visible layers; with a pupil the kernels are those at corners."""
     K = layers.camera.blur
     for m in visible.order:
@@ -127,15 +86,15 @@ def _filter_layers(
             span = (0, 0)
         else:
             family = _family(table.spans, m, radius)
-            with_sums, span = family != TAP_KERNELS, (table.spans[m, family, 0], table.spans[m, family, 1])
+            with_sums, span = family != tiles.TAP_KERNELS, (table.spans[m, family, 0], table.spans[m, family, 1])
             corners = Corners(0, 0, 0, 0, 0)
-        source, step = layers.addresses[m, PACKED], layers.addresses[m, PACKED_STEP]
+        source, step = layers.addresses[m, tiles.PACKED], layers.addresses[m, tiles.PACKED_STEP]
         if with_sums:
-            source, step = layers.addresses[m, SOURCE], layers.addresses[m, SOURCE_STEP]
+            source, step = layers.addresses[m, tiles.SOURCE], layers.addresses[m, tiles.SOURCE_STEP]
         for p in range(count):
             plane, channel = min(p, 3), min(p, scratch.slots - 4) if p < 3 else p - 3
             texels = Texels(source + plane * step, layers.stride, group.base)
-            sums = layers.addresses[m, SUMS] + plane * layers.addresses[m, SUMS_STEP]
+            sums = layers.addresses[m, tiles.SUMS] + plane * layers.addresses[m, tiles.SUMS_STEP]
             out = cell(scratch.means, scratch.slots, m, p)
             if by_corners:
                 filter_between(texels, sums, table.kernels, corners, channel, scratch.buffer, out)
@@ -151,7 +110,7 @@ def _filter_layers(
 
 
 @inline_kernel
-def _apply_gains(m: int, count: int, scratch: Scratch) -> None:
+def _apply_gains(m, count, scratch):
     """Multiply the means of a layer by the gains in the buffer."""
     for p in range(count):
         here = cell(scratch.means, scratch.slots, m, p)
@@ -160,17 +119,17 @@ def _apply_gains(m: int, count: int, scratch: Scratch) -> None:
 
 
 @inline_kernel
-def _copy_layer(layers: LayerPlanes, m: int, group: Group, count: int, scratch: Scratch) -> None:
+def _copy_layer(layers, m, group, count, scratch):
     """Means of a layer in focus: its own texels."""
     for p in range(count):
-        plane = layers.addresses[m, PACKED] + min(p, 3) * layers.addresses[m, PACKED_STEP]
+        plane = layers.addresses[m, tiles.PACKED] + min(p, 3) * layers.addresses[m, tiles.PACKED_STEP]
         here = cell(scratch.means, scratch.slots, m, p)
         for r in range(GROUP):
             store(here, r * LANES, load(plane, group.base + r * layers.stride))
 
 
 @inline_kernel
-def _corners_around(spans: IntArray, m: int, group: Group) -> Corners:
+def _corners_around(spans, m, group):
     """Find the kernels of layer m at the corners around a group."""
     per_tile, rows = spans[m, 2, 0], spans[m, 2, 1]
     line = group.top // rows  # of corners above the group
@@ -180,14 +139,13 @@ def _corners_around(spans: IntArray, m: int, group: Group) -> Corners:
 
 
 @inline_kernel
-def _family(spans: IntArray, m: int, radius: Radius) -> int:
+def _family(spans, m, radius):
     """Choose the kernels of a group: with prefix sums where the layer has them and all its radii are large enough."""
     low, high = radius_range(radius)
-    alone = (
-        spans[m, TAP_KERNELS, 1] == spans[m, TAP_KERNELS, 0]
-    )  # then only pixels beyond the border have smaller radii
-    if (low >= RUNS_FROM or alone) and spans[m, NEAR_KERNELS, 1] > spans[m, NEAR_KERNELS, 0]:
-        return NEAR_KERNELS
-    if (high <= -RUNS_FROM or alone) and spans[m, FAR_KERNELS, 1] > spans[m, FAR_KERNELS, 0]:
-        return FAR_KERNELS
-    return TAP_KERNELS
+    # Without taps only pixels beyond the border have smaller radii.
+    alone = spans[m, tiles.TAP_KERNELS, 1] == spans[m, tiles.TAP_KERNELS, 0]
+    if (low >= RUNS_FROM or alone) and spans[m, tiles.NEAR_KERNELS, 1] > spans[m, tiles.NEAR_KERNELS, 0]:
+        return tiles.NEAR_KERNELS
+    if (high <= -RUNS_FROM or alone) and spans[m, tiles.FAR_KERNELS, 1] > spans[m, tiles.FAR_KERNELS, 0]:
+        return tiles.FAR_KERNELS
+    return tiles.TAP_KERNELS

@@ -3,34 +3,14 @@
 Rays are shared out over the whole picture by that light, so that all tiles are planned before the first is filtered.
 """
 
-from typing import Any
-
 import numpy as np
 
-from bokehsynth.rendering.cpu.kernel_arguments import Camera, Footprint, Pyramids, Tile, TilePlan
-from bokehsynth.rendering.cpu.tile_bounds import (
-    OPAQUE,
-    REACH,
-    STATES,
-    classify,
-    is_ordered,
-    max_light,
-    varies_together,
-    visible_order,
-)
+from bokehsynth.rendering import tile_constants as tiles
+from bokehsynth.rendering.cpu import tile_bounds
+from bokehsynth.rendering.cpu.kernel_arguments import Footprint, Tile, TilePlan
+from bokehsynth.rendering.cpu.tile_bounds import OPAQUE, REACH, STATES
 from bokehsynth.rendering.jit import inline_kernel, kernel
-from bokehsynth.rendering.tile_constants import (
-    BY_RAYS,
-    CONTROL_VARIATE,
-    COPY,
-    DIRECT,
-    PREFIX_SUM,
-    RAY_TRACED,
-    RUNS_FROM,
-    TILE_H,
-    TILE_W,
-)
-from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
+from bokehsynth.rendering.tile_constants import RUNS_FROM, TILE_H, TILE_W
 
 
 def empty_plan(paths: "np.ndarray[tuple[int, int], np.dtype[np.uint8]]", layers: int) -> TilePlan:
@@ -40,10 +20,7 @@ def empty_plan(paths: "np.ndarray[tuple[int, int], np.dtype[np.uint8]]", layers:
 
 
 @kernel
-def plan_rows(
-    planes: Float64Array, pyramids: Pyramids, camera: Camera, area: tuple[int, int, int], mode: int, start: int,
-    stop: int, plan: TilePlan,
-) -> None:  # fmt: skip
+def plan_rows(planes, pyramids, camera, area, mode, start, stop, plan):
     """Fill tile rows start .. stop - 1 of a `TilePlan`.
 
     planes [L, 3] (d, gx, gy); area (margin, height, width) of the picture; mode NO_PUPIL, BY_CORNERS or BY_RAYS.
@@ -59,10 +36,10 @@ def plan_rows(
             y, x = y0 + margin - camera.cy, x0 + margin - camera.cx
             tile = Tile(y, x, min(TILE_H, height - y0), min(TILE_W, width - x0))
             for m in range(layers):
-                classify(planes, pyramids, camera, tile, m, state)
-            count = visible_order(state, visible)
+                tile_bounds.classify(planes, pyramids, camera, tile, m, state)
+            count = tile_bounds.visible_order(state, visible)
             path = _path(state, visible, count, planes, pyramids, mode)
-            if path == CONTROL_VARIATE:
+            if path == tiles.CONTROL_VARIATE:
                 lights[row, column] = _light(pyramids, camera, tile, state, visible, count)
             paths[row, column] = path
             for m in range(layers):
@@ -72,21 +49,21 @@ def plan_rows(
 
 
 @inline_kernel
-def _path(state: Float64Array, order: IntArray, count: int, planes: Float64Array, pyramids: Pyramids, mode: int) -> int:
+def _path(state, order, count, planes, pyramids, mode):
     """Choose a tile's rendering path."""
     reach = 0.0
     for k in range(count):
         reach = max(reach, state[order[k], REACH])
-    path = CONTROL_VARIATE
-    if not varies_together(state, order, count, pyramids):
-        path = COPY if reach == 0 else DIRECT if reach < RUNS_FROM else PREFIX_SUM
-    if not is_ordered(state, order, count, planes) or (mode == BY_RAYS and path != COPY):
-        path = RAY_TRACED
+    path = tiles.CONTROL_VARIATE
+    if not tile_bounds.varies_together(state, order, count, pyramids):
+        path = tiles.COPY if reach == 0 else tiles.DIRECT if reach < RUNS_FROM else tiles.PREFIX_SUM
+    if not tile_bounds.is_ordered(state, order, count, planes) or (mode == tiles.BY_RAYS and path != tiles.COPY):
+        path = tiles.RAY_TRACED
     return path
 
 
 @inline_kernel
-def _light(pyramids: Pyramids, camera: Camera, tile: Tile, state: Float64Array, order: IntArray, count: int) -> Any:
+def _light(pyramids, camera, tile, state, order, count):
     """Brightest light behind the nearest layer (`TilePlan.lights`)."""
     if state[order[count - 1], OPAQUE] == 0:
         return np.float32(np.inf)
@@ -95,14 +72,14 @@ def _light(pyramids: Pyramids, camera: Camera, tile: Tile, state: Float64Array, 
         m = order[k]
         top, left = tile.y + camera.cy, tile.x + camera.cx
         footprint = Footprint(top, left, tile.rows, tile.columns, state[m, REACH] + 1)
-        light = max(light, max_light(pyramids, m, footprint))
+        light = max(light, tile_bounds.max_light(pyramids, m, footprint))
     return light
 
 
 @kernel
-def rms_light(lights: FloatArray) -> float:
+def rms_light(lights):
     """Root mean square of the finite lights, 1 without any."""
-    total: Any = 0.0
+    total = 0.0
     count = 0
     for light in lights.flat:
         if 0 < light < np.inf:

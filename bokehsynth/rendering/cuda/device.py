@@ -1,6 +1,6 @@
 """The GPU: asked for once, its kernels compiled once per process.
 
-Everything the CUDA renderer wants of a GPU is the few methods of `Device`; CuPy gives them.
+Everything the CUDA renderer wants of a GPU is the few methods of `Device`.
 """
 
 import hashlib
@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -22,40 +22,7 @@ DeviceArray = Any
 Grid = tuple[int, int, int]
 
 
-class Device(Protocol):
-    """Memory, and kernels of `kernels/bokeh.cu` by name."""
-
-    out_of_memory: type[Exception]
-    """What `put`, `empty` and `zeros` raise where memory is short."""
-    broken: tuple[type[Exception], ...]
-    """What any method may raise once the device has failed."""
-
-    def put(self, array: "np.ndarray[Any, Any]") -> DeviceArray:
-        """A copy on the device, contiguous."""
-
-    def get(self, array: DeviceArray) -> "np.ndarray[Any, Any]":
-        """A copy on the host, once everything launched before is done."""
-
-    def empty(self, shape: Sequence[int], dtype: Any) -> DeviceArray:
-        """Memory that holds anything."""
-
-    def zeros(self, shape: Sequence[int], dtype: Any) -> DeviceArray:
-        """Memory that holds zeros."""
-
-    def address(self, array: DeviceArray) -> int:
-        """Return the address of its first element, as kernels see it."""
-
-    def launch(self, kernel: str, grid: Grid, block: Grid, table: DeviceArray) -> None:
-        """Start a kernel on the only argument that ours take: a table of structs."""
-
-    def release(self) -> None:
-        """Give unused memory back."""
-
-    def description(self) -> dict[str, str]:
-        """Names, compute capabilities and versions of all visible GPUs: what the bytes of a picture depend on."""
-
-
-class CupyDevice:
+class Device:
     """The current CUDA device through CuPy. Raises DeviceError, with the way out, if it cannot be used."""
 
     def __init__(self) -> None:
@@ -74,10 +41,9 @@ class CupyDevice:
         if count == 0:
             raise DeviceError("device cuda: the driver sees no GPU; use --device cpu (or auto)")
         self.out_of_memory: type[Exception] = cupy.cuda.memory.OutOfMemoryError
-        self.broken: tuple[type[Exception], ...] = (
-            cupy.cuda.runtime.CUDARuntimeError,
-            cupy.cuda.driver.CUDADriverError,
-        )
+        """What `put`, `empty` and `zeros` raise where memory is short."""
+        self.broken: tuple[Any, ...] = (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError)
+        """What any method may raise once the device has failed."""
         self._kernels: dict[str, Any] = {}
         self._module  # noqa: B018  # compiled here, so that a device without kernels is refused
 
@@ -94,38 +60,38 @@ class CupyDevice:
         return module
 
     def put(self, array: "np.ndarray[Any, Any]") -> DeviceArray:
-        """See `Device`."""
+        """A copy on the device, contiguous."""
         return self._cupy.asarray(np.ascontiguousarray(array))
 
     def get(self, array: DeviceArray) -> "np.ndarray[Any, Any]":
-        """See `Device`."""
+        """A copy on the host, once everything launched before is done."""
         result: np.ndarray[Any, Any] = self._cupy.asnumpy(array)
         return result
 
     def empty(self, shape: Sequence[int], dtype: Any) -> DeviceArray:
-        """See `Device`."""
+        """Memory that holds anything."""
         return self._cupy.empty(tuple(shape), dtype)
 
     def zeros(self, shape: Sequence[int], dtype: Any) -> DeviceArray:
-        """See `Device`."""
+        """Memory that holds zeros."""
         return self._cupy.zeros(tuple(shape), dtype)
 
     def address(self, array: DeviceArray) -> int:
-        """See `Device`."""
+        """Return the address of the first element, as kernels see it."""
         return int(array.data.ptr)
 
     def launch(self, kernel: str, grid: Grid, block: Grid, table: DeviceArray) -> None:
-        """See `Device`."""
+        """Start a kernel of `kernels/bokeh.cu` on the only argument that ours take: a table of structs."""
         if kernel not in self._kernels:
             self._kernels[kernel] = self._module.get_function(kernel)
         self._kernels[kernel](grid, block, (table,))
 
     def release(self) -> None:
-        """See `Device`."""
+        """Give unused memory back."""
         self._cupy.get_default_memory_pool().free_all_blocks()
 
     def description(self) -> dict[str, str]:
-        """See `Device`."""
+        """Names, compute capabilities and versions of all visible GPUs: what the bytes of a picture depend on."""
         runtime = self._cupy.cuda.runtime
         found = [runtime.getDeviceProperties(number) for number in range(runtime.getDeviceCount())]
         return {
@@ -146,7 +112,7 @@ def compile_options() -> tuple[str, ...]:
 @lru_cache(maxsize=1)
 def the_device() -> Device:
     """The device of this process; DeviceError where there is none. A failure is not remembered."""
-    return CupyDevice()
+    return Device()
 
 
 def has_gpu() -> bool:

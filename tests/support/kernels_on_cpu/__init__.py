@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bokehsynth.errors import DeviceError
-from bokehsynth.rendering.cuda.device import KERNELS, CupyDevice
+from bokehsynth.rendering.cuda.device import KERNELS, Device
 
 HERE = Path(__file__).parent
 FLAGS = ["-std=c++17", "-O2", "-march=native", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
@@ -90,6 +90,6 @@ def library():
 def the_device_or_kernels_on_cpu():
     """The GPU where there is one."""
     try:
-        return CupyDevice()
+        return Device()
     except DeviceError:
         return HostDevice(library())

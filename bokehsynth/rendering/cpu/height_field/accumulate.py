@@ -39,14 +39,10 @@ class Ray(NamedTuple):
 class Scratch(NamedTuple):
     """One ray of every pixel of a row of n."""
 
-    delta: FloatArray
-    """float32 [L, n]: d(p') - d_f of the hits."""
-    through: FloatArray
-    """float32 [n]: light that still passes."""
-    fraction: FloatArray
-    """float32 [2, n]: position of a lookup in its cell, x and y."""
-    value: FloatArray
-    """float32 [4, n]: R, G, B, A looked up."""
+    delta: FloatArray  # float32 [L, n]: d(p') - d_f of the hits
+    through: FloatArray  # float32 [n]: light that still passes
+    fraction: FloatArray  # float32 [2, n]: position of a lookup in its cell, x and y
+    value: FloatArray  # float32 [4, n]: R, G, B, A looked up
     texel: "np.ndarray[tuple[int], np.dtype[np.int32]]"
     """int32 [n]: upper left texel of a lookup as seen from pixel 0, equal for neighbours that move together."""
 
@@ -54,10 +50,8 @@ class Scratch(NamedTuple):
 class Sums(NamedTuple):
     """Sums over the rays of a tile."""
 
-    light: FloatArray
-    """float32 [rows, 6, n]: light of R, G and B, then how much of it some layer has stopped."""
-    touched: FloatArray
-    """float32 [rows, n]: the largest share of a ray that a layer out of focus has stopped."""
+    light: FloatArray  # float32 [rows, 6, n]: light of R, G and B, then how much of it some layer has stopped
+    touched: FloatArray  # float32 [rows, n]: the largest share of a ray that a layer out of focus has stopped
 
 
 @kernel

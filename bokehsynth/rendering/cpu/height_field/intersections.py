@@ -27,14 +27,10 @@ AT_THE_END = np.float32(1 - 1e-6)
 class Surfaces(NamedTuple):
     """The layers of a picture on their canvas."""
 
-    packed: FloatArray
-    """float32 [L, 4, Hc, Wc]: premultiplied R, G, B, A."""
-    planes: Float64Array
-    """[L, 3]: d, gx, gy; NaN for a height field, which thereby equals no other plane."""
-    field: IntArray
-    """[L]: index of the layer's height field, -1 for a plane."""
-    heights: FloatArray
-    """float32 [F, Hc, Wc]: d - d_f."""
+    packed: FloatArray  # float32 [L, 4, Hc, Wc]: premultiplied R, G, B, A
+    planes: Float64Array  # [L, 3]: d, gx, gy; NaN for a height field, which thereby equals no other plane
+    field: IntArray  # [L]: index of the layer's height field, -1 for a plane
+    heights: FloatArray  # float32 [F, Hc, Wc]: d - d_f
 
 
 class Crossings(NamedTuple):
@@ -43,10 +39,8 @@ class Crossings(NamedTuple):
     place: FloatArray
     """float32 [L, n, 4]: delta, position in the cell before the crossing (x and y in 0..1), and the product of the
     steps in x and y since the entry before."""
-    cell: IntArray
-    """[L, n, 2]: texel offset (y, x) from the pixel to that cell."""
-    count: IntArray
-    """[L]: how many entries are filled."""
+    cell: IntArray  # [L, n, 2]: texel offset (y, x) from the pixel to that cell
+    filled: IntArray  # [L]: number of entries
 
 
 @kernel
@@ -139,7 +133,7 @@ def list_crossings(low, high, ux, uy, crossings, m):
             line_y += sy
         before = delta
         count += 1
-    crossings.count[m] = count
+    crossings.filled[m] = count
 
 
 @inline_kernel

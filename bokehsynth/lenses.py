@@ -5,7 +5,7 @@ A blurred light *behind* the focus shows an opening as it is drawn here, x right
 
 import numpy as np
 
-from bokehsynth.optics import Aperture, Array, BoolArray, Float64Array
+from bokehsynth.optics.apertures import Aperture, Array, BoolArray, Float64Array
 
 
 class Heart(Aperture):

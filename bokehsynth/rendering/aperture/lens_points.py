@@ -12,9 +12,7 @@ import numpy.typing as npt
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture
-from bokehsynth.rendering.types import FloatArray, RenderInput
-
-Float64Array = npt.NDArray[np.float64]
+from bokehsynth.rendering.types import Float64Array, FloatArray, RenderInput
 
 _DIGEST_SIDE = 512
 """Grid whose accepted points and weights stand for an aperture in a data set's identity."""
@@ -42,10 +40,7 @@ def bake(aperture: Aperture, side: int) -> LensPoints:
     calls. Raises UsageError for an aperture that lets nothing through or whose methods return the wrong shape.
     """
     points = _concentric_grid(side)
-    inside = np.asarray(aperture.inside(points))
-    if inside.shape != (len(points),) or inside.dtype != np.bool_:
-        raise UsageError(f"{_name(aperture)}.inside must return bool [N], got {inside.dtype} {inside.shape}")
-    points = points[inside]
+    points = points[check_inside(aperture, points)]
     weights = check_weights(aperture, points)
     if len(points) == 0 or weights.sum() <= 0:
         raise UsageError(f"{_name(aperture)} lets no light through: `inside` accepted {len(points)} lens points")
@@ -58,6 +53,24 @@ def smallest_side(samples: int, rays: "Callable[[int], LensPoints]") -> int:
     while len(rays(side).points) < samples:
         side += 2
     return side
+
+
+def check_inside(aperture: Aperture, points: Float64Array) -> npt.NDArray[np.bool_]:
+    """Which points the aperture accepts; UsageError if `inside` returns anything but bool [N]."""
+    inside = np.asarray(aperture.inside(points))
+    if inside.shape != (len(points),) or inside.dtype != np.bool_:
+        raise UsageError(f"{_name(aperture)}.inside must return bool [N], got {inside.dtype} {inside.shape}")
+    return inside
+
+
+def check_no_aberration(scene: RenderInput) -> None:
+    """Raise UsageError for an aperture that only the reference renders."""
+    aperture = scene.lens.aperture
+    if type(aperture).aberration is not Aperture.aberration and scene.lens.blur > 0:
+        raise UsageError(
+            f"{_name(aperture)} has an aberration, which only backend='reference' renders: its rays land "
+            "elsewhere at every pixel, and no table of texels stands for them"
+        )
 
 
 def check_weights(aperture: Aperture, points: Float64Array) -> Float64Array:

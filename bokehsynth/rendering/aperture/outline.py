@@ -5,10 +5,10 @@ import numpy.typing as npt
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture
+from bokehsynth.rendering.aperture.lens_points import check_inside
+from bokehsynth.rendering.types import Float64Array, IntArray
 
 BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
-Float64Array = npt.NDArray[np.float64]
 
 CELLS = 384
 """Cells per side of the grid: what is narrower than a cell (`CELL`, 1/188 of the radius) can be missed."""
@@ -102,8 +102,5 @@ def _bisect(aperture: Aperture, ends: Float64Array, first_open: BoolArray) -> Fl
 def _open(aperture: Aperture, s: Float64Array) -> BoolArray:
     """|s| <= 1 and inside(s), bool [N]; a lens point outside the disc is closed, and `inside` is not called for it."""
     result = np.einsum("ij,ij->i", s, s) <= 1.0
-    inside = np.asarray(aperture.inside(s[result]))
-    if inside.shape != (np.count_nonzero(result),) or inside.dtype != np.bool_:
-        raise UsageError(f"{type(aperture).__name__}.inside must return bool [N], got {inside.dtype} {inside.shape}")
-    result[result] = inside
+    result[result] = check_inside(aperture, s[result])
     return result

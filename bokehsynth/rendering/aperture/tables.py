@@ -8,7 +8,7 @@ import numpy as np
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture
 from bokehsynth.rendering.aperture.footprint_kernel import UNVIGNETTED, Opening, density_kernel
-from bokehsynth.rendering.aperture.lens_points import LensPoints, bake, check_weights, vogel_points
+from bokehsynth.rendering.aperture.lens_points import LensPoints, bake, check_weights, smallest_side, vogel_points
 from bokehsynth.rendering.aperture.outline import trace_outline
 from bokehsynth.rendering.aperture.scanlines import scan
 from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
@@ -102,6 +102,12 @@ class LensTables:
                 finer = min(_FINEST, max(finer + 2, round(finer * grown)))
             self._grids[side] = table
         return self._grids[side]
+
+    def ray_set(self, samples: int | None, largest: int) -> "RaySet":
+        """The sets of rays that tiles may ask for: of all sides up to `largest`, or one of at least `samples`."""
+        if samples is None:
+            return self.ray_sets_by_size(largest)
+        return self.rays(smallest_side(samples, self.grid))
 
     def rays(self, side: int) -> "RaySet":
         """One grid, for every tile that needs rays."""

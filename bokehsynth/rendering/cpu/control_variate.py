@@ -13,7 +13,7 @@ It is exactly 0 where at most one layer varies, and converges to the truth as ra
 import numpy as np
 
 from bokehsynth.rendering.cpu import ray_batches
-from bokehsynth.rendering.cpu.kernel_arguments import Batch, Texels, Totals
+from bokehsynth.rendering.cpu.kernel_arguments import Batch, Texels
 from bokehsynth.rendering.cpu.ray_batches import BATCH
 from bokehsynth.rendering.cpu.simd import cell, load, madd, mul, splat, store, sub, where_positive
 from bokehsynth.rendering.cpu.tile_bounds import REACH, same_plane
@@ -77,16 +77,16 @@ def _sum_batch(layers, visible, group, rays, batch, hits, samples, scratch):
         slanted = layers.planes[m, 1] != 0 or layers.planes[m, 2] != 0
         first, step = layers.addresses[m, PACKED], layers.addresses[m, PACKED_STEP]
         if n > 0 and slanted and not sharp and slots == 4:
-            totals = Totals(cell(sums, slots, m, 0), cell(sums, slots, count, 0))
-            ray_batches.sum_slanted_colour(Texels(first, layers.stride, group.base), step, hits, batch, totals)
+            mean, full = cell(sums, slots, m, 0), cell(sums, slots, count, 0)
+            ray_batches.sum_slanted_colour(Texels(first, layers.stride, group.base), step, hits, batch, mean, full)
         elif n > 0:  # nothing lies in front of the first: its light is its mean
             for p in range(3):
                 texels = Texels(first + p * step, layers.stride, group.base)
-                totals = Totals(cell(sums, slots, m, p), cell(sums, slots, count, p))
+                mean, full = cell(sums, slots, m, p), cell(sums, slots, count, p)
                 if sharp:
-                    ray_batches.sum_sharp(texels, batch, min(p, slots - 4), totals)
+                    ray_batches.sum_sharp(texels, batch, min(p, slots - 4), mean, full)
                 else:
-                    ray_batches.sum_light(texels, not slanted, hits, batch, min(p, slots - 4), totals)
+                    ray_batches.sum_light(texels, not slanted, hits, batch, min(p, slots - 4), mean, full)
         if layers.opaque[m] == 1:
             closed = True
             break

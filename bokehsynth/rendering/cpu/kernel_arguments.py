@@ -1,5 +1,7 @@
 """What kernels of the fast path are given together: tuples of arrays and numbers, which Numba compiles field by field.
 
+A parameter of a kernel bears the name of its tuple, as in `layers` for LayerPlanes and `table` for KernelTable.
+
 Rays, radii and texels of one GROUP of pixels are found from its first pixel: GROUP rows of LANES neighbours.
 """
 
@@ -190,10 +192,3 @@ class Batch(NamedTuple):
     size: int
     through: int  # address of the light that is left of each ray
     mask: int  # address of which rays the pupil lets pass, 1 or 0; 0 if all
-
-
-class Totals(NamedTuple):
-    """Addresses of two sums over rays, CELL floats each."""
-
-    mean: int  # of w c, the layer alone
-    full: int  # of w T c, the light that arrives

@@ -9,20 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from bokehsynth.optics import Plane
+from bokehsynth.rendering.cpu import simd
 from bokehsynth.rendering.cpu.kernel_arguments import Picture
-from bokehsynth.rendering.cpu.simd import (
-    address_of,
-    div,
-    load,
-    madd,
-    mul,
-    peek,
-    splat,
-    store,
-    store_rgb,
-    sub,
-    where_positive,
-)
+from bokehsynth.rendering.cpu.simd import address_of, div, load, madd, mul, splat, store, sub, where_positive
 from bokehsynth.rendering.jit import inline_kernel
 from bokehsynth.rendering.tile_constants import LANES
 from bokehsynth.rendering.types import FloatArray, RenderInput, RenderOutput
@@ -75,14 +64,14 @@ def write_pixels(values, pixel, count, picture):
     color, coverage = picture
     if count >= LANES:
         red, green, blue = load(values, 0), load(values, LANES), load(values, 2 * LANES)
-        store_rgb(np.int64(color.ctypes.data), 3 * pixel, red, green, blue)
+        simd.store_rgb(np.int64(color.ctypes.data), 3 * pixel, red, green, blue)
         store(np.int64(coverage.ctypes.data), pixel, load(values, 3 * LANES))
         return
     y, x = pixel // coverage.shape[1], pixel % coverage.shape[1]
     for lane in range(count):
         for c in range(3):
-            color[y, x + lane, c] = peek(values, c * LANES + lane)
-        coverage[y, x + lane] = peek(values, 3 * LANES + lane)
+            color[y, x + lane, c] = simd.peek(values, c * LANES + lane)
+        coverage[y, x + lane] = simd.peek(values, 3 * LANES + lane)
 
 
 def maps(scene: RenderInput, planes: Sequence[Plane]) -> tuple[FloatArray, FloatArray]:
@@ -107,7 +96,7 @@ def _fill(alphas, planes, blur, focus, margin, stride, disparity, defocus):
         for column in range(width):
             through, m = np.float32(1), 0
             while m < last:
-                through *= np.float32(1) - peek(alphas[m], first + column)
+                through *= np.float32(1) - simd.peek(alphas[m], first + column)
                 if through <= np.float32(0.5):
                     break
                 m += 1

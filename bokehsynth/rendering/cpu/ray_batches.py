@@ -52,12 +52,14 @@ def _spread(per_column, per_row, drift, n, at):
 
 
 @inline_kernel
-def sum_light(texels, frontal, hits, batch, channel, totals):
-    """Add the light of one plane of a blurred layer to both totals."""
+def sum_light(texels, frontal, hits, batch, channel, mean, full):
+    """Add the light of one plane of a blurred layer to two sums over rays, at addresses of CELL floats.
+
+    mean: of w c, the layer alone; full: of w T c, the light that arrives.
+    """
     if frontal:
-        _sum_frontal(texels, hits, batch, channel, totals)
+        _sum_frontal(texels, hits, batch, channel, mean, full)
         return
-    mean, full = totals
     for row in range(GROUP):
         m, f = load(mean, row * LANES), load(full, row * LANES)
         for i in range(batch.size):
@@ -71,9 +73,8 @@ def sum_light(texels, frontal, hits, batch, channel, totals):
 
 
 @inline_kernel
-def sum_sharp(texels, batch, channel, totals):
+def sum_sharp(texels, batch, channel, mean, full):
     """`sum_light` of a layer in focus: every ray meets the pixel's own texel."""
-    mean, full = totals
     for row in range(GROUP):
         value = load(texels.address, texels.base + row * texels.stride)
         m, f = load(mean, row * LANES), load(full, row * LANES)
@@ -87,11 +88,10 @@ def sum_sharp(texels, batch, channel, totals):
 
 
 @inline_kernel
-def _sum_frontal(texels, hits, batch, channel, totals):
+def _sum_frontal(texels, hits, batch, channel, mean, full):
     """Share the same four taps among all pixels, and rows of texels among rows of pixels."""
     plane, stride, _ = texels
     weights, start, count, through, mask = batch
-    mean, full = totals
     m0, m1, m2, m3 = load(mean, 0), load(mean, LANES), load(mean, 2 * LANES), load(mean, 3 * LANES)
     f0, f1, f2, f3 = load(full, 0), load(full, LANES), load(full, 2 * LANES), load(full, 3 * LANES)
     for i in range(count):
@@ -162,15 +162,14 @@ def _slanted(plane, stride, hits, i, row):
 
 
 @inline_kernel
-def sum_slanted_colour(texels, step, hits, batch, totals):
+def sum_slanted_colour(texels, step, hits, batch, mean, full):
     """`sum_light` of a tilted layer's three colour planes at once, for a lens that treats them alike.
 
-    texels, totals: of red; the planes of green and blue lie `step` bytes farther each, their totals one cell.
+    texels, mean, full: of red; the planes of green and blue lie `step` bytes farther each, their sums one cell.
     """
     plane, stride, _ = texels
     texel, fraction, drift, kind = hits
     weights, start, count, through, mask = batch
-    mean, full = totals
     one, cell = splat(np.float32(1)), FLOAT_BYTES * CELL
     for row in range(GROUP):
         at = row * LANES

@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bokehsynth.rendering.cpu import ray_sums
+from bokehsynth.rendering.cpu import ray_sums, tile_bounds
 from bokehsynth.rendering.cpu.kernel_arguments import Camera, Pyramids, Tile, Visible
-from bokehsynth.rendering.cpu.ray_sums import Taps
-from bokehsynth.rendering.cpu.tile_bounds import OPAQUE, REACH, STATES, classify, is_ordered, visible_order
+from bokehsynth.rendering.cpu.tile_bounds import OPAQUE, REACH, STATES
 from bokehsynth.rendering.jit import inline_kernel, kernel
 from bokehsynth.rendering.tile_constants import TILE_H, TILE_W
 from bokehsynth.rendering.types import Float64Array, FloatArray
@@ -68,9 +67,9 @@ def _trace_tile(layers, rays, pupil, y0, x0, picture):
     y, x = y0 + margin - camera.cy, x0 + margin - camera.cx
     state, order = np.zeros((count, STATES)), np.empty(count, np.int64)
     for m in range(count):
-        classify(layers.planes, layers.pyramids, camera, Tile(y, x, rows, n), m, state)
-    visible = Visible(state, order[: visible_order(state, order)])
-    ordered = is_ordered(state, visible.order, len(visible.order), layers.planes)
+        tile_bounds.classify(layers.planes, layers.pyramids, camera, Tile(y, x, rows, n), m, state)
+    visible = Visible(state, order[: tile_bounds.visible_order(state, order)])
+    ordered = tile_bounds.is_ordered(state, visible.order, len(visible.order), layers.planes)
     points, ray_weights, spans = rays
     start, stop, moving = _rays_for(visible, spans)
 
@@ -126,7 +125,7 @@ def _cross_unordered(layers, visible, ray, place, row, sums):
     planes, camera, order = layers.planes, layers.camera, visible.order
     y, x = place
     count, n = len(order), len(sums.through)
-    value, ahead = np.empty(count), np.empty(count)
+    value, ahead, delta = np.empty(count), np.empty(count), np.empty((len(planes), 1))
     for k in range(count):
         value[k] = _nearness(planes, order[k], camera, ray.s, y, x)
         ahead[k] = _nearness(planes, order[k], camera, ray.s, y, x + 1)
@@ -144,9 +143,9 @@ def _cross_unordered(layers, visible, ray, place, row, sums):
     for piece in range(found - 1):
         start, stop = cuts[piece], cuts[piece + 1]
         if start < stop:
-            for k in range(count):
-                value[k] = _nearness(planes, order[k], camera, ray.s, y, x + (start + stop - 1) / 2)
-            local = Visible(visible.state, _sorted_by(value, order))
+            for m in order:
+                delta[m, 0] = _nearness(planes, m, camera, ray.s, y, x + (start + stop - 1) / 2)
+            local = Visible(visible.state, tile_bounds.nearest_first(delta, order, 0))
             _cross_layers(layers, local, ray, place, (row, start, stop), sums)
 
 
@@ -155,19 +154,6 @@ def _nearness(planes, m, camera, s, y, x):
     """d(p') - d_f where the ray through offset (x, y) and lens point s meets plane m."""
     d, gx, gy = planes[m, 0], planes[m, 1], planes[m, 2]
     return (d + gx * x + gy * y - camera.focus) / (1 - camera.blur * (gx * s[0] + gy * s[1]))
-
-
-@kernel
-def _sorted_by(nearness, order):
-    """The layers of `order`, nearest first; ties keep the order of the layers."""
-    local, rank = order.copy(), nearness.copy()
-    for k in range(len(order)):
-        layer, mine, place = order[k], nearness[k], k
-        while place > 0 and (rank[place - 1] < mine or (rank[place - 1] == mine and local[place - 1] > layer)):
-            rank[place], local[place] = rank[place - 1], local[place - 1]
-            place -= 1
-        rank[place], local[place] = mine, layer
-    return local
 
 
 @inline_kernel
@@ -196,7 +182,7 @@ def _cross_layers(layers, visible, ray, place, span, sums):
             px, py = qx + dx * start, qy + dy * start
             ix, iy = int(np.floor(px)), int(np.floor(py))
             jy = min(iy + 1, layers.packed.shape[2] - 1)  # at the canvas's last row that tap's weight is 0
-            taps = Taps(ix, iy, jy, px - ix, py - iy, dx, dy)
+            taps = ray_sums.Taps(ix, iy, jy, px - ix, py - iy, dx, dy)
             stop = ray_sums.same_texels(taps, start, last)
             ray_sums.add_blurred(
                 layers.packed, m, taps, opaque, ray.weights, sums.light, sums.through, (row, start, stop)

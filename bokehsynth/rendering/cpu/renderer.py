@@ -11,11 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bokehsynth.errors import UsageError
-from bokehsynth.optics import Aperture, HeightField
+from bokehsynth.optics import HeightField
 from bokehsynth.rendering import tile_constants
 from bokehsynth.rendering.aperture import pupil as pupils
-from bokehsynth.rendering.aperture.lens_points import smallest_side
+from bokehsynth.rendering.aperture.lens_points import check_no_aberration
 from bokehsynth.rendering.aperture.tables import LensTables, RaySet, tables_of
 from bokehsynth.rendering.cpu import pinhole, prepared_layers, tile_pass
 from bokehsynth.rendering.cpu.height_field import tracer
@@ -36,11 +35,7 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
     Raises UsageError for an aperture with `aberration`, and for height fields seen through one with a `pupil`.
     """
     aperture = scene.lens.aperture
-    if type(aperture).aberration is not Aperture.aberration and scene.lens.blur > 0:
-        raise UsageError(
-            f"{type(aperture).__name__} has an aberration, which only backend='reference' renders: its rays land "
-            "elsewhere at every pixel, and no table of texels stands for them"
-        )
+    check_no_aberration(scene)
     if any(isinstance(layer.disparity, HeightField) for layer in scene.layers):
         return tracer.render_scene(scene, samples)
     tables = tables_of(aperture)
@@ -149,10 +144,8 @@ def _trace_crossings(
 
 def ray_set(scene: RenderInput, tables: LensTables, samples: int | None) -> RaySet:
     """The sets of rays that tiles of this scene may ask for."""
-    if samples is not None:
-        return tables.rays(smallest_side(samples, tables.grid))
     reach = max(scene.lens.reach(layer.disparity, scene.width, scene.height) for layer in scene.layers)
-    return tables.ray_sets_by_size(grid_side(reach))
+    return tables.ray_set(samples, grid_side(reach))
 
 
 def warm_up() -> None:

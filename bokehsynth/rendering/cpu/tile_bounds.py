@@ -218,6 +218,22 @@ def visible_order(state, order):
     return visible
 
 
+@kernel
+def nearest_first(delta, order, x):
+    """The layers of `order` by delta[m, x], nearest first; ties keep the order of the layers."""
+    local = order.copy()
+    for k in range(1, len(order)):
+        layer, place = order[k], k
+        while place > 0:
+            before = local[place - 1]
+            if delta[layer, x] < delta[before, x] or (delta[layer, x] == delta[before, x] and layer > before):
+                break
+            local[place] = before
+            place -= 1
+        local[place] = layer
+    return local
+
+
 @inline_kernel
 def same_plane(planes, a, b):
     """Whether two layers lie in one plane."""

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from bokehsynth.errors import UsageError
-from bokehsynth.optics import Aperture, HeightField, Plane
+from bokehsynth.optics import HeightField, Plane
 from bokehsynth.rendering.aperture import pupil as pupils
 from bokehsynth.rendering.aperture.footprint_kernel import radius_nodes
-from bokehsynth.rendering.aperture.lens_points import smallest_side
+from bokehsynth.rendering.aperture.lens_points import check_no_aberration
 from bokehsynth.rendering.aperture.tables import RaySet, tables_of
 from bokehsynth.rendering.cuda.device import DeviceArray
 from bokehsynth.rendering.cuda.layer_cache import LARGEST_SIDE, LayerCache, fold_sides
@@ -169,19 +169,11 @@ class Batch:
 
 
 def _check(scene: RenderInput) -> None:
-    aperture = scene.lens.aperture
-    if type(aperture).aberration is not Aperture.aberration and scene.lens.blur > 0:
-        raise UsageError(
-            f"{type(aperture).__name__} has an aberration, which only backend='reference' renders: its rays land "
-            "elsewhere at every pixel, and no table of texels stands for them"
-        )
+    check_no_aberration(scene)
     if len(scene.layers) > MAX_LAYERS:
         raise UsageError(f"cuda renders at most {MAX_LAYERS} layers, got {len(scene.layers)}; use backend='cpu'")
 
 
 def ray_set(scene: RenderInput, samples: int | None) -> RaySet:
     """The sets of rays that tiles may ask for: all sizes, or one of at least `samples`."""
-    tables = tables_of(scene.lens.aperture)
-    if samples is None:
-        return tables.ray_sets_by_size(LARGEST_SIDE)
-    return tables.rays(smallest_side(samples, tables.grid))
+    return tables_of(scene.lens.aperture).ray_set(samples, LARGEST_SIDE)

@@ -10,7 +10,7 @@ import numpy as np
 
 from bokehsynth.rendering.cpu.height_field.intersections import empty_crossings, intersect_height_field, list_crossings
 from bokehsynth.rendering.cpu.ray_sums import write_pixel
-from bokehsynth.rendering.cpu.tile_bounds import HIGH, LOW, REACH, is_ordered, visible_order
+from bokehsynth.rendering.cpu.tile_bounds import HIGH, LOW, REACH, is_ordered, nearest_first, visible_order
 from bokehsynth.rendering.jit import inline_kernel, kernel
 from bokehsynth.rendering.types import FloatArray
 
@@ -135,9 +135,9 @@ def _carry(canvas, order, ordered, ray, corner, scratch, sums, row):
     if ordered or _is_sorted(delta, order):
         _pass_layers(canvas, order, ray, corner, scratch, sums, row, (0, n))
     else:
-        local, start = _sorted_at(delta, order, 0), 0
+        local, start = nearest_first(delta, order, 0), 0
         for x in range(1, n):
-            mine = _sorted_at(delta, order, x)
+            mine = nearest_first(delta, order, x)
             if (mine != local).any():
                 _pass_layers(canvas, local, ray, corner, scratch, sums, row, (start, x))
                 local, start = mine, x
@@ -157,24 +157,6 @@ def _is_sorted(delta, order):
         if wrong > 0:
             return False
     return True
-
-
-@kernel
-def _sorted_at(delta, order, x):
-    """The layers of `order` by their hits at pixel x, nearest first; ties keep the order of the layers."""
-    local = order.copy()
-    for k in range(1, len(order)):
-        layer, place = order[k], k
-        while place > 0 and _before(delta[layer, x], layer, delta[local[place - 1], x], local[place - 1]):
-            local[place] = local[place - 1]
-            place -= 1
-        local[place] = layer
-    return local
-
-
-@inline_kernel
-def _before(mine, layer, other, other_layer):
-    return mine > other or (mine == other and layer < other_layer)
 
 
 @inline_kernel
@@ -284,7 +266,7 @@ def _pinhole(surfaces, camera, row, column, delta, value, share):
             delta[m, 0] = d + gx * (column - camera.cx) + gy * (row - camera.cy) - camera.focus
     through, sharp = np.float32(1), True
     value[:] = 0
-    for m in _sorted_at(delta, np.arange(len(surfaces.planes)), 0):
+    for m in nearest_first(delta, np.arange(len(surfaces.planes)), 0):
         alpha = surfaces.packed[m, 3, row, column]
         sharp &= delta[m, 0] == 0 or through * alpha == 0
         for c in range(3):

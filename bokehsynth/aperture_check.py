@@ -188,9 +188,6 @@ def _field() -> Float64Array:
     return np.stack([x, y], axis=-1) * _CORNER
 
 
-# ------------------------------------------------------------------------------------------------------ rendering
-
-
 def _compare_backends(aperture: Aperture, extra: int) -> str:
     """One line: how cpu and reference compare; UsageError if they draw different pictures."""
     layers, lens, margin = _scene(aperture, extra)

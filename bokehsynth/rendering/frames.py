@@ -90,13 +90,11 @@ def _visible_disparity(scene: RenderInput) -> Float64Array:
     for i, layer in enumerate(scene.layers):
         disparity[i] = layer.disparity.at(x, y)
         alpha[i] = scene.crop(layer.alpha)
-    if (
-        np.diff(disparity, axis=0) > 0
-    ).any():  # layers cross inside the picture: near to far changes from pixel to pixel
+    if (np.diff(disparity, axis=0) > 0).any():  # layers cross: near to far changes from pixel to pixel
         order = np.argsort(-disparity, axis=0, kind="stable")
         disparity = np.take_along_axis(disparity, order, axis=0)
         alpha = np.take_along_axis(alpha, order, axis=0)
-    reached = np.empty(shape[:1] + shape[1:], np.bool_)
+    reached = np.empty(shape, np.bool_)
     through = np.ones(shape[1:], np.float32)
     for i in range(shape[0]):
         through *= 1 - alpha[i]

@@ -56,11 +56,8 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
 def empty_output(scene: RenderInput) -> RenderOutput:
     """Allocate the picture."""
     tiles = -(-scene.height // TILE_H), -(-scene.width // TILE_W)
-    color, coverage = (
-        np.empty((scene.height, scene.width, 3), np.float32),
-        np.empty((scene.height, scene.width), np.float32),
-    )
-    return RenderOutput(color, coverage, np.zeros(tiles, np.uint8))
+    size = scene.height, scene.width
+    return RenderOutput(np.empty((*size, 3), np.float32), np.empty(size, np.float32), np.zeros(tiles, np.uint8))
 
 
 def _filter_tiles(

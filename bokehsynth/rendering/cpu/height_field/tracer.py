@@ -34,20 +34,14 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
             "no height field through it; use backend='reference', or cut the field into layers with one Plane each"
         )
     surfaces = _surfaces(scene)
-    alpha_blocks, height_blocks = (
-        np.stack([block_bounds(each) for each in planes]) for planes in (surfaces.packed[:, 3], surfaces.heights)
-    )
+    blocks = [np.stack([block_bounds(each) for each in planes]) for planes in (surfaces.packed[:, 3], surfaces.heights)]
     rows, columns = surfaces.packed.shape[2:]
     camera = Camera(scene.lens.blur, float(np.float32(scene.lens.focus)), (rows - 1) / 2, (columns - 1) / 2)
-    picture = Picture(
-        np.empty((scene.height, scene.width, 3), np.float32), np.empty((scene.height, scene.width), np.float32)
-    )
+    size = scene.height, scene.width
+    picture = Picture(np.empty((*size, 3), np.float32), np.empty(size, np.float32))
 
     corners = list(product(range(0, scene.height, TILE_H), range(0, scene.width, TILE_W)))
-    states = [
-        classify_layers(surfaces, alpha_blocks, height_blocks, camera, _tile(scene, camera, *corner))
-        for corner in corners
-    ]
+    states = [classify_layers(surfaces, *blocks, camera, _tile(scene, camera, *corner)) for corner in corners]
     tables = _ray_tables(scene, [_reach(state) for state in states], samples)
 
     def trace_tiles(start: int, stop: int) -> None:

@@ -32,6 +32,14 @@ def inline_kernel(function: F) -> F:
     return _compiled(function, _WITHOUT_COUNTS)
 
 
+def always_inline_kernel(function: F) -> F:
+    """Compile an `inline_kernel` whose code is put where it is called: for functions called for every few pixels.
+
+    Otherwise each call copies all numbers of all tuples among its arguments, seven or more of every array.
+    """
+    return _compiled(function, {**_WITHOUT_COUNTS, "forceinline": True})
+
+
 def _compiled(function: F, options: Any) -> F:
     compiled: F = nb.njit(function, **options)
     discard_unreadable(compiled)

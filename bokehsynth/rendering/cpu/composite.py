@@ -5,11 +5,11 @@ import numpy as np
 from bokehsynth.rendering.cpu.pinhole import write_pixels
 from bokehsynth.rendering.cpu.simd import add, cell, div, load, madd, mul, splat, store, sub, where_positive
 from bokehsynth.rendering.cpu.tile_bounds import REACH
-from bokehsynth.rendering.jit import inline_kernel
+from bokehsynth.rendering.jit import always_inline_kernel, inline_kernel
 from bokehsynth.rendering.tile_constants import LANES
 
 
-@inline_kernel
+@always_inline_kernel
 def composite(opaque, passed, visible, group, with_rays, scratch, picture):
     """Composite the means, add what varies together, divide by the light that arrived, write the pixels.
 
@@ -46,8 +46,9 @@ def composite(opaque, passed, visible, group, with_rays, scratch, picture):
             covered = arrived if slots == 4 else add(covered, arrived)
         if slots > 4:
             covered = div(covered, splat(np.float32(passed[0] + passed[1] + passed[2])))
-        store(values, 3 * LANES, covered)
-        write_pixels(values, group.pixel + r * picture.coverage.shape[1], group.columns, picture)
+        red, green, blue = load(values, 0), load(values, LANES), load(values, 2 * LANES)
+        pixel = group.pixel + r * picture.coverage.shape[1]
+        write_pixels(red, green, blue, covered, pixel, group.columns, values, picture)
 
 
 @inline_kernel

@@ -17,14 +17,14 @@ from bokehsynth.rendering.cpu.kernel_arguments import Batch, Texels
 from bokehsynth.rendering.cpu.ray_batches import BATCH
 from bokehsynth.rendering.cpu.simd import cell, load, madd, mul, splat, store, sub, where_positive
 from bokehsynth.rendering.cpu.tile_bounds import REACH, same_plane
-from bokehsynth.rendering.jit import inline_kernel
+from bokehsynth.rendering.jit import always_inline_kernel, inline_kernel
 from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, GROUP, LANES, NO_PUPIL, PACKED, PACKED_STEP
 
 MOST = 64
 """Largest side of a grid of rays in a tile: 4,096 for what kernels leave over beat 51 x 51 alone at any radius."""
 
 
-@inline_kernel
+@always_inline_kernel
 def sum_rays(layers, visible, group, rays, span, pupil, hits, scratch):
     """Fill `scratch.sums` with sums over the rays of `span`: w c and w a of each layer, and of what arrives.
 
@@ -62,7 +62,7 @@ def _pupil_mask(pupil, pixel, points, batch):
             store(batch.mask, (i * GROUP + row) * LANES, where_positive(within, one, none))
 
 
-@inline_kernel
+@always_inline_kernel
 def _sum_batch(layers, visible, group, rays, batch, hits, samples, scratch):
     """Carry one batch of rays through the layers; samples: address of CELL floats for each ray."""
     count, slots, sums = len(layers.planes), scratch.slots, scratch.sums
@@ -98,7 +98,7 @@ def _sum_batch(layers, visible, group, rays, batch, hits, samples, scratch):
         ray_batches.sum_samples(batch.through, batch, c, cell(sums, slots, count, 3 + c))
 
 
-@inline_kernel
+@always_inline_kernel
 def _attenuate_by(alpha, sharp, frontal, hits, batch, samples):
     """Look a layer's alpha up into `samples` and take it out of what the rays let through."""
     if sharp:

@@ -8,7 +8,7 @@ first node of the tile plus, node by node, the clamped part of the way to the ne
 import numpy as np
 
 from bokehsynth.rendering.cpu.simd import add, clamp01, load, madd, poke, ramp, splat, store, sub
-from bokehsynth.rendering.jit import inline_kernel, kernel
+from bokehsynth.rendering.jit import always_inline_kernel, inline_kernel, kernel
 from bokehsynth.rendering.tile_constants import GROUP, LANES
 
 NEAREST = 2.0
@@ -93,7 +93,7 @@ def _sum_alpha(planes, weight, y, row, turn, weighted, sums):
         weighted[3, row, x], sums[3, row, x] = value, -total
 
 
-@inline_kernel
+@always_inline_kernel
 def _value(texels, sums, kernels, entry, channel, out):
     """Apply kernel `entry` to GROUP rows of one plane."""
     source, stride, base = texels
@@ -183,7 +183,7 @@ def radius_range(radius):
     return low, r + max(0.0, rx * (LANES - 1)) + max(0.0, ry * (GROUP - 1))
 
 
-@inline_kernel
+@always_inline_kernel
 def gains(radius, table, span, reference, out):
     """Fill 1 / norm of every pixel's interpolated coverage kernel, times |r / reference|^3 for the weights' own scale.
 
@@ -208,7 +208,7 @@ def gains(radius, table, span, reference, out):
             poke(out, row * LANES + lane, np.float32(ratio * ratio * ratio / (near + t * (far - near))))
 
 
-@inline_kernel
+@always_inline_kernel
 def filter_plane(texels, sums, kernels, span, radius, channel, scratch, out):
     """Mean of one plane of a layer over the opening for GROUP x LANES pixels, without `gains`.
 

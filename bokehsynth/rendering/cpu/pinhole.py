@@ -12,7 +12,7 @@ from bokehsynth.optics import Plane
 from bokehsynth.rendering.cpu import simd
 from bokehsynth.rendering.cpu.kernel_arguments import Picture
 from bokehsynth.rendering.cpu.simd import address_of, div, load, madd, mul, splat, store, sub, where_positive
-from bokehsynth.rendering.jit import inline_kernel
+from bokehsynth.rendering.jit import always_inline_kernel, inline_kernel
 from bokehsynth.rendering.tile_constants import LANES
 from bokehsynth.rendering.types import FloatArray, RenderInput, RenderOutput
 
@@ -48,30 +48,29 @@ def _composite(packed, step, stride, margin, scratch, picture):
                 blue = madd(blue, load(packed[m] + 2 * step, at), through)
                 through = mul(through, sub(one, load(packed[m] + 3 * step, at)))
             arrived = sub(one, through)
-            store(scratch, 0, where_positive(arrived, div(red, arrived), nothing))
-            store(scratch, LANES, where_positive(arrived, div(green, arrived), nothing))
-            store(scratch, 2 * LANES, where_positive(arrived, div(blue, arrived), nothing))
-            store(scratch, 3 * LANES, arrived)
-            write_pixels(scratch, y * width + x, width - x, picture)
+            red = where_positive(arrived, div(red, arrived), nothing)
+            green = where_positive(arrived, div(green, arrived), nothing)
+            blue = where_positive(arrived, div(blue, arrived), nothing)
+            write_pixels(red, green, blue, arrived, y * width + x, width - x, scratch, picture)
 
 
-@inline_kernel
-def write_pixels(values, pixel, count, picture):
-    """Write `count` pixels of a row, LANES at most, from number `pixel` on.
-
-    values: address of LANES of each of R, G, B and coverage.
-    """
+@always_inline_kernel
+def write_pixels(red, green, blue, covered, pixel, count, scratch, picture):
+    """Write `count` pixels of a row, LANES at most, from number `pixel` on; scratch: address of 4 LANES floats."""
     color, coverage = picture
     if count >= LANES:
-        red, green, blue = load(values, 0), load(values, LANES), load(values, 2 * LANES)
         simd.store_rgb(np.int64(color.ctypes.data), 3 * pixel, red, green, blue)
-        store(np.int64(coverage.ctypes.data), pixel, load(values, 3 * LANES))
+        store(np.int64(coverage.ctypes.data), pixel, covered)
         return
+    store(scratch, 0, red)
+    store(scratch, LANES, green)
+    store(scratch, 2 * LANES, blue)
+    store(scratch, 3 * LANES, covered)
     y, x = pixel // coverage.shape[1], pixel % coverage.shape[1]
     for lane in range(count):
         for c in range(3):
-            color[y, x + lane, c] = simd.peek(values, c * LANES + lane)
-        coverage[y, x + lane] = simd.peek(values, 3 * LANES + lane)
+            color[y, x + lane, c] = simd.peek(scratch, c * LANES + lane)
+        coverage[y, x + lane] = simd.peek(scratch, 3 * LANES + lane)
 
 
 def maps(scene: RenderInput, planes: Sequence[Plane]) -> tuple[FloatArray, FloatArray]:

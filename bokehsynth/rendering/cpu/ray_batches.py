@@ -7,7 +7,7 @@ stops. `control_variate` says what for.
 import numpy as np
 
 from bokehsynth.rendering.cpu.simd import add, load, madd, mul, peek, positive, put, ramp, splat, store, sub
-from bokehsynth.rendering.jit import inline_kernel
+from bokehsynth.rendering.jit import always_inline_kernel, inline_kernel
 from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, GROUP, LANES
 
 BATCH = 32
@@ -18,7 +18,7 @@ ONE_TEXEL, TWO_TEXELS, SCATTERED = range(3)
 per pixel; they need a neighbour more; each has its own."""
 
 
-@inline_kernel
+@always_inline_kernel
 def intersect_batch(layers, m, group, rays, start, stop, hits):
     """Fill one row of `hits` for each ray start .. stop - 1: where it meets layer m."""
     texel, fraction, drift, kind = hits
@@ -51,7 +51,7 @@ def _spread(per_column, per_row, drift, n, at):
     return low, max(per_column, 0.0) * (LANES - 1) + max(per_row, 0.0) * (GROUP - 1)
 
 
-@inline_kernel
+@always_inline_kernel
 def sum_light(texels, frontal, hits, batch, channel, mean, full):
     """Add the light of one plane of a blurred layer to two sums over rays, at addresses of CELL floats.
 

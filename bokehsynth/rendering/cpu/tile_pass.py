@@ -10,7 +10,7 @@ from bokehsynth.rendering.cpu.layer_filter import filter_between, filter_plane, 
 from bokehsynth.rendering.cpu.ray_batches import BATCH
 from bokehsynth.rendering.cpu.simd import cell, load, mul, store
 from bokehsynth.rendering.cpu.tile_bounds import REACH, STATES
-from bokehsynth.rendering.jit import inline_kernel, kernel
+from bokehsynth.rendering.jit import always_inline_kernel, inline_kernel, kernel
 from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, GROUP, LANES, RUNS_FROM, TILE_H, TILE_W
 
 
@@ -69,7 +69,7 @@ def _recall(plan, row, column, state, seen):
     return count
 
 
-@inline_kernel
+@always_inline_kernel
 def _filter_layers(layers, table, visible, group, by_corners, scratch):
     """Fill `scratch.means` of the visible layers; with a pupil the kernels are those at corners."""
     K = layers.camera.blur
@@ -109,7 +109,7 @@ def _filter_layers(layers, table, visible, group, by_corners, scratch):
         _apply_gains(m, count, scratch)
 
 
-@inline_kernel
+@always_inline_kernel
 def _apply_gains(m, count, scratch):
     """Multiply the means of a layer by the gains in the buffer."""
     for p in range(count):
@@ -118,7 +118,7 @@ def _apply_gains(m, count, scratch):
             store(here, i * LANES, mul(load(here, i * LANES), load(scratch.buffer, i * LANES)))
 
 
-@inline_kernel
+@always_inline_kernel
 def _copy_layer(layers, m, group, count, scratch):
     """Means of a layer in focus: its own texels."""
     for p in range(count):
@@ -128,7 +128,7 @@ def _copy_layer(layers, m, group, count, scratch):
             store(here, r * LANES, load(plane, group.base + r * layers.stride))
 
 
-@inline_kernel
+@always_inline_kernel
 def _corners_around(spans, m, group):
     """Find the kernels of layer m at the corners around a group."""
     per_tile, rows = spans[m, 2, 0], spans[m, 2, 1]
@@ -138,7 +138,7 @@ def _corners_around(spans, m, group):
     return Corners(above, below, per_tile, group.top - line * rows, rows)
 
 
-@inline_kernel
+@always_inline_kernel
 def _family(spans, m, radius):
     """Choose the kernels of a group: with prefix sums where the layer has them and all its radii are large enough."""
     low, high = radius_range(radius)

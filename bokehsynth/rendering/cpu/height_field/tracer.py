@@ -41,7 +41,9 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
     picture = Picture(np.empty((*size, 3), np.float32), np.empty(size, np.float32))
 
     corners = list(product(range(0, scene.height, TILE_H), range(0, scene.width, TILE_W)))
-    states = [classify_layers(surfaces, *blocks, camera, _tile(scene, camera, *corner)) for corner in corners]
+    states = [
+        classify_layers(surfaces, blocks[0], blocks[1], camera, _tile(scene, camera, *corner)) for corner in corners
+    ]
     tables = _ray_tables(scene, [_reach(state) for state in states], samples)
 
     def trace_tiles(start: int, stop: int) -> None:

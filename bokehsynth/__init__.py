@@ -6,12 +6,25 @@
     bs.generate(recipe, "demo")                 # what `bokehsynth generate quickstart --out demo` does
     for sample in bs.open_dataset("demo"): ...
 
-Names are loaded when first used: `open_dataset` needs NumPy and OpenCV, `render` NumPy and Numba.
+Names other than errors are loaded when first used: `open_dataset` needs NumPy and OpenCV, `render` NumPy and Numba.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from bokehsynth.errors import (
+    AssetError,
+    BokehsynthError,
+    ChangedError,
+    DataError,
+    DeviceError,
+    FailureBudgetError,
+    LockedError,
+    RecipeError,
+    StorageError,
+    UnsoundError,
+    UsageError,
+)
 from bokehsynth.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -19,19 +32,6 @@ if TYPE_CHECKING:
     from bokehsynth.color import linear_to_srgb, srgb_to_linear
     from bokehsynth.config.strict_yaml import load_yaml
     from bokehsynth.degradation import degrade
-    from bokehsynth.errors import (
-        AssetError,
-        BokehsynthError,
-        ChangedError,
-        DataError,
-        DeviceError,
-        FailureBudgetError,
-        LockedError,
-        RecipeError,
-        StorageError,
-        UnsoundError,
-        UsageError,
-    )
     from bokehsynth.files import atomic_write
     from bokehsynth.generation.generate import generate
     from bokehsynth.imaging.contact_sheet import contact_sheet
@@ -57,11 +57,6 @@ if TYPE_CHECKING:
 _HOME = {
     "color": ["linear_to_srgb", "srgb_to_linear"],
     "degradation": ["degrade"],
-    "errors": [
-        "AssetError", "BokehsynthError", "ChangedError", "DataError", "DeviceError", "FailureBudgetError",
-        "LockedError", "RecipeError", "StorageError", "UnsoundError",
-        "UsageError",
-    ],
     "files": ["atomic_write"],
     "generation.generate": ["generate"],
     "imaging.contact_sheet": ["contact_sheet"],

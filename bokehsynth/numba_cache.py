@@ -11,10 +11,7 @@ import numba
 
 
 def ensure_cache_place(beside: Path) -> None:
-    """Point Numba at the temporary directory where neither of its own places can be written (read-only installs).
-
-    `beside` is the folder of the modules that hold the kernels.
-    """
+    """Point Numba at a temporary folder where it can write neither `beside` the kernels nor in the user's cache."""
     if numba.config.CACHE_DIR:  # type: ignore[attr-defined]
         return
     places = [beside / "__pycache__"]

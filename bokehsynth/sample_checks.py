@@ -32,16 +32,6 @@ def check_sample(sample: Sample) -> None:
     for name in ("hq", "aif", "lq"):
         if name in sample.arrays and int(sample.arrays[name].max()) < BLACK:
             raise UnsoundError(f"{name} is black: no value reaches {BLACK} of 255", "black")
-    _check_maps(sample)
-    if {"lq", "hq"} <= sample.arrays.keys() and np.array_equal(sample.arrays["lq"], sample.arrays["hq"]):
-        if sample.meta["radius_max"] >= BLURRED:
-            raise UnsoundError(f"lq equals hq although the blur radius reaches {sample.meta['radius_max']:.3g} px",
-                               "not_degraded")  # fmt: skip
-        if _degrades(json.loads(sample.meta["draw"])["degradation"]):
-            raise UnsoundError("lq equals hq although the sample is to be degraded", "not_degraded")
-
-
-def _check_maps(sample: Sample) -> None:
     for name, scale_key in (("defocus", "defocus_scale"), ("disparity", "disparity_scale")):
         if name not in sample.arrays:
             continue
@@ -49,6 +39,12 @@ def _check_maps(sample: Sample) -> None:
         low, high = float(values.min()), float(values.max())
         if not (np.isfinite(values).all() and low >= 0 and high <= bound):
             raise UnsoundError(f"{name} holds {low:.6g}..{high:.6g}, outside 0..{bound:.6g}", "out_of_range")
+    if {"lq", "hq"} <= sample.arrays.keys() and np.array_equal(sample.arrays["lq"], sample.arrays["hq"]):
+        if sample.meta["radius_max"] >= BLURRED:
+            raise UnsoundError(f"lq equals hq although the blur radius reaches {sample.meta['radius_max']:.3g} px",
+                               "not_degraded")  # fmt: skip
+        if _degrades(json.loads(sample.meta["draw"])["degradation"]):
+            raise UnsoundError("lq equals hq although the sample is to be degraded", "not_degraded")
 
 
 def _degrades(degradation: dict[str, Any]) -> bool:

@@ -59,22 +59,18 @@ def _read(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     try:
         data = YAML(typ="rt", pure=True).load(text)
-    except DuplicateKeyError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise RecipeError(f"{path}:{line}: {_first_line(error.problem)}: each key may stand once") from None
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise RecipeError(f"{path}:{line}: not valid YAML: {_first_line(error.problem)}") from None
+        fault = (error.problem or "unreadable").splitlines()[0].rstrip(". ")
+        twice = isinstance(error, DuplicateKeyError)
+        text = f"{fault}: each key may stand once" if twice else f"not valid YAML: {fault}"
+        raise RecipeError(f"{path}:{line}: {text}") from None
     except YAMLError as error:
         raise RecipeError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(data, dict):
         found = "an empty file" if data is None else "a list" if isinstance(data, list) else repr(data)
         raise RecipeError(f"{path}: must be a mapping of keys to values, found {found}")
     return data
-
-
-def _first_line(text: str | None) -> str:
-    return (text or "unreadable").splitlines()[0].rstrip(". ")
 
 
 def _set(data: dict[str, Any], override: str) -> Place:
@@ -171,7 +167,7 @@ def _line(data: Any, place: Place) -> int:
 def _message(fault: Any, model: type[BaseModel]) -> str:
     kind, name = fault["type"], fault["loc"][-1] if fault["loc"] else ""
     if kind in {"extra_forbidden", "unexpected_keyword_argument"}:
-        known = sorted({key for cls in _models_at(model, fault["loc"][:-1]) for key in _field_names(cls)})
+        known = sorted({key for cls in _models_at(model, fault["loc"][:-1]) for key, _ in _hints(cls)})
         close = difflib.get_close_matches(str(name), known, n=1)
         return "unknown key" + (f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}")
     if kind in {"missing", "missing_argument"}:
@@ -186,12 +182,6 @@ def _message(fault: Any, model: type[BaseModel]) -> str:
     if kind != "value_error" and isinstance(shown, (str, int, float, bool, type(None))):
         message += f", got {shown!r}"
     return message
-
-
-def _field_names(cls: Any) -> list[str]:
-    if issubclass(cls, BaseModel):
-        return list(cls.model_fields)
-    return [field.name for field in dataclasses.fields(cls)]
 
 
 def _models_at(model: type[BaseModel], loc: Sequence[Any]) -> list[type]:

@@ -71,15 +71,11 @@ _LOCK = threading.RLock()
 """Loading replaces a module for a moment, and torch has one generator for all threads."""
 
 
+@functools.lru_cache(maxsize=1)
 def load() -> Basicsr:
     """Load basicsr's functions once; a UsageError with the line to type if they are not installed."""
     with _LOCK:
-        return _loaded()
-
-
-@functools.lru_cache(maxsize=1)
-def _loaded() -> Basicsr:
-    return Basicsr()
+        return Basicsr()
 
 
 def basicsr_kernel(record: Record) -> FloatArray:

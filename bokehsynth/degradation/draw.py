@@ -82,7 +82,7 @@ def draw_noise(step: Noise, rng: np.random.Generator) -> Record:
 
 def draw_jpeg(step: Jpeg, rng: np.random.Generator) -> Record:
     """`quality`: None, or an int."""
-    quality = _draw_quality(step.quality, rng) if chance(rng, step.probability) else None
+    quality = pick(rng, range(step.quality[0], step.quality[1] + 1)) if chance(rng, step.probability) else None
     return {"kind": "jpeg", "quality": quality}
 
 
@@ -96,14 +96,9 @@ def draw_final(step: Final, rng: np.random.Generator) -> Record:
         "kind": "final",
         "mode": pick(rng, step.modes),
         "kernel": kernel,
-        "quality": _draw_quality(step.quality, rng),
+        "quality": pick(rng, range(step.quality[0], step.quality[1] + 1)),
         "jpeg_first": chance(rng, step.jpeg_first),
     }
-
-
-def draw_custom_step(step: CustomStep, rng: np.random.Generator) -> Record:
-    """`path` of the class and the `params` that it drew."""
-    return {"kind": "custom", "path": step.path, "params": draw_custom(step.path, rng)}
 
 
 def _draw_beta(bounds: tuple[float, float], rng: np.random.Generator) -> float:
@@ -113,15 +108,11 @@ def _draw_beta(bounds: tuple[float, float], rng: np.random.Generator) -> float:
     return uniform(rng, 1.0, bounds[1])
 
 
-def _draw_quality(bounds: tuple[int, int], rng: np.random.Generator) -> int:
-    return pick(rng, range(bounds[0], bounds[1] + 1))
-
-
 _DRAW: dict[type, Callable[[Any, np.random.Generator], Record]] = {
     Blur: draw_blur,
     Resize: draw_resize,
     Noise: draw_noise,
     Jpeg: draw_jpeg,
     Final: draw_final,
-    CustomStep: draw_custom_step,
+    CustomStep: lambda step, rng: {"kind": "custom", "path": step.path, "params": draw_custom(step.path, rng)},
 }

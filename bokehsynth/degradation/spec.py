@@ -8,7 +8,7 @@ off: it would belong to the target, not to the degradation.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
@@ -45,13 +45,11 @@ def _distinct(modes: tuple[Mode, ...]) -> tuple[Mode, ...]:
     return modes
 
 
-# strict=False lets a YAML list be a tuple; the numbers inside stay strict.
-_PAIR = Field(strict=False)
 Probability = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
-Sigmas = Annotated[tuple[Annotated[float, Field(gt=0, le=50)], Annotated[float, Field(gt=0, le=50)]], _PAIR]
-Levels = Annotated[tuple[Annotated[float, Field(ge=0, le=255)], Annotated[float, Field(ge=0, le=255)]], _PAIR]
-Angles = Annotated[tuple[Annotated[float, Field(ge=-7, le=7)], Annotated[float, Field(ge=-7, le=7)]], _PAIR]
+Sigma = Annotated[float, Field(gt=0, le=50)]
+Level = Annotated[float, Field(ge=0, le=255)]
+Angle = Annotated[float, Field(ge=-7, le=7)]
 Omega = Annotated[float, Field(gt=0, le=math.pi)]
 Size = Annotated[int, Field(ge=3, le=63)]
 Quality = Annotated[int, Field(ge=1, le=100)]
@@ -59,16 +57,12 @@ Factor = Annotated[float, Field(ge=0.01, le=8)]
 Shape = Annotated[float, Field(ge=0.1, le=16)]
 PoissonScale = Annotated[float, Field(ge=0, le=20)]
 
-SigmaRange = Annotated[Sigmas, AfterValidator(_ordered)]
-LevelRange = Annotated[Levels, AfterValidator(_ordered)]
-AngleRange = Annotated[Angles, AfterValidator(_ordered)]
-OmegaRange = Annotated[tuple[Omega, Omega], _PAIR, AfterValidator(_ordered)]
-SizeRange = Annotated[tuple[Size, Size], _PAIR, AfterValidator(_ordered), AfterValidator(_odd)]
-QualityRange = Annotated[tuple[Quality, Quality], _PAIR, AfterValidator(_ordered)]
-FactorRange = Annotated[tuple[Factor, Factor], _PAIR, AfterValidator(_around_one)]
-ShapeRange = Annotated[tuple[Shape, Shape], _PAIR, AfterValidator(_around_one)]
-PoissonRange = Annotated[tuple[PoissonScale, PoissonScale], _PAIR, AfterValidator(_ordered)]
-Modes = Annotated[tuple[Mode, ...], _PAIR, Field(min_length=1), AfterValidator(_distinct)]
+T = TypeVar("T")
+_LIST = Field(strict=False)  # lets a YAML list be a tuple; the numbers inside stay strict
+Range = Annotated[tuple[T, T], _LIST, AfterValidator(_ordered)]
+RangeAroundOne = Annotated[tuple[T, T], _LIST, AfterValidator(_around_one)]
+SizeRange = Annotated[Range[Size], AfterValidator(_odd)]
+Modes = Annotated[tuple[Mode, ...], _LIST, Field(min_length=1), AfterValidator(_distinct)]
 StepPath = Annotated[str, AfterValidator(check_step_path)]
 
 ALL_MODES: tuple[Mode, ...] = ("area", "bilinear", "bicubic")
@@ -114,17 +108,17 @@ class Blur(Spec):
     """Weights of the other families."""
     size: SizeRange = (7, 21)
     """Kernel size in pixels of the picture at this step, odd, evenly drawn."""
-    sigma: SigmaRange = (0.2, 3.0)
+    sigma: Range[Sigma] = (0.2, 3.0)
     """Standard deviation in pixels; the elliptic families draw one per axis."""
-    rotation: AngleRange = (-math.pi, math.pi)
+    rotation: Range[Angle] = (-math.pi, math.pi)
     """Angle of the elliptic families, radians."""
-    beta_generalized: ShapeRange = (0.5, 4.0)
+    beta_generalized: RangeAroundOne[Shape] = (0.5, 4.0)
     """Shape of the generalized families: evenly below 1 in half of the draws, evenly above in the other half."""
-    beta_plateau: ShapeRange = (1.0, 2.0)
+    beta_plateau: RangeAroundOne[Shape] = (1.0, 2.0)
     """Shape of the plateau families, drawn in the same way; with a lower end of 1, half of the draws are 1."""
-    omega: OmegaRange = (math.pi / 5, math.pi)
+    omega: Range[Omega] = (math.pi / 5, math.pi)
     """Cut-off of sinc kernels of size 13 and more, radians per pixel; pi passes everything."""
-    omega_small: OmegaRange = (math.pi / 3, math.pi)
+    omega_small: Range[Omega] = (math.pi / 3, math.pi)
     """Cut-off of smaller sinc kernels."""
 
 
@@ -139,7 +133,7 @@ class Resize(Spec):
     """Weight of reducing, factor evenly in [low, 1]."""
     keep: Weight = 0.1
     """Weight of factor 1."""
-    range: FactorRange = (0.15, 1.5)
+    range: RangeAroundOne[Factor] = (0.15, 1.5)
     """[low, high] with low <= 1 <= high; a factor multiplies height and width."""
     modes: Modes = ALL_MODES
     """One is drawn evenly."""
@@ -161,9 +155,9 @@ class Noise(Spec):
     """That there is any noise."""
     gaussian: Probability = 0.5
     """That the noise is Gaussian; else Poisson."""
-    sigma: LevelRange = (1.0, 30.0)
+    sigma: Range[Level] = (1.0, 30.0)
     """Standard deviation of the Gaussian noise, in 8-bit levels (0..255)."""
-    poisson_scale: PoissonRange = (0.05, 3.0)
+    poisson_scale: Range[PoissonScale] = (0.05, 3.0)
     """Multiplies Poisson noise of as many photons at white as the picture has levels, rounded up to a power of 2."""
     gray: Probability = 0.4
     """That all three channels get the same noise."""
@@ -176,7 +170,7 @@ class Jpeg(Spec):
     """This step."""
     probability: Probability = 1.0
     """That the picture is compressed at all."""
-    quality: QualityRange = (30, 95)
+    quality: Range[Quality] = (30, 95)
     """libjpeg quality, evenly drawn, both ends included."""
 
 
@@ -193,11 +187,11 @@ class Final(Spec):
     """That a sinc low-pass follows the resize."""
     size: SizeRange = (7, 21)
     """Size of the sinc kernel in low-quality pixels, odd, evenly drawn."""
-    omega: OmegaRange = (math.pi / 3, math.pi)
+    omega: Range[Omega] = (math.pi / 3, math.pi)
     """Cut-off of the sinc kernel, radians per pixel."""
     jpeg_first: Probability = 0.5
     """That the order is JPEG, resize, sinc; else resize, sinc, JPEG."""
-    quality: QualityRange = (30, 95)
+    quality: Range[Quality] = (30, 95)
     """libjpeg quality, evenly drawn, both ends included."""
     upscale: Modes = ALL_MODES
     """How the low-quality picture returns to the picture's own size, drawn evenly, as OSEDiff draws it."""

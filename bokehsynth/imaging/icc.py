@@ -91,7 +91,7 @@ def read_profile(data: bytes) -> RgbProfile | None:
         if data[16:20] != b"RGB " or data[20:24] != b"XYZ ":
             return None
         tags = _tags(data)
-        columns = [_xyz(tags[name]) for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
+        columns = [np.array(struct.unpack_from(">3i", tags[f"{c}XYZ".encode()], 8)) / 65536 for c in "rgb"]
         curves = [_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC")]
     except (struct.error, KeyError, ValueError, IndexError):
         return None
@@ -112,10 +112,6 @@ def _look_up(curve: npt.NDArray[np.float64], stored: npt.NDArray[np.uint8] | npt
     """A curve over integers of either width, by a table of every value there is."""
     steps = np.linspace(0, 1, np.iinfo(stored.dtype).max + 1)
     return np.interp(steps, _GRID, curve).astype(np.float32)[stored]
-
-
-def _xyz(tag: bytes) -> npt.NDArray[np.float64]:
-    return np.array(struct.unpack_from(">3i", tag, 8), np.float64) / 65536
 
 
 def _curve(tag: bytes) -> npt.NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """Write pictures and maps: PNG of 8 or 16 bits, OpenEXR, NumPy."""
 
+import io
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -27,41 +28,35 @@ def check_name(path: Path) -> None:
 
 def save_color(path: Path, linear: Array, bits: int = 8) -> None:
     """Write a linear picture [H, W, 3]: sRGB in PNG of 8 or 16 `bits`, clipped at white; unchanged in EXR and NPY."""
-    match path.suffix.lower():
-        case ".png":
-            encoded = encode_8bit(linear) if bits == 8 else encode_16bit(linear)
-            _save_png(path, encoded[..., ::-1])
-        case ".exr":
-            _save_exr(path, {"RGB": np.ascontiguousarray(linear, np.float32)})
-        case _:
-            _save_npy(path, linear)
+    if path.suffix.lower() == ".png":
+        encoded = encode_8bit(linear) if bits == 8 else encode_16bit(linear)
+        _save_png(path, encoded[..., ::-1])
+    else:
+        _save_floats(path, linear, "RGB")
 
 
 def save_map(path: Path, values: Array, per_unit: float) -> None:
     """Write a map [H, W] of numbers >= 0: 16-bit grey PNG of `values * per_unit`, rounded; as it is in EXR and NPY."""
-    match path.suffix.lower():
-        case ".png":
-            counts = np.rint(values.astype(np.float64) * per_unit)
-            if counts.max() > 65535:
-                raise UsageError(
-                    f"{path}: {values.max():g} does not fit 16 bits at {per_unit:g} a unit; use .exr or .npy"
-                )
-            _save_png(path, counts.astype(np.uint16))
-        case ".exr":
-            _save_exr(path, {"Y": np.ascontiguousarray(values, np.float32)})
-        case _:
-            _save_npy(path, values)
+    if path.suffix.lower() == ".png":
+        counts = np.rint(values.astype(np.float64) * per_unit)
+        if counts.max() > 65535:
+            raise UsageError(f"{path}: {values.max():g} does not fit 16 bits at {per_unit:g} a unit; use .exr or .npy")
+        _save_png(path, counts.astype(np.uint16))
+    else:
+        _save_floats(path, values, "Y")
 
 
 def _save_png(path: Path, values: Array) -> None:
     atomic_write(path, cv2.imencode(".png", values)[1].tobytes())
 
 
-def _save_npy(path: Path, values: Array) -> None:
-    import io
-
+def _save_floats(path: Path, values: Array, channels: str) -> None:
+    """float32 as NPY, or as the `channels` of an EXR."""
+    floats = np.ascontiguousarray(values, np.float32)
+    if path.suffix.lower() == ".exr":
+        return _save_exr(path, {channels: floats})
     buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(values, np.float32), allow_pickle=False)
+    np.save(buffer, floats, allow_pickle=False)
     atomic_write(path, buffer.getvalue())
 
 

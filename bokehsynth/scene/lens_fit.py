@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.color import FloatArray
-from bokehsynth.imaging.metrics import psnr, squared_error, tone_curve
+from bokehsynth.imaging.metrics import squared_error, tone_curve
 from bokehsynth.optics import Aperture, Lens
 from bokehsynth.rendering import render
 from bokehsynth.scene.depth_layers import depth_slices, sharpen_depth_edges
@@ -34,11 +34,6 @@ class Fit:
     blur: float
     focus: float
     error: float
-
-    @property
-    def psnr(self) -> float:
-        """The error in decibels."""
-        return psnr(self.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,19 +149,23 @@ def _clamp(value: float, bounds: tuple[float, float]) -> float:
 
 def golden_section(blurs: list[float], focus: float, error: Error, ratio: float = 1.02) -> Fit:
     """Search K alone: the best of an ascending list, then golden section in log K between the best one's neighbours."""
-    fits = [Fit(blur, focus, error(blur, focus)) for blur in blurs]
+
+    def fit(log_blur: float) -> Fit:
+        return best_fit([(math.exp(log_blur), focus)], error)
+
+    fits = [best_fit([(blur, focus)], error) for blur in blurs]
     best = min(range(len(fits)), key=lambda i: fits[i].error)
     low, high = math.log(blurs[max(best - 1, 0)]), math.log(blurs[min(best + 1, len(blurs) - 1)])
     share = (math.sqrt(5) - 1) / 2
     left, right = high - share * (high - low), low + share * (high - low)
-    at_left, at_right = (Fit(math.exp(k), focus, error(math.exp(k), focus)) for k in (left, right))
+    at_left, at_right = fit(left), fit(right)
     while high - low > math.log(ratio):
         if at_left.error < at_right.error:
             high, right, at_right = right, left, at_left
             left = high - share * (high - low)
-            at_left = Fit(math.exp(left), focus, error(math.exp(left), focus))
+            at_left = fit(left)
         else:
             low, left, at_left = left, right, at_right
             right = low + share * (high - low)
-            at_right = Fit(math.exp(right), focus, error(math.exp(right), focus))
+            at_right = fit(right)
     return min(fits[best], at_left, at_right, key=lambda fit: fit.error)

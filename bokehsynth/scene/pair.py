@@ -12,12 +12,13 @@ from bokehsynth.assets.load.pairs import PhotoPair
 from bokehsynth.assets.load.store import AssetStore
 from bokehsynth.color import FloatArray
 from bokehsynth.config.distributions import Distribution, Spec, bounds, sample, within
+from bokehsynth.imaging.metrics import psnr
 from bokehsynth.imaging.registration import compare_views
 from bokehsynth.optics import Aperture, HeightField, Lens
 from bokehsynth.rng import uniform
 from bokehsynth.scene.composed_scene import ComposedScene
 from bokehsynth.scene.depth_layers import height_field_layer, normalize_depth
-from bokehsynth.scene.lens_fit import Fit, Pair, SearchRange, error_at, fit_lens
+from bokehsynth.scene.lens_fit import Pair, SearchRange, error_at, fit_lens
 from bokehsynth.scene.photo import Order, WindowDraw, choose, own_size, window_of
 
 MARKED = 0.5
@@ -130,8 +131,8 @@ def _lens(draw: PairDraw, pair: Pair, aperture: Aperture) -> tuple[Lens, dict[st
     fit = fit_lens(pair, SearchRange(draw.search, focus), aperture)
     notes: dict[str, Any] = {"focus_by": focus_by, "blur_searched": fit.blur, "blur_fixed": draw.fixed_blur}
     for name, blur in (("unblurred", 0.0), ("fixed", draw.fixed_blur)):
-        notes[f"psnr_{name}"] = Fit(blur, fit.focus, error_at(pair, blur, fit.focus, aperture)).psnr
-    notes["psnr_searched"] = fit.psnr
+        notes[f"psnr_{name}"] = psnr(error_at(pair, blur, fit.focus, aperture))
+    notes["psnr_searched"] = psnr(fit.error)
     return Lens(fit.blur if draw.blur is None else draw.blur, fit.focus, aperture), notes
 
 

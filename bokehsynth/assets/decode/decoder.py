@@ -55,11 +55,9 @@ def decode_raster(data: bytes, name: str, limits: Limits = DEFAULT_LIMITS) -> Ra
             raster = read_photo(data, kind, name, limits.check)
     except RejectedPicture:
         raise
-    except MemoryError:
-        raise RejectedPicture(f"{name}: takes more memory to decode than a picture may", "too_large") from None
     except Exception as error:  # decoders raise anything on malformed bytes
         text = f"{type(error).__name__}: {error}"
-        if any(word in text.lower() for word in ("insufficient memory", "bad_alloc", "out of memory")):
+        if any(word in text.lower() for word in ("insufficient memory", "bad_alloc", "out of memory", "memoryerror")):
             raise RejectedPicture(f"{name}: takes more memory to decode than a picture may", "too_large") from None
         cut = any(word in text.lower() for word in ("truncated", "unexpected end", "eof", "not enough", "incomplete"))
         raise RejectedPicture(f"{name}: cannot be decoded ({text})", "truncated" if cut else "corrupt") from None

@@ -13,10 +13,7 @@ STRIP = 256
 
 
 def reduced(raster: Raster, shorter: int) -> FloatArray:
-    """Linear light, reduced by a whole factor so that the shorter side is still at least `shorter` pixels.
-
-    Averaged in linear light strip by strip, so that a large photograph is never whole in floats.
-    """
+    """Linear light, reduced by a whole factor so that the shorter side is still at least `shorter` pixels."""
     return in_strips(raster, whole_factor(raster.size, shorter), lambda light: light)
 
 

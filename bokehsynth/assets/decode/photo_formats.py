@@ -58,7 +58,11 @@ def read_photo(data: bytes, kind: str, name: str, check: CheckSize) -> Raster:
     tiff = read_tiff(data, name) if kind == "TIFF" else None
     if png is not None:
         check(png.width, png.height, name)
-        _reject_unusual_png(png, name)
+        if png.frames > 1:
+            raise RejectedPicture(f"{name}: an animation of {png.frames} frames", "animated")
+        if png.transfer in _PQ_AND_HLG:
+            kind = _PQ_AND_HLG[png.transfer]
+            raise RejectedPicture(f"{name}: encoded as {kind}; store such light as .exr", "unsupported_format")
     if tiff is not None:
         check(tiff.width, tiff.height, name)
         if tiff.floating or max(tiff.bits) > 8:
@@ -85,15 +89,6 @@ def read_photo(data: bytes, kind: str, name: str, check: CheckSize) -> Raster:
     return _oriented(raster, orientation)
 
 
-def _reject_unusual_png(png: PngHeader, name: str) -> None:
-    if png.frames > 1:
-        raise RejectedPicture(f"{name}: an animation of {png.frames} frames", "animated")
-    if png.transfer in _PQ_AND_HLG:
-        raise RejectedPicture(
-            f"{name}: encoded as {_PQ_AND_HLG[png.transfer]}; store such light as .exr", "unsupported_format"
-        )
-
-
 def _from_pillow(image: Image.Image, kind: str, name: str) -> Raster:
     """Eight bits per channel or fewer, in any of Pillow's modes."""
     mode, icc = image.mode, image.info.get("icc_profile")
@@ -102,7 +97,8 @@ def _from_pillow(image: Image.Image, kind: str, name: str) -> Raster:
         return _make_raster(np.asarray(image.convert("L")), kind, mode, icc)
     if mode in {"L", "LA", "La"}:
         return _make_raster(np.asarray(image.convert("LA")), kind, mode, icc)
-    if mode in {"RGB", "P", "RGBX"} and not transparent and not _has_alpha_palette(image):
+    alpha_palette = mode == "P" and image.palette is not None and image.palette.mode == "RGBA"
+    if mode in {"RGB", "P", "RGBX"} and not transparent and not alpha_palette:
         return _make_raster(np.asarray(image.convert("RGB")), kind, mode, icc)
     if mode in {"RGB", "P", "PA", "RGBA", "RGBa"}:
         return _make_raster(np.asarray(image.convert("RGBA")), kind, mode, icc)
@@ -110,10 +106,6 @@ def _from_pillow(image: Image.Image, kind: str, name: str) -> Raster:
         color, note = _convert_by_lut(image, icc)
         return _with_note(_make_raster(color, kind, mode, None), note)
     raise RejectedPicture(f"{name}: Pillow's mode {mode} is not read", "unsupported_format")
-
-
-def _has_alpha_palette(image: Image.Image) -> bool:
-    return image.mode == "P" and image.palette is not None and image.palette.mode == "RGBA"
 
 
 def _make_raster(values: npt.NDArray[Any], kind: str, mode: str, icc: bytes | None) -> Raster:

@@ -59,12 +59,9 @@ def _resolved(path: Path, root: Path | None) -> Path:
 
 def _check_regular(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise RejectedPicture(f"{path}: {_kind(status.st_mode)}, not a file", "not_a_file")
-
-
-def _kind(mode: int) -> str:
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a device")
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+        kind = kinds.get(stat.S_IFMT(status.st_mode), "a device")
+        raise RejectedPicture(f"{path}: {kind}, not a file", "not_a_file")
 
 
 def _rejection(path: Path, error: OSError) -> RejectedPicture:

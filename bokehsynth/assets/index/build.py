@@ -86,7 +86,10 @@ def _fill_split(
     """Give a split in use that is empty the asset with the nearest hash, and its near duplicates."""
     groups: dict[str, list[str]] = {}
     for sha in split_of:
-        groups.setdefault(_group_of(sha, follows), []).append(sha)
+        first = sha  # of its group of near duplicates, at the end of the chain
+        while (like := follows.get(first)) is not None:
+            first = like
+        groups.setdefault(first, []).append(sha)
     if len(groups) < len(splits):
         other = " that looks different" if len(split_of) > 1 else ""
         raise RecipeError(
@@ -97,13 +100,6 @@ def _fill_split(
     for sha in groups[nearest]:
         split_of[sha] = split
     notes.append(f"no {kind} fell to {split} (val_fraction {val_fraction:g}); it was given {names[nearest]}")
-
-
-def _group_of(sha: str, follows: dict[str, str | None]) -> str:
-    """The first asset of a group of near duplicates, at the end of the chain."""
-    while (like := follows.get(sha)) is not None:
-        sha = like
-    return sha
 
 
 def _listing_order(item: Indexed) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from bokehsynth.assets.catalogue import Candidate
 from bokehsynth.assets.decode.decoder import Limits
 from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.index.probe import PROBE_VERSION
-from bokehsynth.assets.index.probe_pool import Answer, probe_from
+from bokehsynth.assets.index.probe_pool import Answer, answer_from
 from bokehsynth.errors import StorageError
 from bokehsynth.files import atomic_write, canonical_json, sha256_bytes
 
@@ -80,9 +80,7 @@ class IndexCache:
         if known is None or known["stamp"] != fingerprint(candidate, limits):
             return None
         try:
-            if "refused" in known:
-                return RejectedPicture(known["message"], known["refused"])
-            return probe_from(known["probe"])
+            return answer_from(known.get("probe", known))
         except (KeyError, TypeError, ValueError):
             return None
 

@@ -89,11 +89,9 @@ def find_pairs(folder: Path, names: PairPatterns | None, root: Path | None) -> F
     for name, roles in groups.items():
         missing = [role for role in REQUIRED if role not in roles]
         if not missing:
-            candidate = Candidate(
-                kind="pair", image=roles["aif"], root=boundary, matte=roles.get("mask"), bokeh=roles["bokeh"],
-                disparity=roles.get("disparity"),
-            )  # fmt: skip
-            found.candidates.append(candidate)
+            maps = {"matte": roles.get("mask"), "disparity": roles.get("disparity")}
+            pair = Candidate(kind="pair", image=roles["aif"], bokeh=roles["bokeh"], root=boundary, **maps)
+            found.candidates.append(pair)
             continue
         path = next(iter(roles.values()))
         found.rejected.append(
@@ -108,7 +106,7 @@ def _expand_glob(pattern: Path, kind: str, root: Path | None) -> Found:
     fixed = next(i for i in range(len(parts)) if _GLOB.search(parts[i]) and not Path(*parts[: i + 1]).is_dir())
     found = Found(folder=Path(*parts[:fixed]))
     matching = sorted(found.folder.glob(str(Path(*parts[fixed:])))) if found.folder.is_dir() else []
-    listed = [path for path in matching if not _hidden(path, found.folder)]
+    listed = [p for p in matching if not any(part.startswith(".") for part in p.relative_to(found.folder).parts)]
     if not listed:
         raise RecipeError(f"assets: {str(pattern)!r} matches no file; check the pattern (`**` goes through subfolders)")
     whole: list[Path] = []
@@ -138,10 +136,6 @@ def _walk(folder: Path, found: Found) -> Iterator[Path]:
         links = [name for name in folders if os.path.islink(os.path.join(place, name)) or _is_readable(Path(name))]
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in links)
         yield from sorted(Path(place, name) for name in [*files, *links] if not name.startswith("."))
-
-
-def _hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _read_list(path: Path) -> list[Path]:

@@ -71,7 +71,7 @@ def perceptual_hash(grey: FloatArray) -> PerceptualHash:
 
 @dataclass(frozen=True)
 class MatteFacts:
-    """Measures of a matte."""
+    """Measures of a matte; the fields are those of `Probe`."""
 
     coverage: float
     """Mean alpha."""
@@ -91,9 +91,8 @@ def matte_facts(encoded: FloatArray, alpha: FloatArray) -> MatteFacts | None:
     top, bottom, left, right = bounds
     box = (top, left, bottom - top + 1, right - left + 1)
     soft = (alpha > VISIBLE) & (alpha < SOLID)
-    return MatteFacts(
-        float(alpha.mean(dtype=np.float64)), float(soft.mean()), box, colors_under_alpha(encoded, alpha, soft)
-    )
+    coverage, share = round(float(alpha.mean(dtype=np.float64)), 5), round(float(soft.mean()), 5)
+    return MatteFacts(coverage, share, box, colors_under_alpha(encoded, alpha, soft))
 
 
 def colors_under_alpha(encoded: FloatArray, alpha: FloatArray, soft: npt.NDArray[np.bool_]) -> str:

@@ -14,9 +14,9 @@ from bokehsynth.assets.decode.matte import reject_transparency, with_matte
 from bokehsynth.assets.decode.raster import Raster
 from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.decode.safe_read import read_file
-from bokehsynth.assets.index.measure import MatteFacts, grey_of, matte_facts, perceptual_hash, sharpness
+from bokehsynth.assets.index.measure import grey_of, matte_facts, perceptual_hash, sharpness
 from bokehsynth.assets.load.pairs import load_pair
-from bokehsynth.color import FloatArray, linear_to_srgb
+from bokehsynth.color import linear_to_srgb
 from bokehsynth.imaging.registration import compare_views
 
 PROBE_VERSION = 1
@@ -100,8 +100,11 @@ def _cutout(candidate: Candidate, raster: Raster, image_sha: str, limits: Limits
     # Hashed as displayed: the subject's box alone, composited over mid-grey.
     part = (slice(top, top + height), slice(left, left + width))
     shown = encoded[part] if facts.colors == "premultiplied" else encoded[part] * alpha[part][..., None]
-    phash = perceptual_hash(_grey(shown) + np.float32(0.5) * (1 - alpha[part]))
-    return _probe(raster, sha256, image_sha, matte_sha, asdict(phash) | _matte_record(facts, raster, alpha.shape))
+    grey = np.asarray(cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY), np.float32)
+    phash = perceptual_hash(grey + np.float32(0.5) * (1 - alpha[part]))
+    up = raster.size[0] / alpha.shape[0]
+    box = (int(top * up), int(left * up), int(np.ceil(height * up)), int(np.ceil(width * up)))
+    return _probe(raster, sha256, image_sha, matte_sha, asdict(phash) | asdict(replace(facts, box=box)))
 
 
 def _pair(candidate: Candidate, limits: Limits) -> Probe:
@@ -116,20 +119,6 @@ def _pair(candidate: Candidate, limits: Limits) -> Probe:
         "views": tuple(round(number, 4) for number in (*views.gain, *views.shift, views.correlation)),
     }
     return _probe(photo, hashlib.sha256(joined.encode()).hexdigest(), sums["aif"], sums.get("mask"), measured)
-
-
-def _matte_record(facts: MatteFacts, raster: Raster, measured: tuple[int, ...]) -> dict[str, Any]:
-    """The facts with the box in the picture's own pixels."""
-    up = raster.size[0] / measured[0]
-    top, left, height, width = facts.box
-    box = (int(top * up), int(left * up), int(np.ceil(height * up)), int(np.ceil(width * up)))
-    return {
-        "coverage": round(facts.coverage, 5), "soft": round(facts.soft, 5), "colors": facts.colors, "box": box,
-    }  # fmt: skip
-
-
-def _grey(encoded: FloatArray) -> FloatArray:
-    return np.asarray(cv2.cvtColor(encoded, cv2.COLOR_RGB2GRAY), np.float32)
 
 
 def _probe(raster: Raster, sha256: str, image_sha: str, matte_sha: str | None, measured: dict[str, Any]) -> Probe:

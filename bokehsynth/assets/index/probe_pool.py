@@ -41,21 +41,16 @@ def probe_all(
     """A Probe or the rejection of each candidate, in their order; `progress` is called after each."""
     answers: dict[int, Answer] = {}
     command = [sys.executable, "-m", "bokehsynth.assets.index.probe_pool", str(limits.max_pixels), str(limits.min_side)]
-    requests = [json.dumps(_candidate_record(candidate)) for candidate in candidates]
+    requests = [json.dumps(asdict(candidate), default=str) for candidate in candidates]
     children = min(usable_cpus(), -(-len(candidates) // FILES_PER_CHILD))
     with contextlib.closing(ask_all(command, requests, children, SECONDS)) as replies:
         for number, reply in replies:
             if isinstance(reply, ChildEnded):
                 answers[number] = _rejection(candidates[number], reply)
             else:
-                answers[number] = _answer(reply)
+                answers[number] = answer_from(json.loads(reply))
             progress()
     return [answers[i] for i in range(len(candidates))]
-
-
-def _answer(reply: str) -> Answer:
-    record = json.loads(reply)
-    return RejectedPicture(record["message"], record["refused"]) if "refused" in record else probe_from(record)
 
 
 def _rejection(candidate: Candidate, ended: ChildEnded) -> RejectedPicture:
@@ -67,13 +62,10 @@ def _rejection(candidate: Candidate, ended: ChildEnded) -> RejectedPicture:
     return RejectedPicture(f"{candidate.image}: its decoder crashed (exit code {ended.code})", "corrupt")
 
 
-def _candidate_record(candidate: Candidate) -> dict[str, Any]:
-    record = asdict(candidate)
-    return {key: value if value is None or isinstance(value, str) else str(value) for key, value in record.items()}
-
-
-def probe_from(record: dict[str, Any]) -> Probe:
-    """A Probe back from its JSON record; KeyError or TypeError if it is not one."""
+def answer_from(record: dict[str, Any]) -> Answer:
+    """An answer back from its JSON record; KeyError or TypeError if it is none."""
+    if "refused" in record:
+        return RejectedPicture(record["message"], record["refused"])
     lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
     return Probe(**record | lists)
 

@@ -43,8 +43,7 @@ class Indexed:
         """What is needed to decide its split."""
         if self.probe is None or self.cache is None:
             return SplitCandidate(sha256=self.sha256)
-        known = self.cache.split_of(self.kind, val_fraction, self.sha256)
-        probe = self.probe
+        known, probe = self.cache.split_of(self.kind, val_fraction, self.sha256), self.probe
         return SplitCandidate(
             sha256=self.sha256, known_split=known, dhash=probe.dhash, thumb=probe.thumb, aspect=probe.aspect
         )  # fmt: skip

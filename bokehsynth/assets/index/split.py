@@ -73,13 +73,6 @@ def assign_splits(assets: Iterable[SplitCandidate], val_fraction: float) -> dict
     return decided
 
 
-def near_duplicate(one: SplitCandidate, other: SplitCandidate) -> bool:
-    """Whether two pictures are the same one, mirrored, resized, recompressed, a little cropped or lightened."""
-    known = _NearDuplicates()
-    known.add(one)
-    return bool(known.of(other))
-
-
 class _NearDuplicates:
     """Look-up of near duplicates among the assets added so far."""
 

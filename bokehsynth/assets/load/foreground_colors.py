@@ -26,13 +26,9 @@ def foreground_colors(color: FloatArray, alpha: FloatArray, state: str) -> Float
     (the caller has divided already). Where alpha is nearly 0, colour continues that of the subject nearby, so that
     resampling draws no dark fringe.
     """
-    if state == "photographed" and _is_soft(alpha):
+    if state == "photographed" and ((alpha > 0.02) & (alpha < 0.98)).any():
         color = estimate_foreground(color, alpha)
     return extend_colors(color, alpha)
-
-
-def _is_soft(alpha: FloatArray) -> bool:
-    return bool(((alpha > 0.02) & (alpha < 0.98)).any())
 
 
 def estimate_foreground(color: FloatArray, alpha: FloatArray) -> FloatArray:

@@ -142,20 +142,12 @@ def _by_name(path: Path, folder: Path) -> tuple[str, str] | None:
         role = _role(part)
         if role is not None:
             return "/".join([*parts[:depth], *parts[depth + 1 : -1], path.stem]), role
-    for suffixes in ROLES.values():
-        for suffix in suffixes:
-            match = re.fullmatch(rf"(.+)[_-]{suffix.replace('_', '[_-]')}", path.stem, re.IGNORECASE)
-            if match and _longest(path.stem) == suffix:
-                return "/".join([*parts[:-1], match[1]]), _role(suffix) or ""
+    # The longest suffix counts: `x_focal_mask` is a focal mask, not the mask of `x_focal`.
+    for suffix in sorted((word for words in ROLES.values() for word in words), key=len, reverse=True):
+        match = re.fullmatch(rf"(.*)[_-]{suffix.replace('_', '[_-]')}", path.stem, re.IGNORECASE)
+        if match:
+            return ("/".join([*parts[:-1], match[1]]), _role(suffix) or "") if match[1] else None
     return None
-
-
-def _longest(stem: str) -> str | None:
-    """The longest suffix that a name ends in: `x_focal_mask` is a focal mask, not the mask of `x_focal`."""
-    known = [suffix for suffixes in ROLES.values() for suffix in suffixes]
-    stem = stem.replace("-", "_")
-    ends = [suffix for suffix in known if re.search(rf"[_-]{re.escape(suffix)}$", stem, re.IGNORECASE)]
-    return max(ends, key=len, default=None)
 
 
 def _role(word: str) -> str | None:

@@ -270,7 +270,7 @@ def footprint_kernels(opening, pupils, nodes, ex, ey, runs, stride):
             column, start = 0, (j - half) * stride - half
             while column < side:
                 stop = column
-                while runs and stop < side and max(abs(here[0, j, stop] - 1), abs(after[0, j, stop] - 1)) < INTERIOR:
+                while runs and stop < side and _inside(here[0, j, stop]) and _inside(after[0, j, stop]):
                     stop += 1
                 if stop - column >= SHORTEST_RUN:
                     edges[0, ends], edges[1, ends] = start + stop, start + column
@@ -296,6 +296,11 @@ def _add_tap(here, after, j, column, weights, tap):
         weights[c, tap] = here[c, j, column]
         weights[channels + c, tap] = after[c, j, column] - here[c, j, column]
     return used
+
+
+@kernel
+def _inside(coverage):
+    return abs(coverage - 1) < INTERIOR
 
 
 @kernel

@@ -62,6 +62,15 @@ def atomic_write(path: str | Path, data: bytes | str) -> None:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
+def append_line(path: Path, line: str) -> None:
+    """Append a line in one write, so that no kill tears it and writers of one file take turns; raises OSError."""
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        os.write(handle, f"{line}\n".encode())
+    finally:
+        os.close(handle)
+
+
 def make_directory(path: Path) -> None:
     """Create `path` with its parents; a StorageError says why it cannot be."""
     with storage_errors(path):

@@ -51,7 +51,7 @@ def estimate(
     from bokehsynth.generation.estimate import estimate as estimate_recipe
     from bokehsynth.generation.estimate import plot_distributions
     from bokehsynth.recipe import load_recipe
-    from bokehsynth.workers import usable_cpus
+    from bokehsynth.workers.pool import usable_cpus
 
     if plot is not None:
         check_png(plot)

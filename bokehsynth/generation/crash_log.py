@@ -7,13 +7,12 @@ succeeds in isolation its counters are reset: the crashes may have come from out
 several samples are in flight at a time, all of them are suspects, one after the other.
 """
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bokehsynth.files import storage_errors
+from bokehsynth.files import append_line, storage_errors
 
 CRASHES = 3
 """Weight of the crashes that make a suspect, and of those in isolation that quarantine it."""
@@ -40,10 +39,7 @@ class Suspect:
 
 
 class CrashLog:
-    """The history of one shard that is not committed yet; each line is one word, with a sample where it has one.
-
-    Lines are appended in one write, so that a kill cannot tear them.
-    """
+    """The history of one shard that is not committed yet; each line is one word, with a sample where it has one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -99,11 +95,7 @@ class CrashLog:
 
     def _append(self, line: str) -> None:
         with storage_errors(self.path):
-            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-            try:
-                os.write(handle, f"{line}\n".encode())
-            finally:
-                os.close(handle)
+            append_line(self.path, line)
 
     def _lines(self) -> list[str]:
         try:

@@ -22,7 +22,6 @@ from bokehsynth.shards import (
     Layout,
     ShardDataset,
     ShardPlan,
-    all_stored_plans,
     common_identity,
     describe_dataset,
     read_dataset,
@@ -42,22 +41,20 @@ def check_output_dir(layout: Layout, recipe: Recipe, machine: Machine, allow_mix
     with storage_errors(layout.root):
         if layout.root.exists() and not layout.root.is_dir():
             raise StorageError(f"{layout.root}: exists and is not a directory; choose another --out")
-        foreign = [] if layout.identity.is_file() else _foreign_files(layout)
-    if foreign:
-        raise ChangedError(f"{layout.root}: is not empty and not a data set (found {foreign[0]}); choose another --out")
-    if not layout.identity.is_file():
+        begun = layout.identity.is_file()
+        names = sorted(path.name for path in layout.root.iterdir()) if layout.root.is_dir() and not begun else []
+    for name in names:
+        if TMP_MARK not in name and name not in {layout.hidden.name, layout.logs.name}:
+            raise ChangedError(f"{layout.root}: is not empty and not a data set (found {name}); choose another --out")
+    if not begun:
         return
     check_format(layout)
     if layout.recipe.is_file():
-        _refuse(
-            layout, "another recipe", _differences(stored_recipe_unresolved(layout).portable_dict, recipe.portable_dict)
-        )
+        _refuse(layout, "another recipe", stored_recipe_unresolved(layout).portable_dict, recipe.portable_dict)
     identity = _read_json(layout.identity, dict)
-    _refuse(
-        layout, "other assets, or other code of a class that the recipe names", _differences(identity, recipe.identity)
-    )
+    _refuse(layout, "other assets, or other code of a class that the recipe names", identity, recipe.identity)
     known = _machines(layout)
-    if known and not allow_mixed and not any(_same_kind(machine, other) for other in known):
+    if known and not allow_mixed and not _is_known(machine, known):
         raise ChangedError(
             f"{layout.root}: was begun on another kind of machine or with other versions (there -> here):\n  "
             + "\n  ".join(_differences(_pixel_facts(known[0]), _pixel_facts(machine)))
@@ -70,8 +67,7 @@ def check_format(layout: Layout) -> None:
 
     Such shards would otherwise count as missing, and be written over.
     """
-    paths = [layout.dataset, *sorted(layout.hidden.glob("*/*.done.json"))]
-    for path in paths:
+    for path in [layout.dataset, *sorted(layout.hidden.glob("*/*.done.json"))]:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -84,12 +80,11 @@ def check_format(layout: Layout) -> None:
             )
 
 
-def _refuse(layout: Layout, what: str, differences: list[str]) -> None:
-    if differences:
+def _refuse(layout: Layout, what: str, begun: Any, asked: Any) -> None:
+    if differences := "\n  ".join(_differences(begun, asked)):
         raise ChangedError(
-            f"{layout.root}: was begun with {what} (there -> asked for):\n  "
-            + "\n  ".join(differences)
-            + "\nGo on with what it was begun with, or choose another --out."
+            f"{layout.root}: was begun with {what} (there -> asked for):\n  {differences}\n"
+            "Go on with what it was begun with, or choose another --out."
         )
 
 
@@ -110,16 +105,8 @@ def write_root_files(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan],
     write_quarantine(layout, recipe, plans)
     atomic_write(layout.schema, pretty_json(Recipe.model_json_schema()))
     known = _machines(layout)
-    if machine is not None and not any(_same_kind(machine, other) for other in known):
+    if machine is not None and not _is_known(machine, known):
         atomic_write(layout.machines, pretty_json([*known, machine]))
-
-
-def is_complete(layout: Layout, plans: Sequence[ShardPlan]) -> bool:
-    """Whether `dataset.json` is there and counts just these shards (until an extension ends, it counts fewer)."""
-    try:
-        return sorted(all_stored_plans(read_dataset(layout))) == sorted(plans)
-    except DataError:
-        return False
 
 
 def write_description(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]) -> None:
@@ -144,8 +131,7 @@ def expected_description(
 
 def restore_records(layout: Layout) -> None:
     """Restore what was lost or altered: the identity as the markers have it, the machines as `dataset.json` does."""
-    identity = common_identity(layout)
-    if identity is not None and read_identity(layout) != identity:
+    if (identity := common_identity(layout)) is not None:
         atomic_write(layout.identity, pretty_json(identity))
     try:
         record = read_dataset(layout)
@@ -187,16 +173,10 @@ def _licence_text(catalogue: Catalogue, layout: Layout, record: dict[str, Any]) 
         for index in range(len(stored)):
             samples.update({licence_of[name] for name in stored.meta(index)["assets"]})
     assets = Counter(licence_of.values())
-    rows = [f"| {licence} | {assets[licence]} | {samples[licence]} |" for licence in sorted(assets)]
-    return "\n".join(
-        [
-            "Samples inherit the licences of the pictures in them (one line per picture in `assets.jsonl`); a sample",
-            "counts once for each licence in it.",
-            "",
-            "| licence | assets | samples |",
-            "| --- | --- | --- |",
-            *rows,
-        ]
+    rows = "".join(f"\n| {licence} | {assets[licence]} | {samples[licence]} |" for licence in sorted(assets))
+    return (
+        "Samples inherit the licences of the pictures in them (one line per picture in `assets.jsonl`); a sample\n"
+        f"counts once for each licence in it.\n\n| licence | assets | samples |\n| --- | --- | --- |{rows}"
     )
 
 
@@ -204,14 +184,6 @@ def write_quarantine(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan])
     """Write quarantine.jsonl: the assets that cannot be used, and the draws of samples, as far as they are known."""
     draws = "".join(draw.line() for draw in merged_list(layout, plans))
     write_lines(layout.quarantine, recipe.catalogue.quarantine_lines() + draws)
-
-
-def _foreign_files(layout: Layout) -> list[str]:
-    """Names in the output folder that no run puts there before its identity."""
-    if not layout.root.is_dir():
-        return []
-    ours = {layout.hidden.name, layout.logs.name}
-    return sorted(path.name for path in layout.root.iterdir() if path.name not in ours and TMP_MARK not in path.name)
 
 
 def stored_recipe_unresolved(layout: Layout) -> Recipe:
@@ -248,8 +220,8 @@ def _pixel_facts(machine: Mapping[str, Any]) -> Machine:
     return {key: machine.get(key) for key in PIXEL_KEYS}
 
 
-def _same_kind(one: Machine, other: Machine) -> bool:
-    return _pixel_facts(one) == _pixel_facts(other)
+def _is_known(machine: Machine, known: Sequence[Machine]) -> bool:
+    return _pixel_facts(machine) in map(_pixel_facts, known)
 
 
 def _differences(old: Any, new: Any, place: str = "") -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from bokehsynth.errors import DeviceError, UsageError
 from bokehsynth.rendering import resolve_device
 from bokehsynth.rendering.cuda.device import visible_gpus
-from bokehsynth.workers import usable_cpus
+from bokehsynth.workers.pool import usable_cpus
 
 
 def resolve_dataset_device(asked: str, begun: Sequence[str], where: Path, allow_mixed: bool) -> str:

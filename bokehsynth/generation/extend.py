@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from bokehsynth.errors import ChangedError, UsageError
-from bokehsynth.files import atomic_write
+from bokehsynth.files import atomic_write, pretty_json
 from bokehsynth.generation.generate import GenerateOptions, GenerateResult, run_generation, stored_recipe
-from bokehsynth.generation.plan import all_plans, check_shard_boundaries, read_extensions, uncommitted, write_extensions
+from bokehsynth.generation.plan import all_plans, check_shard_boundaries, read_extensions, uncommitted
 from bokehsynth.generation.shard_lock import set_up_lock
 from bokehsynth.recipe import Recipe, SamplesSpec, load_recipe
 from bokehsynth.shards import Layout
@@ -47,5 +47,5 @@ def _begin(layout: Layout, old: Recipe, new: Recipe) -> None:
         raise ChangedError(f"{layout.root}: its assets, or code that its recipe names, have changed since it was made")
     steps = read_extensions(layout)
     if before not in steps:
-        write_extensions(layout, [*steps, before])
+        atomic_write(layout.extensions, pretty_json([*steps, before]))
     atomic_write(layout.recipe, new.text())

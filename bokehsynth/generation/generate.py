@@ -20,7 +20,6 @@ from bokehsynth.generation.dataset_files import (
     Machine,
     check_output_dir,
     devices_of,
-    is_complete,
     restore_records,
     write_description,
     write_root_files,
@@ -31,6 +30,7 @@ from bokehsynth.generation.event_log import EventLog
 from bokehsynth.generation.plan import (
     all_plans,
     check_shard_boundaries,
+    is_complete,
     lock_ranges,
     sample_count,
     shard_range,
@@ -43,7 +43,9 @@ from bokehsynth.generation.shard_lock import set_up_lock, shard_lock
 from bokehsynth.generation.shard_task import ShardTask
 from bokehsynth.recipe import Recipe, load_recipe
 from bokehsynth.shards import Layout, ShardPlan, sweep_temporaries
-from bokehsynth.workers import LocalEngine, TimeoutPolicy, signals
+from bokehsynth.workers import signals
+from bokehsynth.workers.pool import LocalEngine
+from bokehsynth.workers.timeouts import TimeoutPolicy
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -12,13 +12,13 @@ from bokehsynth.recipe import Recipe
 from bokehsynth.shards import (
     Layout,
     ShardPlan,
-    all_stored_plans,
     committed_plans,
     contiguous,
     find_shard,
     plan_shards,
     read_dataset,
     read_marker,
+    stored_plans,
 )
 
 RESTORE_HINT = "`bokehsynth verify --fix` restores it from the shards"
@@ -50,7 +50,7 @@ def check_shard_boundaries(layout: Layout, plans: Sequence[ShardPlan]) -> None:
     is believed first, then the markers.
     """
     planned = {(plan.split, plan.shard): plan for plan in plans}
-    for found in _plans_from_dataset_json(layout) or _plans_from_markers(layout, plans):
+    for found in counted_plans(layout) or _plans_from_markers(layout, plans):
         plan = planned.get((found.split, found.shard))
         if plan != found:
             wanted = f"samples {plan.first} to {plan.first + plan.count - 1}" if plan else "nothing"
@@ -61,8 +61,8 @@ def check_shard_boundaries(layout: Layout, plans: Sequence[ShardPlan]) -> None:
             )
 
 
-def restore_extensions(layout: Layout, recipe: Recipe) -> bool:
-    """Rewrite the record of extensions where it contradicts the shards; returns whether that was needed.
+def restore_extensions(layout: Layout, recipe: Recipe) -> None:
+    """Rewrite the record of extensions where it contradicts the shards.
 
     An extension is where a shard is short and another follows. One that ended on a full shard left no trace and needs
     none.
@@ -71,15 +71,13 @@ def restore_extensions(layout: Layout, recipe: Recipe) -> bool:
         check_shard_boundaries(layout, all_plans(recipe, layout))
     except (ChangedError, DataError):
         marked = [plan for split in recipe.splits for plan in contiguous(committed_plans(layout, split))]
-        counted = _plans_from_dataset_json(layout)
+        counted = counted_plans(layout)
         shards = marked if sample_count(marked) >= sample_count(counted) else counted
         if steps := _steps(recipe, shards):
-            write_extensions(layout, steps)
+            atomic_write(layout.extensions, pretty_json(steps))
         else:
             with storage_errors(layout.extensions):
                 layout.extensions.unlink(missing_ok=True)
-        return True
-    return False
 
 
 def _steps(recipe: Recipe, shards: Sequence[ShardPlan]) -> list[dict[str, int]]:
@@ -99,12 +97,18 @@ def _steps(recipe: Recipe, shards: Sequence[ShardPlan]) -> list[dict[str, int]]:
     return [{split: last[split] if end is None else end for split, end in zip(ends, row, strict=True)} for row in rows]
 
 
-def _plans_from_dataset_json(layout: Layout) -> list[ShardPlan]:
-    """The shards that `dataset.json` counts; none where it is missing or cannot be read."""
+def counted_plans(layout: Layout) -> list[ShardPlan]:
+    """The shards that `dataset.json` counts, fewer until an extension ends; none where it cannot be read."""
     try:
-        return all_stored_plans(read_dataset(layout))
+        record = read_dataset(layout)
+        return [plan for split in record["splits"] for plan in stored_plans(record, split)]
     except DataError:
         return []
+
+
+def is_complete(layout: Layout, plans: Sequence[ShardPlan]) -> bool:
+    """Whether `dataset.json` is there and counts just these shards."""
+    return sorted(counted_plans(layout)) == sorted(plans)
 
 
 def _plans_from_markers(layout: Layout, plans: Sequence[ShardPlan]) -> list[ShardPlan]:
@@ -134,11 +138,6 @@ def read_extensions(layout: Layout) -> list[dict[str, int]]:
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: is not the record of extensions ({error}); {RESTORE_HINT}") from None
     return list(totals)
-
-
-def write_extensions(layout: Layout, totals: Sequence[dict[str, int]]) -> None:
-    """Record how the data set grew: shards never change, so a short one stays where it is."""
-    atomic_write(layout.extensions, pretty_json(list(totals)))
 
 
 def uncommitted(layout: Layout, plans: Sequence[ShardPlan], identity: Mapping[str, str]) -> list[ShardPlan]:

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from tqdm import tqdm
@@ -16,7 +17,7 @@ from bokehsynth.generation.event_log import EventLog
 from bokehsynth.generation.quarantine import QuarantinedDraw
 from bokehsynth.recipe import Recipe
 from bokehsynth.shards import Layout, ShardPlan
-from bokehsynth.workers import Cancelled, Died, Done, Event, Failed, Progress, WorkerWarning
+from bokehsynth.workers.events import Cancelled, Died, Done, Event, Failed, Progress, WorkerWarning
 
 FAILURES_ALLOWED = 0.05
 """Share of the planned shards (at least two), or of their samples (at least ten), that a run may lose."""
@@ -78,7 +79,7 @@ class RunMonitor:
             case Died(spec=plan, timed_out=timed_out):
                 if timed_out:
                     CrashLog(self.layout.crash_log(plan)).timed_out()
-                self.log.died(event)
+                self.log.write("died", shard=plan.name, attempts=event.attempts, cause=event.cause)
             case Cancelled(spec=plan):
                 CrashLog(self.layout.crash_log(plan)).not_at_fault()
             case Done(spec=plan):
@@ -100,9 +101,12 @@ class RunMonitor:
         self.uncommitted.discard(plan)
         self.made += plan.count
         self.bytes += event.result.bytes
-        self.log.committed(event)
+        self.log.write(
+            "committed", shard=plan.name, attempts=event.attempts, seconds=round(event.seconds, 3), samples=plan.count,
+            bytes=event.result.bytes,
+        )  # fmt: skip
         for draw in event.result.quarantined:
-            self.log.quarantined(draw)
+            self.log.write("quarantined", **asdict(draw))
         self.quarantined += event.result.quarantined
         lost = len({(draw.split, draw.index) for draw in self.quarantined})
         if lost > max(10, FAILURES_ALLOWED * self.samples):
@@ -118,18 +122,19 @@ class RunMonitor:
         """Show a warning once, whatever its numbers and however many workers send it; log it with new numbers."""
         kind = re.sub(r"\d+", "#", text)
         if text not in self._warned:
-            self.log.warning(text, show=kind not in self._warned)
+            self.log.write("remark", message=text)
+            if kind not in self._warned:
+                self.log.say(f"note: {text}")
         self._warned |= {text, kind}
 
     def _failed(self, event: Failed) -> None:
         self.failures.append(event)
-        self.log.failed(event)
-        error = event.error
+        error, shard = event.error, event.spec.name
+        self.log.write("failed", shard=shard, attempts=event.attempts, error=str(error), trace=event.trace)
         if isinstance(error, StorageError) and error.full:
             per_sample = self.bytes / self.made if self.made else typical_bytes(self.recipe)
-            raise StorageError(
-                f"{describe_shortage(self.layout, sorted(self.uncommitted), per_sample)}. {error}"
-            ) from error
+            shortage = describe_shortage(self.layout, sorted(self.uncommitted), per_sample)
+            raise StorageError(f"{shortage}. {error}") from error
         if isinstance(error, StorageError | ChangedError | DeviceError):
             raise error
         if isinstance(error, AssetError):  # it could be read when it was indexed

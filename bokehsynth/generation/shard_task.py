@@ -23,7 +23,7 @@ from bokehsynth.sample_checks import MAX_ATTEMPTS, NOT_RETRYABLE, retry_until_va
 from bokehsynth.sample_draw import draw_sample
 from bokehsynth.schema import Sample
 from bokehsynth.shards import Layout, PackedSample, ShardPlan, find_shard, pack, write_shard
-from bokehsynth.workers import Report, is_fatal_to_worker
+from bokehsynth.workers.events import Report, is_fatal_to_worker
 
 DISK_FULL_RETRY_SECONDS = 3.0
 """Pause of a shard that found the disk full, before its second and last attempt."""

@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 
 from bokehsynth.assets.catalogue import Catalogue, assets_of
@@ -12,19 +10,17 @@ from bokehsynth.files import canonical_json, pretty_json
 from bokehsynth.generation.dataset_files import (
     check_format,
     expected_description,
-    is_complete,
     machines_of,
     read_identity,
     restore_records,
     stored_recipe_unresolved,
 )
-from bokehsynth.generation.plan import all_plans, check_shard_boundaries, restore_extensions
+from bokehsynth.generation.plan import all_plans, check_shard_boundaries, is_complete, lock_ranges, restore_extensions
 from bokehsynth.generation.quarantine import first_attempt, merged_list, read_shard_list
 from bokehsynth.generation.shard_lock import set_up_lock, shard_lock
 from bokehsynth.recipe import Recipe
 from bokehsynth.rng import SPLITS
 from bokehsynth.shards import (
-    Fault,
     Layout,
     ShardPlan,
     VerifyReport,
@@ -45,19 +41,21 @@ def verify(out: str | Path, decode: float = 1.0, workers: int = 1, fix: bool = F
     layout = Layout(Path(out))
     check_format(layout)
     report = verify_dataset(out, decode=decode, workers=workers)
-    report.faults += [Fault("", None, "beside the shards", message) for message in verify_root(layout, report.faults)]
+    for message in _verify_root(layout, report):
+        report.fault("beside the shards", message)
     if report.ok:
-        report.faults += [Fault("", None, "dataset", message) for message in _verify_records(layout)]
+        for message in _verify_records(layout):
+            report.fault("dataset", message)
     if decode == 1:
-        report.faults += _wrong_attempts(layout, report)
+        _check_attempts(layout, report)
     if fix and not report.ok:
-        lock = layout.lock
-        by_split = {split: [shard for s, shard in report.broken() if s == split] for split, _ in report.broken()}
-        with shard_lock(lock, {s: (min(n), max(n)) for s, n in by_split.items()}), set_up_lock(lock):
-            _restore_extensions(layout)
+        broken = [ShardPlan(split, shard, 0, 1) for split, shard in report.broken()]
+        with shard_lock(layout.lock, lock_ranges(broken)), set_up_lock(layout.lock):
+            with contextlib.suppress(UsageError):  # without a recipe the record of extensions cannot be restored
+                restore_extensions(layout, _recorded_recipe(layout))
             restore_records(layout)
-            for split, shard in report.broken():
-                layout.marker(ShardPlan(split, shard, 0, 1)).unlink(missing_ok=True)
+            for plan in broken:
+                layout.marker(plan).unlink(missing_ok=True)
             layout.dataset.unlink(missing_ok=True)
     return report
 
@@ -89,16 +87,10 @@ def _verify_records(layout: Layout) -> list[str]:
     return faults
 
 
-def _restore_extensions(layout: Layout) -> None:
-    """Restore the record of extensions while the markers it follows from are there. Without a recipe it cannot be."""
-    with contextlib.suppress(UsageError):
-        restore_extensions(layout, _recorded_recipe(layout))
-
-
-def verify_root(layout: Layout, known: Sequence[Fault] = ()) -> list[str]:
+def _verify_root(layout: Layout, report: VerifyReport) -> list[str]:
     """Faults of the files beside the shards, one line each: they must be what `dataset.json` was made from.
 
-    The photographs need not be there any more: assets.jsonl describes them. Faults among `known` are not repeated.
+    The photographs need not be there any more: assets.jsonl describes them.
     """
     try:
         record = read_dataset(layout)
@@ -124,7 +116,9 @@ def verify_root(layout: Layout, known: Sequence[Fault] = ()) -> list[str]:
     try:
         check_shard_boundaries(layout, all_plans(recipe, layout))
     except BokehsynthError as error:
-        if not any(fault.kind == "dataset" for fault in known):  # then it is that file which contradicts the rest
+        if not any(
+            fault.kind == "dataset" for fault in report.faults
+        ):  # then it is that file which contradicts the rest
             faults.append(str(error))
     faults += [f"{path}: missing" for path in (layout.card, layout.preview) if not path.is_file()]
     return faults
@@ -171,9 +165,8 @@ def _catalogue(layout: Layout) -> Catalogue | None:
         return None
 
 
-def _wrong_attempts(layout: Layout, report: VerifyReport) -> list[Fault]:
-    """Faults of samples whose record has another attempt than the quarantine lists give."""
-    faults = []
+def _check_attempts(layout: Layout, report: VerifyReport) -> None:
+    """Report samples whose record has another attempt than the quarantine lists give."""
     for split in SPLITS:
         for plan in committed_plans(layout, split):
             if (plan.split, plan.shard) in report.broken():
@@ -181,11 +174,9 @@ def _wrong_attempts(layout: Layout, report: VerifyReport) -> list[Fault]:
             try:
                 entries = read_shard_list(layout, plan)
             except BokehsynthError as error:
-                faults.append(Fault(split, plan.shard, "quarantine", str(error)))
+                report.fault("quarantine", str(error), split, plan.shard)
                 continue
-            listed: dict[int, int] = defaultdict(int)
-            for index in {entry.index for entry in entries}:
-                listed[index] = first_attempt(entries, index)
+            listed = {entry.index: first_attempt(entries, entry.index) for entry in entries}
             drawn = report.attempts.get((split, plan.shard), {})
             wrong = sorted(i for i in {*listed, *drawn} if listed.get(i, 0) != drawn.get(i, 0))
             if wrong:
@@ -193,5 +184,4 @@ def _wrong_attempts(layout: Layout, report: VerifyReport) -> list[Fault]:
                     f"{layout.shard_quarantine(plan)}: sample {wrong[0]} should be its draw {listed.get(wrong[0], 0)}, "
                     f"and is its draw {drawn.get(wrong[0], 0)}"
                 )
-                faults.append(Fault(split, plan.shard, "quarantine", message))
-    return faults
+                report.fault("quarantine", message, split, plan.shard)

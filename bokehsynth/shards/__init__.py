@@ -3,23 +3,10 @@
 `docs/dataset-format.md` is the contract; `writer` commits shards, `reader` opens data sets, `verify` checks every byte.
 """
 
-from bokehsynth.shards.codec import decode_sample, encode_sample, pixels_digest
-from bokehsynth.shards.dataset import (
-    all_stored_plans,
-    describe_dataset,
-    read_dataset,
-    stored_plans,
-    write_dataset_json,
-)
+from bokehsynth.shards.codec import encode_sample, pixels_digest
+from bokehsynth.shards.dataset import describe_dataset, read_dataset, stored_plans, write_dataset_json
 from bokehsynth.shards.layout import Layout, sweep_temporaries
-from bokehsynth.shards.marker import (
-    ShardMarker,
-    check_shard,
-    committed_plans,
-    common_identity,
-    find_shard,
-    read_marker,
-)
+from bokehsynth.shards.marker import committed_plans, common_identity, find_shard, read_marker
 from bokehsynth.shards.plan import ShardPlan, contiguous, plan_shards
 from bokehsynth.shards.reader import ShardDataset, open_dataset
 from bokehsynth.shards.verify import VerifyReport, verify_dataset
@@ -31,15 +18,11 @@ __all__ = [
     "Layout",
     "PackedSample",
     "ShardDataset",
-    "ShardMarker",
     "ShardPlan",
     "VerifyReport",
-    "all_stored_plans",
-    "check_shard",
     "committed_plans",
     "common_identity",
     "contiguous",
-    "decode_sample",
     "describe_dataset",
     "encode_sample",
     "find_shard",
@@ -54,4 +37,4 @@ __all__ = [
     "verify_dataset",
     "write_dataset_json",
     "write_shard",
-]
+]  # fmt: skip

@@ -1,13 +1,12 @@
 """The files that describe a whole data set: `dataset.json`, which makes it complete, and the Hugging Face card."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
 from bokehsynth.errors import DataError
-from bokehsynth.files import atomic_write, pretty_json
+from bokehsynth.files import atomic_write, pretty_json, sha256_bytes
 from bokehsynth.schema import FIELDS, FORMAT_VERSION
 from bokehsynth.shards.codec import META_MEMBER, decode_meta
 from bokehsynth.shards.layout import Layout
@@ -52,7 +51,7 @@ def describe_dataset(
         "made_with": dict(made_with),
         "key": "{split}-{index:09d}",
         "fields": _field_table(layout, [marker for group in markers.values() for marker in group]),
-        "splits": {split: _split_record(group) for split, group in markers.items()},
+        "splits": {split: split_record(group) for split, group in markers.items()},
     }
 
 
@@ -100,16 +99,6 @@ def stored_plans(record: Mapping[str, Any], split: str) -> list[ShardPlan]:
     return [
         ShardPlan(split, shard, end - count, count) for shard, (end, count) in enumerate(zip(ends, counts, strict=True))
     ]
-
-
-def all_stored_plans(record: Mapping[str, Any]) -> list[ShardPlan]:
-    """The shards of all splits as `dataset.json` counts them."""
-    return [plan for split in record["splits"] for plan in stored_plans(record, split)]
-
-
-def markers_digest(markers: Sequence[ShardMarker]) -> str:
-    """Hex sha256 over the marker files of a split, in shard order."""
-    return hashlib.sha256("".join(marker.text() for marker in markers).encode()).hexdigest()
 
 
 def card_text(record: Mapping[str, Any], description: str) -> str:
@@ -206,7 +195,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in cells)
 
 
-def _split_record(markers: Sequence[ShardMarker]) -> dict[str, Any]:
+def split_record(markers: Sequence[ShardMarker]) -> dict[str, Any]:
+    """What `dataset.json` says of a split: it follows from its markers, in shard order."""
     first, last = markers[0].plan, markers[-1].plan
     number = f"{first.shard:06d}" if first == last else f"{{{first.shard:06d}..{last.shard:06d}}}"
     return {
@@ -215,7 +205,7 @@ def _split_record(markers: Sequence[ShardMarker]) -> dict[str, Any]:
         "bytes": sum(marker.bytes for marker in markers),
         "counts": [marker.n for marker in markers],
         "urls": f"{first.split}/{first.split}-{number}.tar",
-        "markers_sha256": markers_digest(markers),
+        "markers_sha256": sha256_bytes("".join(marker.text() for marker in markers)),
     }
 
 

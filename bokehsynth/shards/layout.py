@@ -1,88 +1,45 @@
 """Where every file of a data set lies."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from bokehsynth.files import TMP_MARK, storage_errors
 from bokehsynth.shards.plan import ShardPlan
 
 
-@dataclass(frozen=True)
 class Layout:
     """Every path of a data set under `root`. Nothing is created here."""
 
-    root: Path
-
-    @property
-    def hidden(self) -> Path:
-        """`.bokehsynth`: markers, indices and temporary files, which no reader takes for data."""
-        return self.root / ".bokehsynth"
-
-    @property
-    def staging(self) -> Path:
-        """`.bokehsynth/tmp`: shards being written, on the file system of the finished ones."""
-        return self.hidden / "tmp"
-
-    @property
-    def identity(self) -> Path:
-        """`.bokehsynth/identity.json`: digests of what the set is made from; written first."""
-        return self.hidden / "identity.json"
-
-    @property
-    def machines(self) -> Path:
-        """`.bokehsynth/machine.json`: the machines that have worked on the set."""
-        return self.hidden / "machine.json"
-
-    @property
-    def extensions(self) -> Path:
-        """`.bokehsynth/extensions.json`: the totals before each extension, if there was one."""
-        return self.hidden / "extensions.json"
-
-    @property
-    def lock(self) -> Path:
-        """`.bokehsynth/run.lock`: whose byte ranges the runs lock."""
-        return self.hidden / "run.lock"
-
-    @property
-    def dataset(self) -> Path:
-        """`dataset.json`: written last; the data set is whole when it is there."""
-        return self.root / "dataset.json"
-
-    @property
-    def card(self) -> Path:
-        """`README.md`, the Hugging Face data set card."""
-        return self.root / "README.md"
-
-    @property
-    def recipe(self) -> Path:
-        """`recipe.yaml`, resolved."""
-        return self.root / "recipe.yaml"
-
-    @property
-    def schema(self) -> Path:
-        """`schema.json` of the recipe."""
-        return self.root / "schema.json"
-
-    @property
-    def assets(self) -> Path:
-        """`assets.jsonl`, the frozen asset list."""
-        return self.root / "assets.jsonl"
-
-    @property
-    def preview(self) -> Path:
-        """`preview.png`, a contact sheet."""
-        return self.root / "preview.png"
-
-    @property
-    def quarantine(self) -> Path:
-        """`quarantine.jsonl`, assets and draws of samples that are not used."""
-        return self.root / "quarantine.jsonl"
-
-    @property
-    def logs(self) -> Path:
-        """`logs/`: times, hosts, attempts; the only part that differs from run to run."""
-        return self.root / "logs"
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.hidden = root / ".bokehsynth"
+        """Markers, indices and temporary files, which no reader takes for data."""
+        self.staging = self.hidden / "tmp"
+        """Shards being written, on the file system of the finished ones."""
+        self.identity = self.hidden / "identity.json"
+        """Digests of what the set is made from; written first."""
+        self.machines = self.hidden / "machine.json"
+        """The machines that have worked on the set."""
+        self.extensions = self.hidden / "extensions.json"
+        """The totals before each extension, if there was one."""
+        self.lock = self.hidden / "run.lock"
+        """The file whose byte ranges the runs lock."""
+        self.dataset = root / "dataset.json"
+        """Written last; the data set is whole when it is there."""
+        self.card = root / "README.md"
+        """The Hugging Face data set card."""
+        self.recipe = root / "recipe.yaml"
+        """The recipe, resolved."""
+        self.schema = root / "schema.json"
+        """The JSON schema of the recipe."""
+        self.assets = root / "assets.jsonl"
+        """The frozen asset list."""
+        self.preview = root / "preview.png"
+        """A contact sheet."""
+        self.quarantine = root / "quarantine.jsonl"
+        """Assets and draws of samples that are not used."""
+        self.logs = root / "logs"
+        """Times, hosts, attempts; the only part that differs from run to run."""
 
     def split(self, split: str) -> Path:
         """`train/`: the tars of a split and nothing else."""

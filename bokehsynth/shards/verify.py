@@ -16,7 +16,7 @@ from typing import Any
 
 from bokehsynth.errors import DataError, UsageError
 from bokehsynth.rng import SPLITS
-from bokehsynth.shards.dataset import markers_digest, read_dataset, stored_plans
+from bokehsynth.shards.dataset import read_dataset, split_record, stored_plans
 from bokehsynth.shards.layout import Layout
 from bokehsynth.shards.marker import committed_plans, common_identity
 from bokehsynth.shards.plan import ShardPlan, contiguous
@@ -37,6 +37,10 @@ class VerifyReport:
     bytes: int = 0
     attempts: dict[tuple[str, int], dict[int, int]] = field(default_factory=dict)
     """Per shard, the samples (by index) that were drawn more than once, with the attempt in their record."""
+
+    def fault(self, kind: str, message: str, split: str = "", shard: int | None = None) -> None:
+        """Add a fault of a shard, a split or the data set."""
+        self.faults.append(Fault(split, shard, kind, message))
 
     @property
     def ok(self) -> bool:
@@ -66,9 +70,11 @@ def verify_dataset(
     if not layout.root.is_dir():
         raise DataError(f"{layout.root}: no such data set directory")
     report = VerifyReport(layout.root)
-    record = _record(layout, report)
-    if record is not None:
-        record = _as_marked(layout, record, report)
+    record = None
+    try:
+        record = _as_marked(layout, read_dataset(layout), report)
+    except DataError as error:
+        report.fault("dataset" if layout.dataset.exists() else "unfinished", str(error))
     plans = {split: _plans(layout, record, split, report) for split in _splits(layout, record)}
     everything = [plan for shards in plans.values() for plan in shards]
     checks: list[ShardCheck] = []
@@ -84,22 +90,13 @@ def verify_dataset(
             if progress is not None:
                 progress(check)
     _check_duplicates(checks, report)
-    contradicted = next((check.contradicted for check in checks if check.contradicted), None)
-    if contradicted:
-        report.faults.append(Fault("", None, "dataset", f"{layout.dataset}: {contradicted}"))
+    if contradicted := [check.contradicted for check in checks if check.contradicted]:
+        report.fault("dataset", f"{layout.dataset}: {contradicted[0]}")
     if record is not None:
         _check_totals(layout, record, checks, report)
     for split, shards in plans.items():
         _check_strays(layout, split, shards, report)
     return report
-
-
-def _record(layout: Layout, report: VerifyReport) -> dict[str, Any] | None:
-    try:
-        return read_dataset(layout)
-    except DataError as error:
-        report.faults.append(Fault("", None, "dataset" if layout.dataset.exists() else "unfinished", str(error)))
-        return None
 
 
 def _as_marked(layout: Layout, record: dict[str, Any], report: VerifyReport) -> dict[str, Any]:
@@ -109,15 +106,14 @@ def _as_marked(layout: Layout, record: dict[str, Any], report: VerifyReport) -> 
     """
     identity = common_identity(layout)
     if identity is not None and identity != record["identity"]:
-        report.faults.append(Fault("", None, "dataset", f"{layout.dataset}: identity is not that of the markers"))
+        report.fault("dataset", f"{layout.dataset}: identity is not that of the markers")
         record = record | {"identity": identity}
     splits = dict(record["splits"])
     for split, said in splits.items():
         counts = [plan.count for plan in contiguous(committed_plans(layout, split))]
         listed = said.get("counts")
         if not isinstance(listed, list) or any(map(operator.ne, counts, listed)):  # either may go further
-            message = f"{layout.dataset}: counts of split {split} are not those of the markers"
-            report.faults.append(Fault(split, None, "dataset", message))
+            report.fault("dataset", f"{layout.dataset}: counts of split {split} are not those of the markers", split)
             splits[split] = said | ({"counts": counts} if counts else {})
     return record | {"splits": splits}
 
@@ -136,12 +132,12 @@ def _plans(layout: Layout, record: Mapping[str, Any] | None, split: str, report:
     try:
         planned = stored_plans(record, split) if split in record["splits"] else []
     except DataError as error:
-        report.faults.append(Fault(split, None, "dataset", str(error)))
+        report.fault("dataset", str(error), split)
         return committed
     extra = [plan for plan in committed if plan.shard >= len(planned)]
     if extra:
         message = f"{extra[0].name} and {len(extra) - 1} more are committed, but dataset.json does not count them"
-        report.faults.append(Fault(split, None, "unfinished", f"{message}: run the same line again, or `finalize`"))
+        report.fault("unfinished", f"{message}: run the same line again, or `finalize`", split)
     return planned + extra
 
 
@@ -150,7 +146,7 @@ def _check_gaps(split: str, committed: list[ShardPlan], report: VerifyReport) ->
     for before, after in pairwise(committed):
         if after.shard == before.shard + 1 and after.first != before.first + before.count:
             message = f"{after.name} starts at {after.first}, {before.name} ends before {before.first + before.count}"
-            report.faults.append(Fault(split, after.shard, "marker", message))
+            report.fault("marker", message, split, after.shard)
 
 
 def _check_duplicates(checks: list[ShardCheck], report: VerifyReport) -> None:
@@ -158,7 +154,7 @@ def _check_duplicates(checks: list[ShardCheck], report: VerifyReport) -> None:
     for check in checks:
         if check.sha256 and check.sha256 in seen:
             message = f"{check.plan.name} has the very bytes of {seen[check.sha256].name}"
-            report.faults.append(Fault(check.plan.split, check.plan.shard, "duplicate", message))
+            report.fault("duplicate", message, check.plan.split, check.plan.shard)
         seen.setdefault(check.sha256, check.plan)
 
 
@@ -168,18 +164,12 @@ def _check_totals(layout: Layout, record: Mapping[str, Any], checks: list[ShardC
         count = len(said["counts"]) if isinstance(said.get("counts"), list) else 0
         markers = [check.marker for check in checks if check.plan.split == split and check.plan.shard < count]
         whole = [marker for marker in markers if marker is not None]
-        if len(whole) != len(markers):
-            continue  # a marker is missing, which is a fault already
-        true = {
-            "samples": sum(marker.n for marker in whole),
-            "shards": len(whole),
-            "bytes": sum(marker.bytes for marker in whole),
-            "markers_sha256": markers_digest(whole),
-        }
-        wrong = [name for name, value in true.items() if said.get(name) != value]
+        if not whole or len(whole) != len(markers):
+            continue  # a marker is missing, or there is no count: a fault already
+        wrong = [name for name, value in split_record(whole).items() if said.get(name) != value]
         if wrong:
             message = f"{layout.dataset}: {', '.join(wrong)} of split {split} are not those of the markers"
-            report.faults.append(Fault(split, None, "dataset", message))
+            report.fault("dataset", message, split)
 
 
 def _check_strays(layout: Layout, split: str, plans: list[ShardPlan], report: VerifyReport) -> None:
@@ -187,9 +177,8 @@ def _check_strays(layout: Layout, split: str, plans: list[ShardPlan], report: Ve
     folder = layout.split(split)
     for name in sorted(os.listdir(folder)) if folder.is_dir() else []:
         if name not in tars:
-            message = f"{folder / name}: no shard of this data set, but readers may take it for one"
-            report.faults.append(Fault(split, None, "stray", message))
+            report.fault("stray", f"{folder / name}: no shard of this data set, but readers may take it for one", split)
     expected = {layout.marker(plan).name for plan in plans}
     for path in sorted(layout.split_markers(split).glob("*.done.json")):
         if path.name not in expected:
-            report.faults.append(Fault(split, None, "marker", f"{path}: no marker of a shard of this data set"))
+            report.fault("marker", f"{path}: no marker of a shard of this data set", split)

@@ -21,7 +21,8 @@ from bokehsynth.generation.progress import RunMonitor
 from bokehsynth.generation.provenance import describe_machine
 from bokehsynth.generation.replay import replay_sample
 from bokehsynth.shards import Layout
-from bokehsynth.workers import TimeoutPolicy, WorkerWarning
+from bokehsynth.workers.events import WorkerWarning
+from bokehsynth.workers.timeouts import TimeoutPolicy
 
 RECIPE = """\
 name: two

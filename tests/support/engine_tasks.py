@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bokehsynth.errors import DeviceError, StorageError
-from bokehsynth.workers import Report
+from bokehsynth.workers.events import Report
 
 
 class AwkwardError(Exception):

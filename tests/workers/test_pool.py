@@ -10,9 +10,9 @@ import pytest
 from support.engine_tasks import Work
 
 from bokehsynth.errors import BokehsynthError, StorageError
-from bokehsynth.workers import Died, Done, Failed, LocalEngine, Progress, TimeoutPolicy, WorkerWarning
-from bokehsynth.workers.pool import MAX_ATTEMPTS
-from bokehsynth.workers.timeouts import ReportInterval
+from bokehsynth.workers.events import Died, Done, Failed, Progress, WorkerWarning
+from bokehsynth.workers.pool import MAX_ATTEMPTS, LocalEngine
+from bokehsynth.workers.timeouts import ReportInterval, TimeoutPolicy
 
 
 def outcomes(events: list[object]) -> dict[object, object]:

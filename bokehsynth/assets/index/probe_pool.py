@@ -22,7 +22,9 @@ from bokehsynth.assets.catalogue import Candidate
 from bokehsynth.assets.decode.decoder import Limits
 from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.index.probe import Probe, probe
-from bokehsynth.workers import ChildEnded, ask_all, request_parent_death_signal, usable_cpus
+from bokehsynth.workers.line_children import ChildEnded, ask_all
+from bokehsynth.workers.pool import usable_cpus
+from bokehsynth.workers.worker import request_parent_death_signal
 
 SECONDS = 120.0
 """The time limit of one picture."""

@@ -14,19 +14,9 @@ from bokehsynth.errors import BokehsynthError
 from bokehsynth.version import __version__
 
 COMMANDS = [
-    generate.generate,
-    preview.preview,
-    estimate.estimate,
-    assets.assets,
-    generate.verify,
-    generate.extend,
-    replay.replay,
-    generate.finalize,
-    render.render,
-    preview.degrade,
-    recipes.recipes,
-    recipes.schema,
-]
+    generate.generate, preview.preview, estimate.estimate, assets.assets, generate.verify, generate.extend,
+    replay.replay, generate.finalize, render.render, preview.degrade, recipes.recipes, recipes.schema,
+]  # fmt: skip
 
 
 class _Group(click.Group):

@@ -67,13 +67,14 @@ def estimate(
 def _lines(recipe: Any, found: Any, workers: int) -> list[str]:
     counts = " + ".join(f"{count:,} {split}" for split, count in found.counts.items())
     size = f"{recipe.width} x {recipe.height} px" if recipe.frame else "each in its own size"
-    basis = f"measured on {found.cost.measured} samples here" if found.cost.measured else "by the table"
+    cost = found.cost
+    basis = f"measured on {cost.measured} samples here" if cost.measured else "by the table"
     lines = [
         f"{recipe.name}: {counts} samples, {size}, {found.shards:,} shards",
-        f"  time   {_duration(found.seconds / workers)} with {workers} workers ({found.cost.seconds:.2f} s a sample, "
-        f"{basis})",
-        f"  size   {_bytes(found.bytes)} ({_bytes(found.cost.bytes)} a sample, "
-        f"{_bytes(found.cost.bytes * min(recipe.shards.samples, found.samples))} a shard)",
+        f"  time   {_duration(found.samples * cost.seconds / workers)} with {workers} workers ({cost.seconds:.2f} s a "
+        f"sample, {basis})",
+        f"  size   {_bytes(found.bytes)} ({_bytes(cost.bytes)} a sample, "
+        f"{_bytes(cost.bytes * min(recipe.shards.samples, found.samples))} a shard)",
         f"  distributions of {found.draws:,} draws:",
     ]
     for distribution in found.distributions:

@@ -97,11 +97,7 @@ def verify(dataset: Path, decode: float, workers: int, fix: bool) -> None:
         where = fault.split if fault.shard is None else f"{fault.split} shard {fault.shard}"
         echo(f"{where}: {fault.kind}: {fault.message}".removeprefix(": "))
     if report.faults:
-        way_out = (
-            "now run the generate (or extend) line again"
-            if fix
-            else "`verify --fix`, then the generate (or extend) line again"
-        )
+        way_out = f"{'now run' if fix else '`verify --fix`, then'} the generate (or extend) line again"
         raise DataError(f"{dataset}: {len(report.faults)} faults; to mend them: {way_out} (strays: move them away)")
     echo(
         f"{dataset}: whole. {report.shards} shards, {report.samples} samples ({report.decoded} decoded), "

@@ -49,12 +49,9 @@ PER_UNIT = {"defocus": 100.0, "disparity": 65535.0, "mask": 65535.0}
 )  # fmt: skip
 @click.option("--falloff", is_flag=True, help="Let a lens that vignettes darken the corners.")
 @click.option(
-    "--boost",
-    default=1.0,
-    show_default=True,
-    metavar="X",
+    "--boost", default=1.0, show_default=True, metavar="X",
     help="How much brighter lamps are that the file clipped at white: at 50 to 300, city lights become discs.",
-)
+)  # fmt: skip
 @click.option("--bits", default="8", show_default=True, type=click.Choice(["8", "16"]), help="Of a PNG.")
 @click.option("--maps", is_flag=True, help="Also write OUT with _aif, _defocus and _disparity before its ending.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="PNG, or EXR or NPY for linear light.")

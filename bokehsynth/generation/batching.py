@@ -93,7 +93,10 @@ class RenderQueue(Generic[T]):
                 self._render_until(self._in_flight[0])
                 yield self._in_flight.popleft().result()
         finally:
-            self._close()
+            with self._closing:
+                self._closed = True
+            while (waiting := self._next()) is not None:
+                waiting[1].set_exception(_ClosedError())
             pool.shutdown(cancel_futures=True)
 
     def render(self, scene: Scene) -> Frames:
@@ -156,9 +159,3 @@ class RenderQueue(Generic[T]):
         else:
             for (_, frames), made in zip(batch, rendered, strict=True):
                 frames.set_result(made)
-
-    def _close(self) -> None:
-        with self._closing:
-            self._closed = True
-        while (waiting := self._next()) is not None:
-            waiting[1].set_exception(_ClosedError())

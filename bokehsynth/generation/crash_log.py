@@ -125,12 +125,11 @@ class _History:
         elif word == _NOT_AT_FAULT:
             self.making = ()
         elif word == _ISOLATED_OK:
-            for index in self.making:
-                self._clear(index)
+            self._clear(self.making)
             self.making = ()
         elif word == _QUARANTINED and rest.isdecimal():
             self.any_quarantined = True
-            self._clear(int(rest))
+            self._clear([int(rest)])
             self.making = self.last = ()
         elif word in {_BEGIN, _ISOLATED}:
             self._count_crash()
@@ -142,11 +141,10 @@ class _History:
     def suspect(self) -> Suspect | None:
         self._count_crash()
         for index in self.last:
-            if self.isolated_crashes[index] >= CRASHES:
-                return Suspect(index, confirmed=True, timed_out=self.last_timed_out)
+            confirmed = self.isolated_crashes[index] >= CRASHES
             enough = 1 if self.any_quarantined or self.isolated_crashes[index] else CRASHES
-            if self.crashes[index] >= enough:
-                return Suspect(index, confirmed=False, timed_out=self.last_timed_out)
+            if confirmed or self.crashes[index] >= enough:
+                return Suspect(index, confirmed, self.last_timed_out)
         return None
 
     def _count_crash(self) -> None:
@@ -160,10 +158,10 @@ class _History:
             self.last, self.last_timed_out = self.making, self.timeout
         self.making, self.isolated, self.timeout = (), False, False
 
-    def _clear(self, index: int) -> None:
-        self.crashes.pop(index, None)
-        self.isolated_crashes.pop(index, None)
-        self.last = [other for other in self.last if other != index]
+    def _clear(self, indexes: Sequence[int]) -> None:
+        for index in indexes:
+            del self.crashes[index], self.isolated_crashes[index]
+        self.last = [index for index in self.last if index not in indexes]
 
 
 def _samples(word: str) -> Sequence[int]:

@@ -3,6 +3,7 @@
 Hold `shard_lock.set_up_lock` to check or write them: runs of other ranges of the same set may be starting or ending.
 """
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -50,10 +51,10 @@ def check_output_dir(layout: Layout, recipe: Recipe, machine: Machine, allow_mix
         return
     check_format(layout)
     if layout.recipe.is_file():
-        _refuse(layout, "another recipe", stored_recipe_unresolved(layout).portable_dict, recipe.portable_dict)
+        _refuse(layout, "another recipe", load_yaml(layout.recipe, Recipe).portable_dict, recipe.portable_dict)
     identity = _read_json(layout.identity, dict)
     _refuse(layout, "other assets, or other code of a class that the recipe names", identity, recipe.identity)
-    known = _machines(layout)
+    known = machines_of(layout, strict=True)
     if known and not allow_mixed and not _is_known(machine, known):
         raise ChangedError(
             f"{layout.root}: was begun on another kind of machine or with other versions (there -> here):\n  "
@@ -104,7 +105,7 @@ def write_root_files(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan],
     atomic_write(layout.assets, recipe.catalogue.lines())
     write_quarantine(layout, recipe, plans)
     atomic_write(layout.schema, pretty_json(Recipe.model_json_schema()))
-    known = _machines(layout)
+    known = machines_of(layout, strict=True)
     if machine is not None and not _is_known(machine, known):
         atomic_write(layout.machines, pretty_json([*known, machine]))
 
@@ -112,20 +113,20 @@ def write_root_files(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan],
 def write_description(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]) -> None:
     """Describe a set whose shards are all committed: preview.png, card, and dataset.json last of all."""
     write_quarantine(layout, recipe, plans)
-    record = expected_description(layout, recipe, recipe.identity, recipe.catalogue, plans)
+    record = expected_description(layout, recipe, recipe.identity, plans)
     stored = ShardDataset(layout, recipe.splits[0], record=record)
     contact_sheet([stored[i] for i in take_spread(range(len(stored)), PREVIEW_ROWS)], layout.preview)
     write_dataset_json(layout, record, f"Format {FORMAT_VERSION}; the recipe it follows from is `recipe.yaml`.")
 
 
 def expected_description(
-    layout: Layout, recipe: Recipe, identity: Mapping[str, str], catalogue: Catalogue, plans: Sequence[ShardPlan]
+    layout: Layout, recipe: Recipe, identity: Mapping[str, str], plans: Sequence[ShardPlan]
 ) -> dict[str, Any]:
     """The content that `dataset.json` must have; photographs need not be there. DataError if a shard is not."""
     machines = machines_of(layout)
     made_with = machines[0] if len(machines) == 1 else {"mixed": machines}
     record = describe_dataset(layout, plans, recipe.name, identity, made_with)
-    record["licence"] = _licence_text(catalogue, layout, record)
+    record["licence"] = _licence_text(layout, recipe.catalogue, record)
     return record
 
 
@@ -150,13 +151,21 @@ def read_identity(layout: Layout) -> dict[str, Any] | None:
         return None
 
 
-def machines_of(layout: Layout) -> list[Machine]:
-    """The machines that have worked on the set; none where the record is not there or is none."""
-    try:
-        machines: list[Any] = _read_json(layout.machines, list)
-    except DataError:
-        return []
-    return machines if all(isinstance(machine, dict) for machine in machines) else []
+def machines_of(layout: Layout, strict: bool = False) -> list[Machine]:
+    """The machines that have worked on the set; none where the record is not there or is none.
+
+    `strict` is for a run, which must not go on where the record is damaged: DataError.
+    """
+    machines: list[Any] = []
+    with contextlib.suppress(DataError):
+        machines = _read_json(layout.machines, list)
+    machines = machines if all(isinstance(machine, dict) for machine in machines) else []
+    if strict and not machines and layout.machines.is_file():
+        raise DataError(
+            f"{layout.machines}: is no list of machines; `bokehsynth verify --fix` restores it where the set is "
+            "finished, otherwise delete it"
+        )
+    return machines
 
 
 def devices_of(layout: Layout) -> list[str]:
@@ -164,7 +173,7 @@ def devices_of(layout: Layout) -> list[str]:
     return list(dict.fromkeys(str(machine["device"]) for machine in machines_of(layout) if "device" in machine))
 
 
-def _licence_text(catalogue: Catalogue, layout: Layout, record: dict[str, Any]) -> str:
+def _licence_text(layout: Layout, catalogue: Catalogue, record: dict[str, Any]) -> str:
     """A table for the card: for each licence, its assets and the samples that show at least one of them."""
     licence_of = {asset.id: asset.licence for asset in catalogue.assets}
     samples: Counter[str] = Counter()
@@ -184,24 +193,6 @@ def write_quarantine(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan])
     """Write quarantine.jsonl: the assets that cannot be used, and the draws of samples, as far as they are known."""
     draws = "".join(draw.line() for draw in merged_list(layout, plans))
     write_lines(layout.quarantine, recipe.catalogue.quarantine_lines() + draws)
-
-
-def stored_recipe_unresolved(layout: Layout) -> Recipe:
-    """The recipe as the data set stores it, its paths unresolved: the photographs may be on another machine."""
-    return load_yaml(layout.recipe, Recipe)
-
-
-def _machines(layout: Layout) -> list[Machine]:
-    """The machines, for a run, which must not go on where the record is damaged: DataError."""
-    if not layout.machines.is_file():
-        return []
-    machines = machines_of(layout)
-    if not machines:
-        raise DataError(
-            f"{layout.machines}: is no list of machines; `bokehsynth verify --fix` restores it where the set is "
-            "finished, otherwise delete it"
-        )
-    return machines
 
 
 def _read_json(path: Path, kind: type) -> Any:

@@ -92,11 +92,6 @@ class Estimate:
         return sum(self.counts.values())
 
     @property
-    def seconds(self) -> float:
-        """Seconds for all samples on one core."""
-        return self.samples * self.cost.seconds
-
-    @property
     def bytes(self) -> float:
         """Bytes of all shards."""
         return self.samples * self.cost.bytes

@@ -11,7 +11,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from bokehsynth.assets.catalogue import Catalogue, RejectedFile
+from bokehsynth.assets.catalogue import RejectedFile
 from bokehsynth.assets.load import foreground_colors
 from bokehsynth.errors import BokehsynthError, UsageError
 from bokehsynth.generation.batching import BatchOptions
@@ -212,7 +212,13 @@ def _claim(run: _Run) -> list[ShardPlan] | None:
         if quarantine is not None:
             import_list(layout, Path(quarantine), run.shards, set(run.shards) - absent)
     sweep_temporaries(layout, run.shards)  # of runs that were killed
-    _report_notes(run.recipe.catalogue, run.options.say)
+    say, rejected = run.options.say, run.recipe.catalogue.quarantine
+    for note in run.recipe.catalogue.notes:
+        say(f"note: {note}")
+    for file in rejected[:REJECTIONS_SHOWN]:
+        say(f"quarantined ({file.reason}): {file.message}")
+    if len(rejected) > REJECTIONS_SHOWN:
+        say(f"... and {len(rejected) - REJECTIONS_SHOWN} more in quarantine.jsonl")
     return todo
 
 
@@ -278,15 +284,6 @@ def _result(
     return GenerateResult(
         layout.root, sample_count(everything), made, complete, assets.notes, quarantined, assets.quarantine
     )
-
-
-def _report_notes(catalogue: Catalogue, say: Callable[[str], None]) -> None:
-    for note in catalogue.notes:
-        say(f"note: {note}")
-    for rejected in catalogue.quarantine[:REJECTIONS_SHOWN]:
-        say(f"quarantined ({rejected.reason}): {rejected.message}")
-    if len(catalogue.quarantine) > REJECTIONS_SHOWN:
-        say(f"... and {len(catalogue.quarantine) - REJECTIONS_SHOWN} more in quarantine.jsonl")
 
 
 def finalize(out: str | Path) -> GenerateResult:

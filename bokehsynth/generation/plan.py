@@ -1,5 +1,6 @@
 """Which shards a data set has, which of them a run is to make, and which are not committed yet."""
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
@@ -49,11 +50,16 @@ def check_shard_boundaries(layout: Layout, plans: Sequence[ShardPlan]) -> None:
     The record of extensions says where; one that was lost or edited would have whole shards made over. `dataset.json`
     is believed first, then the markers.
     """
-    planned = {(plan.split, plan.shard): plan for plan in plans}
-    for found in counted_plans(layout) or _plans_from_markers(layout, plans):
-        plan = planned.get((found.split, found.shard))
-        if plan != found:
-            wanted = f"samples {plan.first} to {plan.first + plan.count - 1}" if plan else "nothing"
+    planned = {plan.name: plan for plan in plans}
+    there = counted_plans(layout)
+    for plan in () if there else plans:
+        with contextlib.suppress(DataError):  # a marker that is damaged or in another's place is remade anyway
+            marked = read_marker(layout, plan).plan
+            there += [marked] if marked.name == plan.name else []
+    for found in there:
+        place = planned.get(found.name)
+        if place != found:
+            wanted = f"samples {place.first} to {place.first + place.count - 1}" if place else "nothing"
             raise ChangedError(
                 f"{layout.root}: {found.name} holds samples {found.first} to {found.first + found.count - 1} where "
                 f"{layout.extensions}, the record of extensions, puts {wanted}: one of them was lost or altered, and "
@@ -109,19 +115,6 @@ def counted_plans(layout: Layout) -> list[ShardPlan]:
 def is_complete(layout: Layout, plans: Sequence[ShardPlan]) -> bool:
     """Whether `dataset.json` is there and counts just these shards."""
     return sorted(counted_plans(layout)) == sorted(plans)
-
-
-def _plans_from_markers(layout: Layout, plans: Sequence[ShardPlan]) -> list[ShardPlan]:
-    """The shards of the markers that are whole and in their own place; those of other markers are remade anyway."""
-    found = []
-    for plan in plans:
-        try:
-            marked = read_marker(layout, plan).plan
-        except DataError:
-            continue
-        if (marked.split, marked.shard) == (plan.split, plan.shard):
-            found.append(marked)
-    return found
 
 
 def read_extensions(layout: Layout) -> list[dict[str, int]]:

@@ -3,8 +3,7 @@
 import contextlib
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -58,18 +57,14 @@ class RunMonitor:
         self._warned: set[str] = set()
         self._bar: Any = None
 
-    @contextmanager
-    def bar(self, total: int, visible: bool) -> Iterator[None]:
-        """A progress bar over `total` samples while the block runs; a stderr that fails only loses the bar."""
+    def bar(self, total: int, visible: bool) -> "tqdm[Any]":
+        """A progress bar over `total` samples, to be closed after the run; a stderr that fails only loses the bar."""
         hidden = not visible or sys.stderr is None
         self._bar = tqdm(
             total=total, initial=total - self.samples, unit="sample", disable=hidden, dynamic_ncols=True,
             smoothing=0.05, file=_QuietStream(sys.stderr),
         )  # fmt: skip
-        try:
-            yield
-        finally:
-            self._bar.close()
+        return self._bar
 
     def handle(self, event: Event) -> None:
         """Handle an event. Raises StorageError or FailureBudgetError when going on makes no sense."""

@@ -3,8 +3,10 @@
 import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 from bokehsynth.assets.catalogue import Catalogue, assets_of
+from bokehsynth.config.strict_yaml import load_yaml
 from bokehsynth.errors import BokehsynthError, DataError, UsageError
 from bokehsynth.files import canonical_json, pretty_json
 from bokehsynth.generation.dataset_files import (
@@ -13,7 +15,6 @@ from bokehsynth.generation.dataset_files import (
     machines_of,
     read_identity,
     restore_records,
-    stored_recipe_unresolved,
 )
 from bokehsynth.generation.plan import all_plans, check_shard_boundaries, is_complete, lock_ranges, restore_extensions
 from bokehsynth.generation.quarantine import first_attempt, merged_list, read_shard_list
@@ -72,9 +73,7 @@ def _verify_records(layout: Layout) -> list[str]:
     plans = all_plans(recipe, layout)
     if not is_complete(layout, plans):
         return faults
-    catalogue = _catalogue(layout)
-    assert catalogue is not None  # its digest was compared
-    true = expected_description(layout, recipe, record["identity"], catalogue, plans)
+    true = expected_description(layout, recipe, record["identity"], plans)
     wrong = [name for name in sorted({*true, *record}) if true.get(name) != record.get(name)]
     if not machines_of(layout):
         faults.append(f"{layout.machines}: missing or altered")
@@ -97,7 +96,7 @@ def _verify_root(layout: Layout, report: VerifyReport) -> list[str]:
         identity = common_identity(layout) or record["identity"]
         recipe = _recorded_recipe(layout)
         plans = [plan for split in SPLITS for plan in committed_plans(layout, split)]
-        draws = [draw.line() for draw in merged_list(layout, plans)]
+        draws = "".join(draw.line() for draw in merged_list(layout, plans))
     except BokehsynthError as error:
         return [] if not layout.dataset.is_file() else [str(error)]  # an unfinished set is a fault already named
     faults = [
@@ -116,27 +115,26 @@ def _verify_root(layout: Layout, report: VerifyReport) -> list[str]:
     try:
         check_shard_boundaries(layout, all_plans(recipe, layout))
     except BokehsynthError as error:
-        if not any(
-            fault.kind == "dataset" for fault in report.faults
-        ):  # then it is that file which contradicts the rest
+        if all(fault.kind != "dataset" for fault in report.faults):  # else that file contradicts the rest
             faults.append(str(error))
     faults += [f"{path}: missing" for path in (layout.card, layout.preview) if not path.is_file()]
     return faults
 
 
-def _is_quarantine(text: str, draws: list[str]) -> bool:
+def _is_quarantine(text: str, draws: str) -> bool:
     """Whether `text` is lines for assets, as they are written, and then just these draws."""
-    lines = text.splitlines(True)
-    assets = lines[: len(lines) - len(draws)]
+    records = _records(text.removesuffix(draws))
+    return text.endswith(draws) and records is not None and all(record.get("kind") != "sample" for record in records)
+
+
+def _records(text: str) -> list[dict[str, Any]] | None:
+    """The objects of lines of JSON; None unless every byte is as it is written."""
     try:
-        records = [json.loads(line) for line in assets]
+        records = [json.loads(line) for line in text.splitlines()]
+        whole = "".join(f"{canonical_json(record)}\n" for record in records) == text
     except ValueError:
-        return False
-    as_written = all(
-        isinstance(record, dict) and record.get("kind") != "sample" and f"{canonical_json(record)}\n" == line
-        for record, line in zip(records, assets, strict=True)
-    )
-    return as_written and lines[len(assets) :] == draws
+        return None
+    return records if whole and all(isinstance(record, dict) for record in records) else None
 
 
 def _text(path: Path) -> str:
@@ -149,20 +147,16 @@ def _text(path: Path) -> str:
 
 def _recorded_recipe(layout: Layout) -> Recipe:
     """The recipe with the assets it was made from, if their record is readable: its photographs may be gone."""
-    recipe, catalogue = stored_recipe_unresolved(layout), _catalogue(layout)
+    recipe, catalogue = load_yaml(layout.recipe, Recipe), _catalogue(layout)
     return recipe if catalogue is None else recipe.with_catalogue(catalogue)
 
 
 def _catalogue(layout: Layout) -> Catalogue | None:
     """The assets of assets.jsonl; None where it is missing or not as it is written."""
-    try:
-        lines = layout.assets.read_text(encoding="utf-8").splitlines()
-        records = [json.loads(line) for line in lines]
-        if [canonical_json(record) for record in records] != lines:
-            return None
-        return Catalogue(assets_of(records))
-    except (OSError, ValueError, DataError):
-        return None
+    with contextlib.suppress(DataError):
+        if records := _records(_text(layout.assets)):
+            return Catalogue(assets_of(records))
+    return None
 
 
 def _check_attempts(layout: Layout, report: VerifyReport) -> None:

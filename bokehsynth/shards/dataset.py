@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 from bokehsynth.errors import DataError
@@ -12,7 +13,7 @@ from bokehsynth.shards.codec import META_MEMBER, decode_meta
 from bokehsynth.shards.layout import Layout
 from bokehsynth.shards.marker import ShardMarker, check_shard
 from bokehsynth.shards.plan import ShardPlan
-from bokehsynth.shards.tar import parse_index, split_name
+from bokehsynth.shards.tar import TarEntry, parse_index, split_name
 
 _DECODE = {
     "color": "uint8 [height, width, 3], sRGB: np.asarray(Image.open(f))",
@@ -111,15 +112,10 @@ def card_text(record: Mapping[str, Any], description: str) -> str:
         front += [f"  - split: {_SPLIT_NAMES[split]}", f"    path: {split}/*.tar"]
     sizes = [[_SPLIT_NAMES[name], f"`{name}/`", *(split[key] for key in _SIZES)] for name, split in splits.items()]
     columns = [[f"`{item['member']}`", item["about"], f"`{item['decode']}`"] for item in table.values()]
+    maps = {name: item for name, item in table.items() if item["kind"] == "map"}
     scales = [
-        [
-            f"`{name}`",
-            f"`{item['scale_key']}`" if item["scale_key"] else "fixed",
-            repr(item["scale"]),
-            item["unit"] or "1",
-        ]
-        for name, item in table.items()
-        if item["kind"] == "map"
+        [f"`{name}`", f"`{item['scale_key']}`" if item["scale_key"] else "fixed", item["scale"], item["unit"] or "1"]
+        for name, item in maps.items()
     ]
     paragraphs = [
         "\n".join(["---", *front, "---"]),
@@ -214,7 +210,9 @@ def _field_table(layout: Layout, markers: Sequence[ShardMarker]) -> dict[str, di
     members = markers[0].members
     if any(marker.members != members for marker in markers):
         raise DataError(f"{layout.root}: the shards do not all hold the same members, so no reader could take them")
-    meta = _first_meta(layout, markers[0].plan)
+    first = markers[0].plan
+    index = layout.index(first).read_text(encoding="ascii")
+    meta = read_meta(layout.tar(first), parse_index(index, str(layout.index(first)))[0], first.keys[0])
     table: dict[str, dict[str, Any]] = {}
     for member in members:
         name = split_name(member)[0]
@@ -227,15 +225,12 @@ def _field_table(layout: Layout, markers: Sequence[ShardMarker]) -> dict[str, di
     return table
 
 
-def _first_meta(layout: Layout, plan: ShardPlan) -> dict[str, Any]:
-    path = layout.index(plan)
-    entries = {
-        split_name(entry.name)[1]: entry for entry in parse_index(path.read_text(encoding="ascii"), str(path))[0]
-    }
-    entry = entries[META_MEMBER]
-    with open(layout.tar(plan), "rb") as file:
+def read_meta(tar: Path, entries: Iterable[TarEntry], key: str) -> dict[str, Any]:
+    """The JSON record of the sample with these members, its pictures left unread."""
+    entry = next(entry for entry in entries if split_name(entry.name)[1] == META_MEMBER)
+    with open(tar, "rb", buffering=0) as file:
         file.seek(entry.offset)
-        return decode_meta(plan.keys[0], {META_MEMBER: file.read(entry.size)})
+        return decode_meta(key, {META_MEMBER: file.read(entry.size)})
 
 
 def _why_incomplete(layout: Layout) -> str:

@@ -70,18 +70,17 @@ class Layout:
         return self.staging / f"{plan.name}.crashes"
 
 
-def sweep_temporaries(layout: Layout, plans: Iterable[ShardPlan] | None = None) -> list[Path]:
-    """Delete what dead writers left behind, and return it.
+def sweep_temporaries(layout: Layout, plans: Iterable[ShardPlan]) -> list[Path]:
+    """Delete what dead writers of these shards left behind, and return it.
 
-    Call it under the run's lock: with `plans`, only leftovers of those shards go, since living runs may have the other
-    ranges; without, every temporary file of the data set.
+    Call it under the run's lock; living runs may have the other shards.
     """
     folders = [layout.root, layout.staging, layout.hidden]
     folders += [path for base in (layout.root, layout.hidden) for path in (base / "train", base / "val")]
     found = [path for folder in folders for path in sorted(folder.glob(f"*{TMP_MARK}*"))]
     found += sorted(layout.staging.glob("*.trail"))  # crash logs of version 0.4.0, which are no longer read
-    names = None if plans is None else tuple(f"{plan.name}." for plan in plans)
-    removed = [path for path in found if names is None or path.name.lstrip(".").startswith(names)]
+    names = tuple(f"{plan.name}." for plan in plans)
+    removed = [path for path in found if path.name.lstrip(".").startswith(names)]
     for path in removed:
         with storage_errors(path):
             path.unlink(missing_ok=True)

@@ -15,8 +15,8 @@ from typing import Any
 from bokehsynth.errors import DataError, UsageError
 from bokehsynth.files import canonical_json, sha256_bytes
 from bokehsynth.schema import FIELDS, FORMAT_VERSION, Sample, sample_key
-from bokehsynth.shards.codec import META_MEMBER, decode_meta, decode_sample
-from bokehsynth.shards.dataset import read_dataset, stored_plans
+from bokehsynth.shards.codec import decode_sample
+from bokehsynth.shards.dataset import read_dataset, read_meta, stored_plans
 from bokehsynth.shards.layout import Layout
 from bokehsynth.shards.marker import check_shard
 from bokehsynth.shards.plan import ShardPlan
@@ -42,14 +42,9 @@ class ShardDataset:
     """
 
     def __init__(
-        self,
-        layout: Layout,
-        split: str,
-        fields: Sequence[str] | None = None,
-        record: dict[str, Any] | None = None,
+        self, layout: Layout, split: str, fields: Sequence[str] | None = None, record: dict[str, Any] | None = None
     ) -> None:
-        self.layout = layout
-        self.split = split
+        self.layout, self.split = layout, split
         self.record: dict[str, Any] = read_dataset(layout) if record is None else record
         """The content of `dataset.json`, or what it will be."""
         self.plans: list[ShardPlan] = stored_plans(self.record, split)
@@ -86,20 +81,12 @@ class ShardDataset:
     def meta(self, index: int) -> dict[str, Any]:
         """The JSON record of a sample, its pictures left unread."""
         plan = self.plans[bisect_right(self._firsts, index) - 1]
-        key = sample_key(self.split, index)
-        entry = next(e for e in self._entries(plan)[index - plan.first] if split_name(e.name)[1] == META_MEMBER)
-        with open(self.layout.tar(plan), "rb", buffering=0) as file:
-            file.seek(entry.offset)
-            return decode_meta(key, {META_MEMBER: file.read(entry.size)})
+        return read_meta(self.layout.tar(plan), self._entries(plan)[index - plan.first], sample_key(self.split, index))
 
     def state_dict(self) -> dict[str, Any]:
         """The position of the last loop, as plain JSON: `load_state_dict` continues with the sample after it."""
-        return {
-            "format": FORMAT_VERSION,
-            "identity": self._identity(),
-            "split": self.split,
-            "position": self._position,
-        }
+        identity = sha256_bytes(canonical_json(self.record["identity"]))
+        return {"format": FORMAT_VERSION, "identity": identity, "split": self.split, "position": self._position}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next loop start where `state` was taken; a UsageError if that was another data set or split."""
@@ -109,9 +96,6 @@ class ShardDataset:
         if type(state["position"]) is not int or not 0 <= state["position"] <= len(self):
             raise UsageError(f"a position must be 0 to {len(self)}, got {state['position']!r}")
         self._start = self._position = state["position"]
-
-    def _identity(self) -> str:
-        return sha256_bytes(canonical_json(self.record["identity"]))
 
     def _read(self, index: int) -> Sample:
         plan = self.plans[bisect_right(self._firsts, index) - 1]
@@ -150,9 +134,9 @@ def _read_members(tar: Path, entries: Sequence[TarEntry], key: str) -> dict[str,
         raise DataError(f"{tar}: cannot be read ({error})") from None
     if len(data) != end - offset:
         raise DataError(f"{tar}: truncated: {key} should end at byte {end}")
-    stream, members = io.BytesIO(data), {}
+    read, members = io.BytesIO(data).read, {}
     while offset < end:
-        found = read_entry(stream, offset, str(tar))
+        found = read_entry(read, offset, str(tar))
         if found is None or split_name(found[0].name)[0] != key:
             raise DataError(f"{tar}: at byte {offset} should stand a member of {key}; the index and the tar disagree")
         members[split_name(found[0].name)[1]] = found[1]

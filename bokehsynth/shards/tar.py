@@ -5,9 +5,9 @@ truncated archive for a short one. Here one (name, size) has exactly one header,
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from bokehsynth.errors import DataError
 
@@ -105,19 +105,16 @@ class TarWriter:
         self.size += len(data)
 
 
-class Readable(Protocol):
-    """Anything with `read(n)`."""
-
-    def read(self, size: int, /) -> bytes:
-        """Read at most `size` bytes; fewer only at the end."""
+Read = Callable[[int], bytes]
+"""`read(n)` of a stream: at most n bytes, fewer only at the end."""
 
 
-def read_entry(stream: Readable, offset: int, where: str) -> tuple[TarEntry, bytes] | None:
-    """The member whose header starts at `offset` of the archive, where `stream` stands; None at a zero block.
+def read_entry(read: Read, offset: int, where: str) -> tuple[TarEntry, bytes] | None:
+    """The member whose header starts at `offset` of the archive, where the stream stands; None at a zero block.
 
     `where` names the archive in messages. Raises DataError for a cut or altered header and for a cut payload.
     """
-    header = stream.read(BLOCK)
+    header = read(BLOCK)
     if header == _ZERO_BLOCK:
         return None
     if len(header) < BLOCK:
@@ -130,7 +127,7 @@ def read_entry(stream: Readable, offset: int, where: str) -> tuple[TarEntry, byt
         intact = False
     if not intact:
         raise DataError(f"{where}: the tar header at byte {offset} is damaged or was not written by bokehsynth")
-    payload = stream.read(padded(size))
+    payload = read(padded(size))
     if len(payload) < padded(size):
         raise DataError(f"{where}: truncated: {name} should hold {size} bytes, and the file ends within them")
     if payload.count(0, size) != len(payload) - size:
@@ -138,20 +135,20 @@ def read_entry(stream: Readable, offset: int, where: str) -> tuple[TarEntry, byt
     return TarEntry(name, offset + BLOCK, size), payload[:size]
 
 
-def iter_tar(stream: Readable, where: str) -> Iterator[tuple[TarEntry, bytes]]:
+def iter_tar(read: Read, where: str) -> Iterator[tuple[TarEntry, bytes]]:
     """Every member of an archive with its payload, in file order.
 
     Raises DataError, naming `where`, unless the stream is exactly what `TarWriter` writes: whole members, two zero
     blocks, zero padding to a whole record, and nothing after it.
     """
     offset = 0
-    while (found := read_entry(stream, offset, where)) is not None:
+    while (found := read_entry(read, offset, where)) is not None:
         yield found
         offset = found[0].offset + padded(found[0].size)
     rest = -(offset + END_BLOCKS) % RECORD + BLOCK
-    if stream.read(rest) != bytes(rest):
+    if read(rest) != bytes(rest):
         raise DataError(f"{where}: truncated or damaged after byte {offset}: the end of the archive is not whole")
-    if stream.read(1):
+    if read(1):
         raise DataError(f"{where}: something follows the end of the archive at byte {offset + BLOCK + rest}")
 
 

@@ -6,7 +6,7 @@
 
 import operator
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -52,13 +52,8 @@ class VerifyReport:
         return sorted({(fault.split, fault.shard) for fault in self.faults if fault.shard is not None})
 
 
-def verify_dataset(
-    path: str | os.PathLike[str],
-    decode: float = 1.0,
-    workers: int = 1,
-    progress: Callable[[ShardCheck], None] | None = None,
-) -> VerifyReport:
-    """Check a data set, finished or not, on `workers` threads; `progress` is called after each shard.
+def verify_dataset(path: str | os.PathLike[str], decode: float = 1.0, workers: int = 1) -> VerifyReport:
+    """Check a data set, finished or not, on `workers` threads.
 
     Every byte is hashed. `decode` is the share of samples that are also decoded, spread evenly over each shard; the
     pixel digests can only be checked at 1. Raises only DataError, if there is no such directory, and UsageError, if
@@ -75,7 +70,8 @@ def verify_dataset(
         record = _as_marked(layout, read_dataset(layout), report)
     except DataError as error:
         report.fault("dataset" if layout.dataset.exists() else "unfinished", str(error))
-    plans = {split: _plans(layout, record, split, report) for split in _splits(layout, record)}
+    splits = sorted({*SPLITS, *(record["splits"] if record is not None else ())})
+    plans = {split: _plans(layout, record, split, report) for split in splits}
     everything = [plan for shards in plans.values() for plan in shards]
     checks: list[ShardCheck] = []
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
@@ -87,8 +83,6 @@ def verify_dataset(
             report.decoded += check.decoded
             report.attempts[check.plan.split, check.plan.shard] = check.attempts
             report.bytes += check.bytes
-            if progress is not None:
-                progress(check)
     _check_duplicates(checks, report)
     if contradicted := [check.contradicted for check in checks if check.contradicted]:
         report.fault("dataset", f"{layout.dataset}: {contradicted[0]}")
@@ -118,16 +112,15 @@ def _as_marked(layout: Layout, record: dict[str, Any], report: VerifyReport) -> 
     return record | {"splits": splits}
 
 
-def _splits(layout: Layout, record: Mapping[str, Any] | None) -> list[str]:
-    there = [split for split in SPLITS if layout.split(split).is_dir() or layout.split_markers(split).is_dir()]
-    return sorted({*there, *(record["splits"] if record is not None else ())})
-
-
 def _plans(layout: Layout, record: Mapping[str, Any] | None, split: str, report: VerifyReport) -> list[ShardPlan]:
     """The shards of a split: those that `dataset.json` counts, and any others that have a marker."""
     committed = committed_plans(layout, split)
     if record is None:
-        _check_gaps(split, committed, report)
+        for before, after in pairwise(committed):  # the markers must follow each other as far as they go
+            end = before.first + before.count
+            if after.shard == before.shard + 1 and after.first != end:
+                message = f"{after.name} starts at {after.first}, {before.name} ends before {end}"
+                report.fault("marker", message, split, after.shard)
         return committed
     try:
         planned = stored_plans(record, split) if split in record["splits"] else []
@@ -139,14 +132,6 @@ def _plans(layout: Layout, record: Mapping[str, Any] | None, split: str, report:
         message = f"{extra[0].name} and {len(extra) - 1} more are committed, but dataset.json does not count them"
         report.fault("unfinished", f"{message}: run the same line again, or `finalize`", split)
     return planned + extra
-
-
-def _check_gaps(split: str, committed: list[ShardPlan], report: VerifyReport) -> None:
-    """Without `dataset.json`, check that the markers follow each other as far as they go."""
-    for before, after in pairwise(committed):
-        if after.shard == before.shard + 1 and after.first != before.first + before.count:
-            message = f"{after.name} starts at {after.first}, {before.name} ends before {before.first + before.count}"
-            report.fault("marker", message, split, after.shard)
 
 
 def _check_duplicates(checks: list[ShardCheck], report: VerifyReport) -> None:

@@ -20,8 +20,10 @@ Kinds of faults:
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, BinaryIO
 
 from bokehsynth.errors import DataError
@@ -87,7 +89,12 @@ def verify_shard(
     except OSError as error:
         check.fault("tar", f"{tar}: cannot be read ({error})")
         return check
-    _check_index(layout, check, entries)
+    index = layout.index(plan)
+    try:
+        if index.read_bytes() != index_text(entries).encode():
+            check.fault("index", f"{index}: does not describe the tar beside it")
+    except OSError as error:
+        check.fault("index", f"{index}: cannot be read ({error})")
     return check
 
 
@@ -105,10 +112,6 @@ class _HashingStream:
         self.size += len(data)
         return data
 
-    def drain(self) -> None:
-        while self.read(1 << 20):
-            pass
-
 
 def _check_tar(
     check: ShardCheck, file: BinaryIO, where: str, record: Mapping[str, Any] | None, decode: float
@@ -116,15 +119,16 @@ def _check_tar(
     """Walk one archive; returns its members as far as it is whole."""
     stream, entries, pixels = _HashingStream(file), [], hashlib.sha256()
     keys = iter(check.plan.keys)
-    stride = 1 / decode if decode > 0 else float("inf")
-    due = 0.0 if decode > 0 else stride
+    stride, due = (1 / decode, 0.0) if decode > 0 else (math.inf, math.inf)
     try:
-        for key, members, found in _samples(iter_tar(stream, where)):
-            entries += found
+        for key, group in groupby(iter_tar(stream.read, where), lambda member: split_name(member[0].name)[0]):
+            found = list(group)
+            members = {split_name(entry.name)[1]: payload for entry, payload in found}
+            entries += [entry for entry, _ in found]
             wanted = next(keys, None)
             if key != wanted:
                 check.fault("key", f"{where}: holds {key} where {wanted or 'the end'} belongs: swapped or out of order")
-            if check.marker is not None and [split_name(entry.name)[1] for entry in found] != check.marker.members:
+            if check.marker is not None and [split_name(entry.name)[1] for entry, _ in found] != check.marker.members:
                 check.fault("members", f"{where}: {key} holds {', '.join(members)}, its marker names others")
             if check.samples >= due:
                 due += stride
@@ -132,7 +136,8 @@ def _check_tar(
             check.samples += 1
     except DataError as error:
         check.fault("tar", str(error))
-    stream.drain()
+    while stream.read(1 << 20):
+        pass
     check.bytes, check.sha256 = stream.size, stream.digest.hexdigest()
     if check.samples != check.plan.count:
         check.fault("count", f"{where}: holds {check.samples} whole samples where {check.plan.count} belong")
@@ -144,23 +149,6 @@ def _check_tar(
         if check.decoded == check.plan.count and pixels.hexdigest() != check.marker.pixels_sha256:
             check.fault("pixels", f"{where}: pixels or metadata are not those of its marker")
     return entries
-
-
-def _samples(members: Iterable[tuple[TarEntry, bytes]]) -> Iterator[tuple[str, dict[str, bytes], list[TarEntry]]]:
-    """Group members by key, as every reader groups them: by change of key."""
-    key = ""
-    payloads: dict[str, bytes] = {}
-    entries: list[TarEntry] = []
-    for entry, payload in members:
-        found, member = split_name(entry.name)
-        if entries and found != key:
-            yield key, payloads, entries
-            payloads, entries = {}, []
-        key = found
-        payloads[member] = payload
-        entries.append(entry)
-    if entries:
-        yield key, payloads, entries
 
 
 def _check_sample(
@@ -185,14 +173,3 @@ def _check_sample(
         if scale_key and name in table and meta[scale_key] != table[name].get("scale"):
             check.contradicted = f"the scale of {name} is not that of {key}, {meta[scale_key]}"
     return stored_digest(stored, meta)
-
-
-def _check_index(layout: Layout, check: ShardCheck, entries: list[TarEntry]) -> None:
-    path = layout.index(check.plan)
-    try:
-        same = path.read_bytes() == index_text(entries).encode()
-    except OSError as error:
-        check.fault("index", f"{path}: cannot be read ({error})")
-        return
-    if not same:
-        check.fault("index", f"{path}: does not describe the tar beside it")

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from bokehsynth.errors import DataError
@@ -41,11 +42,7 @@ def pack(sample: Sample, spec: ShardSpec) -> PackedSample:
 
 
 def write_shard(
-    layout: Layout,
-    plan: ShardPlan,
-    samples: Iterable[AnySample],
-    spec: ShardSpec,
-    identity: Mapping[str, str],
+    layout: Layout, plan: ShardPlan, samples: Iterable[AnySample], spec: ShardSpec, identity: Mapping[str, str]
 ) -> ShardMarker:
     """Write the samples of `plan`, in index order, and commit them as one shard.
 
@@ -59,17 +56,21 @@ def write_shard(
     """
     for folder in (layout.split(plan.split), layout.split_markers(plan.split), layout.staging):
         make_directory(folder)
-    tar_path = layout.tar(plan)
+    tar_path, members = layout.tar(plan), member_names(spec)
     pixels = hashlib.sha256()
     with _committed(layout, plan) as tar:
-        for key, sample in _in_order(plan, samples):
-            _check_identity(sample, identity)
+        for sample in _in_order(plan, samples):
+            for name, value in identity.items():
+                if name in META_TYPES and (own := sample.meta.get(name)) != value:
+                    raise DataError(f"sample {sample.key}: {name} is {own!r}, the data set's is {value!r}")
             packed = sample if isinstance(sample, PackedSample) else pack(sample, spec)
-            _check_members(packed, spec)
+            if list(packed.members) != members:
+                held = ", ".join(packed.members)
+                raise DataError(f"sample {packed.key}: was packed as {held}; the shard holds {', '.join(members)}")
             pixels.update(f"{packed.digest}\n".encode())
             with storage_errors(tar_path):
                 for member, payload in packed.members.items():
-                    tar.add(f"{key}.{member}", payload)
+                    tar.add(f"{packed.key}.{member}", payload)
         with storage_errors(tar_path):
             tar.close()
         marker = ShardMarker(
@@ -83,7 +84,7 @@ def write_shard(
             bytes=tar.size,
             sha256=tar.sha256,
             pixels_sha256=pixels.hexdigest(),
-            members=member_names(spec),
+            members=members,
             identity=dict(identity),
         )
     atomic_write(layout.index(plan), index_text(tar.entries))
@@ -124,29 +125,11 @@ def _committed(layout: Layout, plan: ShardPlan) -> Iterator[TarWriter]:
         raise
 
 
-def _in_order(plan: ShardPlan, samples: Iterable[AnySample]) -> Iterator[tuple[str, AnySample]]:
-    """The samples with their keys; a DataError as soon as one is missing, too many or out of order."""
-    keys = plan.keys
-    seen = 0
-    for sample in samples:
-        if seen == plan.count or sample.key != keys[seen]:
-            wanted = "no more" if seen == plan.count else keys[seen]
-            raise DataError(f"shard {plan.name}: sample {seen} must be {wanted}, got {sample.key}")
-        yield keys[seen], sample
-        seen += 1
-    if seen != plan.count:
-        raise DataError(f"shard {plan.name} must hold {plan.count} samples, got {seen}")
-
-
-def _check_members(packed: PackedSample, spec: ShardSpec) -> None:
-    if list(packed.members) != member_names(spec):
-        raise DataError(
-            f"sample {packed.key}: was packed as {', '.join(packed.members)}; the shard holds "
-            f"{', '.join(member_names(spec))}"
-        )
-
-
-def _check_identity(sample: AnySample, identity: Mapping[str, str]) -> None:
-    for name, value in identity.items():
-        if name in META_TYPES and sample.meta.get(name) != value:
-            raise DataError(f"sample {sample.key}: {name} is {sample.meta.get(name)!r}, the data set's is {value!r}")
+def _in_order(plan: ShardPlan, samples: Iterable[AnySample]) -> Iterator[AnySample]:
+    """Pass the samples on; a DataError as soon as one is missing, too many or out of order."""
+    for seen, (key, sample) in enumerate(zip_longest(plan.keys, samples)):
+        if sample is None:
+            raise DataError(f"shard {plan.name} must hold {plan.count} samples, got {seen}")
+        if sample.key != key:
+            raise DataError(f"shard {plan.name}: sample {seen} must be {key or 'no more'}, got {sample.key}")
+        yield sample

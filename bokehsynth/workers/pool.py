@@ -92,10 +92,14 @@ class _Pool:
         while self.busy or (self.waiting and self.stop_by is None):
             if self.stop_by is None:
                 self._spawn()
-                self._assign()
-            for worker in self._ready():
-                yield from self._receive(worker)
-            yield from self._kill_timed_out(self._pass_time())
+            awaited = [worker for worker in self.workers if worker.job or not worker.ready]
+            readable = connection.wait([worker.pipe for worker in awaited], TICK)
+            for worker in awaited:
+                if worker.pipe in readable:  # it sent something, or died
+                    yield from self._receive(worker)
+            before, self.now = self.now, time.monotonic()
+            # A pause of this process itself (Ctrl-Z, a suspended machine) hardly counts.
+            yield from self._kill_timed_out(min(self.now - before, 2 * TICK))
             if signals.stop_requested():
                 yield from self._drain()
 
@@ -106,6 +110,7 @@ class _Pool:
         self.workers.clear()
 
     def _spawn(self) -> None:
+        """Start the workers that are missing, and give each one that is idle a job."""
         wanted = min(self.engine.workers, len(self.waiting) + len(self.busy))
         while len(self.workers) < wanted:
             taken = {worker.slot for worker in self.workers}
@@ -113,21 +118,9 @@ class _Pool:
             environments = self.engine.environments or ({},)
             self.workers.append(Worker(self.payload, slot, environments[slot % len(environments)]))
 
-    def _assign(self) -> None:
         for worker in self.workers:
             if worker.ready and worker.job is None and self.waiting:
                 worker.give(self.waiting.popleft())
-
-    def _ready(self) -> list[Worker]:
-        """The workers that sent something, or died, within a tick."""
-        awaited = [worker for worker in self.workers if worker.job or not worker.ready]
-        readable = connection.wait([worker.pipe for worker in awaited], TICK)
-        return [worker for worker in awaited if worker.pipe in readable]
-
-    def _pass_time(self) -> float:
-        """Seconds since the last check; a pause of this process itself (Ctrl-Z, a suspended machine) hardly counts."""
-        before, self.now = self.now, time.monotonic()
-        return min(self.now - before, 2 * TICK)
 
     def _receive(self, worker: Worker) -> Iterator[Event]:
         """Read one message of a worker, or handle its death."""
@@ -165,8 +158,7 @@ class _Pool:
         job = worker.job
         if not silence:
             worker.process.join()
-        code = worker.process.exitcode
-        worker.end()
+        code = worker.end()
         cause = f"silence for {silence:.0f} s" if silence else describe_exit(code)
         if job is None:
             self._count_failed_start(code, cause)

@@ -32,6 +32,8 @@ _PARENT_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 """Signals that may reach a whole process group at once, and that only the parent acts upon."""
 
 _CONTEXT = multiprocessing.get_context("spawn")
+_STARTING = threading.Lock()
+"""Held while a child is started: the variables it inherits are those of this process."""
 
 
 @dataclass
@@ -58,7 +60,7 @@ class Worker:
         self.silent = 0.0
         """Seconds since its last message while the supervisor was running: time suspended does not count."""
         self.born = self.heard = time.monotonic()
-        with _environment({**SINGLE_THREAD, **(environment or {})}), _signals_blocked():
+        with _inherited({**SINGLE_THREAD, **(environment or {})}):
             self.process.start()
         theirs.close()
 
@@ -103,7 +105,12 @@ def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
 
     logging.getLogger("bokehsynth").addHandler(_WarningForwarder(send))
     task: Task = pickle.loads(payload)
-    unusable = _prepared(task)
+    unusable: Exception | None = None
+    try:
+        if hasattr(task, "prepare"):
+            task.prepare()
+    except Exception as error:  # the outcome of every spec this process is given
+        unusable = error
     send("ready", None)
     while True:
         try:
@@ -122,16 +129,6 @@ def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
                 os._exit(DEVICE_LOST)
             answer = ("failed", (_picklable(error), traceback.format_exc()))
         send(*answer)
-
-
-def _prepared(task: Task) -> Exception | None:
-    """What `prepare` of the task raised, if anything: the outcome of every spec this process is given."""
-    try:
-        if hasattr(task, "prepare"):
-            task.prepare()
-    except Exception as error:
-        return error
-    return None
 
 
 class _WarningForwarder(logging.Handler):
@@ -180,29 +177,16 @@ def _picklable(error: Exception) -> BaseException:
 
 
 @contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """A child started inside the block inherits the block, until it has chosen to ignore these signals itself."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENT_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-_ENVIRONMENT = threading.Lock()
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Environment variables for a child that is started inside the block; one thread at a time."""
-    with _ENVIRONMENT:
-        before = {name: os.environ.get(name) for name in values}
-        os.environ.update(values)
+def _inherited(variables: Mapping[str, str]) -> Iterator[None]:
+    """A child started inside the block inherits these variables, and blocked signals until it ignores them itself."""
+    with _STARTING:
+        before = {name: os.environ[name] for name in variables if name in os.environ}
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENT_SIGNALS)
+        os.environ.update(variables)
         try:
             yield
         finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
+            for name in variables:
+                del os.environ[name]
+            os.environ.update(before)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -139,6 +139,14 @@ def per_pixel(frames):
     return np.repeat(np.repeat(frames.paths, 8, axis=0), 16, axis=1)[:height, :width]
 
 
+@pytest.mark.parametrize("name", [name for name in BATTERY if name != "same disparity"])
+def test_all_in_focus_pictures_have_the_bits_of_the_cpu(name):
+    """The same products and sums in the same order, none fused. In `same disparity` planes cross: the cpu traces."""
+    scene = battery_scene(name)
+    ours, theirs = scene.render("cuda"), scene.render("cpu")
+    assert ours.all_in_focus.tobytes() == theirs.all_in_focus.tobytes()
+
+
 @pytest.mark.parametrize("name", BATTERY)
 def test_paths_are_those_of_the_cpu_or_more_careful(name):
     """Tiles twice as wide see at least what theirs halves see; what is copied keeps its bits."""

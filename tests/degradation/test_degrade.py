@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from bokehsynth.degradation import DegradationSpec, apply_degradation, degrade, draw_degradation, resolve
-from bokehsynth.degradation.apply import as_float, convolve, resize
+from bokehsynth.degradation.apply import as_float, compress, convolve, resize, to_bytes
 from bokehsynth.degradation.kernels import bessel_j1, gaussian, make_kernel, plateau, separate, sinc, trim
 from bokehsynth.degradation.noise import poisson_counts
 from bokehsynth.degradation.spec import PRESETS, Blur, CustomStep, Final, Noise, Resize
@@ -289,6 +289,25 @@ def test_every_family_and_order_matters():
     for mode in ("bilinear", "bicubic"):
         results.append(apply_degradation(image, {"scale": 4, "upscale": mode, "steps": [step]}).lq)
     assert len({result.tobytes() for result in results}) == len(results)
+
+
+@pytest.mark.parametrize("kernel", [None, {"family": "sinc", "size": 9, "omega": 1.4}])
+def test_the_final_step_filters_at_the_native_size_and_compresses_first_or_last(kernel):
+    """Real-ESRGAN's two orders: JPEG, resize, sinc; or resize, sinc, JPEG."""
+    image = picture()
+
+    def to_native(values):
+        small = resize(values, (16, 24), "bicubic")
+        return small if kernel is None else convolve(small, make_kernel(kernel))
+
+    expected = {
+        True: to_native(compress(as_float(image), 40)),
+        False: compress(to_native(as_float(image)), 40),
+    }
+    for first, values in expected.items():
+        step = {"kind": "final", "mode": "bicubic", "kernel": kernel, "quality": 40, "jpeg_first": first}
+        degraded = apply_degradation(image, {"scale": 4, "upscale": "area", "steps": [step]})
+        np.testing.assert_array_equal(degraded.lq_native, to_bytes(values))
 
 
 def test_skipped_steps_leave_the_picture_alone():

@@ -1,5 +1,6 @@
 """The networks against the official numbers, the official formulation at full depth, and their own shortcuts."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -241,6 +242,15 @@ def test_two_segments_equal_the_dense_mask(rows):
     regions = Regions.from_labels(labels)
     assert worst(segmented_attention(query, key, value, regions), wanted) <= 3e-6
     assert worst(varlen_attention(query, key, value, regions, loop_kernel), wanted) <= 3e-6
+
+
+@pytest.mark.parametrize(("threshold", "in_focus"), [(0.0, 32), (1.0, 64)])
+def test_a_defocus_equal_to_the_threshold_is_in_focus(networks, threshold, in_focus):
+    """Maps hold exactly 0 in focus and exactly 1 beyond the reference: a threshold of 1 means one region."""
+    defocus = torch.zeros((1, 1, 64, 64))
+    defocus[..., 32:] = 1
+    regions = dataclasses.replace(networks, focus_threshold=threshold).regions(defocus, torch.zeros((1, 4, 8, 8)))
+    assert regions[8, 8].in_focus == (in_focus,)
 
 
 @pytest.mark.parametrize("focused", [0, 1, 15, 16])

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import bokehsynth as bs
+from bokehsynth.degradation import draw_degradation
+from bokehsynth.rng import Stage, stream
 from bokehsynth.sample_draw import draw_from_meta
 
 PAPER = """\
@@ -97,6 +99,49 @@ def test_record_rebuilds_the_draw_and_holds_all_keys(paper: bs.Recipe) -> None:
         assert sample.meta["assets"] == [draw.scene.background.asset, *(f.asset for f in draw.scene.foregrounds)]
     with pytest.raises(bs.DataError, match="draw"):
         draw_from_meta({"draw": "{}"})
+
+
+def test_degradation_and_aperture_are_drawn_from_stages_of_their_own(paper_file: Path) -> None:
+    """The addresses of docs/dataset-format.md: another stage's stream would correlate them with the scene."""
+    apertures = "lens.aperture=[disc, 'polygon:6', 'ring:0.4', 'cat_eye:0.8']"
+    recipe = bs.load_recipe(paper_file, ["degradation=real-esrgan", apertures])
+    picked = set()
+    for index, attempt in ((0, 0), (1, 0), (5, 0), (5, 2), (9, 1)):
+        draw = bs.draw_sample(recipe, index, "val", attempt)
+        rng = stream(recipe.seed, "val", Stage.DEGRADE, index, attempt)
+        assert draw.degradation == draw_degradation(recipe.resolved_degradation, rng)
+        rng = stream(recipe.seed, "val", Stage.APERTURE, index, attempt)
+        assert (index, draw.aperture) == recipe.lens.pick_aperture(index, rng)
+        picked.add(draw.aperture)
+    assert len(picked) > 1
+
+
+def test_an_invalid_sample_is_replaced_by_its_next_draw(
+    paper_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user's step blackens about every other draw: attempt 1 follows such a one, on every way to a sample."""
+    (tmp_path / "coin_step.py").write_text(
+        "class Coin:\n"
+        "    def draw(self, rng):\n"
+        "        return {'coin': float(rng.random())}\n"
+        "    def apply(self, image, params):\n"
+        "        return image * (0.9 if params['coin'] > 0.5 else 0.0)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    recipe = bs.load_recipe(paper_file, ["degradation=coin_step:Coin", "scene.blur=8", "size=64"])
+
+    def is_black(index: int, attempt: int) -> bool:
+        step = bs.draw_sample(recipe, index, "train", attempt).degradation["steps"][0]
+        return step["params"]["coin"] <= 0.5
+
+    index = next(i for i in range(100) if is_black(i, 0) and not is_black(i, 1))
+    made = bs.make_sample(recipe, index)
+    assert made.meta["attempt"] == 1
+    assert draw_from_meta(made.meta) == bs.draw_sample(recipe, index, "train", 1)
+    (in_two_steps,) = bs.render_samples(recipe, [bs.compose_sample(recipe, index)])
+    assert dict(in_two_steps.meta) == dict(made.meta)
+    for name in made.arrays:
+        np.testing.assert_array_equal(in_two_steps[name], made[name])
 
 
 def test_samples_do_not_depend_on_what_was_made_before(paper: bs.Recipe) -> None:

@@ -336,18 +336,23 @@ def test_ties_on_level_ground_keep_the_order_given(backend, first):
     np.testing.assert_allclose(level_only, seen, rtol=4e-7 if backend == "cuda" else 1e-7)
 
 
-def test_what_is_in_focus_keeps_its_bits():
-    """A flat patch at the focus inside hills behind it, with a soft cut-out somewhere else."""
+@pytest.mark.parametrize("veiled", [False, True])
+@pytest.mark.parametrize("backend", ["cpu", "cuda"])
+def test_what_is_in_focus_keeps_its_bits(backend, veiled):
+    """A flat patch at the focus inside hills behind it, also under a soft layer in focus; a soft cut-out elsewhere."""
     margin, focus = 13, 0.6  # not a float32
     shape = canvas(SIZE, margin)
+    veil = bs.Layer(texture(SIZE, margin, 7), texture(SIZE, margin, 8)[..., 0] * 0.7 + 0.1, bs.Plane(focus))
+    in_front = (veil,) if veiled else ()
     height = hills(shape, 4, 6, 0.2, 0.55)
     height[:, 60:110] = focus
     cutout = matte(SIZE, margin, 2) * (np.arange(shape[1]) < 50)
     layers = (
         bs.Layer(texture(SIZE, margin, 5, lights=3), cutout, bs.Plane(0.9)),
+        *in_front,
         bs.Layer(texture(SIZE, margin, 6, lights=3), np.ones(shape), height),
     )
-    frames = render_with(Scene(layers, bs.Lens(20.0, focus), margin), "cpu")
+    frames = render_with(Scene(layers, bs.Lens(20.0, focus), margin), backend)
     left, right = max(60, 50 + 7) - margin + 1, 110 - margin
     assert frames.bokeh[:, left:right].tobytes() == frames.all_in_focus[:, left:right].tobytes()
     assert (frames.bokeh[:, right + 1 :] != frames.all_in_focus[:, right + 1 :]).any(axis=-1).mean() > 0.95

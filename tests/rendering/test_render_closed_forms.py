@@ -160,8 +160,9 @@ def test_all_in_focus_is_the_over_composite():
         np.testing.assert_allclose(scene.render(backend).all_in_focus, expected, rtol=3e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize("backend", ["cpu", "cuda"])
 @pytest.mark.parametrize("aperture", APERTURES, ids=aperture_name)
-def test_in_focus_pixels_that_nothing_blurred_crosses_keep_their_bits(aperture):
+def test_in_focus_pixels_that_nothing_blurred_crosses_keep_their_bits(backend, aperture):
     lens = bs.Lens(10.0, 0.4, aperture)
     front = half_plane(SIZE, 7, 30)
     scene = Scene(
@@ -173,7 +174,7 @@ def test_in_focus_pixels_that_nothing_blurred_crosses_keep_their_bits(aperture):
         lens,
         7,
     )
-    frames = scene.render("cpu")
+    frames = scene.render(backend)
     clear = np.s_[:, :25]  # blur radius 4: rays of columns 0..25 stay before column 29, the last with alpha 0
     assert frames.bokeh[clear].tobytes() == frames.all_in_focus[clear].tobytes()
     assert (frames.bokeh[:, 27:] != frames.all_in_focus[:, 27:]).mean() > 0.9
@@ -181,11 +182,12 @@ def test_in_focus_pixels_that_nothing_blurred_crosses_keep_their_bits(aperture):
     np.testing.assert_allclose(exact.bokeh[clear], exact.all_in_focus[clear], rtol=1.2e-7)
 
 
-def test_an_opaque_layer_in_focus_hides_a_blurred_one_bit_for_bit():
+@pytest.mark.parametrize("backend", ["cpu", "cuda"])
+def test_an_opaque_layer_in_focus_hides_a_blurred_one_bit_for_bit(backend):
     lens = bs.Lens(10.0, 0.8)
     subject = sheet(SIZE, 10, texture(SIZE, 10, 1, lights=5), half_plane(SIZE, 10, 20), bs.Plane(0.8))
     scene = Scene((subject, sheet(SIZE, 10, texture(SIZE, 10, 2), 1.0, bs.Plane(0.1))), lens, 10)
-    frames = scene.render("cpu")
+    frames = scene.render(backend)
     assert frames.bokeh[:, 20:].tobytes() == frames.all_in_focus[:, 20:].tobytes()
     assert (frames.bokeh[:, :20] != frames.all_in_focus[:, :20]).mean() > 0.9
 
@@ -866,7 +868,8 @@ def test_training_quality_is_a_choice_of_rays_only(radius):
     assert scene.render().bokeh.tobytes() in pictures
 
 
-def test_two_soft_layers_in_focus_stay_bit_identical_beside_a_blurred_one():
+@pytest.mark.parametrize("backend", ["cpu", "cuda"])
+def test_two_soft_layers_in_focus_stay_bit_identical_beside_a_blurred_one(backend):
     """The sum over rays of a soft layer's light is not exact; where nothing blurred crosses it must not be used."""
     margin, soft = 20, texture(SIZE, 20, 5)[..., 0] * 0.7 + 0.1
     plane, near = bs.Plane(0.4), np.zeros_like(soft)
@@ -876,7 +879,7 @@ def test_two_soft_layers_in_focus_stay_bit_identical_beside_a_blurred_one():
         sheet(SIZE, margin, texture(SIZE, margin, 6), soft, plane),
         sheet(SIZE, margin, texture(SIZE, margin, 7), 1.0, plane),
     )
-    frames = Scene(layers, bs.Lens(20.0, 0.4), margin).render("cpu")
+    frames = Scene(layers, bs.Lens(20.0, 0.4), margin).render(backend)
     clear = soft.shape[1] // 3 - margin + 11  # the red sheet's edge, its radius of 10 px and a texel
     assert frames.bokeh[:, clear:].tobytes() == frames.all_in_focus[:, clear:].tobytes()
     assert (frames.bokeh[:, : clear - 2] != frames.all_in_focus[:, : clear - 2]).any(axis=-1).all()

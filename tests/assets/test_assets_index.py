@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 import time
 from dataclasses import replace
 
@@ -25,7 +26,7 @@ from bokehsynth.assets.load.pairs import group_pairs
 from bokehsynth.assets.spec import AssetsSpec
 from bokehsynth.color import srgb_to_linear
 from bokehsynth.errors import RecipeError, StorageError
-from bokehsynth.workers.line_children import LineChild
+from bokehsynth.workers.line_children import ChildStartError, LineChild
 
 
 @pytest.fixture(autouse=True)
@@ -313,6 +314,34 @@ def test_a_decoder_that_hangs_or_dies_harms_no_other(tmp_path, monkeypatch):
     start = time.monotonic()
     assert {answer.reason for answer in probe_all(candidates[:1], Limits())} == {"too_slow"}
     assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize("through", ["cwd", "PYTHONPATH"])
+def test_probing_imports_nothing_from_the_working_directory(tmp_path, monkeypatch, through):
+    """Files there that are named as modules are neither run nor a picture's fault."""
+    folders(tmp_path / "pictures", 0, 1)
+    work = tmp_path / "work"
+    work.mkdir()
+    for name in ("OpenEXR", "random", "selectors", "importlib", "os", "bokehsynth"):
+        (work / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r}); print('a line')\n")
+    monkeypatch.chdir(work)
+    if through == "PYTHONPATH":  # an empty part means the working directory
+        monkeypatch.setenv("PYTHONPATH", os.pathsep + os.environ.get("PYTHONPATH", ""))
+        (work / "os.py").unlink()  # would be imported by Python itself as it starts
+    picture = next((tmp_path / "pictures" / "landscapes").iterdir())
+    answers = probe_all([Candidate(kind="background", image=picture, root=picture.parent)], Limits())
+    assert [getattr(answer, "reason", "good") for answer in answers] == ["good"]
+    assert not (tmp_path / "ran").exists()
+
+
+def test_children_that_cannot_start_judge_no_picture(tmp_path, monkeypatch):
+    folders(tmp_path, 1, 1)
+    monkeypatch.setattr(probe_pool, "child_command", lambda *_: [sys.executable, "-c", "import no_such_module"])
+    with pytest.raises(ChildStartError, match="no file was judged"):
+        build_catalogue(spec(tmp_path))
+    assert not (tmp_path / "cutouts" / NAME).exists()
+    monkeypatch.undo()
+    assert len(build_catalogue(spec(tmp_path), splits=("train",)).assets) == 2
 
 
 # --- train and val

@@ -22,7 +22,7 @@ from bokehsynth.assets.catalogue import Candidate
 from bokehsynth.assets.decode.decoder import Limits
 from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.index.probe import Probe, probe
-from bokehsynth.workers.line_children import ChildEnded, ask_all
+from bokehsynth.workers.line_children import READY, ChildEnded, ask_all, child_command
 from bokehsynth.workers.pool import usable_cpus
 from bokehsynth.workers.worker import request_parent_death_signal
 
@@ -42,7 +42,7 @@ def probe_all(
 ) -> list[Answer]:
     """A Probe or the rejection of each candidate, in their order; `progress` is called after each."""
     answers: dict[int, Answer] = {}
-    command = [sys.executable, "-m", "bokehsynth.assets.index.probe_pool", str(limits.max_pixels), str(limits.min_side)]
+    command = child_command(__name__, str(limits.max_pixels), str(limits.min_side))
     requests = [json.dumps(asdict(candidate), default=str) for candidate in candidates]
     children = min(usable_cpus(), -(-len(candidates) // FILES_PER_CHILD))
     with contextlib.closing(ask_all(command, requests, children, SECONDS)) as replies:
@@ -100,6 +100,7 @@ def _serve(limits: Limits) -> None:
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # decoders in C print warnings
     _limit_memory(limits.max_pixels)
+    print(READY, file=replies, flush=True)
     for line in sys.stdin:
         record = json.loads(line)
         paths = {key: None if value is None else Path(value) for key, value in record.items() if key != "kind"}
@@ -113,5 +114,6 @@ def _serve(limits: Limits) -> None:
         print(json.dumps(answer), file=replies, flush=True)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run a child: its arguments are the limits."""
     _serve(Limits(int(sys.argv[1]), int(sys.argv[2])))

@@ -173,11 +173,11 @@ def report(setting: Setting, workers: int, found: list[Measured]) -> None:
     print("| stage | done by | ms per sample | busy |\n|---|---|---|---|")
     lanes = {"threads": setting.threads, "device": 1}
     busy = dict.fromkeys(lanes, 0.0)
-    for stage, who in STAGES.items():
+    for stage, lane in STAGES.items():
         seconds = totals[stage, "seconds"]
-        share = seconds / (wall * lanes[who])
-        busy[who] += share
-        print(f"| {stage} | {who} | {1e3 * seconds / max(1, totals[stage, 'samples']):.1f} | {share:.0%} |")
-    for who, share in busy.items():
-        print(f"| **{who}** | {lanes[who]} in each worker | | {share:.0%}, waits {max(0.0, 1 - share):.0%} |")
+        share = seconds / (wall * lanes[lane])
+        busy[lane] += share
+        print(f"| {stage} | {lane} | {1e3 * seconds / max(1, totals[stage, 'samples']):.1f} | {share:.0%} |")
+    for lane, share in busy.items():
+        print(f"| **{lane}** | {lanes[lane]} in each worker | | {share:.0%}, waits {max(0.0, 1 - share):.0%} |")
     print(f"\n**{rate:.2f} samples/s**")

@@ -161,7 +161,7 @@ class Sheets:
 
 
 def tone(series: Series, photo: np.ndarray) -> np.ndarray:
-    """The f/16 photograph in the tones of another exposure, measured on the subject (`likeness.tone_curve`)."""
+    """The f/16 photograph in the tones of another exposure, measured on the subject (`imaging.metrics.tone_curve`)."""
     return tone_curve(series.all_in_focus, photo, series.subject)(series.all_in_focus)
 
 
@@ -552,7 +552,7 @@ line round the lamp's hoops, which the field does not. The sky is clipped to cya
     "lights": """
 ### Clipped lights
 
-The jpeg clips a lamp at 1; how many times brighter it is nobody knows, and its discs come out as much too dark. One
+The jpeg clips a lamp at 1; how many times brighter it is is unknown, and its discs come out as much too dark. One
 factor for all lamps is not enough either.
 """,
     "choices": """

@@ -44,9 +44,9 @@ class LensReport:
 
     name: str
     area: float
-    """Of the opening, as a share of the unit disc."""
+    """Area of the opening, as a share of the unit disc."""
     centroid: tuple[float, float]
-    """Of the light, (x, y) in lens units, without the pupil."""
+    """Centroid of the light, (x, y) in lens units, without the pupil."""
     transmission: tuple[float, float, float]
     """Share of the light that the pupil passes at the centre, right edge and lower right corner of a 3:2 picture."""
     depends_on_field: bool
@@ -122,7 +122,7 @@ def _where(aperture: Aperture, method: str) -> str:
 
 
 def _ask(aperture: Aperture, method: str, *arrays: Array) -> Any:
-    """The method's answer, asked twice; UsageError if it raises, writes into its input or changes its mind."""
+    """The method's answer, asked twice; UsageError if it raises, writes into its input or answers differently."""
     where, shapes = _where(aperture, method), " and ".join(str(array.shape) for array in arrays)
     answers: list[bytes] = []
     for _ in range(2):

@@ -125,7 +125,7 @@ def pytest_configure(config):
 
 
 def pytest_sessionfinish(session, exitstatus):
-    """A test that silently never runs is no test: a skip that nobody committed to fails the run."""
+    """A test that silently never runs is no test: a skip that is not on the list fails the run."""
     if _unlisted and exitstatus == 0:
         session.exitstatus = 1
 

@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def _open_standard_streams() -> None:
-    """A stream that came closed would give its number to the next file, and stray words would land in a shard."""
+    """A stream that came closed would give its number to the next file, and stray output would land in a shard."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)

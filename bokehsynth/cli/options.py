@@ -43,7 +43,7 @@ def run_options(command: Command) -> Command:
         device_option,
         click.option(
             "--gpus", type=click.IntRange(min=1), metavar="N",
-            help="On cuda: how many of the visible GPUs to use, the workers dealt out to them  [default: all]",
+            help="On cuda: how many of the visible GPUs to use, the workers spread over them  [default: all]",
         ),
         click.option(
             "--engine", default="local", show_default=True, type=click.Choice(["local"]), help="Where the workers run."
@@ -64,7 +64,7 @@ def run_options(command: Command) -> Command:
             help="End a worker that finishes no sample for so long  [default: 20 s, or 50 times the running median, on "
             "cuda for each of a worker's threads]",
         ),
-        click.option("--quiet", "-q", is_flag=True, help="No progress bar and no closing words."),
+        click.option("--quiet", "-q", is_flag=True, help="No progress bar and no summary."),
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)

@@ -25,7 +25,7 @@ class QuarantinedDraw:
     split: str
     index: int
     attempt: int
-    """0 is the ordinary draw; the sample is drawn again with the next one."""
+    """0 is the first draw; the sample is drawn again with the next one."""
     reason: str
     """`killed` or `hung`: its worker, also in isolation; another machine may not find these, and has to be handed the
     list (`generate --quarantine`). `black`, `not_finite`, `not_degraded`, `out_of_range`: no use. `raised`: an

@@ -58,7 +58,7 @@ def _lens_points(scene: RenderInput, samples: int) -> tuple[Float64Array, Float6
 
 
 def _ray(scene: RenderInput, s: Float64Array, h: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """Premultiplied colour [H, W, 3] and alpha [H, W] that the rays through lens point s upload to every pixel."""
+    """Premultiplied colour [H, W, 3] and alpha [H, W] that the rays through lens point s carry to every pixel."""
     x, y = scene.offsets()
     K = scene.lens.blur
     astray = _aberration(scene.lens.aperture, s, h) if K > 0 else np.zeros_like(h)

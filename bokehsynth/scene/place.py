@@ -129,7 +129,7 @@ def _against_sides(
 
 
 def _resize(image: FloatArray, height: int, width: int, upwards: int = cv2.INTER_CUBIC) -> FloatArray:
-    """Area averaging down, cubic up (which may ring below zero: clipped by those who mind)."""
+    """Area averaging down, cubic up (overshoot below zero is clipped)."""
     if image.shape[:2] == (height, width):
         return image
     shrinks = height <= image.shape[0] and width <= image.shape[1]

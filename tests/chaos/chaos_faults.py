@@ -1,6 +1,6 @@
 """A degradation step of the user's that goes wrong when the environment says so: FAULT=kind:number.
 
-It is named in the recipe as anybody's class would be; workers find it on PYTHONPATH. The draw is a number between 0 and
+It is named in the recipe like any class of a user; workers find it on PYTHONPATH. The draw is a number between 0 and
 1, so that a test can choose the samples to be hit: those with a number up to the one in FAULT.
 """
 

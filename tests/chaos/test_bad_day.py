@@ -48,7 +48,7 @@ def test_a_bad_day(recipe: Path, clean: Path, shim: Path, victim: tuple[str, int
     wait_for_end(process.pid, seconds=5)
     assert torn_shards(out) == []
 
-    # Somebody else comes while we work; then we are asked to stop, all of us.
+    # A second run starts meanwhile; then the whole process group gets SIGTERM.
     process = start(*line, "--grace", 1, FAULT="slow:4")
     until(lambda: writing(out, process.pid), process)
     second = run(*line)

@@ -198,7 +198,7 @@ def test_a_place_that_becomes_read_only_stops_the_run(recipe: Path, clean: Path,
 
 
 def test_a_folder_of_another_user(clean: Path, recipe: Path) -> None:
-    """Somebody else's begun data set, readable to us: exit 4 that names the path, and nothing rendered."""
+    """An unfinished data set of another user, readable to us: exit 4 that names the path, and nothing rendered."""
     if os.getuid() != 0:
         pytest.skip("only root can become another user")
     with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to others

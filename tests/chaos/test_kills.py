@@ -28,7 +28,7 @@ from harness import (
 def test_random_kills_end_in_the_bytes_of_a_clean_run(kills: int, recipe: Path, clean: Path, tmp_path: Path) -> None:
     """Workers and whole runs are killed at random; the next run has another number of workers.
 
-    At every kill each marker vouches for a whole shard; a run that is not killed ends by itself.
+    At every kill each marker belongs to a whole shard; a run that is not killed ends by itself.
     """
     size: tuple[object, ...] = () if kills < 100 else ("--samples", 120)
     if size:

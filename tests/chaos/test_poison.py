@@ -133,7 +133,7 @@ def test_every_kind_of_death_is_understood(
 
 
 @pytest.mark.long
-def test_an_innocent_sample_is_not_condemned_by_kills_from_outside(recipe: Path, clean: Path, tmp_path: Path) -> None:
+def test_kills_from_outside_quarantine_no_sample(recipe: Path, clean: Path, tmp_path: Path) -> None:
     """The same shard loses its worker five times; in isolation, its samples harm no worker."""
     out = tmp_path / "set"
     process = start("generate", recipe, "--out", out, "--workers", 1, FAULT="slow:0.4")

@@ -52,7 +52,7 @@ def test_one_signal_finishes_what_is_in_flight_and_says_how_to_go_on(
 
 
 @pytest.mark.long
-def test_what_cannot_finish_in_time_is_given_up_and_bears_no_blame(recipe: Path, clean: Path, tmp_path: Path) -> None:
+def test_what_cannot_finish_in_time_is_given_up_and_not_quarantined(recipe: Path, clean: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
     process = start("generate", recipe, "--out", out, "--workers", 1, "--grace", 0.3, FAULT="slow:2")
     until(lambda: list(out.glob(".bokehsynth/tmp/*.crashes")), process)

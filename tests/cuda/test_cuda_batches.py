@@ -201,7 +201,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_says_so(monkeypatch, caplog, de
 
 
 def test_layers_that_others_still_hold_make_room(monkeypatch, device):
-    """Whoever keeps many scenes alive must not be told that one frame is too large."""
+    """Many scenes kept alive do not make one frame count as too large."""
     inputs = inputs_of([battery_scene("tilted") for _ in range(4)])
     in_memory_for(1, inputs, monkeypatch)
     made = [cuda.render_scene(scene, None) for scene in inputs]

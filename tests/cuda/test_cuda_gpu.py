@@ -67,7 +67,7 @@ def render_batch(device, scenes, samples, monkeypatch):
 def assert_the_same(ours, theirs):
     """To the bit: nothing is contracted that is not written so, and all functions that kernels call round correctly.
 
-    What the survey found is compared first: a tile that goes another way differs in all of its pixels.
+    The tile plans are compared first: a tile that goes another way differs in all of its pixels.
     """
     for (color, coverage, tiles), (other_color, other_coverage, other_tiles) in zip(ours, theirs, strict=True):
         for field in ("path", "count", "start", "stop", "sharp", "opaque", "moving", "sorted"):

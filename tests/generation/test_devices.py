@@ -1,4 +1,4 @@
-"""Which device a run renders on, how workers are dealt out to GPUs, and that no set mixes devices unasked.
+"""Which device a run renders on, how workers are spread over GPUs, and that no set mixes devices unasked.
 
 No GPU is needed: what the machine would say is put in its place.
 """

@@ -193,7 +193,7 @@ def test_the_command_checks_a_class_by_name(monkeypatch, capsys, tmp_path):
         "import bokehsynth as bs\nclass Half(bs.Aperture):\n    def inside(self, s):\n        return s[:, 0] > 0\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["lens_contract", "half_lens:Half"])
+    monkeypatch.setattr(sys, "argv", ["aperture_check", "half_lens:Half"])
     aperture_check.main()
     assert "opening  50.0% of the disc" in capsys.readouterr().out
 
@@ -207,7 +207,7 @@ def test_the_command_checks_a_class_by_name(monkeypatch, capsys, tmp_path):
     ],
 )
 def test_the_command_fails_with_2(monkeypatch, capsys, arguments, message):
-    monkeypatch.setattr(sys, "argv", ["lens_contract", *arguments])
+    monkeypatch.setattr(sys, "argv", ["aperture_check", *arguments])
     with pytest.raises(SystemExit) as stop:
         aperture_check.main()
     assert stop.value.code == 2

@@ -495,7 +495,7 @@ def test_errors_of_set_say_so(faults, override, words):
 
 
 @pytest.mark.parametrize("override", ["scene.blur=-5", "scene.foregrounds=9", "samples.train=0"])
-def test_ranges_that_set_breaks_are_blamed_on_set(faults, override):
+def test_ranges_that_set_breaks_are_reported_of_set(faults, override):
     text = "name: a\nsamples: {train: 1}\nscene: {foregrounds: 0, focus: layer}\n"
     assert one(faults(text, override)).startswith(f"--set {override}: ")
 

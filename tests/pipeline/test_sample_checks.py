@@ -1,4 +1,4 @@
-"""What is no use to anybody is drawn again, a stated number of times, and counted; other errors are not its fault."""
+"""Unusable samples are drawn again, a stated number of times, and counted; other errors pass through."""
 
 import json
 from dataclasses import replace

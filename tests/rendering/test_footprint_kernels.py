@@ -246,7 +246,7 @@ def test_between_two_nodes_the_error_is_small(name, tilt):
 
 
 def apply_taps(picture, entry, made, channel, difference):
-    """One entry of `footprint_kernels` (or its difference to the next) applied as `marginal` does, in float64."""
+    """One entry of `footprint_kernels` (or its difference to the next) applied as `layer_filter` does, in float64."""
     offsets, weights, first_tap, edges, first_run, _ = made
     flat = picture.ravel()
     sums = np.concatenate([np.zeros((len(picture), 1)), np.cumsum(picture, axis=1)[:, :-1]], axis=1).ravel()

@@ -414,7 +414,7 @@ def test_a_kill_at_any_step_leaves_no_shard_and_the_next_run_makes_it(written, t
     assert tree(layout.root) == tree(clean.root)
 
 
-def test_an_old_marker_never_vouches_for_a_new_tar(written, monkeypatch):
+def test_an_old_marker_never_stands_beside_a_new_tar(written, monkeypatch):
     layout, _ = written
 
     def no_index(*args):
@@ -601,7 +601,7 @@ def test_verify_finds_every_tamper_and_deletes_nothing(tmp_path, pristine, tampe
     assert not report.ok
     assert tree(tmp_path) == before
     if kinds == {"dataset"}:
-        assert report.broken() == [], "no shard is to blame for what stands beside them"
+        assert report.broken() == [], "no shard is broken by what stands beside it"
     if kinds & {"sha256", "tar", "pixels", "marker"}:
         assert ("train", 1) in report.broken()
         assert {("train", 2), ("val", 0)}.isdisjoint(report.broken())

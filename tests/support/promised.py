@@ -17,7 +17,7 @@ def promised_files(root: Path) -> dict[str, str]:
 
 
 def torn_shards(root: Path) -> list[str]:
-    """Shards that a marker vouches for and that are not what it says: must be empty at every instant."""
+    """Shards with a marker that differ from what it records: must be empty at every instant."""
     torn = []
     for marker in root.glob(".bokehsynth/*/*.done.json"):
         record = json.loads(marker.read_text())

@@ -81,7 +81,7 @@ def test_a_task_is_prepared_once_in_each_worker(tmp_path: Path) -> None:
     assert set(outcomes(list(LocalEngine(2).run(Work(tmp_path), specs))).values()) == {"x"}
 
 
-def test_a_worker_that_cannot_be_prepared_blames_no_spec(tmp_path: Path) -> None:
+def test_a_worker_that_cannot_be_prepared_is_no_crash_of_a_spec(tmp_path: Path) -> None:
     """It is the outcome of what it was to do, rather than a crash for which a spec might be quarantined."""
     (tmp_path / "unusable").touch()
     events = list(LocalEngine(1).run(Work(tmp_path), [("square", 1), ("square", 2)]))

@@ -30,7 +30,7 @@ class DeviceOutput:
     coverage: DeviceArray
     """float32 [H, W]."""
     tiles: DeviceArray
-    """Rows of `cuda_tables.TILE` as bytes: what was found out about every tile."""
+    """Rows of `structs.TILE` as bytes: the plan of every tile."""
 
 
 class Batch:

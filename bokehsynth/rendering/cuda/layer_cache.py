@@ -14,10 +14,10 @@ from bokehsynth.rendering.cuda.device import Device, DeviceArray
 from bokehsynth.rendering.cuda.structs import BLOCK, CANVAS, rows
 
 LARGEST_SIDE = 128
-"""Of the ladder of plain rays, as `rays.grid_side` asks for at most."""
+"""Largest side of a grid of plain rays that `ray_tracer.grid_side` asks for."""
 
 SIDES = (48, 64, 96, 128, 160, 192, 256, 384, 512)
-"""Of lens sets that kernels are folded from."""
+"""Sides of the grids of lens points that footprint kernels are folded from."""
 
 
 def fold_sides(radii: "np.ndarray[Any, Any]", tables: LensTables) -> "np.ndarray[Any, Any]":

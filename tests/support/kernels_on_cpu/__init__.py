@@ -1,4 +1,4 @@
-"""The CUDA kernels, compiled for the host: the whole of `render.cuda` but the GPU."""
+"""The CUDA kernels, compiled for the host: the whole of `rendering.cuda` but the GPU."""
 
 import ctypes
 import hashlib
@@ -25,7 +25,7 @@ class OutOfMemoryError(Exception):
 
 
 class HostDevice:
-    """A `render.cuda_device.Device` of NumPy arrays; `room` bounds how many bytes one array may have."""
+    """A `rendering.cuda.device.Device` of NumPy arrays; `room` bounds how many bytes one array may have."""
 
     out_of_memory = OutOfMemoryError
     broken = ()

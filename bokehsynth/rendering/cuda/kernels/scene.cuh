@@ -4,7 +4,7 @@
 // words (__global__, blockIdx, ...) are defined: tests/support/kernels_on_cpu does that and runs them. Contraction is off
 // (--fmad=false): where a fused multiply-add is wanted it is written, so that both compilers give the same bits.
 //
-// Structs mirror the NumPy types of `cuda_tables.py`, field by field.
+// Structs mirror the NumPy types of `structs.py`, field by field.
 #pragma once
 
 #define DEVICE static __device__ __forceinline__

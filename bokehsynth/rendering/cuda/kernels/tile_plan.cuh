@@ -129,7 +129,7 @@ DEVICE bool is_sorted(const Scene& scene, const LayerView* views, const Tile& ti
     return true;
 }
 
-// Side of the grid of plain rays: `rays.grid_side`.
+// Side of the grid of plain rays: `ray_tracer.grid_side`.
 DEVICE int plain_side(double reach) {
     double side = fmax(18 + 1.3 * reach, 1.4 * reach);
     int even = 2 * (int)ceil(side / 2);

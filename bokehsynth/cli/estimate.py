@@ -88,7 +88,7 @@ def _lines(recipe: Any, found: Any, workers: int) -> list[str]:
         lines.append(f"    {topic:22} {_share_line(topic, table)}")
     return [
         *lines,
-        *(f"  note: {remark}" for remark in found.remarks),
+        *(f"  note: {note}" for note in found.notes),
         *(f"  note: {n}" for n in recipe.catalogue.notes),
     ]
 

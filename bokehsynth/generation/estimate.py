@@ -84,7 +84,7 @@ class Estimate:
     distributions: list[Distribution]
     shares: dict[str, dict[str, float]]
     """By topic: share of the drawn samples (or pictures) by name."""
-    remarks: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def samples(self) -> int:
@@ -103,10 +103,10 @@ def estimate(recipe: Recipe, draws: int = DRAWS, measure: int = 0) -> Estimate:
     drawn = [draw_sample(recipe, index, split) for split, index in evenly_spaced(counts, draws)]
     per_shard = recipe.shards.samples
     cost = measure_cost(recipe, list(evenly_spaced(counts, measure))) if measure else table_cost(recipe, drawn)
-    distributions, remarks = _distributions(recipe, drawn)
+    distributions, notes = _distributions(recipe, drawn)
     return Estimate(
         counts=counts, shards=sum(-(-count // per_shard) for count in counts.values()), cost=cost, draws=len(drawn),
-        distributions=distributions, shares=_shares(recipe, drawn), remarks=remarks,
+        distributions=distributions, shares=_shares(recipe, drawn), notes=notes,
     )  # fmt: skip
 
 
@@ -181,9 +181,9 @@ def _layer_distributions(recipe: Recipe, scenes: Sequence[SceneDraw]) -> tuple[l
         near += [foreground.plane.d for foreground in scene.foregrounds]
         far.append(scene.background.plane.d)
     unseen = sum(radius <= UNBLURRED for radius in radii) / len(radii)
-    remarks = [f"nothing is blurred by more than {UNBLURRED:g} px in {unseen:.1%} of the samples"]
+    notes = [f"nothing is blurred by more than {UNBLURRED:g} px in {unseen:.1%} of the samples"]
     if recipe.scene.kind == "layers" and recipe.scene.focus == "pixel":
-        remarks.append("focus is on what a pixel shows, known when it is composed: here on each layer alike")
+        notes.append("focus is on what a pixel shows, known when it is composed: here on each layer alike")
     distributions = [
         Distribution("K", "px", tuple(blurs), (0.0, max(*blurs, 1e-6))),
         Distribution("largest radius", "px", tuple(radii), (0.0, bound)),
@@ -192,7 +192,7 @@ def _layer_distributions(recipe: Recipe, scenes: Sequence[SceneDraw]) -> tuple[l
     ]
     if near:
         distributions.insert(3, Distribution("foregrounds", "disparity", tuple(near), (0.0, 1.0)))
-    return distributions, remarks
+    return distributions, notes
 
 
 def _shares(recipe: Recipe, drawn: Sequence[SampleDraw]) -> dict[str, dict[str, float]]:

@@ -1,7 +1,7 @@
 """Makes a data set from a recipe in four steps: prepare, claim, make, complete.
 
-This room decides what has to be made; an engine decides where and when. Run the same call again after any interruption
-and only what is missing is made; run it on a finished set and nothing happens.
+What has to be made is decided here; where and when, by an engine. Run the same call again after any interruption and
+only what is missing is made; run it on a finished set and nothing happens.
 """
 
 from collections.abc import Callable
@@ -120,7 +120,7 @@ class GenerateOptions:
     progress: bool = False
     """Show a bar on stderr."""
     say: Callable[[str], None] = lambda message: None
-    """Receives remarks for the user."""
+    """Receives messages for the user."""
 
     def engine(self, allocation: WorkerAllocation) -> LocalEngine:
         """The engine that these options ask for; a UsageError if they cannot be."""

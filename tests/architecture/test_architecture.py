@@ -1,4 +1,4 @@
-"""The rules between rooms of the package, checked on the source."""
+"""The import rules between the subpackages, checked on the source."""
 
 import ast
 import inspect
@@ -6,11 +6,11 @@ import re
 import sys
 
 import pytest
-from support.import_graph import ROOT, boxes, circle, figures, imported, imports, sources, syntax_tree, whole_house
+from support.import_graph import ROOT, boxes, circle, figures, imported, imports, sources, syntax_tree, whole_project
 
 import bokehsynth as bs
 
-# Wings of the house. They do not know each other; `generation` and what stands above it bring them together.
+# Groups of modules that do not import each other; `generation` and what stands above it bring them together.
 GROUND = {"errors", "rng", "color", "files", "schema", "version", "numba_cache", "config"}
 MAKING = {
     "imaging", "procedural", "assets", "optics", "lenses", "scene", "rendering", "degradation", "recipe",
@@ -24,14 +24,14 @@ MAGIC_MODULES = [module for module in sources() if module.partition(".")[0] == "
 HEAVY = ("torch", "numba", "cupy", "pydantic", "llvmlite", "scipy", "basicsr", "ray", "torchvision")
 
 
-def room_of(module: str) -> str:
+def child_of(module: str) -> str:
     """`bokehsynth.rendering.cpu.renderer` -> `rendering`."""
     return module.split(".")[1]
 
 
-def rooms_known_to(module: str) -> set[str]:
-    """The rooms of bokehsynth, its own included, from which a module imports."""
-    return {room_of(name) for name in imports()[module] if name.startswith("bokehsynth.")}
+def children_imported_by(module: str) -> set[str]:
+    """The children of bokehsynth, its own included, from which a module imports."""
+    return {child_of(name) for name in imports()[module] if name.startswith("bokehsynth.")}
 
 
 def foreign(module: str) -> set[str]:
@@ -40,13 +40,13 @@ def foreign(module: str) -> set[str]:
     return {name for name in names if name not in sys.stdlib_module_names}
 
 
-def in_room(*rooms: str) -> list[str]:
-    """The modules of some rooms; a rule for a room that is not there would hold of anything."""
-    assert set(rooms) <= {room_of(module) for module in MODULES}
-    return [module for module in MODULES if room_of(module) in rooms]
+def modules_in(*children: str) -> list[str]:
+    """The modules of some children of bokehsynth; a rule for one that is not there would hold of anything."""
+    assert set(children) <= {child_of(module) for module in MODULES}
+    return [module for module in MODULES if child_of(module) in children]
 
 
-# --- who may import whom
+# --- import rules
 
 
 def test_the_walk_sees_imports_everywhere():
@@ -64,9 +64,9 @@ PACKAGES = [name for name, path in sources().items() if path.name == "__init__.p
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_go_down_only(package):
-    """Boxes that never import each other in a circle stand on floors; also imports inside functions count."""
+    """Boxes that never import each other in a circle stand on levels; also imports inside functions count."""
     graph = boxes(package)
-    graph.pop("__init__", None)  # a door hands out names of its rooms; they never import the door, see below
+    graph.pop("__init__", None)  # it hands out names of its modules; they never import it, see below
     assert not circle(graph)
 
 
@@ -74,7 +74,7 @@ def test_modules_do_not_import_each_other_in_circles():
     assert not circle(imports())
 
 
-def test_the_front_doors_are_for_users():
+def test_the_public_api_is_for_users():
     assert not [module for module in MODULES if "bokehsynth" in imports()[module]]
     assert not [module for module in MAGIC_MODULES if "magicbokeh" in imports()[module]]
 
@@ -82,60 +82,60 @@ def test_the_front_doors_are_for_users():
 @pytest.mark.parametrize(
     ("graph", "most_boxes", "most_arrows"),
     [
-        (whole_house(), 28, 131),
+        (whole_project(), 28, 131),
         (boxes("bokehsynth.rendering"), 10, 26),
         (boxes("magicbokeh"), 9, 19),
     ],
-    ids=["house", "rendering", "magicbokeh"],
+    ids=["project", "rendering", "magicbokeh"],
 )
-def test_the_house_stays_small(graph, most_boxes, most_arrows):
+def test_the_import_graph_stays_small(graph, most_boxes, most_arrows):
     """A new box or arrow is a decision: raise the figure in the commit that needs it, and say why."""
     count, arrows, _ = figures(graph)
     assert count <= most_boxes
     assert arrows <= most_arrows
 
 
-def test_the_ground_knows_no_room_above():
-    for module in in_room(*GROUND):
-        assert rooms_known_to(module) <= GROUND, module
+def test_the_ground_imports_nothing_above():
+    for module in modules_in(*GROUND):
+        assert children_imported_by(module) <= GROUND, module
 
 
 def test_making_and_storing_do_not_know_each_other():
-    for module in in_room(*MAKING):
-        assert rooms_known_to(module) <= GROUND | MAKING | SUPERVISING, module
-    for module in in_room(*STORING):
-        assert rooms_known_to(module) <= GROUND | STORING, module
+    for module in modules_in(*MAKING):
+        assert children_imported_by(module) <= GROUND | MAKING | SUPERVISING, module
+    for module in modules_in(*STORING):
+        assert children_imported_by(module) <= GROUND | STORING, module
 
 
 def test_rendering_knows_numbers_only():
-    for module in in_room("rendering"):
+    for module in modules_in("rendering"):
         assert foreign(module) <= {"numpy", "numba", "llvmlite", "cupy"}, module  # llvmlite is half of numba
-        assert rooms_known_to(module) <= {"rendering", "errors", "optics", "numba_cache"}, module
+        assert children_imported_by(module) <= {"rendering", "errors", "optics", "numba_cache"}, module
 
 
 def test_optics_knows_numpy_only():
-    for module in in_room("optics"):
+    for module in modules_in("optics"):
         assert foreign(module) <= {"numpy"}, module
 
 
 def test_degradation_knows_no_depth():
-    for module in in_room("degradation"):
-        assert not rooms_known_to(module) & {"rendering", "optics", "scene", "assets"}, module
+    for module in modules_in("degradation"):
+        assert not children_imported_by(module) & {"rendering", "optics", "scene", "assets"}, module
 
 
 def test_shards_know_no_lens_and_need_little():
-    for module in in_room("shards"):
+    for module in modules_in("shards"):
         assert foreign(module) <= {"numpy", "cv2", "PIL", "imageio"}, module
 
 
 def test_the_ground_needs_numpy_at_most():
-    for module in in_room(*GROUND - {"config"}):
+    for module in modules_in(*GROUND - {"config"}):
         assert foreign(module) <= {"numpy", "numba"}, module
 
 
 def test_workers_know_neither_shards_nor_pixels():
-    for module in in_room("workers"):
-        assert rooms_known_to(module) <= {"workers", "errors"}, module
+    for module in modules_in("workers"):
+        assert children_imported_by(module) <= {"workers", "errors"}, module
         assert foreign(module) <= {"ray", "tqdm", "cv2"}, module
         # OpenCV only to keep each worker to one thread.
         assert set(re.findall(r"cv2\.(\w+)", sources()[module].read_text())) <= {"setNumThreads"}, module
@@ -159,7 +159,7 @@ def test_no_path_surgery():
 
 
 @pytest.mark.parametrize("module", MAGIC_MODULES)
-def test_magicbokeh_uses_the_public_door_only(module):
+def test_magicbokeh_uses_the_public_api_only(module):
     for node in ast.walk(syntax_tree(module)):
         if isinstance(node, ast.Import):
             assert not [alias.name for alias in node.names if alias.name.startswith("bokehsynth.")]
@@ -220,7 +220,7 @@ def test_opening_a_data_set_imports_little(fresh_python, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("door", "allowed"),
+    ("name", "allowed"),
     [
         ("render", set()),  # Numba is loaded when the first picture is computed
         ("Lens", set()),
@@ -231,8 +231,8 @@ def test_opening_a_data_set_imports_little(fresh_python, tmp_path):
         ("generate", {"pydantic"}),
     ],
 )
-def test_doors_import_no_more_than_they_need(fresh_python, door, allowed):
-    assert heavy_after(fresh_python, f"import bokehsynth as bs\nbs.{door}") <= allowed
+def test_public_names_import_no_more_than_they_need(fresh_python, name, allowed):
+    assert heavy_after(fresh_python, f"import bokehsynth as bs\nbs.{name}") <= allowed
 
 
 def test_reading_a_recipe_and_drawing_compiles_nothing(fresh_python):
@@ -343,14 +343,14 @@ def test_the_ban_leaves_alone(good):
     assert not unaddressed(ast.parse(good))
 
 
-@pytest.mark.parametrize("module", in_room(*MAKING, "color", "schema", "config"))
-def test_making_rooms_use_addressed_randomness_only(module):
+@pytest.mark.parametrize("module", modules_in(*MAKING, "color", "schema", "config"))
+def test_making_modules_use_addressed_randomness_only(module):
     assert not unaddressed(syntax_tree(module))
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if module != "bokehsynth.rng"])
 def test_generators_are_constructed_in_rng_only(module):
-    """Also outside the making rooms, where clocks are allowed."""
+    """Also outside the making modules, where clocks are allowed."""
     found = [
         use for use in unaddressed(syntax_tree(module), imports_too=False) if re.search("rng|random|PCG|Gener", use)
     ]

@@ -1,4 +1,4 @@
-"""docs/architecture.md names files, modules and functions that exist, and every room of both packages."""
+"""docs/architecture.md names files, modules and functions that exist, and every child of both packages."""
 
 import ast
 import re
@@ -72,10 +72,10 @@ def test_the_tree_exists() -> None:
 
 
 @pytest.mark.parametrize("package", ["bokehsynth", "magicbokeh"])
-def test_every_room_is_in_the_tree(package: str) -> None:
+def test_every_module_is_in_the_tree(package: str) -> None:
     ignored = {"__init__.py", "__main__.py", "py.typed", "__pycache__"}
-    rooms = {path.name + "/" * path.is_dir() for path in (ROOT / package).iterdir() if path.name not in ignored}
-    assert rooms == {Path(path).name + "/" * path.endswith("/") for path in tree_paths() if path.startswith(package)}
+    children = {path.name + "/" * path.is_dir() for path in (ROOT / package).iterdir() if path.name not in ignored}
+    assert children == {Path(path).name + "/" * path.endswith("/") for path in tree_paths() if path.startswith(package)}
 
 
 @pytest.mark.parametrize("name", ["pipeline.nothing", "nothing", "scene/nothing.py", "pipeline.SampleDraw.nothing"])

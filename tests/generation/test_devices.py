@@ -220,7 +220,7 @@ def test_a_sample_made_on_the_cpu_is_replayed_there(with_cuda: None, made: Path)
     assert replay_sample(made, "train-000000000")[2] == {}
 
 
-# --- remarks
+# --- messages
 
 
 def test_a_warning_of_the_workers_is_shown_once_and_logged(recipe: Path, tmp_path: Path) -> None:

@@ -111,12 +111,12 @@ def test_photographs_and_pairs(tmp_path: Path) -> None:
     folders.isr_folder(tmp_path / "isr")
     isr = estimate(bs.load_recipe("isr", [f"assets.root={tmp_path / 'isr'}"]), draws=200)
     assert isr.distributions == []
-    assert "defocus is 0" in isr.remarks[0]
+    assert "defocus is 0" in isr.notes[0]
     assert set(isr.shares["licences"]) == {"research only", "CC BY-NC-SA 4.0"}
     for name, picture in folders.pair_of(1, 5.0).items():
         folders.save(tmp_path / f"ebb/{name}/1.png", picture)
     paired = bs.load_recipe("paired", [f"assets.root={tmp_path / 'ebb'}"])
-    assert "searched" in estimate(paired).remarks[0]
+    assert "searched" in estimate(paired).notes[0]
     assert estimate(paired).counts == {"val": 1}
     fixed = bs.load_recipe("paired", [f"assets.root={tmp_path / 'ebb'}", "scene.blur=20"])
     assert estimate(fixed).distributions[0].values == (20 * 128 / 512,)

@@ -1,8 +1,8 @@
-"""Who imports whom, read from the source with the standard library: boxes, arrows, levels.
+"""The import graph, read from the source with the standard library: boxes, arrows, levels.
 
-    python tests/support/import_graph.py          # the figures of the whole house and of its large rooms, opened
+    python tests/support/import_graph.py          # the figures of both packages together and of every package
 
-A box is a module, or a folder taken as one. Everything follows from the tree; no list of floors is kept by hand.
+A box is a module, or a folder taken as one. Everything follows from the tree; no list of levels is kept by hand.
 """
 
 import ast
@@ -52,7 +52,7 @@ def imports() -> dict[str, set[str]]:
 
 
 def box_of(module: str, opened: str) -> str:
-    """The box of package `opened` in which a module lies: a child's name, `__init__` for its door, `` outside."""
+    """The box of package `opened` in which a module lies: a child's name, `__init__` for its own, `` outside."""
     if module == opened:
         return "__init__"
     return module.removeprefix(f"{opened}.").partition(".")[0] if module.startswith(f"{opened}.") else ""
@@ -67,8 +67,8 @@ def boxes(opened: str) -> dict[str, set[str]]:
     return graph
 
 
-def whole_house() -> dict[str, set[str]]:
-    """The boxes of `bokehsynth`, and `magicbokeh` as one more, which knows the front door."""
+def whole_project() -> dict[str, set[str]]:
+    """The boxes of `bokehsynth`, and `magicbokeh` as one more, which imports the public API."""
     return boxes("bokehsynth") | {"magicbokeh": {"__init__"}}
 
 
@@ -104,6 +104,6 @@ def figures(graph: dict[str, set[str]]) -> tuple[int, int, int]:
 
 
 if __name__ == "__main__":
-    print("house", figures(whole_house()))
+    print("project", figures(whole_project()))
     for package in (name for name, path in sources().items() if path.name == "__init__.py"):
         print(package, figures(boxes(package)))

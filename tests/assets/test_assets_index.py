@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 import sys
 import time
@@ -15,18 +16,20 @@ from support.photographs import cutout, encoded, folders, landscape, save
 
 from bokehsynth.assets.catalogue import Candidate
 from bokehsynth.assets.decode.decoder import Limits
+from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.index import probe_pool
 from bokehsynth.assets.index.build import build_catalogue
-from bokehsynth.assets.index.cache import NAME
+from bokehsynth.assets.index.cache import NAME, IndexCache, fingerprint
 from bokehsynth.assets.index.discover import find_candidates
 from bokehsynth.assets.index.measure import grey_of, perceptual_hash, sharpness
+from bokehsynth.assets.index.probe import probe
 from bokehsynth.assets.index.probe_pool import probe_all
 from bokehsynth.assets.index.split import SplitCandidate, assign_splits, hash_position
 from bokehsynth.assets.load.pairs import group_pairs
 from bokehsynth.assets.spec import AssetsSpec
 from bokehsynth.color import srgb_to_linear
 from bokehsynth.errors import RecipeError, StorageError
-from bokehsynth.workers.line_children import ChildStartError, LineChild
+from bokehsynth.workers.line_children import ChildEnded, ChildStartError, LineChild
 
 
 @pytest.fixture(autouse=True)
@@ -292,23 +295,28 @@ def test_ids_say_nothing_about_names_and_survive_a_move(tmp_path):
 
 
 def test_a_decoder_that_hangs_or_dies_harms_no_other(tmp_path, monkeypatch):
-    """A child that has been killed when it gets a file; a file that takes too long; the others are probed anyway."""
+    """A child killed when it gets a file, once or whenever it does; a file that takes too long; others are probed."""
     folders(tmp_path, 0, 3)
     files = sorted((tmp_path / "landscapes").iterdir())
     candidates = [Candidate(kind="background", image=path, root=tmp_path) for path in files]
     candidates.insert(1, Candidate(kind="no such kind", image=files[0], root=files[1]))
-    real, requests = LineChild.ask, []
+    real, requests, deaths = LineChild.ask, [], {}
 
     def ask_or_kill(child, request, seconds):
         requests.append(request)
-        if len(requests) == 3:
+        if any(name in request and requests.count(request) <= times for name, times in deaths.items()):
             child.process.kill()
             child.process.wait()
         return real(child, request, seconds)
 
     monkeypatch.setattr(LineChild, "ask", ask_or_kill)
-    answers = probe_all(candidates, Limits())
-    assert [getattr(answer, "reason", "good") for answer in answers] == ["good", "outside_root", "too_large", "good"]
+    for times, fourth in ((1, "good"), (2, "too_large")):
+        requests.clear()
+        deaths[files[2].name] = times
+        answers = probe_all(candidates, Limits())
+        reasons = [getattr(answer, "reason", "good") for answer in answers]
+        assert reasons == ["good", "outside_root", "good", fourth]
+    assert not answers[3].lasting
     monkeypatch.setattr(LineChild, "ask", real)
     monkeypatch.setattr(probe_pool, "SECONDS", 0.0)
     start = time.monotonic()
@@ -342,6 +350,52 @@ def test_children_that_cannot_start_judge_no_picture(tmp_path, monkeypatch):
     assert not (tmp_path / "cutouts" / NAME).exists()
     monkeypatch.undo()
     assert len(build_catalogue(spec(tmp_path), splits=("train",)).assets) == 2
+
+
+@pytest.mark.parametrize(
+    "fault", [OSError(28, "No space left on device"), MemoryError(), AttributeError("module has no attribute"), None]
+)
+def test_only_verdicts_that_follow_from_bytes_are_remembered(tmp_path, monkeypatch, fault):
+    """What the machine, or a library's version, made of a good picture is looked at again; a cut file is not."""
+    save(tmp_path / "good.png", landscape(1))
+    (tmp_path / "cut.png").write_bytes(encoded(landscape(2))[:-900])
+    known = [Candidate(kind="photo", image=tmp_path / name, root=tmp_path) for name in ("cut.png", "good.png")]
+
+    def fail(*_):
+        raise fault
+
+    with monkeypatch.context() as patch:
+        if fault is not None:
+            patch.setattr("bokehsynth.assets.decode.decoder.read_photo", fail)
+        answers = []
+        for candidate in known:
+            try:
+                answers.append(probe(candidate, Limits()))
+            except RejectedPicture as error:
+                answers.append(pickle.loads(pickle.dumps(error)))
+    if fault is None:
+        answers[1] = probe_pool._answer(known[1], ChildEnded(-9, timed_out=False))
+    cache = IndexCache(tmp_path)
+    for candidate, answer in zip(known, answers, strict=True):
+        cache.put(candidate, fingerprint(candidate, Limits()), answer)
+    assert cache.get(known[1], Limits()) is None
+    assert (cache.get(known[0], Limits()) is not None) == (fault is None)
+
+
+def test_verdicts_of_earlier_versions_are_looked_at_again(tmp_path):
+    """0.4 remembered what the machine had done to good pictures."""
+    folders(tmp_path)
+    first = build_catalogue(spec(tmp_path))
+    index = tmp_path / "cutouts" / NAME
+    record = json.loads(index.read_text())
+    for key, known in record["files"].items():
+        if "c1.png" in key:
+            stamp = [1, *known["stamp"][1:]]
+            record["files"][key] = {"stamp": stamp, "refused": "corrupt", "message": "its decoder crashed"}
+    index.write_text(json.dumps(record))
+    again = build_catalogue(spec(tmp_path))
+    assert again.digest == first.digest
+    assert again.quarantine == ()
 
 
 # --- train and val

@@ -41,6 +41,8 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+_FAULTS_OF_CODE = (AttributeError, TypeError, NameError, ImportError)
+"""What is raised where this code and a library's version do not fit, perhaps over a good file."""
 
 
 def decode_raster(data: bytes, name: str, limits: Limits = DEFAULT_LIMITS) -> Raster:
@@ -58,9 +60,13 @@ def decode_raster(data: bytes, name: str, limits: Limits = DEFAULT_LIMITS) -> Ra
     except Exception as error:  # decoders raise anything on malformed bytes
         text = f"{type(error).__name__}: {error}"
         if any(word in text.lower() for word in ("insufficient memory", "bad_alloc", "out of memory", "memoryerror")):
-            raise RejectedPicture(f"{name}: takes more memory to decode than a picture may", "too_large") from None
+            message = f"{name}: takes more memory to decode than a picture may"
+            raise RejectedPicture(message, "too_large", lasting=False) from None
+        if isinstance(error, OSError) and error.errno is not None:  # of the file system; Pillow's own have none
+            raise RejectedPicture(f"{name}: {error.strerror}", "unreadable", lasting=False) from None
         cut = any(word in text.lower() for word in ("truncated", "unexpected end", "eof", "not enough", "incomplete"))
-        raise RejectedPicture(f"{name}: cannot be decoded ({text})", "truncated" if cut else "corrupt") from None
+        reason, lasting = "truncated" if cut else "corrupt", not isinstance(error, _FAULTS_OF_CODE)
+        raise RejectedPicture(f"{name}: cannot be decoded ({text})", reason, lasting) from None
     for values in (raster.values, raster.alpha):
         if values is not None and values.dtype == np.float32 and not np.isfinite(values).all():
             raise RejectedPicture(f"{name}: holds NaN or infinite values", "not_finite")

@@ -33,12 +33,16 @@ REASONS = {
 
 
 class RejectedPicture(AssetError):  # noqa: N818  # the base class ends in Error
-    """A picture file that cannot be used; `reason` is one of REASONS, the message says more."""
+    """A picture file that cannot be used; `reason` is one of REASONS, the message says more.
 
-    def __init__(self, message: str, reason: str) -> None:
+    `lasting` tells that it follows from the file's bytes; all else may be otherwise next time, and is not remembered.
+    """
+
+    def __init__(self, message: str, reason: str, lasting: bool = True) -> None:
         if reason not in REASONS:
             raise ValueError(f"{reason!r} is not in the vocabulary of reasons")
         super().__init__(message, reason)
+        self.lasting = lasting
 
-    def __reduce__(self) -> tuple[type["RejectedPicture"], tuple[str, str]]:
-        return RejectedPicture, (str(self), self.reason)
+    def __reduce__(self) -> tuple[type["RejectedPicture"], tuple[str, str, bool]]:
+        return RejectedPicture, (str(self), self.reason, self.lasting)

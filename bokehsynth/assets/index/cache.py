@@ -85,8 +85,10 @@ class IndexCache:
             return None
 
     def put(self, candidate: Candidate, before: list[Any] | None, answer: Answer) -> None:
-        """Keep an answer about files whose fingerprint `before` was taken before they were opened."""
-        if before is None or (isinstance(answer, RejectedPicture) and answer.reason in _TRANSIENT):
+        """Keep an answer that follows from bytes of files whose fingerprint `before` was taken before they were opened."""
+        if before is None:
+            return
+        if isinstance(answer, RejectedPicture) and (answer.reason in _TRANSIENT or not answer.lasting):
             return
         if isinstance(answer, RejectedPicture):
             found: dict[str, Any] = {"refused": answer.reason, "message": str(answer).replace(f"{self.folder}/", "")}

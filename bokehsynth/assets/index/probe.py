@@ -19,8 +19,8 @@ from bokehsynth.assets.load.pairs import load_pair
 from bokehsynth.color import linear_to_srgb
 from bokehsynth.imaging.registration import compare_views
 
-PROBE_VERSION = 1
-"""To be raised when a measure changes; cached results of another version are measured again."""
+PROBE_VERSION = 2
+"""To be raised when a measure or a verdict changes; cached results of another version are measured again."""
 
 MEASURED_SIDE = 1024
 """Least shorter side in pixels at which cut-outs are measured."""

@@ -40,34 +40,48 @@ Answer = Probe | RejectedPicture
 def probe_all(
     candidates: Sequence[Candidate], limits: Limits, progress: Callable[[], None] = lambda: None
 ) -> list[Answer]:
-    """A Probe or the rejection of each candidate, in their order; `progress` is called after each."""
+    """A Probe or the rejection of each candidate, in their order; `progress` is called after each.
+
+    A candidate whose child died is tried once more, alone, when the others are done.
+    """
     answers: dict[int, Answer] = {}
+    died: list[int] = []
     command = child_command(__name__, str(limits.max_pixels), str(limits.min_side))
     requests = [json.dumps(asdict(candidate), default=str) for candidate in candidates]
     children = min(usable_cpus(), -(-len(candidates) // FILES_PER_CHILD))
     with contextlib.closing(ask_all(command, requests, children, SECONDS)) as replies:
         for number, reply in replies:
-            if isinstance(reply, ChildEnded):
-                answers[number] = _rejection(candidates[number], reply)
-            else:
-                answers[number] = answer_from(json.loads(reply))
+            if isinstance(reply, ChildEnded) and not reply.timed_out:
+                died.append(number)
+                continue
+            answers[number] = _answer(candidates[number], reply)
             progress()
+    for number in died:  # once more and alone: it may have been another's death, or the memory of all of them
+        for _, reply in ask_all(command, [requests[number]], 1, SECONDS):
+            answers[number] = _answer(candidates[number], reply)
+        progress()
     return [answers[i] for i in range(len(candidates))]
 
 
-def _rejection(candidate: Candidate, ended: ChildEnded) -> RejectedPicture:
-    """The rejection of a candidate whose decoder crashed: SIGKILL means out of memory, all else a corrupt file."""
-    if ended.timed_out:
-        return RejectedPicture(f"{candidate.image}: decoding took more than {SECONDS:g} s", "too_slow")
-    if ended.code == -signal.SIGKILL:
-        return RejectedPicture(f"{candidate.image}: takes more memory to decode than there is", "too_large")
-    return RejectedPicture(f"{candidate.image}: its decoder crashed (exit code {ended.code})", "corrupt")
+def _answer(candidate: Candidate, reply: str | ChildEnded) -> Answer:
+    """A child's answer, or the rejection of what ended it: SIGKILL means out of memory, all else a corrupt file.
+
+    Such a rejection is the machine's as much as the file's (its speed, its memory, a signal): it does not last.
+    """
+    if not isinstance(reply, ChildEnded):
+        return answer_from(json.loads(reply))
+    message, reason = f"its decoder crashed (exit code {reply.code})", "corrupt"
+    if reply.timed_out:
+        message, reason = f"decoding took more than {SECONDS:g} s", "too_slow"
+    elif reply.code == -signal.SIGKILL:
+        message, reason = "takes more memory to decode than there is", "too_large"
+    return RejectedPicture(f"{candidate.image}: {message}", reason, lasting=False)
 
 
 def answer_from(record: dict[str, Any]) -> Answer:
     """An answer back from its JSON record; KeyError or TypeError if it is none."""
     if "refused" in record:
-        return RejectedPicture(record["message"], record["refused"])
+        return RejectedPicture(record["message"], record["refused"], record.get("lasting", True))
     lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
     return Probe(**record | lists)
 
@@ -108,9 +122,10 @@ def _serve(limits: Limits) -> None:
             found = probe(Candidate(kind=record["kind"], **paths), limits)  # type: ignore[arg-type]
             answer = asdict(found)
         except RejectedPicture as error:
-            answer = {"refused": error.reason, "message": str(error)}
+            answer = {"refused": error.reason, "message": str(error), "lasting": error.lasting}
         except MemoryError:
-            answer = {"refused": "too_large", "message": f"{record['image']}: takes more memory than a picture may"}
+            message = f"{record['image']}: takes more memory than a picture may"
+            answer = {"refused": "too_large", "message": message, "lasting": False}
         print(json.dumps(answer), file=replies, flush=True)
 
 

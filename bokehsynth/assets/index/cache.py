@@ -85,7 +85,7 @@ class IndexCache:
             return None
 
     def put(self, candidate: Candidate, before: list[Any] | None, answer: Answer) -> None:
-        """Keep an answer that follows from bytes of files whose fingerprint `before` was taken before they were opened."""
+        """Keep an answer that follows from bytes of files; `before` is their fingerprint before they were opened."""
         if before is None:
             return
         if isinstance(answer, RejectedPicture) and (answer.reason in _TRANSIENT or not answer.lasting):

@@ -14,6 +14,7 @@ from bokehsynth.assets.decode.matte import reject_transparency, with_matte
 from bokehsynth.assets.decode.raster import Raster
 from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.decode.safe_read import read_file
+from bokehsynth.assets.index.jpeg_damage import reject_damaged_jpeg
 from bokehsynth.assets.index.measure import grey_of, matte_facts, perceptual_hash, sharpness
 from bokehsynth.assets.load.pairs import load_pair
 from bokehsynth.color import linear_to_srgb
@@ -63,6 +64,7 @@ def probe(candidate: Candidate, limits: Limits) -> Probe:
         return _pair(candidate, limits)
     data = read_file(candidate.image, candidate.root)
     raster = decode_raster(data, str(candidate.image), limits)
+    reject_damaged_jpeg(data, str(candidate.image))
     image_sha = hashlib.sha256(data).hexdigest()
     if candidate.kind in {"background", "photo"}:
         return _landscape(candidate, raster, image_sha)
@@ -82,6 +84,7 @@ def _cutout(candidate: Candidate, raster: Raster, image_sha: str, limits: Limits
         data = read_file(candidate.matte, candidate.root)
         matte_sha = hashlib.sha256(data).hexdigest()
         raster = with_matte(raster, decode_raster(data, str(candidate.matte), limits), candidate.matte)
+        reject_damaged_jpeg(data, str(candidate.matte))
     if raster.alpha is None:
         raise RejectedPicture(f"{candidate.image}: a foreground without transparency or a matte beside it", "no_matte")
     alpha = raster.opacity()
@@ -111,6 +114,8 @@ def _pair(candidate: Candidate, limits: Limits) -> Probe:
     """Probe a pair: its digest covers all its files, its perceptual hash is that of the sharp photo."""
     sums = {role: hashlib.sha256(read_file(path, candidate.root)).hexdigest() for role, path in candidate.roles.items()}
     pair, photo = load_pair(candidate.roles, candidate.root, limits, sums)
+    for path in candidate.roles.values():
+        reject_damaged_jpeg(read_file(path, candidate.root), str(path))
     views = compare_views(pair.all_in_focus, pair.bokeh, pair.mask)
     phash = perceptual_hash(grey_of(shrunk(pair.all_in_focus, 256)))
     joined = "\n".join(f"{role} {digest}" for role, digest in sorted(sums.items()))

@@ -17,14 +17,18 @@ CheckSize = Callable[[int, int, str], None]
 _REC709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
 """x, y of red, green, blue and white: what an OpenEXR file without `chromaticities` means."""
 
+_SILENT = 0
+"""OpenCV's LOG_LEVEL_SILENT."""
+
 
 def decode_opencv(data: bytes) -> npt.NDArray[Any] | None:
     """The stored numbers, channels as BGR(A), or None; OpenCV's own messages are silenced."""
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    set_level = getattr(cv2.utils, "logging", cv2).setLogLevel  # OpenCV 4.9 to 4.12 have no cv2.utils.logging
+    level = set_level(_SILENT)
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        set_level(level)
 
 
 def read_hdr_raster(data: bytes, name: str, check: CheckSize) -> Raster:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import struct
 import zlib
 from types import SimpleNamespace
@@ -413,6 +414,21 @@ def test_a_damaged_file_is_decoded_or_rejected(form, changes, kept):
 
 
 # --- files
+
+
+@pytest.mark.parametrize("form", ["EXR", "JPEG", "PNG", "TIFF", "WEBP"])
+def test_messages_are_the_same_in_every_run(form, tmp_path, monkeypatch):
+    """No temporary names, no addresses of objects: quarantine.jsonl is the same on two machines."""
+    whole = exr({"RGB": LIGHT}, tmp_path) if form == "EXR" else encoded(RGB, form)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for data in (whole[:20] + b"garbage " * 9, whole[: len(whole) // 2], whole[:12]):
+        messages = set()
+        for _ in range(2):
+            with pytest.raises(RejectedPicture) as caught:
+                decode_raster(data, "x")
+            messages.add(str(caught.value))
+        assert len(messages) == 1
+        assert not re.search(rf"{tmp_path}|bokehsynth-|0x", messages.pop())
 
 
 def test_content_decides_not_the_name(tmp_path):

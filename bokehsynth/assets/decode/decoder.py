@@ -4,6 +4,8 @@ A file that cannot be used raises RejectedPicture, whose `reason` is one word of
 once; the header's size is checked before any decoder runs, and only decoders of the six formats are ever called.
 """
 
+import re
+import tempfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +47,12 @@ _FAULTS_OF_CODE = (AttributeError, TypeError, NameError, ImportError)
 """What is raised where this code and a library's version do not fit, perhaps over a good file."""
 
 
+def _same_everywhere(text: str) -> str:
+    """A decoder's words without addresses of objects and temporary names, which differ from run to run."""
+    temporary = re.escape(tempfile.gettempdir()) + r"[/\\]bokehsynth-\w+\.exr"
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", re.sub(temporary, "the file", text))
+
+
 def decode_raster(data: bytes, name: str, limits: Limits = DEFAULT_LIMITS) -> Raster:
     """The stored numbers of a picture file's bytes; `name` is for messages. Raises RejectedPicture."""
     kind = detect_format(data, name)
@@ -58,7 +66,7 @@ def decode_raster(data: bytes, name: str, limits: Limits = DEFAULT_LIMITS) -> Ra
     except RejectedPicture:
         raise
     except Exception as error:  # decoders raise anything on malformed bytes
-        text = f"{type(error).__name__}: {error}"
+        text = _same_everywhere(f"{type(error).__name__}: {error}")
         if any(word in text.lower() for word in ("insufficient memory", "bad_alloc", "out of memory", "memoryerror")):
             message = f"{name}: takes more memory to decode than a picture may"
             raise RejectedPicture(message, "too_large", lasting=False) from None

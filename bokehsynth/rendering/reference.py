@@ -61,11 +61,11 @@ def _ray(scene: RenderInput, s: Float64Array, h: Float64Array) -> tuple[Float64A
     """Premultiplied colour [H, W, 3] and alpha [H, W] that the rays through lens point s carry to every pixel."""
     x, y = scene.offsets()
     K = scene.lens.blur
-    astray = _aberration(scene.lens.aperture, s, h) if K > 0 else np.zeros_like(h)
+    shift = _aberration(scene.lens.aperture, s, h) if K > 0 else np.zeros_like(h)
     hits, nearness = [], []
     for surface, packed in ((layer.disparity, layer.packed) for layer in scene.layers):
         delta = _hit(surface, x, y, s, scene.lens)
-        hits.append(_bilinear(packed, x + s[0] * K * delta + astray[..., 0], y + s[1] * K * delta + astray[..., 1]))
+        hits.append(_bilinear(packed, x + s[0] * K * delta + shift[..., 0], y + s[1] * K * delta + shift[..., 1]))
         nearness.append(np.broadcast_to(delta, hits[-1].shape[:2]))
     order = np.argsort(-np.stack(nearness), axis=0, kind="stable")
     stack = np.take_along_axis(np.stack(hits), order[..., None], axis=0)

@@ -26,7 +26,7 @@ TRAINING = {
     "bubble": Tolerance(4.4e-5, 1.3e-3, 0.68, sigmas=5.4),  # worst 4.1e-5, 1.2e-3, 0.64, 5.1
 }
 """cuda against cpu, both at training quality. At edges it is the error of two small sets of rays, each below that of
-51 x 51; inside, that of the lens sets that kernels are folded from: an opening's edge cuts between their points."""
+51 x 51; inside, that of the lens points that kernels are folded from: an opening's edge cuts between their points."""
 
 
 def arriving(color, coverage):

@@ -37,7 +37,7 @@ UNVIGNETTED = np.array([[0.0, 0.0, np.inf]])
 """The `pupils` of an opening that no second disc limits."""
 
 
-class Opening(NamedTuple):
+class ApertureShape(NamedTuple):
     """What kernels are made from: an aperture as `tables.LensTables` knows it."""
 
     outline: Float64Array  # [V, 4]: directed segments of the boundary

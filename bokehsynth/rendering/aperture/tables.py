@@ -7,7 +7,7 @@ import numpy as np
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture
-from bokehsynth.rendering.aperture.footprint_kernel import UNVIGNETTED, Opening, density_kernel
+from bokehsynth.rendering.aperture.footprint_kernel import UNVIGNETTED, ApertureShape, density_kernel
 from bokehsynth.rendering.aperture.lens_points import LensPoints, bake, check_weights, smallest_side, vogel_points
 from bokehsynth.rendering.aperture.outline import trace_outline
 from bokehsynth.rendering.aperture.scanlines import scan
@@ -34,9 +34,9 @@ class LensTables:
         return trace_outline(self.aperture)
 
     @property
-    def opening(self) -> Opening:
+    def opening(self) -> ApertureShape:
         """What footprint kernels are made from."""
-        return Opening(self.outline, self.detail, self.transmission)
+        return ApertureShape(self.outline, self.detail, self.transmission)
 
     @cached_property
     def full(self) -> bool:
@@ -51,7 +51,7 @@ class LensTables:
         """
         last = None
         for power in range(6):
-            opening = Opening(self.outline, 2**power, self.transmission)
+            opening = ApertureShape(self.outline, 2**power, self.transmission)
             lines = scan(self.outline, 3.3, 0.1, 0.05, opening.detail)
             kernel = density_kernel(lines, opening, 3.3, 0.1, 0.05, UNVIGNETTED[0], 8)
             if last is not None and np.abs(kernel - last).max() < 5e-4 * kernel.max():

@@ -85,9 +85,9 @@ def _trace_tile(layers, rays, pupil, y0, x0, picture):
                 _pupil_mask(pupil, ray, y0 + row, x0, open_to)
             sums.through[:] = open_to
             if ordered:
-                _cross_layers(layers, visible, ray, (y + row, x), (row, 0, n), sums)
+                _intersect_layers(layers, visible, ray, (y + row, x), (row, 0, n), sums)
             else:
-                _cross_unordered(layers, visible, ray, (y + row, x), row, sums)
+                _intersect_unordered(layers, visible, ray, (y + row, x), row, sums)
             ray_sums.add_arrived(open_to, weights, sums, row)
     ray_sums.normalise(layers, visible, sums, y0, x0, picture)
 
@@ -116,7 +116,7 @@ def _pupil_mask(pupil, ray, y, x, open_to):
 
 
 @kernel
-def _cross_unordered(layers, visible, ray, place, row, sums):
+def _intersect_unordered(layers, visible, ray, place, row, sums):
     """Trace one ray over one row whose layers change order: cut at the crossings, then sort each piece.
 
     Along a row d(p') of every plane is linear in x, so two planes cross at most once and the order between
@@ -127,15 +127,15 @@ def _cross_unordered(layers, visible, ray, place, row, sums):
     count, n = len(order), len(sums.through)
     value, ahead, delta = np.empty(count), np.empty(count), np.empty((len(planes), 1))
     for k in range(count):
-        value[k] = _nearness(planes, order[k], camera, ray.s, y, x)
-        ahead[k] = _nearness(planes, order[k], camera, ray.s, y, x + 1)
+        value[k] = _intersect_plane(planes, order[k], camera, ray.s, y, x)
+        ahead[k] = _intersect_plane(planes, order[k], camera, ray.s, y, x + 1)
     cuts = np.empty(2 + count * count, np.int64)
     cuts[0], cuts[1] = 0, n
     found = 2
     for a in range(count):
         for b in range(a):
-            closing = (ahead[a] - value[a]) - (ahead[b] - value[b])
-            at = (value[b] - value[a]) / closing if closing != 0 else -1.0
+            relative_slope = (ahead[a] - value[a]) - (ahead[b] - value[b])
+            at = (value[b] - value[a]) / relative_slope if relative_slope != 0 else -1.0
             if 0 <= at <= n - 1:  # a pixel right at the crossing is a piece of its own, for its tie
                 cuts[found], cuts[found + 1] = int(np.ceil(at - 1e-6)), int(np.floor(at + 1e-6)) + 1
                 found += 2
@@ -144,20 +144,20 @@ def _cross_unordered(layers, visible, ray, place, row, sums):
         start, stop = cuts[piece], cuts[piece + 1]
         if start < stop:
             for m in order:
-                delta[m, 0] = _nearness(planes, m, camera, ray.s, y, x + (start + stop - 1) / 2)
+                delta[m, 0] = _intersect_plane(planes, m, camera, ray.s, y, x + (start + stop - 1) / 2)
             local = Visible(visible.state, tile_bounds.nearest_first(delta, order, 0))
-            _cross_layers(layers, local, ray, place, (row, start, stop), sums)
+            _intersect_layers(layers, local, ray, place, (row, start, stop), sums)
 
 
 @inline_kernel
-def _nearness(planes, m, camera, s, y, x):
+def _intersect_plane(planes, m, camera, s, y, x):
     """d(p') - d_f where the ray through offset (x, y) and lens point s meets plane m."""
     d, gx, gy = planes[m, 0], planes[m, 1], planes[m, 2]
     return (d + gx * x + gy * y - camera.focus) / (1 - camera.blur * (gx * s[0] + gy * s[1]))
 
 
 @inline_kernel
-def _cross_layers(layers, visible, ray, place, span, sums):
+def _intersect_layers(layers, visible, ray, place, span, sums):
     """Carry one ray through the layers for a span (row, first, last + 1) of pixels.
 
     place (y, x): offset of the row's pixel 0 from the picture's centre.

@@ -44,7 +44,7 @@ def render_rows(layers, plan, table, rays, pupil, tile_rows, picture, memory):
                 continue
             with_rays = path == tiles.CONTROL_VARIATE
             y, x = y0 + layers.margin - camera.cy, x0 + layers.margin - camera.cx
-            visible = Visible(state, seen[: _recall(plan, row, column, state, seen)])
+            visible = Visible(state, seen[: _copy_plan(plan, row, column, state, seen)])
             if with_rays:
                 span = rays_for(layers, visible, rays, lights[row, column] / plan.rms_light)
             for top in range(0, min(TILE_H, height - y0), GROUP):
@@ -58,7 +58,7 @@ def render_rows(layers, plan, table, rays, pupil, tile_rows, picture, memory):
 
 
 @inline_kernel
-def _recall(plan, row, column, state, seen):
+def _copy_plan(plan, row, column, state, seen):
     """Copy what is planned of a tile: a slice would be counted and released. Returns how many layers are visible."""
     count = 0
     for m in range(len(seen)):

@@ -81,13 +81,13 @@ class Batch:
         entries = []
         rounded = any(isinstance(layer.disparity, HeightField) for layer in scene.layers)
         for layer in scene.layers:
-            there = self._held(self.cache.layer(layer))
+            uploaded = self._keep_alive(self.cache.layer(layer))
             first, count = sum(len(nodes) for nodes in self._nodes), 0
-            entry: dict[str, Any] = {"texels": self._at(there.texels), "alphas": self._at(there.alphas)}
+            entry: dict[str, Any] = {"texels": self._at(uploaded.texels), "alphas": self._at(uploaded.alphas)}
             focus = np.float32(scene.lens.focus)
             if isinstance(layer.disparity, HeightField):
                 low, high = (np.float32(value) - focus for value in layer.disparity.range)
-                entry |= {"values": self._at(there.values), "heights": self._at(there.heights)}
+                entry |= {"values": self._at(uploaded.values), "heights": self._at(uploaded.heights)}
                 entry |= {"focus": focus, "low": low, "high": high}
             else:
                 plane = layer.disparity
@@ -115,10 +115,10 @@ class Batch:
             )
         nodes["sets"], sides = len(tables.transmission), fold_sides(np.abs(radii) / (1 - e), tables)
         for side in np.unique(sides).tolist():
-            lens_set, these = self._held(self.cache.lens_set(tables, side)), sides == side
+            grid, these = self._keep_alive(self.cache.lens_points(tables, side)), sides == side
             for name in ("points", "weights"):
-                nodes[name][these] = self._at(getattr(lens_set, name))
-            nodes["count"][these] = lens_set.count
+                nodes[name][these] = self._at(getattr(grid, name))
+            nodes["count"][these] = grid.count
         self._nodes.append(nodes)
         return len(nodes)
 
@@ -128,26 +128,26 @@ class Batch:
         sides = 2 * nodes["half"].astype(np.int64) + 1
         ends, columns = np.cumsum(nodes["sets"] * sides * sides), np.cumsum(sides)
         if len(nodes):
-            sums = self._held(self.device.zeros((int(ends[-1]),), np.uint32))
-            spans = self._held(self.device.empty((int(columns[-1]), 2), np.int32))
+            sums = self._keep_alive(self.device.zeros((int(ends[-1]),), np.uint32))
+            spans = self._keep_alive(self.device.empty((int(columns[-1]), 2), np.int32))
             nodes["sums"] = self._at(sums) + 4 * (ends - nodes["sets"] * sides * sides)
             nodes["spans"] = self._at(spans) + 8 * (columns - sides)
         return nodes
 
     def _entry(self, scene: RenderInput, layers: DeviceArray, table: RaySet) -> dict[str, Any]:
         device, size = self.device, (scene.height, scene.width)
-        ladder = self._held(self.cache.ray_sets_by_size(table))
+        ray_sets = self._keep_alive(self.cache.ray_sets_by_size(table))
         tiles = device.empty((-(-scene.height // ROWS) * -(-scene.width // TILE_W), TILE.itemsize), np.uint8)
         made = DeviceOutput(device.empty((*size, 3), np.float32), device.empty(size, np.float32), tiles)
         self.outputs.append(made)
         entry = {
-            "layers": self._at(layers), "nodes": self._at(self._node_table), "points": self._at(ladder.rays.points),
-            "weights": self._at(ladder.rays.weights), "spans": self._at(ladder.spans), "tiles": self._at(tiles),
-            "base": self._at(self._held(device.empty((6, *size), np.float32))), "color": self._at(made.color),
+            "layers": self._at(layers), "nodes": self._at(self._node_table), "points": self._at(ray_sets.rays.points),
+            "weights": self._at(ray_sets.rays.weights), "spans": self._at(ray_sets.spans), "tiles": self._at(tiles),
+            "base": self._at(self._keep_alive(device.empty((6, *size), np.float32))), "color": self._at(made.color),
             "coverage": self._at(made.coverage), "blur": scene.lens.blur, "height": scene.height, "width": scene.width,
             "canvas_height": scene.layers[0].shape[0], "canvas_width": scene.layers[0].shape[1],
-            "margin": scene.margin, "layer_count": len(scene.layers), "rays": ladder.rays.count, "sides": ladder.sides,
-            "sets": len(table.weights), "channels_passed": ladder.channels_passed,
+            "margin": scene.margin, "layer_count": len(scene.layers), "rays": ray_sets.rays.count,
+            "sides": ray_sets.sides, "sets": len(table.weights), "channels_passed": ray_sets.channels_passed,
         }  # fmt: skip
         pupil = pupils.pupil_of(scene) if scene.lens.blur > 0 else None
         if pupil is not None:
@@ -158,9 +158,9 @@ class Batch:
         return entry
 
     def _put(self, array: "np.ndarray[Any, Any]") -> DeviceArray:
-        return self._held(self.device.put(array))
+        return self._keep_alive(self.device.put(array))
 
-    def _held(self, thing: Any) -> Any:
+    def _keep_alive(self, thing: Any) -> Any:
         self._keep.append(thing)
         return thing
 

@@ -1,4 +1,4 @@
-"""What stays on the device between scenes: layers as long as they live, and lens sets as long as their tables do."""
+"""What stays on the device between scenes: layers as long as they live, lens points as long as their tables do."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ SIDES = (48, 64, 96, 128, 160, 192, 256, 384, 512)
 
 
 def fold_sides(radii: "np.ndarray[Any, Any]", tables: LensTables) -> "np.ndarray[Any, Any]":
-    """Side of the lens set for blur radii in px: 24 points per px, until there are 128, and never less than six.
+    """Sides of the grids of lens points for blur radii in px: 24 per px up to 128 points, never below 6 per px.
 
     The error of a texel's weight falls with the points per px, that of a picture with the texels of a disc too. A full
     disc is what the points are spread over; where an opening's own edge goes between them there are twice as many.
@@ -54,7 +54,7 @@ class DeviceLensPoints:
 
 @dataclass(frozen=True, eq=False)
 class DeviceRaySet:
-    """Lens sets of growing side end to end, and where each side's lies."""
+    """Ray sets of growing side end to end, and the span of each side."""
 
     rays: DeviceLensPoints
     spans: DeviceArray
@@ -125,7 +125,7 @@ class LayerCache:
             self._ray_sets[table] = DeviceRaySet(rays, spans, len(table.spans), channels_passed)
         return self._ray_sets[table]
 
-    def lens_set(self, tables: LensTables, side: int) -> DeviceLensPoints:
+    def lens_points(self, tables: LensTables, side: int) -> DeviceLensPoints:
         """The points from which a kernel is folded, weights of sum 1."""
         sets = self._sets.setdefault(tables, {})
         if side not in sets:

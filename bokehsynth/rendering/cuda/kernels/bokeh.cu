@@ -42,7 +42,7 @@ extern "C" __global__ void block_bounds(const Canvas* canvases) {
     if (canvas.values) measure_block(canvas.values, canvas.height, canvas.width, block, canvas.heights);
 }
 
-// Fold lens sets into kernels: threads (256) over rays, then (64) over columns.
+// Fold lens points into kernels: threads (256) over rays, then (64) over columns.
 extern "C" __global__ void fold_rays(const Node* nodes) {
     const Node& node = nodes[blockIdx.x];
     int ray = blockIdx.y * 256 + threadIdx.x;

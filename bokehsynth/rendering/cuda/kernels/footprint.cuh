@@ -1,4 +1,4 @@
-// Footprint kernels: the rays of a lens set through one layer, folded into a table of texel weights.
+// Footprint kernels: the rays of all lens points through one layer, folded into a table of texel weights.
 //
 // A ray of lens point u meets a layer at the offset D = r u / (1 - e.u) from its pixel (r = K delta, e = K g); with a
 // bilinear lookup the mean over all rays is a weighted sum of texels, whatever their number. Sums are kept in whole

@@ -26,7 +26,7 @@ DEVICE float height_in(const Cell& cell, float u, float v) {
     return top + v * (bottom - top);
 }
 
-DEVICE float held(float value) {
+DEVICE float clamp01(float value) {
     return fminf(1.0f, fmaxf(0.0f, value));
 }
 
@@ -46,7 +46,7 @@ DEVICE float intersect_height_field(const Scene& scene, const Layer& layer, int 
         ix = floorf(ux * half);
         iy = floorf(uy * half);
         Cell cell = cell_at(scene, layer, column + (int)ix, row + (int)iy);
-        float h1 = height_in(cell, held(ux * after - ix), held(uy * after - iy));
+        float h1 = height_in(cell, clamp01(ux * after - ix), clamp01(uy * after - iy));
         float near = h0 - before, far = h1 - after;  // below 0 in front of the field
         float bend = ux * step * uy * step * ((cell.d - cell.c) - (cell.b - cell.a));
         float slope = far - near - bend;

@@ -42,7 +42,7 @@ struct Layer {
 
 // All rays of one pixel through one layer, folded into weights of texels (`footprint.cuh`).
 struct Node {
-    const float* points;                // the lens set, [count, 2]
+    const float* points;                // lens points, [count, 2]
     const float* weights;               // [sets, count], each set of sum 1
     unsigned int* sums;                 // [sets, side, side], side = 2 * half + 1, columns first
     int* spans;                         // [side, 2]: first and last row of every column that any set needs
@@ -61,7 +61,7 @@ struct Tile {
 struct Scene {
     const Layer* layers;
     const Node* nodes;
-    const float* points;                // ladder of lens sets end to end, [N, 2]
+    const float* points;                // ray sets of growing side end to end, [N, 2]
     const float* weights;               // [sets, N]
     const int* spans;                   // [sides, 2]: first and last + 1 ray of the set for a side
     const float* pupils;                // centre of the second disc at every pixel, [height, width, 2], or 0

@@ -7,8 +7,8 @@ stops (`NAME_f1_8.jpg`, ...), `NAME_disparity.png` (grey, white is near, of any 
 `NAME_focalmask.png` (white where the subject is in focus). The photographs are not ours to hand out; the numbers in
 `benchmarks/pairs.md` come from two series of VABD. `--pictures DIR` writes photograph and render side by side.
 
-The scene is built in two ways. `sheets`: the disparity is cut into slabs, each a layer of its own that goes on behind
-what is nearer, its colour filled in there by push-pull. `field`: one layer whose disparity is the map itself, the
+The scene is built in two ways. `slices`: the disparity is cut into intervals, each a layer that goes on behind what is
+nearer, its colour filled in there by push-pull. `field`: one layer whose disparity is the map itself, the
 "rubber sheet" of docs/optics.md. K and focus are searched by a pattern search on the squared error, every stop on its
 own: nothing in the search knows that K should go as 1/N.
 
@@ -43,7 +43,7 @@ PINHOLE = 16.0
 """The stop that stands for an all-in-focus picture."""
 GROW = 1
 """Pixels that depth edges are moved towards the far side."""
-SHEETS = 8
+SLICES = 8
 FEW_RAYS = 100
 """Per pixel, in searches on a field."""
 LARGEST = 0.06
@@ -130,7 +130,7 @@ class Scene(NamedTuple):
     layers: list[bs.Layer]
     margin: int
 
-    def photograph(self, lens: bs.Lens, samples: int | None = None) -> np.ndarray:
+    def render(self, lens: bs.Lens, samples: int | None = None) -> np.ndarray:
         """The picture through the lens, [H, W, 3] linear."""
         return bs.render(self.layers, lens, self.margin, backend="cpu", samples=samples).bokeh
 
@@ -145,10 +145,10 @@ def as_field(series: Series, color: np.ndarray, margin: int) -> Scene:
 
 
 @dataclass(frozen=True)
-class Sheets:
-    """The disparity cut into slabs, each a frontal plane of its own; the arguments are those of `depth_slices`."""
+class Slices:
+    """The disparity cut into intervals, each a frontal plane of its own; the arguments are those of `depth_slices`."""
 
-    count: int = SHEETS
+    count: int = SLICES
     soft: float = 0.0
     filled: bool = True
 
@@ -230,7 +230,7 @@ def error_at(series: Series, stop: float, build: Builder, samples: int | None = 
         lens = bs.Lens(blur, focus)
         if lens.margin(surfaces, photo.shape[1], photo.shape[0]) > margin:
             return math.inf
-        return float(Comparison.of(scene.photograph(lens, samples), photo).square.mean())
+        return float(Comparison.of(scene.render(lens, samples), photo).square.mean())
 
     return error
 
@@ -241,11 +241,11 @@ def margin_for(series: Series) -> int:
 
 
 def search(series: Series, stop: float) -> Fit:
-    """K and focus of one stop for sheets: grid and pattern at half the width, a finer pattern at the full one."""
+    """K and focus of one stop for slices: grid and pattern at half the width, a finer pattern at the full one."""
     small = series.half()
-    half = grid(small, error_at(small, stop, Sheets()))
-    half = refined(half, error_at(small, stop, Sheets()), 0.2, 0.02)
-    return refined(replace(half, blur=2 * half.blur), error_at(series, stop, Sheets()), 0.04, 0.01)
+    half = grid(small, error_at(small, stop, Slices()))
+    half = refined(half, error_at(small, stop, Slices()), 0.2, 0.02)
+    return refined(replace(half, blur=2 * half.blur), error_at(series, stop, Slices()), 0.04, 0.01)
 
 
 def refined(start: Fit, error: Error, step: float, least: float) -> Fit:
@@ -256,13 +256,13 @@ def refined(start: Fit, error: Error, step: float, least: float) -> Fit:
 
 
 def refine(series: Series, stop: float, start: Fit, build: Builder) -> Fit:
-    """The search for another way of building the scene, with few rays, from the fit of sheets."""
+    """The search for another way of building the scene, with few rays, from the fit of slices."""
     return refined(start, error_at(series, stop, build, FEW_RAYS), 0.1, 0.02)
 
 
 def hold_focus(series: Series, stop: float, start: Fit, focus: float) -> Fit:
     """K alone, by golden section of its logarithm from half to twice a first guess."""
-    error = error_at(series, stop, Sheets())
+    error = error_at(series, stop, Slices())
     low, high, golden = math.log(start.blur / 2), math.log(start.blur * 2), (math.sqrt(5) - 1) / 2
     while high - low > 0.01:
         left, right = high - golden * (high - low), low + golden * (high - low)
@@ -320,10 +320,10 @@ class Row:
 
     series: Series
     stop: float
-    sheets: Fit
+    slices: Fit
     field: Fit
-    held: Fit
-    """Sheets again, with the focus of the widest stop."""
+    fixed_focus: Fit
+    """Slices again, with the focus of the widest stop."""
     pictures: dict[str, np.ndarray]
     """By what was done; linear."""
     compared: dict[str, Comparison]
@@ -331,7 +331,7 @@ class Row:
     @property
     def far_radius(self) -> float:
         """Blur radius in pixels where the map is 0."""
-        return self.sheets.blur * self.sheets.focus
+        return self.slices.blur * self.slices.focus
 
     @property
     def distance_m(self) -> float:
@@ -355,7 +355,7 @@ class Row:
         return {"lights": lights, "edges": edges, "elsewhere": ~(lights | edges)}
 
 
-AS_IS, TONED, PLAIN, BY_SHEETS, BY_FIELD = "f/16", "f/16, toned", "sheets, gain only", "sheets", "field"
+AS_IS, TONED, PLAIN, BY_SLICES, BY_FIELD = "f/16", "f/16, toned", "slices, gain only", "slices", "field"
 
 
 def measure(series: Series) -> list[Row]:
@@ -363,21 +363,21 @@ def measure(series: Series) -> list[Row]:
     rows: list[Row] = []
     for stop in sorted(series.wide):
         start, photo = time.perf_counter(), series.wide[stop]
-        sheets = search(series, stop)
-        bent = refine(series, stop, sheets, as_field)
-        held = hold_focus(series, stop, sheets, rows[0].sheets.focus) if rows else sheets
+        slices = search(series, stop)
+        bent = refine(series, stop, slices, as_field)
+        fixed_focus = hold_focus(series, stop, slices, rows[0].slices.focus) if rows else slices
         toned, margin = tone(series, photo), margin_for(series)
         pictures = {
             AS_IS: series.all_in_focus,
             TONED: toned,
-            PLAIN: Sheets()(series, series.all_in_focus, margin).photograph(lens_of(sheets)),
-            BY_SHEETS: Sheets()(series, toned, margin).photograph(lens_of(sheets)),
-            BY_FIELD: as_field(series, toned, margin).photograph(lens_of(bent)),
+            PLAIN: Slices()(series, series.all_in_focus, margin).render(lens_of(slices)),
+            BY_SLICES: Slices()(series, toned, margin).render(lens_of(slices)),
+            BY_FIELD: as_field(series, toned, margin).render(lens_of(bent)),
         }
         compared = {name: Comparison.of(picture, photo) for name, picture in pictures.items()}
-        rows.append(Row(series, stop, sheets, bent, held, pictures, compared))
+        rows.append(Row(series, stop, slices, bent, fixed_focus, pictures, compared))
         took = time.perf_counter() - start
-        print(f"{series.name} f/{stop:g}: {sheets}, {took:.0f} s", file=sys.stderr, flush=True)
+        print(f"{series.name} f/{stop:g}: {slices}, {took:.0f} s", file=sys.stderr, flush=True)
     return rows
 
 
@@ -387,27 +387,27 @@ def boosted(row: Row) -> dict[float, Comparison]:
     for boost in BOOSTS:
         color = tone(row.series, row.series.wide[row.stop])
         color[row.series.lights] *= np.float32(boost)
-        picture = Sheets()(row.series, color, margin_for(row.series)).photograph(lens_of(row.sheets))
+        picture = Slices()(row.series, color, margin_for(row.series)).render(lens_of(row.slices))
         found[boost] = Comparison.of(picture, row.series.wide[row.stop])
     return found
 
 
 def variants(row: Row, ungrown: Series) -> dict[str, Comparison]:
-    """Other ways to build the scene, through the lens found for the sheets."""
+    """Other ways to build the scene, through the lens found for the slices."""
     ways: dict[str, tuple[Series, Builder]] = {
-        f"{SHEETS} sheets": (row.series, Sheets()),
-        "4 sheets": (row.series, Sheets(4)),
-        "16 sheets": (row.series, Sheets(16)),
-        "mattes softened by 0.7 px": (row.series, Sheets(soft=0.7)),
-        "nothing behind the sheets": (row.series, Sheets(filled=False)),
-        "edges where the map has them": (ungrown, Sheets()),
+        f"{SLICES} slices": (row.series, Slices()),
+        "4 slices": (row.series, Slices(4)),
+        "16 slices": (row.series, Slices(16)),
+        "mattes softened by 0.7 px": (row.series, Slices(soft=0.7)),
+        "nothing behind the slices": (row.series, Slices(filled=False)),
+        "edges where the map has them": (ungrown, Slices()),
         "field": (row.series, as_field),
         "field, edges where the map has them": (ungrown, as_field),
     }
     photo, margin = row.series.wide[row.stop], margin_for(row.series)
     color = tone(row.series, photo)
     return {
-        name: Comparison.of(build(series, color, margin).photograph(lens_of(row.sheets)), photo)
+        name: Comparison.of(build(series, color, margin).render(lens_of(row.slices)), photo)
         for name, (series, build) in ways.items()
     }
 
@@ -438,13 +438,14 @@ def fits(rows: list[Row]) -> list[str]:
         expected = math.sqrt((1 / n**2 - 1 / PINHOLE**2) / (1 / w**2 - 1 / PINHOLE**2))
         shifts = (
             shift(row.series, row.series.wide[n]),
-            moved(row.series, row.pictures[BY_SHEETS], row.series.wide[n]),
+            moved(row.series, row.pictures[BY_SLICES], row.series.wide[n]),
         )
         bent = row.field.blur * row.field.focus
         lines.append((
-            row.series.name, f"{n:g}", f"{row.sheets.blur:.2f}", f"{row.sheets.focus:.3f}", f"{row.far_radius:.2f}",
-            f"{row.far_radius / widest.far_radius:.3f}", f"{w / n:.3f}", f"{expected:.3f}", f"{row.held.blur:.2f}",
-            f"{row.held.blur / widest.held.blur:.3f}", f"{bent:.2f}",
+            row.series.name, f"{n:g}", f"{row.slices.blur:.2f}", f"{row.slices.focus:.3f}", f"{row.far_radius:.2f}",
+            f"{row.far_radius / widest.far_radius:.3f}", f"{w / n:.3f}", f"{expected:.3f}",
+            f"{row.fixed_focus.blur:.2f}",
+            f"{row.fixed_focus.blur / widest.fixed_focus.blur:.3f}", f"{bent:.2f}",
             f"{bent / (widest.field.blur * widest.field.focus):.3f}", f"{row.distance_m:.2f}",
             *(f"{x:+.2f}, {y:+.2f}" for x, y in shifts),
         ))  # fmt: skip
@@ -453,7 +454,7 @@ def fits(rows: list[Row]) -> list[str]:
 
 def scores(rows: list[Row]) -> list[str]:
     """PSNR and SSIM of the photograph as it is and of the renders, of the whole, the subject, the rest."""
-    names = (AS_IS, TONED, PLAIN, BY_SHEETS, BY_FIELD)
+    names = (AS_IS, TONED, PLAIN, BY_SLICES, BY_FIELD)
     lines = []
     for row in rows:
         for part, where in (("all", None), ("subject", row.series.subject), ("rest", ~row.series.subject)):
@@ -464,15 +465,15 @@ def scores(rows: list[Row]) -> list[str]:
 
 def errors(rows: list[Row]) -> list[str]:
     """Where the error of the renders is."""
-    head = ("series", "f/", "part", "of the pixels", "of the sheets' squared error", *(f"{n}, RMSE" for n in
-            (TONED, BY_SHEETS, BY_FIELD)))  # fmt: skip
+    head = ("series", "f/", "part", "of the pixels", "of the slices' squared error", *(f"{n}, RMSE" for n in
+            (TONED, BY_SLICES, BY_FIELD)))  # fmt: skip
     lines = []
     for row in rows:
-        square = row.compared[BY_SHEETS].square
+        square = row.compared[BY_SLICES].square
         for part, where in row.parts.items():
             if not where.any():
                 continue
-            rmse = (math.sqrt(row.compared[name].square[where].mean()) for name in (TONED, BY_SHEETS, BY_FIELD))
+            rmse = (math.sqrt(row.compared[name].square[where].mean()) for name in (TONED, BY_SLICES, BY_FIELD))
             lines.append((
                 row.series.name, f"{row.stop:g}", part, f"{where.mean():.1%}",
                 f"{square[where].sum() / square.sum():.1%}", *(f"{e:.4f}" for e in rmse),
@@ -527,7 +528,7 @@ blur, to about a tenth of its radius, as it would if the openings of the lens we
     "scores": """
 ## Against the photographs
 
-*sheets, gain only* is rendered without the tone curve, from the f/16 photograph as it is.
+*slices, gain only* is rendered without the tone curve, from the f/16 photograph as it is.
 """,
     "errors": """
 ## Where a photograph and a depth map are not enough
@@ -546,7 +547,7 @@ dotted line of lights stays sharp along the pole, where the map's edge is a pixe
 side. A red sign behind the trees was lit at f/16 only.
 
 *0001, day.* The lamp and its pole stay sharp, the tree is about as soft as in the photograph, but its leaves have moved
-between the exposures, and in ours they look a little harder: leaf by leaf the map is wrong. Sheets leave a thin light
+between the exposures, and in ours they look a little harder: leaf by leaf the map is wrong. Slices leave a thin light
 line round the lamp's hoops, which the field does not. The sky is clipped to cyan at f/1.8 and a paler blue in ours.
 """,
     "lights": """
@@ -558,7 +559,7 @@ factor for all lamps is not enough either.
     "choices": """
 ## Ways to build the scene
 
-All through the lens found for the sheets. *nothing behind the sheets*: rays that find nothing are left out of the mean
+All through the lens found for the slices. *nothing behind the slices*: rays that find nothing are left out of the mean
 (`coverage`), which fills a hole with what is seen beside it.
 """,
 }
@@ -579,12 +580,12 @@ def report(rows: list[Row], ungrown: dict[str, Series], arguments: argparse.Name
 
 
 def write_pictures(folder: Path, rows: list[Row]) -> None:
-    """Photograph | sheets over f/16 | five times the error of the sheets, a PNG for every row."""
+    """Photograph | slices over f/16 | five times the error of the slices, a PNG for every row."""
     folder.mkdir(parents=True, exist_ok=True)
     for row in rows:
         photo = row.series.wide[row.stop]
-        error = np.repeat(np.sqrt(row.compared[BY_SHEETS].square)[..., None] * 5, 3, axis=2)
-        shown = [encode_8bit(p) for p in (photo, gained(row.pictures[BY_SHEETS], photo), row.pictures[TONED])]
+        error = np.repeat(np.sqrt(row.compared[BY_SLICES].square)[..., None] * 5, 3, axis=2)
+        shown = [encode_8bit(p) for p in (photo, gained(row.pictures[BY_SLICES], photo), row.pictures[TONED])]
         shown.append((error.clip(0, 1) * 255).astype(np.uint8))
         sheet = np.vstack([np.hstack(shown[:2]), np.hstack(shown[2:])])
         cv2.imwrite(str(folder / f"{row.series.name}_f{row.stop:g}.png"), sheet[..., ::-1])

@@ -90,15 +90,15 @@ def import_list(layout: Layout, path: Path, plans: Sequence[ShardPlan], committe
     """
     entries = read_list(path)
     for plan in plans:
-        mine = [e for e in entries if e.split == plan.split and plan.first <= e.index < plan.first + plan.count]
-        there = read_shard_list(layout, plan)
+        imported = [e for e in entries if e.split == plan.split and plan.first <= e.index < plan.first + plan.count]
+        existing = read_shard_list(layout, plan)
         if plan in committed:
-            if not set(mine) <= set(there):
+            if not set(imported) <= set(existing):
                 raise ChangedError(
                     f"{layout.root}: {plan.name} was made without the quarantine of {path}; choose another --out"
                 )
-        elif mine:
-            write_shard_list(layout, plan, [*there, *mine])
+        elif imported:
+            write_shard_list(layout, plan, [*existing, *imported])
 
 
 def merged_list(layout: Layout, plans: Iterable[ShardPlan]) -> list[QuarantinedDraw]:

@@ -34,9 +34,9 @@ def shard_lock(path: Path, ranges: Ranges) -> Iterator[None]:
                 raise LockedError(_explain(path, file, split, first, last))
         with set_up_lock(path), storage_errors(path):
             others = [line for line in _lines(file) if _alive(line)]
-            mine = {"host": socket.gethostname(), "pid": os.getpid(), "ranges": ranges}
+            own = {"host": socket.gethostname(), "pid": os.getpid(), "ranges": ranges}
             file.truncate(0)
-            file.write("".join(json.dumps(line) + "\n" for line in [*others, mine]).encode())
+            file.write("".join(json.dumps(line) + "\n" for line in [*others, own]).encode())
             file.flush()
         yield
 

@@ -1,4 +1,4 @@
-"""A layer: what one sheet of the scene looks like and how far away it is."""
+"""A layer: colour, alpha and disparity of one surface of the scene."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One sheet of the scene on a canvas that is `margin` pixels larger than the picture on each side.
+    """One surface of the scene on a canvas that is `margin` pixels larger than the picture on each side.
 
     `color` is float32 [Hc, Wc, 3], straight (not premultiplied) linear light >= 0, lights may exceed 1; `alpha` is
     float32 [Hc, Wc] in 0..1; `disparity` is a Plane about the canvas's centre, or a height field: the disparity of

@@ -1,4 +1,4 @@
-"""A photograph as a scene: one flat sheet, all in focus, so that hq is aif and nothing is blurred."""
+"""A photograph as a scene: one flat layer, all in focus, so that hq is aif and nothing is blurred."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal

@@ -1,4 +1,4 @@
-"""Markers: the files whose presence makes a shard exist.
+"""Markers: the files whose presence makes a shard exist, written by `writer.write_shard`.
 
 A shard exists when its marker is valid: it parses, it names this shard of this plan and identity, and the tar and the
 index stand there with the recorded size. A tar without a marker is nothing. Only `verify` reads a tar to its end.

@@ -103,12 +103,12 @@ def _as_marked(layout: Layout, record: dict[str, Any], report: VerifyReport) -> 
         report.fault("dataset", f"{layout.dataset}: identity is not that of the markers")
         record = record | {"identity": identity}
     splits = dict(record["splits"])
-    for split, said in splits.items():
+    for split, recorded in splits.items():
         counts = [plan.count for plan in contiguous(committed_plans(layout, split))]
-        listed = said.get("counts")
+        listed = recorded.get("counts")
         if not isinstance(listed, list) or any(map(operator.ne, counts, listed)):  # either may go further
             report.fault("dataset", f"{layout.dataset}: counts of split {split} are not those of the markers", split)
-            splits[split] = said | ({"counts": counts} if counts else {})
+            splits[split] = recorded | ({"counts": counts} if counts else {})
     return record | {"splits": splits}
 
 
@@ -145,13 +145,13 @@ def _check_duplicates(checks: list[ShardCheck], report: VerifyReport) -> None:
 
 def _check_totals(layout: Layout, record: Mapping[str, Any], checks: list[ShardCheck], report: VerifyReport) -> None:
     """Compare the totals of each split in `dataset.json` with the markers."""
-    for split, said in record["splits"].items():
-        count = len(said["counts"]) if isinstance(said.get("counts"), list) else 0
+    for split, recorded in record["splits"].items():
+        count = len(recorded["counts"]) if isinstance(recorded.get("counts"), list) else 0
         markers = [check.marker for check in checks if check.plan.split == split and check.plan.shard < count]
         whole = [marker for marker in markers if marker is not None]
         if not whole or len(whole) != len(markers):
             continue  # a marker is missing, or there is no count: a fault already
-        wrong = [name for name, value in split_record(whole).items() if said.get(name) != value]
+        wrong = [name for name, value in split_record(whole).items() if recorded.get(name) != value]
         if wrong:
             message = f"{layout.dataset}: {', '.join(wrong)} of split {split} are not those of the markers"
             report.fault("dataset", message, split)

@@ -7,7 +7,7 @@ from typing import Any
 from bokehsynth.errors import DeviceError
 
 Report = Callable[[int], None]
-"""A task calls it with the number of units just finished; a task that is silent for too long times out."""
+"""A task calls it with the number of units just finished; a task that reports nothing for too long times out."""
 
 Task = Callable[[Any, Report], Any]
 """Picklable; called as task(spec, report) in a worker, returns something small and picklable, or raises.

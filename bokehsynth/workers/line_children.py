@@ -62,7 +62,7 @@ class ChildEnded:
 
 
 class LineChild:
-    """One child process, ready for requests; it is killed and is no use any more when it takes too long.
+    """One child process, ready for requests; killed, and unusable from then on, when it takes too long.
 
     Raises ChildStartError where the process ends before it has written READY.
     """
@@ -88,7 +88,7 @@ class LineChild:
     def ask(self, request: str, seconds: float) -> str | ChildEnded:
         """Send a line and return the reply."""
         with self._time_limit(seconds):
-            with contextlib.suppress(OSError):  # it died idle, and has no reply
+            with contextlib.suppress(OSError):  # it ended between requests, and has no reply
                 self._input.write(f"{request}\n")
                 self._input.flush()
             reply = self._output.readline()

@@ -133,7 +133,7 @@ class _Pool:
             yield WorkerWarning(value)
             return
         now = time.monotonic()
-        since, worker.heard, worker.silent = now - worker.heard, now, 0.0
+        since, worker.last_message, worker.idle_s = now - worker.last_message, now, 0.0
         job = worker.job
         if job is None:  # its first message
             worker.ready, self.failed_starts = True, 0
@@ -148,12 +148,12 @@ class _Pool:
             else:
                 error, trace = value
                 yield Failed(job.spec, error, trace, job.attempts)
-            if now - worker.born > self.engine.lifetime:
+            if now - worker.started > self.engine.lifetime:
                 self.workers.remove(worker)
                 worker.end()
 
     def _reap(self, worker: Worker, silence: float = 0.0) -> Iterator[Event]:
-        """Remove a worker that died or timed out; its spec goes back to the front."""
+        """Remove a dead or timed-out worker; its spec goes first again (`generation.crash_log` may isolate a unit)."""
         self.workers.remove(worker)
         job = worker.job
         if not silence:
@@ -190,10 +190,10 @@ class _Pool:
         for worker in list(self.workers):
             if worker.ready and worker.job is None:
                 continue
-            worker.silent += passed
+            worker.idle_s += passed
             limit = self.interval.limit(worker.job.attempts) if worker.job else STARTING
-            if worker.silent > max(limit, 4 * TICK):
-                yield from self._reap(worker, worker.silent)
+            if worker.idle_s > max(limit, 4 * TICK):
+                yield from self._reap(worker, worker.idle_s)
 
     def _drain(self) -> Iterator[Event]:
         """After a request to stop: a worker that can finish in the time that is left may, the others are ended."""

@@ -1,4 +1,4 @@
-"""How long a worker may be silent before it times out."""
+"""How long a worker may send nothing before it times out."""
 
 import statistics
 from collections import deque

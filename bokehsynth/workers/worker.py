@@ -57,9 +57,9 @@ class Worker:
         self.job: Job | None = None
         self.ready = False
         """Whether it has unpickled the task and can take a job."""
-        self.silent = 0.0
+        self.idle_s = 0.0
         """Seconds since its last message while the supervisor was running: time suspended does not count."""
-        self.born = self.heard = time.monotonic()
+        self.started = self.last_message = time.monotonic()
         with _inherited({**SINGLE_THREAD, **(environment or {})}):
             self.process.start()
         theirs.close()
@@ -67,7 +67,7 @@ class Worker:
     def give(self, job: Job) -> None:
         """Hand over a job; a worker that is already dead is noticed when its pipe is read."""
         job.attempts, job.units, job.started = job.attempts + 1, 0, time.monotonic()
-        self.job, self.heard, self.silent = job, job.started, 0.0
+        self.job, self.last_message, self.idle_s = job, job.started, 0.0
         with contextlib.suppress(OSError):
             self.pipe.send(job.spec)
 

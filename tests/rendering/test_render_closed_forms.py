@@ -776,7 +776,7 @@ def test_a_layer_that_cannot_be_is_refused(index, change, message):
         ({"backend": "gpu"}, UsageError, "unknown backend 'gpu'.*auto, cpu, cuda, reference"),
     ],
 )
-def test_a_shot_that_cannot_be_taken_is_refused_at_the_door(change, error, message):
+def test_arguments_that_cannot_be_rendered_are_refused(change, error, message):
     arguments = {"layers": [bs.Layer(*GOOD)], "lens": bs.Lens(5.0, 0.5), "margin": 4, "backend": "cpu", "samples": None}
     assert bs.render(**arguments).bokeh.shape == (12, 16, 3)
     with pytest.raises(error, match=message):

@@ -446,7 +446,7 @@ def test_same_draw_same_layers():
     assert (one.lens, one.margin, one.notes) == (other.lens, other.margin, other.notes)
 
 
-def test_pictures_on_the_shelf_are_not_changed():
+def test_pictures_of_the_assets_are_not_changed():
     land, cut = ramp(), disc()
     before = land.color.copy(), cut.color.copy(), cut.alpha.copy()
     composed(scene(foreground(exposure=1.0), highlight_boost=5.0, light_match=1.0), land=land, cut=cut)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bokehsynth.rendering.aperture.scanlines import scan, through_pupil
-from bokehsynth.rendering.jit import kernel
+from bokehsynth.rendering.jit import always_inline_kernel, kernel
 from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
 
 INTERIOR = 1e-6
@@ -91,7 +91,7 @@ def radius_nodes(low, high):
     return out
 
 
-@kernel
+@always_inline_kernel
 def _cover(out, half, x, y, weight, lean_x, lean_y):
     """Add weight * tent-smoothed step, 1 left of x, as differences along the rows above and below y.
 
@@ -287,7 +287,7 @@ def footprint_kernels(opening, pupils, nodes, ex, ey, runs, stride):
     )
 
 
-@kernel
+@always_inline_kernel
 def _add_tap(here, after, j, column, weights, tap):
     """Note a texel's weights in two kernels as tap number `tap`; returns whether it has any."""
     channels, used = len(here), False
@@ -298,7 +298,7 @@ def _add_tap(here, after, j, column, weights, tap):
     return used
 
 
-@kernel
+@always_inline_kernel
 def _inside(coverage):
     return abs(coverage - 1) < INTERIOR
 

@@ -26,7 +26,7 @@ def ensure_cache_place(beside: Path) -> None:
 
 
 def discard_unreadable(dispatcher: Any) -> None:
-    """Make a compiled function start its cache anew where the old one names classes that are gone.
+    """Discard the cache of a compiled function where its index names classes that no longer exist.
 
     Numba unpickles a cache's index before it compares the source's date with it, so that an index from before a named
     tuple was renamed or moved would end the first call.

@@ -90,9 +90,9 @@ class ShardDataset:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next loop start where `state` was taken; a UsageError if that was another data set or split."""
-        mine = {**self.state_dict(), "position": state.get("position")}
-        if dict(state) != mine:
-            raise UsageError(f"this position was saved for another data set or split: {dict(state)}; here it is {mine}")
+        own = {**self.state_dict(), "position": state.get("position")}
+        if dict(state) != own:
+            raise UsageError(f"this position was saved for another data set or split: {dict(state)}; here it is {own}")
         if type(state["position"]) is not int or not 0 <= state["position"] <= len(self):
             raise UsageError(f"a position must be 0 to {len(self)}, got {state['position']!r}")
         self._start = self._position = state["position"]

@@ -47,6 +47,11 @@ class Regions:
         return torch.tensor(ends, dtype=torch.int32, device=self.order.device)
 
 
+def focus_mask(defocus: Tensor, threshold: float) -> Tensor:
+    """Mark what is in focus: bool of a defocus map's shape, True where its value is at most `threshold`."""
+    return defocus <= threshold
+
+
 def regions_by_size(focus: Tensor, latent_size: tuple[int, int], levels: int) -> dict[tuple[int, int], Regions]:
     """Build the focus-aware mask, as segments, at the latent resolution and at each halving of it.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bokehsynth import UsageError
-from magicbokeh.model.attention import Regions, regions_by_size
+from magicbokeh.model.attention import Regions, focus_mask, regions_by_size
 from magicbokeh.model.config import ModelConfig, Prediction
 from magicbokeh.model.networks import BokehUNet, BokehVAE, DefocusControlNet
 
@@ -94,7 +94,8 @@ class Networks:
     def regions(self, defocus: Tensor, latent: Tensor) -> dict[tuple[int, int], Regions]:
         """The regions in and out of focus at every resolution of the decoder that has attention."""
         size = (latent.shape[2], latent.shape[3])
-        return regions_by_size(defocus <= self.focus_threshold, size, len(self.unet.config.block_out_channels) - 1)
+        mask = focus_mask(defocus, self.focus_threshold)
+        return regions_by_size(mask, size, len(self.unet.config.block_out_channels) - 1)
 
     def fuse(self) -> None:
         """Merge the LoRAs and fold the time embedding, in place; the pictures stay the same up to rounding."""

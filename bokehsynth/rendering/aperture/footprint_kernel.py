@@ -38,7 +38,7 @@ UNVIGNETTED = np.array([[0.0, 0.0, np.inf]])
 
 
 class ApertureShape(NamedTuple):
-    """What kernels are made from: an aperture as `tables.LensTables` knows it."""
+    """The aperture that footprint kernels integrate over, baked by `tables.LensTables`."""
 
     outline: Float64Array  # [V, 4]: directed segments of the boundary
     detail: int  # how many times closer than a disc it is scanned

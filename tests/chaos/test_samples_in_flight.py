@@ -1,4 +1,4 @@
-"""Samples that go wrong while others are in flight around them: what is written is as if each were alone."""
+"""Samples that fail while others are in flight: what is written is the same as one at a time."""
 
 import threading
 from pathlib import Path

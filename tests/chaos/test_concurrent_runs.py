@@ -53,24 +53,24 @@ def test_ranges_at_once(recipe: Path, clean: Path, tmp_path: Path) -> None:
     assert_same(out, clean)
 
 
-HELD_DOWN = [
+OLDER_CPU = [
     {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
     {"OPENCV_CPU_DISABLE": "AVX2,SSE4.2"},
 ]
 
 
-@pytest.mark.parametrize("held", HELD_DOWN, ids=["numba", "opencv"])
+@pytest.mark.parametrize("switches", OLDER_CPU, ids=["numba", "opencv"])
 def test_another_class_of_cpu_stops_unless_allowed(
-    held: dict[str, str], recipe: Path, clean: Path, tmp_path: Path
+    switches: dict[str, str], recipe: Path, clean: Path, tmp_path: Path
 ) -> None:
-    """The libraries' own switches hold their dispatch down, as an older CPU would."""
+    """The libraries' own switches limit their dispatch to what an older CPU has."""
     out = tmp_path / "set"
     shutil.copytree(clean, out)
     (out / "dataset.json").unlink()
     for marker in markers(out)[:1]:
         marker.unlink()
     before = promised_files(out)
-    done = run("generate", recipe, "--out", out, **held)
+    done = run("generate", recipe, "--out", out, **switches)
     assert done.returncode == 2, done.stderr
     assert "another kind of machine" in done.stderr
     assert "dispatch: " in done.stderr
@@ -80,15 +80,15 @@ def test_another_class_of_cpu_stops_unless_allowed(
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("held", HELD_DOWN, ids=["numba", "opencv"])
+@pytest.mark.parametrize("switches", OLDER_CPU, ids=["numba", "opencv"])
 def test_another_class_of_cpu_goes_on_if_allowed_and_is_recorded(
-    held: dict[str, str], recipe: Path, clean: Path, tmp_path: Path
+    switches: dict[str, str], recipe: Path, clean: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "set"
     shutil.copytree(clean, out)
     (out / "dataset.json").unlink()
     markers(out)[0].unlink()
-    done = run("generate", recipe, "--out", out, "--allow-mixed", NUMBA_CACHE_DIR=tmp_path / "kernels", **held)
+    done = run("generate", recipe, "--out", out, "--allow-mixed", NUMBA_CACHE_DIR=tmp_path / "kernels", **switches)
     assert done.returncode == 0, done.stderr
     assert len(json.loads((out / "dataset.json").read_text())["made_with"]["mixed"]) == 2
 

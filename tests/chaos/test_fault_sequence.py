@@ -26,7 +26,9 @@ from harness import (
 )
 
 
-def test_a_bad_day(recipe: Path, clean: Path, shim: Path, victim: tuple[str, int, float], tmp_path: Path) -> None:
+def test_faults_one_after_the_other(
+    recipe: Path, clean: Path, shim: Path, victim: tuple[str, int, float], tmp_path: Path
+) -> None:
     out = tmp_path / "a set"
     line = ("generate", recipe, "--out", out, "--workers", 1)
 

@@ -161,7 +161,7 @@ def text_encoder() -> Run:
 
 
 def tile_table(rounds: int, compiled: bool) -> list[str]:
-    """The gain ladder: each row adds one change to the one above."""
+    """Gains: each row adds one change to the one above."""
     noise = torch.Generator().manual_seed(1)
     side = MIDDLE.sample_size * SCALE
     lq = torch.rand((1, 3, side, side), generator=noise) * 2 - 1

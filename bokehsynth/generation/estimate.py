@@ -83,7 +83,7 @@ class Estimate:
     draws: int
     distributions: list[Distribution]
     shares: dict[str, dict[str, float]]
-    """By topic: share of the drawn samples (or pictures) by name."""
+    """Share of the drawn samples (or pictures) by topic and name."""
     notes: list[str] = field(default_factory=list)
 
     @property

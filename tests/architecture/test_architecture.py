@@ -11,13 +11,13 @@ from support.import_graph import ROOT, boxes, circle, figures, imported, imports
 import bokehsynth as bs
 
 # Groups of modules that do not import each other; `generation` and what stands above it bring them together.
-GROUND = {"errors", "rng", "color", "files", "schema", "version", "numba_cache", "config"}
+BASE = {"errors", "rng", "color", "files", "schema", "version", "numba_cache", "config"}
 MAKING = {
     "imaging", "procedural", "assets", "optics", "lenses", "scene", "rendering", "degradation", "recipe",
     "pipeline", "sample_checks", "sample_draw", "aperture_check",
 }  # fmt: skip
 STORING = {"shards"}
-SUPERVISING = {"workers"}  # knows the ground only: `assets` decodes unknown files in its child processes
+SUPERVISING = {"workers"}  # imports the base only: `assets` decodes unknown files in its child processes
 
 MODULES = [module for module in sources() if module.startswith("bokehsynth.")]
 MAGIC_MODULES = [module for module in sources() if module.partition(".")[0] == "magicbokeh"]
@@ -95,16 +95,16 @@ def test_the_import_graph_stays_small(graph, most_boxes, most_arrows):
     assert arrows <= most_arrows
 
 
-def test_the_ground_imports_nothing_above():
-    for module in modules_in(*GROUND):
-        assert children_imported_by(module) <= GROUND, module
+def test_the_base_imports_nothing_above():
+    for module in modules_in(*BASE):
+        assert children_imported_by(module) <= BASE, module
 
 
 def test_making_and_storing_do_not_know_each_other():
     for module in modules_in(*MAKING):
-        assert children_imported_by(module) <= GROUND | MAKING | SUPERVISING, module
+        assert children_imported_by(module) <= BASE | MAKING | SUPERVISING, module
     for module in modules_in(*STORING):
-        assert children_imported_by(module) <= GROUND | STORING, module
+        assert children_imported_by(module) <= BASE | STORING, module
 
 
 def test_rendering_knows_numbers_only():
@@ -128,8 +128,8 @@ def test_shards_know_no_lens_and_need_little():
         assert foreign(module) <= {"numpy", "cv2", "PIL", "imageio"}, module
 
 
-def test_the_ground_needs_numpy_at_most():
-    for module in modules_in(*GROUND - {"config"}):
+def test_the_base_needs_numpy_at_most():
+    for module in modules_in(*BASE - {"config"}):
         assert foreign(module) <= {"numpy", "numba"}, module
 
 

@@ -126,7 +126,7 @@ def test_a_log_that_cannot_be_written_is_a_warning(recipe: Path, clean: Path, tm
 
 @pytest.mark.long
 def test_streams_that_take_nothing_do_no_harm(recipe: Path, clean: Path, tmp_path: Path) -> None:
-    """stdout and stderr full; their reader gone; all three closed, where a stray word would land in a shard."""
+    """stdout and stderr full; their reader gone; all three closed, where stray output would land in a shard."""
     script = """
     "$BOKEHSYNTH" generate "$1" --out "$2/full" >/dev/full 2>"$2/words.txt"; echo $?
     "$BOKEHSYNTH" generate "$1" --out "$2/pipe" 2>&1 | true; echo ${PIPESTATUS[0]}

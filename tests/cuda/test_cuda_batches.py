@@ -24,8 +24,8 @@ PER_BATCH = ["fold_rays", "measure_columns", "plan_tiles", "composite_tiles", "t
 class CountingDevice(HostDevice):
     """A `HostDevice` that notes what was brought to it."""
 
-    def __init__(self, room=None):
-        super().__init__(library(), room)
+    def __init__(self, largest=None):
+        super().__init__(library(), largest)
         self.puts = []
 
     def put(self, array):
@@ -157,10 +157,10 @@ class TightDevice(CountingDevice):
 def in_memory_for(count, inputs, monkeypatch):
     """A device that holds so many of these inputs at once and not a byte more."""
     gc.collect()
-    roomy = TightDevice(10**12)
-    monkeypatch.setattr(cuda_device, "the_device", lambda: roomy)
+    spacious = TightDevice(10**12)
+    monkeypatch.setattr(cuda_device, "the_device", lambda: spacious)
     cuda.render_scenes(inputs[:count])
-    tight = TightDevice(roomy.most)
+    tight = TightDevice(spacious.most)
     monkeypatch.setattr(cuda_device, "the_device", lambda: tight)
     return tight
 
@@ -209,7 +209,7 @@ def test_layers_that_others_still_hold_make_room(monkeypatch, device):
 
 
 def test_a_frame_that_does_not_fit_alone_is_refused_with_the_way_out(monkeypatch):
-    monkeypatch.setattr(cuda_device, "the_device", lambda made=CountingDevice(room=20_000): made)  # noqa: B008
+    monkeypatch.setattr(cuda_device, "the_device", lambda made=CountingDevice(largest=20_000): made)  # noqa: B008
     with pytest.raises(DeviceError, match=r"one frame of 45 x 61 px with 3 layers.*make it smaller.*--device cpu"):
         battery_scene("tilted").render("cuda").bokeh  # noqa: B018
 

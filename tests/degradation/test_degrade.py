@@ -383,7 +383,7 @@ def test_black_and_white_do_not_overflow(level):
         assert np.abs(degrade(flat, steps, seed).astype(int) - level).max() <= 1
 
 
-# --- the door
+# --- the public function
 
 
 def test_dtypes_mean_the_same_picture():

@@ -1,4 +1,4 @@
-"""Scenes whose picture is known by theory, through the public door, on every backend that needs no GPU.
+"""Scenes whose picture is known by theory, through the public API, on every backend that needs no GPU.
 
 Tolerances say the worst value seen here (x86-64, NumPy 2.4, Numba 0.68) and lie a little above it. The CPU renderer
 averages a layer exactly, so that its limits are those of float32 and, on tilted planes, of kernels kept for some radii

@@ -67,6 +67,6 @@ def compile_to_cubin(source, options):
 def _bytes_of(what, program):
     size = ctypes.c_size_t()
     assert call(f"nvrtcGet{what}Size", program, ctypes.byref(size)) == 0
-    room = ctypes.create_string_buffer(size.value)
-    assert call(f"nvrtcGet{what}", program, room) == 0
-    return room.raw
+    buffer = ctypes.create_string_buffer(size.value)
+    assert call(f"nvrtcGet{what}", program, buffer) == 0
+    return buffer.raw

@@ -25,13 +25,13 @@ class OutOfMemoryError(Exception):
 
 
 class HostDevice:
-    """A `rendering.cuda.device.Device` of NumPy arrays; `room` bounds how many bytes one array may have."""
+    """A `rendering.cuda.device.Device` of NumPy arrays; `largest` bounds how many bytes one array may have."""
 
     out_of_memory = OutOfMemoryError
     broken = ()
 
-    def __init__(self, library, room=None):
-        self.library, self.room, self.launched = library, room, []
+    def __init__(self, library, largest=None):
+        self.library, self.largest, self.launched = library, largest, []
 
     def put(self, array):
         copy = self.empty(array.shape, array.dtype)
@@ -48,8 +48,8 @@ class HostDevice:
 
     def zeros(self, shape, dtype):
         array = np.zeros(shape, dtype)
-        if self.room is not None and array.nbytes > self.room:
-            raise OutOfMemoryError(f"{array.nbytes} bytes asked for, {self.room} there")
+        if self.largest is not None and array.nbytes > self.largest:
+            raise OutOfMemoryError(f"{array.nbytes} bytes asked for, {self.largest} there")
         return array
 
     def address(self, array):

@@ -44,11 +44,12 @@ class CatEyeSpec(Spec):
     """Of the rim's disc, relative to the opening."""
 
 
-_SHAPES: dict[str, type[PolygonSpec | RingSpec | CatEyeSpec]] = {
-    "polygon": PolygonSpec,
-    "ring": RingSpec,
-    "cat_eye": CatEyeSpec,
+_SHAPES: dict[str, tuple[type[Spec], type[Aperture]]] = {
+    "polygon": (PolygonSpec, Polygon),
+    "ring": (RingSpec, Ring),
+    "cat_eye": (CatEyeSpec, CatEye),
 }
+"""What a recipe says of a kind, and its class, which has the same parameters."""
 
 
 def _read_shape(value: Any) -> Any:
@@ -56,7 +57,7 @@ def _read_shape(value: Any) -> Any:
     if not isinstance(value, str) or value.partition(":")[0] not in _SHAPES:
         return value
     kind, _, rest = value.partition(":")
-    names = [name for name in _SHAPES[kind].model_fields if name != "kind"]
+    names = [name for name in _SHAPES[kind][0].model_fields if name != "kind"]
     given: dict[str, Any] = {"kind": kind}
     for place, part in enumerate(part.strip() for part in rest.split(",") if part.strip()):
         name, equals, text = part.partition("=")
@@ -160,17 +161,9 @@ def name_of(spec: Any) -> str:
 
 def build_aperture(spec: Any) -> Aperture:
     """Build the aperture of one entry of a recipe; UsageError if its class cannot be loaded."""
-    match spec:
-        case "disc":
-            return Disc()
-        case PolygonSpec(blades=blades, rotation=rotation, curvature=curvature):
-            return Polygon(blades, rotation, curvature)
-        case RingSpec(inner=inner):
-            return Ring(inner)
-        case CatEyeSpec(strength=strength, radius=radius):
-            return CatEye(strength, radius)
-        case name:
-            return _load(name)
+    if isinstance(spec, PolygonSpec | RingSpec | CatEyeSpec):
+        return _SHAPES[spec.kind][1](**spec.model_dump(exclude={"kind"}))
+    return Disc() if spec == "disc" else _load(spec)
 
 
 def _load(name: Any) -> Aperture:

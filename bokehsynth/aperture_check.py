@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.errors import UsageError
+from bokehsynth.errors import USER_ERRORS, UsageError
 from bokehsynth.optics import Aperture, Lens, Plane
 from bokehsynth.optics.layer import Layer
 from bokehsynth.rendering import render
@@ -131,7 +131,7 @@ def _ask(aperture: Aperture, method: str, *arrays: Array) -> Any:
             answer = getattr(aperture, method)(*given)
             parts = answer if isinstance(answer, tuple) else (answer,)
             answers.append(b"".join(np.asarray(part).tobytes() for part in parts))
-        except Exception as error:  # a class from outside may raise anything
+        except USER_ERRORS as error:  # a class from outside may raise anything
             raise UsageError(
                 f"{where} must take any number of points, but raised {type(error).__name__} for shape {shapes}: "
                 f"{error}; {_HINT[method]}"

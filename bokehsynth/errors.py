@@ -16,6 +16,13 @@ A message says the rule, the value, the file, and what to do about it.
 """
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Escape what a terminal would act upon (controls, marks of direction), except the characters in `keep`."""
+    return "".join(
+        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode() for char in text
+    )
+
+
 class BokehsynthError(Exception):
     """Base of the tree; `exit_code` is what the command line returns for it."""
 
@@ -87,3 +94,14 @@ class FailureBudgetError(BokehsynthError):
     """More shards failed than a run may lose."""
 
     exit_code = 6
+
+
+USER_ERRORS = (Exception, SystemExit)
+"""What code of a user's class may raise as its error: an exit that it asks for is not ours."""
+
+
+def exit_as_error(error: BaseException) -> Exception:
+    """Return an error as it is, and a SystemExit of a user's code as an error with its text."""
+    if isinstance(error, Exception):
+        return error
+    return BokehsynthError(f"code of a class of one's own asked to exit: {error}")

@@ -95,7 +95,7 @@ def render_samples(recipe: Recipe, composed: Sequence[ComposedSample], backend: 
         batch: Sequence[Frames | None] = render_batch([each.scene for each in composed], backend)
     except NOT_RETRYABLE:
         raise
-    except Exception:  # one scene cannot be rendered: each by itself, so that only that one is drawn again
+    except (Exception, SystemExit):  # one scene cannot be rendered: each by itself, so that only it is drawn again
         batch = [None] * len(composed)
     render_scene = scene_renderer(backend)
 

@@ -179,6 +179,11 @@ class Recipe(Spec):
             "degradation_digest": self.resolved_degradation.digest,
         }
 
+    @property
+    def class_paths(self) -> list[str]:
+        """Everything that it names as `package.module:Class`."""
+        return self.lens.class_paths + self.resolved_degradation.class_paths
+
     def text(self) -> str:
         """The resolved recipe as the data set keeps it: every key written out."""
         return dump_yaml(self.model_dump(mode="json"), "yaml-language-server: $schema=schema.json")

@@ -9,7 +9,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bokehsynth.errors import AssetError, ChangedError, DeviceError, StorageError, UnsoundError
+from bokehsynth.errors import (
+    USER_ERRORS,
+    AssetError,
+    ChangedError,
+    DeviceError,
+    StorageError,
+    UnsoundError,
+    exit_as_error,
+)
 from bokehsynth.schema import MAP_MAX, Sample
 
 T = TypeVar("T")
@@ -77,8 +85,11 @@ def retry_until_valid(
             return made
         except NOT_RETRYABLE:
             raise
-        except Exception as error:  # a user's own classes may raise anything
+        except USER_ERRORS as raised:  # a user's own classes may raise anything
+            error = exit_as_error(raised)
             on_rejected(attempt, error)
             attempt += 1
-            if attempt >= MAX_ATTEMPTS:
+            if attempt >= MAX_ATTEMPTS and error is raised:
                 raise
+            if attempt >= MAX_ATTEMPTS:
+                raise error from raised

@@ -2,16 +2,24 @@
 
 import contextlib
 import errno
+import io
 import os
 import sys
+import tempfile
+import traceback
 import warnings
+from pathlib import Path
+from typing import Any
 
 import click
 
 from bokehsynth.cli import assets, estimate, generate, preview, recipes, render, replay
 from bokehsynth.cli.run import echo
-from bokehsynth.errors import BokehsynthError
+from bokehsynth.errors import BokehsynthError, exit_as_error, printable
 from bokehsynth.version import __version__
+
+_LINES = "\n\t"
+"""Characters of our own messages that stay as they are."""
 
 COMMANDS = [
     generate.generate, preview.preview, estimate.estimate, assets.assets, generate.verify, generate.extend,
@@ -24,6 +32,13 @@ class _Group(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command. An exit that it asks for otherwise than through click comes from a user's class: an error."""
+        try:
+            return super().invoke(ctx)
+        except SystemExit as end:
+            raise exit_as_error(end) from end
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -55,14 +70,14 @@ def main() -> None:
     try:
         code = cli.main(standalone_mode=False)
         code = code if isinstance(code, int) else 0
-    except SystemExit as end:
+    except SystemExit as end:  # of click, which completes words for a shell before it runs a command
         code = end.code if isinstance(end.code, int) else 0
     except click.ClickException as error:
         with contextlib.suppress(OSError):
             error.show()
         code = error.exit_code
     except BokehsynthError as error:
-        echo(f"error: {error}", err=True)
+        echo(f"error: {printable(str(error), keep=_LINES)}", err=True)
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         echo("interrupted", err=True)
@@ -73,7 +88,25 @@ def main() -> None:
         advice = "; raise the limit (`ulimit -n`) to 64 or more" if error.errno == errno.EMFILE else ""
         echo(f"error: {error.filename or 'output'}: {error.strerror}{advice}", err=True)
         code = 4
+    except Exception as error:
+        echo(f"error: {_unexpected(error)}", err=True)
+        code = 1
     _leave(code)
+
+
+def _unexpected(error: Exception) -> str:
+    """One line of what happened and where; the traceback goes to a file that it names."""
+    trace = traceback.extract_tb(error.__traceback__)
+    frame = trace[-1]
+    first = (str(error).splitlines() or [""])[0][:300]
+    line = printable(f"unexpected {type(error).__name__} in {Path(frame.filename).name}:{frame.lineno}: {first}")
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="bokehsynth-", suffix=".log", delete=False, encoding="utf-8",
+                                         errors="backslashreplace") as log:  # fmt: skip
+            log.write(f"{sys.argv}\n{''.join(traceback.format_exception(error))}")
+    except OSError as refused:
+        return f"{line} (no place for the traceback: {refused.strerror})"
+    return f"{line} (traceback: {log.name})"
 
 
 def _open_standard_streams() -> None:
@@ -85,6 +118,9 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # of a name that the terminal's encoding cannot say
 
 
 def _leave(code: int) -> None:

@@ -71,7 +71,7 @@ def assets(
         click.echo(f"sheet: {sheet}")
     click.echo(f"index: {report.index_place or 'could not be kept anywhere'}")
     if report.quarantine:
-        sys.exit(3)
+        raise click.exceptions.Exit(3)
 
 
 def _print_report(report: "FolderReport", list_all: bool) -> None:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bokehsynth.cli.options import recipe_options, run_options, samples_option
+from bokehsynth.cli.options import recipe_options, run_options, samples_option, trust_option
 from bokehsynth.cli.run import echo, supervise
-from bokehsynth.errors import DataError
+from bokehsynth.errors import DataError, printable
 
 if TYPE_CHECKING:
     from bokehsynth.generation.generate import GenerateResult
@@ -58,8 +58,9 @@ def generate(
     "--samples", required=True, type=click.IntRange(min=1), metavar="N",
     help="Samples in all after the extension, shared out in the set's own proportion (val rounded up).",
 )  # fmt: skip
+@trust_option
 @run_options
-def extend(dataset: Path, samples: int, **options: Any) -> None:
+def extend(dataset: Path, samples: int, trust_code: bool, **options: Any) -> None:
     """Make the finished DATASET larger. Shards are appended; those that are there keep every byte.
 
     Run the same line again after any interruption. Readers of the set see the old one until the new one is whole.
@@ -72,7 +73,7 @@ def extend(dataset: Path, samples: int, **options: Any) -> None:
     from bokehsynth.generation.generate import GenerateOptions
 
     def work(**run: Any) -> "GenerateResult":
-        return lengthen(dataset, samples, GenerateOptions(**run))
+        return lengthen(dataset, samples, GenerateOptions(**run), trust_code)
 
     supervise(work, dataset, **options)
 
@@ -85,17 +86,20 @@ def extend(dataset: Path, samples: int, **options: Any) -> None:
 )  # fmt: skip
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Threads.")
 @click.option("--fix", is_flag=True, help="Let the next `generate` remake what is damaged (takes its markers away).")
-def verify(dataset: Path, decode: float, workers: int, fix: bool) -> None:
+@trust_option
+def verify(dataset: Path, decode: float, workers: int, fix: bool, trust_code: bool) -> None:
     """Check every byte of DATASET against its markers: hashes, members, keys, pixels, totals, strays, recipe, assets.
 
     Reads everything and, without --fix, changes nothing. Exit code 1 if anything is wrong, with one line per fault.
     """
     from bokehsynth.generation.verify import verify as check
 
-    report = check(dataset, decode, workers, fix)
+    report = check(dataset, decode, workers, fix, trust_code)
     for fault in report.faults:
         where = fault.split if fault.shard is None else f"{fault.split} shard {fault.shard}"
-        echo(f"{where}: {fault.kind}: {fault.message}".removeprefix(": "))
+        echo(printable(f"{where}: {fault.kind}: {fault.message}".removeprefix(": "), keep="\n"))
+    for path in report.not_compared:
+        echo(f"note: {path!r} was not imported, so its code was not compared (--trust-code does it)", err=True)
     if report.faults:
         way_out = f"{'now run' if fix else '`verify --fix`, then'} the generate (or extend) line again"
         raise DataError(f"{dataset}: {len(report.faults)} faults; to mend them: {way_out} (strays: move them away)")
@@ -107,12 +111,13 @@ def verify(dataset: Path, decode: float, workers: int, fix: bool) -> None:
 
 @click.command()
 @click.argument("dataset", metavar="DATASET", type=click.Path(path_type=Path))
-def finalize(dataset: Path) -> None:
+@trust_option
+def finalize(dataset: Path, trust_code: bool) -> None:
     """Write dataset.json, the card and the preview of DATASET once all its shards are committed.
 
     `generate` does this by itself; this is for sets whose ranges were made by jobs that never saw the end.
     """
     from bokehsynth.generation.generate import finalize as finish
 
-    result = finish(dataset)
+    result = finish(dataset, trust_code)
     echo(f"{dataset}: complete, {result.samples} samples.")

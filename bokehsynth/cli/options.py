@@ -33,6 +33,14 @@ def device_option(command: Command) -> Command:
     )(command)  # fmt: skip
 
 
+def trust_option(command: Command) -> Command:
+    """--trust-code."""
+    return click.option(
+        "--trust-code", is_flag=True,
+        help="Import classes outside bokehsynth that the data set names (a lens, a step): this runs their code.",
+    )(command)  # fmt: skip
+
+
 def run_options(command: Command) -> Command:
     """How the work is done; none of these changes a byte."""
     options: list[Callable[[Command], Command]] = [

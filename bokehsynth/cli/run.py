@@ -25,12 +25,12 @@ def supervise(work: "Callable[..., GenerateResult]", out: Path, *, engine: str, 
             result = work(say=lambda message: echo(message, err=True), progress=not quiet, **options)
     except Stopped as stop:
         echo(f"\ninterrupted; what was committed stays. To go on: {line}", err=True)
-        sys.exit(128 + stop.number)
+        raise click.exceptions.Exit(128 + stop.number) from None
     if not quiet:
         echo(_summary(out, result))
     if result.exit_code:
         echo(_quarantine_summary(out, result), err=True)
-    sys.exit(result.exit_code)
+    raise click.exceptions.Exit(result.exit_code)
 
 
 def echo(message: str, err: bool = False) -> None:

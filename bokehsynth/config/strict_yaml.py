@@ -18,6 +18,9 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from bokehsynth.errors import RecipeError
 
+MAX_NODES = 1_000_000
+"""Values of a file with every alias replaced by what its anchor holds: nine anchors of nine are 387 million."""
+
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 Place = tuple[str | int, ...]
@@ -31,10 +34,26 @@ def load_yaml(path: str | Path, model: type[ModelT], overrides: Sequence[str] = 
     Raises RecipeError with all faults: file, line, dotted path, the rule, and the nearest valid name.
     """
     path = Path(path)
+    try:
+        return _load(path, model, overrides)
+    except RecursionError:
+        raise RecipeError(f"{path}: is nested too deeply") from None
+    except MemoryError:
+        raise RecipeError(f"{path}: takes more memory to read than there is") from None
+    except (ValueError, OverflowError) as error:  # of a number with thousands of digits, a date that is none
+        if isinstance(error, RecipeError):
+            raise
+        fault = (str(error).splitlines() or [""])[0]
+        raise RecipeError(f"{path}: holds a value that cannot be read: {fault}") from None
+
+
+def _load(path: Path, model: type[ModelT], overrides: Sequence[str]) -> ModelT:
     data = _read(path)
     set_places: dict[Place, str] = {}
     for override in overrides:
         set_places[_set(data, override)] = override
+    if _too_many(data):
+        raise RecipeError(f"{path}: holds more than {MAX_NODES:,} values once its anchors are written out")
     try:
         return model.model_validate(_plain(data))
     except ValidationError as error:
@@ -97,6 +116,19 @@ def _set(data: dict[str, Any], override: str) -> Place:
                 node[step] = {}
             node = node[step]
     return place
+
+
+def _too_many(value: Any) -> bool:
+    """Whether `value` holds more than MAX_NODES values; each alias counts with all that its anchor holds."""
+    found, waiting = 1, [value]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (dict, list)):
+            found += len(node)
+            if found > MAX_NODES:
+                return True
+            waiting.extend(node.values() if isinstance(node, dict) else node)
+    return False
 
 
 def _plain(value: Any) -> Any:

@@ -1,10 +1,9 @@
 """User-defined steps: their contract, and loading the class at `package.module:Class`.
 
-The string stands in the recipe and in every draw, so replaying a draw imports that module: an
-untrusted draw is as dangerous as an untrusted recipe.
+The string stands in the recipe and in every draw, so replaying a draw imports that module where
+`config.user_code` trusts it: an untrusted draw is as dangerous as an untrusted recipe.
 """
 
-import importlib
 import inspect
 import json
 import re
@@ -14,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from bokehsynth.color import FloatArray
-from bokehsynth.errors import UsageError
+from bokehsynth.config.user_code import UntrustedCodeError, load_module
+from bokehsynth.errors import USER_ERRORS, UsageError
 from bokehsynth.files import canonical_json
 
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -62,8 +62,10 @@ def load_step(path: str) -> DegradationStep:
     except ValueError as error:
         raise UsageError(f"degradation step {error}") from None
     try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # an import runs the user's code, which may raise anything
+        module = load_module(path)
+    except UntrustedCodeError:
+        raise
+    except USER_ERRORS as error:  # an import runs the user's code, which may raise anything
         cause = f"{type(error).__name__}: {error}"
         raise UsageError(f"degradation step {path!r}: cannot import module {module_name!r} ({cause})") from error
     cls = getattr(module, class_name, None)
@@ -76,6 +78,8 @@ def load_step(path: str) -> DegradationStep:
         step: DegradationStep = cls()
     except TypeError as error:
         raise UsageError(f"degradation step {path!r}: cannot be made without arguments ({error})") from error
+    except SystemExit as error:
+        raise UsageError(f"degradation step {path!r}: asked to exit when it was made: {error}") from error
     return step
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from bokehsynth.config.distributions import Spec
+from bokehsynth.config.user_code import is_refused
 from bokehsynth.degradation.custom import check_step_path, load_step, step_source
 from bokehsynth.errors import UsageError
 from bokehsynth.files import canonical_json, sha256_bytes
@@ -272,9 +273,14 @@ class Degradation:
         return self.final.upscale if self.final else ("bicubic",)
 
     @property
+    def class_paths(self) -> list[str]:
+        """The user-defined classes among its steps, `package.module:Class`."""
+        return [step.path for step in self.steps if isinstance(step, CustomStep)]
+
+    @property
     def digest(self) -> str:
         """Identity of the chain: every number of its steps, and the source text of user-defined classes."""
-        sources = [step_source(step.path) for step in self.steps if isinstance(step, CustomStep)]
+        sources = [step_source(path) for path in self.class_paths]
         return sha256_bytes(canonical_json([[step.model_dump(mode="json") for step in self.steps], sources]))
 
 
@@ -316,7 +322,7 @@ def resolve(spec: str | Sequence[str | Mapping[str, Any] | Spec] | Degradation) 
     items = [checked] if isinstance(checked, str) else checked
     steps = tuple(CustomStep(path=item) if isinstance(item, str) else item for item in items)
     for step in steps:
-        if isinstance(step, CustomStep):
+        if isinstance(step, CustomStep) and not is_refused(step.path):
             load_step(step.path)
     return Degradation(steps)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-from bokehsynth.errors import DeviceError
+from bokehsynth.errors import USER_ERRORS, DeviceError
 from bokehsynth.rendering import Scene
 from bokehsynth.rendering.frames import Frames
 
@@ -150,7 +150,7 @@ class RenderQueue(Generic[T]):
         except DeviceError as error:
             for _, frames in batch:
                 frames.set_exception(error)
-        except Exception as error:
+        except USER_ERRORS as error:
             if len(batch) == 1:
                 batch[0][1].set_exception(error)
             else:

@@ -12,6 +12,7 @@ from typing import Any
 
 from bokehsynth.assets.catalogue import Catalogue
 from bokehsynth.config.strict_yaml import load_yaml
+from bokehsynth.config.user_code import user_code
 from bokehsynth.errors import ChangedError, DataError, StorageError
 from bokehsynth.files import TMP_MARK, atomic_write, make_directory, pretty_json, storage_errors
 from bokehsynth.generation.provenance import PIXEL_KEYS
@@ -51,7 +52,9 @@ def check_output_dir(layout: Layout, recipe: Recipe, machine: Machine, allow_mix
         return
     check_format(layout)
     if layout.recipe.is_file():
-        _refuse(layout, "another recipe", load_yaml(layout.recipe, Recipe).portable_dict, recipe.portable_dict)
+        with user_code(trusted=False):  # what lies there is compared as text
+            there = load_yaml(layout.recipe, Recipe)
+        _refuse(layout, "another recipe", there.portable_dict, recipe.portable_dict)
     identity = _read_json(layout.identity, dict)
     _refuse(layout, "other assets, or other code of a class that the recipe names", identity, recipe.identity)
     known = machines_of(layout, strict=True)

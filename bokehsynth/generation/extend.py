@@ -7,24 +7,26 @@ from bokehsynth.files import atomic_write, pretty_json
 from bokehsynth.generation.generate import GenerateOptions, GenerateResult, run_generation, stored_recipe
 from bokehsynth.generation.plan import all_plans, check_shard_boundaries, read_extensions, uncommitted
 from bokehsynth.generation.shard_lock import set_up_lock
-from bokehsynth.recipe import Recipe, SamplesSpec, load_recipe
+from bokehsynth.recipe import Recipe, SamplesSpec
 from bokehsynth.shards import Layout
 
 
-def extend(out: str | Path, samples: int, options: GenerateOptions | None = None) -> GenerateResult:
+def extend(
+    out: str | Path, samples: int, options: GenerateOptions | None = None, trust_code: bool = False
+) -> GenerateResult:
     """Extend the data set at `out` to `samples` samples in all, shared out in its own proportion, val rounded up.
 
     Sample i does not depend on how many there are, so what is there stays; a short last shard stays short. The same
     call goes on after an interruption, and does nothing once it is done. Raises UsageError if that would shrink the
-    set, or if it is not finished (finish it first); otherwise as `generate`.
+    set, or if it is not finished (finish it first); otherwise as `generate`. `trust_code` as in `stored_recipe`.
     """
     layout = Layout(Path(out))
-    old = stored_recipe(layout)
+    old = stored_recipe(layout, trust_code)
     train, val = old.count("train"), old.count("val")
     if samples == train + val:
         return run_generation(old, layout, options or GenerateOptions())
     grown = SamplesSpec.split_total(samples, train, val)
-    new = load_recipe(layout.recipe).model_copy(update={"samples": grown})
+    new = stored_recipe(layout, trust_code).model_copy(update={"samples": grown})
     with set_up_lock(layout.lock):
         _begin(layout, old, new)
     return run_generation(new, layout, options or GenerateOptions())

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 from bokehsynth.assets.catalogue import RejectedFile
 from bokehsynth.assets.load import foreground_colors
-from bokehsynth.errors import BokehsynthError, UsageError
+from bokehsynth.config.user_code import refuse, user_code
+from bokehsynth.errors import BokehsynthError, UsageError, printable
 from bokehsynth.generation.batching import BatchOptions
 from bokehsynth.generation.crash_log import CrashLog
 from bokehsynth.generation.dataset_files import (
@@ -214,9 +215,9 @@ def _claim(run: _Run) -> list[ShardPlan] | None:
     sweep_temporaries(layout, run.shards)  # of runs that were killed
     say, rejected = run.options.say, run.recipe.catalogue.quarantine
     for note in run.recipe.catalogue.notes:
-        say(f"note: {note}")
+        say(f"note: {printable(note)}")
     for file in rejected[:REJECTIONS_SHOWN]:
-        say(f"quarantined ({file.reason}): {file.message}")
+        say(f"quarantined ({file.reason}): {printable(file.message)}")
     if len(rejected) > REJECTIONS_SHOWN:
         say(f"... and {len(rejected) - REJECTIONS_SHOWN} more in quarantine.jsonl")
     return todo
@@ -286,10 +287,13 @@ def _result(
     )
 
 
-def finalize(out: str | Path) -> GenerateResult:
-    """Write `dataset.json`, card and preview of a data set whose shards are all there; else say which are missing."""
+def finalize(out: str | Path, trust_code: bool = False) -> GenerateResult:
+    """Write `dataset.json`, card and preview of a data set whose shards are all there; else say which are missing.
+
+    `trust_code` as in `stored_recipe`.
+    """
     layout = Layout(Path(out))
-    recipe = stored_recipe(layout)
+    recipe = stored_recipe(layout, trust_code)
     everything = all_plans(recipe, layout)
     check_shard_boundaries(layout, everything)
     absent = [plan.name for plan in uncommitted(layout, everything, recipe.identity)]
@@ -305,8 +309,14 @@ def finalize(out: str | Path) -> GenerateResult:
     return _result(recipe, layout, everything, everything, made=0, complete=True)
 
 
-def stored_recipe(layout: Layout) -> Recipe:
-    """The recipe of the data set at `layout`; a UsageError if there is none."""
+def stored_recipe(layout: Layout, trust_code: bool = False) -> Recipe:
+    """The recipe of the data set at `layout`; a UsageError if there is none.
+
+    Classes outside bokehsynth that it names are imported with `trust_code` alone, else UntrustedCodeError names them.
+    """
     if not layout.recipe.is_file():
         raise UsageError(f"{layout.root}: holds no recipe.yaml; it is not a data set of bokehsynth")
-    return load_recipe(layout.recipe)
+    with user_code(trust_code):
+        recipe = load_recipe(layout.recipe)
+        refuse(layout.recipe, recipe.class_paths)
+    return recipe

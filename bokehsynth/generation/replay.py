@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bokehsynth.config.user_code import user_code
 from bokehsynth.errors import DeviceError, UsageError
 from bokehsynth.generation.dataset_files import devices_of
+from bokehsynth.generation.generate import stored_recipe
 from bokehsynth.pipeline import sample_from_draw, scene_renderer
-from bokehsynth.recipe import load_recipe
 from bokehsynth.rendering import resolve_device
 from bokehsynth.sample_draw import draw_from_meta
 from bokehsynth.schema import Sample, sample_key
@@ -35,20 +36,24 @@ def replay_device(dataset: str | Path, asked: str = "auto") -> tuple[list[str], 
         ) from None
 
 
-def replay_sample(dataset: str | Path, key: str, device: str = "auto") -> tuple[Sample, Sample, dict[str, int]]:
+def replay_sample(
+    dataset: str | Path, key: str, device: str = "auto", trust_code: bool = False
+) -> tuple[Sample, Sample, dict[str, int]]:
     """The stored sample, the remade one, and for each field that differs the number of differing pixels.
 
     `device` as in `replay_device`. Raises UsageError for a key that is none of this data set's, DeviceError for a
-    device that is not there.
+    device that is not there. Classes outside bokehsynth that the recipe or the sample's record names are imported with
+    `trust_code` alone, else UntrustedCodeError names them.
     """
     split, _, number = key.rpartition("-")
     stored_split = open_dataset(dataset, split) if split in {"train", "val"} and number.isdigit() else None
     if stored_split is None or int(number) >= len(stored_split) or key != sample_key(split, int(number)):
         raise UsageError(f"{dataset}: has no sample {key!r}; keys look like {sample_key('train', 12)}")
     stored = stored_split[int(number)]
-    recipe = load_recipe(Layout(Path(dataset)).recipe)
+    recipe = stored_recipe(Layout(Path(dataset)), trust_code)
     render_scene = scene_renderer(replay_device(dataset, device)[1])
-    remade = sample_from_draw(recipe, draw_from_meta(stored.meta), render_scene)
+    with user_code(trust_code):
+        remade = sample_from_draw(recipe, draw_from_meta(stored.meta), render_scene)
     counts = {name: _differing(stored[name], remade[name]) for name in stored.arrays}
     return stored, remade, {name: count for name, count in counts.items() if count}
 

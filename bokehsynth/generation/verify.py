@@ -7,6 +7,7 @@ from typing import Any
 
 from bokehsynth.assets.catalogue import Catalogue, assets_of
 from bokehsynth.config.strict_yaml import load_yaml
+from bokehsynth.config.user_code import UntrustedCodeError, is_refused, user_code
 from bokehsynth.errors import BokehsynthError, DataError, UsageError
 from bokehsynth.files import canonical_json, pretty_json
 from bokehsynth.generation.dataset_files import (
@@ -32,18 +33,28 @@ from bokehsynth.shards import (
 )
 
 
-def verify(out: str | Path, decode: float = 1.0, workers: int = 1, fix: bool = False) -> VerifyReport:
+def verify(
+    out: str | Path, decode: float = 1.0, workers: int = 1, fix: bool = False, trust_code: bool = False
+) -> VerifyReport:
     """Check every byte of a data set, and the files beside its shards against what the shards were made from.
 
     With `fix`, the markers of damaged shards and dataset.json are deleted, so that the next `generate` remakes just
     those shards and writes all files beside them; no shard is deleted. Raises LockedError if a run is working
-    on one of them, ChangedError for a data set of another format.
+    on one of them, ChangedError for a data set of another format. The code of classes outside bokehsynth that the
+    recipe names is compared with `trust_code` alone; without it nothing is imported, and the report's
+    `not_compared` names them.
     """
-    layout = Layout(Path(out))
+    with user_code(trust_code):
+        return _verify(Layout(Path(out)), decode, workers, fix)
+
+
+def _verify(layout: Layout, decode: float, workers: int, fix: bool) -> VerifyReport:
     check_format(layout)
-    report = verify_dataset(out, decode=decode, workers=workers)
+    report = verify_dataset(layout.root, decode=decode, workers=workers)
     for message in _verify_root(layout, report):
         report.fault("beside the shards", message)
+    with contextlib.suppress(BokehsynthError):  # a fault that is named already
+        report.not_compared = [path for path in _recorded_recipe(layout).class_paths if is_refused(path)]
     if report.ok:
         for message in _verify_records(layout):
             report.fault("dataset", message)
@@ -101,7 +112,7 @@ def _verify_root(layout: Layout, report: VerifyReport) -> list[str]:
         return [] if not layout.dataset.is_file() else [str(error)]  # an unfinished set is a fault already named
     faults = [
         f"{layout.recipe}: is not the recipe the shards were made with ({name} differs)"
-        for name, value in recipe.code_identity.items()
+        for name, value in _known_identity(recipe).items()
         if identity.get(name) != value
     ]
     catalogue = _catalogue(layout)
@@ -119,6 +130,18 @@ def _verify_root(layout: Layout, report: VerifyReport) -> list[str]:
             faults.append(str(error))
     faults += [f"{path}: missing" for path in (layout.card, layout.preview) if not path.is_file()]
     return faults
+
+
+def _known_identity(recipe: Recipe) -> dict[str, str]:
+    """The digests that follow from the recipe, but for those that need a class which must not be imported.
+
+    Shards, samples and `dataset.json` still have to agree on these.
+    """
+    known = {"recipe_digest": recipe.digest}
+    for name, part in (("lens_digest", recipe.lens), ("degradation_digest", recipe.resolved_degradation)):
+        with contextlib.suppress(UntrustedCodeError):
+            known[name] = part.digest
+    return known
 
 
 def _is_quarantine(text: str, draws: str) -> bool:

@@ -1,6 +1,5 @@
 """What a recipe says about the aperture of the lens, and the short text that names one: `polygon:7,curvature=0.3`."""
 
-import importlib
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -8,7 +7,8 @@ import numpy as np
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
 
 from bokehsynth.config.distributions import Spec
-from bokehsynth.errors import UsageError
+from bokehsynth.config.user_code import UntrustedCodeError, is_refused, load_module
+from bokehsynth.errors import USER_ERRORS, UsageError
 from bokehsynth.files import sha256_bytes
 from bokehsynth.optics import Aperture, CatEye, Disc, Polygon, Ring
 from bokehsynth.rendering.aperture.lens_points import table_digest
@@ -98,6 +98,8 @@ class LensSpec(Spec):
 
     @model_validator(mode="after")
     def _usable(self) -> "LensSpec":
+        if any(is_refused(path) for path in self.class_paths):
+            return self  # it was checked when the data set was made
         for name, aperture in zip(self.names, self.apertures, strict=True):
             if type(aperture).aberration is not Aperture.aberration:
                 raise ValueError(
@@ -110,6 +112,11 @@ class LensSpec(Spec):
     def aperture_specs(self) -> list[Any]:
         """The list of apertures as written, also where the recipe names a single one."""
         return self.aperture if isinstance(self.aperture, list) else [self.aperture]
+
+    @property
+    def class_paths(self) -> list[str]:
+        """The entries that name a class, `package.module:Class`."""
+        return [spec for spec in self.aperture_specs if isinstance(spec, str) and ":" in spec]
 
     @cached_property
     def apertures(self) -> tuple[Aperture, ...]:
@@ -163,22 +170,26 @@ def build_aperture(spec: Any) -> Aperture:
     """Build the aperture of one entry of a recipe; UsageError if its class cannot be loaded."""
     if isinstance(spec, PolygonSpec | RingSpec | CatEyeSpec):
         return _SHAPES[spec.kind][1](**spec.model_dump(exclude={"kind"}))
-    return Disc() if spec == "disc" else _load(spec)
+    return Disc() if spec == "disc" else _load(str(spec))
 
 
-def _load(name: Any) -> Aperture:
-    module, colon, attribute = str(name).partition(":")
-    if not colon:
+def _load(name: str) -> Aperture:
+    if ":" not in name:
         raise UsageError(
             f"aperture {name!r}: use disc, polygon:BLADES, ring:INNER, cat_eye:STRENGTH, or package.module:Class"
         )
     try:
-        aperture = getattr(importlib.import_module(module), attribute)()
-    except Exception as error:  # a user's module may raise anything while it is imported or built
+        found = getattr(load_module(name), name.partition(":")[2])
+        usable = isinstance(found, type) and issubclass(found, Aperture)  # nothing else is called
+        aperture = found() if usable else None
+    except UntrustedCodeError:
+        raise
+    except USER_ERRORS as error:  # a user's module may raise anything while it is imported or built
         raise UsageError(
             f"aperture {name!r} cannot be loaded: {type(error).__name__}: {error}; the module must be importable "
             "(installed, or its folder named in PYTHONPATH)"
         ) from error
     if not isinstance(aperture, Aperture):
-        raise UsageError(f"aperture {name!r} is a {type(aperture).__name__}, not a subclass of bokehsynth.Aperture")
+        kind = found.__name__ if isinstance(found, type) else type(found).__name__
+        raise UsageError(f"aperture {name!r} is a {kind}, not a subclass of bokehsynth.Aperture")
     return aperture

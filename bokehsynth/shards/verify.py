@@ -38,6 +38,9 @@ class VerifyReport:
     attempts: dict[tuple[str, int], dict[int, int]] = field(default_factory=dict)
     """Per shard, the samples (by index) that were drawn more than once, with the attempt in their record."""
 
+    not_compared: list[str] = field(default_factory=list)
+    """Classes that the recipe names and whose code was not compared, since it is not trusted."""
+
     def fault(self, kind: str, message: str, split: str = "", shard: int | None = None) -> None:
         """Add a fault of a shard, a split or the data set."""
         self.faults.append(Fault(split, shard, kind, message))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from typing import Any
 
-from bokehsynth.errors import BokehsynthError
+from bokehsynth.errors import USER_ERRORS, BokehsynthError, exit_as_error
 from bokehsynth.workers.events import Task, is_fatal_to_worker
 
 OUT_OF_MEMORY = 137
@@ -104,13 +104,7 @@ def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
             pipe.send((kind, value))
 
     logging.getLogger("bokehsynth").addHandler(_WarningForwarder(send))
-    task: Task = pickle.loads(payload)
-    unusable: Exception | None = None
-    try:
-        if hasattr(task, "prepare"):
-            task.prepare()
-    except Exception as error:  # the outcome of every spec this process is given
-        unusable = error
+    task, unusable = _loaded(payload)
     send("ready", None)
     while True:
         try:
@@ -123,12 +117,32 @@ def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
             answer = ("done", task(spec, lambda units: send("progress", units)))
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
-        except Exception as error:
+        except USER_ERRORS as error:  # an exit that a user's code asks for is its failure
             if is_fatal_to_worker(error) and unusable is None:
                 send("warning", str(error))
                 os._exit(DEVICE_LOST)
             answer = ("failed", (_picklable(error), traceback.format_exc()))
         send(*answer)
+
+
+def _loaded(payload: bytes) -> tuple[Task, BaseException | None]:
+    """The task, and what its `prepare` or an exit of a module it imports raised: the outcome of every spec given."""
+    task: Task = _no_task
+    try:
+        task = pickle.loads(payload)
+        if hasattr(task, "prepare"):
+            task.prepare()
+    except SystemExit as error:
+        return task, error
+    except Exception as error:
+        if task is _no_task:
+            raise
+        return task, error
+    return task, None
+
+
+def _no_task(spec: Any, report: Any) -> None:
+    """Stands for a task that cannot be loaded."""
 
 
 class _WarningForwarder(logging.Handler):
@@ -168,7 +182,9 @@ def request_parent_death_signal() -> None:
         ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGKILL), 0, 0, 0)
 
 
-def _picklable(error: Exception) -> BaseException:
+def _picklable(error: BaseException) -> BaseException:
+    if isinstance(error, SystemExit):
+        return exit_as_error(error)
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

@@ -330,7 +330,7 @@ def test_degradation_step_has_its_own_line(faults):
         ("nowhere.at.all:Lens", "nowhere"),
         ("bokehsynth.optics:Heart", "Heart"),
         ("bokehsynth.optics:Polygon", "cannot be loaded"),  # needs an argument
-        ("bokehsynth.optics:Plane", "cannot be loaded"),
+        ("bokehsynth.optics:Plane", "not a subclass of bokehsynth.Aperture"),
         ("builtins:dict", "not a subclass of bokehsynth.Aperture"),
         ("':'", ""),
         ("'bokehsynth.optics:'", ""),

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from bokehsynth.generation.generate import generate
     from bokehsynth.imaging.contact_sheet import contact_sheet
     from bokehsynth.imaging.icc import RgbProfile, read_profile
-    from bokehsynth.optics import Aperture, CatEye, Disc, Lens, Plane, Polygon, Ring
+    from bokehsynth.optics import Aperture, CatEye, Disc, Lens, Plane, Polygon, Prescription, Ring, load_prescription
     from bokehsynth.optics.layer import Layer
     from bokehsynth.pipeline import (
         ComposedSample,
@@ -63,7 +63,9 @@ _HOME = {
     "imaging.icc": ["RgbProfile", "read_profile"],
     "aperture_check": ["LensReport", "check_aperture"],
     "config.strict_yaml": ["load_yaml"],
-    "optics": ["Aperture", "CatEye", "Disc", "Layer", "Lens", "Plane", "Polygon", "Ring"],
+    "optics": [
+        "Aperture", "CatEye", "Disc", "Layer", "Lens", "Plane", "Polygon", "Prescription", "Ring", "load_prescription",
+    ],
     "pipeline": [
         "make_sample", "ComposedSample", "compose_sample", "render_samples", "SetUp", "set_up_sample", "make_samples",
     ],
@@ -78,7 +80,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [  # noqa: RUF022  # by room, as in the docs
     "Plane", "Layer", "Lens", "Aperture", "Disc", "Polygon", "CatEye", "Ring", "check_aperture",
-    "LensReport", "render", "render_batch", "resolve_device", "Frames",
+    "LensReport", "Prescription", "load_prescription", "render", "render_batch", "resolve_device", "Frames",
     "Recipe", "load_recipe", "find_recipe", "load_yaml", "SampleDraw", "draw_sample", "make_sample", "Sample",
     "ComposedSample", "compose_sample", "render_samples", "SetUp", "set_up_sample", "make_samples",
     "degrade", "generate", "open_dataset", "contact_sheet", "srgb_to_linear", "linear_to_srgb", "RgbProfile",

@@ -15,7 +15,7 @@ from bokehsynth.errors import USER_ERRORS, UsageError
 from bokehsynth.optics import Aperture, Lens, Plane
 from bokehsynth.optics.layer import Layer
 from bokehsynth.rendering import render
-from bokehsynth.rendering.aperture.lens_points import check_weights, vogel_points
+from bokehsynth.rendering.aperture.lens_points import check_weights, unbaked_part, vogel_points
 from bokehsynth.rendering.aperture.outline import CELL, signed_area, trace_outline
 
 Array = npt.NDArray[Any]
@@ -33,8 +33,8 @@ _CORNER = np.array([3.0, 2.0]) / math.hypot(3, 2)  # field position h of the low
 _HINT = {
     "inside": "return one bool per point, e.g. np.hypot(s[:, 0], s[:, 1]) <= 1",
     "weight": "return one number per point, or three for R, G, B",
-    "pupil": "return (centre, radius), e.g. 0.5 * h, 1.0",
-    "aberration": "return a shift (x, y) in pixels per point, e.g. 2.0 * s",
+    "pupil": "return (centre, radius), e.g. 0.5 * h, 1.0, or a list of such pairs",
+    "aberration": "return a shift (x, y) in pixels per point, e.g. 2.0 * s, or three for R, G, B",
 }
 
 
@@ -84,24 +84,28 @@ def check_aperture(aperture: Aperture) -> LensReport:
         is_class = isinstance(aperture, type) and issubclass(aperture, Aperture)
         fix = f"pass an object: {aperture.__name__}(...)" if is_class else "derive it from bokehsynth.Aperture"
         raise UsageError(f"check_aperture needs an Aperture, got {aperture!r}; {fix}")
-    points = np.concatenate([np.zeros((1, 2)), vogel_points(16_384)])
+    if not (math.isfinite(aperture.extent) and aperture.extent > 0):
+        raise UsageError(f"{_where(aperture, 'extent')} must be a finite number > 0, got {aperture.extent!r}")
+    points = aperture.extent * np.concatenate([np.zeros((1, 2)), vogel_points(16_384)])
     inside = _per_point(aperture, "inside", (points,), [()])
     if inside.dtype != np.bool_:
         raise UsageError(f"{_where(aperture, 'inside')} must return bool [N], got {inside.dtype}; {_HINT['inside']}")
-    area = signed_area(trace_outline(aperture)) / math.pi
+    unbaked = unbaked_part(aperture)
+    area = inside.mean() * aperture.extent**2 if unbaked else signed_area(trace_outline(aperture)) / math.pi
     points = points[inside]
-    _per_point(aperture, "weight", (points,), [(), (3,)])
+    field = np.resize(_field().reshape(-1, 2), points.shape)
+    _per_point(aperture, "weight", (points, field) if aperture.weight_depends_on_field else (points,), [(), (3,)])
+    check_weights(aperture, points, field)
     weights = check_weights(aperture, points)
     if weights.sum() == 0:
         raise UsageError(
             f"{_where(aperture, 'weight')} is 0 at all {len(points)} open lens points: no light gets through"
         )
     light = weights.mean(axis=1)
-    passed = [_passed(aperture, h, points, light) for h in (np.zeros(2), _CORNER * [1, 0], _CORNER)]
+    passed = [_passed(aperture, h, points) / light.sum() for h in (np.zeros(2), _CORNER * [1, 0], _CORNER)]
     if passed[0] == 0:
         raise UsageError(f"{_where(aperture, 'pupil')} blocks every lens point at the picture's centre, h = (0, 0)")
-    field = np.resize(_field().reshape(-1, 2), points.shape)
-    shift = _per_point(aperture, "aberration", (points, field), [(2,)])
+    shift = _per_point(aperture, "aberration", (points, field), [(2,), (3, 2)])
     if not np.isfinite(shift).all():
         raise UsageError(f"{_where(aperture, 'aberration')} must return finite pixels, got NaN or infinity")
     return LensReport(
@@ -112,8 +116,8 @@ def check_aperture(aperture: Aperture) -> LensReport:
         depends_on_field=aperture.depends_on_field,
         weighted=bool(np.ptp(light) > 0),
         tinted=bool((weights != weights[:, :1]).any()),
-        fine_detail=bool(abs(area - inside.mean()) > CELL / 2),
-        cpu=_compare_backends(aperture, math.ceil(np.abs(shift).max())),
+        fine_detail=bool(not unbaked and abs(area - inside.mean()) > CELL / 2),
+        cpu=_compare_backends(aperture),
     )
 
 
@@ -129,7 +133,8 @@ def _ask(aperture: Aperture, method: str, *arrays: Array) -> Any:
         given = [array.copy() for array in arrays]
         try:
             answer = getattr(aperture, method)(*given)
-            parts = answer if isinstance(answer, tuple) else (answer,)
+            discs = answer if method == "pupil" and isinstance(answer, list) else [answer]
+            parts = [part for disc in discs for part in (disc if isinstance(disc, tuple) else (disc,))]
             answers.append(b"".join(np.asarray(part).tobytes() for part in parts))
         except USER_ERRORS as error:  # a class from outside may raise anything
             raise UsageError(
@@ -166,20 +171,29 @@ def _per_point(aperture: Aperture, method: str, arrays: tuple[Array, ...], tails
     return many
 
 
-def _passed(aperture: Aperture, h: Array, points: Float64Array, light: Float64Array) -> float:
-    """Share of the light within the pupil at field position h [2], after checking the pupil for several shapes."""
-    where = _where(aperture, "pupil")
+def _passed(aperture: Aperture, h: Array, points: Float64Array) -> float:
+    """Light within the pupil at field position h [2], after checking the pupil for several shapes."""
     for field in (_field(), _field()[0], h):
         answer = _ask(aperture, "pupil", field)
-        if not (isinstance(answer, tuple) and len(answer) == 2):
-            raise UsageError(f"{where} must return (centre, radius), got {type(answer).__name__}; {_HINT['pupil']}")
-        centre, radius = np.asarray(answer[0]), answer[1]
-        if centre.shape != field.shape or not np.isfinite(centre).all():
-            found = f"shape {centre.shape}" if centre.shape != field.shape else "NaN or infinity"
-            raise UsageError(f"{where} must return a finite centre of h's shape {field.shape}, got {found}")
-        if np.ndim(radius) != 0 or not radius > 0:  # also false for NaN; math.inf is no pupil at all
-            raise UsageError(f"{where} must return one radius > 0, got {radius!r}; {_HINT['pupil']}")
-    return float(light @ (np.hypot(*(points - centre).T) <= radius) / light.sum())
+        discs = answer if isinstance(answer, list) and answer else [answer]
+        for disc in discs:
+            _check_disc(_where(aperture, "pupil"), disc, field)
+    light = check_weights(aperture, points, np.broadcast_to(h, points.shape)).mean(axis=1)
+    for centre, radius in discs:
+        light = light * (np.hypot(*(points - centre).T) <= radius)
+    return float(light.sum())
+
+
+def _check_disc(where: str, disc: Any, field: Array) -> None:
+    """UsageError unless a disc of a pupil is a finite centre of the field's shape and a radius."""
+    if not (isinstance(disc, tuple) and len(disc) == 2):
+        raise UsageError(f"{where} must return (centre, radius), got {type(disc).__name__}; {_HINT['pupil']}")
+    centre, radius = np.asarray(disc[0]), disc[1]
+    if centre.shape != field.shape or not np.isfinite(centre).all():
+        found = f"shape {centre.shape}" if centre.shape != field.shape else "NaN or infinity"
+        raise UsageError(f"{where} must return a finite centre of h's shape {field.shape}, got {found}")
+    if np.ndim(radius) != 0 or not radius > 0:  # also false for NaN; math.inf is no pupil at all
+        raise UsageError(f"{where} must return one radius > 0, got {radius!r}; {_HINT['pupil']}")
 
 
 def _field() -> Float64Array:
@@ -188,9 +202,9 @@ def _field() -> Float64Array:
     return np.stack([x, y], axis=-1) * _CORNER
 
 
-def _compare_backends(aperture: Aperture, extra: int) -> str:
+def _compare_backends(aperture: Aperture) -> str:
     """One line: how cpu and reference compare; UsageError if they draw different pictures."""
-    layers, lens, margin = _scene(aperture, extra)
+    layers, lens, margin = _scene(aperture)
     try:
         drawn = render(layers, lens, margin, "cpu", _RAYS["cpu"]).bokeh.astype(np.float64)
     except UsageError as error:
@@ -207,10 +221,10 @@ def _compare_backends(aperture: Aperture, extra: int) -> str:
     return f"as the reference: {found}"
 
 
-def _scene(aperture: Aperture, extra: int) -> tuple[list[Layer], Lens, int]:
-    """A disc before the focus, a tilted wall of soft lights behind it; `extra` px of margin for an aberration."""
+def _scene(aperture: Aperture) -> tuple[list[Layer], Lens, int]:
+    """A disc before the focus, a tilted wall of soft lights behind it."""
     lens, planes = Lens(16.0, 0.5, aperture), [Plane(0.9), Plane(0.1, 8e-4, -4e-4)]
-    margin = lens.margin(planes, _SIZE[1], _SIZE[0]) + extra
+    margin = lens.margin(planes, _SIZE[1], _SIZE[0])
     y, x = np.mgrid[: _SIZE[0] + 2 * margin, : _SIZE[1] + 2 * margin].astype(np.float64)
     x, y = x - x.mean(), y - y.mean()
     subject = np.clip(9.0 - np.hypot(x + 14, y - 6), 0, 1)

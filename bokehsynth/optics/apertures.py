@@ -1,5 +1,6 @@
 """Shapes of the lens opening: the class a researcher extends, and the ones that come with the package."""
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from bokehsynth.errors import UsageError
 Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
 Float64Array = npt.NDArray[np.float64]
+PupilDisc = tuple[Array, float]
+"""Centre [..., 2] in lens units and radius of a rim as it appears in the pupil."""
 
 
 class Aperture(ABC):
@@ -23,26 +26,71 @@ class Aperture(ABC):
     (`rendering.aperture`), except `reference`, which asks the class itself for every ray.
     """
 
+    extent: float = 1.0
+    """Largest abs(s) that `inside` lets through; beyond 1 where a pupil grows or moves off the axis."""
+
     @abstractmethod
     def inside(self, s: Float64Array) -> BoolArray:
         """Which lens points let light through, bool [N]."""
 
     def weight(self, s: Float64Array) -> Array:
-        """Relative transmission, >= 0, [N] or [N, 3] for R, G, B."""
+        """Relative transmission, >= 0, [N] or [N, 3] for R, G, B.
+
+        A subclass may write `weight(s, h)`, both [N, 2], for a transmission that changes over the picture.
+        """
         return np.ones(len(s))
 
-    def pupil(self, h: Array) -> tuple[Array, float]:
-        """Centre [..., 2] and radius of a second disc that a lens point must also lie in (mechanical vignetting)."""
+    def pupil(self, h: Array) -> PupilDisc | list[PupilDisc]:
+        """Centre [..., 2] and radius of a disc that a lens point must also lie in (mechanical vignetting).
+
+        Or a list of such discs, one for each rim.
+        """
         return np.zeros_like(h), math.inf
 
     def aberration(self, s: Float64Array, h: Array) -> Array:
-        """Pixels added to each ray's displacement, [N, 2]."""
+        """Pixels added to each ray's displacement, [N, 2], or [N, 3, 2] for R, G, B."""
         return np.zeros_like(s)
+
+    @property
+    def has_aberration(self) -> bool:
+        """Whether the class has an `aberration` of its own."""
+        return type(self).aberration is not Aperture.aberration
+
+    @property
+    def weight_depends_on_field(self) -> bool:
+        """Whether `weight` takes h as well."""
+        return len(inspect.signature(self.weight).parameters) > 1
 
     @property
     def depends_on_field(self) -> bool:
         """Whether the opening or its rays change over the picture."""
-        return type(self).pupil is not Aperture.pupil or type(self).aberration is not Aperture.aberration
+        return type(self).pupil is not Aperture.pupil or self.has_aberration or self.weight_depends_on_field
+
+    def transmission(self, s: Float64Array, h: Array) -> Array:
+        """What `weight` answers for lens points s [N, 2] at field positions h [N, 2]."""
+        weight: Any = self.weight
+        return weight(s, h) if self.weight_depends_on_field else weight(s)
+
+    def pupil_discs(self, h: Array) -> list[PupilDisc]:
+        """The answer of `pupil` as a list, whichever form it has."""
+        answer = self.pupil(h)
+        return [answer] if isinstance(answer, tuple) else list(answer)
+
+
+class SameAperture:
+    """A key of caches that is equal for one object alone, and keeps it alive.
+
+    Equality of the class itself need not do: an inherited one does not see what a subclass added.
+    """
+
+    def __init__(self, aperture: Aperture) -> None:
+        self.aperture = aperture
+
+    def __hash__(self) -> int:
+        return object.__hash__(self.aperture)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SameAperture) and other.aperture is self.aperture
 
 
 @dataclass(frozen=True)
@@ -113,6 +161,6 @@ class CatEye(Aperture):
         """|s| <= 1."""
         return np.einsum("ij,ij->i", s, s) <= 1.0
 
-    def pupil(self, h: Array) -> tuple[Array, float]:
+    def pupil(self, h: Array) -> PupilDisc:
         """The rim's disc: centre strength*h."""
         return self.strength * np.asarray(h), self.radius

@@ -12,14 +12,14 @@ closed form: the ray's hit is the nearest solution of p' = p + s * K * (d(p') - 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.errors import UsageError
-from bokehsynth.optics.apertures import Aperture, Disc, Float64Array
+from bokehsynth.optics.apertures import Aperture, Disc, Float64Array, SameAperture
 
 Array = npt.NDArray[Any]
 
@@ -169,16 +169,20 @@ class Lens:
 
         For a plane r_max / (1 - K|g|). For a height field the largest blur radius over its whole canvas: a hit at q
         lies K * |s| * |d(q) - d_f| from its pixel. That is a bound, reached only if the extreme lies where rays go.
+        Lens points beyond the unit disc scale both, and the largest aberration is added (docs/optics.md).
         """
+        extent, astray = self.aperture.extent, largest_aberration(self, width, height)
         if isinstance(surface, HeightField):
-            return max(self.radius(d) for d in surface.range)
-        eccentricity = self.blur * surface.slope
+            return extent * max(self.radius(d) for d in surface.range) + astray
+        eccentricity = extent * self.blur * surface.slope
         if eccentricity >= 1:
             raise UsageError(
                 f"the plane is too steep for this lens: blur {self.blur:g} px x slope {surface.slope:g} per px must be "
-                f"below 1, or rays run along the plane; lower the blur below {1 / surface.slope:g} or the tilt"
+                f"below {1 / extent:g}, or rays run along the plane; lower the blur below "
+                f"{1 / (extent * surface.slope):g} or the tilt"
             )
-        return self.radius_max(surface, width, height) / (1 - eccentricity)
+        radius = extent * self.radius_max(surface, width, height)
+        return (radius + eccentricity * astray) / (1 - eccentricity) + astray
 
     def margin(self, surfaces: Sequence[Surface], width: int, height: int) -> int:
         """Overscan in pixels that makes every ray of these layers land on the canvas.
@@ -187,3 +191,40 @@ class Lens:
         a margin; to choose one before the field exists, ask with the plane of its largest defocus.
         """
         return math.ceil(max(self.reach(surface, width, height) for surface in surfaces)) + 2
+
+
+_FIELDS, _RINGS, _ANGLES = 9, 8, 32
+"""Field positions per side, and rings and angles of lens points, at which the largest aberration is looked for."""
+
+
+def largest_aberration(lens: Lens, width: int, height: int) -> float:
+    """Bound, in pixels, for the aberration of every ray that passes, over a picture; 0 for a lens without blur.
+
+    The largest value on a lattice of lens points and field positions, and 5 % more for what lies between.
+    """
+    if lens.blur == 0 or not lens.aperture.has_aberration:
+        return 0.0
+    return _largest_aberration(SameAperture(lens.aperture), width, height)
+
+
+@lru_cache(maxsize=64)
+def _largest_aberration(key: SameAperture, width: int, height: int) -> float:
+    aperture = key.aperture
+    angle = np.arange(_ANGLES) * (2 * math.pi / _ANGLES)
+    radius = aperture.extent * np.arange(_RINGS, 0, -1)[:, None] / _RINGS
+    rings = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1).reshape(-1, 2)
+    points = np.concatenate([np.zeros((1, 2)), rings])
+    points = points[np.asarray(aperture.inside(points), np.bool_)]
+    corner = np.array([width, height]) / math.hypot(width, height)
+    line = np.linspace(-1, 1, _FIELDS)
+    fields = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2) * corner
+    s, h = np.tile(points, (len(fields), 1)), np.repeat(fields, len(points), axis=0)
+    passes = np.ones(len(s), np.bool_)
+    for centre, disc_radius in aperture.pupil_discs(h):
+        passes &= np.hypot(*(s - centre).T) <= disc_radius
+    weights = np.asarray(aperture.transmission(s, h))
+    passes &= weights.reshape(len(s), -1).max(axis=1, initial=0) > 0
+    if not passes.any():
+        return 0.0
+    shift = np.asarray(aperture.aberration(s[passes], h[passes]), np.float64)
+    return 1.05 * float(np.hypot(shift[..., 0], shift[..., 1]).max())

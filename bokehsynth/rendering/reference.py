@@ -3,9 +3,9 @@
 Nothing here is fast and nothing is shared with the fast backends: the aperture is asked itself for every lens point,
 no table is read, and every ray sorts its own hits.
 
-Height fields are solved exactly too. Seen along a ray, a bilinear field is a quadratic between two texel lines. All
-pixels lie on texels, so for one lens point every ray crosses these lines at the same values of its parameter
-delta = d - d_f, and the frame is walked from one to the next, nearest first.
+Height fields are solved exactly too. Seen along a ray, a bilinear field is a quadratic between two texel lines, and the
+frame is walked from one crossing of such lines to the next, nearest first. All pixels lie on texels, so without an
+aberration every ray of one lens point crosses them at the same values of its parameter delta = d - d_f.
 """
 
 from itertools import pairwise
@@ -15,7 +15,12 @@ import numpy.typing as npt
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture, HeightField, Lens, Surface
-from bokehsynth.rendering.aperture.lens_points import check_weights, field_positions, in_pupil, vogel_points
+from bokehsynth.rendering.aperture.lens_points import (
+    check_weights,
+    field_positions,
+    vogel_points,
+    weights_over_field,
+)
 from bokehsynth.rendering.types import Float64Array, RenderInput, RenderOutput
 
 DEFAULT_RAYS = 2048
@@ -23,49 +28,81 @@ DEFAULT_RAYS = 2048
 
 def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
     """Render with about `samples` rays per pixel (default 2048), spread evenly over the aperture."""
-    points, weights = _lens_points(scene, samples or DEFAULT_RAYS)
+    points = _lens_points(scene, samples or DEFAULT_RAYS)
     h = field_positions(scene)
     light = np.zeros((scene.height, scene.width, 3))
     arrived = np.zeros_like(light)
     passed = np.zeros_like(light)
-    for s, w in zip(points, weights, strict=True):
-        weight = w * in_pupil(scene.lens.aperture, s, h)[..., None]
+    for s, w in zip(points, _weights(scene, points), strict=True):
+        weight = weights_over_field(scene.lens.aperture, s, w, h) if scene.lens.blur > 0 else np.ones_like(light)
         color, alpha = _ray(scene, s, h)
         light += weight * color
-        arrived += weight * alpha[..., None]
+        arrived += weight * alpha
         passed += weight
     with np.errstate(invalid="ignore", divide="ignore"):
         picture = np.where(arrived > 0, light / arrived, 0.0)
         coverage = np.where(passed > 0, arrived / passed, 0.0)
     if scene.lens.falloff:
-        picture *= passed / weights.sum(axis=0)
+        picture *= _relative_light(scene, points, passed)
     passes = passed > 0  # a channel that is blocked does not count
     mean = (coverage * passes).sum(axis=-1) / np.maximum(passes.sum(axis=-1), 1)
     return RenderOutput(picture.astype(np.float32), mean.astype(np.float32))
 
 
-def _lens_points(scene: RenderInput, samples: int) -> tuple[Float64Array, Float64Array]:
-    """Points [N, 2] and weights [N, 3] with N close to `samples`; one central ray for a pinhole."""
+def _lens_points(scene: RenderInput, samples: int) -> Float64Array:
+    """Points [N, 2] inside the opening with N close to `samples`; one central ray for a pinhole."""
     if scene.lens.blur == 0:
-        return np.zeros((1, 2)), np.ones((1, 3))
+        return np.zeros((1, 2))
     aperture = scene.lens.aperture
-    share = np.asarray(aperture.inside(vogel_points(4096)), np.bool_).mean()
+    share = np.asarray(aperture.inside(aperture.extent * vogel_points(4096)), np.bool_).mean()
     if share == 0:
         raise UsageError(f"{type(aperture).__name__} lets no light through")
-    points = vogel_points(int(np.ceil(samples / share)))
-    points = points[np.asarray(aperture.inside(points), np.bool_)]
-    return points, check_weights(aperture, points)
+    points = aperture.extent * vogel_points(int(np.ceil(samples / share)))
+    return points[np.asarray(aperture.inside(points), np.bool_)]
+
+
+def _weights(scene: RenderInput, points: Float64Array) -> Float64Array:
+    """Weights [N, 3] of lens points, those at the picture's centre where they depend on the field."""
+    return np.ones((1, 3)) if scene.lens.blur == 0 else check_weights(scene.lens.aperture, points)
+
+
+def _relative_light(scene: RenderInput, points: Float64Array, passed: Float64Array) -> Float64Array:
+    """Light [H, W, 3] that passes at every pixel relative to the centre of the picture, per channel.
+
+    0 in a channel that nothing passes at the centre.
+    """
+    if scene.lens.blur == 0:
+        return np.ones_like(passed)
+    centre = np.zeros((1, 1, 2))
+    weights = _weights(scene, points)
+    light = sum(weights_over_field(scene.lens.aperture, s, w, centre) for s, w in zip(points, weights, strict=True))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(light > 0, passed / light, 0.0)
 
 
 def _ray(scene: RenderInput, s: Float64Array, h: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """Premultiplied colour [H, W, 3] and alpha [H, W] that the rays through lens point s carry to every pixel."""
+    """Premultiplied colour [H, W, 3] and alpha [H, W, 3 or 1] that the rays through lens point s meet at every pixel.
+
+    With an aberration per channel, each channel has rays of its own.
+    """
     x, y = scene.offsets()
+    if scene.lens.blur == 0 or not scene.lens.aperture.has_aberration:
+        return _meet(scene, s, x, y)
+    shift = _aberration(scene.lens.aperture, s, h)
+    rays = [_meet(scene, s, x + shift[..., i, 0], y + shift[..., i, 1]) for i in range(shift.shape[2])]
+    if len(rays) == 1:
+        return rays[0]
+    color = np.stack([color[..., i] for i, (color, _) in enumerate(rays)], axis=-1)
+    return color, np.concatenate([alpha for _, alpha in rays], axis=-1)
+
+
+def _meet(scene: RenderInput, s: Float64Array, x: Float64Array, y: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Premultiplied colour [H, W, 3] and alpha [H, W, 1] along the rays that leave offsets x, y through s."""
     K = scene.lens.blur
-    shift = _aberration(scene.lens.aperture, s, h) if K > 0 else np.zeros_like(h)
     hits, nearness = [], []
     for surface, packed in ((layer.disparity, layer.packed) for layer in scene.layers):
         delta = _hit(surface, x, y, s, scene.lens)
-        hits.append(_bilinear(packed, x + s[0] * K * delta + shift[..., 0], y + s[1] * K * delta + shift[..., 1]))
+        hits.append(_bilinear(packed, x + s[0] * K * delta, y + s[1] * K * delta))
         nearness.append(np.broadcast_to(delta, hits[-1].shape[:2]))
     order = np.argsort(-np.stack(nearness), axis=0, kind="stable")
     stack = np.take_along_axis(np.stack(hits), order[..., None], axis=0)
@@ -74,11 +111,14 @@ def _ray(scene: RenderInput, s: Float64Array, h: Float64Array) -> tuple[Float64A
     for hit in stack:
         color += through[..., None] * hit[..., :3]
         through = through * (1 - hit[..., 3])
-    return color, 1 - through
+    return color, 1 - through[..., None]
 
 
 def _hit(surface: Surface, x: Float64Array, y: Float64Array, s: Float64Array, lens: Lens) -> Float64Array:
-    """d(p') - d_f where the rays of pixels at offsets x [1, W], y [H, 1] meet a layer: [H, W], or less for a plane."""
+    """d(p') - d_f where the rays that leave offsets x, y meet a layer: [H, W], or less for a plane.
+
+    x [1, W] and y [H, 1] are those of the pixels, or both [H, W] with the aberration added.
+    """
     if isinstance(surface, HeightField):
         xs, ys = np.broadcast_arrays(x, y)
         return _first_hit(surface, xs.ravel(), ys.ravel(), s * lens.blur, lens.focus).reshape(xs.shape)
@@ -87,7 +127,7 @@ def _hit(surface: Surface, x: Float64Array, y: Float64Array, s: Float64Array, le
 
 
 def _first_hit(field: HeightField, x: Float64Array, y: Float64Array, u: Float64Array, focus: float) -> Float64Array:
-    """Largest delta with d(p + u*delta) - d_f = delta, for pixels at offsets x, y [N] and u = K*s [2].
+    """Largest delta with d(p + u*delta) - d_f = delta, for rays from offsets x, y [N] and u = K*s [2].
 
     Coming from the camera the ray is in front of the field, `ahead` > 0. The first delta at which it no longer is, is
     the hit; there is one, because at the field's own minimum nothing is left to be in front of.
@@ -102,22 +142,31 @@ def _first_hit(field: HeightField, x: Float64Array, y: Float64Array, u: Float64A
     near = ahead(high, open_)
     hit[near <= 0] = high
     open_, near = open_[near > 0], near[near > 0]
-    for d0, d1 in pairwise(_crossings(u, low, high)):
+    start = np.stack([x + (field.values.shape[1] - 1) / 2, y + (field.values.shape[0] - 1) / 2]) % 1
+    if not start.any():
+        start = start[:, :1]  # on texels: all rays cross at the same values
+    for starts, ends in pairwise(_crossings(u, low, high, start)):
+        d0, d1 = (each if len(each) == 1 else each[open_] for each in (starts, ends))
         middle, far = ahead((d0 + d1) / 2, open_), ahead(d1, open_)
         t = _first_root(near, middle, far)
         met = t <= 1
-        hit[open_[met]] = d0 + t[met] * (d1 - d0)
+        hit[open_[met]] = (d0 + np.where(met, t, 0.0) * (d1 - d0))[met]
         open_, near = open_[~met], far[~met]
     return field.at(x + u[0] * hit, y + u[1] * hit) - focus
 
 
-def _crossings(u: Float64Array, low: float, high: float) -> Float64Array:
-    """Every delta in low..high at which p + u*delta crosses a line between texels, descending, the ends included."""
-    lines = [np.array([low, high])]
-    for speed in u[u != 0]:
-        first, last = sorted((low * speed, high * speed))
-        lines.append(np.arange(np.ceil(first), np.floor(last) + 1) / speed)
-    return np.unique(np.clip(np.concatenate(lines), low, high))[::-1]
+def _crossings(u: Float64Array, low: float, high: float, start: Float64Array) -> Float64Array:
+    """Every delta in low..high at which rays cross a line between texels, descending, the ends included, [M, N].
+
+    `start` [2, N]: where between two texels the rays are at delta = 0.
+    """
+    lines = [np.broadcast_to([[low], [high]], (2, start.shape[1]))]
+    for speed, offset in zip(u, start, strict=True):
+        if speed != 0:
+            first, last = sorted((low * speed, high * speed))
+            lines.append((np.arange(np.ceil(first), np.floor(last) + 2)[:, None] - offset) / speed)
+    crossings: Float64Array = -np.sort(-np.clip(np.concatenate(lines), low, high), axis=0)
+    return crossings
 
 
 def _first_root(near: Float64Array, middle: Float64Array, far: Float64Array) -> Float64Array:
@@ -133,11 +182,14 @@ def _first_root(near: Float64Array, middle: Float64Array, far: Float64Array) -> 
 
 
 def _aberration(aperture: Aperture, s: Float64Array, h: Float64Array) -> Float64Array:
-    """Extra displacement in pixels of the rays through s at every pixel, [H, W, 2]."""
-    if type(aperture).aberration is Aperture.aberration:
-        return np.zeros_like(h)
+    """Extra displacement in pixels of the rays through s at every pixel, [H, W, 1 or 3, 2]."""
     field = h.reshape(-1, 2)
-    return np.asarray(aperture.aberration(np.broadcast_to(s, field.shape), field), np.float64).reshape(h.shape)
+    answer = np.asarray(aperture.aberration(np.broadcast_to(s, field.shape), field), np.float64)
+    if answer.shape not in {field.shape, (len(field), 3, 2)}:
+        raise UsageError(
+            f"{type(aperture).__name__}.aberration must return [N, 2] or [N, 3, 2], got shape {answer.shape}"
+        )
+    return answer.reshape(*h.shape[:2], -1, 2)
 
 
 def _bilinear(packed: npt.NDArray[np.float32], x: Float64Array, y: Float64Array) -> Float64Array:

@@ -11,7 +11,7 @@ from bokehsynth.config.user_code import UntrustedCodeError, is_refused, load_mod
 from bokehsynth.errors import USER_ERRORS, UsageError
 from bokehsynth.files import sha256_bytes
 from bokehsynth.optics import Aperture, CatEye, Disc, Polygon, Ring
-from bokehsynth.rendering.aperture.lens_points import table_digest
+from bokehsynth.rendering.aperture.lens_points import table_digest, unbaked_part
 
 
 class PolygonSpec(Spec):
@@ -101,10 +101,10 @@ class LensSpec(Spec):
         if any(is_refused(path) for path in self.class_paths):
             return self  # it was checked when the data set was made
         for name, aperture in zip(self.names, self.apertures, strict=True):
-            if type(aperture).aberration is not Aperture.aberration:
+            part = unbaked_part(aperture)
+            if part:
                 raise ValueError(
-                    f"aperture {name} has an aberration, which only the reference renderer knows: data sets cannot use "
-                    "it"
+                    f"aperture {name} {part}, which only the reference renderer knows: data sets cannot use it"
                 )
         return self
 

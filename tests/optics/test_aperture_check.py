@@ -81,7 +81,7 @@ def test_a_lens_that_the_cpu_does_not_render_is_reported_not_refused():
 
 def test_detail_finer_than_the_outlines_grid_is_mentioned(monkeypatch):
     """A grating of 200 lines per radius: the grid beats with it. The backends may well disagree about it, too."""
-    monkeypatch.setattr(aperture_check, "_compare_backends", lambda aperture, extra: "not compared")
+    monkeypatch.setattr(aperture_check, "_compare_backends", lambda aperture: "not compared")
     grating = broken(inside=lambda self, s: (np.hypot(*s.T) <= 1) & (np.sin(1256 * s[:, 0]) > 0.6))
     report = check_aperture(grating)
     assert report.fine_detail

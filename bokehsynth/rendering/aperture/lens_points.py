@@ -63,19 +63,13 @@ def check_inside(aperture: Aperture, points: Float64Array) -> npt.NDArray[np.boo
     return inside
 
 
-def check_no_aberration(scene: RenderInput) -> None:
-    """Raise UsageError for an aperture that only the reference renders."""
-    aperture = scene.lens.aperture
-    if type(aperture).aberration is not Aperture.aberration and scene.lens.blur > 0:
-        raise UsageError(
-            f"{_name(aperture)} has an aberration, which only backend='reference' renders: its rays land "
-            "elsewhere at every pixel, and no table of texels stands for them"
-        )
+def check_weights(aperture: Aperture, points: Float64Array, h: Float64Array | None = None) -> Float64Array:
+    """The aperture's weights for these points as float64 [N, 3]; UsageError if they are not finite and >= 0.
 
-
-def check_weights(aperture: Aperture, points: Float64Array) -> Float64Array:
-    """The aperture's weights for these points as float64 [N, 3]; UsageError if they are not finite and >= 0."""
-    weights = np.asarray(aperture.weight(points), dtype=np.float64)
+    A `weight(s, h)` is asked at the field positions h [N, 2], or, without them, at the picture's centre.
+    """
+    answer = aperture.transmission(points, np.zeros((len(points), 2)) if h is None else h)
+    weights = np.asarray(answer, dtype=np.float64)
     if weights.shape not in {(len(points),), (len(points), 3)}:
         raise UsageError(f"{_name(aperture)}.weight must return [N] or [N, 3], got shape {weights.shape}")
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
@@ -91,19 +85,58 @@ def vogel_points(count: int) -> Float64Array:
 
 
 def transmission_map(scene: RenderInput) -> FloatArray:
-    """Share of the aperture's light that its pupil lets pass at each pixel, float32 [H, W]."""
+    """Share of the aperture's light that its pupil lets pass at each pixel, float32 [H, W].
+
+    Of an aperture with a `weight(s, h)`: the light, mean of the channels, relative to the picture's centre.
+    """
     aperture = scene.lens.aperture
     shape = (scene.height, scene.width)
-    if type(aperture).pupil is Aperture.pupil:
+    over_field = aperture.weight_depends_on_field
+    if type(aperture).pupil is Aperture.pupil and not over_field:
         return np.ones(shape, np.float32)
-    points = vogel_points(_FIELD_POINTS)
+    points = aperture.extent * vogel_points(_FIELD_POINTS)
     points = points[np.asarray(aperture.inside(points), np.bool_)]
-    weights = check_weights(aperture, points).mean(axis=1)
-    h = field_positions(scene)
-    passed = np.zeros(shape)
+    weights = check_weights(aperture, points)
+    h, centre = field_positions(scene), np.zeros((1, 1, 2))
+    passed, whole = np.zeros(shape), 0.0
     for s, w in zip(points, weights, strict=True):
-        passed += w * in_pupil(aperture, s, h)
-    return (passed / weights.sum()).astype(np.float32)
+        passed += weights_over_field(aperture, s, w, h).mean(axis=-1)
+        whole += float((weights_over_field(aperture, s, w, centre) if over_field else w).mean())
+    return (passed / whole).astype(np.float32)
+
+
+def weights_over_field(aperture: Aperture, s: Float64Array, weight: Float64Array, h: Float64Array) -> Float64Array:
+    """Weights [H, W, 3] of the rays through lens point s [2] at field positions h [H, W, 2], 0 outside the pupil.
+
+    `weight` [3] is what an aperture whose `weight` does not depend on the field answers for s.
+    """
+    if aperture.weight_depends_on_field:
+        fields = h.reshape(-1, 2)
+        weight = check_weights(aperture, np.broadcast_to(s, fields.shape), fields).reshape(*h.shape[:2], 3)
+    result: Float64Array = weight * in_pupil(aperture, s, h)[..., None]
+    return result
+
+
+def refuse_unbaked(scene: RenderInput) -> None:
+    """Raise UsageError for a lens with a part that only the reference renders."""
+    part = unbaked_part(scene.lens.aperture)
+    if part and scene.lens.blur > 0:
+        raise UsageError(
+            f"{_name(scene.lens.aperture)} {part}, which only backend='reference' renders: the tables of the other "
+            "backends hold one opening, one weight for each of its points and one moving rim"
+        )
+
+
+def unbaked_part(aperture: Aperture) -> str:
+    """What of an aperture no table of the fast backends holds, as `has an aberration`; empty if they hold it all."""
+    if aperture.has_aberration:
+        return "has an aberration"
+    if aperture.weight_depends_on_field:
+        return "has a weight that depends on the field"
+    rims = len(aperture.pupil_discs(np.zeros((1, 2))))
+    if rims != 1:
+        return f"has a pupil of {rims} rims"
+    return f"is open beyond the unit disc (extent {aperture.extent:g})" if aperture.extent > 1 else ""
 
 
 def field_positions(scene: RenderInput) -> Float64Array:
@@ -115,8 +148,9 @@ def field_positions(scene: RenderInput) -> Float64Array:
 
 def in_pupil(aperture: Aperture, s: Float64Array, h: Float64Array) -> npt.NDArray[np.bool_]:
     """Whether lens point s [2] lies in the pupil's disc at field positions h [..., 2]."""
-    centre, radius = aperture.pupil(h)
-    result: npt.NDArray[np.bool_] = np.hypot(s[0] - centre[..., 0], s[1] - centre[..., 1]) <= radius
+    result = np.ones(h.shape[:-1], np.bool_)
+    for centre, radius in aperture.pupil_discs(h):
+        result &= np.hypot(s[0] - centre[..., 0], s[1] - centre[..., 1]) <= radius
     return result
 
 
@@ -128,8 +162,8 @@ def table_digest(aperture: Aperture) -> str:
     digest.update(check_weights(aperture, points[inside]).astype(np.float32).tobytes())
     if type(aperture).pupil is not Aperture.pupil:
         line = np.linspace(-1, 1, _DIGEST_FIELD)
-        centre, radius = aperture.pupil(np.stack(np.meshgrid(line, line), axis=-1))
-        digest.update(np.asarray(centre, np.float64).tobytes() + np.float64(radius).tobytes())
+        for centre, radius in aperture.pupil_discs(np.stack(np.meshgrid(line, line), axis=-1)):
+            digest.update(np.asarray(centre, np.float64).tobytes() + np.float64(radius).tobytes())
     return digest.hexdigest()
 
 

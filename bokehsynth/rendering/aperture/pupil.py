@@ -10,7 +10,7 @@ from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture
 from bokehsynth.rendering.aperture import footprint_kernel
 from bokehsynth.rendering.aperture.footprint_kernel import UNVIGNETTED, FootprintKernels
-from bokehsynth.rendering.aperture.lens_points import field_positions
+from bokehsynth.rendering.aperture.lens_points import field_positions, refuse_unbaked
 from bokehsynth.rendering.aperture.tables import LensTables, tables_of
 from bokehsynth.rendering.tile_constants import RUNS_FROM, TILE_H, TILE_W
 from bokehsynth.rendering.types import Float64Array, FloatArray, RenderInput
@@ -54,7 +54,7 @@ def pupil_of(scene: RenderInput) -> Pupil | None:
 
 
 def _asked(aperture: Aperture, h: Float64Array) -> tuple[Float64Array, float]:
-    centre, radius = aperture.pupil(h)
+    ((centre, radius),) = aperture.pupil_discs(h)
     centre = np.asarray(centre, np.float64)
     if centre.shape != h.shape or not np.isfinite(centre).all() or not float(radius) > 0:
         raise UsageError(
@@ -140,6 +140,7 @@ class CornerKernels:
 
 def transmission(scene: RenderInput) -> FloatArray:
     """Share of the opening's light that its pupil lets pass at each pixel, float32 [H, W]."""
+    refuse_unbaked(scene)
     if not has_pupil(scene.lens.aperture):
         return np.ones((scene.height, scene.width), np.float32)
     opening = tables_of(scene.lens.aperture).opening
@@ -156,3 +157,20 @@ def transmission(scene: RenderInput) -> FloatArray:
     lower = lattice[j + 1][:, i] * (1 - u) + lattice[j + 1][:, i + 1] * u
     result: FloatArray = np.clip(upper * (1 - v) + lower * v, 0, 1).astype(np.float32)
     return result
+
+
+def relative_light(scene: RenderInput) -> FloatArray:
+    """Light that the pupil lets pass at each pixel relative to the picture's centre, float32 [H, W]: a falloff.
+
+    0 where the centre is dark.
+    """
+    share = transmission(scene)
+    if not has_pupil(scene.lens.aperture):
+        return share
+    opening = tables_of(scene.lens.aperture).opening
+    (at,), radius = _asked(scene.lens.aperture, np.zeros((1, 2)))
+    disc = np.array([[at[0], at[1], radius]])
+    passed, everything = (footprint_kernel.passed_light(opening, each).mean() for each in (disc, UNVIGNETTED))
+    if round(passed / everything, 6) == 1:
+        return share
+    return share * np.float32(everything / passed if passed > 0 else 0)

@@ -6,7 +6,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from bokehsynth.errors import UsageError
-from bokehsynth.optics import Aperture
+from bokehsynth.optics import Aperture, SameAperture
 from bokehsynth.rendering.aperture.footprint_kernel import UNVIGNETTED, ApertureShape, density_kernel
 from bokehsynth.rendering.aperture.lens_points import LensPoints, bake, check_weights, smallest_side, vogel_points
 from bokehsynth.rendering.aperture.outline import trace_outline
@@ -190,20 +190,7 @@ def tables_of(aperture: Aperture) -> LensTables:
             return _kept_equal(aperture)
         except TypeError:  # equal, but not hashable
             return LensTables(aperture)
-    return _kept_same(_Same(aperture))
-
-
-class _Same:
-    """A key that is equal for one object alone, and keeps it alive."""
-
-    def __init__(self, aperture: Aperture) -> None:
-        self.aperture = aperture
-
-    def __hash__(self) -> int:
-        return object.__hash__(self.aperture)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.aperture is self.aperture
+    return _kept_same(SameAperture(aperture))
 
 
 @lru_cache(maxsize=32)
@@ -212,5 +199,5 @@ def _kept_equal(aperture: Aperture) -> LensTables:
 
 
 @lru_cache(maxsize=32)
-def _kept_same(key: _Same) -> LensTables:
+def _kept_same(key: SameAperture) -> LensTables:
     return LensTables(key.aperture)

@@ -14,7 +14,7 @@ import numpy as np
 from bokehsynth.optics import HeightField
 from bokehsynth.rendering import tile_constants
 from bokehsynth.rendering.aperture import pupil as pupils
-from bokehsynth.rendering.aperture.lens_points import check_no_aberration
+from bokehsynth.rendering.aperture.lens_points import refuse_unbaked
 from bokehsynth.rendering.aperture.tables import LensTables, RaySet, tables_of
 from bokehsynth.rendering.cpu import pinhole, prepared_layers, tile_pass
 from bokehsynth.rendering.cpu.height_field import tracer
@@ -32,10 +32,11 @@ NO_PUPIL = PupilField(tile_constants.NO_PUPIL, 0, 0, 0.0, 0)
 def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
     """Render; rays, where they are needed, number at least `samples`, None chooses by the local blur radii.
 
-    Raises UsageError for an aperture with `aberration`, and for height fields seen through one with a `pupil`.
+    Raises UsageError for an aperture that tables do not hold (`refuse_unbaked`), and for height fields seen through
+    one with a `pupil`.
     """
     aperture = scene.lens.aperture
-    check_no_aberration(scene)
+    refuse_unbaked(scene)
     if any(isinstance(layer.disparity, HeightField) for layer in scene.layers):
         return tracer.render_scene(scene, samples)
     tables = tables_of(aperture)
@@ -49,7 +50,7 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
     _filter_tiles(scene, layers, tables, table, pupil, output)
     _trace_crossings(scene, layers, table, pupil, output)
     if scene.lens.falloff:
-        output.color[:] *= pupils.transmission(scene)[..., None]
+        output.color[:] *= pupils.relative_light(scene)[..., None]
     return output
 
 

@@ -10,7 +10,7 @@ from bokehsynth.errors import UsageError
 from bokehsynth.optics import HeightField, Plane
 from bokehsynth.rendering.aperture import pupil as pupils
 from bokehsynth.rendering.aperture.footprint_kernel import radius_nodes
-from bokehsynth.rendering.aperture.lens_points import check_no_aberration
+from bokehsynth.rendering.aperture.lens_points import refuse_unbaked
 from bokehsynth.rendering.aperture.tables import RaySet, tables_of
 from bokehsynth.rendering.cuda.device import DeviceArray
 from bokehsynth.rendering.cuda.layer_cache import LARGEST_SIDE, LayerCache, fold_sides
@@ -153,7 +153,7 @@ class Batch:
         if pupil is not None:
             entry |= {"pupils": self._at(self._put(np.moveaxis(pupil.centres, 0, 2))), "pupil_radius": pupil.radius}
             if scene.lens.falloff:
-                share = pupils.transmission(scene)
+                share = pupils.relative_light(scene)
                 entry["transmission"] = self._at(self._put(share))
         return entry
 
@@ -169,7 +169,7 @@ class Batch:
 
 
 def _check(scene: RenderInput) -> None:
-    check_no_aberration(scene)
+    refuse_unbaked(scene)
     if len(scene.layers) > MAX_LAYERS:
         raise UsageError(f"cuda renders at most {MAX_LAYERS} layers, got {len(scene.layers)}; use backend='cpu'")
 

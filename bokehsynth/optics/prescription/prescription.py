@@ -1,0 +1,122 @@
+"""A real lens as its surfaces, and the thin lens with aberrations that it is at one stop and focus."""
+
+import math
+from dataclasses import dataclass
+
+from bokehsynth.errors import UsageError
+from bokehsynth.optics.prescription.aperture import PrescriptionAperture
+from bokehsynth.optics.prescription.bake import Camera, bake_table, pixels_per_tangent, pupil_radius
+from bokehsynth.optics.prescription.paraxial import Paraxial, paraxial
+from bokehsynth.optics.prescription.surfaces import LINES, LensStack, Surface, check_surfaces
+from bokehsynth.optics.thin_lens import Lens
+
+_LEAST_OPENING = 0.8
+"""Share of the radius that the file's f-number asks for which the rims must let through."""
+
+
+@dataclass(frozen=True)
+class Prescription:
+    """A lens as a patent lists it: surfaces front to back, in mm, light from the left.
+
+    `load_prescription` reads one; `at` focuses it and gives the `Lens` that `render` takes.
+    """
+
+    name: str
+    focal_length_mm: float
+    f_number: float
+    surfaces: tuple[Surface, ...]
+    source: str = ""
+    """Patent or textbook from which the numbers come."""
+    wavelengths_nm: tuple[float, float, float] = LINES
+    """Lines that stand for R, G and B."""
+
+    def __post_init__(self) -> None:
+        for key in ("focal_length_mm", "f_number"):
+            if not (math.isfinite(getattr(self, key)) and getattr(self, key) > 0):
+                raise UsageError(f"{self.name}: {key} must be a number > 0, got {getattr(self, key)}")
+        check_surfaces(self.surfaces, self.name)
+        properties = paraxial(self._unfocused(), self._green)
+        if not (math.isfinite(properties.focal_length) and properties.focal_length > 0):
+            raise UsageError(f"{self.name}: the surfaces form no image (focal length {properties.focal_length:g} mm)")
+        if abs(properties.focal_length / self.focal_length_mm - 1) > 0.1:
+            raise UsageError(
+                f"{self.name}: the surfaces have a focal length of {properties.focal_length:.4g} mm, focal_length_mm "
+                f"says {self.focal_length_mm:g}; a surface is missing, or a radius or thickness is misread"
+            )
+
+    def at(
+        self,
+        *,
+        f_number: float | None = None,
+        focus_m: float = math.inf,
+        near_m: float = 1.0,
+        sensor_width_mm: float = 36.0,
+        size: tuple[int, int],
+    ) -> Lens:
+        """The lens stopped down to `f_number`, focused at `focus_m`, for pictures of `size` (height, width).
+
+        Disparity is d = near_m / Z, Z the distance from the entrance pupil along the axis: 1 at `near_m`, 0 at
+        infinity. Focus moves the whole lens. The result serves pictures of this size alone: its aberration is in
+        pixels. Tracing takes about a second. Raises UsageError for an f-number below the file's and for a focus nearer
+        than the lens can be.
+        """
+        number = self.f_number if f_number is None else f_number
+        height, width = size
+        for what, value in (("near_m", near_m), ("sensor_width_mm", sensor_width_mm), ("height and width", min(size))):
+            if not (math.isfinite(value) and value > 0):
+                raise UsageError(f"{self.name}: {what} must be > 0, got {value}")
+        stack, properties = self.focused(number, focus_m)
+        pitch = sensor_width_mm / width
+        green = self.wavelengths_nm[1]
+        f_px = pixels_per_tangent(stack, green, properties.entrance_pupil, pitch)
+        radius = pupil_radius(stack, green, properties)
+        self._check_opening(stack, radius)
+        blur = f_px * (radius / 1000) / near_m
+        half_diagonal = math.hypot(width, height) / 2
+        focus = near_m / focus_m
+        camera = Camera(stack, properties, self.wavelengths_nm, f_px, radius, blur * focus, half_diagonal)
+        return Lens(blur, focus, PrescriptionAperture(bake_table(camera), f"{self.name} f/{number:g}"))
+
+    def focused(self, f_number: float, focus_m: float) -> tuple[LensStack, Paraxial]:
+        """The surfaces, stopped down, with the sensor where it stands for a focus distance, and their properties."""
+        if not f_number >= self.f_number * (1 - 1e-9):
+            raise UsageError(f"{self.name} opens to f/{self.f_number:g}, got f_number {f_number:g}; stop it down")
+        stack = self._unfocused()
+        properties = paraxial(stack, self._green)
+        stop = stack.surfaces[stack.stop]
+        open_ = stop.semi_diameter or abs(properties.focal_length / (2 * self.f_number * properties.pupil_scale))
+        nearest = max(properties.entrance_pupil - properties.front_focus, properties.entrance_pupil) / 1000
+        if not focus_m > nearest:
+            raise UsageError(
+                f"{self.name}: focus_m must be beyond {nearest:.4g} m from the entrance pupil, where the sensor would "
+                f"be infinitely far behind the lens or the object within it; got {focus_m:g}"
+            )
+        beyond = focus_m * 1000 - (properties.entrance_pupil - properties.front_focus)
+        stack = stack.stopped_to(open_ * self.f_number / f_number)
+        stack = LensStack(stack.surfaces, stack.sensor + properties.focal_length**2 / beyond)
+        return stack, paraxial(stack, self._green)
+
+    @property
+    def _green(self) -> float:
+        return self.wavelengths_nm[1]
+
+    def _unfocused(self) -> LensStack:
+        """The surfaces with the sensor at the last thickness, or at the paraxial focus where that is missing."""
+        stack = LensStack(self.surfaces, 0.0)
+        behind = self.surfaces[-1].thickness
+        sensor = stack.vertices[-1] + behind if behind else paraxial(stack, self._green).back_focus
+        return LensStack(self.surfaces, sensor)
+
+    def _check_opening(self, stack: LensStack, radius: float) -> None:
+        """UsageError where a rim lets much less through than the stop."""
+        properties = paraxial(stack, self._green)
+        stop = stack.surfaces[stack.stop].semi_diameter or 0.0
+        asked = stop * abs(properties.pupil_scale)
+        if radius < _LEAST_OPENING * asked:
+            rims = [(s.semi_diameter, i) for i, s in enumerate(stack.surfaces, 1) if s.semi_diameter and not s.stop]
+            narrowest = min(rims)[1] if rims else 0
+            raise UsageError(
+                f"{self.name}, surface {stack.stop + 1}: the stop (semi-diameter {stop:g}) is larger than the other "
+                f"rims let light through: they pass a pupil of radius {radius:.4g} mm where it asks for {asked:.4g}; "
+                f"see the semi_diameter of surface {narrowest}, or give the stop a smaller one"
+            )

@@ -28,12 +28,12 @@ DEFAULT_RAYS = 2048
 
 def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
     """Render with about `samples` rays per pixel (default 2048), spread evenly over the aperture."""
-    points = _lens_points(scene, samples or DEFAULT_RAYS)
+    points, weights = _lens_points(scene, samples or DEFAULT_RAYS)
     h = field_positions(scene)
     light = np.zeros((scene.height, scene.width, 3))
     arrived = np.zeros_like(light)
     passed = np.zeros_like(light)
-    for s, w in zip(points, _weights(scene, points), strict=True):
+    for s, w in zip(points, weights, strict=True):
         weight = weights_over_field(scene.lens.aperture, s, w, h) if scene.lens.blur > 0 else np.ones_like(light)
         color, alpha = _ray(scene, s, h)
         light += weight * color
@@ -43,41 +43,37 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
         picture = np.where(arrived > 0, light / arrived, 0.0)
         coverage = np.where(passed > 0, arrived / passed, 0.0)
     if scene.lens.falloff:
-        picture *= _relative_light(scene, points, passed)
+        picture *= passed * _per_light_of_centre(scene, points, weights)
     passes = passed > 0  # a channel that is blocked does not count
     mean = (coverage * passes).sum(axis=-1) / np.maximum(passes.sum(axis=-1), 1)
     return RenderOutput(picture.astype(np.float32), mean.astype(np.float32))
 
 
-def _lens_points(scene: RenderInput, samples: int) -> Float64Array:
-    """Points [N, 2] inside the opening with N close to `samples`; one central ray for a pinhole."""
+def _lens_points(scene: RenderInput, samples: int) -> tuple[Float64Array, Float64Array]:
+    """Points [N, 2] inside the opening with N close to `samples`, and weights [N, 3]; one central ray for a pinhole.
+
+    Weights that depend on the field are those at the picture's centre.
+    """
     if scene.lens.blur == 0:
-        return np.zeros((1, 2))
+        return np.zeros((1, 2)), np.ones((1, 3))
     aperture = scene.lens.aperture
     share = np.asarray(aperture.inside(aperture.extent * vogel_points(4096)), np.bool_).mean()
     if share == 0:
         raise UsageError(f"{type(aperture).__name__} lets no light through")
     points = aperture.extent * vogel_points(int(np.ceil(samples / share)))
-    return points[np.asarray(aperture.inside(points), np.bool_)]
+    points = points[np.asarray(aperture.inside(points), np.bool_)]
+    return points, check_weights(aperture, points)
 
 
-def _weights(scene: RenderInput, points: Float64Array) -> Float64Array:
-    """Weights [N, 3] of lens points, those at the picture's centre where they depend on the field."""
-    return np.ones((1, 3)) if scene.lens.blur == 0 else check_weights(scene.lens.aperture, points)
-
-
-def _relative_light(scene: RenderInput, points: Float64Array, passed: Float64Array) -> Float64Array:
-    """Light [H, W, 3] that passes at every pixel relative to the centre of the picture, per channel.
-
-    0 in a channel that nothing passes at the centre.
-    """
-    if scene.lens.blur == 0:
-        return np.ones_like(passed)
+def _per_light_of_centre(scene: RenderInput, points: Float64Array, weights: Float64Array) -> Float64Array:
+    """1 over the light that passes at the centre of the picture, per channel, [1, 1, 3]; 0 where there is none."""
     centre = np.zeros((1, 1, 2))
-    weights = _weights(scene, points)
-    light = sum(weights_over_field(scene.lens.aperture, s, w, centre) for s, w in zip(points, weights, strict=True))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(light > 0, passed / light, 0.0)
+    if scene.lens.blur == 0:
+        return np.ones((1, 1, 3))
+    light = np.zeros((1, 1, 3))
+    for s, w in zip(points, weights, strict=True):
+        light += weights_over_field(scene.lens.aperture, s, w, centre)
+    return np.divide(1.0, light, out=np.zeros_like(light), where=light > 0)
 
 
 def _ray(scene: RenderInput, s: Float64Array, h: Float64Array) -> tuple[Float64Array, Float64Array]:

@@ -14,6 +14,7 @@ from support.scenes import BATTERY, Scene, battery_scene, fuzz_scene, trace_by_h
 import bokehsynth as bs
 from bokehsynth.rendering import reference
 from bokehsynth.rendering.aperture.lens_points import bake
+from bokehsynth.rendering.aperture.pupil import relative_light
 from bokehsynth.rendering.aperture.tables import RaySet
 from bokehsynth.rendering.cuda import renderer as cuda
 from bokehsynth.rendering.types import RenderInput
@@ -86,7 +87,9 @@ def test_falloff_multiplies_by_what_the_pupil_lets_pass(aperture):
     even, falling = (with_lens(battery_scene("tilted"), PUPILS[aperture], f).render("cuda", 100) for f in (False, True))
     passed = even.transmission
     assert 0.2 < passed.min() < passed.max() <= 1
-    assert np.array_equal(even.bokeh * passed[..., None], falling.bokeh)
+    share = relative_light(input_of(with_lens(battery_scene("tilted"), PUPILS[aperture], True)))
+    np.testing.assert_allclose(share, passed / passed[22, 30], rtol=1e-3)  # 1 at the centre of the picture
+    assert np.array_equal(even.bokeh * share[..., None], falling.bokeh)
     assert np.array_equal(even.coverage, falling.coverage)
     assert np.array_equal(even.all_in_focus, falling.all_in_focus)
     assert passed.tobytes() == with_lens(battery_scene("tilted"), PUPILS[aperture]).render("cpu").transmission.tobytes()

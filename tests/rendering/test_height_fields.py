@@ -142,7 +142,7 @@ def kernel_hits(height, focus, rows, columns, u):
     most = 10 + int(1.5 * np.hypot(*u) * (high - low))
     crossings = Crossings(np.empty((1, most, 4), np.float32), np.empty((1, most, 2), np.int64), np.zeros(1, np.int64))
     list_crossings(low, high, u[0], u[1], crossings, 0)
-    assert crossings.count[0] <= most
+    assert crossings.filled[0] <= most
     found = np.empty((len(rows), 1, len(columns)), np.float32)
     scratch, field = np.empty(len(columns), np.float32), (relative[None], 0)
     for row, delta in zip(rows, found, strict=True):

@@ -1,7 +1,5 @@
 """The command line of magicbokeh: parses options, calls the library, and maps errors to exit codes."""
 
-import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +7,16 @@ import click
 
 import bokehsynth
 from bokehsynth import BokehsynthError, UsageError
+from magicbokeh.given_files import printable
+from magicbokeh.one_exit import GuardedCommand, echo, echo_error, run
 
 _PATH = click.Path(path_type=Path)
 
 
 class _Group(click.Group):
     """Lists commands in the order of their definition."""
+
+    command_class = GuardedCommand
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -32,8 +34,9 @@ def cli() -> None:
       magicbokeh infer photo.jpg --model model --focus 812,640 --blur 24 --out results
 
     \b
-    Exit codes: 0 done; 1 unexpected error or damaged weights; 2 usage or device; 3 done, but for photos that
-    cannot be used; 4 disk or permission; 5 another training is at work there; 130, 143 interrupted.
+    Exit codes: 0 done; 1 unexpected error (its traceback is kept in a file, which the message names) or damaged
+    weights; 2 usage or device; 3 done, but for photos that cannot be used; 4 disk or permission; 5 another training
+    is at work there; 130, 143 interrupted.
     """
 
 
@@ -86,9 +89,9 @@ def infer(photos: tuple[Path, ...], out: Path, **options: Any) -> None:
     for photo, outcome in infer_photos(photos, out, settings):
         if isinstance(outcome, BokehsynthError):
             failed += 1
-            click.echo(f"error: {outcome}", err=True)
+            echo_error(str(outcome))
         else:
-            click.echo(f"{photo.name} -> {outcome}")
+            echo(f"{photo.name} -> {outcome}")
     if failed:
         raise _UnreadableError(f"{failed} of {len(photos)} photos could not be used")
 
@@ -105,7 +108,7 @@ def convert(base: Path, lora: Path, depth: Path | None, out: Path) -> None:
     """
     from magicbokeh.conversion.official import convert_official
 
-    click.echo(f"wrote {convert_official(base, lora, out, depth)}")
+    echo(f"wrote {convert_official(base, lora, out, depth)}")
 
 
 @cli.command()
@@ -129,22 +132,24 @@ def train(recipe: str, out: Path, resume: bool, init: Path | None, changes: tupl
     2 usage, recipe or device; 4 disk; 5 another training is at work in --out; 130, 143 interrupted.
     """
     from magicbokeh.recipe import load_train_recipe
-    from magicbokeh.training.run import train as run
+    from magicbokeh.training.run import train as train_model
 
-    result = run(load_train_recipe(recipe, changes), out, resume=resume, init=init, progress=not quiet, report=_report)
+    result = train_model(
+        load_train_recipe(recipe, changes), out, resume=resume, init=init, progress=not quiet, report=_report
+    )
     if not result.is_main_process:
         return
-    click.echo(f"{result.run}: {result.steps} steps done; `magicbokeh export {result.run} MODEL` makes a model of it")
+    echo(f"{result.run}: {result.steps} steps done; `magicbokeh export {result.run} MODEL` makes a model of it")
     if not result.learned:
         worse = ", ".join(task for task, score in result.scores.items() if not score.beats_lq)
-        click.echo(f"NOT LEARNING: {worse}: the model is no better than its input", err=True)
+        click.echo(printable(f"NOT LEARNING: {worse}: the model is no better than its input"), err=True)
 
 
 def _report(message: str) -> None:
     """Print a line above the progress bars."""
     from tqdm import tqdm
 
-    tqdm.write(message)
+    tqdm.write(printable(message))
 
 
 @cli.command()
@@ -168,7 +173,7 @@ def export(
         raise UsageError("export: give RUN OUT, or --model MODEL --out OUT")
     folder = target or out
     assert folder is not None
-    click.echo(f"wrote {export_model(str(source or model), folder, dtype, checkpoint)}")
+    echo(f"wrote {export_model(str(source or model), folder, dtype, checkpoint)}")
 
 
 class _UnreadableError(BokehsynthError):
@@ -176,24 +181,5 @@ class _UnreadableError(BokehsynthError):
 
 
 def main() -> None:
-    """Entry point of the console script: prints errors as messages and exits with their code, 130 on Ctrl-C."""
-    warnings.simplefilter("default")
-    try:
-        code = cli.main(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except BokehsynthError as error:
-        click.echo(f"error: {error}", err=True)
-        code = error.exit_code
-    except ImportError as error:
-        missing = UsageError(f"{error}; magicbokeh needs torch and diffusers: pip install 'bokehsynth[train]'")
-        click.echo(f"error: {missing}", err=True)
-        code = missing.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
-        code = 130
-    except BrokenPipeError:  # the reader of the output has closed it, as `| head` does
-        sys.stderr.close()
-        code = 0
-    sys.exit(code if isinstance(code, int) else 0)
+    """Entry point of the console script."""
+    run(cli, "magicbokeh")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bokehsynth import DataError
-from magicbokeh.conversion.safe_pickle import read_checkpoint
+from magicbokeh.conversion.safe_pickle import float_tensors, read_checkpoint
 from magicbokeh.model.safetensors_io import load_strictly
 
 _STAGES = {12: (3, 6, 9, 12), 24: (5, 12, 18, 24), 40: (10, 20, 30, 40)}
@@ -38,17 +38,21 @@ def depth_from_official(path: Path) -> Any:
     content = read_checkpoint(path)
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict):
         raise DataError(f"{path}: must hold the state dict of Depth Anything V2, alone or under 'model'")
-    tensors = {str(name).removeprefix("module."): value.float() for name, value in content.items()}
-    try:
-        config = _config(tensors)
-    except (KeyError, IndexError) as error:
-        raise DataError(f"{path}: is not a Depth Anything V2 checkpoint ({error} is missing)") from None
+    tensors = {name.removeprefix("module."): value for name, value in float_tensors(content, path, "model").items()}
     from transformers import DepthAnythingForDepthEstimation
 
-    with torch.device("meta"):
-        model = DepthAnythingForDepthEstimation(config)
+    try:
+        config = _config(tensors)
+        with torch.device("meta"):
+            model = DepthAnythingForDepthEstimation(config)
+    except KeyError as error:
+        raise DataError(f"{path}: is not a Depth Anything V2 checkpoint ({error} is missing)") from None
+    except Exception as error:  # sizes that do not go together may raise anything
+        raise DataError(
+            f"{path}: is not a Depth Anything V2 checkpoint ({type(error).__name__}: {str(error)[:200]})"
+        ) from error
     named = rename_tensors(tensors)
     if "backbone.encoder.layer.0.attention.q_proj.weight" in model.state_dict():  # transformers 5
         named = {_name_in_5(name): value for name, value in named.items()}

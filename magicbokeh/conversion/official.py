@@ -9,12 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bokehsynth import DataError, UsageError
+from bokehsynth import BokehsynthError, DataError, UsageError
 from magicbokeh.conversion.depth import depth_from_official
-from magicbokeh.conversion.safe_pickle import ClassStub, module_tensors, read_checkpoint
+from magicbokeh.conversion.safe_pickle import float_tensors, module_tensors, read_checkpoint
+from magicbokeh.conversion.tensor_unpickler import ClassStub
+from magicbokeh.given_files import check_size, read_json
 from magicbokeh.inference.pipeline import MagicBokehPipeline
 from magicbokeh.model.bundle import Networks, build_networks
-from magicbokeh.model.config import SD_ALPHA_BAR, ModelConfig
+from magicbokeh.model.config import BOUNDS, SD_ALPHA_BAR, Bound, ModelConfig
+from magicbokeh.model.folder_files import MAX_WEIGHTS, shard_files
 from magicbokeh.model.lora import ADAPTER
 from magicbokeh.model.safetensors_io import (
     Tensors,
@@ -57,11 +60,13 @@ def convert_official(base: str | Path, lora: str | Path, out: str | Path, depth:
     base, lora, out = Path(base), Path(lora), Path(out)
     check_new_folder(out)
     official = read_official(lora)
-    config = base_config(base, official)
     try:
+        config = base_config(base, official)
         networks = build_on_meta(config)
-    except ValueError as error:
-        raise UsageError(f"{base}: its config.json files describe no network that can be built ({error})") from None
+    except (BokehsynthError, MemoryError, ImportError):
+        raise
+    except Exception as error:  # sizes that do not go together may raise anything
+        raise UsageError(f"{base}: its config.json files describe no network that can be built ({error})") from error
     _load_all(networks, base, official, lora)
     estimator = None if depth is None else depth_from_official(Path(depth))
     pipeline = MagicBokehPipeline.from_networks(networks, config, depth_estimator=estimator)
@@ -102,34 +107,22 @@ def read_official(path: Path) -> OfficialWeights:
         return value
 
     def tensors(key: str) -> Tensors:
-        return _clean(require(key, dict, "a dict of tensors"), path, key)
+        return float_tensors(require(key, dict, "a dict of tensors"), path, key)
 
     control = content.get("controlnet")
     if isinstance(control, ClassStub):
-        control = dict(module_tensors(control))
+        control = module_tensors(control, path)
     if not isinstance(control, dict) or not control:
         raise DataError(f"{path}: 'controlnet' must be a pickled network or its state dict")
     return OfficialWeights(
         unet=tensors("state_dict_unet"),
         vae=tensors("state_dict_vae"),
         bokeh=tensors("processor_state_dict"),
-        controlnet=_clean(control, path, "controlnet"),
+        controlnet=float_tensors(control, path, "controlnet"),
         sr_rank=rank("rank_unet"),
         vae_rank=rank("rank_vae"),
         bokeh_rank=rank("state_dict_attn"),  # an integer, in spite of its official name
     )
-
-
-def _clean(tensors: dict[Any, Any], path: Path, key: str) -> Tensors:
-    """Remove the wrappers' name prefixes and convert to float32; DataError unless all numbers are finite."""
-    found: Tensors = {}
-    for name, value in tensors.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor) or not value.is_floating_point():
-            raise DataError(f"{path}: {key}: {name!r} must be a tensor of floats, it is {type(value).__name__}")
-        if not torch.isfinite(value).all():
-            raise DataError(f"{path}: {key}: {name} holds NaN or infinity; the training that made it failed")
-        found[name.replace("module.", "").replace("_orig_mod.", "")] = value.float()
-    return found
 
 
 def sr_tensor_name(official: str) -> str:
@@ -159,26 +152,33 @@ def base_sizes(base: Path) -> dict[str, Any]:
     """The fields of ModelConfig that a Stable Diffusion folder determines; UsageError where it is none."""
     unet, vae = _json(base / "unet" / "config.json"), _json(base / "vae" / "config.json")
     heads = unet.get("num_attention_heads") or unet.get("attention_head_dim", 8)
-    channels = tuple(unet.get("block_out_channels", ()))
-    vae_channels = tuple(vae.get("block_out_channels") or ())
-    if not vae_channels:
+    channels = unet.get("block_out_channels")
+    if not vae.get("block_out_channels"):
         raise UsageError(f"{base}/vae/config.json: must describe the VAE of Stable Diffusion 2.1-base")
     if not channels or unet.get("class_embed_type") or unet.get("dual_cross_attention"):
         raise UsageError(f"{base}/unet/config.json: must describe a Stable Diffusion 2.1-base UNet")
-    return {
-        "sample_size": int(unet.get("sample_size") or 64),
+    blocks = len(channels) if isinstance(channels, list) else 1
+    found = {
+        "sample_size": unet.get("sample_size") or 64,
         "block_out_channels": channels,
-        "heads": tuple(heads) if isinstance(heads, list) else (heads,) * len(channels),
-        "layers_per_block": int(unet.get("layers_per_block", 2)),
-        "norm_groups": int(unet.get("norm_num_groups", 32)),
-        "norm_eps": float(unet.get("norm_eps", 1e-5)),
+        "heads": heads if isinstance(heads, list) else [heads] * blocks,
+        "layers_per_block": unet.get("layers_per_block", 2),
+        "norm_groups": unet.get("norm_num_groups", 32),
+        "norm_eps": unet.get("norm_eps", 1e-5),
+        "latent_channels": vae.get("latent_channels", 4),
+        "vae_block_out_channels": vae["block_out_channels"],
+        "vae_layers_per_block": vae.get("layers_per_block", 1),
+        "vae_norm_groups": vae.get("norm_num_groups", 32),
+        "scaling_factor": vae.get("scaling_factor", 0.18215),
+    }
+    for name, value in found.items():
+        if fault := BOUNDS[name].fault(value):
+            part = "vae" if name.startswith("vae") or name in ("latent_channels", "scaling_factor") else "unet"
+            raise UsageError(f"{base}/{part}/config.json: {name.removeprefix('vae_')} {fault}, not {value!r:.100}")
+    return {
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()},
         "use_linear_projection": bool(unet.get("use_linear_projection", False)),
         "upcast_attention": bool(unet.get("upcast_attention") or False),
-        "latent_channels": int(vae.get("latent_channels", 4)),
-        "vae_block_out_channels": vae_channels,
-        "vae_layers_per_block": int(vae.get("layers_per_block", 1)),
-        "vae_norm_groups": int(vae.get("norm_num_groups", 32)),
-        "scaling_factor": float(vae.get("scaling_factor", 0.18215)),
         "alpha_bar": _alpha_bar(base / "scheduler" / "scheduler_config.json"),
     }
 
@@ -190,27 +190,26 @@ def _alpha_bar(path: Path) -> float:
     schedule = _json(path)
     target = schedule.get("prediction_type", "epsilon")
     if target != "epsilon":
-        raise UsageError(f"{path}: prediction_type must be epsilon, as in SD2.1-base, not {target}")
+        raise UsageError(f"{path}: prediction_type must be epsilon, as in SD2.1-base, not {target!r:.100}")
     kind, steps = schedule.get("beta_schedule", "scaled_linear"), schedule.get("num_train_timesteps", 1000)
     if kind != "scaled_linear" or steps != 1000:
-        raise UsageError(f"{path}: must be 1000 steps of scaled_linear, as in SD2.1-base, not {steps} of {kind}")
+        raise UsageError(
+            f"{path}: must be 1000 steps of scaled_linear, as in SD2.1-base, not {steps!r:.100} of {kind!r:.100}"
+        )
     ends = schedule.get("beta_start", 0.00085), schedule.get("beta_end", 0.012)
+    for name, value in zip(("beta_start", "beta_end"), ends, strict=True):
+        if fault := Bound(0, 1, whole=False).fault(value):
+            raise UsageError(f"{path}: {name} {fault}, not {value!r:.100}")
     betas = torch.linspace(ends[0] ** 0.5, ends[1] ** 0.5, steps, dtype=torch.float32) ** 2
     return float((1 - betas).cumprod(0)[-1])
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except OSError:
+    if not path.is_file():
         raise UsageError(
             f"{path}: cannot be read; --base must be a folder of Stable Diffusion 2.1-base with unet/ and vae/"
-        ) from None
-    except ValueError as error:
-        raise DataError(f"{path}: is not JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise DataError(f"{path}: must hold a JSON object, not a {type(found).__name__}")
-    return found
+        )
+    return read_json(path)
 
 
 def base_tensors(folder: Path) -> Tensors:
@@ -220,7 +219,7 @@ def base_tensors(folder: Path) -> Tensors:
 
     index = folder / "diffusion_pytorch_model.safetensors.index.json"
     if index.is_file():
-        files = sorted({folder / name for name in _json(index)["weight_map"].values()})
+        files = shard_files(index)
     elif (folder / "diffusion_pytorch_model.safetensors").is_file():
         files = [folder / "diffusion_pytorch_model.safetensors"]
     else:
@@ -234,6 +233,7 @@ def base_tensors(folder: Path) -> Tensors:
         )
     found: Tensors = {}
     for file in files:
+        check_size(file, MAX_WEIGHTS)
         try:
             found |= {name: value.float() for name, value in load_file(file).items()}
         except (SafetensorError, OSError) as error:

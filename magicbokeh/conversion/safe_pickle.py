@@ -1,76 +1,29 @@
 """Read the tensors of a torch checkpoint without executing its pickle program.
 
-The unpickler allows the few names of which tensors are made; classes of network modules become empty stubs whose state
-can be inspected; every other name is an error. Nothing is imported or called on behalf of the file. Storages are read
-here too, so that sizes are checked before memory is allocated.
+Storages are read here, so that sizes are checked before memory is allocated; `tensor_unpickler` follows the program.
 """
 
 import io
-import math
 import pickle
 import re
 import zipfile
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bokehsynth import DataError, UsageError
+from bokehsynth import BokehsynthError, DataError, UsageError
+from magicbokeh.conversion.tensor_unpickler import ClassStub, TensorUnpickler
+from magicbokeh.given_files import check_size
 
-MAX_FILE = 16 << 30
-"""Bytes; the official file has about 1.2 GB."""
+MAX_FILE = 8 << 30
+"""Bytes; the official file has about 1.2 GB, the largest depth model 5."""
 MAX_PROGRAM = 64 << 20
 """Bytes of the pickle itself; the official one has less than one million."""
-
-_DTYPES = {
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "DoubleStorage": torch.float64,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-}
-
-_STUB_MODULES = re.compile(r"(models|diffusers(\.models)?|torch\.nn\.modules)(\.[a-z0-9_]+)+")
-"""Modules whose classes may appear in a pickled network. They are not imported: a stub takes their place."""
-_CLASS_NAME = re.compile(r"[A-Z][A-Za-z0-9_]*")
-
-
-class ClassStub:
-    """Stands for an object of a class that is not imported; holds its pickled state and does nothing."""
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state if isinstance(state, dict) else {}
-
-    def __setitem__(self, key: Any, value: Any) -> None:  # a FrozenDict is filled item by item
-        pass
-
-
-class _PlainDict(OrderedDict[Any, Any]):
-    """OrderedDict as pickled in state dicts, ignoring the attributes that torch sets on it."""
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-class _Storage:
-    """Stands for a storage class such as torch.FloatStorage; holds its dtype."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-
-    def __call__(self, *_: Any) -> Any:
-        raise pickle.UnpicklingError("a storage that is not one of the file's records")
+MAX_TENSORS = 100_000
+"""In one network; the official ones have a thousand."""
 
 
 def read_checkpoint(path: str | Path) -> Any:
@@ -80,11 +33,7 @@ def read_checkpoint(path: str | Path) -> Any:
     or refers to anything but tensors.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file")
-    size = path.stat().st_size
-    if size > MAX_FILE:
-        raise DataError(f"{path}: {size >> 20} MiB, more than the {MAX_FILE >> 20} MiB that such a file can have")
+    size = check_size(path, MAX_FILE)
     with open(path, "rb") as file:
         magic = file.read(4)
     if magic != b"PK\x03\x04":
@@ -95,8 +44,12 @@ def read_checkpoint(path: str | Path) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             return _Reader(path, archive, size).read()
+    except (BokehsynthError, MemoryError):
+        raise
     except zipfile.BadZipFile as error:
         raise DataError(f"{path}: the archive is damaged or cut short ({error}); fetch the file again") from None
+    except Exception as error:  # a malformed archive or pickle may raise anything, all of it harmless
+        raise DataError(f"{path}: refused: it cannot be followed ({type(error).__name__}: {error!s:.200})") from error
 
 
 class _Reader:
@@ -125,13 +78,13 @@ class _Reader:
         if order is not None and self._bytes(order.filename) != b"little":
             raise self._refuse("its numbers are big-endian")
         try:
-            return _Unpickler(io.BytesIO(self._bytes(self.program)), self).load()
-        except DataError:
+            return TensorUnpickler(io.BytesIO(self._bytes(self.program)), self.storage).load()
+        except (BokehsynthError, MemoryError):
             raise
         except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
             raise self._refuse(str(error)) from None
         except Exception as error:  # a malformed pickle may raise anything, all of it harmless
-            raise self._refuse(f"its pickle cannot be followed ({type(error).__name__}: {error})") from None
+            raise self._refuse(f"its pickle cannot be followed ({type(error).__name__}: {error!s:.200})") from None
 
     def storage(self, key: str, dtype: torch.dtype, count: int) -> Tensor:
         """Read record data/KEY as a flat tensor of `count` numbers."""
@@ -156,58 +109,47 @@ class _Reader:
         return DataError(f"{self.path}: refused: {reason}; nothing of it was run. Get the file from its authors again")
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, reader: _Reader) -> None:
-        super().__init__(file, encoding="utf-8")
-        self._reader = reader
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Resolve a name of the file; these are all the names that are allowed."""
-        exact = {
-            ("collections", "OrderedDict"): _PlainDict,
-            ("builtins", "set"): set,
-            ("__builtin__", "set"): set,
-            ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-            ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-        }
-        if (module, name) in exact:
-            return exact[module, name]
-        if module == "torch" and name in _DTYPES:
-            return _Storage(_DTYPES[name])
-        if _STUB_MODULES.fullmatch(module) and _CLASS_NAME.fullmatch(name):
-            return type(name, (ClassStub,), {})
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no tensor needs")
-
-    def persistent_load(self, pid: Any) -> Tensor:
-        """Resolve a storage, ('storage', type, key, device, count)."""
-        tag, kind, key, _device, count = pid
-        if tag != "storage" or not isinstance(kind, _Storage) or not isinstance(key, str) or type(count) is not int:
-            raise pickle.UnpicklingError(f"it refers to something that is no storage: {tag!r}")
-        return self._reader.storage(key, kind.dtype, count)
+# --- what was read
 
 
-def _rebuild_tensor(storage: Tensor, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
-    """torch._utils._rebuild_tensor_v2 on a flat tensor, with its bounds checked."""
-    numbers = [offset, *size, *stride]
-    if not isinstance(storage, Tensor) or len(size) != len(stride) or any(type(n) is not int or n < 0 for n in numbers):
-        raise pickle.UnpicklingError("a tensor of impossible shape")
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if math.prod(size) > storage.numel() or (math.prod(size) and last >= storage.numel()):
-        raise pickle.UnpicklingError(f"a tensor of shape {list(size)} reaches beyond its {storage.numel()} numbers")
-    return torch.as_strided(storage, tuple(size), tuple(stride), offset)
+def module_tensors(stub: ClassStub, path: Path) -> dict[str, Tensor]:
+    """Parameters and buffers of a pickled torch module, under the names its state_dict would have.
+
+    DataError where it holds itself, or more than a network does; `path` is the file's, for that message.
+    """
+    found: dict[str, Tensor] = {}
+    pending, visits = [("", stub, 0)], 0
+    while pending:
+        prefix, module, depth = pending.pop()
+        visits += 1
+        if visits > MAX_TENSORS or depth > 64 or len(found) > MAX_TENSORS:
+            raise DataError(f"{path}: its network holds itself, or more modules than any network")
+        for group in ("_parameters", "_buffers"):
+            for name, value in _items(module, group):
+                if isinstance(value, Tensor):
+                    found[f"{prefix}{name}"] = value
+        for name, child in _items(module, "_modules"):
+            if isinstance(child, ClassStub):
+                pending.append((f"{prefix}{name}.", child, depth + 1))
+    return found
 
 
-def _rebuild_parameter(data: Tensor, *_: Any) -> Tensor:
-    return data
+def _items(module: ClassStub, group: str) -> Iterable[tuple[Any, Any]]:
+    content = module.state.get(group)
+    return content.items() if isinstance(content, dict) else ()
 
 
-def module_tensors(stub: ClassStub, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers of a pickled torch module, under the names its state_dict would have."""
-    state = getattr(stub, "state", {})
-    for group in ("_parameters", "_buffers"):
-        for name, value in (state.get(group) or {}).items():
-            if isinstance(value, Tensor):
-                yield f"{prefix}{name}", value
-    for name, child in (state.get("_modules") or {}).items():
-        if isinstance(child, ClassStub):
-            yield from module_tensors(child, f"{prefix}{name}.")
+def float_tensors(tensors: dict[Any, Any], path: Path, key: str) -> dict[str, Tensor]:
+    """Remove the wrappers' name prefixes and convert to float32; DataError unless all numbers are finite."""
+    found: dict[str, Tensor] = {}
+    total, most = 0, 4 * path.stat().st_size  # many names may share one storage; each may become a copy
+    for name, value in tensors.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor) or not value.is_floating_point():
+            raise DataError(f"{path}: {key}: {name!r} must be a tensor of floats, it is {type(value).__name__}")
+        total += 4 * value.numel()
+        if total > most or len(found) > MAX_TENSORS:
+            raise DataError(f"{path}: {key}: its tensors are more than such a file has numbers for")
+        if not torch.isfinite(value).all():
+            raise DataError(f"{path}: {key}: {name} holds NaN or infinity; the training that made it failed")
+        found[name.replace("module.", "").replace("_orig_mod.", "")] = value.float()
+    return found

@@ -184,7 +184,9 @@ def fetch_dataset(url: str, folder: Path) -> None:
     text = _fetch_bytes(url, "dataset.json")
     try:
         splits = {name: len(part["counts"]) for name, part in json.loads(text)["splits"].items()}
-    except (ValueError, KeyError, TypeError):
+        if not splits.keys() <= {"train", "val"}:  # they become paths
+            raise ValueError(splits)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DataError(f"{url}/dataset.json: is not the description of a bokehsynth data set") from None
     for split, shards in splits.items():
         for number in range(shards):

@@ -1,5 +1,7 @@
 """Disparity of a photograph: Depth Anything V2 through transformers, or a map from a file."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,29 +10,64 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bokehsynth import AssetError, DataError, UsageError
+from bokehsynth import AssetError, BokehsynthError, DataError, UsageError
+from magicbokeh.given_files import check_size
+from magicbokeh.inference.model_source import DEPTH_FILES, fetch, first_line
+from magicbokeh.inference.picture_header import MAX_FILE, MAX_PIXELS, decode_deep, read_header
+from magicbokeh.model.depth_folder import check_depth_folder
+from magicbokeh.model.folder_files import count_weights
 
 FloatArray = npt.NDArray[np.float32]
 
 DEFAULT_MODEL = "depth-anything/Depth-Anything-V2-Small-hf"
 """The Small model alone has a free licence (Apache-2.0); Base and Large are CC-BY-NC-4.0."""
 
+_MOST_ASPECT = 16
+"""Ratio of the sides up to which the depth model sees a picture with its own size as the shorter side."""
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Depth Anything's input normalisation, RGB."""
 
 
-def load_depth_model(source: str = DEFAULT_MODEL) -> Any:
-    """Load the transformers model of a folder or hub repository; UsageError where neither has it."""
-    from transformers import DepthAnythingForDepthEstimation
+def load_depth_model(source: str | Path = DEFAULT_MODEL, dtype: torch.dtype | None = None) -> Any:
+    """Load the transformers model of a folder or hub repository; UsageError where neither has it.
 
+    The folder is checked first, and its configuration rebuilt from the fields that are known: nothing else of it
+    reaches transformers. DataError where its weights are not exactly those of the network.
+    """
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation
+
+    folder = Path(source)
+    if not folder.exists():
+        otherwise = (
+            f"depth: the model {source} is neither on this machine nor can it be fetched; give a map (depth=..., "
+            "--depth MAP.png), a folder with the model (--depth-model DIR), or run once with a connection"
+        )
+        folder = fetch(str(source), DEPTH_FILES, otherwise)
+    config = DepthAnythingConfig.from_dict(check_depth_folder(folder))
+    options = {} if dtype is None else {"torch_dtype": dtype}
     try:
-        return DepthAnythingForDepthEstimation.from_pretrained(source).eval()
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"depth: the model {source} is neither on this machine nor can it be fetched "
-            f"({str(error).splitlines()[0][:200]}); give a map (depth=..., --depth MAP.png), a folder with the model "
-            "(--depth-model DIR), or run once with a connection"
-        ) from None
+        with torch.device("meta"):  # transformers would allocate what the file lacks
+            wanted = sum(value.numel() for value in DepthAnythingForDepthEstimation(config).state_dict().values())
+        if (held := count_weights(folder)) < wanted // 2:
+            raise DataError(f"{folder}: its files hold {held:,} weights, the network of its config.json {wanted:,}")
+        model, info = DepthAnythingForDepthEstimation.from_pretrained(
+            folder, config=config, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
+        )
+    except (BokehsynthError, MemoryError, ImportError):
+        raise
+    except Exception as error:  # a configuration that no network can be built of may raise anything
+        raise DataError(
+            f"{folder}: the depth model cannot be opened ({type(error).__name__}: {first_line(error)}); fetch it again"
+        ) from error
+    faults = [
+        f"{len(info[kind])} {kind.partition('_')[0]} ({', '.join(map(str, sorted(info[kind])[:3]))})"
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
+        if info[kind]
+    ]
+    if faults:
+        raise DataError(f"{folder}: the weights are not those of its network: {'; '.join(faults)}; fetch it again")
+    return model.eval()
 
 
 @torch.no_grad()
@@ -40,6 +77,8 @@ def estimate_disparity(model: Any, srgb: FloatArray, device: torch.device) -> Fl
     backbone = model.config.backbone_config
     patch, side = backbone.patch_size, backbone.image_size
     scale = side / min(height, width)
+    if max(height, width) > _MOST_ASPECT * min(height, width):  # a strip of 16 px would become gigabytes
+        scale *= (_MOST_ASPECT * min(height, width) / max(height, width)) ** 0.5
     inner = [max(patch, round(length * scale / patch) * patch) for length in (height, width)]
     shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     resized = cv2.resize(srgb, (inner[1], inner[0]), interpolation=shrink)
@@ -88,27 +127,54 @@ def read_map(source: str | Path | npt.NDArray[Any], size: tuple[int, int]) -> Fl
 
 
 def _load(path: Path) -> npt.NDArray[Any]:
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file")
     if path.suffix.lower() == ".npy":
-        try:
-            return np.asarray(np.load(path, allow_pickle=False))
-        except (ValueError, OSError, EOFError) as error:
-            raise AssetError(f"{path}: is not an array of numbers ({error})") from None
-    data = np.fromfile(path, np.uint8)
-    stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+        return _load_npy(path)
+    read_header(path)
+    stored = decode_deep(path)
     if stored is None:
         raise AssetError(f"{path}: is not a picture that can be read; a map is a grey PNG or a .npy")
     return stored
 
 
+def _load_npy(path: Path) -> npt.NDArray[Any]:
+    """Read an array whose header promises no more than the file holds."""
+    size = check_size(path, MAX_FILE)
+    try:
+        with open(path, "rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+            count = math.prod(shape)
+            if dtype.hasobject or not 1 <= len(shape) <= 3 or any(length < 0 for length in shape):
+                raise ValueError(f"shape {shape!s:.100} of {dtype!s:.100}")
+            if count * dtype.itemsize > size - file.tell() or count > 4 * MAX_PIXELS:
+                raise ValueError(f"shape {shape!s:.100} in a file of {size:,} bytes")
+        return np.asarray(np.load(path, allow_pickle=False))
+    except MemoryError:
+        raise AssetError(f"{path}: takes more memory than there is", "too_large") from None
+    except Exception as error:  # a damaged header may raise anything
+        raise AssetError(f"{path}: is not an array of numbers ({error!s:.200})") from None
+
+
 def _normalise(values: npt.NDArray[Any], name: str) -> FloatArray:
     if values.dtype == np.bool_ or np.issubdtype(values.dtype, np.unsignedinteger):
         full = 1 if values.dtype == np.bool_ else np.iinfo(values.dtype).max
-        return (values / full).astype(np.float32)
+        return _by_rows(values, lambda rows: rows / full)
     if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
         raise UsageError(f"{name}: must hold numbers, not {values.dtype}")
-    values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise UsageError(f"{name}: holds NaN or infinity; a disparity map is finite, 0 for the far end")
-    return values.astype(np.float32) if values.min() >= 0 and values.max() <= 1 else stretch(values)
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= 1:
+        return values.astype(np.float32)
+    if high <= low:
+        return np.zeros(values.shape, np.float32)
+    return _by_rows(values, lambda rows: (rows.astype(np.float64) - low) / (high - low))
+
+
+def _by_rows(values: npt.NDArray[Any], convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> FloatArray:
+    """Convert in float64, some rows at a time: a whole map of that type may not fit into memory."""
+    found = np.empty(values.shape, np.float32)
+    for top in range(0, len(values), 256):
+        found[top : top + 256] = convert(values[top : top + 256])
+    return found

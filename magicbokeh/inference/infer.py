@@ -1,5 +1,6 @@
 """`magicbokeh infer` and `export`: photographs and models, from files to files."""
 
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bokehsynth import AssetError, BokehsynthError, DeviceError, StorageError, UsageError
+from bokehsynth import AssetError, BokehsynthError, DeviceError, StorageError, UsageError, atomic_write
+from magicbokeh.given_files import about, check_regular
 from magicbokeh.inference.depth import load_depth_model
+from magicbokeh.inference.model_source import check_finite_weights
 from magicbokeh.inference.photo import Photo, open_photo
 from magicbokeh.inference.pipeline import BokehOutput, MagicBokehPipeline
 from magicbokeh.inference.tile_grid import TileOptions
 from magicbokeh.inference.upsampling import ColorFix
+from magicbokeh.model.checkpoint_files import SavedCheckpoint, check_files, read_state
 from magicbokeh.model.safetensors_io import check_new_folder, write_folder
 
 _STRIP_HEIGHT = 512
@@ -69,20 +73,27 @@ def infer_photos(
     for path in photos:
         if options.seed is not None:
             call["generator"] = torch.Generator().manual_seed(options.seed)
-        try:
-            photo = open_photo(path)
-        except (AssetError, UsageError) as error:
-            yield path, error
-            continue
-        target = _target(path, out, options)
-        if options.sweep is not None:
-            yield path, _write_strip(pipe, photo, focus, options, call, target)
-            continue
-        result = pipe(photo, focus=focus, blur=options.blur, **call)
-        result.images[0].save(target)
-        if options.maps:
-            _write_maps(result, target)
-        yield path, f"{target}: {describe(result)}"
+        with about(path):
+            outcome = _infer_photo(pipe, path, out, focus, options, call)
+        yield path, outcome
+
+
+def _infer_photo(
+    pipe: MagicBokehPipeline, path: Path, out: Path, focus: Any, options: InferOptions, call: dict[str, Any]
+) -> BokehsynthError | str:
+    """Process one photo; returns a line about its result, or the error of a file that cannot be used."""
+    try:
+        photo = open_photo(path)
+    except (AssetError, UsageError) as error:
+        return error
+    target = _target(path, out, options)
+    if options.sweep is not None:
+        return _write_strip(pipe, photo, focus, options, call, target)
+    result = pipe(photo, focus=focus, blur=options.blur, **call)
+    result.images[0].save(target)
+    if options.maps:
+        _write_maps(result, target)
+    return f"{target}: {describe(result)}"
 
 
 def describe(result: BokehOutput) -> str:
@@ -97,9 +108,11 @@ def describe(result: BokehOutput) -> str:
 
 def open_pipeline(model: str, device: str = "auto", dtype: str | None = None) -> MagicBokehPipeline:
     """Open a pipeline on a device; DeviceError where that is not there."""
-    from diffusers.utils import logging
+    import diffusers
+    import transformers
 
-    logging.disable_progress_bar()
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
     target = check_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     precision = torch.float16 if dtype == "float16" or (dtype is None and target.type == "cuda") else torch.float32
     pipe = MagicBokehPipeline.from_pretrained(model).to(target)
@@ -125,7 +138,9 @@ def export_model(model: str, out: Path, dtype: str = "float32", checkpoint: str 
     """
     check_new_folder(out)
     # Merged in float32, then rounded once.
-    pipe = open_pipeline(_pipeline_folder(model, checkpoint), "cpu", "float32").fuse()
+    pipe = open_pipeline(_pipeline_folder(model, checkpoint), "cpu", "float32")
+    check_finite_weights(pipe, model)
+    pipe.fuse()
     _cast_quietly(pipe, getattr(torch, dtype))
     write_folder(out, pipe.save_pretrained)
     return out
@@ -139,6 +154,7 @@ def _pipeline_folder(model: str, checkpoint: str) -> str:
     if not (saved / checkpoint / "pipeline").is_dir():
         there = sorted(path.name for path in saved.glob("[!.]*")) if saved.is_dir() else []
         raise UsageError(f"{model}: this run has no checkpoint {checkpoint!r}; it has {', '.join(there) or 'none yet'}")
+    check_files(SavedCheckpoint(saved / checkpoint, read_state(saved / checkpoint)))
     return str(saved / checkpoint / "pipeline")
 
 
@@ -183,15 +199,16 @@ def _numbers(word: str) -> list[float] | None:
 
 
 def _read_mask(path: Path) -> npt.NDArray[np.bool_]:
-    if not path.is_file():
-        raise UsageError(f"--focus: {path} is neither a point x,y nor a mask file that is there")
+    try:
+        check_regular(path)
+    except UsageError as error:
+        raise UsageError(f"--focus: neither a point x,y nor a mask file that is there ({error})") from None
     return open_photo(path).srgb()[..., 0] > 0.5
 
 
 def _check(photos: Sequence[Path], out: Path, options: InferOptions) -> None:
     for path in photos:
-        if not path.is_file():
-            raise UsageError(f"{path}: no such file")
+        check_regular(path)
     names = [path.stem for path in photos]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -248,4 +265,6 @@ def _write_strip(
 def _write_maps(result: BokehOutput, target: Path) -> None:
     for name, values in (("defocus", result.defocus[0]), ("disparity", result.disparity[0])):
         if values is not None:
-            np.save(target.with_suffix(f".{name}.npy"), values)
+            data = io.BytesIO()
+            np.save(data, values)
+            atomic_write(target.with_suffix(f".{name}.npy"), data.getvalue())

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth import AssetError, RgbProfile, UsageError, atomic_write, read_profile
+from magicbokeh.inference.picture_header import decode_deep, open_picture, read_header
 
 FloatArray = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | FloatArray
 
 MIN_SIDE = 16
 _ORIENTATION = 0x0112
-_SIXTEEN_BIT = (".png", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -139,36 +139,40 @@ def open_photo(source: Any) -> Photo:
 
 
 def _from_file(path: Path) -> Photo:
-    from PIL import Image, UnidentifiedImageError
-
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file")
-    try:
-        with Image.open(path) as image:
-            image.load()
-            photo = _from_pil(image, str(path))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        tiff = path.suffix.lower() in (".tif", ".tiff")  # Pillow opens none with 16 bits per colour
-        deep = _read_16bit(path) if tiff else None
-        if deep is None:
-            raise AssetError(f"{path}: is not a picture that can be read ({error}); save it as PNG or JPEG") from None
-        return _from_array(deep, str(path))
+    header = read_header(path)
+    photo = None
+    if header.opens:
+        try:
+            with open_picture(path) as image:
+                image.load()
+                photo = _from_pil(image, str(path))
+                orientation = _orientation(image)
+        except MemoryError:
+            raise AssetError(f"{path}: takes more memory to decode than there is", "too_large") from None
+        except UsageError:
+            raise
+        except Exception as error:  # a damaged file may raise anything
+            if not header.sixteen_bit or header.format != "TIFF":
+                raise AssetError(
+                    f"{path}: is not a picture that can be read ({error}); save it as PNG or JPEG"
+                ) from None
+    if not header.sixteen_bit:
+        assert photo is not None
+        return photo
     deep = _read_16bit(path)
+    if photo is None:
+        if deep is None:
+            raise AssetError(f"{path}: is not a picture that can be read; save it as PNG or JPEG")
+        return _from_array(deep, str(path))
     if deep is None:
         return photo
-    oriented = _apply_orientation(deep, _orientation(image))
-    found = _from_array(oriented, str(path))
+    found = _from_array(_apply_orientation(deep, orientation), str(path))
     return replace(found, icc=photo.icc, exif=photo.exif, profile=photo.profile)
 
 
 def _read_16bit(path: Path) -> npt.NDArray[np.uint16] | None:
-    """The stored values in RGB order if the file has 16 bits per channel, else None."""
-    import cv2
-
-    if path.suffix.lower() not in _SIXTEEN_BIT:
-        return None
-    data = np.fromfile(path, np.uint8)
-    stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    """The stored values in RGB order if OpenCV finds 16 bits per channel, else None."""
+    stored = decode_deep(path)
     if stored is None or stored.dtype != np.uint16:
         return None
     if stored.ndim == 3:

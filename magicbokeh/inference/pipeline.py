@@ -14,8 +14,9 @@ from diffusers.utils.outputs import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from bokehsynth import DataError, UsageError
+from bokehsynth import BokehsynthError, DataError, UsageError
 from magicbokeh.inference.depth import DEFAULT_MODEL, estimate_disparity, load_depth_model, read_map
+from magicbokeh.inference.model_source import HUB_OPTIONS, PIPELINE_FILES, fetch, first_line
 from magicbokeh.inference.photo import Photo, open_photo
 from magicbokeh.inference.tile_grid import TileOptions
 from magicbokeh.inference.tiled_forward import SCALE, Canvas, TiledForward
@@ -23,6 +24,7 @@ from magicbokeh.inference.upsampling import COLOR_FIXES, ColorFix, OutputType, f
 from magicbokeh.model.bundle import Networks, OneStep, StepOutput
 from magicbokeh.model.conditioning import BLUR_SIZE, Focus, blur_in_pixels, defocus_map, find_focus
 from magicbokeh.model.config import SD_ALPHA_BAR, ModelConfig
+from magicbokeh.model.folders import check_pipeline_folder
 from magicbokeh.model.networks import BokehUNet, BokehVAE, DefocusControlNet
 
 FloatArray = npt.NDArray[np.float32]
@@ -124,18 +126,26 @@ class MagicBokehPipeline(DiffusionPipeline):
         Takes diffusers' options (`variant`, `revision`, ...). UsageError where there is no such folder, or it is
         another model's; DataError where its weights are incomplete.
         """
+        if options.setdefault("use_safetensors", True) is not True:
+            raise UsageError("use_safetensors: weights are read from safetensors only; leave it out")
         folder = Path(path)
-        if folder.exists():
-            _check_folder(folder)
+        if not folder.exists():
+            hub = {name: options.pop(name) for name in HUB_OPTIONS if name in options}
+            folder = fetch(
+                str(path), PIPELINE_FILES, f"{path}: no such folder, and no repository that can be fetched", **hub
+            )
+        check_pipeline_folder(folder)
         try:
-            pipe: MagicBokehPipeline = super().from_pretrained(str(path), **options)
-        except (OSError, ValueError) as error:
-            if isinstance(error, UsageError):
-                raise
-            reason = str(error).splitlines()[0][:300]
-            if folder.exists():
-                raise DataError(f"{path}: cannot be opened ({reason}); make the folder again") from error
-            raise UsageError(f"{path}: no such folder, and no repository that can be fetched ({reason})") from None
+            if options.get("depth_estimator", ...) is ... and (folder / "depth_estimator").is_dir():
+                dtype = options.get("torch_dtype", options.get("dtype"))
+                given = dtype if isinstance(dtype, torch.dtype) else torch.float32  # diffusers' default
+                options["depth_estimator"] = load_depth_model(folder / "depth_estimator", given)
+            pipe: MagicBokehPipeline = super().from_pretrained(str(folder), **options)
+        except (BokehsynthError, MemoryError, ImportError):
+            raise
+        except Exception as error:  # a configuration that no network can be built of may raise anything
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise DataError(f"{path}: cannot be opened ({reason}); make the folder again") from error
         return pipe
 
     @property
@@ -330,16 +340,3 @@ def _one_of(name: str, value: Any, allowed: Sequence[str]) -> Any:
     if value not in allowed:
         raise UsageError(f"{name}: one of {', '.join(allowed)}, not {value!r}")
     return value
-
-
-def _check_folder(folder: Path) -> None:
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise UsageError(
-            f"{folder}: is no pipeline folder, it has no model_index.json; make one with `magicbokeh convert`"
-        )
-    if '"MagicBokehPipeline"' not in index.read_text(encoding="utf-8", errors="replace"):
-        raise UsageError(f"{folder}: is the folder of another pipeline; make one with `magicbokeh convert`")
-    for name in ("unet", "controlnet", "vae"):
-        if not any((folder / name).glob("*.safetensors*")):
-            raise UsageError(f"{folder}/{name}: holds no weights (*.safetensors); make the folder again")

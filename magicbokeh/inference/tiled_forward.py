@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bokehsynth import DeviceError, UsageError
+from bokehsynth import DataError, DeviceError, UsageError
 from magicbokeh.inference.tile_grid import BandMerger, Tile, TileGrid, TileOptions, place_tiles, place_tiles_flexibly
 
 FloatArray = npt.NDArray[np.float32]
@@ -108,12 +108,24 @@ class TiledForward:
             if noise is not None:
                 tile_noise = torch.cat([_cut(noise, tile) for tile in batch]).to(self.device)
             try:
-                x0 = self.forward(lq, defocus, tile_noise).x0.float().cpu()
+                x0 = self._finite(self.forward(lq, defocus, tile_noise).x0)
             except torch.cuda.OutOfMemoryError:
                 size = self._halve(size)
                 continue
             yield batch, x0
             first += size
+
+    def _finite(self, values: Tensor) -> Tensor:
+        """The network's output as float32 on the CPU; DataError where it holds NaN or infinity, which no picture is."""
+        found = values.float().cpu()
+        if not torch.isfinite(found).all():
+            half = values.dtype == torch.float16
+            raise DataError(
+                "model: the network gives NaN or infinity; "
+                + ("use float32 (--dtype float32), or " if half else "")
+                + "fetch or export the model again: its weights are damaged, or its training failed"
+            )
+        return found
 
     def _halve(self, size: int) -> int:
         if size == 1:
@@ -133,7 +145,7 @@ class TiledForward:
         for index in range(len(grid.rows.starts)):
             row = np.zeros((3, fine.rows.size, fine.columns.length), np.float32)
             for tile, fine_tile in zip(grid.row(index), fine.row(index), strict=True):
-                values = self.decode(_cut(latent, tile).to(self.device))[0].float().cpu().numpy()
+                values = self._finite(self.decode(_cut(latent, tile).to(self.device)))[0].numpy()
                 row[:, :, fine_tile.slices()[1]] += values * fine_tile.weight
             top, finished = merger.add(index, row)
             rows = finished[:, : max(0, height - top), :width].transpose(1, 2, 0)

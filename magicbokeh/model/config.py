@@ -1,8 +1,9 @@
 """Configuration of the MagicBokeh networks, from a toy that runs in milliseconds to Stable Diffusion 2.1."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from bokehsynth import UsageError
 
@@ -10,6 +11,58 @@ Prediction = Literal["eps", "residual"]
 
 SD_ALPHA_BAR = 0.00466009508818388
 """Share of signal variance left at step 999 of Stable Diffusion's schedule (scaled linear, 0.00085 to 0.012)."""
+
+
+class Bound(NamedTuple):
+    """What a number of the configuration may be; no network that is in use comes near these limits."""
+
+    low: float
+    high: float
+    whole: bool = True
+    """Integers only."""
+    entries: tuple[int, int] | None = None
+    """Of a list: least and largest length."""
+
+    def fault(self, value: Any) -> str:
+        """Why a value is refused; empty where it is allowed."""
+        kinds = int if self.whole else int | float
+        if self.entries is not None:
+            fewest, most = self.entries
+            if not isinstance(value, list | tuple) or not fewest <= len(value) <= most:
+                return f"must be a list of {fewest} to {most} numbers"
+            return next((f"each {text}" for text in map(self._replace(entries=None).fault, value) if text), "")
+        if isinstance(value, bool) or not isinstance(value, kinds) or not self.low <= value <= self.high:
+            return f"must be {'an integer' if self.whole else 'a number'} from {self.low:g} to {self.high:g}"
+        return ""
+
+
+_CHANNELS = Bound(1, 4096, entries=(1, 6))
+_TINY = math.ulp(0.0)
+
+BOUNDS = {
+    "sample_size": Bound(1, 512),
+    "block_out_channels": _CHANNELS,
+    "heads": Bound(1, 256, entries=(1, 6)),
+    "layers_per_block": Bound(1, 6),
+    "norm_groups": Bound(1, 256),
+    "norm_eps": Bound(_TINY, 1, whole=False),
+    "map_channels": Bound(1, 4096, entries=(2, 6)),
+    "latent_channels": Bound(1, 64),
+    "vae_block_out_channels": _CHANNELS,
+    "vae_layers_per_block": Bound(1, 6),
+    "vae_norm_groups": Bound(1, 256),
+    "scaling_factor": Bound(_TINY, 1e4, whole=False),
+    "sr_rank": Bound(0, 1024),
+    "sr_alpha": Bound(0, 1e5, whole=False),
+    "vae_rank": Bound(0, 1024),
+    "vae_alpha": Bound(0, 1e5, whole=False),
+    "bokeh_rank": Bound(0, 1024),
+    "bokeh_alpha": Bound(0, 1e5, whole=False),
+    "alpha_bar": Bound(_TINY, 1, whole=False),
+    "blur_reference": Bound(_TINY, 1e5, whole=False),
+    "focus_threshold": Bound(0, 1, whole=False),
+}
+"""Bounds of the numbers of ModelConfig, checked before anything is allocated for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,17 +105,15 @@ class ModelConfig:
     """Defocus (0..1) up to which a pixel belongs to the region in focus."""
 
     def __post_init__(self) -> None:
+        for name, bound in BOUNDS.items():
+            if fault := bound.fault(getattr(self, name)):
+                raise UsageError(f"{name}: {fault}, not {getattr(self, name)!r:.100}")
         if len(self.heads) != len(self.block_out_channels):
             raise UsageError(f"heads: one per block: {len(self.block_out_channels)} blocks, {len(self.heads)} numbers")
         if self.prediction not in ("eps", "residual"):
             raise UsageError(f"prediction: eps or residual, not {self.prediction!r}")
-        for name in ("sr_rank", "vae_rank", "bokeh_rank"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name}: 0 or more, not {getattr(self, name)}")
         if not 0 < self.alpha_bar < 1:
             raise UsageError(f"alpha_bar: between 0 and 1, not {self.alpha_bar}")
-        if self.blur_reference <= 0:
-            raise UsageError(f"blur_reference: pixels, above 0, not {self.blur_reference}")
 
     @classmethod
     def sd21(cls, **changes: Any) -> "ModelConfig":

@@ -30,6 +30,7 @@ class StrictModel(ModelMixin, ConfigMixin):
     def from_pretrained(cls, path: Any, **options: Any) -> Any:
         """Open a folder or hub repository as diffusers does; DataError where a tensor is missing or unknown."""
         with_info = options.pop("output_loading_info", False)
+        options["use_safetensors"] = True  # diffusers would try a pickle where there are none
         model, info = super().from_pretrained(path, output_loading_info=True, **options)
         missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
         if missing or unexpected:

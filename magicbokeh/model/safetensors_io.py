@@ -2,7 +2,8 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -51,17 +52,33 @@ def write_folder(out: Path, write: Callable[[Path], None]) -> None:
     """Create `out` atomically: `write` fills a temporary folder beside it, which is then renamed."""
     tmp = out.with_name(f".{out.name}.tmp")
     try:
-        shutil.rmtree(tmp, ignore_errors=True)
-        tmp.mkdir(parents=True)
-        write(tmp)
-        if out.is_dir():
-            out.rmdir()
-        tmp.rename(out)
-    except OSError as error:
-        why = error.strerror or error
-        raise StorageError(f"{out}: {why} (check room and permissions, then run it again)") from error
+        with storage_errors(out):
+            shutil.rmtree(tmp, ignore_errors=True)
+            tmp.mkdir(parents=True)
+            write(tmp)
+            if out.is_dir():
+                out.rmdir()
+            tmp.rename(out)
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn an error of writing inside the block into a StorageError that names `path`, also one of safetensors, which
+    tells those of the system in words.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise StorageError(f"{path}: {why} (free some room or check permissions, then run it again)") from error
+    except SafetensorError as error:
+        raise StorageError(
+            f"{path}: the weights cannot be written ({error}; free some room or check permissions, then run it again)"
+        ) from error
 
 
 def sha256_of(path: Path) -> str:

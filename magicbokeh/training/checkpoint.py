@@ -17,25 +17,14 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from bokehsynth import DataError, StorageError
-from magicbokeh.model.safetensors_io import sha256_of
+from magicbokeh.model.checkpoint_files import FORMAT, STATE, SavedCheckpoint, check_files, digests, read_state
+from magicbokeh.model.safetensors_io import storage_errors
 
-FORMAT = 1
-STATE = "state.json"
 _AT_CWD, _EXCHANGE = -100, 2
-
-
-class SavedCheckpoint(NamedTuple):
-    """A checkpoint on disk."""
-
-    path: Path
-    record: dict[str, Any]
-    """The content of its state.json."""
 
 
 class Checkpoints:
@@ -46,15 +35,19 @@ class Checkpoints:
 
     def save(self, step: int, record: dict[str, Any], write: Callable[[Path], None], best: bool) -> None:
         """Commit a checkpoint: `write` fills a folder, `record` is added; then `step-N`, `last` and perhaps `best`."""
-        with _storage_errors(self.folder):
+        with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self.sweep()
             tmp = self.folder / f".tmp-{step:06d}"
-            tmp.mkdir()
-            write(tmp)
-            content = {"format": FORMAT, **record, "files": digests(tmp)}
-            (tmp / STATE).write_text(json.dumps(content, sort_keys=True, indent=1) + "\n")
-            _flush(tmp)
+            try:
+                tmp.mkdir()
+                write(tmp)
+                content = {"format": FORMAT, **record, "files": digests(tmp)}
+                (tmp / STATE).write_text(json.dumps(content, sort_keys=True, indent=1) + "\n")
+                _flush(tmp)
+            except Exception:  # a full disk: what was written so far only takes room
+                shutil.rmtree(tmp, ignore_errors=True)
+                raise
             target = self.folder / f"step-{step:06d}"
             if target.is_dir():  # the same step again, after the end of a stage or a resume
                 exchange(tmp, target)
@@ -70,7 +63,7 @@ class Checkpoints:
     def settle(self, newest: Path) -> None:
         """Make `newest` the `last` checkpoint, where a crash came between writing it and installing it."""
         if newest.name != "last":
-            with _storage_errors(self.folder):
+            with storage_errors(self.folder):
                 self.sweep()
                 self._install(newest, "last")
 
@@ -103,37 +96,6 @@ class Checkpoints:
         newest = max(found, key=lambda one: int(one.record["global_step"]))
         check_files(newest)
         return newest
-
-
-def read_state(checkpoint: Path) -> dict[str, Any]:
-    """The state.json of a checkpoint; DataError where it is damaged."""
-    path = checkpoint / STATE
-    try:
-        record: dict[str, Any] = json.loads(path.read_text())
-        if record["format"] != FORMAT:
-            raise DataError(f"{path}: format {record['format']}; this magicbokeh reads {FORMAT}")
-        int(record["global_step"]), dict(record["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); {_remedy(checkpoint)}") from None
-    return record
-
-
-def check_files(checkpoint: SavedCheckpoint) -> None:
-    """DataError unless every file has the digest that was recorded when it was written."""
-    path, found = checkpoint.path, digests(checkpoint.path)
-    wrong = [name for name, digest in checkpoint.record["files"].items() if found.get(name) != digest]
-    if wrong:
-        raise DataError(f"{path}: damaged or missing: {', '.join(wrong[:3])}; {_remedy(path)}")
-
-
-def _remedy(checkpoint: Path) -> str:
-    return f"remove {checkpoint.name}/ and run the same line again: it goes on from the newest that is left"
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """sha256 of every file below `folder` but state.json, by relative name."""
-    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {name: sha256_of(path) for name, path in files.items() if name != STATE}
 
 
 # --- the file system
@@ -180,12 +142,3 @@ def _flush_folder(path: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-@contextmanager
-def _storage_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        why = error.strerror or error
-        raise StorageError(f"{path}: {why} (free some room or check permissions, then run it again)") from error

@@ -10,8 +10,10 @@ from torch import nn
 from bokehsynth import UsageError
 from magicbokeh.conversion.official import base_sizes, base_unet_tensors, base_vae_tensors
 from magicbokeh.inference.depth import load_depth_model
+from magicbokeh.inference.model_source import check_finite_weights
 from magicbokeh.inference.pipeline import MagicBokehPipeline
 from magicbokeh.model.bundle import Networks, build_networks
+from magicbokeh.model.checkpoint_files import SavedCheckpoint, check_files, read_state
 from magicbokeh.model.config import ModelConfig
 from magicbokeh.model.init import init_cancelling_unet, init_haar_vae, init_map_embedding
 from magicbokeh.recipe import AutoencoderStage, DepthStage, SrStage, TrainRecipe
@@ -97,8 +99,10 @@ def _copy_networks(pipe: MagicBokehPipeline, config: ModelConfig, seed: int) -> 
 
 
 def _from_folder(recipe: TrainRecipe, init: Path, radius_bound: float) -> tuple[Networks, ModelConfig, Any]:
-    run = init / "checkpoints" / "last" / "pipeline"
-    folder = run if run.is_dir() else init
+    last = init / "checkpoints" / "last"
+    folder = last / "pipeline" if (last / "pipeline").is_dir() else init
+    if folder != init:
+        check_files(SavedCheckpoint(last, read_state(last)))
     if (folder / "model_index.json").is_file():
         return _from_pipeline(recipe, folder)
     if (folder / "unet" / "config.json").is_file():
@@ -113,6 +117,7 @@ def _from_pipeline(recipe: TrainRecipe, folder: Path) -> tuple[Networks, ModelCo
     """Load a pipeline folder, which fixes sizes, ranks and alphas; UsageError where its LoRAs were merged."""
     pipe = MagicBokehPipeline.from_pretrained(folder)
     config = pipeline_config(pipe)
+    check_finite_weights(pipe, folder)
     changes = recipe.model.changes()
     changeable = {"blur_reference", "focus_threshold"}
     wrong = [name for name, value in changes.items() if name not in changeable and value != getattr(config, name)]

@@ -14,9 +14,10 @@ from bokehsynth import DeviceError, atomic_write
 from magicbokeh.data.loader import TrainingSet, check_source, validation_batches
 from magicbokeh.data.sources import OpenSource, open_source
 from magicbokeh.inference.pipeline import MagicBokehPipeline
+from magicbokeh.model.checkpoint_files import SavedCheckpoint
 from magicbokeh.model.config import ModelConfig
 from magicbokeh.recipe import AlternateStage, DepthStage, Stage, TrainRecipe, check_precision
-from magicbokeh.training.checkpoint import Checkpoints, SavedCheckpoint
+from magicbokeh.training.checkpoint import Checkpoints
 from magicbokeh.training.depth_distillation import DepthLoss
 from magicbokeh.training.initial_models import (
     build_initial_models,

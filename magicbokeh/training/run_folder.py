@@ -15,6 +15,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from bokehsynth import ChangedError, DataError, LockedError, StorageError, UsageError, atomic_write
+from magicbokeh.given_files import read_json
 from magicbokeh.recipe import TrainRecipe
 
 
@@ -38,12 +39,10 @@ class RunFolder:
 
     def record(self) -> dict[str, Any]:
         """The content of run.json."""
-        path = self.path / "run.json"
         try:
-            found: dict[str, Any] = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: cannot be read ({error}); begin anew in another folder") from None
-        return found
+            return read_json(self.path / "run.json")
+        except (UsageError, DataError) as error:
+            raise DataError(f"{error}; begin anew in another folder") from None
 
     def begin(self, recipe: TrainRecipe, facts: Mapping[str, Any]) -> None:
         """Write the recipe and everything that must be the same when the run is resumed."""
@@ -75,11 +74,20 @@ class RunFolder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder's lock; LockedError if another process does. The system releases it with its process."""
-        with open(self.path / ".lock", "ab") as file:
+        path = self.path / ".lock"
+        try:
+            file = open(path, "ab")  # noqa: SIM115  # closed below, after the block
+        except OSError as error:
+            raise StorageError(f"{path}: {error.strerror} (check permissions, or choose another --out)") from None
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise LockedError(f"{self.path}: another training is at work here; wait for it, or stop it") from None
+            except OSError as error:
+                raise StorageError(
+                    f"{path}: cannot be locked ({error.strerror}); choose an --out on a file system with locks"
+                ) from None
             yield
 
 

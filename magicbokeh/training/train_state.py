@@ -50,5 +50,5 @@ class TrainState:
                 best=record["best"],
                 scores={name: Score(**score) for name, score in record["scores"].items()},
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise DataError(f"{checkpoint}/state.json: lacks or misnames {error}; remove {checkpoint.name}/") from None

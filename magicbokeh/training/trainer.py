@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from bokehsynth import BokehsynthError
+from bokehsynth import BokehsynthError, DataError
 from magicbokeh.data.loader import Batch, BatchSchedule, TrainingSet, make_loader
+from magicbokeh.given_files import check_size
+from magicbokeh.model.folder_files import MAX_WEIGHTS
 from magicbokeh.recipe import Stage, TrainRecipe
 from magicbokeh.training.checkpoint import Checkpoints
 from magicbokeh.training.metrics_log import TensorBoardLog
@@ -243,6 +245,11 @@ class StageTrainer:
                 float(total(phase.losses(models, batch.to(self.accelerator.device)))) * len(batch) for batch in batches
             ]
             mean = sum(losses) / sum(map(len, batches))
+            if not math.isfinite(mean):
+                raise DataError(
+                    f"{self.context.run}: the loss of phase {phase.name} over the val split is {mean}: the weights are "
+                    "damaged or the training failed; begin a new run with --init from an earlier checkpoint"
+                )
             self.state.losses.add_validation(phase.name, mean)
             self.context.tensorboard.scalars({f"val_loss/{phase.name}": mean}, self.state.global_step)
         self._active = None  # the networks are in eval mode
@@ -292,9 +299,17 @@ class StageTrainer:
 
     def load(self, checkpoint: Path, record: dict[str, Any]) -> None:
         """Restore the optimisers' moments from a checkpoint of this stage."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        tensors = load_file(str(checkpoint / "optimizer.safetensors"))
+        path = checkpoint / "optimizer.safetensors"
+        check_size(path, MAX_WEIGHTS)
+        try:
+            tensors = load_file(str(path))
+        except (SafetensorError, OSError) as error:
+            raise DataError(
+                f"{path}: damaged ({error}); remove {checkpoint.name}/ and run the same line again"
+            ) from None
         for optimizer in self.optimizers.values():
             optimizer.load(tensors)
         if self.accelerator.scaler is not None and record["scaler"]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bokehsynth import Lens, atomic_write
+from bokehsynth import DataError, Lens, atomic_write
 from magicbokeh.data.augment import classical_bokeh, crop, no_augmentation
 from magicbokeh.data.loader import Batch
 from magicbokeh.data.sources import Source
@@ -106,7 +106,7 @@ class Validator:
     def _depth(self, models: Models, teacher: Any) -> Score:
         ours, baseline = [], []
         for batch in (one.to(self.device) for one in self.batches):
-            found = predict_disparity(models.depth, batch.lq)
+            found = _finite(predict_disparity(models.depth, batch.lq), "depth", batch)
             if teacher is None:
                 target = resize_like(batch.disparity[:, 0], found)
                 constant = target.flatten(1).median(dim=1).values[:, None, None].expand_as(target)
@@ -170,9 +170,22 @@ def predict_pictures(task: str, models: Models, batch: Batch) -> Tensor:
     """The networks' pictures of a batch for a task: in -1..1, clamped, float32."""
     networks = models.networks
     if task == "autoencoder":
-        return networks.vae(batch.aif).clamp(-1, 1).float()
+        return _finite(networks.vae(batch.aif), task, batch).clamp(-1, 1)
     defocus = batch.defocus if task == "bokeh" else torch.zeros_like(batch.defocus)
-    return networks.restore(batch.lq, defocus).image.float()
+    step = networks.restore(batch.lq, defocus)
+    _finite(step.x0, task, batch)  # decoding clamps infinity
+    return _finite(step.image, task, batch)
+
+
+def _finite(found: Tensor, task: str, batch: Batch) -> Tensor:
+    """`found` as float32; DataError where it is not finite: neither a score nor a sheet could tell."""
+    found = found.float()
+    if not torch.isfinite(found).all():
+        raise DataError(
+            f"validation of {task}: the network gives NaN or infinity for {', '.join(batch.keys[:3])}; the checkpoints "
+            "are as they were: go on from one with a lower learning rate, or in fp32"
+        )
+    return found
 
 
 def psnr(found: Tensor, target: Tensor) -> list[float]:

@@ -1,0 +1,41 @@
+"""Where a model comes from: repositories of the hub, and what holds for every source."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bokehsynth import DataError, UsageError
+
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
+PIPELINE_FILES = ("model_index.json", "*/config.json", "*.safetensors", "*.safetensors.index.json")
+DEPTH_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
+"""All that is fetched of a repository."""
+
+
+def fetch(repository: str, files: Sequence[str], otherwise: str, **options: Any) -> Path:
+    """The folder of a repository in the hub's cache, downloaded where it is not there.
+
+    UsageError, `otherwise` with the reason, where it cannot be had; `options` are those of the hub.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=list(files), **options))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{otherwise} ({first_line(error)})") from None
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's message, cut short."""
+    return str(error).strip().partition("\n")[0][:300]
+
+
+def check_finite_weights(pipe: Any, source: Any) -> None:
+    """DataError where a weight of a pipeline is NaN or infinity; `source` is named in the message."""
+    for part in ("unet", "controlnet", "vae", "depth_estimator"):
+        module = getattr(pipe, part)
+        for name, value in module.state_dict().items() if module is not None else ():
+            if not torch.isfinite(value).all():
+                raise DataError(f"{source}: {part}: {name} holds NaN or infinity; fetch the model or train it again")

@@ -63,6 +63,8 @@ def run(group: click.Group, program: str) -> NoReturn:
             # None from a command; a number where the words were the product: help, the version
             result = group.main(standalone_mode=False)
             code = result if isinstance(result, int) else 0
+        except SystemExit as end:  # of click, which completes words for a shell before it runs a command
+            result, code = None, end.code if isinstance(end.code, int) else 0
         except BaseException as error:
             result, code = None, _say(error.error if isinstance(error, _RaisedError) else error, program)
         out.flush()

@@ -4,6 +4,7 @@ A run is a list of micro-batches. `BatchSchedule` gives the samples of the m-th 
 continues with the very next sample and the number of workers changes nothing.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -186,11 +187,28 @@ def validation_batches(source: OpenSource, spec: DataSpec, blur_reference: float
     return [to_batch(items[first : first + size], blur_reference) for first in range(0, len(items), size)]
 
 
+class _Loader(DataLoader[Any]):
+    """A loader whose processes import nothing from the working directory (from Python 3.11 on).
+
+    A spawned process is a `python -c`, whose path begins there: a file `socket.py` would be run as the library's.
+    """
+
+    def __iter__(self) -> Any:
+        before = os.environ.get("PYTHONSAFEPATH")
+        os.environ["PYTHONSAFEPATH"] = "1"
+        try:
+            return super().__iter__()
+        finally:
+            os.environ.pop("PYTHONSAFEPATH")
+            if before is not None:
+                os.environ["PYTHONSAFEPATH"] = before
+
+
 def make_loader(
     data: TrainingSet, schedule: BatchSchedule, start: int, end: int, workers: int, pin: bool
 ) -> DataLoader[Any]:
     """A loader of the micro-batches `start` to `end`; its workers are spawned and have one thread each."""
-    return DataLoader(
+    return _Loader(
         data,
         batch_sampler=_MicroBatchSampler(schedule, start, end),
         num_workers=workers,

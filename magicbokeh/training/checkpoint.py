@@ -11,6 +11,7 @@ A checkpoint is written under a hidden name, flushed to the disk, and renamed. `
 their successors in one system call where the system has it (Linux), so that they are never missing.
 """
 
+import contextlib
 import ctypes
 import ctypes.util
 import json
@@ -38,27 +39,31 @@ class Checkpoints:
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self.sweep()
-            tmp = self.folder / f".tmp-{step:06d}"
             try:
-                tmp.mkdir()
-                write(tmp)
-                content = {"format": FORMAT, **record, "files": digests(tmp)}
-                (tmp / STATE).write_text(json.dumps(content, sort_keys=True, indent=1) + "\n")
-                _flush(tmp)
+                self._commit(step, record, write, best)
             except Exception:  # a full disk: what was written so far only takes room
-                shutil.rmtree(tmp, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    self.sweep()
                 raise
-            target = self.folder / f"step-{step:06d}"
-            if target.is_dir():  # the same step again, after the end of a stage or a resume
-                exchange(tmp, target)
-            else:
-                tmp.rename(target)
-            _flush_folder(self.folder)
-            for name in ("last", "best") if best else ("last",):
-                self._install(target, name)
-            for old in self.steps()[: -self.keep]:
-                old.rename(self.folder / f".tmp-{old.name}")  # a crash during removal leaves no partial checkpoint
-            self.sweep()
+
+    def _commit(self, step: int, record: dict[str, Any], write: Callable[[Path], None], best: bool) -> None:
+        tmp = self.folder / f".tmp-{step:06d}"
+        tmp.mkdir()
+        write(tmp)
+        content = {"format": FORMAT, **record, "files": digests(tmp)}
+        (tmp / STATE).write_text(json.dumps(content, sort_keys=True, indent=1) + "\n")
+        _flush(tmp)
+        target = self.folder / f"step-{step:06d}"
+        if target.is_dir():  # the same step again, after the end of a stage or a resume
+            exchange(tmp, target)
+        else:
+            tmp.rename(target)
+        _flush_folder(self.folder)
+        for name in ("last", "best") if best else ("last",):
+            self._install(target, name)
+        for old in self.steps()[: -self.keep]:
+            old.rename(self.folder / f".tmp-{old.name}")  # a crash during removal leaves no partial checkpoint
+        self.sweep()
 
     def settle(self, newest: Path) -> None:
         """Make `newest` the `last` checkpoint, where a crash came between writing it and installing it."""

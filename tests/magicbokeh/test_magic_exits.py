@@ -171,7 +171,7 @@ def test_a_reader_that_leaves_ends_nothing(place, model):
     read, write = os.pipe()
     os.close(read)
     line = [*SCRIPT, "infer", *names, "--model", str(model), "--blur", "0", "--out", "out", "--device", "cpu"]
-    done = subprocess.run(line, stdout=write, stderr=subprocess.PIPE, text=True, check=False, timeout=120)
+    done = subprocess.run(line, stdout=write, stderr=subprocess.PIPE, text=True, check=False, timeout=250)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(path.name for path in (place / "out").iterdir()) == sorted(names)
@@ -180,11 +180,11 @@ def test_a_reader_that_leaves_ends_nothing(place, model):
 def test_a_full_stdout_is_told(place, model):
     line = [*SCRIPT, "infer", "photo.png", "--model", str(model), "--blur", "0", "--out", "out", "--device", "cpu"]
     with open("/dev/full", "w") as full:
-        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=120)
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=250)
         assert done.returncode == 0
         assert done.stderr == "warning: stdout: No space left on device; files are not affected\n"
         assert (place / "out" / "photo.png").is_file()
-        helped = subprocess.run([*SCRIPT, "--help"], stdout=full, stderr=subprocess.PIPE, check=False, timeout=120)
+        helped = subprocess.run([*SCRIPT, "--help"], stdout=full, stderr=subprocess.PIPE, check=False, timeout=250)
         assert helped.returncode == 4  # the words were all that was asked for
 
 
@@ -193,7 +193,7 @@ def test_names_on_the_terminal_and_an_ascii_stdout(place, model):
     (place / name).write_bytes((place / "photo.png").read_bytes())
     line = [*SCRIPT, "infer", name, "--model", str(model), "--blur", "0", "--out", "out", "--device", "cpu"]
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-    done = subprocess.run(line, capture_output=True, env=environment, check=False, timeout=120)
+    done = subprocess.run(line, capture_output=True, env=environment, check=False, timeout=250)
     assert done.returncode == 0, done.stderr
     assert b"\x1b" not in done.stdout
     assert b"\r" not in done.stdout
@@ -202,7 +202,7 @@ def test_names_on_the_terminal_and_an_ascii_stdout(place, model):
 
 def test_closed_streams(place, model):
     line = [*SCRIPT, "infer", "photo.png", "--model", str(model), "--blur", "0", "--out", "out", "--device", "cpu"]
-    done = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *line], check=False, timeout=120)
+    done = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *line], check=False, timeout=250)
     assert done.returncode == 0
     with Image.open("out/photo.png") as picture:
         assert picture.size == (112, 80)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -98,6 +100,18 @@ def test_workers_change_nothing_and_a_run_continues_with_the_next_sample(tmp_pat
     whole = batches(recipe, tmp_path)
     for one, other in zip(whole[1:], batches(recipe, tmp_path, start=1, workers=2), strict=True):
         same(one, other)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="PYTHONSAFEPATH came with Python 3.11")
+def test_workers_import_nothing_from_the_working_directory(tmp_path, shards, monkeypatch):
+    recipe = mini(tmp_path / "a.yaml", shards)
+    for name in ("socket", "selectors", "random", "tempfile", "torch", "numpy", "magicbokeh"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'RAN')!r}, 'a').write({name!r})\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    assert len(batches(recipe, tmp_path, end=1, workers=1)) == 1
+    assert not (tmp_path / "RAN").exists()
+    assert "PYTHONSAFEPATH" not in os.environ
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -12,7 +12,7 @@ from harness import assert_same, ended, events, kill, markers, promised_files, r
 def extended(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("extended") / "set"
     assert run("generate", recipe, "--out", out).returncode == 0
-    done = run("extend", out, "--samples", 24)
+    done = run("extend", out, "--trust-code", "--samples", 24)
     assert done.returncode == 0, done.stderr
     return out
 
@@ -32,21 +32,21 @@ def test_old_shards_keep_their_bytes_and_short_ones_stay_short(extended: Path, c
 def test_an_extension_that_is_killed_goes_on(extended: Path, recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
     assert run("generate", recipe, "--out", out).returncode == 0
-    process = start("extend", out, "--samples", 24, "--workers", 1, FAULT="slow:0.2")
+    process = start("extend", out, "--trust-code", "--samples", 24, "--workers", 1, FAULT="slow:0.2")
     until(lambda: len(markers(out)) > 6, process)
     kill(process.pid)
     ended(process)
     assert json.loads((out / "dataset.json").read_text())["splits"]["train"]["samples"] == 10, "readers see the old set"
-    other = run("extend", out, "--samples", 36)
+    other = run("extend", out, "--trust-code", "--samples", 36)
     assert other.returncode == 2
     assert "is not finished" in other.stderr
-    done = run("extend", out, "--samples", 24, "--workers", 2)
+    done = run("extend", out, "--trust-code", "--samples", 24, "--workers", 2)
     assert done.returncode == 0, done.stderr
     assert_same(out, extended)
-    again = run("extend", out, "--samples", 24)
+    again = run("extend", out, "--trust-code", "--samples", 24)
     assert again.returncode == 0
     assert "nothing to do" in again.stdout
-    smaller = run("extend", out, "--samples", 20)
+    smaller = run("extend", out, "--trust-code", "--samples", 20)
     assert smaller.returncode == 2
     assert "never shrink" in smaller.stderr
     assert_same(out, extended)
@@ -65,14 +65,14 @@ def test_a_record_of_extensions_that_is_lost_or_altered_cuts_nothing_anew(
     else:
         record.write_text(text)
     before = len(events(out, "committed"))
-    for line in (("verify", out), ("extend", out, "--samples", 24), ("finalize", out)):
+    for line in (("verify", out), ("extend", out, "--trust-code", "--samples", 24), ("finalize", out, "--trust-code")):
         done = run(*line)
         assert done.returncode in {1, 2}, done.stdout
         assert "extensions.json" in done.stdout + done.stderr
         assert "verify --fix" in done.stdout + done.stderr
     assert_same(out, extended)
     assert run("verify", out, "--fix").returncode == 1
-    assert run("extend", out, "--samples", 24).returncode == 0
+    assert run("extend", out, "--trust-code", "--samples", 24).returncode == 0
     assert len(events(out, "committed")) == before
     assert_same(out, extended)
     assert run("verify", out).returncode == 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from bokehsynth.rendering.cpu.simd import add, clamp01, load, madd, poke, ramp, splat, store, sub
 from bokehsynth.rendering.jit import always_inline_kernel, inline_kernel, kernel
-from bokehsynth.rendering.tile_constants import GROUP, LANES
+from bokehsynth.rendering.tile_constants import GROUP, LANES, RUNS_FROM
 
 NEAREST = 2.0
 """Pixels of blur radius below which a texel is in no footprint of radius RUNS_FROM: its weight |s|^-3 is left out."""
@@ -181,6 +181,20 @@ def radius_range(radius):
     r, rx, ry = radius
     low = r + min(0.0, rx * (LANES - 1)) + min(0.0, ry * (GROUP - 1))
     return low, r + max(0.0, rx * (LANES - 1)) + max(0.0, ry * (GROUP - 1))
+
+
+@inline_kernel
+def runs_from(per_column, per_row):
+    """Least blur radii (before the focus, behind it) at which the kernels of a plane may take sums along rows.
+
+    per_column, per_row: K g. Of planes steeper than K abs(g) = 0.84 a footprint of RUNS_FROM would hold texels nearer
+    to the focus than NEAREST. Behind the focus the first kernel that a group takes is that of its largest radius: at
+    its pixel of the smallest one it must not reach across the line in focus, where the sums turn.
+    """
+    e = np.hypot(per_column, per_row)
+    spread = abs(per_column) * (LANES - 1) + abs(per_row) * (GROUP - 1)
+    near = max(RUNS_FROM, (NEAREST + 1.5 * e) * (1 + e))
+    return near, max(near, e * spread + 2 * e * (1 + e))
 
 
 @always_inline_kernel

@@ -14,10 +14,10 @@ from bokehsynth.rendering.aperture.footprint_kernel import UNVIGNETTED, Footprin
 from bokehsynth.rendering.aperture.pupil import CornerKernels
 from bokehsynth.rendering.aperture.tables import LensTables, RaySet
 from bokehsynth.rendering.cpu.kernel_arguments import Camera, Kernels, KernelTable, LayerPlanes, Pyramids, Rays
-from bokehsynth.rendering.cpu.layer_filter import apply_tilt_weight, prefix_sums
+from bokehsynth.rendering.cpu.layer_filter import apply_tilt_weight, prefix_sums, runs_from
 from bokehsynth.rendering.cpu.simd import address_of
 from bokehsynth.rendering.cpu.tile_bounds import min_max_pyramid, pyramid_levels
-from bokehsynth.rendering.tile_constants import GROUP, LANES, RUNS_FROM, TILE_H, TILE_W
+from bokehsynth.rendering.tile_constants import GROUP, LANES, TILE_H, TILE_W
 from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray, RenderInput
 
 BAND_TEXELS = 8_000_000
@@ -37,6 +37,8 @@ class PreparedLayer:
     opaque: bool
     radii: tuple[float, float]
     """Smallest and largest signed blur radius over the picture, px."""
+    runs_from: tuple[float, float]
+    """Blur radii before and behind the focus from which sums along rows serve (`layer_filter.runs_from`)."""
     uniform: bool
     """Whether the lens passes the same light through all of its opening."""
 
@@ -48,7 +50,8 @@ class PreparedLayer:
     @property
     def needs_sums(self) -> bool:
         """Whether some tiles need prefix sums."""
-        return self.uniform and self.reference >= RUNS_FROM
+        near, far = self.runs_from
+        return self.uniform and (self.radii[1] >= near or self.radii[0] <= -far)
 
 
 def prepare_layer(layer: Layer, scene: RenderInput, tables: LensTables) -> PreparedLayer:
@@ -59,8 +62,9 @@ def prepare_layer(layer: Layer, scene: RenderInput, tables: LensTables) -> Prepa
         _bounds[layer] = min_max_pyramid(layer.packed, pyramid_levels(*layer.shape))
     bounds = _bounds[layer]
     radii = [scene.lens.blur * (d - scene.lens.focus) for d in plane.corners(scene.width, scene.height)]
+    rows_from = runs_from(scene.lens.blur * plane.gx, scene.lens.blur * plane.gy)
     uniform = tables.transmission.shape == (1, 1, 1)
-    return PreparedLayer(layer, plane, bounds, bool(bounds[0, -1] == 1), (min(radii), max(radii)), uniform)
+    return PreparedLayer(layer, plane, bounds, bool(bounds[0, -1] == 1), (min(radii), max(radii)), rows_from, uniform)
 
 
 def bands(scene: RenderInput, layers: Sequence[PreparedLayer]) -> list[tuple[int, int]]:
@@ -206,15 +210,15 @@ def _radius_nodes(each: PreparedLayer, scene: RenderInput) -> dict[int, Float64A
     if not each.uniform:
         return {tiles.TAP_KERNELS: footprint_kernel.radius_nodes(low, high)}
     found = {}
-    # A group of pixels that straddles RUNS_FROM is filtered tap by tap.
-    spread = abs(each.plane.gx) * (LANES - 1) + abs(each.plane.gy) * (GROUP - 1)
-    farthest = RUNS_FROM + scene.lens.blur * spread
-    if low < RUNS_FROM and high > -RUNS_FROM:
-        found[tiles.TAP_KERNELS] = footprint_kernel.radius_nodes(max(low, -farthest), min(high, farthest))
-    if high >= RUNS_FROM:
-        found[tiles.NEAR_KERNELS] = footprint_kernel.radius_nodes(max(low, RUNS_FROM), high)
-    if low <= -RUNS_FROM:
-        found[tiles.FAR_KERNELS] = footprint_kernel.radius_nodes(low, min(high, -RUNS_FROM))
+    near, far = each.runs_from
+    # A group of pixels that straddles one of them is filtered tap by tap.
+    spread = scene.lens.blur * (abs(each.plane.gx) * (LANES - 1) + abs(each.plane.gy) * (GROUP - 1))
+    if low < near and high > -far:
+        found[tiles.TAP_KERNELS] = footprint_kernel.radius_nodes(max(low, -far - spread), min(high, near + spread))
+    if high >= near:
+        found[tiles.NEAR_KERNELS] = footprint_kernel.radius_nodes(max(low, near), high)
+    if low <= -far:
+        found[tiles.FAR_KERNELS] = footprint_kernel.radius_nodes(low, min(high, -far))
     return found
 
 

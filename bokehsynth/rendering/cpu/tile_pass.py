@@ -6,12 +6,19 @@ from bokehsynth.rendering import tile_constants as tiles
 from bokehsynth.rendering.cpu.composite import composite
 from bokehsynth.rendering.cpu.control_variate import rays_for, sum_rays
 from bokehsynth.rendering.cpu.kernel_arguments import Corners, Group, Hits, Radius, Scratch, Texels, Visible
-from bokehsynth.rendering.cpu.layer_filter import filter_between, filter_plane, gains, gains_between, radius_range
+from bokehsynth.rendering.cpu.layer_filter import (
+    filter_between,
+    filter_plane,
+    gains,
+    gains_between,
+    radius_range,
+    runs_from,
+)
 from bokehsynth.rendering.cpu.ray_batches import BATCH
 from bokehsynth.rendering.cpu.simd import cell, load, mul, store
 from bokehsynth.rendering.cpu.tile_bounds import REACH, STATES
 from bokehsynth.rendering.jit import always_inline_kernel, inline_kernel, kernel
-from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, GROUP, LANES, RUNS_FROM, TILE_H, TILE_W
+from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, GROUP, LANES, TILE_H, TILE_W
 
 
 def scratch_cells(layers: int, channels: int) -> int:
@@ -142,10 +149,11 @@ def _corners_around(spans, m, group):
 def _family(spans, m, radius):
     """Choose the kernels of a group: with prefix sums where the layer has them and all its radii are large enough."""
     low, high = radius_range(radius)
+    near, far = runs_from(radius.per_column, radius.per_row)
     # Without taps only pixels beyond the border have smaller radii.
     alone = spans[m, tiles.TAP_KERNELS, 1] == spans[m, tiles.TAP_KERNELS, 0]
-    if (low >= RUNS_FROM or alone) and spans[m, tiles.NEAR_KERNELS, 1] > spans[m, tiles.NEAR_KERNELS, 0]:
+    if (low >= near or alone) and spans[m, tiles.NEAR_KERNELS, 1] > spans[m, tiles.NEAR_KERNELS, 0]:
         return tiles.NEAR_KERNELS
-    if (high <= -RUNS_FROM or alone) and spans[m, tiles.FAR_KERNELS, 1] > spans[m, tiles.FAR_KERNELS, 0]:
+    if (high <= -far or alone) and spans[m, tiles.FAR_KERNELS, 1] > spans[m, tiles.FAR_KERNELS, 0]:
         return tiles.FAR_KERNELS
     return tiles.TAP_KERNELS

@@ -89,9 +89,27 @@ def main() -> None:
         echo(f"error: {error.filename or 'output'}: {error.strerror}{advice}", err=True)
         code = 4
     except Exception as error:
-        echo(f"error: {_unexpected(error)}", err=True)
-        code = 1
+        missing = _missing_requirement(error)
+        echo(f"error: {missing or _unexpected(error)}", err=True)
+        code = 2 if missing else 1
     _leave(code)
+
+
+def _missing_requirement(error: Exception) -> str:
+    """Return what to install, where a package that bokehsynth requires cannot be imported."""
+    if not isinstance(error, ImportError):
+        return ""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = Path(frames[-1].filename)
+    wanted = {(error.name or "").partition(".")[0], last.stem, last.parent.name}
+    if "cv2" in wanted:
+        return (
+            f"OpenCV cannot be imported ({error}). opencv-python and opencv-python-headless share one folder: where "
+            "both were installed, removing or updating one breaks the other. `pip uninstall opencv-python`, then "
+            "`pip install --force-reinstall --no-deps opencv-python-headless`"
+        )
+    names = wanted & {"numpy", "numba", "llvmlite", "PIL", "pymatting", "scipy", "OpenEXR", "pydantic", "ruamel"}
+    return f"{names.pop()} cannot be imported ({error}): `pip install --force-reinstall bokehsynth`" if names else ""
 
 
 def _unexpected(error: Exception) -> str:

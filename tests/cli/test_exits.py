@@ -101,6 +101,24 @@ def test_whatever_a_command_raises_has_its_code_and_one_line(
         assert "Traceback" in Path(log[1]).read_text()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        "ModuleNotFoundError(\"No module named 'cv2'\", name='cv2')",  # opencv-python was removed
+        "ImportError('libGL.so.1: cannot open shared object file')",  # opencv-python replaced the headless one
+    ],
+)
+def test_an_opencv_that_another_one_destroyed_says_how_to_mend_it(error: str, tmp_path: Path) -> None:
+    (tmp_path / "cv2.py").write_text(f"raise {error}\n")
+    done = subprocess.run(
+        [*COMMAND, "recipes"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "pip install --force-reinstall --no-deps opencv-python-headless" in line
+
+
 def test_help_and_version_are_no_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _main(monkeypatch, "--version") == 0
     assert _main(monkeypatch, "verify", "--help") == 0

@@ -36,7 +36,21 @@ if TYPE_CHECKING:
     from bokehsynth.generation.generate import generate
     from bokehsynth.imaging.contact_sheet import contact_sheet
     from bokehsynth.imaging.icc import RgbProfile, read_profile
-    from bokehsynth.optics import Aperture, CatEye, Disc, Lens, Plane, Polygon, Prescription, Ring, load_prescription
+    from bokehsynth.optics import (
+        Anamorphic,
+        Aperture,
+        Apodized,
+        CatEye,
+        Disc,
+        ImageAperture,
+        Lens,
+        OnionRings,
+        Plane,
+        Polygon,
+        Prescription,
+        Ring,
+        load_prescription,
+    )
     from bokehsynth.optics.layer import Layer
     from bokehsynth.pipeline import (
         ComposedSample,
@@ -64,7 +78,8 @@ _HOME = {
     "aperture_check": ["LensReport", "check_aperture"],
     "config.strict_yaml": ["load_yaml"],
     "optics": [
-        "Aperture", "CatEye", "Disc", "Layer", "Lens", "Plane", "Polygon", "Prescription", "Ring", "load_prescription",
+        "Anamorphic", "Aperture", "Apodized", "CatEye", "Disc", "ImageAperture", "Layer", "Lens", "OnionRings", "Plane",
+        "Polygon", "Prescription", "Ring", "load_prescription",
     ],
     "pipeline": [
         "make_sample", "ComposedSample", "compose_sample", "render_samples", "SetUp", "set_up_sample", "make_samples",
@@ -79,8 +94,9 @@ _HOME = {
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [  # noqa: RUF022  # by room, as in the docs
-    "Plane", "Layer", "Lens", "Aperture", "Disc", "Polygon", "CatEye", "Ring", "check_aperture",
-    "LensReport", "Prescription", "load_prescription", "render", "render_batch", "resolve_device", "Frames",
+    "Plane", "Layer", "Lens", "Aperture", "Disc", "Polygon", "CatEye", "Ring", "Apodized",
+    "OnionRings", "Anamorphic", "ImageAperture", "check_aperture", "LensReport",
+    "Prescription", "load_prescription", "render", "render_batch", "resolve_device", "Frames",
     "Recipe", "load_recipe", "find_recipe", "load_yaml", "SampleDraw", "draw_sample", "make_sample", "Sample",
     "ComposedSample", "compose_sample", "render_samples", "SetUp", "set_up_sample", "make_samples",
     "degrade", "generate", "open_dataset", "contact_sheet", "srgb_to_linear", "linear_to_srgb", "RgbProfile",

@@ -163,7 +163,7 @@ class Recipe(Spec):
     @property
     def portable_dict(self) -> dict[str, Any]:
         """The recipe without the paths of folders on this machine."""
-        return self.model_dump(mode="json") | {"assets": portable(self.assets)}
+        return self.model_dump(mode="json") | {"assets": portable(self.assets), "lens": self.lens.portable}
 
     @cached_property
     def identity(self) -> dict[str, str]:
@@ -199,6 +199,7 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = (), total: 
     recipe = load_yaml(path, Recipe, overrides)
     packaged = path in packaged_recipes().values()
     recipe = recipe.model_copy(update={"assets": _absolute(recipe.assets, path, packaged, overrides)})
+    recipe = recipe.model_copy(update={"lens": _with_files(recipe.lens, path, overrides)})
     if total is not None:
         if not 1 <= total < 10**9:
             raise UsageError(f"--samples must be at least 1 and below 1,000,000,000, got {total}")
@@ -222,6 +223,15 @@ def _absolute(spec: AssetsSpec, path: Path, packaged: bool, overrides: Sequence[
         bases = [Path.cwd() if {(kind, None), (kind, i)} & given else base for i in range(len(sources))]
         changed[kind] = [absolute_source(source, root) for source, root in zip(sources, bases, strict=True)]
     return spec.model_copy(update=changed)
+
+
+def _with_files(lens: LensSpec, path: Path, overrides: Sequence[str]) -> LensSpec:
+    """Read the files that the lens names: beside the recipe file, or in the working directory if --set names one."""
+    given = any(text.partition("=")[0].strip().split(".")[0] == "lens" for text in overrides)
+    try:
+        return lens.with_files(Path.cwd() if given else path.parent)
+    except UsageError as error:
+        raise RecipeError(f"{path}: lens: {error}") from None
 
 
 def _needs_no_root(spec: AssetsSpec, name: str, given: set[tuple[str, int | None]]) -> None:

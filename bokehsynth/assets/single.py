@@ -7,11 +7,39 @@ import numpy as np
 from bokehsynth.assets.catalogue import Candidate
 from bokehsynth.assets.decode.decoder import DEFAULT_LIMITS, Limits, decode_raster
 from bokehsynth.assets.decode.matte import reject_transparency
+from bokehsynth.assets.decode.raster import unit
+from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.decode.safe_read import read_file
 from bokehsynth.assets.index.probe import probe
 from bokehsynth.assets.load.store import cutout_from, landscape_from
 from bokehsynth.color import FloatArray
+from bokehsynth.errors import UsageError
 from bokehsynth.imaging.pictures import Cutout
+
+WEIGHTS_LIMITS = Limits(max_pixels=4_194_304, min_side=2)
+WEIGHTS_BYTES = 1 << 18
+"""Largest file of weights: a recipe that names one carries it along."""
+
+
+def open_weights(path: Path) -> FloatArray:
+    """The numbers of a picture of weights, [H, W] or [H, W, 3]: as stored, without a tone curve, times its alpha.
+
+    UsageError for a file that is no picture, too large, or neither grey nor RGB.
+    """
+    try:
+        return weights_from(read_file(path, max_bytes=WEIGHTS_BYTES), str(path))
+    except RejectedPicture as error:
+        raise UsageError(f"a picture of an opening: {error}") from None
+
+
+def weights_from(data: bytes, name: str) -> FloatArray:
+    """The numbers of the bytes of a picture of weights, as `open_weights`; RejectedPicture names it."""
+    raster = decode_raster(data, name, WEIGHTS_LIMITS)
+    values = np.maximum(raster.values, 0) if raster.linear else unit(raster.values)
+    if raster.alpha is not None:
+        opacity = unit(raster.alpha)
+        values = values * (opacity if values.ndim == 2 else opacity[..., None])
+    return np.asarray(values, np.float32)
 
 
 def open_cutout(path: Path, limits: Limits = DEFAULT_LIMITS) -> Cutout:

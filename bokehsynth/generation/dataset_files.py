@@ -17,6 +17,7 @@ from bokehsynth.errors import ChangedError, DataError, StorageError
 from bokehsynth.files import TMP_MARK, atomic_write, make_directory, pretty_json, storage_errors
 from bokehsynth.generation.provenance import PIXEL_KEYS
 from bokehsynth.generation.quarantine import merged_list, write_lines
+from bokehsynth.generation.recipe_schema import is_schema, schema_text
 from bokehsynth.imaging.contact_sheet import contact_sheet, take_spread
 from bokehsynth.recipe import Recipe
 from bokehsynth.schema import FORMAT_VERSION
@@ -107,7 +108,8 @@ def write_root_files(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan],
     atomic_write(layout.recipe, recipe.text())
     atomic_write(layout.assets, recipe.catalogue.lines())
     write_quarantine(layout, recipe, plans)
-    atomic_write(layout.schema, pretty_json(Recipe.model_json_schema()))
+    if not is_schema(file_text(layout.schema), recipe):
+        atomic_write(layout.schema, schema_text())
     known = machines_of(layout, strict=True)
     if machine is not None and not _is_known(machine, known):
         atomic_write(layout.machines, pretty_json([*known, machine]))
@@ -196,6 +198,14 @@ def write_quarantine(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan])
     """Write quarantine.jsonl: the assets that cannot be used, and the draws of samples, as far as they are known."""
     draws = "".join(draw.line() for draw in merged_list(layout, plans))
     write_lines(layout.quarantine, recipe.catalogue.quarantine_lines() + draws)
+
+
+def file_text(path: Path) -> str:
+    """The text of a file; empty where it is missing or cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
 
 
 def _read_json(path: Path, kind: type) -> Any:

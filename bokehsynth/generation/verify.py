@@ -13,12 +13,14 @@ from bokehsynth.files import canonical_json, pretty_json
 from bokehsynth.generation.dataset_files import (
     check_format,
     expected_description,
+    file_text,
     machines_of,
     read_identity,
     restore_records,
 )
 from bokehsynth.generation.plan import all_plans, check_shard_boundaries, is_complete, lock_ranges, restore_extensions
 from bokehsynth.generation.quarantine import first_attempt, merged_list, read_shard_list
+from bokehsynth.generation.recipe_schema import is_schema
 from bokehsynth.generation.shard_lock import set_up_lock, shard_lock
 from bokehsynth.recipe import Recipe
 from bokehsynth.rng import SPLITS
@@ -92,7 +94,7 @@ def _verify_records(layout: Layout) -> list[str]:
         faults.append(f"{layout.dataset}: made_with is not what {layout.machines} says")
     elif wrong:
         faults.append(f"{layout.dataset}: {', '.join(wrong)} are not what follows from the shards and the recipe")
-    elif _text(layout.dataset) != pretty_json(record):
+    elif file_text(layout.dataset) != pretty_json(record):
         faults.append(f"{layout.dataset}: was rewritten by another program: its bytes differ")
     return faults
 
@@ -106,22 +108,24 @@ def _verify_root(layout: Layout, report: VerifyReport) -> list[str]:
         record = read_dataset(layout)
         identity = common_identity(layout) or record["identity"]
         recipe = _recorded_recipe(layout)
+        known = _known_identity(recipe)
         plans = [plan for split in SPLITS for plan in committed_plans(layout, split)]
         draws = "".join(draw.line() for draw in merged_list(layout, plans))
     except BokehsynthError as error:
         return [] if not layout.dataset.is_file() else [str(error)]  # an unfinished set is a fault already named
     faults = [
         f"{layout.recipe}: is not the recipe the shards were made with ({name} differs)"
-        for name, value in _known_identity(recipe).items()
+        for name, value in known.items()
         if identity.get(name) != value
     ]
     catalogue = _catalogue(layout)
     if catalogue is None or catalogue.digest != identity.get("assets_digest"):
         faults.append(f"{layout.assets}: missing or altered")
-    for path, text in {layout.recipe: recipe.text(), layout.schema: pretty_json(Recipe.model_json_schema())}.items():
-        if _text(path) != text:
-            faults.append(f"{path}: missing or altered")
-    if not _is_quarantine(_text(layout.quarantine), draws):
+    if file_text(layout.recipe) != recipe.text():
+        faults.append(f"{layout.recipe}: missing or altered")
+    if not is_schema(file_text(layout.schema), recipe):
+        faults.append(f"{layout.schema}: missing or altered")
+    if not _is_quarantine(file_text(layout.quarantine), draws):
         faults.append(f"{layout.quarantine}: is not what the shards' own lists say")
     try:
         check_shard_boundaries(layout, all_plans(recipe, layout))
@@ -160,14 +164,6 @@ def _records(text: str) -> list[dict[str, Any]] | None:
     return records if whole and all(isinstance(record, dict) for record in records) else None
 
 
-def _text(path: Path) -> str:
-    """The text of a file; empty where it is missing or cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return ""
-
-
 def _recorded_recipe(layout: Layout) -> Recipe:
     """The recipe with the assets it was made from, if their record is readable: its photographs may be gone."""
     recipe, catalogue = load_yaml(layout.recipe, Recipe), _catalogue(layout)
@@ -177,7 +173,7 @@ def _recorded_recipe(layout: Layout) -> Recipe:
 def _catalogue(layout: Layout) -> Catalogue | None:
     """The assets of assets.jsonl; None where it is missing or not as it is written."""
     with contextlib.suppress(DataError):
-        if records := _records(_text(layout.assets)):
+        if records := _records(file_text(layout.assets)):
             return Catalogue(assets_of(records))
     return None
 

@@ -4,14 +4,19 @@ from bokehsynth.optics.apertures import Aperture, CatEye, Disc, Polygon, Ring, S
 from bokehsynth.optics.layer import Layer
 from bokehsynth.optics.prescription import Prescription, load_prescription
 from bokehsynth.optics.thin_lens import HeightField, Lens, Plane, Surface
+from bokehsynth.optics.weighted_apertures import Anamorphic, Apodized, ImageAperture, OnionRings
 
 __all__ = [
+    "Anamorphic",
     "Aperture",
+    "Apodized",
     "CatEye",
     "Disc",
     "HeightField",
+    "ImageAperture",
     "Layer",
     "Lens",
+    "OnionRings",
     "Plane",
     "Polygon",
     "Prescription",

@@ -11,10 +11,10 @@ from bokehsynth.assets.catalogue import Catalogue, Kind
 from bokehsynth.assets.load.store import AssetStore
 from bokehsynth.optics import Aperture
 from bokehsynth.rng import Stage, stream
-from bokehsynth.scene.aperture_spec import LensSpec, read_aperture
 from bokehsynth.scene.compose import compose_layers
 from bokehsynth.scene.composed_scene import ComposedScene
 from bokehsynth.scene.draw import SceneDraw, draw_layers
+from bokehsynth.scene.lens_spec import LensSpec, read_aperture
 from bokehsynth.scene.pair import PairDraw, PairSpec, compose_pair, draw_pair
 from bokehsynth.scene.photo import PhotoDraw, PhotoSpec, compose_photo, draw_photo
 from bokehsynth.scene.spec import SceneSpec

@@ -1,17 +1,30 @@
-"""What a recipe says about the aperture of the lens, and the short text that names one: `polygon:7,curvature=0.3`."""
+"""What a recipe says about an opening, and the short text that names one: `polygon:7,curvature=0.3`."""
 
-from functools import cached_property
+import base64
+import binascii
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
-from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BeforeValidator, Field
 
+from bokehsynth.assets.decode.rejection import RejectedPicture
+from bokehsynth.assets.decode.safe_read import read_file
+from bokehsynth.assets.single import WEIGHTS_BYTES, weights_from
 from bokehsynth.config.distributions import Spec
-from bokehsynth.config.user_code import UntrustedCodeError, is_refused, load_module
+from bokehsynth.config.user_code import UntrustedCodeError, load_module
 from bokehsynth.errors import USER_ERRORS, UsageError
 from bokehsynth.files import sha256_bytes
-from bokehsynth.optics import Aperture, CatEye, Disc, Polygon, Ring
-from bokehsynth.rendering.aperture.lens_points import table_digest, unbaked_part
+from bokehsynth.optics import (
+    Anamorphic,
+    Aperture,
+    Apodized,
+    CatEye,
+    Disc,
+    ImageAperture,
+    OnionRings,
+    Polygon,
+    Ring,
+)
 
 
 class PolygonSpec(Spec):
@@ -44,12 +57,87 @@ class CatEyeSpec(Spec):
     """Of the rim's disc, relative to the opening."""
 
 
+class ApodizedSpec(Spec):
+    """A filter that darkens towards the rim, so that blurred edges run out softly."""
+
+    kind: Literal["apodized"]
+    edge: Annotated[float, Field(gt=0, le=1)]
+    """Transmission at the rim, relative to the middle."""
+
+
+class OnionSpec(Spec):
+    """Rings in blurred lights, as moulded aspheres draw them."""
+
+    kind: Literal["onion"]
+    rings: Annotated[float, Field(ge=0.5, le=40)]
+    """Number of rings from the middle to the rim."""
+    contrast: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Their depth: 0 none, 1 from black to twice the mean."""
+
+
+class AnamorphicSpec(Spec):
+    """An upright oval, as high as the disc."""
+
+    kind: Literal["anamorphic"]
+    squeeze: Annotated[float, Field(ge=1, le=20)] = 2.0
+    """Height over width."""
+    corner: Annotated[float, Field(ge=1, le=20)] | None = None
+    """Squeeze in the picture's corners; absent: the same everywhere."""
+    rotation: float = 0.0
+    """Radians by which the oval is turned clockwise."""
+
+
+class ImageSpec(Spec):
+    """A picture whose numbers are the transmission: white passes, black does not."""
+
+    kind: Literal["image"]
+    file: str
+    """Grey or RGB picture of at most 256 kB, relative to the recipe file; its longer side spans the disc."""
+    data: Annotated[str, Field(max_length=-(-WEIGHTS_BYTES // 3) * 4)] | None = None
+    """The file's bytes in base64. Written into the data set's own recipe, which needs the file no more."""
+
+    def with_data(self, base: Path) -> "ImageSpec":
+        """The same with the file's bytes, and the file's name alone; UsageError if it is no picture of weights."""
+        if self.data is not None:
+            return self
+        path = base / Path(self.file).expanduser()
+        try:
+            data = read_file(path, max_bytes=WEIGHTS_BYTES)
+            ImageAperture(weights_from(data, str(path)))
+        except RejectedPicture as error:
+            raise UsageError(f"a picture of an opening: {error}") from None
+        return self.model_copy(update={"file": path.name, "data": base64.b64encode(data).decode("ascii")})
+
+    @property
+    def content(self) -> bytes:
+        """The file's bytes; UsageError where they were not read, or are no base64."""
+        try:
+            if self.data is not None:
+                return base64.b64decode(self.data, validate=True)
+        except binascii.Error:
+            raise UsageError(f"aperture image:{self.file}: data is no base64") from None
+        raise UsageError(f"aperture image:{self.file} has no data: its file was not read")
+
+    def build(self) -> ImageAperture:
+        """The opening; UsageError if the data are no picture."""
+        try:
+            return ImageAperture(weights_from(self.content, self.file))
+        except RejectedPicture as error:
+            raise UsageError(f"aperture image:{self.file}: {error}") from None
+
+
+Shape = PolygonSpec | RingSpec | CatEyeSpec | ApodizedSpec | OnionSpec | AnamorphicSpec | ImageSpec
+
 _SHAPES: dict[str, tuple[type[Spec], type[Aperture]]] = {
     "polygon": (PolygonSpec, Polygon),
     "ring": (RingSpec, Ring),
     "cat_eye": (CatEyeSpec, CatEye),
+    "apodized": (ApodizedSpec, Apodized),
+    "onion": (OnionSpec, OnionRings),
+    "anamorphic": (AnamorphicSpec, Anamorphic),
+    "image": (ImageSpec, ImageAperture),
 }
-"""What a recipe says of a kind, and its class, which has the same parameters."""
+"""What a recipe says of a kind, and its class, which has the same parameters (but for `image`)."""
 
 
 def _read_shape(value: Any) -> Any:
@@ -57,6 +145,8 @@ def _read_shape(value: Any) -> Any:
     if not isinstance(value, str) or value.partition(":")[0] not in _SHAPES:
         return value
     kind, _, rest = value.partition(":")
+    if kind == "image":
+        return {"kind": kind, "file": rest}
     names = [name for name in _SHAPES[kind][0].model_fields if name != "kind"]
     given: dict[str, Any] = {"kind": kind}
     for place, part in enumerate(part.strip() for part in rest.split(",") if part.strip()):
@@ -71,104 +161,42 @@ def _read_shape(value: Any) -> Any:
     return given
 
 
-ApertureSpec = Annotated[
-    str | Annotated[PolygonSpec | RingSpec | CatEyeSpec, Field(discriminator="kind")], BeforeValidator(_read_shape)
-]
-"""`disc`, `polygon:BLADES[,rotation=..][,curvature=..]`, `ring:INNER`, `cat_eye:STRENGTH[,radius=..]`, the same as a
-mapping with `kind`, or `package.module:Class` for an Aperture of one's own."""
-
-
-def _one_or_many(value: Any) -> str:
-    return "many" if isinstance(value, list) else "one"
-
-
-class LensSpec(Spec):
-    """The opening of the lens, or several to choose from."""
-
-    aperture: Annotated[
-        Annotated[ApertureSpec, Tag("one")]
-        | Annotated[list[ApertureSpec], Field(min_length=1, max_length=64), Tag("many")],
-        Discriminator(_one_or_many),
-    ] = "disc"
-    """`disc`, `polygon:7` (or a mapping with `kind`: polygon, ring, cat_eye), or `package.module:Class` for an Aperture
-    of your own; or a list of these."""
-    order: Literal["random", "sweep"] = "random"
-    """Of a list: `random`: one is drawn for every sample; `sweep`: every scene is photographed through all of them in
-    turn, so that sample i is scene i // n through aperture i % n."""
-
-    @model_validator(mode="after")
-    def _usable(self) -> "LensSpec":
-        if any(is_refused(path) for path in self.class_paths):
-            return self  # it was checked when the data set was made
-        for name, aperture in zip(self.names, self.apertures, strict=True):
-            part = unbaked_part(aperture)
-            if part:
-                raise ValueError(
-                    f"aperture {name} {part}, which only the reference renderer knows: data sets cannot use it"
-                )
-        return self
-
-    @property
-    def aperture_specs(self) -> list[Any]:
-        """The list of apertures as written, also where the recipe names a single one."""
-        return self.aperture if isinstance(self.aperture, list) else [self.aperture]
-
-    @property
-    def class_paths(self) -> list[str]:
-        """The entries that name a class, `package.module:Class`."""
-        return [spec for spec in self.aperture_specs if isinstance(spec, str) and ":" in spec]
-
-    @cached_property
-    def apertures(self) -> tuple[Aperture, ...]:
-        """The apertures themselves; UsageError if a class cannot be loaded."""
-        return tuple(build_aperture(spec) for spec in self.aperture_specs)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Their short texts, for the samples' metadata."""
-        return tuple(name_of(spec) for spec in self.aperture_specs)
-
-    @cached_property
-    def digest(self) -> str:
-        """Identity of all their tables."""
-        digests = [table_digest(aperture) for aperture in self.apertures]
-        return digests[0] if len(digests) == 1 else sha256_bytes("".join(digests))
-
-    def pick_aperture(self, index: int, rng: np.random.Generator) -> tuple[int, int]:
-        """Pick the scene that sample `index` shows, and the place of its aperture in the list."""
-        count = len(self.aperture_specs)
-        if self.order == "sweep":
-            return index // count, index % count
-        return index, min(int(rng.random() * count), count - 1)
-
-
-def read_aperture(text: str) -> Aperture:
-    """Build the aperture that a short text such as `polygon:7` names; UsageError says what is wrong."""
-    try:
-        return LensSpec(aperture=text).apertures[0]
-    except ValidationError as error:
-        fault = max(error.errors(), key=lambda fault: len(fault["loc"]))  # the others are about the other forms
-        field = f"{fault['loc'][-1]}: " if len(fault["loc"]) > 3 else ""
-        words = fault["msg"].removeprefix("Value error, ")
-        raise UsageError(words if words.startswith("aperture ") else f"aperture {text!r}: {field}{words}") from None
+ApertureSpec = Annotated[str | Annotated[Shape, Field(discriminator="kind")], BeforeValidator(_read_shape)]
+"""`disc`, `polygon:BLADES[,rotation=..][,curvature=..]`, `ring:INNER`, `cat_eye:STRENGTH[,radius=..]`, `apodized:EDGE`,
+`onion:RINGS[,contrast=..]`, `anamorphic:SQUEEZE[,corner=..][,rotation=..]`, `image:FILE`, the same as a mapping with
+`kind`, or `package.module:Class` for an Aperture of one's own."""
 
 
 def name_of(spec: Any) -> str:
     """Write an aperture as its short text; parameters at their default are left out."""
     if isinstance(spec, str):
         return spec
+    if isinstance(spec, ImageSpec):
+        return f"image:{Path(spec.file).name}"
     first, *others = [name for name in type(spec).model_fields if name != "kind"]
     parts = [f"{getattr(spec, first):g}"]
     for name in others:
         value = getattr(spec, name)
-        if value != type(spec).model_fields[name].default:
+        if value is not None and value != type(spec).model_fields[name].default:
             parts.append(f"{name}={value:g}")
     return f"{spec.kind}:{','.join(parts)}"
 
 
+def portable(spec: Any) -> Any:
+    """An entry as plain data; of a picture its digest, not its bytes."""
+    if not isinstance(spec, Spec):
+        return spec
+    record = spec.model_dump(mode="json")
+    if isinstance(spec, ImageSpec) and spec.data is not None:
+        record["data"] = f"sha256:{sha256_bytes(spec.data)}"
+    return record
+
+
 def build_aperture(spec: Any) -> Aperture:
     """Build the aperture of one entry of a recipe; UsageError if its class cannot be loaded."""
-    if isinstance(spec, PolygonSpec | RingSpec | CatEyeSpec):
+    if isinstance(spec, ImageSpec):
+        return spec.build()
+    if isinstance(spec, Shape):
         return _SHAPES[spec.kind][1](**spec.model_dump(exclude={"kind"}))
     return Disc() if spec == "disc" else _load(str(spec))
 
@@ -176,7 +204,8 @@ def build_aperture(spec: Any) -> Aperture:
 def _load(name: str) -> Aperture:
     if ":" not in name:
         raise UsageError(
-            f"aperture {name!r}: use disc, polygon:BLADES, ring:INNER, cat_eye:STRENGTH, or package.module:Class"
+            f"aperture {name!r}: use disc, polygon:BLADES, ring:INNER, cat_eye:STRENGTH, apodized:EDGE, onion:RINGS, "
+            "anamorphic:SQUEEZE, image:FILE, or package.module:Class"
         )
     try:
         found = getattr(load_module(name), name.partition(":")[2])

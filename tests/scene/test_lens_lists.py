@@ -8,7 +8,7 @@ import pytest
 
 import bokehsynth as bs
 from bokehsynth.lenses import Bubble, Heart
-from bokehsynth.scene.aperture_spec import LensSpec, read_aperture
+from bokehsynth.scene.lens_spec import LensSpec, read_aperture
 
 HEAD = "name: r\nsamples: {train: 40}\nsize: 32\nscene: {foregrounds: 1}\nshards: {fields: [hq, aif]}\n"
 

@@ -71,10 +71,8 @@ class RunMonitor:
         match event:
             case Progress(units=units):
                 self._bar.update(units)
-            case Died(spec=plan, timed_out=timed_out):
-                if timed_out:
-                    CrashLog(self.layout.crash_log(plan)).timed_out()
-                self.log.write("died", shard=plan.name, attempts=event.attempts, cause=event.cause)
+            case Died(spec=plan):
+                self._died(event, CrashLog(self.layout.crash_log(plan)))
             case Cancelled(spec=plan):
                 CrashLog(self.layout.crash_log(plan)).not_at_fault()
             case Done(spec=plan):
@@ -112,6 +110,15 @@ class RunMonitor:
             )
         if first:
             check_free_space(self.layout, sorted(self.uncommitted), self.bytes / self.made)
+
+    def _died(self, event: Died, crash_log: CrashLog) -> None:
+        if event.in_company:
+            crash_log.not_at_fault()
+        else:
+            crash_log.died(event.kind, event.seconds)
+        self.log.write(
+            "died", shard=event.spec.name, attempts=event.attempts, cause=event.cause, counted=not event.in_company
+        )
 
     def _warning(self, text: str) -> None:
         """Show a warning once, whatever its numbers and however many workers send it; log it with new numbers."""

@@ -28,6 +28,9 @@ from bokehsynth.workers.events import Report, is_fatal_to_worker
 DISK_FULL_RETRY_SECONDS = 3.0
 """Pause of a shard that found the disk full, before its second and last attempt."""
 
+CONTROL_TICK = 0.25
+"""Seconds between two signs of life while a worker only waits."""
+
 SampleResult = tuple[PackedSample, list[QuarantinedDraw]]
 """A sample as the tar holds it, and the draws of it that were quarantined on the way."""
 
@@ -96,13 +99,16 @@ class ShardTask:
         return ShardResult(marker.bytes, tuple(attempt.quarantined))
 
     def _retry_isolated(self, plan: ShardPlan, suspect: Suspect, crash_log: CrashLog, report: Report) -> None:
-        """Make a suspect alone; or, once that has been fatal often enough, put its draw in quarantine."""
+        """Make a suspect alone; or wait, where a control is due; or, after enough deaths, quarantine its draw."""
+        if suspect.control_s:
+            _wait(suspect.control_s, crash_log, report)
+            return
         quarantined = read_shard_list(self.layout, plan)
-        if suspect.confirmed:
+        if suspect.verdict is not None:
             attempt = first_attempt(quarantined, suspect.index)
-            reason, how = ("hung", "hung over it") if suspect.timed_out else ("killed", "was killed by it")
+            how = "hung over it" if suspect.verdict == "hung" else "was killed by it"
             message = f"its worker {how} again and again, also when it was made alone"
-            draw = QuarantinedDraw(plan.split, suspect.index, attempt, reason, message)
+            draw = QuarantinedDraw(plan.split, suspect.index, attempt, suspect.verdict, message)
             write_shard_list(self.layout, plan, [*quarantined, draw])
             crash_log.quarantined(suspect.index)
             return
@@ -119,6 +125,16 @@ class ShardTask:
                 raise
             # no crash: what it raises is dealt with when the shard is made
         crash_log.isolated_ok()
+
+
+def _wait(seconds: float, crash_log: CrashLog, report: Report) -> None:
+    """The control of a trial: do nothing for so long, to see whether this worker is killed all the same."""
+    crash_log.control_start()
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, CONTROL_TICK))
+        report(0)
+    crash_log.control_ok()
 
 
 @dataclass

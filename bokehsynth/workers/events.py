@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from bokehsynth.errors import DeviceError
 
@@ -33,15 +33,23 @@ class Progress:
     units: int
 
 
+DeathKind = Literal["crashed", "killed", "timed_out"]
+"""`crashed`: by an exit code or a signal that a process brings upon itself. `killed`: by another signal, for want of
+memory, or with its device: the cause may lie outside. `timed_out`: ended by this engine, for its silence."""
+
+
 @dataclass(frozen=True)
 class Died:
-    """A worker ended over a spec, which is tried again unless a Failed follows."""
+    """A worker ended over a spec, which is tried again unless a Failed follows; its engine lived on for a while."""
 
     spec: Any
     cause: str
     """`signal SIGKILL`, `code 1`, or `silence for 20 s`."""
-    timed_out: bool
-    """Whether this engine ended it, for its silence."""
+    kind: DeathKind
+    in_company: bool
+    """Whether another worker of this engine died, too, between this one's last message and now."""
+    seconds: float
+    """From its last message to its end."""
     attempts: int
 
 

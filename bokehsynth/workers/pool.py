@@ -13,13 +13,13 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from multiprocessing import connection
-from typing import Any
+from typing import Any, NamedTuple
 
 from bokehsynth.errors import BokehsynthError, UsageError
 from bokehsynth.workers import signals
-from bokehsynth.workers.events import Cancelled, Died, Done, Event, Failed, Progress, Task, WorkerWarning
+from bokehsynth.workers.events import Cancelled, DeathKind, Died, Done, Event, Failed, Progress, Task, WorkerWarning
 from bokehsynth.workers.timeouts import STARTING, ReportInterval, TimeoutPolicy
-from bokehsynth.workers.worker import Job, Worker, describe_exit
+from bokehsynth.workers.worker import Job, Worker, death_kind, describe_exit
 
 MAX_ATTEMPTS = 30
 """How often a spec may end its worker in one run; a task that reads what it left on disk needs far fewer."""
@@ -29,6 +29,13 @@ MAX_FAILED_STARTS = 50
 
 TICK = 0.25
 """Seconds between two checks of the clock and of the signals."""
+
+SETTLE_SECONDS = 1.0
+"""Seconds for which this process has to outlive a worker before it says so: what takes a whole run away may take the
+workers first, and what strikes several of them does so in about that time."""
+
+SERIAL_AFTER = 3
+"""Attempts after which a spec whose worker died beside others is tried while no other such spec is."""
 
 LIFETIME = 900.0
 """Seconds after which a worker is replaced, between two specs: whatever a library leaks goes with it."""
@@ -72,6 +79,16 @@ class LocalEngine:
                 pool.close()
 
 
+class _Death(NamedTuple):
+    """The end of a worker; `began` is its last message, the times are those of `time.monotonic`."""
+
+    job: Job | None
+    cause: str
+    kind: DeathKind
+    began: float
+    at: float
+
+
 class _Pool:
     """The workers of one run and what is still to be done."""
 
@@ -80,6 +97,9 @@ class _Pool:
         self.workers: list[Worker] = []
         self.interval = ReportInterval(engine.timeouts)
         self.failed_starts = 0
+        self.deaths: deque[_Death] = deque(maxlen=1000)
+        self.unsettled: list[_Death] = []
+        """Deaths over a job that are too recent to be told."""
         self.now = time.monotonic()
         self.stop_by: float | None = None
 
@@ -89,7 +109,7 @@ class _Pool:
 
     def work(self) -> Iterator[Event]:
         """Yield events until every spec is done or a stop was requested."""
-        while self.busy or (self.waiting and self.stop_by is None):
+        while self.busy or self.unsettled or (self.waiting and self.stop_by is None):
             if self.stop_by is None:
                 self._spawn()
             awaited = [worker for worker in self.workers if worker.job or not worker.ready]
@@ -100,6 +120,7 @@ class _Pool:
             before, self.now = self.now, time.monotonic()
             # A pause of this process itself (Ctrl-Z, a suspended machine) hardly counts.
             yield from self._kill_timed_out(min(self.now - before, 2 * TICK))
+            yield from self._settle()
             if signals.stop_requested():
                 yield from self._drain()
 
@@ -111,7 +132,7 @@ class _Pool:
 
     def _spawn(self) -> None:
         """Start the workers that are missing, and give each one that is idle a job."""
-        wanted = min(self.engine.workers, len(self.waiting) + len(self.busy))
+        wanted = min(self.engine.workers, len(self.waiting) + len(self.unsettled) + len(self.busy))
         while len(self.workers) < wanted:
             taken = {worker.slot for worker in self.workers}
             slot = next(slot for slot in count() if slot not in taken)
@@ -119,8 +140,18 @@ class _Pool:
             self.workers.append(Worker(self.payload, slot, environments[slot % len(environments)]))
 
         for worker in self.workers:
-            if worker.ready and worker.job is None and self.waiting:
-                worker.give(self.waiting.popleft())
+            if worker.ready and worker.job is None and (job := self._next_job()) is not None:
+                worker.give(job)
+
+    def _next_job(self) -> Job | None:
+        """Take the first job that may be tried now."""
+        tried = [worker.job for worker in self.workers] + [death.job for death in self.unsettled]
+        occupied = any(job is not None and job.serial for job in tried)
+        for place, job in enumerate(self.waiting):
+            if not (job.serial and occupied):
+                del self.waiting[place]
+                return job
+        return None
 
     def _receive(self, worker: Worker) -> Iterator[Event]:
         """Read one message of a worker, or handle its death."""
@@ -153,24 +184,38 @@ class _Pool:
                 worker.end()
 
     def _reap(self, worker: Worker, silence: float = 0.0) -> Iterator[Event]:
-        """Remove a dead or timed-out worker; its spec goes first again (`generation.crash_log` may isolate a unit)."""
+        """Remove a dead or timed-out worker; its death is told, and its spec tried again, once it has settled."""
         self.workers.remove(worker)
         job = worker.job
         if not silence:
             worker.process.join()
         code = worker.end()
         cause = f"silence for {silence:.0f} s" if silence else describe_exit(code)
+        kind: DeathKind = "timed_out" if silence else death_kind(code)
+        death = _Death(job, cause, kind, worker.last_message, time.monotonic())
+        self.deaths.append(death)
         if job is None:
             self._count_failed_start(code, cause)
             return
+        self.unsettled.append(death)
         if job.units:
             yield Progress(job.spec, -job.units)
-        yield Died(job.spec, cause, bool(silence), job.attempts)
-        if job.attempts < MAX_ATTEMPTS:
-            self.waiting.appendleft(job)
-        else:
-            error = BokehsynthError(f"its worker was ended {job.attempts} times, at last by {cause}")
-            yield Failed(job.spec, error, "", job.attempts)
+
+    def _settle(self) -> Iterator[Event]:
+        """Tell of the deaths that this process has outlived by now; their specs go first again."""
+        for death in [death for death in self.unsettled if death.at + SETTLE_SECONDS <= self.now]:
+            self.unsettled.remove(death)
+            job = death.job
+            assert job is not None
+            others = (other for other in self.deaths if other is not death)
+            in_company = any(death.began <= other.at <= death.at + SETTLE_SECONDS for other in others)
+            yield Died(job.spec, death.cause, death.kind, in_company, death.at - death.began, job.attempts)
+            job.serial = job.serial or (in_company and job.attempts >= SERIAL_AFTER)
+            if job.attempts < MAX_ATTEMPTS:
+                self.waiting.appendleft(job)
+            else:
+                error = BokehsynthError(f"its worker was ended {job.attempts} times, at last by {death.cause}")
+                yield Failed(job.spec, error, "", job.attempts)
 
     def _count_failed_start(self, code: int | None, cause: str) -> None:
         self.failed_starts += 1
@@ -200,6 +245,10 @@ class _Pool:
         if self.stop_by is None:
             self.stop_by = self.now + self.engine.grace
         left = self.stop_by - self.now
+        for death in self.unsettled:  # whatever asked for the stop may have ended them, too
+            assert death.job is not None
+            yield Cancelled(death.job.spec)
+        self.unsettled.clear()
         for worker in list(self.workers):
             job = worker.job
             if job is None or self._needs(job) > left:

@@ -45,6 +45,7 @@ def stop_on_signals(exit_message: str = "") -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _state.received = None  # it has been acted upon, or came too late to be
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from multiprocessing import connection
 from typing import Any
 
 from bokehsynth.errors import USER_ERRORS, BokehsynthError, exit_as_error
-from bokehsynth.workers.events import Task, is_fatal_to_worker
+from bokehsynth.workers.events import DeathKind, Task, is_fatal_to_worker
 
 OUT_OF_MEMORY = 137
 """Exit code of a worker whose task raised MemoryError: it ends as if the kernel had killed it."""
@@ -27,6 +27,11 @@ DEVICE_LOST = 75
 
 SINGLE_THREAD = dict.fromkeys(("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Variables that keep the libraries of a child process to one thread."""
+
+_OWN_SIGNALS = {
+    signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS
+}  # fmt: skip
+"""Signals that a process gets for what it does itself."""
 
 _PARENT_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 """Signals that may reach a whole process group at once, and that only the parent acts upon."""
@@ -44,6 +49,8 @@ class Job:
     attempts: int = 0
     units: int = 0
     started: float = 0.0
+    serial: bool = False
+    """Whether it waits for others of this kind: its workers died again and again while those of others did."""
 
 
 class Worker:
@@ -86,6 +93,12 @@ def describe_exit(code: int | None) -> str:
     if code is not None and code < 0:
         return f"signal {signal.Signals(-code).name}"
     return {OUT_OF_MEMORY: "out of memory", DEVICE_LOST: "a lost device"}.get(code or 0, f"code {code}")
+
+
+def death_kind(code: int | None) -> DeathKind:
+    """What an exit code tells of the cause; a process whose code is unknown was killed."""
+    own = code is not None and (code >= 0 or -code in _OWN_SIGNALS) and code not in {OUT_OF_MEMORY, DEVICE_LOST}
+    return "crashed" if own else "killed"
 
 
 def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:

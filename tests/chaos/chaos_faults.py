@@ -17,6 +17,8 @@ class Fault:
         kind, _, number = os.environ.get("FAULT", "").partition(":")
         if kind == "slow":
             time.sleep(float(number))
+        elif kind == "slow_between":  # and that plus three seconds, as the sample's own number has it
+            time.sleep(float(number) + 3 * params["dice"])
         elif kind and params["dice"] <= float(number):
             return strike(kind, image)
         return image * 0.9

@@ -65,6 +65,7 @@ def test_memory_that_runs_out_ends_the_worker_and_all_in_the_making_are_suspects
     for _ in range(3):
         with pytest.raises(MemoryError):
             ShardTask(wide, layout, "cpu", WIDE)(plan, lambda units: None)
+        CrashLog(layout.crash_log(plan)).died("killed", 0.1)  # as the supervisor records it
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("samples")]
     suspects = set()
     while (suspect := CrashLog(layout.crash_log(plan)).suspect()) is not None:
@@ -100,6 +101,7 @@ def test_a_draw_that_is_fatal_after_one_that_is_no_use_is_found(
     for _ in range(6):
         with pytest.raises(MemoryError):
             ShardTask(wide, layout, "cpu", options)(plan, lambda units: None)
+        CrashLog(layout.crash_log(plan)).died("crashed", 0.1)
     made = ShardTask(wide, layout, "cpu", options)(plan, lambda units: None)
     assert [(draw.index, draw.attempt, draw.reason) for draw in made.quarantined] == [
         (index, 0, "raised"),
@@ -113,12 +115,12 @@ def run(recipe: Recipe, out: Path, **options: object) -> None:
     assert result.exit_code == 3, said
 
 
-def test_a_sample_that_kills_among_others_is_found_among_the_suspects(
+def test_a_sample_that_crashes_among_others_is_found_among_the_suspects(
     wide: Recipe, victim: Victim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three crashes with all of a window suspected, the others cleared, three in isolation; then it is drawn again."""
     split, index, threshold = victim
-    monkeypatch.setenv("FAULT", f"kill:{threshold}")
+    monkeypatch.setenv("FAULT", f"exit:{threshold}")
     run(wide, tmp_path / "set", batching=WIDE)
     assert [(e["split"], e["index"], e["attempt"], e["reason"]) for e in quarantine(tmp_path / "set")] == [
         (split, index, 0, "killed")

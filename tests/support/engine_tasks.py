@@ -64,6 +64,8 @@ class Work:
             raise MemoryError
         if kind == "awkward":
             raise AwkwardError(1, 2)
+        if kind == "together":
+            self._meet(number)
         if kind == "poison" or (kind == "once" and not self._seen(number)):
             time.sleep(0.05)  # let the progress message out
             os.kill(os.getpid(), signal.SIGKILL)
@@ -77,6 +79,18 @@ class Work:
             error = DeviceError("the device fails before anything is asked of it")
             error.lost = True
             raise error
+
+    def _meet(self, number: int) -> None:
+        """Kill this process at the same time as that of the other spec, three times, and then once by itself."""
+        mine = self.scratch / f"tries{number}"
+        tries = len(mine.read_text()) if mine.exists() else 0
+        mine.write_text("x" * (tries + 1))
+        if tries < 3:
+            other = self.scratch / f"tries{1 - number}"
+            while not other.exists() or len(other.read_text()) <= tries:
+                time.sleep(0.01)
+        if tries < 4:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def _seen(self, number: int) -> bool:
         mark = self.scratch / str(number)

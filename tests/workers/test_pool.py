@@ -1,6 +1,7 @@
 """The local engine: every spec has an outcome, whatever its worker does."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,9 +11,11 @@ import pytest
 from support.engine_tasks import Work
 
 from bokehsynth.errors import BokehsynthError, StorageError
-from bokehsynth.workers.events import Died, Done, Failed, Progress, WorkerWarning
-from bokehsynth.workers.pool import MAX_ATTEMPTS, LocalEngine
+from bokehsynth.workers import pool, signals
+from bokehsynth.workers.events import Cancelled, Died, Done, Failed, Progress, WorkerWarning
+from bokehsynth.workers.pool import SERIAL_AFTER, LocalEngine
 from bokehsynth.workers.timeouts import ReportInterval, TimeoutPolicy
+from bokehsynth.workers.worker import DEVICE_LOST, OUT_OF_MEMORY, death_kind
 
 
 def outcomes(events: list[object]) -> dict[object, object]:
@@ -40,7 +43,10 @@ def test_what_a_task_raises_arrives_and_is_not_tried_again(tmp_path: Path) -> No
     assert "engine_tasks.py" in failed.trace
 
 
-def test_a_killed_worker_costs_one_attempt_and_a_poison_spec_all_it_has(tmp_path: Path) -> None:
+def test_a_killed_worker_costs_one_attempt_and_a_poison_spec_all_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "MAX_ATTEMPTS", 6)
     specs = [("square", 1), ("once", 5), ("poison", 0), ("square", 2), ("square", 4)]
     events = list(LocalEngine(2).run(Work(tmp_path), specs))
     got = outcomes(events)
@@ -50,7 +56,7 @@ def test_a_killed_worker_costs_one_attempt_and_a_poison_spec_all_it_has(tmp_path
     assert "SIGKILL" in str(got["poison", 0])
     attempts = {e.spec: e.attempts for e in events if isinstance(e, (Done, Failed))}
     assert attempts["once", 5] == 2
-    assert attempts["poison", 0] == MAX_ATTEMPTS
+    assert attempts["poison", 0] == 6
     assert sum(e.units for e in events if isinstance(e, Progress) and e.spec == ("once", 5)) == 2, "taken back, redone"
 
 
@@ -58,21 +64,22 @@ def test_a_worker_that_times_out_is_ended_and_the_others_go_on(tmp_path: Path) -
     engine = LocalEngine(2, TimeoutPolicy.constant(2.5))
     events = list(engine.run(Work(tmp_path), [("hang", 9), ("square", 3), ("square", 5)]))
     assert outcomes(events) == {("hang", 9): "survived", ("square", 3): 9, ("square", 5): 25}
-    (death,) = [event for event in events if isinstance(event, Died) and event.timed_out]
-    assert death.spec == ("hang", 9)
+    (death,) = [event for event in events if isinstance(event, Died)]
+    assert (death.spec, death.kind, death.in_company) == (("hang", 9), "timed_out", False)
+    assert death.seconds > 2.4, "the limit, 2.5, less rounding of clocks"
     assert "silence for " in death.cause
 
 
 def test_memory_that_runs_out_costs_the_worker(tmp_path: Path) -> None:
     events = list(LocalEngine(1).run(Work(tmp_path), [("memory", 1)]))
     assert outcomes(events) == {("memory", 1): "survived"}
-    assert [event.cause for event in events if isinstance(event, Died)] == ["out of memory"]
+    assert [(e.cause, e.kind) for e in events if isinstance(e, Died)] == [("out of memory", "killed")]
 
 
 def test_a_worker_whose_device_is_lost_is_replaced_and_says_why(tmp_path: Path) -> None:
     events = list(LocalEngine(1).run(Work(tmp_path), [("lost", 1)]))
     assert outcomes(events) == {("lost", 1): "survived"}
-    assert [event.cause for event in events if isinstance(event, Died)] == ["a lost device"]
+    assert [(e.cause, e.kind) for e in events if isinstance(e, Died)] == [("a lost device", "killed")]
     assert [event for event in events if isinstance(event, WorkerWarning)] == [WorkerWarning("device 1 has gone")]
 
 
@@ -87,6 +94,42 @@ def test_a_worker_that_cannot_be_prepared_is_no_crash_of_a_spec(tmp_path: Path) 
     events = list(LocalEngine(1).run(Work(tmp_path), [("square", 1), ("square", 2)]))
     assert [type(event) for event in events] == [Failed, Failed]
     assert all("before anything is asked" in str(event.error) for event in events)
+
+
+def test_what_exit_codes_tell_of_the_cause() -> None:
+    crashed = [-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, 0, 1, 7]
+    killed = [-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGXCPU, OUT_OF_MEMORY, DEVICE_LOST, None]
+    assert {death_kind(code) for code in crashed} == {"crashed"}
+    assert {death_kind(code) for code in killed} == {"killed"}
+
+
+def test_deaths_in_company_are_told_apart_and_then_tried_one_at_a_time(tmp_path: Path) -> None:
+    """Two specs that kill their workers at the same time: each might be the other's victim, until they are tried in
+    turn."""
+    specs = [("together", 0), ("together", 1)]
+    deaths = [e for e in LocalEngine(2).run(Work(tmp_path), specs) if isinstance(e, Died)]
+    assert {spec: [e.attempts for e in deaths if e.spec == spec and e.in_company] for spec in specs} == {
+        spec: list(range(1, SERIAL_AFTER + 1)) for spec in specs
+    }
+    alone = [e for e in deaths if not e.in_company]
+    assert [e.attempts for e in alone] == [SERIAL_AFTER + 1, SERIAL_AFTER + 1]
+    assert {e.spec for e in alone} == set(specs)
+
+
+def test_a_death_is_told_only_once_its_engine_has_outlived_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop that is requested meanwhile, as before a node is taken away, makes it nobody's."""
+    monkeypatch.setattr(pool, "SETTLE_SECONDS", 1000.0)
+    events = []
+
+    def run() -> None:
+        for event in LocalEngine(1).run(Work(tmp_path), [("once", 5)]):
+            events.append(event)
+            if isinstance(event, Progress) and event.units < 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with signals.stop_on_signals(), pytest.raises(signals.Stopped):
+        run()
+    assert [type(event) for event in events] == [Progress, Progress, Cancelled]
 
 
 def test_what_the_threads_of_a_task_warn_of_arrives(tmp_path: Path) -> None:

@@ -239,3 +239,22 @@ def test_encode_8bit_clamps_and_rounds_to_nearest():
 
 def test_luminance_of_white_is_one():
     assert float(LUMINANCE.sum()) == pytest.approx(1, abs=1e-6)
+
+
+def test_8_bits_by_look_up_are_those_of_the_formula() -> None:
+    """At every step of the code and one float to either side, over all magnitudes, and in any layout."""
+    rng = np.random.default_rng(3)
+    some = rng.integers(0, np.float32(1).view(np.uint32), 1 << 20, dtype=np.uint32, endpoint=True).view(np.float32)
+    want = np.floor(linear_to_srgb(some) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    np.testing.assert_array_equal(encode_8bit(some), want)
+    order = np.argsort(some)
+    steps = some[order][1:][np.diff(want[order].astype(int)) > 0]
+    assert len(steps) == 255
+    near = np.concatenate([np.nextafter(steps, np.float32(toward)) for toward in (-1, 2)] + [np.linspace(-1, 2, 3001)])
+    clipped = np.clip(near.astype(np.float32), 0, 1)
+    want = np.floor(linear_to_srgb(clipped) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    np.testing.assert_array_equal(encode_8bit(near), want)
+    assert encode_8bit(np.float32([-0.0, 1.0])).tolist() == [0, 255]
+    picture = some[: 64 * 48 * 3].reshape(64, 48, 3)
+    np.testing.assert_array_equal(encode_8bit(picture[::2, ::-1].transpose(1, 0, 2)),
+                                  encode_8bit(picture)[::2, ::-1].transpose(1, 0, 2))  # fmt: skip

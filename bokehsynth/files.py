@@ -15,6 +15,9 @@ from bokehsynth.errors import StorageError
 TMP_MARK = ".tmp-"
 """Part of every temporary name; such a file is never data and may be deleted when its writer is dead."""
 
+_NO_DIRECTORY_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
+"""What file systems answer that cannot sync a directory (FUSE, SMB, 9p); an error of the disk (EIO) is another one."""
+
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -78,11 +81,15 @@ def make_directory(path: Path) -> None:
 
 
 def fsync_directory(path: Path) -> None:
-    """Make a rename in `path` durable (a no-op where directories cannot be opened)."""
+    """Make a rename in `path` durable, where the file system can: where it cannot, its renames are as durable as they
+    are, and nothing better can be asked of it (SQLite goes on, too). A no-op where directories cannot be opened."""
     if os.name == "posix":
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno not in _NO_DIRECTORY_SYNC:
+                raise
         finally:
             os.close(handle)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bokehsynth.cli.options import recipe_options, run_options, samples_option, trust_option
+from bokehsynth.cli.options import lock_option, moved_option, recipe_options, run_options, samples_option, trust_option
 from bokehsynth.cli.run import echo, supervise
 from bokehsynth.errors import DataError, printable
 
@@ -58,22 +58,25 @@ def generate(
     "--samples", required=True, type=click.IntRange(min=1), metavar="N",
     help="Samples in all after the extension, shared out in the set's own proportion (val rounded up).",
 )  # fmt: skip
+@moved_option
 @trust_option
 @run_options
-def extend(dataset: Path, samples: int, trust_code: bool, **options: Any) -> None:
+def extend(dataset: Path, samples: int, overrides: tuple[str, ...], trust_code: bool, **options: Any) -> None:
     """Make the finished DATASET larger. Shards are appended; those that are there keep every byte.
 
     Run the same line again after any interruption. Readers of the set see the old one until the new one is whole.
+    Its photographs must be those that it was made from; where they were moved, say so.
 
     \b
-    Example:
+    Examples:
       bokehsynth extend set --samples 20000 --workers 16
+      bokehsynth extend set --samples 20000 --set assets.root=/new/place
     """
     from bokehsynth.generation.extend import extend as lengthen
     from bokehsynth.generation.generate import GenerateOptions
 
     def work(**run: Any) -> "GenerateResult":
-        return lengthen(dataset, samples, GenerateOptions(**run), trust_code)
+        return lengthen(dataset, samples, GenerateOptions(**run), trust_code, overrides)
 
     supervise(work, dataset, **options)
 
@@ -87,14 +90,15 @@ def extend(dataset: Path, samples: int, trust_code: bool, **options: Any) -> Non
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Threads.")
 @click.option("--fix", is_flag=True, help="Let the next `generate` remake what is damaged (takes its markers away).")
 @trust_option
-def verify(dataset: Path, decode: float, workers: int, fix: bool, trust_code: bool) -> None:
+@lock_option
+def verify(dataset: Path, decode: float, workers: int, fix: bool, trust_code: bool, lock: bool) -> None:
     """Check every byte of DATASET against its markers: hashes, members, keys, pixels, totals, strays, recipe, assets.
 
     Reads everything and, without --fix, changes nothing. Exit code 1 if anything is wrong, with one line per fault.
     """
     from bokehsynth.generation.verify import verify as check
 
-    report = check(dataset, decode, workers, fix, trust_code)
+    report = check(dataset, decode, workers, fix, trust_code, lock)
     for fault in report.faults:
         where = fault.split if fault.shard is None else f"{fault.split} shard {fault.shard}"
         echo(printable(f"{where}: {fault.kind}: {fault.message}".removeprefix(": "), keep="\n"))
@@ -111,13 +115,15 @@ def verify(dataset: Path, decode: float, workers: int, fix: bool, trust_code: bo
 
 @click.command()
 @click.argument("dataset", metavar="DATASET", type=click.Path(path_type=Path))
+@moved_option
 @trust_option
-def finalize(dataset: Path, trust_code: bool) -> None:
+@lock_option
+def finalize(dataset: Path, overrides: tuple[str, ...], trust_code: bool, lock: bool) -> None:
     """Write dataset.json, the card and the preview of DATASET once all its shards are committed.
 
     `generate` does this by itself; this is for sets whose ranges were made by jobs that never saw the end.
     """
     from bokehsynth.generation.generate import finalize as finish
 
-    result = finish(dataset, trust_code)
+    result = finish(dataset, trust_code, lock, overrides)
     echo(f"{dataset}: complete, {result.samples} samples.")

@@ -41,6 +41,22 @@ def trust_option(command: Command) -> Command:
     )(command)  # fmt: skip
 
 
+def moved_option(command: Command) -> Command:
+    """--set, of a data set."""
+    return click.option(
+        "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+        help="Where the set's pictures are now, if they were moved: assets.root=FOLDER. May be given again.",
+    )(command)  # fmt: skip
+
+
+def lock_option(command: Command) -> Command:
+    """--no-lock."""
+    return click.option(
+        "--no-lock", "lock", is_flag=True, flag_value=False, default=True,
+        help="For file systems without locks: hold none. No other run may work on the set meanwhile.",
+    )(command)  # fmt: skip
+
+
 def run_options(command: Command) -> Command:
     """How the work is done; none of these changes a byte."""
     options: list[Callable[[Command], Command]] = [
@@ -72,6 +88,7 @@ def run_options(command: Command) -> Command:
             help="End a worker that finishes no sample for so long  [default: 20 s, or 50 times the running median, on "
             "cuda for each of a worker's threads]",
         ),
+        lock_option,
         click.option("--quiet", "-q", is_flag=True, help="No progress bar and no summary."),
     ]  # fmt: skip
     for option in reversed(options):

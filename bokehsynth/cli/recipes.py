@@ -34,6 +34,6 @@ def schema() -> None:
 
     Save it and begin a recipe with `# yaml-language-server: $schema=schema.json`: editors then complete and check.
     """
-    from bokehsynth.recipe import Recipe
+    from bokehsynth.generation.recipe_schema import recipe_schema
 
-    click.echo(json.dumps(Recipe.model_json_schema(), indent=2))
+    click.echo(json.dumps(recipe_schema(), indent=2))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from bokehsynth.cli.options import device_option, trust_option
+from bokehsynth.cli.options import device_option, moved_option, trust_option
 from bokehsynth.errors import DataError
 
 
@@ -13,8 +13,11 @@ from bokehsynth.errors import DataError
 @click.argument("key", metavar="KEY")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the stored and the new sample as a contact sheet.")
 @device_option
+@moved_option
 @trust_option
-def replay(dataset: Path, key: str, out: Path | None, device: str, trust_code: bool) -> None:
+def replay(
+    dataset: Path, key: str, out: Path | None, device: str, overrides: tuple[str, ...], trust_code: bool
+) -> None:
     """Make the sample KEY (such as train-000000012) of DATASET again from its JSON record and compare every pixel.
 
     Exit code 1 if any differs. A set made on CUDA has to be replayed there: on a CPU, last bits differ.
@@ -23,7 +26,7 @@ def replay(dataset: Path, key: str, out: Path | None, device: str, trust_code: b
     from bokehsynth.imaging.contact_sheet import contact_sheet
 
     made_on, device = replay_device(dataset, device)
-    stored, remade, differing = replay_sample(dataset, key, device, trust_code)
+    stored, remade, differing = replay_sample(dataset, key, device, trust_code, overrides)
     if out is not None:
         contact_sheet([stored, remade], out)
         click.echo(f"wrote {out}: above as stored, below as made again")

@@ -15,7 +15,7 @@ from bokehsynth.config.strict_yaml import load_yaml
 from bokehsynth.config.user_code import user_code
 from bokehsynth.errors import ChangedError, DataError, StorageError
 from bokehsynth.files import TMP_MARK, atomic_write, make_directory, pretty_json, storage_errors
-from bokehsynth.generation.provenance import PIXEL_KEYS
+from bokehsynth.generation.provenance import pixel_facts
 from bokehsynth.generation.quarantine import merged_list, write_lines
 from bokehsynth.generation.recipe_schema import is_schema, schema_text
 from bokehsynth.imaging.contact_sheet import contact_sheet, take_spread
@@ -32,6 +32,9 @@ from bokehsynth.shards import (
 )
 
 PREVIEW_ROWS = 10
+
+ASSETS_NAMED = 5
+"""Names of pictures in a message."""
 
 Machine = dict[str, Any]
 
@@ -56,15 +59,47 @@ def check_output_dir(layout: Layout, recipe: Recipe, machine: Machine, allow_mix
         with user_code(trusted=False):  # what lies there is compared as text
             there = load_yaml(layout.recipe, Recipe)
         _refuse(layout, "another recipe", there.portable_dict, recipe.portable_dict)
-    identity = _read_json(layout.identity, dict)
-    _refuse(layout, "other assets, or other code of a class that the recipe names", identity, recipe.identity)
+    check_identity(layout, recipe, _read_json(layout.identity, dict))
     known = machines_of(layout, strict=True)
     if known and not allow_mixed and not _is_known(machine, known):
         raise ChangedError(
             f"{layout.root}: was begun on another kind of machine or with other versions (there -> here):\n  "
-            + "\n  ".join(_differences(_pixel_facts(known[0]), _pixel_facts(machine)))
+            + "\n  ".join(_differences(pixel_facts(known[0], machine), pixel_facts(machine, known[0])))
             + "\nIts bytes would no longer be those of one machine; --allow-mixed goes on all the same."
         )
+
+
+def check_identity(layout: Layout, recipe: Recipe, identity: Mapping[str, str] | None) -> None:
+    """Raise ChangedError if the set was made from other pictures or code than the recipe finds now; it names them.
+
+    `identity` is what the set was made from; None if that is not known, and is no fault here.
+    """
+    if identity is None or identity == recipe.identity:
+        return
+    if identity.get("assets_digest") != recipe.catalogue.digest:
+        raise ChangedError(
+            f"{layout.root}: its pictures are not those it was made from: {_asset_changes(layout, recipe.catalogue)}. "
+            "Each sample is drawn from the whole list: put back what is missing and take away what is new, or make "
+            "another set of what there is now"
+        )
+    _refuse(layout, "other code of a class that the recipe names", dict(identity), recipe.identity)
+
+
+def _asset_changes(layout: Layout, catalogue: Catalogue) -> str:
+    """Words for how the asset list differs from that of assets.jsonl: names of files, or the ids of embedded ones."""
+    before: dict[str, str] = {}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        records = [json.loads(line) for line in layout.assets.read_text(encoding="utf-8").splitlines()]
+        before = {str(record["id"]): str(record.get("file", record["id"])) for record in records}
+    if not before:
+        return f"{layout.assets} cannot be read, so they cannot be named"
+    after = {a.id: catalogue.files[a.id].name if a.id in catalogue.files else a.id for a in catalogue.assets}
+    parts = []
+    for word, there, here in (("new", after, before), ("missing", before, after)):
+        if names := sorted(there[name] for name in there.keys() - here.keys()):
+            more = f" and {len(names) - ASSETS_NAMED} more" if len(names) > ASSETS_NAMED else ""
+            parts.append(f"{len(names)} {word} ({', '.join(names[:ASSETS_NAMED])}{more})")
+    return "; ".join(parts) or "their licences, weights, sizes or splits are others"
 
 
 def check_format(layout: Layout) -> None:
@@ -220,12 +255,8 @@ def _read_json(path: Path, kind: type) -> Any:
     return value
 
 
-def _pixel_facts(machine: Mapping[str, Any]) -> Machine:
-    return {key: machine.get(key) for key in PIXEL_KEYS}
-
-
 def _is_known(machine: Machine, known: Sequence[Machine]) -> bool:
-    return _pixel_facts(machine) in map(_pixel_facts, known)
+    return any(pixel_facts(machine, other) == pixel_facts(other, machine) for other in known)
 
 
 def _differences(old: Any, new: Any, place: str = "") -> list[str]:

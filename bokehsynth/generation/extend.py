@@ -1,35 +1,45 @@
 """Extend a finished data set: new shards are appended, and no shard that is there changes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from bokehsynth.errors import ChangedError, UsageError
+from bokehsynth.errors import UsageError
 from bokehsynth.files import atomic_write, pretty_json
-from bokehsynth.generation.generate import GenerateOptions, GenerateResult, run_generation, stored_recipe
+from bokehsynth.generation.dataset_files import check_identity
+from bokehsynth.generation.generate import GenerateOptions, GenerateResult, run_generation
 from bokehsynth.generation.plan import all_plans, check_shard_boundaries, read_extensions, uncommitted
 from bokehsynth.generation.shard_lock import set_up_lock
+from bokehsynth.generation.stored_recipe import find_pictures, stored_recipe
 from bokehsynth.recipe import Recipe, SamplesSpec
-from bokehsynth.shards import Layout
+from bokehsynth.shards import Layout, common_identity
 
 
 def extend(
-    out: str | Path, samples: int, options: GenerateOptions | None = None, trust_code: bool = False
+    out: str | Path,
+    samples: int,
+    options: GenerateOptions | None = None,
+    trust_code: bool = False,
+    overrides: Sequence[str] = (),
 ) -> GenerateResult:
     """Extend the data set at `out` to `samples` samples in all, shared out in its own proportion, val rounded up.
 
     Sample i does not depend on how many there are, so what is there stays; a short last shard stays short. The same
     call goes on after an interruption, and does nothing once it is done. Raises UsageError if that would shrink the
-    set, or if it is not finished (finish it first); otherwise as `generate`. `trust_code` as in `stored_recipe`.
+    set, or if it is not finished (finish it first), ChangedError if its pictures are others or not there; otherwise as
+    `generate`. `trust_code` and `overrides` as in `stored_recipe`.
     """
-    layout = Layout(Path(out))
-    old = stored_recipe(layout, trust_code)
+    layout, options = Layout(Path(out)), options or GenerateOptions()
+    old = stored_recipe(layout, trust_code, overrides)
+    find_pictures(layout, old)
+    check_identity(layout, old, common_identity(layout))
     train, val = old.count("train"), old.count("val")
     if samples == train + val:
-        return run_generation(old, layout, options or GenerateOptions())
+        return run_generation(old, layout, options)
     grown = SamplesSpec.split_total(samples, train, val)
-    new = stored_recipe(layout, trust_code).model_copy(update={"samples": grown})
-    with set_up_lock(layout.lock):
+    new = stored_recipe(layout, trust_code, overrides).model_copy(update={"samples": grown})
+    with set_up_lock(layout.lock, options.lock):
         _begin(layout, old, new)
-    return run_generation(new, layout, options or GenerateOptions())
+    return run_generation(new, layout, options)
 
 
 def _begin(layout: Layout, old: Recipe, new: Recipe) -> None:
@@ -45,8 +55,6 @@ def _begin(layout: Layout, old: Recipe, new: Recipe) -> None:
     if any(new.count(split) < count for split, count in before.items()):
         after = {split: new.count(split) for split in old.splits}
         raise UsageError(f"{layout.root}: already holds {before}, more than {after} asked for; shards never shrink")
-    if new.identity != old.identity:
-        raise ChangedError(f"{layout.root}: its assets, or code that its recipe names, have changed since it was made")
     steps = read_extensions(layout)
     if before not in steps:
         atomic_write(layout.extensions, pretty_json([*steps, before]))

@@ -4,7 +4,7 @@ What has to be made is decided here; where and when, by an engine. Run the same 
 only what is missing is made; run it on a finished set and nothing happens.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from inspect import signature
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, TypedDict
 
 from bokehsynth.assets.catalogue import RejectedFile
 from bokehsynth.assets.load import foreground_colors
-from bokehsynth.config.user_code import refuse, user_code
 from bokehsynth.errors import BokehsynthError, UsageError, printable
 from bokehsynth.generation.batching import BatchOptions
 from bokehsynth.generation.crash_log import CrashLog
 from bokehsynth.generation.dataset_files import (
     Machine,
+    check_identity,
     check_output_dir,
     devices_of,
     restore_records,
@@ -42,8 +42,9 @@ from bokehsynth.generation.provenance import describe_machine
 from bokehsynth.generation.quarantine import QuarantinedDraw, import_list, merged_list
 from bokehsynth.generation.shard_lock import set_up_lock, shard_lock
 from bokehsynth.generation.shard_task import ShardTask
+from bokehsynth.generation.stored_recipe import find_pictures, stored_recipe
 from bokehsynth.recipe import Recipe, load_recipe
-from bokehsynth.shards import Layout, ShardPlan, sweep_temporaries
+from bokehsynth.shards import Layout, ShardPlan, common_identity, sweep_temporaries
 from bokehsynth.workers import signals
 from bokehsynth.workers.pool import LocalEngine
 from bokehsynth.workers.timeouts import TimeoutPolicy
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
         quarantine: str | Path | None
         grace: float
         time_limit: float | None
+        lock: bool
         progress: bool
         say: Callable[[str], None]
 
@@ -118,6 +120,8 @@ class GenerateOptions:
     """Seconds for shards in flight after a signal."""
     time_limit: float | None = None
     """Seconds after which a worker that finished no sample is ended; None: by the running median."""
+    lock: bool = True
+    """Hold locks against other runs; without them (a file system that has none), nothing else may work on the set."""
     progress: bool = False
     """Show a bar on stderr."""
     say: Callable[[str], None] = lambda message: None
@@ -137,7 +141,7 @@ def generate(recipe: Recipe | str | Path, out: str | Path, **options: "Unpack[Ge
     """Make a data set in the directory `out`, or go on with it.
 
     `options` are the fields of `GenerateOptions` (in this module), which says what each does: workers, device, gpus,
-    shards, allow_mixed, quarantine, grace, time_limit, progress, say.
+    shards, allow_mixed, quarantine, grace, time_limit, lock, progress, say.
 
     The bytes do not depend on workers, ranges, order or interruptions. Raises ChangedError if `out` belongs to
     another recipe, LockedError if another run has these shards, StorageError where the disk refuses,
@@ -175,7 +179,7 @@ class _Run:
 def run_generation(recipe: Recipe, layout: Layout, options: GenerateOptions) -> GenerateResult:
     """`generate`, with its options as one object."""
     run = _prepare(recipe, layout, options)
-    with shard_lock(run.layout.lock, lock_ranges(run.shards)):
+    with shard_lock(run.layout.lock, lock_ranges(run.shards), options.lock):
         todo = _claim(run)
         if todo is None:
             return _result(recipe, layout, run.shards, run.everything, made=0, complete=True)
@@ -192,7 +196,7 @@ def _prepare(recipe: Recipe, layout: Layout, options: GenerateOptions) -> _Run:
     identity = recipe.identity
     everything = all_plans(recipe, layout)
     shards = shard_range(everything, options.shards)
-    machine = describe_machine(device)
+    machine = describe_machine(device, recipe.catalogue)
     check_same_gpus(machine, options.allow_mixed)
     check_output_dir(layout, recipe, machine, options.allow_mixed)
     return _Run(recipe, layout, options, device, allocation.threads, engine, identity, machine, everything, shards)
@@ -201,7 +205,7 @@ def _prepare(recipe: Recipe, layout: Layout, options: GenerateOptions) -> _Run:
 def _claim(run: _Run) -> list[ShardPlan] | None:
     """Under the shard lock: write the files beside the shards and return the shards to make; None if all is done."""
     layout, quarantine = run.layout, run.options.quarantine
-    with set_up_lock(run.layout.lock):
+    with set_up_lock(layout.lock, run.options.lock):
         # Another run may have begun the set between `_prepare` and the lock.
         check_output_dir(layout, run.recipe, run.machine, run.options.allow_mixed)
         check_shard_boundaries(layout, run.everything)
@@ -266,7 +270,7 @@ def _complete(run: _Run) -> bool:
     """Clean up after this range; if no shard of the set is missing, describe it. Returns whether that is so."""
     layout = run.layout
     sweep_temporaries(layout, run.shards)  # of workers that were killed and replaced
-    with set_up_lock(run.layout.lock):
+    with set_up_lock(layout.lock, run.options.lock):
         absent = uncommitted(layout, run.everything, run.identity)
         lost = [plan for plan in absent if plan in run.shards]
         if lost:
@@ -287,13 +291,17 @@ def _result(
     )
 
 
-def finalize(out: str | Path, trust_code: bool = False) -> GenerateResult:
+def finalize(
+    out: str | Path, trust_code: bool = False, lock: bool = True, overrides: Sequence[str] = ()
+) -> GenerateResult:
     """Write `dataset.json`, card and preview of a data set whose shards are all there; else say which are missing.
 
-    `trust_code` as in `stored_recipe`.
+    `trust_code` and `overrides` as in `stored_recipe`, `lock` as in `GenerateOptions`.
     """
     layout = Layout(Path(out))
-    recipe = stored_recipe(layout, trust_code)
+    recipe = stored_recipe(layout, trust_code, overrides)
+    find_pictures(layout, recipe)
+    check_identity(layout, recipe, common_identity(layout))
     everything = all_plans(recipe, layout)
     check_shard_boundaries(layout, everything)
     absent = [plan.name for plan in uncommitted(layout, everything, recipe.identity)]
@@ -302,21 +310,8 @@ def finalize(out: str | Path, trust_code: bool = False) -> GenerateResult:
             f"{layout.root}: {len(absent)} of {len(everything)} shards are not committed yet: {', '.join(absent[:8])}"
             f"{' ...' if len(absent) > 8 else ''}; run the generate line again to make them"
         )
-    with set_up_lock(layout.lock):
+    with set_up_lock(layout.lock, lock):
         restore_records(layout)
         write_root_files(layout, recipe, everything, machine=None)
         write_description(layout, recipe, everything)
     return _result(recipe, layout, everything, everything, made=0, complete=True)
-
-
-def stored_recipe(layout: Layout, trust_code: bool = False) -> Recipe:
-    """The recipe of the data set at `layout`; a UsageError if there is none.
-
-    Classes outside bokehsynth that it names are imported with `trust_code` alone, else UntrustedCodeError names them.
-    """
-    if not layout.recipe.is_file():
-        raise UsageError(f"{layout.root}: holds no recipe.yaml; it is not a data set of bokehsynth")
-    with user_code(trust_code):
-        recipe = load_recipe(layout.recipe)
-        refuse(layout.recipe, recipe.class_paths)
-    return recipe

@@ -2,8 +2,10 @@
 
 import importlib.metadata
 import platform
+from collections.abc import Mapping
 from typing import Any
 
+from bokehsynth.assets.catalogue import Catalogue
 from bokehsynth.files import sha256_bytes
 from bokehsynth.rendering import describe_device
 from bokehsynth.version import __version__
@@ -11,15 +13,22 @@ from bokehsynth.version import __version__
 PIXEL_PACKAGES = ("numpy", "numba", "llvmlite", "pillow")
 """Packages, besides OpenCV in either of its wheels, whose version may change a pixel or a byte."""
 
+ASSET_PACKAGES = ("pymatting", "openexr")
+"""Packages that make pixels of some pictures only: colours under soft alpha, and .exr files. They are in the record
+where such pictures are used."""
+
 PIXEL_GPU = ("compute_capability", "nvrtc", "cupy")
 """Keys of a GPU's record (`rendering.describe_device`) on which pixels depend; null on the CPU."""
 
 PIXEL_KEYS = ("bokehsynth", "architecture", "cpu_features", "dispatch", "device", *PIXEL_GPU, "opencv", *PIXEL_PACKAGES)
-"""The keys that two machines must share to work on one data set; the others are for the record."""
+"""The keys that two machines must share to work on one data set, and those of ASSET_PACKAGES that both have (up to
+0.4.0 none was recorded); the others are for the record."""
 
 
-def describe_machine(device: str) -> dict[str, Any]:
+def describe_machine(device: str, catalogue: Catalogue | None = None) -> dict[str, Any]:
     """Describe versions, CPU class and device: flat, JSON-able, the same on every run of the same machine.
+
+    With a catalogue also the packages that only some of its pictures need.
 
     `dispatch` names the CPU features that the libraries use, which variables such as NUMBA_CPU_FEATURES,
     OPENCV_CPU_DISABLE and NPY_DISABLE_CPU_FEATURES restrict: it decides which code computes a pixel.
@@ -40,8 +49,26 @@ def describe_machine(device: str) -> dict[str, Any]:
         "device": device,
         **describe_device(device),
         "opencv": cv2.__version__,
-        **{name: importlib.metadata.version(name) for name in PIXEL_PACKAGES},
+        **{name: importlib.metadata.version(name) for name in (*PIXEL_PACKAGES, *_asset_packages(catalogue))},
     }
+
+
+def pixel_facts(machine: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a machine's record must be the same in another's."""
+    both = [name for name in ASSET_PACKAGES if name in machine and name in other]
+    return {key: machine.get(key) for key in (*PIXEL_KEYS, *both)}
+
+
+def _asset_packages(catalogue: Catalogue | None) -> list[str]:
+    """Those of ASSET_PACKAGES that the pictures of a catalogue need."""
+    if catalogue is None:
+        return []
+    paths = [path for files in catalogue.files.values() for path in files.files]
+    used = {
+        "pymatting": any(asset.colors == "photographed" for asset in catalogue.assets),
+        "openexr": any(path.suffix.lower() == ".exr" for path in paths),
+    }
+    return [name for name in ASSET_PACKAGES if used[name]]
 
 
 def _dispatch(host_flags: str) -> str:

@@ -1,6 +1,10 @@
 """schema.json of a data set: as this version writes it, or as an earlier one did."""
 
+import ast
+import inspect
 import json
+import sys
+from typing import Any
 
 from bokehsynth.files import pretty_json, sha256_bytes
 from bokehsynth.recipe import Recipe
@@ -9,9 +13,25 @@ _EARLIER = {"cd9be82590cd1e607e5cf684318b8f919ca733c9c8d29959398605ce958c3c53": 
 """sha256 of what released versions wrote, and the first of them. A set that one of them began keeps its own."""
 
 
+def recipe_schema() -> dict[str, Any]:
+    """The JSON schema of a recipe, with the docstrings as descriptions, also under `python -OO`."""
+    if sys.flags.optimize >= 2:
+        _restore_docstrings()
+    return Recipe.model_json_schema()
+
+
 def schema_text() -> str:
     """The schema as this version writes it."""
-    return pretty_json(Recipe.model_json_schema())
+    return pretty_json(recipe_schema())
+
+
+def _restore_docstrings() -> None:
+    """Read the docstrings of our classes from their sources: `python -OO` drops them."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "bokehsynth" and getattr(module, "__file__", None):
+            for node in ast.parse(inspect.getsource(module)).body:
+                if isinstance(node, ast.ClassDef) and (text := ast.get_docstring(node, clean=False)):
+                    getattr(module, node.name).__doc__ = text
 
 
 def is_schema(text: str, recipe: Recipe) -> bool:

@@ -1,5 +1,6 @@
 """Remake a stored sample from nothing but its own record and the recipe beside it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy.typing as npt
 from bokehsynth.config.user_code import user_code
 from bokehsynth.errors import DeviceError, UsageError
 from bokehsynth.generation.dataset_files import devices_of
-from bokehsynth.generation.generate import stored_recipe
+from bokehsynth.generation.stored_recipe import find_pictures, stored_recipe
 from bokehsynth.pipeline import sample_from_draw, scene_renderer
 from bokehsynth.rendering import resolve_device
 from bokehsynth.sample_draw import draw_from_meta
@@ -37,20 +38,21 @@ def replay_device(dataset: str | Path, asked: str = "auto") -> tuple[list[str], 
 
 
 def replay_sample(
-    dataset: str | Path, key: str, device: str = "auto", trust_code: bool = False
+    dataset: str | Path, key: str, device: str = "auto", trust_code: bool = False, overrides: Sequence[str] = ()
 ) -> tuple[Sample, Sample, dict[str, int]]:
     """The stored sample, the remade one, and for each field that differs the number of differing pixels.
 
     `device` as in `replay_device`. Raises UsageError for a key that is none of this data set's, DeviceError for a
     device that is not there. Classes outside bokehsynth that the recipe or the sample's record names are imported with
-    `trust_code` alone, else UntrustedCodeError names them.
+    `trust_code` alone, else UntrustedCodeError names them. `overrides` as in `stored_recipe`.
     """
     split, _, number = key.rpartition("-")
     stored_split = open_dataset(dataset, split) if split in {"train", "val"} and number.isdigit() else None
     if stored_split is None or int(number) >= len(stored_split) or key != sample_key(split, int(number)):
         raise UsageError(f"{dataset}: has no sample {key!r}; keys look like {sample_key('train', 12)}")
     stored = stored_split[int(number)]
-    recipe = stored_recipe(Layout(Path(dataset)), trust_code)
+    recipe = stored_recipe(Layout(Path(dataset)), trust_code, overrides)
+    find_pictures(Layout(Path(dataset)), recipe)
     render_scene = scene_renderer(replay_device(dataset, device)[1])
     with user_code(trust_code):
         remade = sample_from_draw(recipe, draw_from_meta(stored.meta), render_scene)

@@ -36,7 +36,12 @@ from bokehsynth.shards import (
 
 
 def verify(
-    out: str | Path, decode: float = 1.0, workers: int = 1, fix: bool = False, trust_code: bool = False
+    out: str | Path,
+    decode: float = 1.0,
+    workers: int = 1,
+    fix: bool = False,
+    trust_code: bool = False,
+    lock: bool = True,
 ) -> VerifyReport:
     """Check every byte of a data set, and the files beside its shards against what the shards were made from.
 
@@ -44,13 +49,13 @@ def verify(
     those shards and writes all files beside them; no shard is deleted. Raises LockedError if a run is working
     on one of them, ChangedError for a data set of another format. The code of classes outside bokehsynth that the
     recipe names is compared with `trust_code` alone; without it nothing is imported, and the report's
-    `not_compared` names them.
+    `not_compared` names them. `lock` as in `GenerateOptions`, for `fix`.
     """
     with user_code(trust_code):
-        return _verify(Layout(Path(out)), decode, workers, fix)
+        return _verify(Layout(Path(out)), decode, workers, fix, lock)
 
 
-def _verify(layout: Layout, decode: float, workers: int, fix: bool) -> VerifyReport:
+def _verify(layout: Layout, decode: float, workers: int, fix: bool, lock: bool) -> VerifyReport:
     check_format(layout)
     report = verify_dataset(layout.root, decode=decode, workers=workers)
     for message in _verify_root(layout, report):
@@ -64,7 +69,7 @@ def _verify(layout: Layout, decode: float, workers: int, fix: bool) -> VerifyRep
         _check_attempts(layout, report)
     if fix and not report.ok:
         broken = [ShardPlan(split, shard, 0, 1) for split, shard in report.broken()]
-        with shard_lock(layout.lock, lock_ranges(broken)), set_up_lock(layout.lock):
+        with shard_lock(layout.lock, lock_ranges(broken), lock), set_up_lock(layout.lock, lock):
             with contextlib.suppress(UsageError):  # without a recipe the record of extensions cannot be restored
                 restore_extensions(layout, _recorded_recipe(layout))
             restore_records(layout)

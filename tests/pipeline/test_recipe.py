@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -659,3 +661,13 @@ def test_dump_yaml_reads_back_what_yaml_1_1_would_change(write):
     value = {"name": "no", "samples": {"train": 12, "val": 0}, "scene": {"flip": 1e-05, "blur": 1e22 / 1e20}}
     recipe = load_recipe(write(dump_yaml(value)))
     assert (recipe.name, recipe.scene.flip, recipe.scene.blur.value) == ("no", 1e-05, 100)
+
+
+def test_schema_is_the_same_where_docstrings_are_dropped() -> None:
+    """`python -OO`: verify would call the schema of every data set altered."""
+    line = "import sys; from bokehsynth.generation.recipe_schema import schema_text; sys.stdout.write(schema_text())"
+    texts = [
+        subprocess.run([sys.executable, *flags, "-c", line], capture_output=True, text=True, check=True).stdout
+        for flags in ([], ["-OO"])
+    ]
+    assert texts[0] == texts[1]

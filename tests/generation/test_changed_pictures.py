@@ -1,0 +1,173 @@
+"""extend, replay and finalize after photographs were added, removed or moved: what differs is named, with a way out."""
+
+import json
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from support.photo_folders import cutout, photo, save
+from support.promised import promised_files
+
+import bokehsynth as bs
+from bokehsynth.assets.catalogue import Asset, AssetFiles, Catalogue
+from bokehsynth.errors import ChangedError, UsageError
+from bokehsynth.files import pretty_json
+from bokehsynth.generation.extend import extend
+from bokehsynth.generation.generate import GenerateOptions, finalize
+from bokehsynth.generation.provenance import describe_machine
+from bokehsynth.generation.replay import replay_sample
+
+RECIPE = """\
+name: photos
+seed: 3
+samples: {train: 2, val: 0}
+size: 32
+assets:
+  root: pictures
+  foregrounds: [{path: cutouts, licence: mine, colors: photographed}]
+  backgrounds: landscapes
+  min_side: 8
+  sharpness_floor: 0
+scene: {foregrounds: 1, blur: {kind: uniform, low: 0, high: 2}}
+degradation: none
+shards: {samples: 2, fields: [hq, defocus]}
+"""
+ONE = GenerateOptions(workers=1)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pictures, recipe and set."""
+    root = tmp_path_factory.mktemp("photos")
+    for i in range(2):
+        save(root / f"pictures/cutouts/c{i}.png", cutout(i, 60, 50))
+        save(root / f"pictures/landscapes/l{i}.png", photo(10 + i, 90, 120))
+    (root / "photos.yaml").write_text(RECIPE)
+    bs.generate(root / "photos.yaml", root / "set", workers=1)
+    return root
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path) -> Path:
+    """The same, with the set beside its pictures in a place of its own: they have been moved."""
+    shutil.copytree(made, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def here(copy: Path) -> list[str]:
+    return [f"assets.root={copy / 'pictures'}"]
+
+
+@pytest.mark.parametrize("command", ["extend", "finalize", "generate"])
+def test_pictures_that_are_new_or_missing_are_named(command: str, copy: Path) -> None:
+    (copy / "pictures/landscapes/l0.png").unlink()
+    save(copy / "pictures/landscapes/fresh.png", photo(77, 90, 120))
+    before = promised_files(copy / "set")
+    calls = {
+        "extend": lambda: extend(copy / "set", 4, ONE, overrides=here(copy)),
+        "finalize": lambda: finalize(copy / "set", overrides=here(copy)),
+        "generate": lambda: bs.generate(copy / "photos.yaml", copy / "set", workers=1),
+    }
+    with pytest.raises(ChangedError) as refused:
+        calls[command]()
+    words = str(refused.value)
+    assert "1 new (fresh.png); 1 missing (l0.png)" in words
+    assert "put back what is missing and take away what is new" in words
+    assert "is not finished" not in words
+    assert promised_files(copy / "set") == before
+
+
+def test_pictures_of_another_licence_are_told_from_others(copy: Path) -> None:
+    recipe = copy / "set/recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("licence: mine", "licence: theirs"))
+    with pytest.raises(ChangedError, match="their licences, weights, sizes or splits are others"):
+        extend(copy / "set", 4, ONE, overrides=here(copy))
+
+
+@pytest.fixture
+def elsewhere(copy: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The place where the pictures were is gone."""
+    recipe = copy / "set/recipe.yaml"
+    recipe.write_text(recipe.read_text().replace(str(made), str(copy / "gone")))
+    monkeypatch.chdir(copy)
+    return copy
+
+
+def test_pictures_that_were_moved_are_found_again(elsewhere: Path) -> None:
+    out = elsewhere / "set"
+    for call in (lambda: extend(out, 4, ONE), lambda: replay_sample(out, "train-000000001"), lambda: finalize(out)):
+        with pytest.raises(ChangedError, match=r"say where they are now: --set assets\.root=FOLDER"):
+            call()
+    assert replay_sample(out, "train-000000001", overrides=["assets.root=pictures"])[2] == {}
+    old = promised_files(out)
+    assert finalize(out, overrides=["assets.root=pictures"]).complete
+    assert extend(out, 4, ONE, overrides=["assets.root=pictures"]).complete
+    new = promised_files(out)
+    assert {name: new[name] for name in old if "train-000000" in name} == {
+        name: digest for name, digest in old.items() if "train-000000" in name
+    }
+    assert replay_sample(out, "train-000000003")[2] == {}, "the set now knows the place"
+
+
+def test_one_source_can_be_moved(elsewhere: Path) -> None:
+    shutil.move(elsewhere / "pictures/landscapes", elsewhere / "views")
+    places = ["assets.root=pictures", "assets.backgrounds.0.path=views"]
+    assert replay_sample(elsewhere / "set", "train-000000000", overrides=places)[2] == {}
+
+
+def test_without_a_root_each_source_is_named(elsewhere: Path) -> None:
+    recipe = elsewhere / "set/recipe.yaml"
+    lines = recipe.read_text().splitlines(keepends=True)
+    recipe.write_text("".join("  root: null\n" if line.startswith("  root:") else line for line in lines))
+    with pytest.raises(ChangedError, match=r"--set assets.foregrounds.0.path=FOLDER"):
+        extend(elsewhere / "set", 4, ONE)
+    with pytest.raises(UsageError, match=r"assets.backgrounds.0.path \(was .*gone"):
+        extend(elsewhere / "set", 4, ONE, overrides=["assets.root=pictures"])
+    places = ["assets.foregrounds.0.path=pictures/cutouts", "assets.backgrounds.0.path=pictures/landscapes"]
+    assert extend(elsewhere / "set", 4, ONE, overrides=places).complete
+
+
+@pytest.mark.parametrize(
+    "override", ["seed=4", "samples.train=9", "assets.min_side=9", "assets.backgrounds.0.weight=2"]
+)
+def test_anything_else_is_another_data_set(override: str, copy: Path) -> None:
+    for call in (lambda: extend(copy / "set", 4, ONE, overrides=[override]),
+                 lambda: replay_sample(copy / "set", "train-000000000", overrides=[override])):  # fmt: skip
+        with pytest.raises(UsageError, match="can only say where its pictures are now"):
+            call()
+
+
+def test_code_of_a_class_that_has_changed_is_no_unfinished_set(copy: Path) -> None:
+    markers = sorted((copy / "set").glob(".bokehsynth/*/*.done.json"))
+    for path in [*markers, copy / "set/.bokehsynth/identity.json"]:
+        text = path.read_text()
+        start = text.index('"lens_digest": "') + len('"lens_digest": "')
+        path.write_text(text[:start] + "0" * 64 + text[start + 64 :])
+    with pytest.raises(ChangedError, match="other code of a class that the recipe names"):
+        extend(copy / "set", 4, ONE, overrides=here(copy))
+
+
+def test_the_library_that_estimates_colours_is_part_of_the_record(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set of 0.4.0 has no such key, and is gone on with."""
+    record, real = copy / "set/.bokehsynth/machine.json", metadata.version
+    (machine,) = json.loads(record.read_text())
+    assert machine["pymatting"] == real("pymatting")
+    assert "openexr" not in machine, "no picture needs it"
+    assert bs.generate(copy / "photos.yaml", copy / "set", workers=1).made == 0
+    monkeypatch.setattr(metadata, "version", lambda name: "9.9.9" if name == "pymatting" else real(name))
+    with pytest.raises(ChangedError, match=r'pymatting: ".*" -> "9\.9\.9"'):
+        bs.generate(copy / "photos.yaml", copy / "set", workers=1)
+    del machine["pymatting"]
+    record.write_text(pretty_json([machine]))
+    assert bs.generate(copy / "photos.yaml", copy / "set", workers=1).made == 0
+
+
+def test_what_reads_exr_is_recorded_where_there_is_one() -> None:
+    def catalogue(name: str) -> Catalogue:
+        asset = Asset(id="a", kind="background", split="train", sha256="", licence="", weight=1)
+        files = AssetFiles(kind="background", image=Path(name), root=Path(), name=name, image_sha256="", size=(1, 1))
+        return Catalogue((asset,), files={"a": files})
+
+    assert describe_machine("cpu", catalogue("a.EXR"))["openexr"] == metadata.version("openexr")
+    assert describe_machine("cpu", catalogue("a.png")) == describe_machine("cpu")

@@ -1,0 +1,104 @@
+"""File systems that cannot sync a folder or have no locks: gone on with where that is safe, else said."""
+
+import errno
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+import bokehsynth as bs
+from bokehsynth.errors import LockedError, StorageError
+from bokehsynth.files import atomic_write
+from bokehsynth.generation import shard_lock
+from bokehsynth.generation.verify import verify
+
+
+@pytest.fixture
+def folder_sync(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Errors that fsync of a folder answers with, one after the other."""
+    errors: list[int] = []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode) and errors:
+            raise OSError(errors[0], os.strerror(errors.pop(0)))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return errors
+
+
+def test_a_folder_that_cannot_be_synced_is_as_good_as_it_gets(folder_sync: list[int], tmp_path: Path) -> None:
+    for number in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF):
+        folder_sync.append(number)
+        atomic_write(tmp_path / "a", str(number))
+        assert (tmp_path / "a").read_text() == str(number)
+        assert not folder_sync
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_folder_whose_disk_fails_is_an_error(number: int, folder_sync: list[int], tmp_path: Path) -> None:
+    folder_sync.append(number)
+    with pytest.raises(StorageError, match="a: "):
+        atomic_write(tmp_path / "a", "x")
+
+
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The error that every lock answers with."""
+    number = [errno.ENOLCK]
+
+    def refuse(*arguments: object) -> bytes:
+        raise OSError(number[0], os.strerror(number[0]))
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    return number
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL])
+def test_a_file_system_without_locks_is_said_with_the_way_out(number: int, no_locks: list[int], tmp_path: Path) -> None:
+    no_locks[0] = number
+    path = tmp_path / ".bokehsynth/run.lock"
+    for lock in (shard_lock.shard_lock(path, {"train": (0, 3)}), shard_lock.set_up_lock(path)):
+        with pytest.raises(StorageError, match=r"run\.lock: the file system has no file locks .*--no-lock"), lock:
+            pass
+
+
+def test_a_refused_permission_is_no_other_run(no_locks: list[int], tmp_path: Path) -> None:
+    """POSIX has EACCES for a lock that is held as well; the file system is asked who holds it."""
+    no_locks[0] = errno.EACCES
+    lock = shard_lock.shard_lock(tmp_path / ".bokehsynth/run.lock", {"train": (0, 3)})
+    with pytest.raises(StorageError, match=r"refuses to lock it .Permission denied."), lock:
+        pass
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_OFD_SETLK"), reason="only Linux tells who holds a lock of an open file")
+def test_a_lock_that_is_held_is_another_run_whatever_the_errno(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, real = tmp_path / ".bokehsynth/run.lock", fcntl.fcntl
+
+    def as_elsewhere(file: object, command: int, argument: bytes) -> bytes:
+        try:
+            return real(file, command, argument)
+        except BlockingIOError:
+            raise PermissionError(errno.EACCES, "Permission denied") from None
+
+    monkeypatch.setattr(fcntl, "fcntl", as_elsewhere)
+    with shard_lock.shard_lock(path, {"train": (0, 3)}):
+        again = shard_lock.shard_lock(path, {"train": (3, 5)})
+        with pytest.raises(LockedError, match=f"process {os.getpid()}"), again:
+            pass
+
+
+def test_a_set_can_be_made_and_mended_without_locks(no_locks: list[int], tiny_recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    with pytest.raises(StorageError, match="--no-lock"):
+        bs.generate(tiny_recipe, out, workers=1)
+    assert bs.generate(tiny_recipe, out, workers=1, shards="0/4", lock=False).made
+    (marker, *_) = out.glob(".bokehsynth/*/*.done.json")
+    marker.unlink()
+    with pytest.raises(StorageError, match="--no-lock"):
+        verify(out, fix=True)
+    verify(out, fix=True, lock=False)

@@ -48,7 +48,7 @@ def sample_from_draw(
 
 def compose_draw(recipe: Recipe, draw: SampleDraw) -> ComposedScene:
     """Read the drawn pictures and lay them out in front of the drawn lens."""
-    return compose(draw.scene, ASSET_STORE.of(recipe.catalogue), recipe.lens.apertures[draw.aperture])
+    return compose(draw.scene, ASSET_STORE.of(recipe.catalogue), recipe.lens.scene_lens(draw.aperture, draw.camera))
 
 
 def scene_renderer(backend: str = "auto") -> Callable[[Scene], Frames]:

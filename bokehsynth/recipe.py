@@ -92,6 +92,11 @@ class Recipe(Spec):
             )
         if layers and "each" in (self.samples.train, self.samples.val):
             raise ValueError("samples: `each` needs photographs (scene.kind: photo or pair); give scenes a number")
+        if self.lens.ranges is not None and not layers:
+            raise ValueError(
+                f"lens: a camera needs layers, which stand at known distances; in scene.kind: {self.scene.kind} none "
+                "are known: leave the camera out, or use scene.kind: layers"
+            )
         return self
 
     @property
@@ -132,9 +137,16 @@ class Recipe(Spec):
     @cached_property
     def scales(self) -> dict[str, float]:
         """What one count of each 16-bit map means, fixed by the recipe's bounds: defocus_scale, disparity_scale."""
+        return {"defocus_scale": (self.radius_bound or 1.0) / MAP_MAX, "disparity_scale": 1.0 / MAP_MAX}
+
+    @cached_property
+    def radius_bound(self) -> float:
+        """Largest blur radius in pixels that a sample can have: disparities differ by at most 1."""
+        bound = self.lens.blur_bound(self.frame) if self.frame else None
+        if bound is not None:
+            return bound
         sides = [min(self.frame)] if self.frame else [min(asset.height, asset.width) for asset in self.catalogue.assets]
-        bound = self.scene.radius_bound(max(sides))
-        return {"defocus_scale": (bound or 1.0) / MAP_MAX, "disparity_scale": 1.0 / MAP_MAX}
+        return self.scene.radius_bound(max(sides))
 
     @cached_property
     def resolved_degradation(self) -> Degradation:
@@ -200,6 +212,7 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = (), total: 
     packaged = path in packaged_recipes().values()
     recipe = recipe.model_copy(update={"assets": _absolute(recipe.assets, path, packaged, overrides)})
     recipe = recipe.model_copy(update={"lens": _with_files(recipe.lens, path, overrides)})
+    _check_blur(recipe, path)
     if total is not None:
         if not 1 <= total < 10**9:
             raise UsageError(f"--samples must be at least 1 and below 1,000,000,000, got {total}")
@@ -232,6 +245,19 @@ def _with_files(lens: LensSpec, path: Path, overrides: Sequence[str]) -> LensSpe
         return lens.with_files(Path.cwd() if given else path.parent)
     except UsageError as error:
         raise RecipeError(f"{path}: lens: {error}") from None
+
+
+def _check_blur(recipe: Recipe, path: Path) -> None:
+    """RecipeError for a K that the recipe gives beside a camera, from which K follows."""
+    if recipe.lens.ranges is None or not isinstance(recipe.scene, SceneSpec):
+        return
+    default = SceneSpec()
+    given = [name for name in ("blur", "blur_is", "unit") if getattr(recipe.scene, name) != getattr(default, name)]
+    if recipe.lens.ranges.focus_m is not None and recipe.scene.focus != default.focus:
+        given.append("focus")
+    if given:
+        what = "the distance in focus is lens's focus_m" if given == ["focus"] else "K follows from the lens's camera"
+        raise RecipeError(f"{path}: scene.{given[0]}: {what}; leave scene.{', scene.'.join(given)} out, or that")
 
 
 def _needs_no_root(spec: AssetsSpec, name: str, given: set[tuple[str, int | None]]) -> None:

@@ -24,6 +24,7 @@ class Stage(IntEnum):
     LENS = 2
     DEGRADE = 3
     APERTURE = 4
+    CAMERA = 5
 
 
 def stream(seed: int, split: str, stage: Stage, index: int, attempt: int = 0) -> np.random.Generator:

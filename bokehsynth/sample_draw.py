@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 from pydantic import TypeAdapter
 
 from bokehsynth.degradation import DegradationDraw, draw_degradation
@@ -13,6 +14,7 @@ from bokehsynth.recipe import Recipe
 from bokehsynth.rendering.frames import Frames
 from bokehsynth.rng import Stage, stream
 from bokehsynth.scene import AnyDraw, ComposedScene, draw_scene
+from bokehsynth.scene.camera import CameraDraw, MetricCamera
 from bokehsynth.schema import FORMAT_VERSION
 
 
@@ -27,6 +29,8 @@ class SampleDraw:
     """Place in the recipe's list of apertures."""
     scene: AnyDraw
     degradation: DegradationDraw
+    camera: CameraDraw | None = None
+    """Where the recipe has one."""
 
 
 def draw_sample(recipe: Recipe, index: int, split: str = "train", attempt: int = 0) -> SampleDraw:
@@ -40,16 +44,27 @@ def draw_sample(recipe: Recipe, index: int, split: str = "train", attempt: int =
         raise UsageError(f"index must be >= 0 and below 2**32, got {index}")
     rng = stream(recipe.seed, split, Stage.APERTURE, index, attempt)
     which, aperture = recipe.lens.pick_aperture(index, rng)
-    scene = draw_scene(recipe.scene, recipe.frame, recipe.catalogue, recipe.seed, split, which, attempt)
+    camera = _draw_camera(recipe, stream(recipe.seed, split, Stage.CAMERA, which, attempt))
+    scene = draw_scene(recipe.scene, recipe.frame, recipe.catalogue, recipe.seed, split, which, attempt, camera)
     rng = stream(recipe.seed, split, Stage.DEGRADE, index, attempt)
     degradation = draw_degradation(recipe.resolved_degradation, rng)
     return SampleDraw(
-        split=split, index=index, attempt=attempt, aperture=aperture, scene=scene, degradation=degradation
-    )
+        split=split, index=index, attempt=attempt, aperture=aperture, scene=scene, degradation=degradation,
+        camera=None if camera is None else camera.draw,
+    )  # fmt: skip
+
+
+def _draw_camera(recipe: Recipe, rng: np.random.Generator) -> MetricCamera | None:
+    ranges = recipe.lens.ranges
+    return None if ranges is None else MetricCamera(ranges.draw(rng), recipe.radius_bound)
 
 
 def sample_meta(recipe: Recipe, draw: SampleDraw, scene: ComposedScene, frames: Frames) -> dict[str, Any]:
-    """The flat JSON record of a sample (`META_TYPES`)."""
+    """The flat JSON record of a sample (`META_TYPES`; with a camera also `near_m`)."""
+    record = asdict(draw) | {"composed": scene.notes}
+    metric = {} if draw.camera is None else {"near_m": float(draw.camera.near_m)}
+    if draw.camera is None:
+        del record["camera"]
     return {
         "format": FORMAT_VERSION,
         "index": draw.index, "split": draw.split, "seed": recipe.seed, "attempt": draw.attempt,
@@ -58,9 +73,10 @@ def sample_meta(recipe: Recipe, draw: SampleDraw, scene: ComposedScene, frames: 
         "radius_max": float(frames.defocus.max()),
         "aperture": recipe.lens.names[draw.aperture],
         **recipe.scales,
+        **metric,
         "assets": draw.scene.assets,
         **recipe.identity,
-        "draw": canonical_json(asdict(draw) | {"composed": scene.notes}),
+        "draw": canonical_json(record),
     }  # fmt: skip
 
 

@@ -80,6 +80,11 @@ META_TYPES: dict[str, type] = {
 }
 """Keys and types of the flat sample JSON: the same in every sample, or table readers break."""
 
+METRIC_META_TYPES: dict[str, type] = {
+    "near_m": float,  # metres at which disparity is 1: near_m / disparity is the distance
+}
+"""Further keys of every sample of a data set whose recipe has a camera."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShardSpec:
@@ -185,10 +190,11 @@ def quantized(name: str, values: Array, scales: Mapping[str, Any]) -> Array:
 
 
 def check_meta(meta: Mapping[str, Any]) -> None:
-    """Raise DataError unless `meta` has exactly the keys and types of META_TYPES."""
-    if meta.keys() != META_TYPES.keys():
-        missing, extra = sorted(META_TYPES.keys() - meta.keys()), sorted(meta.keys() - META_TYPES.keys())
+    """Raise DataError unless `meta` has exactly the keys and types of META_TYPES, with or without the metric ones."""
+    types = META_TYPES | (METRIC_META_TYPES if meta.keys() & METRIC_META_TYPES.keys() else {})
+    if meta.keys() != types.keys():
+        missing, extra = sorted(types.keys() - meta.keys()), sorted(meta.keys() - types.keys())
         raise DataError(f"sample metadata: missing keys {missing}, unknown keys {extra}")
-    for key, kind in META_TYPES.items():
+    for key, kind in types.items():
         if type(meta[key]) is not kind:
             raise DataError(f"sample metadata: {key} must be {kind.__name__}, got {type(meta[key]).__name__}")

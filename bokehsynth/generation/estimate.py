@@ -13,11 +13,10 @@ from PIL import Image, ImageDraw
 
 from bokehsynth.files import atomic_write
 from bokehsynth.imaging.drawing import FAINT, INK, PAPER, default_font
-from bokehsynth.optics import Disc
 from bokehsynth.pipeline import make_sample
 from bokehsynth.recipe import Recipe
 from bokehsynth.sample_draw import SampleDraw, draw_sample
-from bokehsynth.scene import PairDraw, PhotoDraw, SceneDraw
+from bokehsynth.scene import PairDraw, PhotoDraw, SceneDraw, SceneLens
 from bokehsynth.scene.compose import lens_of, possible_focus
 from bokehsynth.schema import FIELDS
 from bokehsynth.shards import encode_sample
@@ -153,7 +152,11 @@ def _bytes_per_pixel(recipe: Recipe, name: str) -> float:
 
 def _distributions(recipe: Recipe, drawn: Sequence[SampleDraw]) -> tuple[list[Distribution], list[str]]:
     scenes = [draw.scene for draw in drawn]
-    layered = [scene for scene in scenes if isinstance(scene, SceneDraw)]
+    layered = [
+        (draw.scene, recipe.lens.scene_lens(draw.aperture, draw.camera))
+        for draw in drawn
+        if isinstance(draw.scene, SceneDraw)
+    ]
     if layered:
         return _layer_distributions(recipe, layered)
     pairs = [scene for scene in scenes if isinstance(scene, PairDraw)]
@@ -168,13 +171,15 @@ def _distributions(recipe: Recipe, drawn: Sequence[SampleDraw]) -> tuple[list[Di
     return distributions, ["photographs: nothing is blurred, defocus is 0 everywhere"]
 
 
-def _layer_distributions(recipe: Recipe, scenes: Sequence[SceneDraw]) -> tuple[list[Distribution], list[str]]:
-    bound = recipe.scene.radius_bound(min(recipe.height, recipe.width)) or 1.0
+def _layer_distributions(
+    recipe: Recipe, drawn: Sequence[tuple[SceneDraw, SceneLens]]
+) -> tuple[list[Distribution], list[str]]:
+    bound = recipe.radius_bound or 1.0
     blurs, radii, focuses, near, far = [], [], [], [], []
-    for scene in scenes:
+    for scene, lens_in_front in drawn:
         candidates = possible_focus(scene, scene.planes)
         for focus in candidates:
-            lens = lens_of(scene, focus, Disc(), scene.planes)
+            lens = lens_of(scene, focus, lens_in_front, scene.planes)
             blurs.append(lens.blur)
             focuses.append(focus)
             radii.append(max(lens.radius_max(plane, scene.width, scene.height) for plane in scene.planes))

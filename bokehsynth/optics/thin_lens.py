@@ -144,8 +144,8 @@ class Lens:
         """The lens of a real camera, for disparity d = near_m / distance (1 at `near_m`, 0 at infinity).
 
         K = (W/w) * f^2 * S1 / (2 N (S1 - f)) / near_m and d_f = near_m / S1: the thin lens's circle of confusion is
-        exactly linear in inverse distance (docs/optics.md). `focus_distance_m` is measured from the lens and must be
-        beyond the focal length.
+        exactly linear in inverse distance (docs/optics.md). `focus_distance_m` is measured from the lens; it must be
+        beyond the focal length and may be infinite.
         """
         f, s1 = focal_length_mm / 1000, focus_distance_m
         if min(f, f_number, sensor_width_mm, image_width_px, near_m) <= 0:
@@ -153,6 +153,8 @@ class Lens:
         if s1 <= f:
             raise UsageError(f"focus_distance_m must exceed the focal length of {f:g} m, got {s1:g}")
         pixels_per_m = image_width_px / (sensor_width_mm / 1000)
+        if math.isinf(s1):
+            return cls(blur=pixels_per_m * f * f / (2 * f_number) / near_m, focus=0.0, aperture=aperture or Disc())
         blur_px_m = pixels_per_m * f * f * s1 / (2 * f_number * (s1 - f))
         return cls(blur=blur_px_m / near_m, focus=near_m / s1, aperture=aperture or Disc())
 

@@ -9,8 +9,8 @@ from pydantic import Discriminator, Field, Tag
 
 from bokehsynth.assets.catalogue import Catalogue, Kind
 from bokehsynth.assets.load.store import AssetStore
-from bokehsynth.optics import Aperture
 from bokehsynth.rng import Stage, stream
+from bokehsynth.scene.camera import MetricCamera, SceneLens
 from bokehsynth.scene.compose import compose_layers
 from bokehsynth.scene.composed_scene import ComposedScene
 from bokehsynth.scene.draw import SceneDraw, draw_layers
@@ -20,8 +20,8 @@ from bokehsynth.scene.photo import PhotoDraw, PhotoSpec, compose_photo, draw_pho
 from bokehsynth.scene.spec import SceneSpec
 
 __all__ = [
-    "AnyDraw", "AnySpec", "ComposedScene", "LensSpec", "PairDraw", "PhotoDraw", "SceneDraw", "SceneSpec", "compose",
-    "draw_scene", "kinds_of_assets", "read_aperture",
+    "AnyDraw", "AnySpec", "ComposedScene", "LensSpec", "PairDraw", "PhotoDraw", "SceneDraw", "SceneLens", "SceneSpec",
+    "compose", "draw_scene", "kinds_of_assets", "read_aperture",
 ]  # fmt: skip
 
 
@@ -50,9 +50,12 @@ def kinds_of_assets(spec: AnySpec) -> tuple[Kind, ...]:
 
 def draw_scene(
     spec: AnySpec, size: tuple[int, int] | None, catalogue: Catalogue, seed: int, split: str, index: int,
-    attempt: int = 0,
+    attempt: int = 0, camera: MetricCamera | None = None,
 ) -> AnyDraw:  # fmt: skip
-    """Draw scene `index` of a split; `size` is (height, width), or None for each picture's own (photo and pair)."""
+    """Draw scene `index` of a split; `size` is (height, width), or None for each picture's own (photo and pair).
+
+    `camera` is what layers are seen through where the recipe has one.
+    """
     rng = stream(seed, split, Stage.ASSETS, index, attempt)
     match spec:
         case PhotoSpec():
@@ -61,15 +64,15 @@ def draw_scene(
             return draw_pair(spec, size, catalogue.pool("pair", split), index, rng)
         case _:
             assert size is not None, "a recipe of layers has a size"
-            return draw_layers(spec, size, catalogue, seed, split, index, attempt)
+            return draw_layers(spec, size, catalogue, seed, split, index, attempt, camera)
 
 
-def compose(draw: AnyDraw, store: AssetStore, aperture: Aperture) -> ComposedScene:
+def compose(draw: AnyDraw, store: AssetStore, lens: SceneLens) -> ComposedScene:
     """Load the pictures of a drawn scene and build what the renderer takes, and what was photographed."""
     match draw:
         case PhotoDraw():
-            return compose_photo(draw, store, aperture)
+            return compose_photo(draw, store, lens.aperture)
         case PairDraw():
-            return compose_pair(draw, store, aperture)
+            return compose_pair(draw, store, lens.aperture)
         case _:
-            return compose_layers(draw, store, aperture)
+            return compose_layers(draw, store, lens)

@@ -6,21 +6,19 @@ import numpy.typing as npt
 
 from bokehsynth.assets.load.store import AssetStore
 from bokehsynth.color import LUMINANCE, FloatArray
-from bokehsynth.optics import Aperture, Lens, Plane
+from bokehsynth.optics import Lens, Plane
 from bokehsynth.optics.layer import Layer
+from bokehsynth.scene.camera import SceneLens
 from bokehsynth.scene.composed_scene import ComposedScene, disparity_seen_at
-from bokehsynth.scene.draw import BackgroundDraw, ForegroundDraw, SceneDraw
+from bokehsynth.scene.draw import STEEPEST, BackgroundDraw, ForegroundDraw, SceneDraw
 from bokehsynth.scene.place import place_cutout, show_landscape, side_on_canvas
 
-STEEPEST = 0.5
-"""Largest K * slope of a plane: there its footprint reaches twice the blur radius."""
 
-
-def compose_layers(draw: SceneDraw, store: AssetStore, aperture: Aperture) -> ComposedScene:
+def compose_layers(draw: SceneDraw, store: AssetStore, scene_lens: SceneLens) -> ComposedScene:
     """Load, scale and place the pictures of a scene on a canvas large enough for every ray of its lens."""
     planes = draw.planes
     margin = max(
-        lens_of(draw, focus, aperture, planes).margin(planes, draw.width, draw.height)
+        lens_of(draw, focus, scene_lens, planes).margin(planes, draw.width, draw.height)
         for focus in possible_focus(draw, planes)
     )
     height, width = draw.height + 2 * margin, draw.width + 2 * margin
@@ -36,7 +34,7 @@ def compose_layers(draw: SceneDraw, store: AssetStore, aperture: Aperture) -> Co
     focus = draw.focus.disparity
     if draw.focus.on == "pixel":
         focus = disparity_seen_at((draw.focus.x, draw.focus.y), layers, margin)
-    lens = lens_of(draw, focus, aperture, planes)
+    lens = lens_of(draw, focus, scene_lens, planes)
     notes = {"background_enlarged": enlarged, "light_gains": gains}
     return ComposedScene(layers=layers, lens=lens, margin=margin, notes=notes)
 
@@ -49,17 +47,20 @@ def possible_focus(draw: SceneDraw, planes: list[Plane]) -> list[float]:
     return [float(plane.at(x, y)) for plane in planes]
 
 
-def lens_of(draw: SceneDraw, focus: float, aperture: Aperture, planes: list[Plane]) -> Lens:
+def lens_of(draw: SceneDraw, focus: float, scene_lens: SceneLens, planes: list[Plane]) -> Lens:
     """Build the lens with K as drawn, or such that the most blurred corner has the drawn radius (0 if all is in focus).
 
-    K times the steepest slope stays below STEEPEST: beyond, no canvas is large enough for the rays.
+    K times the steepest slope stays below STEEPEST: beyond, no canvas is large enough for the rays. Where the recipe
+    has a camera, K is the camera's, and the planes were drawn for it.
     """
+    if draw.blur is None:
+        return scene_lens.focused(focus, (draw.height, draw.width))
     blur = draw.blur
     if draw.blur_is == "largest_radius":
         farthest = max(Lens(1.0, focus).radius_max(plane, draw.width, draw.height) for plane in planes)
         blur = draw.blur / farthest if farthest > 0 else 0.0
     slope = max(plane.slope for plane in planes)
-    return Lens(min(blur, STEEPEST / slope) if slope > 0 else blur, focus, aperture)
+    return Lens(min(blur, STEEPEST / slope) if slope > 0 else blur, focus, scene_lens.aperture)
 
 
 def _background(

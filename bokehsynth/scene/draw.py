@@ -10,7 +10,11 @@ from bokehsynth.assets.catalogue import Asset, Catalogue
 from bokehsynth.config.distributions import sample
 from bokehsynth.optics import Plane
 from bokehsynth.rng import Stage, chance, pick, stream, uniform
+from bokehsynth.scene.camera import MetricCamera
 from bokehsynth.scene.spec import SceneSpec
+
+STEEPEST = 0.5
+"""Largest K * slope of a plane: there its footprint reaches twice the blur radius."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +71,8 @@ class SceneDraw:
     background: BackgroundDraw
     foregrounds: list[ForegroundDraw]
     focus: FocusDraw
-    blur: float
-    """Pixels: K, or the largest radius."""
+    blur: float | None
+    """Pixels: K, or the largest radius; None: K is the camera's."""
     blur_is: Literal["K", "largest_radius"]
     highlight_boost: float
     light_match: float
@@ -85,9 +89,13 @@ class SceneDraw:
 
 
 def draw_layers(
-    spec: SceneSpec, size: tuple[int, int], catalogue: Catalogue, seed: int, split: str, index: int, attempt: int = 0
-) -> SceneDraw:
-    """Draw scene `index` of a split: assets, places, planes, then focus and blur, each from a stream of its own."""
+    spec: SceneSpec, size: tuple[int, int], catalogue: Catalogue, seed: int, split: str, index: int, attempt: int = 0,
+    camera: MetricCamera | None = None,
+) -> SceneDraw:  # fmt: skip
+    """Draw scene `index` of a split: assets, places, planes, then focus and blur, each from a stream of its own.
+
+    With a `camera`, K is left to it, and so is the focus where it has a distance.
+    """
     height, width = size
     rng = stream(seed, split, Stage.ASSETS, index, attempt)
     count = round(sample(spec.foregrounds, rng))
@@ -97,7 +105,7 @@ def draw_layers(
         cutouts.append(_pick_asset(catalogue.pool("foreground", split), cutouts, rng))
 
     rng = stream(seed, split, Stage.SCENE, index, attempt)
-    planes = _draw_planes(spec, count, height, width, rng)
+    planes = _draw_planes(spec, count, (height, width), rng, None if camera is None else camera.blur_bound)
     scene_background = BackgroundDraw(
         asset=background.id, flip=chance(rng, spec.flip), exposure=sample(spec.exposure, rng),
         zoom=uniform(rng, 1.0, 1.25), u=uniform(rng, 0, 1), v=uniform(rng, 0, 1), plane=planes[-1],
@@ -121,9 +129,12 @@ def draw_layers(
     rng = stream(seed, split, Stage.LENS, index, attempt)
     blur = sample(spec.blur, rng) * spec.blur_scale(min(size))
     focus = _draw_focus(spec, scene_background, foregrounds, height, width, rng)
+    if camera is not None and camera.draw.focus_m is not None:
+        focus = FocusDraw(on="disparity", disparity=camera.draw.near_m / camera.draw.focus_m)
     return SceneDraw(
-        height=height, width=width, background=scene_background, foregrounds=foregrounds, focus=focus, blur=blur,
-        blur_is=spec.blur_is, highlight_boost=boost, light_match=spec.light_match,
+        height=height, width=width, background=scene_background, foregrounds=foregrounds, focus=focus,
+        blur=blur if camera is None else None, blur_is=spec.blur_is, highlight_boost=boost,
+        light_match=spec.light_match,
     )  # fmt: skip
 
 
@@ -133,22 +144,30 @@ def _pick_asset(pool: tuple[Asset, ...], taken: list[Asset], rng: np.random.Gene
     return pick(rng, left, [asset.weight for asset in left])
 
 
-def _draw_planes(spec: SceneSpec, count: int, height: int, width: int, rng: np.random.Generator) -> list[Plane]:
+def _draw_planes(
+    spec: SceneSpec, count: int, size: tuple[int, int], rng: np.random.Generator, blur_bound: float | None
+) -> list[Plane]:
     """Planes near to far, background last, whose disparity ranges stay in 0..1 and apart by the gap.
 
     The ranges hold over the whole canvas (picture and overscan), so that no two planes cross under any ray. Tilts
-    that leave no space for the gaps are scaled down together.
+    that leave no space for the gaps are scaled down together, and those too steep for a camera's K, which is at most
+    `blur_bound`. Without one K is lowered instead (`compose.lens_of`).
     """
+    height, width = size
     tilts = [sample(spec.foreground_tilt, rng) for _ in range(count)] + [sample(spec.background_tilt, rng)]
     angles = [uniform(rng, 0, 360) for _ in range(count)] + [sample(spec.background_tilt_angle, rng)]
     center = sample(spec.disparity.background, rng)
     steps = sorted(uniform(rng, 0, 1) for _ in range(count))
     gap, nearest = spec.disparity.gap, spec.disparity.nearest
     gradients = [disparity_gradient(tilt, angle, height, width) for tilt, angle in zip(tilts, angles, strict=True)]
-    reach = 2 * spec.radius_bound(min(height, width)) + 3  # K * slope is at most 0.5 (compose)
+    bound = spec.radius_bound(min(height, width)) if blur_bound is None else blur_bound
+    reach = 2 * bound + 3  # K * slope is at most STEEPEST
     half = [abs(gx) * (width / 2 + reach) + abs(gy) * (height / 2 + reach) for gx, gy in gradients]
     space = nearest - center - count * gap
     ease = 1.0
+    if blur_bound is not None:
+        steepest = blur_bound * max(math.hypot(gx, gy) for gx, gy in gradients)
+        ease = min(ease, STEEPEST / steepest if steepest > 0 else 1.0)
     if half[-1] > 0:
         ease = min(ease, center / half[-1])  # the far side stays at or above 0
     taken = half[-1] + 2 * sum(half[:-1])

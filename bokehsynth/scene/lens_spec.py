@@ -5,7 +5,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from bokehsynth.config.distributions import Spec
 from bokehsynth.config.user_code import is_refused
@@ -14,10 +22,14 @@ from bokehsynth.files import sha256_bytes
 from bokehsynth.optics import Aperture
 from bokehsynth.rendering.aperture.lens_points import table_digest, unbaked_part
 from bokehsynth.scene.aperture_spec import ApertureSpec, ImageSpec, build_aperture, name_of, portable
+from bokehsynth.scene.camera import CameraDraw, CameraRanges, CameraSpec, SceneLens
 
 
 def _one_or_many(value: Any) -> str:
     return "many" if isinstance(value, list) else "one"
+
+
+_ABSENT_UNUSED = ("camera",)
 
 
 class LensSpec(Spec):
@@ -34,8 +46,19 @@ class LensSpec(Spec):
     """Of a list: `random`: one is drawn for every sample; `sweep`: every scene is photographed through all of them in
     turn, so that sample i is scene i // n through aperture i % n."""
 
+    camera: CameraSpec | None = None
+    """An ideal lens in millimetres and metres: K follows from its numbers and from what is in focus, in place of
+    `scene.blur`, and near_m / disparity are metres."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys that 0.4.0 did not know are left out where they are not used: its recipes keep their bytes."""
+        return {key: value for key, value in serialize(self).items() if key not in _ABSENT_UNUSED or value is not None}
+
     @model_validator(mode="after")
     def _usable(self) -> "LensSpec":
+        if self.ranges is not None:
+            self.ranges.check()
         if any(is_refused(path) for path in self.class_paths):
             return self  # it was checked when the data set was made
         if not self.has_unread_files:
@@ -75,6 +98,22 @@ class LensSpec(Spec):
         return self.model_dump(mode="json") | {
             "aperture": apertures if isinstance(self.aperture, list) else apertures[0]
         }
+
+    @property
+    def ranges(self) -> CameraRanges | None:
+        """The distributions of the camera's numbers, if it has one."""
+        spec = self.camera
+        if spec is None:
+            return None
+        return CameraRanges(spec.focal_length_mm, spec.f_number, spec.sensor_width_mm, spec.near_m, spec.focus_m)
+
+    def blur_bound(self, size: tuple[int, int]) -> float | None:
+        """Largest K in pixels that the camera can have in a picture of `size`; None without a camera."""
+        return None if self.ranges is None else self.ranges.ideal_blur_bound(size[1])
+
+    def scene_lens(self, aperture: int, camera: CameraDraw | None) -> SceneLens:
+        """What was drawn of it: the place of an aperture in the list, and the camera's numbers."""
+        return SceneLens(self.apertures[aperture], camera)
 
     @property
     def aperture_specs(self) -> list[Any]:

@@ -18,7 +18,6 @@ from bokehsynth.errors import DataError
 from bokehsynth.files import canonical_json
 from bokehsynth.schema import (
     FIELDS,
-    META_TYPES,
     Array,
     Sample,
     ShardSpec,
@@ -212,10 +211,11 @@ def _check_record(key: str, meta: Mapping[str, Any]) -> None:
         raise DataError(
             f"sample {key}: the key of {meta['split']} {meta['index']} must be another, and match {_KEY.pattern}"
         )
-    for name, kind in META_TYPES.items():
-        if kind is int and not -_INT64 <= meta[name] < _INT64:
-            raise DataError(f"sample {key}: {name} = {meta[name]} does not fit 64 bits, as table readers need")
-        if kind is float and not np.isfinite(meta[name]):
-            raise DataError(f"sample {key}: {name} = {meta[name]} has no JSON")
+    for name, value in meta.items():
+        kind = type(value)
+        if kind is int and not -_INT64 <= value < _INT64:
+            raise DataError(f"sample {key}: {name} = {value} does not fit 64 bits, as table readers need")
+        if kind is float and not np.isfinite(value):
+            raise DataError(f"sample {key}: {name} = {value} has no JSON")
     if not meta["assets"] or not all(isinstance(asset, str) for asset in meta["assets"]):
         raise DataError(f"sample {key}: assets must be a list of at least one string, got {meta['assets']!r}")

@@ -15,8 +15,6 @@ from bokehsynth.generation.replay import replay_sample
 from bokehsynth.generation.verify import verify
 from bokehsynth.recipe import Recipe
 
-pytestmark = pytest.mark.kernels
-
 RECIPE = """\
 name: hearts
 samples: {train: 2}

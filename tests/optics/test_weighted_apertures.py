@@ -225,7 +225,6 @@ def test_numbers_out_of_range(make, words):
         make()
 
 
-@pytest.mark.kernels
 @pytest.mark.parametrize(
     "aperture",
     [bs.Apodized(0.05), bs.OnionRings(12, 0.5), bs.Anamorphic(2.0), bs.ImageAperture(np.tri(9))],

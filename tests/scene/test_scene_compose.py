@@ -9,7 +9,7 @@ import bokehsynth as bs
 from bokehsynth.color import LUMINANCE
 from bokehsynth.files import canonical_json
 from bokehsynth.imaging.pictures import Cutout, Landscape
-from bokehsynth.scene import compose
+from bokehsynth.scene import SceneLens, compose
 from bokehsynth.scene.draw import BackgroundDraw, FocusDraw, ForegroundDraw, SceneDraw
 from bokehsynth.scene.place import ENLARGE_MAX, place_cutout, show_landscape, touching_sides
 
@@ -85,7 +85,7 @@ def scene(*foregrounds, **changes) -> SceneDraw:
 
 def composed(draw, **pictures):
     store = TestStore(**({"land": ramp(), "cut": disc()} | pictures))
-    return compose(draw, store, bs.Disc())
+    return compose(draw, store, SceneLens())
 
 
 # --- canvas, margin, lens
@@ -344,7 +344,7 @@ def test_enlargement_is_recorded():
 
 def test_pictures_are_asked_for_large_enough():
     store = TestStore(land=ramp((300, 400)), cut=disc())
-    result = compose(scene(foreground(scale=0.7)), store, bs.Disc())
+    result = compose(scene(foreground(scale=0.7)), store, SceneLens())
     canvas = result.layers[0].shape
     assert store.asked["cut"] >= round(0.7 * 96)
     assert store.asked["land"] >= max(canvas[0], canvas[1] * 3 // 4)
@@ -359,7 +359,7 @@ def test_a_cutout_that_covers_the_canvas_is_not_enlarged_from_a_small_one():
             return block("left", "right", "top", "bottom", size=(longer_side, longer_side))
 
     store = Exact(land=ramp())
-    result = compose(scene(foreground(scale=0.55)), store, bs.Disc())
+    result = compose(scene(foreground(scale=0.55)), store, SceneLens())
     # The store's pictures are square here; a margin of 1 px for rounding.
     assert max(store.asked["cut"]) >= max(result.layers[0].shape) - 1
 

@@ -10,11 +10,11 @@ import pytest
 from bokehsynth.assets.catalogue import Asset, Catalogue
 from bokehsynth.config.distributions import bounds
 from bokehsynth.files import canonical_json
-from bokehsynth.optics import Lens, Plane
+from bokehsynth.optics import Plane
 from bokehsynth.recipe import load_recipe
 from bokehsynth.rng import Stage, stream
 from bokehsynth.sample_draw import draw_from_meta, draw_sample
-from bokehsynth.scene import SceneSpec, draw_scene
+from bokehsynth.scene import SceneLens, SceneSpec, draw_scene
 from bokehsynth.scene.compose import lens_of
 from bokehsynth.schema import dequantize_map, quantize_map
 
@@ -98,7 +98,7 @@ def focus_candidates(scene):
 
 
 def lenses_of(scene):
-    return [lens_of(scene, focus, Lens(0, 0).aperture, planes_of(scene)) for focus in focus_candidates(scene)]
+    return [lens_of(scene, focus, SceneLens(), planes_of(scene)) for focus in focus_candidates(scene)]
 
 
 def canvas_corners(plane, scene, margin):

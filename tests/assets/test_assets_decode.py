@@ -141,15 +141,6 @@ def test_sixteen_bits_are_kept(extension, channels):
         np.testing.assert_array_equal(np.rint(found.alpha * 65535), values[..., 3])
 
 
-def test_sixteen_bits_without_the_logging_module_of_opencv(monkeypatch):
-    """OpenCV 4.9 to 4.12 have cv2.setLogLevel instead."""
-    levels = []
-    monkeypatch.delattr(cv2.utils, "logging")
-    monkeypatch.setattr(cv2, "setLogLevel", lambda level: levels.append(level) or 3, raising=False)
-    assert picture(cv2.imencode(".png", np.full((40, 56), 40_000, np.uint16))[1].tobytes()).depth == 16
-    assert levels == [0, 3]
-
-
 def _png_chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 

@@ -23,7 +23,7 @@ _SILENT = 0
 
 def decode_opencv(data: bytes) -> npt.NDArray[Any] | None:
     """The stored numbers, channels as BGR(A), or None; OpenCV's own messages are silenced."""
-    set_level = getattr(cv2.utils, "logging", cv2).setLogLevel  # OpenCV 4.9 to 4.12 have no cv2.utils.logging
+    set_level = cv2.utils.logging.setLogLevel
     level = set_level(_SILENT)
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)

@@ -23,6 +23,12 @@ FloatArray = npt.NDArray[np.float32]
 
 MAP_MAX = 65535
 
+MAX_SAMPLES = 10**9
+"""Samples of a split: their keys have nine digits."""
+
+MAX_SAMPLE_PIXELS = 89_478_485
+"""Height times width of a sample: what the largest photograph that a recipe can allow has."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Field:

@@ -1,6 +1,6 @@
 """The frozen asset list of a data set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -138,10 +138,17 @@ class Catalogue:
         return "".join(f"{canonical_json(asdict(rejected))}\n" for rejected in self.quarantine)
 
 
-def assets_of(records: Sequence[Mapping[str, Any]]) -> tuple[Asset, ...]:
+def assets_of(records: Iterable[Mapping[str, Any]]) -> tuple[Asset, ...]:
     """The assets behind the lines of an `assets.jsonl`; DataError if they are not such lines."""
-    names = {item.name for item in fields(Asset)}
-    try:
-        return tuple(Asset(**{key: value for key, value in record.items() if key in names}) for record in records)
-    except TypeError as error:
-        raise DataError(f"assets.jsonl: a line is no asset: {error}") from None
+    kinds = {item.name: item.type if isinstance(item.type, type) else str for item in fields(Asset)}
+    assets = []
+    for record in records:
+        given = {key: value for key, value in record.items() if key in kinds}
+        wrong = [key for key, value in given.items() if type(value) is not kinds[key]]
+        try:
+            if wrong:
+                raise TypeError(f"{wrong[0]} is {given[wrong[0]]!r:.80}")
+            assets.append(Asset(**given))
+        except TypeError as error:
+            raise DataError(f"assets.jsonl: a line is no asset: {error}") from None
+    return tuple(assets)

@@ -15,9 +15,17 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scanner import RoundTripScanner, Scanner
 
-from bokehsynth.errors import RecipeError
+from bokehsynth.errors import DataError, RecipeError
+from bokehsynth.untrusted_files import read_text
 
+MAX_BYTES = 1 << 20
+"""Bytes of a file."""
+MAX_TOKENS = 60_000
+"""Tokens of a file, of which a value in a list has two to three: as many take some seconds."""
+MAX_DEPTH = 64
+"""Levels of a file: the time to read brackets in brackets grows with the square of their number."""
 MAX_NODES = 1_000_000
 """Values of a file with every alias replaced by what its anchor holds: nine anchors of nine are 387 million."""
 
@@ -71,13 +79,48 @@ def dump_yaml(value: Mapping[str, Any], head: str = "") -> str:
     return (f"# {head}\n" if head else "") + stream.getvalue()
 
 
+class _TooMuchError(YAMLError):
+    """More levels or tokens than a file may have."""
+
+
+class _Bounded:
+    """Stops a scanner of ruamel.yaml at MAX_DEPTH and MAX_TOKENS: what comes after it would take its time first."""
+
+    def fetch_more_tokens(self) -> Any:
+        """Scan the next token."""
+        if max(self.flow_level, len(self.indents)) > MAX_DEPTH:  # type: ignore[attr-defined]
+            raise _TooMuchError(f"is nested more than {MAX_DEPTH} levels deep")
+        if self.tokens_taken > MAX_TOKENS:  # type: ignore[attr-defined]
+            raise _TooMuchError(f"has more than {MAX_TOKENS:,} tokens")
+        return super().fetch_more_tokens()  # type: ignore[misc]
+
+
+class _BoundedScanner(_Bounded, Scanner):
+    pass
+
+
+class _BoundedRoundTripScanner(_Bounded, RoundTripScanner):
+    pass
+
+
+def _parser(kind: str) -> YAML:
+    """A parser of the kind `rt` (which knows the line of every key) or `safe`."""
+    parser = YAML(typ=kind, pure=True)
+    parser.Scanner = _BoundedRoundTripScanner if kind == "rt" else _BoundedScanner
+    return parser
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        text = read_text(path, MAX_BYTES)
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except DataError as error:
+        raise RecipeError(str(error)) from None
     try:
-        data = YAML(typ="rt", pure=True).load(text)
+        data = _parser("rt").load(text)
+    except _TooMuchError as error:
+        raise RecipeError(f"{path}: {error}") from None
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         fault = (error.problem or "unreadable").splitlines()[0].rstrip(". ")
@@ -98,7 +141,7 @@ def _set(data: dict[str, Any], override: str) -> Place:
     if not equals or not key.strip():
         raise RecipeError(f"--set {override}: must have the form KEY=VALUE, for example scene.blur=16")
     try:
-        value = YAML(typ="safe", pure=True).load(text)
+        value = _parser("safe").load(text)
     except YAMLError as error:
         raise RecipeError(f"--set {override}: the value is not valid YAML: {error}") from None
     place: Place = ()

@@ -20,8 +20,10 @@ from bokehsynth.generation.quarantine import merged_list, write_lines
 from bokehsynth.generation.recipe_schema import is_schema, schema_text
 from bokehsynth.imaging.contact_sheet import contact_sheet, take_spread
 from bokehsynth.recipe import Recipe
+from bokehsynth.rng import SPLITS
 from bokehsynth.schema import FORMAT_VERSION
 from bokehsynth.shards import (
+    MAX_DATASET_JSON,
     Layout,
     ShardDataset,
     ShardPlan,
@@ -30,8 +32,13 @@ from bokehsynth.shards import (
     read_dataset,
     write_dataset_json,
 )
+from bokehsynth.untrusted_files import MAX_JSON, MAX_LIST, read_json, read_text
 
 PREVIEW_ROWS = 10
+UNREADABLE = "\0"
+"""No text of a file of a data set."""
+MAX_RECORDS = 16 << 20
+"""Bytes of the records of identity and machines."""
 
 ASSETS_NAMED = 5
 """Names of pictures in a message."""
@@ -107,10 +114,11 @@ def check_format(layout: Layout) -> None:
 
     Such shards would otherwise count as missing, and be written over.
     """
-    for path in [layout.dataset, *sorted(layout.hidden.glob("*/*.done.json"))]:
+    markers = [path for split in SPLITS for path in sorted(layout.split_markers(split).glob("*.done.json"))]
+    for path in [layout.dataset, *markers]:
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            record = read_json(path, MAX_DATASET_JSON if path == layout.dataset else MAX_JSON)
+        except (OSError, DataError):
             continue  # missing or damaged: it will be remade
         version = record.get("format") if isinstance(record, dict) else None
         if type(version) is int and version != FORMAT_VERSION:
@@ -236,22 +244,23 @@ def write_quarantine(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan])
 
 
 def file_text(path: Path) -> str:
-    """The text of a file; empty where it is missing or cannot be read."""
+    """The text of a file; empty where it is missing, UNREADABLE where it is none that can be read."""
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
+        return read_text(path, MAX_LIST)
+    except FileNotFoundError:
         return ""
+    except (OSError, DataError):
+        return UNREADABLE
 
 
 def _read_json(path: Path, kind: type) -> Any:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path, MAX_RECORDS)
         if not isinstance(value, kind):
-            raise ValueError(f"not a {kind.__name__}")
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: cannot be read ({error}); `bokehsynth verify --fix` restores it where the set is finished"
-        ) from None
+            raise DataError(f"{path}: is not a {kind.__name__}")
+    except (OSError, DataError) as error:
+        fault = error if isinstance(error, DataError) else f"{path}: cannot be read ({error})"
+        raise DataError(f"{fault}; `bokehsynth verify --fix` restores it where the set is finished") from None
     return value
 
 

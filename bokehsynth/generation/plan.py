@@ -1,7 +1,6 @@
 """Which shards a data set has, which of them a run is to make, and which are not committed yet."""
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -10,6 +9,7 @@ from bokehsynth.errors import ChangedError, DataError, UsageError
 from bokehsynth.files import atomic_write, pretty_json, storage_errors
 from bokehsynth.generation.shard_lock import Ranges
 from bokehsynth.recipe import Recipe
+from bokehsynth.schema import MAX_SAMPLES
 from bokehsynth.shards import (
     Layout,
     ShardPlan,
@@ -21,6 +21,7 @@ from bokehsynth.shards import (
     read_marker,
     stored_plans,
 )
+from bokehsynth.untrusted_files import read_json
 
 RESTORE_HINT = "`bokehsynth verify --fix` restores it from the shards"
 
@@ -120,15 +121,17 @@ def is_complete(layout: Layout, plans: Sequence[ShardPlan]) -> bool:
 def read_extensions(layout: Layout) -> list[dict[str, int]]:
     """Read the samples per split that the data set had before each of its extensions."""
     path = layout.extensions
-    if not path.is_file():
+    if not path.exists():
         return []
     try:
-        totals: Any = json.loads(path.read_text(encoding="utf-8"))
-        if not all(type(n) is int and n >= 0 for total in totals for n in total.values()):
+        totals: Any = read_json(path)
+        if not all(type(n) is int and 0 <= n <= MAX_SAMPLES for total in totals for n in total.values()):
             raise TypeError("counts must be whole numbers")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, TypeError, AttributeError) as error:
+    except DataError as error:
+        raise DataError(f"{error}; {RESTORE_HINT}") from None
+    except (TypeError, AttributeError) as error:
         raise DataError(f"{path}: is not the record of extensions ({error}); {RESTORE_HINT}") from None
     return list(totals)
 

@@ -5,17 +5,18 @@ and the same list give the same bytes on any run. Each shard keeps its own part 
 marker; `quarantine.jsonl` is all of them in order, after the assets that could not be used.
 """
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bokehsynth.errors import ChangedError, UsageError
+from bokehsynth.errors import ChangedError, DataError, UsageError
 from bokehsynth.files import atomic_write, canonical_json, make_directory, storage_errors
-from bokehsynth.schema import sample_key
+from bokehsynth.sample_checks import MAX_ATTEMPTS
+from bokehsynth.schema import MAX_SAMPLES, sample_key
 from bokehsynth.shards import Layout, ShardPlan
+from bokehsynth.untrusted_files import parse_json, read_lines
 
 
 @dataclass(frozen=True, order=True)
@@ -62,19 +63,32 @@ def write_lines(path: Path, text: str) -> None:
 def read_list(path: Path) -> list[QuarantinedDraw]:
     """Read the draws in a list, sorted; lines of another kind (assets) are skipped. UsageError if it is no list."""
     try:
-        records: list[Any] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        entries = [
-            QuarantinedDraw(**{key: value for key, value in record.items() if key not in {"kind", "key"}})
-            for record in records
-            if record["kind"] == "sample"
-        ]
-        if not all(isinstance(entry.index, int) and isinstance(entry.attempt, int) for entry in entries):
-            raise TypeError("index and attempt must be whole numbers")
+        lines = read_lines(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except DataError as error:
+        raise UsageError(str(error)) from None
+    try:
+        entries = [entry for line in lines for entry in _entries_of(parse_json(line, "a line"))]
+    except DataError as error:
+        raise UsageError(f"{path}: is not a quarantine list ({error})") from None
+    except (TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"{path}: is not a quarantine list ({type(error).__name__}: {error})") from None
     return sorted(entries)
+
+
+def _entries_of(record: Any) -> list[QuarantinedDraw]:
+    """The draw in a line of a list; none in one about an asset. TypeError, KeyError or AttributeError if it is none."""
+    if record["kind"] != "sample":
+        return []
+    entry = QuarantinedDraw(**{key: value for key, value in record.items() if key not in {"kind", "key"}})
+    if any(type(number) is not int for number in (entry.index, entry.attempt)):
+        raise TypeError("index and attempt must be whole numbers")
+    if not 0 <= entry.index < MAX_SAMPLES or not 0 <= entry.attempt < MAX_ATTEMPTS:
+        raise TypeError(f"sample {entry.index:.12g} has no draw {entry.attempt:.12g}")
+    if any(type(word) is not str for word in (entry.split, entry.reason, entry.message)):
+        raise TypeError("split, reason and message must be text")
+    return [entry]
 
 
 def first_attempt(entries: Iterable[QuarantinedDraw], index: int) -> int:

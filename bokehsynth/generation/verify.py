@@ -1,7 +1,7 @@
 """Verify a data set; with `fix`, delete the markers of damaged shards so that the next `generate` rebuilds them."""
 
 import contextlib
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from bokehsynth.shards import (
     read_dataset,
     verify_dataset,
 )
+from bokehsynth.untrusted_files import MAX_LINES, parse_json
 
 
 def verify(
@@ -155,18 +156,27 @@ def _known_identity(recipe: Recipe) -> dict[str, str]:
 
 def _is_quarantine(text: str, draws: str) -> bool:
     """Whether `text` is lines for assets, as they are written, and then just these draws."""
-    records = _records(text.removesuffix(draws))
-    return text.endswith(draws) and records is not None and all(record.get("kind") != "sample" for record in records)
-
-
-def _records(text: str) -> list[dict[str, Any]] | None:
-    """The objects of lines of JSON; None unless every byte is as it is written."""
+    assets = text.removesuffix(draws)
+    if not text.endswith(draws):
+        return False
     try:
-        records = [json.loads(line) for line in text.splitlines()]
-        whole = "".join(f"{canonical_json(record)}\n" for record in records) == text
-    except ValueError:
-        return None
-    return records if whole and all(isinstance(record, dict) for record in records) else None
+        return not assets or all(record.get("kind") != "sample" for record in _records(assets))
+    except DataError:
+        return False
+
+
+def _records(text: str) -> Iterator[dict[str, Any]]:
+    """The objects of lines of JSON, one after the other; DataError at the first byte that is not as it is written."""
+    if text.count("\n") > MAX_LINES or not text.endswith("\n"):
+        raise DataError("no lines")
+    start = 0
+    while start < len(text):
+        end = text.index("\n", start) + 1
+        record = parse_json(text[start : end - 1], "a line")
+        if not isinstance(record, dict) or f"{canonical_json(record)}\n" != text[start:end]:
+            raise DataError("a line is not as it is written")
+        yield record
+        start = end
 
 
 def _recorded_recipe(layout: Layout) -> Recipe:
@@ -177,10 +187,10 @@ def _recorded_recipe(layout: Layout) -> Recipe:
 
 def _catalogue(layout: Layout) -> Catalogue | None:
     """The assets of assets.jsonl; None where it is missing or not as it is written."""
-    with contextlib.suppress(DataError):
-        if records := _records(file_text(layout.assets)):
-            return Catalogue(assets_of(records))
-    return None
+    try:
+        return Catalogue(assets_of(_records(file_text(layout.assets))))
+    except DataError:
+        return None
 
 
 def _check_attempts(layout: Layout, report: VerifyReport) -> None:

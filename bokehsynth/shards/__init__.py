@@ -4,7 +4,7 @@
 """
 
 from bokehsynth.shards.codec import encode_sample, pixels_digest
-from bokehsynth.shards.dataset import describe_dataset, read_dataset, stored_plans, write_dataset_json
+from bokehsynth.shards.dataset import MAX_DATASET_JSON, describe_dataset, read_dataset, stored_plans, write_dataset_json
 from bokehsynth.shards.layout import Layout, sweep_temporaries
 from bokehsynth.shards.marker import committed_plans, common_identity, find_shard, read_marker
 from bokehsynth.shards.plan import ShardPlan, contiguous, plan_shards
@@ -14,6 +14,7 @@ from bokehsynth.shards.verify_shard import Fault
 from bokehsynth.shards.writer import PackedSample, pack, write_shard
 
 __all__ = [
+    "MAX_DATASET_JSON",
     "Fault",
     "Layout",
     "PackedSample",

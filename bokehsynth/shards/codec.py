@@ -2,13 +2,15 @@
 
 Colour fields become 8-bit PNG or lossless WebP, maps and 16-bit colour 16-bit PNG, the metadata canonical JSON. Every
 parameter of an encoder is given, so that bytes depend on the libraries alone and never on their defaults.
+
+Members may be a stranger's: a picture is decoded only if its header says just what the record does, and the members of
+a large sample are read only if their sizes can be true (`check_sizes`).
 """
 
 import hashlib
 import io
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import cv2
@@ -18,6 +20,7 @@ from bokehsynth.errors import DataError
 from bokehsynth.files import canonical_json
 from bokehsynth.schema import (
     FIELDS,
+    MAX_SAMPLE_PIXELS,
     Array,
     Sample,
     ShardSpec,
@@ -26,10 +29,25 @@ from bokehsynth.schema import (
     quantize_map,
     sample_key,
 )
+from bokehsynth.shards.picture_header import StoredForm, read_form
+from bokehsynth.untrusted_files import parse_json
 
 META_MEMBER = "json"
 
+MAX_RECORD = 16 << 20
+"""Bytes of a sample's JSON record: some thousand, and what the draws of user-defined steps hold."""
+SMALL_SAMPLE = 64 << 20
+"""Bytes of members up to which a sample is read without asking its record how large it can be."""
+_LARGEST_SHARE = 1.25
+"""Bytes of an encoded picture over those of its pixels, at most: noise does not shrink, and encoders add little."""
+_OVERHEAD = 1 << 20
+
 _STORED_AS = {name: np.uint8 if field.kind == "color" else np.uint16 for name, field in FIELDS.items()}
+
+_MEMBERS = {
+    name: (f"{name}.png", f"{name}.webp") if field.kind == "color" else (f"{name}.png",)
+    for name, field in FIELDS.items()
+}
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
 _INT64 = 2**63
@@ -66,9 +84,9 @@ def decode_sample(key: str, members: Mapping[str, bytes], fields: Iterable[str] 
 
     Raises DataError, naming the key, if a member is missing, unknown, damaged or of another size than its metadata.
     """
-    meta, stored = decode_stored(key, members, fields)
+    meta = decode_meta(key, members)
     arrays: dict[str, Array] = {}
-    for name, values in stored.items():
+    for name, values in iter_stored(key, meta, members, fields):
         field = FIELDS[name]
         arrays[name] = dequantize_map(values, field.scale(meta)) if field.kind == "map" else values
     return Sample(key, meta, arrays)
@@ -76,18 +94,17 @@ def decode_sample(key: str, members: Mapping[str, bytes], fields: Iterable[str] 
 
 def pixels_digest(sample: Sample) -> str:
     """Hex sha256 over arrays and metadata, independent of the encoder (see `stored_digest`)."""
-    return stored_digest(stored_arrays(sample), sample.meta)
+    return stored_digest(sorted(stored_arrays(sample).items()), sample.meta)
 
 
-def stored_digest(stored: Mapping[str, Array], meta: Mapping[str, Any]) -> str:
-    """Hex sha256 over the stored arrays and the metadata.
+def stored_digest(stored: Iterable[tuple[str, Array]], meta: Mapping[str, Any]) -> str:
+    """Hex sha256 over the stored arrays, in the order of their names, and the metadata.
 
-    Fields go in by name: a line `name dtype HxW` or `name dtype HxWx3`, then the numbers, little-endian, row by row.
-    The canonical JSON of the metadata comes last.
+    Of each field a line `name dtype HxW` or `name dtype HxWx3`, then the numbers, little-endian, row by row. The
+    canonical JSON of the metadata comes last.
     """
     digest = hashlib.sha256()
-    for name in sorted(stored):
-        values = stored[name]
+    for name, values in stored:
         digest.update(f"{name} {values.dtype.name} {'x'.join(map(str, values.shape))}\n".encode())
         digest.update(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).data)
     digest.update(canonical_json(dict(meta)).encode())
@@ -109,7 +126,8 @@ def stored_arrays(sample: Sample, spec: ShardSpec | None = None) -> dict[str, Ar
         if name not in FIELDS:
             raise DataError(f"sample {sample.key}: {name!r} is no field; known are {', '.join(FIELDS)}")
         is_map, where = FIELDS[name].kind == "map", f"sample {sample.key}, {name}"
-        _check_array(where, values, np.float32 if is_map else _STORED_AS[name], size, name)
+        form = StoredForm(values.shape, values.dtype.name)
+        _check_form(where, form, np.float32 if is_map else _STORED_AS[name], size, name)
         stored[name] = values
         if is_map:
             scale = FIELDS[name].scale(sample.meta)
@@ -128,35 +146,66 @@ def encode_stored(stored: Mapping[str, Array], meta: Mapping[str, Any], spec: Sh
     return dict(sorted(members.items()))
 
 
-def decode_stored(
-    key: str, members: Mapping[str, bytes], fields: Iterable[str] | None = None
-) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Metadata and stored arrays behind the members of a sample, checked against each other; DataError names `key`."""
-    meta = decode_meta(key, members)
-    names = {member.partition(".")[0]: member for member in members if member != META_MEMBER}
-    unknown = [member for name, member in names.items() if name not in FIELDS]
-    if unknown:
-        raise DataError(f"sample {key} has unknown members {', '.join(unknown)}")
-    stored: dict[str, Array] = {}
-    for name in names if fields is None else fields:
+def iter_stored(
+    key: str, meta: Mapping[str, Any], members: Mapping[str, bytes], fields: Iterable[str] | None = None
+) -> Iterator[tuple[str, Array]]:
+    """The stored array of each field of a sample, one decoded at a time; DataError, naming `key`, if one is damaged.
+
+    `meta` is what `decode_meta` gives; `fields` limits what is decoded (default: all, in the order of their names).
+    """
+    names = field_members(key, members)
+    for name in sorted(names) if fields is None else fields:
         if name not in names:
             raise DataError(f"sample {key} has no member for {name!r}; it holds {', '.join(sorted(members))}")
-        where = f"{key}.{names[name]}"
-        stored[name] = decode_image(members[names[name]], where)
-        _check_array(where, stored[name], _STORED_AS[name], (meta["height"], meta["width"]), name)
-    return meta, stored
+        where, data = f"{key}.{names[name]}", members[names[name]]
+        form = read_form(data, names[name].rpartition(".")[2], where)
+        _check_form(where, form, _STORED_AS[name], (meta["height"], meta["width"]), name)
+        yield name, decode_image(data, form, where)
+
+
+def field_members(key: str, members: Iterable[str]) -> dict[str, str]:
+    """The member of each field, by name; a DataError for one that the format does not know."""
+    names = {member.partition(".")[0]: member for member in members if member != META_MEMBER}
+    unknown = [member for name, member in names.items() if name not in FIELDS or member not in _MEMBERS[name]]
+    if unknown:
+        raise DataError(f"sample {key} has unknown members {', '.join(unknown)}")
+    return names
+
+
+def check_sizes(key: str, sizes: Mapping[str, int], read_meta_member: Callable[[], bytes]) -> None:
+    """DataError unless members of these sizes in bytes may belong to one sample; to be asked before they are read.
+
+    `read_meta_member` is called where they take more than SMALL_SAMPLE: then the record's height and width bound them.
+    """
+    if sum(sizes.values()) <= SMALL_SAMPLE:
+        return
+    if META_MEMBER not in sizes:
+        raise DataError(f"sample {key} has no member {META_MEMBER!r}; it holds {', '.join(sorted(sizes))}")
+    meta = decode_meta(key, {META_MEMBER: read_meta_member()})
+    for name, member in field_members(key, sizes).items():
+        pixels = MAX_SAMPLE_PIXELS if FIELDS[name].own_size else meta["height"] * meta["width"]
+        item = np.dtype(_STORED_AS[name]).itemsize * (1 if FIELDS[name].kind == "map" else 3)
+        most = int(_LARGEST_SHARE * pixels * item) + _OVERHEAD
+        if sizes[member] > most:
+            raise DataError(
+                f"{key}.{member} would hold {sizes[member]:,} bytes; of {meta['width']} x {meta['height']} px it has "
+                f"at most {most:,}"
+            )
 
 
 def decode_meta(key: str, members: Mapping[str, bytes]) -> dict[str, Any]:
     """The metadata of a sample; a DataError, naming `key`, if it is missing, damaged or belongs to another sample."""
     if META_MEMBER not in members:
         raise DataError(f"sample {key} has no member {META_MEMBER!r}; it holds {', '.join(sorted(members))}")
+    where, data = f"{key}.{META_MEMBER}", members[META_MEMBER]
+    if len(data) > MAX_RECORD:
+        raise DataError(f"{where} has {len(data):,} bytes; a record has at most {MAX_RECORD:,}")
     try:
-        meta = json.loads(members[META_MEMBER])
-        if not isinstance(meta, dict):
-            raise ValueError("not an object")
-    except ValueError as error:
-        raise DataError(f"{key}.{META_MEMBER} is not a JSON object: {error}") from None
+        meta = parse_json(data.decode("ascii"), where)
+    except UnicodeDecodeError:
+        raise DataError(f"{where} is not JSON: it is no ASCII text") from None
+    if not isinstance(meta, dict):
+        raise DataError(f"{where} is not a JSON object")
     _check_record(key, meta)
     return meta
 
@@ -179,26 +228,30 @@ def encode_webp(values: Array) -> bytes:
     return buffer.getvalue()
 
 
-def decode_image(data: bytes, where: str) -> Array:
-    """Any member picture to uint8 or uint16 [H, W, 3] RGB or uint16 [H, W]; DataError, naming `where`, if damaged."""
+def decode_image(data: bytes, form: StoredForm, where: str) -> Array:
+    """A picture whose header was found to say `form`, to just that; DataError, naming `where`, if it is damaged."""
     try:
         values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        raise DataError(f"{where} cannot be decoded: {error}") from None
+        raise DataError(f"{where} cannot be decoded: {' '.join(str(error).split())}") from None
     if values is None:
         raise DataError(f"{where} cannot be decoded: {len(data)} bytes that are no whole picture")
-    return cv2.cvtColor(values, cv2.COLOR_BGR2RGB) if values.ndim == 3 and values.shape[2] == 3 else values
+    if values.dtype != form.dtype or values.shape != form.shape:
+        raise DataError(f"{where} cannot be decoded: {values.dtype} {list(values.shape)}, its header says {form}")
+    return cv2.cvtColor(values, cv2.COLOR_BGR2RGB) if values.ndim == 3 else values
 
 
-def _check_array(where: str, values: Array, dtype: type, size: tuple[int, int], name: str) -> None:
-    if FIELDS[name].own_size and values.ndim == 3 and 0 not in values.shape:
-        size = (values.shape[0], values.shape[1])
+def _check_form(where: str, form: StoredForm, dtype: type, size: tuple[int, int], name: str) -> None:
+    if FIELDS[name].own_size and len(form.shape) == 3 and 0 < form.pixels <= MAX_SAMPLE_PIXELS:
+        size = (form.shape[0], form.shape[1])
     shape = size if FIELDS[name].kind == "map" else (*size, 3)
-    if values.dtype != dtype or values.shape != shape:
-        wanted = f"{np.dtype(dtype).name} {list(shape)}"
-        raise DataError(
-            f"{where}: must be {wanted} (height and width of its metadata), got {values.dtype} {list(values.shape)}"
-        )
+    if form != (shape, np.dtype(dtype).name):
+        wanted = StoredForm(shape, np.dtype(dtype).name)
+        raise DataError(f"{where}: must be {wanted} (height and width of its metadata), got {form}")
+
+
+def _short(number: int) -> str:
+    return str(number) if abs(number) < 10**30 else "a number of more than 30 digits"
 
 
 def _check_record(key: str, meta: Mapping[str, Any]) -> None:
@@ -207,15 +260,20 @@ def _check_record(key: str, meta: Mapping[str, Any]) -> None:
         check_meta(meta)
     except DataError as error:
         raise DataError(f"sample {key}: {error}") from None
+    for name, value in meta.items():
+        kind = type(value)
+        if kind is int and not -_INT64 <= value < _INT64:
+            raise DataError(f"sample {key}: {name} = {_short(value)} does not fit 64 bits, as table readers need")
+        if kind is float and not np.isfinite(value):
+            raise DataError(f"sample {key}: {name} = {value} has no JSON")
     if not _KEY.fullmatch(key) or key != sample_key(meta["split"], meta["index"]):
         raise DataError(
             f"sample {key}: the key of {meta['split']} {meta['index']} must be another, and match {_KEY.pattern}"
         )
-    for name, value in meta.items():
-        kind = type(value)
-        if kind is int and not -_INT64 <= value < _INT64:
-            raise DataError(f"sample {key}: {name} = {value} does not fit 64 bits, as table readers need")
-        if kind is float and not np.isfinite(value):
-            raise DataError(f"sample {key}: {name} = {value} has no JSON")
+    height, width = meta["height"], meta["width"]
+    if min(height, width) < 1 or height * width > MAX_SAMPLE_PIXELS:
+        raise DataError(
+            f"sample {key}: {width} x {height} px; sides must be at least 1 and pixels at most {MAX_SAMPLE_PIXELS:,}"
+        )
     if not meta["assets"] or not all(isinstance(asset, str) for asset in meta["assets"]):
         raise DataError(f"sample {key}: assets must be a list of at least one string, got {meta['assets']!r}")

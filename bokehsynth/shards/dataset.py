@@ -1,25 +1,32 @@
 """The files that describe a whole data set: `dataset.json`, which makes it complete, and the Hugging Face card."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bokehsynth.errors import DataError
 from bokehsynth.files import atomic_write, pretty_json, sha256_bytes
-from bokehsynth.schema import FIELDS, FORMAT_VERSION
-from bokehsynth.shards.codec import META_MEMBER, decode_meta
+from bokehsynth.rng import SPLITS
+from bokehsynth.schema import FIELDS, FORMAT_VERSION, MAX_SAMPLES
+from bokehsynth.shards.codec import MAX_RECORD, META_MEMBER, decode_meta
 from bokehsynth.shards.layout import Layout
 from bokehsynth.shards.marker import ShardMarker, check_shard
 from bokehsynth.shards.plan import ShardPlan
-from bokehsynth.shards.tar import TarEntry, parse_index, split_name
+from bokehsynth.shards.tar import BLOCK, MAX_INDEX_ENTRY, TarEntry, padded, parse_index, split_name
+from bokehsynth.untrusted_files import MAX_LIST, open_regular, read_json, read_text
 
 _DECODE = {
     "color": "uint8 [height, width, 3], sRGB: np.asarray(Image.open(f))",
     "color16": "uint16 [height, width, 3], sRGB: cv2.imdecode(data, cv2.IMREAD_UNCHANGED)[..., ::-1]",
     "map": "float32 [height, width]: np.asarray(Image.open(f)).astype(np.float32) * np.float32(scale)",
 }
+MAX_DATASET_JSON = 64 << 20
+"""Bytes of `dataset.json`, a line of which is the count of a shard."""
+
+_WRITE_ANEW = "`bokehsynth finalize` writes it anew"
 _UNITS = {"defocus": "px"}
 _SPLIT_NAMES = {"train": "train", "val": "validation"}
 """Split folders to the split names that Hugging Face gives them, with the card and without."""
@@ -67,26 +74,34 @@ def read_dataset(layout: Layout) -> dict[str, Any]:
     if not layout.root.is_dir():
         raise DataError(f"{layout.root}: no such data set directory")
     try:
-        record = json.loads(layout.dataset.read_text(encoding="utf-8"))
-        _check_tables(record)
+        record = read_json(layout.dataset, MAX_DATASET_JSON)
     except FileNotFoundError:
         raise DataError(_why_incomplete(layout)) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{layout.dataset}: cannot be read ({error}); `bokehsynth finalize` writes it anew") from None
+    except OSError as error:
+        raise DataError(f"{layout.dataset}: cannot be read ({error}); {_WRITE_ANEW}") from None
+    except DataError as error:
+        raise DataError(f"{error}; {_WRITE_ANEW}") from None
+    if fault := _fault_of(record):
+        raise DataError(f"{layout.dataset}: is no description of a data set ({fault}); {_WRITE_ANEW}")
     if record.get("format") != FORMAT_VERSION:
         raise DataError(f"{layout.dataset}: format {record.get('format')}; this bokehsynth reads {FORMAT_VERSION}")
     return record
 
 
-def _check_tables(record: Any) -> None:
-    """Raise ValueError unless the tables that readers iterate over are there; the format says what they hold."""
+def _fault_of(record: Any) -> str:
+    """What is wrong with the tables that readers iterate over; empty if nothing is. The format says what they hold."""
     if not isinstance(record, dict):
-        raise ValueError("not a JSON object")
+        return "not a JSON object"
     for name in ("identity", "fields", "splits"):
         if not isinstance(record.get(name), dict):
-            raise ValueError(f"no table {name}")
+            return f"no table {name}"
     if not all(isinstance(item, dict) for name in ("fields", "splits") for item in record[name].values()):
-        raise ValueError("a field or split is no table")
+        return "a field or split is no table"
+    if unknown := record["splits"].keys() - SPLITS.keys():
+        return f"its splits must be out of train and val, got {min(unknown)!r:.80}"  # they are names of folders
+    if not all(isinstance(digest, str) for digest in record["identity"].values()):
+        return "a digest of its identity is no text"
+    return ""
 
 
 def stored_plans(record: Mapping[str, Any], split: str) -> list[ShardPlan]:
@@ -96,6 +111,8 @@ def stored_plans(record: Mapping[str, Any], split: str) -> list[ShardPlan]:
     counts = record["splits"][split].get("counts")
     if not isinstance(counts, list) or not counts or not all(type(count) is int and count > 0 for count in counts):
         raise DataError(f"dataset.json: the counts of split {split} are not a list of numbers above 0")
+    if sum(counts) > MAX_SAMPLES:
+        raise DataError(f"dataset.json: the counts of split {split} come to more than {MAX_SAMPLES:,} samples")
     ends = accumulate(counts)
     return [
         ShardPlan(split, shard, end - count, count) for shard, (end, count) in enumerate(zip(ends, counts, strict=True))
@@ -211,8 +228,7 @@ def _field_table(layout: Layout, markers: Sequence[ShardMarker]) -> dict[str, di
     if any(marker.members != members for marker in markers):
         raise DataError(f"{layout.root}: the shards do not all hold the same members, so no reader could take them")
     first = markers[0].plan
-    index = layout.index(first).read_text(encoding="ascii")
-    meta = read_meta(layout.tar(first), parse_index(index, str(layout.index(first)))[0], first.keys[0])
+    meta = read_meta(layout.tar(first), read_index(layout, first)[0], first.first_key)
     table: dict[str, dict[str, Any]] = {}
     for member in members:
         name = split_name(member)[0]
@@ -227,14 +243,49 @@ def _field_table(layout: Layout, markers: Sequence[ShardMarker]) -> dict[str, di
 
 def read_meta(tar: Path, entries: Iterable[TarEntry], key: str) -> dict[str, Any]:
     """The JSON record of the sample with these members, its pictures left unread."""
-    entry = next(entry for entry in entries if split_name(entry.name)[1] == META_MEMBER)
-    with open(tar, "rb", buffering=0) as file:
-        file.seek(entry.offset)
-        return decode_meta(key, {META_MEMBER: file.read(entry.size)})
+    entry = next((entry for entry in entries if split_name(entry.name)[1] == META_MEMBER), None)
+    if entry is None:
+        raise DataError(f"{tar}: {key} has no member {META_MEMBER!r}")
+    try:
+        with open_regular(tar) as file:
+            return decode_meta(key, {META_MEMBER: read_record(file, entry)})
+    except (OSError, DataError) as error:
+        where = "" if str(tar) in str(error) else f"{tar}: "
+        raise DataError(f"{where}{error}") from None
+
+
+def read_record(file: BinaryIO, entry: TarEntry) -> bytes:
+    """The bytes of a sample's JSON record in an open tar, whose position stays; DataError for one that is too large."""
+    if entry.size > MAX_RECORD:
+        raise DataError(f"{entry.name} would hold {entry.size:,} bytes; a record has at most {MAX_RECORD:,}")
+    data = os.pread(file.fileno(), entry.size, entry.offset)
+    if len(data) != entry.size:
+        raise DataError(f"{entry.name}: the tar ends within it")
+    return data
+
+
+def read_index(layout: Layout, plan: ShardPlan) -> list[list[TarEntry]]:
+    """The members of each sample of a shard by its index; DataError unless they are those of the plan, in the tar."""
+    path = layout.index(plan)
+    try:
+        size = layout.tar(plan).stat().st_size
+        most = min(MAX_LIST, size // (2 * BLOCK) * MAX_INDEX_ENTRY + BLOCK)
+        samples = parse_index(read_text(path, most), str(path))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+    if len(samples) != plan.count:
+        raise DataError(f"{path}: lists {len(samples)} samples where the shard holds {plan.count}")
+    for entries, key in zip(samples, plan.keys, strict=True):
+        if split_name(entries[0].name)[0] != key:
+            raise DataError(f"{path}: lists {entries[0].name} where {key} should stand: another shard's index")
+    last = samples[-1][-1]
+    if last.offset + padded(last.size) > size:
+        raise DataError(f"{path}: {last.name} would end at byte {last.offset + padded(last.size)}, beyond the tar")
+    return samples
 
 
 def _why_incomplete(layout: Layout) -> str:
-    committed = len(list(layout.hidden.glob("*/*.done.json")))
+    committed = len([path for split in SPLITS for path in layout.split_markers(split).glob("*.done.json")])
     if not layout.hidden.is_dir():
         return f"{layout.root}: not a bokehsynth data set: it has no dataset.json"
     return (

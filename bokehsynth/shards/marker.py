@@ -5,16 +5,17 @@ index stand there with the recorded size. A tar without a marker is nothing. Onl
 """
 
 import contextlib
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from bokehsynth.errors import DataError
 from bokehsynth.files import pretty_json
-from bokehsynth.schema import FORMAT_VERSION, sample_key
+from bokehsynth.rng import SPLITS
+from bokehsynth.schema import FORMAT_VERSION, MAX_SAMPLES
 from bokehsynth.shards.layout import Layout
 from bokehsynth.shards.plan import ShardPlan
+from bokehsynth.untrusted_files import irregular_kind, parse_json, read_text
 
 REMAKE_HINT = "run the same `bokehsynth generate` line again to make it anew"
 
@@ -55,20 +56,25 @@ class ShardMarker:
 def parse_marker(text: str, where: Path) -> ShardMarker:
     """Parse the text of a marker file; a DataError, naming `where`, unless it is exactly one marker."""
     try:
-        values = json.loads(text)
+        values = parse_json(text, str(where))
+    except DataError as error:
+        raise DataError(f"{error}; {REMAKE_HINT}") from None
+    try:
         marker = ShardMarker(**values)
         for item in fields(ShardMarker):
             kind = {"members": list, "identity": dict}.get(item.name, item.type)
             if type(values[item.name]) is not kind:
-                raise TypeError(f"{item.name} is {values[item.name]!r}")
+                raise TypeError(f"{item.name} is {values[item.name]!r:.80}")
         words = [*marker.members, *marker.identity.values()]
         whole = marker.text() == text and all(type(word) is str for word in words)
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{where}: not a shard marker ({error}); {REMAKE_HINT}") from None
     if marker.format != FORMAT_VERSION:
         raise DataError(f"{where}: format {marker.format}; this bokehsynth reads format {FORMAT_VERSION}")
-    keys = (sample_key(marker.split, marker.first), sample_key(marker.split, marker.first + marker.n - 1))
-    if not whole or marker.n < 1 or (marker.first_key, marker.last_key) != keys:
+    plan = marker.plan
+    possible = plan.split in SPLITS and min(plan.shard, plan.first, marker.bytes) >= 0 and plan.count >= 1
+    possible = possible and plan.shard + plan.first + plan.count <= 2 * MAX_SAMPLES
+    if not (whole and possible) or (marker.first_key, marker.last_key) != (plan.first_key, plan.last_key):
         raise DataError(f"{where}: the marker was altered after it was written; {REMAKE_HINT}")
     return marker
 
@@ -77,10 +83,10 @@ def read_marker(layout: Layout, plan: ShardPlan) -> ShardMarker:
     """Read the marker of a shard; a DataError if it is missing or does not parse. Plan and tar are not compared."""
     path = layout.marker(plan)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no marker: the shard was never finished; {REMAKE_HINT}") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
     return parse_marker(text, path)
 
@@ -99,15 +105,25 @@ def check_shard(layout: Layout, plan: ShardPlan, identity: Mapping[str, str] | N
         ]
         raise DataError(f"{path}: made with another {', '.join(names)}; choose another --out, or delete this one")
     tar = layout.tar(plan)
-    if not tar.is_file():
-        raise DataError(f"{tar}: missing, though its marker is there; {REMAKE_HINT}")
-    if (size := tar.stat().st_size) != marker.bytes:
+    if (size := _size_of(tar)) != marker.bytes:
         raise DataError(
             f"{tar}: holds {size} bytes where its marker says {marker.bytes}: truncated or altered; {REMAKE_HINT}"
         )
-    if not layout.index(plan).is_file():
-        raise DataError(f"{layout.index(plan)}: missing, though its marker is there; {REMAKE_HINT}")
+    _size_of(layout.index(plan))
     return marker
+
+
+def _size_of(path: Path) -> int:
+    """The size of a file of a shard, in bytes; DataError unless it is a regular file."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path}: missing, though its marker is there; {REMAKE_HINT}") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+    if kind := irregular_kind(status):
+        raise DataError(f"{path}: is {kind}, not a file; {REMAKE_HINT}")
+    return status.st_size
 
 
 def find_shard(layout: Layout, plan: ShardPlan, identity: Mapping[str, str] | None = None) -> ShardMarker | None:
@@ -120,16 +136,19 @@ def find_shard(layout: Layout, plan: ShardPlan, identity: Mapping[str, str] | No
 
 def common_identity(layout: Layout) -> dict[str, str] | None:
     """The identity in which all readable markers agree; None where they do not, or there is none."""
-    identities = [marker.identity for marker in _readable_markers(layout.hidden.glob("*/*.done.json"))]
+    identities = [marker.identity for split in SPLITS for marker in _readable_markers(layout, split)]
     return identities[0] if identities and all(other == identities[0] for other in identities) else None
 
 
 def committed_plans(layout: Layout, split: str) -> list[ShardPlan]:
     """The shards of the readable markers of a split, by shard number; tars are not looked at."""
-    return sorted(marker.plan for marker in _readable_markers(layout.split_markers(split).glob("*.done.json")))
+    return sorted(marker.plan for marker in _readable_markers(layout, split))
 
 
-def _readable_markers(paths: Iterable[Path]) -> Iterator[ShardMarker]:
-    for path in sorted(paths):
-        with contextlib.suppress(DataError, OSError, ValueError):
-            yield parse_marker(path.read_text(encoding="utf-8"), path)
+def _readable_markers(layout: Layout, split: str) -> Iterator[ShardMarker]:
+    """The markers of a split that parse and stand in their place."""
+    for path in sorted(layout.split_markers(split).glob("*.done.json")):
+        with contextlib.suppress(DataError, OSError):
+            marker = parse_marker(read_text(path), path)
+            if layout.marker(marker.plan) == path:
+                yield marker

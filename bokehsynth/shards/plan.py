@@ -1,13 +1,13 @@
 """Which samples each shard of a data set holds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bokehsynth.errors import UsageError
 from bokehsynth.schema import sample_key
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class ShardPlan:
     """Which samples one shard holds: `first` .. `first + count - 1` of its split."""
 
@@ -25,9 +25,19 @@ class ShardPlan:
         return self.count
 
     @property
-    def keys(self) -> list[str]:
-        """The keys of its samples, in file order."""
-        return [sample_key(self.split, index) for index in range(self.first, self.first + self.count)]
+    def keys(self) -> Iterator[str]:
+        """The keys of its samples, in file order, one after the other: a marker may claim any number of them."""
+        return (sample_key(self.split, index) for index in range(self.first, self.first + self.count))
+
+    @property
+    def first_key(self) -> str:
+        """The key of its first sample."""
+        return sample_key(self.split, self.first)
+
+    @property
+    def last_key(self) -> str:
+        """The key of its last sample."""
+        return sample_key(self.split, self.first + self.count - 1)
 
 
 def plan_shards(split: str, samples: int, per_shard: int, before: Sequence[ShardPlan] = ()) -> list[ShardPlan]:

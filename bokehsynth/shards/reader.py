@@ -15,12 +15,13 @@ from typing import Any
 from bokehsynth.errors import DataError, UsageError
 from bokehsynth.files import canonical_json, sha256_bytes
 from bokehsynth.schema import FIELDS, FORMAT_VERSION, Sample, sample_key
-from bokehsynth.shards.codec import decode_sample
-from bokehsynth.shards.dataset import read_dataset, read_meta, stored_plans
+from bokehsynth.shards.codec import META_MEMBER, SMALL_SAMPLE, check_sizes, decode_sample
+from bokehsynth.shards.dataset import read_dataset, read_index, read_meta, read_record, stored_plans
 from bokehsynth.shards.layout import Layout
 from bokehsynth.shards.marker import check_shard
 from bokehsynth.shards.plan import ShardPlan
-from bokehsynth.shards.tar import BLOCK, TarEntry, padded, parse_index, read_entry, split_name
+from bokehsynth.shards.tar import BLOCK, TarEntry, padded, read_entry, split_name
+from bokehsynth.untrusted_files import open_regular, refuse_holes
 
 
 def open_dataset(
@@ -109,17 +110,7 @@ class ShardDataset:
 
     def _entries(self, plan: ShardPlan) -> list[list[TarEntry]]:
         if plan.shard not in self._indices:
-            path = self.layout.index(plan)
-            try:
-                samples = parse_index(path.read_text(encoding="ascii"), str(path))
-            except (OSError, ValueError) as error:
-                raise DataError(f"{path}: cannot be read ({error})") from None
-            if len(samples) != plan.count:
-                raise DataError(f"{path}: lists {len(samples)} samples where the shard holds {plan.count}")
-            for entries, key in zip(samples, plan.keys, strict=True):
-                if split_name(entries[0].name)[0] != key:
-                    raise DataError(f"{path}: lists {entries[0].name} where {key} should stand: another shard's index")
-            self._indices[plan.shard] = samples
+            self._indices[plan.shard] = read_index(self.layout, plan)
         return self._indices[plan.shard]
 
 
@@ -127,7 +118,12 @@ def _read_members(tar: Path, entries: Sequence[TarEntry], key: str) -> dict[str,
     """The members of one sample, at the place where the index has them; a DataError unless all belong to `key`."""
     offset, end = entries[0].offset - BLOCK, entries[-1].offset + padded(entries[-1].size)
     try:
-        with open(tar, "rb", buffering=0) as file:
+        with open_regular(tar) as file:
+            if end - offset > SMALL_SAMPLE:
+                refuse_holes(file, tar)
+                record = [entry for entry in entries if split_name(entry.name)[1] == META_MEMBER]
+                sizes = {split_name(entry.name)[1]: entry.size for entry in entries}
+                check_sizes(key, sizes, lambda: read_record(file, record[0]))
             file.seek(offset)
             data = file.read(end - offset)
     except OSError as error:

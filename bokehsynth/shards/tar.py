@@ -5,7 +5,8 @@ truncated archive for a short one. Here one (name, size) has exactly one header,
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -18,12 +19,16 @@ RECORD = 10240
 END_BLOCKS = 2 * BLOCK
 NAME_MAX = 100
 SIZE_MAX = 8**11 - 1
+MAX_MEMBERS = 32
+"""Members of a sample; the format knows nine."""
+MAX_INDEX_ENTRY = 160
+"""Bytes that an index has for a member: two names of at most 100, an offset and a size."""
 
 _ZERO_BLOCK = bytes(BLOCK)
 _INDEX_VERSION = "v1.2"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TarEntry:
     """One member of an archive: its name, where its payload starts, and how long the payload is, in bytes."""
 
@@ -112,9 +117,26 @@ Read = Callable[[int], bytes]
 def read_entry(read: Read, offset: int, where: str) -> tuple[TarEntry, bytes] | None:
     """The member whose header starts at `offset` of the archive, where the stream stands; None at a zero block.
 
-    `where` names the archive in messages. Raises DataError for a cut or altered header and for a cut payload.
+    `where` names the archive in messages. Raises DataError for a cut or altered header and for a cut payload. The
+    payload is read whatever its size: `parse_header` tells it beforehand.
     """
-    header = read(BLOCK)
+    entry = parse_header(read(BLOCK), offset, where)
+    if entry is None:
+        return None
+    name, size = entry.name, entry.size
+    payload = read(padded(size))
+    if len(payload) < padded(size):
+        raise DataError(f"{where}: truncated: {name} should hold {size} bytes, and the file ends within them")
+    if payload.count(0, size) != len(payload) - size:
+        raise DataError(f"{where}: the padding after {name} is not zero")
+    return entry, payload[:size]
+
+
+def parse_header(header: bytes, offset: int, where: str) -> TarEntry | None:
+    """The member that a header at `offset` announces; None for a zero block, DataError for a cut or altered one.
+
+    Only regular files with the one header of the format pass: no links, devices, sparse files or extensions.
+    """
     if header == _ZERO_BLOCK:
         return None
     if len(header) < BLOCK:
@@ -127,12 +149,7 @@ def read_entry(read: Read, offset: int, where: str) -> tuple[TarEntry, bytes] | 
         intact = False
     if not intact:
         raise DataError(f"{where}: the tar header at byte {offset} is damaged or was not written by bokehsynth")
-    payload = read(padded(size))
-    if len(payload) < padded(size):
-        raise DataError(f"{where}: truncated: {name} should hold {size} bytes, and the file ends within them")
-    if payload.count(0, size) != len(payload) - size:
-        raise DataError(f"{where}: the padding after {name} is not zero")
-    return TarEntry(name, offset + BLOCK, size), payload[:size]
+    return TarEntry(name, offset + BLOCK, size)
 
 
 def iter_tar(read: Read, where: str) -> Iterator[tuple[TarEntry, bytes]]:
@@ -145,6 +162,18 @@ def iter_tar(read: Read, where: str) -> Iterator[tuple[TarEntry, bytes]]:
     while (found := read_entry(read, offset, where)) is not None:
         yield found
         offset = found[0].offset + padded(found[0].size)
+    _read_padding(read, offset, where)
+
+
+def read_end(read: Read, offset: int, where: str) -> None:
+    """Read the end of an archive that begins at `offset`, where the stream stands; DataError unless it is whole."""
+    if (entry := parse_header(read(BLOCK), offset, where)) is not None:
+        raise DataError(f"{where}: {entry.name} stands at byte {offset}, where the archive should end")
+    _read_padding(read, offset, where)
+
+
+def _read_padding(read: Read, offset: int, where: str) -> None:
+    """Read what follows the first zero block, at `offset`."""
     rest = -(offset + END_BLOCKS) % RECORD + BLOCK
     if read(rest) != bytes(rest):
         raise DataError(f"{where}: truncated or damaged after byte {offset}: the end of the archive is not whole")
@@ -152,31 +181,65 @@ def iter_tar(read: Read, where: str) -> Iterator[tuple[TarEntry, bytes]]:
         raise DataError(f"{where}: something follows the end of the archive at byte {offset + BLOCK + rest}")
 
 
+def iter_headers(file: BinaryIO, where: str) -> Iterator[list[TarEntry]]:
+    """The members of each sample of an open archive, from its headers alone; the file's position stays.
+
+    Raises DataError for a cut or altered header, a payload beyond the end and a sample of more than MAX_MEMBERS.
+    """
+    handle, offset = file.fileno(), 0
+    size = os.fstat(handle).st_size
+    entries: list[TarEntry] = []
+    while (entry := parse_header(os.pread(handle, BLOCK, offset), offset, where)) is not None:
+        offset = entry.offset + padded(entry.size)
+        if offset > size:
+            raise DataError(
+                f"{where}: truncated: {entry.name} should hold {entry.size} bytes, and the file ends within them"
+            )
+        if entries and split_name(entries[0].name)[0] != split_name(entry.name)[0]:
+            yield entries
+            entries = []
+        entries.append(entry)
+        if len(entries) > MAX_MEMBERS:
+            raise DataError(f"{where}: a sample of more than {MAX_MEMBERS} members before byte {offset}")
+    if entries:
+        yield entries
+
+
+def index_line(entries: Iterable[TarEntry]) -> str:
+    """The line of one sample in the index: `member offset size name` of every member."""
+    return " ".join(f"{split_name(entry.name)[1]} {entry.offset} {entry.size} {entry.name}" for entry in entries)
+
+
+def join_index(lines: Sequence[str]) -> str:
+    """The text of an index with these lines of samples."""
+    return "".join(f"{line}\n" for line in [f"{_INDEX_VERSION} {len(lines)}", *lines])
+
+
 def index_text(entries: Iterable[TarEntry]) -> str:
-    """The DALI index (v1.2) of an archive: a count, then per sample `member offset size name` of every member."""
-    lines: dict[str, list[str]] = {}
+    """The DALI index (v1.2) of an archive: a count, then a line per sample."""
+    samples: dict[str, list[TarEntry]] = {}
     for entry in entries:
-        key, member = split_name(entry.name)
-        lines.setdefault(key, []).append(f"{member} {entry.offset} {entry.size} {entry.name}")
-    return "".join(f"{line}\n" for line in [f"{_INDEX_VERSION} {len(lines)}", *map(" ".join, lines.values())])
+        samples.setdefault(split_name(entry.name)[0], []).append(entry)
+    return join_index([index_line(found) for found in samples.values()])
 
 
 def parse_index(text: str, where: str) -> list[list[TarEntry]]:
     """The entries of each sample from a DALI index; a DataError, naming `where`, if it is damaged or leaves gaps."""
     head, *lines = text.splitlines() or [""]
     samples: list[list[TarEntry]] = []
+    end = 0
     try:
         for line in lines:
-            words = line.split(" ")
+            words = line.split(" ", 4 * MAX_MEMBERS)
             quads = zip(words[0::4], words[1::4], words[2::4], words[3::4], strict=True)
             samples.append([TarEntry(name, int(offset), int(size)) for _, offset, size, name in quads])
-    except ValueError:
+            for entry in samples[-1]:
+                if entry.offset != end + BLOCK or not 0 <= entry.size <= SIZE_MAX:
+                    start = f"{entry.name:.120} cannot start at byte {entry.offset:.12g} with {entry.size:.12g} bytes"
+                    raise DataError(f"{where}: {start}; the index is damaged")
+                end = entry.offset + padded(entry.size)
+    except (ValueError, OverflowError):
         samples = []
-    end = 0
-    for entry in (entry for sample in samples for entry in sample):
-        if entry.offset != end + BLOCK or entry.size < 0:
-            raise DataError(f"{where}: {entry.name} cannot start at byte {entry.offset}; the index is damaged")
-        end = entry.offset + padded(entry.size)
     if head != f"{_INDEX_VERSION} {len(samples)}" or not samples:
         raise DataError(
             f"{where}: not a DALI index of version {_INDEX_VERSION}; delete the shard's marker to remake it"

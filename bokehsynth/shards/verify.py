@@ -22,6 +22,9 @@ from bokehsynth.shards.marker import committed_plans, common_identity
 from bokehsynth.shards.plan import ShardPlan, contiguous
 from bokehsynth.shards.verify_shard import Fault, ShardCheck, verify_shard
 
+ABSENT_SHOWN = 100
+"""Shards of which nothing is there that are named one by one."""
+
 
 @dataclass
 class VerifyReport:
@@ -73,9 +76,8 @@ def verify_dataset(path: str | os.PathLike[str], decode: float = 1.0, workers: i
         record = _as_marked(layout, read_dataset(layout), report)
     except DataError as error:
         report.fault("dataset" if layout.dataset.exists() else "unfinished", str(error))
-    splits = sorted({*SPLITS, *(record["splits"] if record is not None else ())})
-    plans = {split: _plans(layout, record, split, report) for split in splits}
-    everything = [plan for shards in plans.values() for plan in shards]
+    plans = {split: _plans(layout, record, split, report) for split in SPLITS}
+    everything = [plan for split, shards in plans.items() for plan in _looked_at(layout, split, shards, report)]
     checks: list[ShardCheck] = []
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         for check in pool.map(partial(verify_shard, layout, record=record, decode=decode), everything):
@@ -135,6 +137,23 @@ def _plans(layout: Layout, record: Mapping[str, Any] | None, split: str, report:
         message = f"{extra[0].name} and {len(extra) - 1} more are committed, but dataset.json does not count them"
         report.fault("unfinished", f"{message}: run the same line again, or `finalize`", split)
     return planned + extra
+
+
+def _looked_at(layout: Layout, split: str, plans: list[ShardPlan], report: VerifyReport) -> list[ShardPlan]:
+    """The shards to be checked one by one: all of which anything is there, and the first of those that are not.
+
+    `dataset.json` may count millions of shards that never were.
+    """
+    folders = [folder for folder in (layout.split(split), layout.split_markers(split)) if folder.is_dir()]
+    there = {name.partition(".")[0] for folder in folders for name in os.listdir(folder)}
+    absent = [plan for plan in plans if plan.name not in there]
+    if len(absent) > ABSENT_SHOWN:
+        more = f"{len(absent) - ABSENT_SHOWN:,} more shards"
+        report.fault(
+            "missing", f"{layout.split(split)}: {more} are counted and not there, the last {absent[-1].name}", split
+        )
+    hidden = set(absent[ABSENT_SHOWN:])
+    return [plan for plan in plans if plan not in hidden]
 
 
 def _check_duplicates(checks: list[ShardCheck], report: VerifyReport) -> None:

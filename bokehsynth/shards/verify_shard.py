@@ -21,18 +21,28 @@ Kinds of faults:
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any, BinaryIO
 
 from bokehsynth.errors import DataError
 from bokehsynth.schema import FIELDS, META_TYPES
-from bokehsynth.shards.codec import decode_stored, stored_digest
+from bokehsynth.shards.codec import META_MEMBER, check_sizes, decode_meta, field_members, iter_stored, stored_digest
+from bokehsynth.shards.dataset import read_record
 from bokehsynth.shards.layout import Layout
 from bokehsynth.shards.marker import ShardMarker, read_marker
 from bokehsynth.shards.plan import ShardPlan
-from bokehsynth.shards.tar import TarEntry, index_text, iter_tar, split_name
+from bokehsynth.shards.tar import (
+    TarEntry,
+    index_line,
+    iter_headers,
+    join_index,
+    padded,
+    read_end,
+    read_entry,
+    split_name,
+)
+from bokehsynth.untrusted_files import open_regular, read_bytes, refuse_holes
 
 
 @dataclass(frozen=True)
@@ -81,20 +91,26 @@ def verify_shard(
         check.fault("marker", str(error))
     tar = layout.tar(plan)
     try:
-        with open(tar, "rb") as file:
-            entries = _check_tar(check, file, str(tar), record, decode)
+        with open_regular(tar) as file:
+            refuse_holes(file, tar)
+            lines = _check_tar(check, file, str(tar), record, decode)
     except FileNotFoundError:
         check.fault("missing", f"{tar}: there is no such shard")
         return check
     except OSError as error:
         check.fault("tar", f"{tar}: cannot be read ({error})")
         return check
-    index = layout.index(plan)
+    except DataError as error:
+        check.fault("tar", str(error))
+        return check
+    index, text = layout.index(plan), join_index(lines).encode()
     try:
-        if index.read_bytes() != index_text(entries).encode():
+        if index.stat().st_size != len(text) or read_bytes(index, len(text)) != text:
             check.fault("index", f"{index}: does not describe the tar beside it")
     except OSError as error:
         check.fault("index", f"{index}: cannot be read ({error})")
+    except DataError as error:
+        check.fault("index", str(error))
     return check
 
 
@@ -115,21 +131,20 @@ class _HashingStream:
 
 def _check_tar(
     check: ShardCheck, file: BinaryIO, where: str, record: Mapping[str, Any] | None, decode: float
-) -> list[TarEntry]:
-    """Walk one archive; returns its members as far as it is whole."""
-    stream, entries, pixels = _HashingStream(file), [], hashlib.sha256()
+) -> list[str]:
+    """Walk one archive; returns the lines of its index as far as it is whole."""
+    stream, lines, pixels = _HashingStream(file), [], hashlib.sha256()
     keys = iter(check.plan.keys)
     stride, due = (1 / decode, 0.0) if decode > 0 else (math.inf, math.inf)
     try:
-        for key, group in groupby(iter_tar(stream.read, where), lambda member: split_name(member[0].name)[0]):
-            found = list(group)
-            members = {split_name(entry.name)[1]: payload for entry, payload in found}
-            entries += [entry for entry, _ in found]
+        for entries, members in _iter_samples(file, stream, where):
+            key, held = split_name(entries[0].name)[0], [split_name(entry.name)[1] for entry in entries]
+            lines.append(index_line(entries))
             wanted = next(keys, None)
             if key != wanted:
                 check.fault("key", f"{where}: holds {key} where {wanted or 'the end'} belongs: swapped or out of order")
-            if check.marker is not None and [split_name(entry.name)[1] for entry, _ in found] != check.marker.members:
-                check.fault("members", f"{where}: {key} holds {', '.join(members)}, its marker names others")
+            if check.marker is not None and held != check.marker.members:
+                check.fault("members", f"{where}: {key} holds {', '.join(held)}, its marker names others")
             if check.samples >= due:
                 due += stride
                 pixels.update(f"{_check_sample(check, key, members, where, record)}\n".encode())
@@ -148,7 +163,33 @@ def _check_tar(
             check.fault("sha256", f"{where}: its sha256 is {check.sha256}, its marker says {check.marker.sha256}")
         if check.decoded == check.plan.count and pixels.hexdigest() != check.marker.pixels_sha256:
             check.fault("pixels", f"{where}: pixels or metadata are not those of its marker")
-    return entries
+    return lines
+
+
+def _iter_samples(
+    file: BinaryIO, stream: _HashingStream, where: str
+) -> Iterator[tuple[list[TarEntry], dict[str, bytes]]]:
+    """The members of each sample and what they hold; DataError where the archive is not whole.
+
+    Headers are looked at first, so that nothing is read that cannot be true.
+    """
+    offset = 0
+    for entries in iter_headers(file, where):
+        key, sizes = split_name(entries[0].name)[0], {split_name(entry.name)[1]: entry.size for entry in entries}
+        records = [entry for entry in entries if split_name(entry.name)[1] == META_MEMBER]
+        try:
+            check_sizes(key, sizes, lambda found=records: read_record(file, found[0]))  # type: ignore[misc]
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from None
+        members: dict[str, bytes] = {}
+        for entry in entries:
+            found = read_entry(stream.read, offset, where)
+            if found is None or found[0] != entry:
+                raise DataError(f"{where}: was changed at byte {offset} while it was read")
+            members[split_name(entry.name)[1]] = found[1]
+            offset = entry.offset + padded(entry.size)
+        yield entries, members
+    read_end(stream.read, offset, where)
 
 
 def _check_sample(
@@ -157,7 +198,8 @@ def _check_sample(
     """Return the digest of one sample and add its faults; empty if it cannot be decoded."""
     check.decoded += 1
     try:
-        meta, stored = decode_stored(key, members)
+        meta = decode_meta(key, members)
+        digest = stored_digest(iter_stored(key, meta, members), meta)
     except DataError as error:
         check.fault("sample", f"{where}: {error}")
         return ""
@@ -168,8 +210,8 @@ def _check_sample(
         if meta[name] != identity[name]:
             check.fault("sample", f"{where}: {key}: {name} is {meta[name]}, the marker says {identity[name]}")
     table = record.get("fields", {}) if record is not None else {}
-    for name in stored:
+    for name in field_members(key, members):
         scale_key = FIELDS[name].scale_key
         if scale_key and name in table and meta[scale_key] != table[name].get("scale"):
             check.contradicted = f"the scale of {name} is not that of {key}, {meta[scale_key]}"
-    return stored_digest(stored, meta)
+    return digest

@@ -37,7 +37,7 @@ AnySample = Sample | PackedSample
 def pack(sample: Sample, spec: ShardSpec) -> PackedSample:
     """Encode a sample, the most expensive part of writing it, on any thread; a DataError unless it fits `spec`."""
     stored = stored_arrays(sample, spec)
-    digest = stored_digest(stored, sample.meta)
+    digest = stored_digest(sorted(stored.items()), sample.meta)
     return PackedSample(sample.key, sample.meta, encode_stored(stored, sample.meta, spec), digest)
 
 
@@ -79,8 +79,8 @@ def write_shard(
             shard=plan.shard,
             first=plan.first,
             n=plan.count,
-            first_key=plan.keys[0],
-            last_key=plan.keys[-1],
+            first_key=plan.first_key,
+            last_key=plan.last_key,
             bytes=tar.size,
             sha256=tar.sha256,
             pixels_sha256=pixels.hexdigest(),

@@ -11,7 +11,7 @@ from support.import_graph import ROOT, boxes, circle, figures, imported, imports
 import bokehsynth as bs
 
 # Groups of modules that do not import each other; `generation` and what stands above it bring them together.
-BASE = {"errors", "rng", "color", "files", "schema", "version", "numba_cache", "config"}
+BASE = {"errors", "rng", "color", "files", "schema", "version", "numba_cache", "config", "untrusted_files"}
 MAKING = {
     "imaging", "procedural", "assets", "optics", "lenses", "scene", "rendering", "degradation", "recipe",
     "pipeline", "sample_checks", "sample_draw", "aperture_check",

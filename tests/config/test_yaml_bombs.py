@@ -22,12 +22,27 @@ def _anchors(levels: int, width: int) -> str:
     [
         (_anchors(9, 9), "holds more than 1,000,000 values"),
         ("a: &a {b: *a}\n", "unknown key"),
-        ("a: " + "[" * 400 + "]" * 400 + "\n", "bomb.yaml"),
+        ("a: " + "[" * 400 + "]" * 400 + "\n", "more than 64 levels"),
+        ("a: " + "[" * 20_000 + "\n", "more than 64 levels"),
+        ("a: " + "{x: " * 20_000 + "\n", "more than 64 levels"),
+        ("a:\n  " + "- " * 20_000 + "x\n", "more than 64 levels"),
+        ("# " + "x" * (1 << 20) + "\n", "such a file has at most 1,048,576"),
         ("seed: " + "9" * 6000 + "\n", "cannot be read"),
         ("seed: 0x" + "f" * 6000 + "\n", "cannot be read"),
         ("seed: 2020-99-99\n", "cannot be read"),
     ],
-    ids=["anchors", "cycle", "nesting", "digits", "hexadecimal", "date"],
+    ids=[
+        "anchors",
+        "cycle",
+        "nesting",
+        "brackets",
+        "braces",
+        "dashes",
+        "bytes",
+        "digits",
+        "hexadecimal",
+        "date",
+    ],
 )
 def test_bombs_are_faults_of_the_recipe(text: str, words: str, tmp_path: Path) -> None:
     path = tmp_path / "bomb.yaml"
@@ -47,6 +62,17 @@ def test_bombs_in_set_are_faults_too(value: str, tmp_path: Path) -> None:
     path.write_text(START)
     with pytest.raises(bs.RecipeError):
         bs.load_recipe(path, [f"seed={value}"])
+
+
+def test_a_file_of_too_many_tokens_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bomb.yaml"
+    path.write_text(START + "a: [" + "x," * 1500 + "]\n")
+    monkeypatch.setattr(strict_yaml, "MAX_TOKENS", 4000)
+    with pytest.raises(bs.RecipeError, match="unknown key"):
+        bs.load_recipe(path)
+    monkeypatch.setattr(strict_yaml, "MAX_TOKENS", 2000)
+    with pytest.raises(bs.RecipeError, match="more than 2,000 tokens"):
+        bs.load_recipe(path)
 
 
 def test_memory_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

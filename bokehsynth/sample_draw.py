@@ -1,13 +1,14 @@
 """All random choices of one sample as plain data, and the JSON record in which they travel."""
 
-import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from bokehsynth.degradation import DegradationDraw, draw_degradation
+from bokehsynth.degradation.check_draw import check_degradation_draw
 from bokehsynth.errors import DataError, UsageError
 from bokehsynth.files import canonical_json
 from bokehsynth.recipe import Recipe
@@ -15,7 +16,9 @@ from bokehsynth.rendering.frames import Frames
 from bokehsynth.rng import Stage, stream
 from bokehsynth.scene import AnyDraw, ComposedScene, draw_scene
 from bokehsynth.scene.camera import CameraDraw, MetricCamera
+from bokehsynth.scene.check_draw import check_camera_draw, check_scene_draw
 from bokehsynth.schema import FORMAT_VERSION
+from bokehsynth.untrusted_files import parse_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +83,39 @@ def sample_meta(recipe: Recipe, draw: SampleDraw, scene: ComposedScene, frames: 
     }  # fmt: skip
 
 
-def draw_from_meta(meta: dict[str, Any] | Any) -> SampleDraw:
-    """Read the draw back from a sample's JSON record; DataError if the record holds none."""
+def draw_from_meta(meta: Mapping[str, Any]) -> SampleDraw:
+    """Read the draw back from a sample's JSON record; DataError if the record holds none.
+
+    A record that may be a stranger's must also pass `check_draw`.
+    """
+    record = parse_json(str(meta.get("draw", "")), "the sample's `draw` record")
+    if not isinstance(record, dict) or "composed" not in record:
+        raise DataError("the sample's `draw` record is no draw: it has no `composed`")
+    del record["composed"]
     try:
-        record = json.loads(meta["draw"])
-        record.pop("composed")
         return _DRAW.validate_python(record)
-    except (KeyError, ValueError) as error:
-        raise DataError(f"the sample's `draw` record cannot be read: {error}") from None
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_context=False)[0]
+        place, found = ".".join(map(str, fault["loc"])), f"{fault.get('input')!r:.80}"
+        raise DataError(f"the sample's `draw` record is no draw: {place}: {fault['msg']}, got {found}") from None
+    except (RecursionError, OverflowError) as error:
+        raise DataError(f"the sample's `draw` record is no draw: {error}") from None
+
+
+def check_draw(recipe: Recipe, draw: SampleDraw, meta: Mapping[str, Any]) -> None:
+    """DataError, naming the number, unless `draw` is one that `recipe` can make of the sample with this record."""
+    try:
+        named = (draw.split, draw.index, draw.attempt, draw.scene.width, draw.scene.height)
+        recorded = tuple(meta[name] for name in ("split", "index", "attempt", "width", "height"))
+        if named != recorded or draw.attempt < 0:
+            raise DataError(f"is of {named}, the record of {recorded}")
+        if not 0 <= draw.aperture < len(recipe.lens.names):
+            raise DataError(f"has aperture {draw.aperture}, the recipe {len(recipe.lens.names)}")
+        check_camera_draw(recipe.lens.ranges, draw.camera, draw.scene)
+        check_scene_draw(recipe.scene, draw.scene, recipe.frame, recipe.catalogue, draw.split)
+        check_degradation_draw(recipe.resolved_degradation, draw.degradation)
+    except DataError as error:
+        raise DataError(f"the sample's `draw` record is not what the recipe can draw: {error}") from None
 
 
 _DRAW = TypeAdapter(SampleDraw)

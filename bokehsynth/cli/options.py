@@ -37,7 +37,8 @@ def trust_option(command: Command) -> Command:
     """--trust-code."""
     return click.option(
         "--trust-code", is_flag=True,
-        help="Import classes outside bokehsynth that the data set names (a lens, a step): this runs their code.",
+        help="Trust the data set: import classes outside bokehsynth that it names (a lens, a step), which runs their "
+        "code, and replay scenes of any size.",
     )(command)  # fmt: skip
 
 

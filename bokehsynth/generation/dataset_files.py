@@ -32,7 +32,7 @@ from bokehsynth.shards import (
     read_dataset,
     write_dataset_json,
 )
-from bokehsynth.untrusted_files import MAX_JSON, MAX_LIST, read_json, read_text
+from bokehsynth.untrusted_files import MAX_JSON, MAX_LIST, parse_json, read_json, read_lines, read_text
 
 PREVIEW_ROWS = 10
 UNREADABLE = "\0"
@@ -95,8 +95,8 @@ def check_identity(layout: Layout, recipe: Recipe, identity: Mapping[str, str] |
 def _asset_changes(layout: Layout, catalogue: Catalogue) -> str:
     """Words for how the asset list differs from that of assets.jsonl: names of files, or the ids of embedded ones."""
     before: dict[str, str] = {}
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        records = [json.loads(line) for line in layout.assets.read_text(encoding="utf-8").splitlines()]
+    with contextlib.suppress(OSError, DataError, KeyError, TypeError, AttributeError):
+        records = [parse_json(line, "a line") for line in read_lines(layout.assets)]
         before = {str(record["id"]): str(record.get("file", record["id"])) for record in records}
     if not before:
         return f"{layout.assets} cannot be read, so they cannot be named"

@@ -13,10 +13,12 @@ from typing import Any
 
 from bokehsynth.errors import ChangedError, DataError, UsageError
 from bokehsynth.files import atomic_write, canonical_json, make_directory, storage_errors
-from bokehsynth.sample_checks import MAX_ATTEMPTS
 from bokehsynth.schema import MAX_SAMPLES, sample_key
 from bokehsynth.shards import Layout, ShardPlan
 from bokehsynth.untrusted_files import parse_json, read_lines
+
+MAX_DRAWS = 1000
+"""Draws of one sample that a list may name; far fewer fail a shard."""
 
 
 @dataclass(frozen=True, order=True)
@@ -84,7 +86,7 @@ def _entries_of(record: Any) -> list[QuarantinedDraw]:
     entry = QuarantinedDraw(**{key: value for key, value in record.items() if key not in {"kind", "key"}})
     if any(type(number) is not int for number in (entry.index, entry.attempt)):
         raise TypeError("index and attempt must be whole numbers")
-    if not 0 <= entry.index < MAX_SAMPLES or not 0 <= entry.attempt < MAX_ATTEMPTS:
+    if not 0 <= entry.index < MAX_SAMPLES or not 0 <= entry.attempt < MAX_DRAWS:
         raise TypeError(f"sample {entry.index:.12g} has no draw {entry.attempt:.12g}")
     if any(type(word) is not str for word in (entry.split, entry.reason, entry.message)):
         raise TypeError("split, reason and message must be text")

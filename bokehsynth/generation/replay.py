@@ -12,10 +12,19 @@ from bokehsynth.errors import DeviceError, UsageError
 from bokehsynth.generation.dataset_files import devices_of
 from bokehsynth.generation.stored_recipe import find_pictures, stored_recipe
 from bokehsynth.pipeline import sample_from_draw, scene_renderer
+from bokehsynth.recipe import Recipe
 from bokehsynth.rendering import resolve_device
-from bokehsynth.sample_draw import draw_from_meta
+from bokehsynth.sample_draw import SampleDraw, check_draw, draw_from_meta
+from bokehsynth.scene import SceneDraw
+from bokehsynth.scene.camera import SceneLens
+from bokehsynth.scene.compose import margin_of
 from bokehsynth.schema import Sample, sample_key
 from bokehsynth.shards import Layout, open_dataset
+
+TEXEL = 16
+"""Bytes of a texel of a layer: colour and alpha as float32."""
+LAYER_BYTES = 400_000_000
+"""Bytes of the layers of a scene that is made again without trust; composing and rendering take some four times it."""
 
 
 def replay_device(dataset: str | Path, asked: str = "auto") -> tuple[list[str], str]:
@@ -43,8 +52,9 @@ def replay_sample(
     """The stored sample, the remade one, and for each field that differs the number of differing pixels.
 
     `device` as in `replay_device`. Raises UsageError for a key that is none of this data set's, DeviceError for a
-    device that is not there. Classes outside bokehsynth that the recipe or the sample's record names are imported with
-    `trust_code` alone, else UntrustedCodeError names them. `overrides` as in `stored_recipe`.
+    device that is not there, DataError for a record that the recipe cannot have drawn. Classes outside bokehsynth that
+    the recipe or the sample's record names are imported with `trust_code` alone, else UntrustedCodeError names them;
+    and only then a scene may be of any size. `overrides` as in `stored_recipe`.
     """
     split, _, number = key.rpartition("-")
     stored_split = open_dataset(dataset, split) if split in {"train", "val"} and number.isdigit() else None
@@ -55,9 +65,27 @@ def replay_sample(
     find_pictures(Layout(Path(dataset)), recipe)
     render_scene = scene_renderer(replay_device(dataset, device)[1])
     with user_code(trust_code):
-        remade = sample_from_draw(recipe, draw_from_meta(stored.meta), render_scene)
+        draw = draw_from_meta(stored.meta)
+        check_draw(recipe, draw, stored.meta)
+        if not trust_code:
+            _check_size(recipe, draw, key)
+        remade = sample_from_draw(recipe, draw, render_scene)
     counts = {name: _differing(stored[name], remade[name]) for name in stored.arrays}
     return stored, remade, {name: count for name, count in counts.items() if count}
+
+
+def _check_size(recipe: Recipe, draw: SampleDraw, key: str) -> None:
+    """UsageError for a scene whose layers would take more than LAYER_BYTES: a recipe can ask for any number."""
+    height, width, layers = draw.scene.height, draw.scene.width, 1
+    if isinstance(draw.scene, SceneDraw):
+        margin = margin_of(draw.scene, SceneLens(recipe.lens.apertures[draw.aperture], draw.camera))
+        height, width, layers = height + 2 * margin, width + 2 * margin, len(draw.scene.planes)
+    if (needed := height * width * layers * TEXEL) > LAYER_BYTES:
+        raise UsageError(
+            f"{key}: its {layers} layers of {width} x {height} px take {needed / 1e9:.1f} GB, more than the "
+            f"{LAYER_BYTES / 1e9:.1f} GB that a data set of strangers gets; if you trust it, add --trust-code (from "
+            "Python: trust_code=True)"
+        )
 
 
 def _differing(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> int:

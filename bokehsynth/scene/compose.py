@@ -16,11 +16,7 @@ from bokehsynth.scene.place import place_cutout, show_landscape, side_on_canvas
 
 def compose_layers(draw: SceneDraw, store: AssetStore, scene_lens: SceneLens) -> ComposedScene:
     """Load, scale and place the pictures of a scene on a canvas large enough for every ray of its lens."""
-    planes = draw.planes
-    margin = max(
-        lens_of(draw, focus, scene_lens, planes).margin(planes, draw.width, draw.height)
-        for focus in possible_focus(draw, planes)
-    )
+    planes, margin = draw.planes, margin_of(draw, scene_lens)
     height, width = draw.height + 2 * margin, draw.width + 2 * margin
     backdrop, enlarged = _background(draw.background, store, height, width, draw.highlight_boost)
     light = ambient_light(backdrop, np.ones(backdrop.shape[:2], np.float32))
@@ -37,6 +33,15 @@ def compose_layers(draw: SceneDraw, store: AssetStore, scene_lens: SceneLens) ->
     lens = lens_of(draw, focus, scene_lens, planes)
     notes = {"background_enlarged": enlarged, "light_gains": gains}
     return ComposedScene(layers=layers, lens=lens, margin=margin, notes=notes)
+
+
+def margin_of(draw: SceneDraw, scene_lens: SceneLens) -> int:
+    """Pixels that the canvas has beyond each side of the picture, so that every ray of the lens meets it."""
+    planes = draw.planes
+    return max(
+        lens_of(draw, focus, scene_lens, planes).margin(planes, draw.width, draw.height)
+        for focus in possible_focus(draw, planes)
+    )
 
 
 def possible_focus(draw: SceneDraw, planes: list[Plane]) -> list[float]:

@@ -6,7 +6,7 @@ A sample of them runs here, all of them behind `long`; `support.hostile_sets` ha
 from pathlib import Path
 
 import pytest
-from support.hostile_sets import FILES, JSON_FILES, OTHER_FILES, SETS, TEXTS, all_names, hostile_sets
+from support.hostile_sets import DRAWS, FILES, JSON_FILES, OTHER_FILES, SETS, TEXTS, all_names, hostile_sets
 from support.small_set import make_small_set
 from support.watched_commands import Watched, watch_commands
 
@@ -80,6 +80,21 @@ def test_a_hostile_set_costs_a_line(name: str, command: str, quick: dict[tuple[s
 
 def test_the_good_set_is_whole(quick: dict[tuple[str, str], Watched]) -> None:
     assert [quick["as it is", command].code for command in READ_ONLY] == [0, 0, 0]
+
+
+@pytest.fixture(scope="module")
+def draws(good: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Watched]:
+    return run_all(good, tmp_path_factory.mktemp("draws"), [f"draw: {name}" for name in DRAWS], ["replay"])
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_a_draw_that_the_recipe_cannot_make_is_not_made_again(
+    name: str, draws: dict[tuple[str, str], Watched]
+) -> None:  # fmt: skip
+    done = draws[f"draw: {name}", "replay"]
+    check(name, done)
+    assert done.code == 1
+    assert "the sample's `draw` record" in done.err
 
 
 def test_every_kind_of_file_has_its_cases() -> None:

@@ -273,6 +273,91 @@ SETS: dict[str, Callable[[Layout], None]] = {
 """What may be wrong with the content of a set."""
 
 
+def _scene(**changes: Any) -> Callable[[dict], None]:
+    return lambda draw: draw["scene"].update(changes)
+
+
+def _part(name: str, **changes: Any) -> Callable[[dict], None]:
+    """Changes in `background`, `focus` or the first foreground."""
+
+    def change(draw: dict) -> None:
+        scene = draw["scene"]
+        (scene["foregrounds"][0] if name == "foreground" else scene[name]).update(changes)
+
+    return change
+
+
+def _step(place: int, **changes: Any) -> Callable[[dict], None]:
+    return lambda draw: draw["degradation"]["steps"][place].update(changes)
+
+
+DRAWS: dict[str, Callable[[dict], Any]] = {
+    "no JSON": lambda draw: "{",
+    "a list": lambda draw: "[]",
+    "a number": lambda draw: "7",
+    "deep": lambda draw: deep_json(2000),
+    "digits": lambda draw: '{"index": ' + "9" * 9000 + "}",
+    "without composed": lambda draw: draw.pop("composed") and None,
+    "aperture 99": lambda draw: draw.update(aperture=99),
+    "aperture -1": lambda draw: draw.update(aperture=-1),
+    "another index": lambda draw: draw.update(index=1),
+    "another split": lambda draw: draw.update(split="val"),
+    "a camera": lambda draw: draw.update(
+        camera={"focal_length_mm": 50.0, "f_number": 0.001, "sensor_width_mm": 36.0, "near_m": 1.0, "focus_m": None}
+    ),
+    "kind": _scene(kind="photo"),
+    "height 2^20": _scene(height=1 << 20),
+    "height -32": _scene(height=-32),
+    "height in text": _scene(height="many"),
+    "blur 10^9": _scene(blur=1e9),
+    "blur -1": _scene(blur=-1.0),
+    "blur inf": _scene(blur="inf"),
+    "blur none": _scene(blur=None),
+    "boost 10^9": _scene(highlight_boost=1e9),
+    "light_match": _scene(light_match=1e300),
+    "1,000 foregrounds": lambda draw: draw["scene"].update(foregrounds=draw["scene"]["foregrounds"] * 1000),
+    "no foregrounds": _scene(foregrounds=[]),
+    "foregrounds in text": _scene(foregrounds="abc"),
+    "unknown asset": _part("background", asset="/etc/passwd"),
+    "asset of another kind": lambda draw: draw["scene"]["foregrounds"][0].update(
+        asset=draw["scene"]["background"]["asset"]
+    ),
+    "zoom 0": _part("background", zoom=0.0),
+    "zoom 10^6": _part("background", zoom=1e6),
+    "u 10^6": _part("background", u=1e6),
+    "exposure 10^4": _part("background", exposure=1e4),
+    "plane": _part("background", plane={"d": 0.2, "gx": 1e3, "gy": 0.0}),
+    "scale 0": _part("foreground", scale=0.0),
+    "scale 10^6": _part("foreground", scale=1e6),
+    "rotation 10^300": _part("foreground", rotation=1e300),
+    "x 10^9": _part("foreground", x=1e9),
+    "bottom -10^9": _part("foreground", bottom=-1e9),
+    "disparity 10^9": _part("foreground", plane={"d": 1e9, "gx": 0.0, "gy": 0.0}),
+    "focus 10^9": _part("focus", disparity=1e9),
+    "focus at 10^9": _part("focus", on="pixel", x=10**9, y=10**9),
+    "degradation: scale 10^9": lambda draw: draw["degradation"].update(scale=10**9),
+    "degradation: scale 0": lambda draw: draw["degradation"].update(scale=0),
+    "degradation: no steps": lambda draw: draw["degradation"].update(steps=[]),
+    "degradation: 8,000 steps": lambda draw: draw["degradation"].update(steps=draw["degradation"]["steps"] * 1000),
+    "degradation: kernel 10^5": _step(0, kernel={"family": "sinc", "size": 10**5 + 1, "omega": 1.0}),
+    "degradation: kernel even": _step(0, kernel={"family": "sinc", "size": 8, "omega": 2.0}),
+    "degradation: kernel list": _step(0, kernel=[1]),
+    "degradation: family": _step(0, kernel={"family": ["x"], "size": 7}),
+    "degradation: sigma 0": _step(
+        0, kernel={"family": "aniso", "size": 7, "sigma_x": 0, "sigma_y": 0, "rotation": 0.0}
+    ),
+    "degradation: factor 10^4": _step(1, factor=1e4),
+    "degradation: factor in text": _step(1, factor="2"),
+    "degradation: mode": _step(1, mode="nearest"),
+    "degradation: seed -1": _step(2, family="gaussian", sigma=2.0, gray=False, seed=-1),
+    "degradation: sigma 10^300": _step(2, family="gaussian", sigma=1e300, gray=False, seed=1),
+    "degradation: quality 10^9": _step(3, quality=10**9),
+    "degradation: custom": _step(0, kind="custom", path="os:abort", params={}),
+    "degradation: unknown": _step(0, kind="shell"),
+}
+"""What may be wrong with the draw in a sample's record."""
+
+
 def fifo(path: Path) -> None:
     path.unlink(missing_ok=True)
     os.mkfifo(path)
@@ -324,12 +409,15 @@ def hostile_sets(good: Path, folder: Path, names: Iterable[str]) -> list[tuple[s
 
 
 def all_names() -> list[str]:
-    """Every way to make a set hostile."""
+    """Every way to make a set hostile, but for the draws."""
     places = [f"{kind} as {file}" for kind in FILES for file in (*JSON_FILES, *OTHER_FILES)]
     return [*SETS, *places, *(f"{text} in {file}" for text in TEXTS for file in JSON_FILES)]
 
 
 def _spoil(out: Path, name: str) -> None:
+    if name.startswith("draw: "):
+        change_draw(Layout(out), DRAWS[name.removeprefix("draw: ")])
+        return
     kind, _, file = name.partition(" as ")
     if kind in FILES and file:
         FILES[kind](out / file)

@@ -1,0 +1,126 @@
+"""Checks that a recorded scene is one that the recipe can draw: a record may be a stranger's."""
+
+from bokehsynth.assets.catalogue import Asset, Catalogue, Kind
+from bokehsynth.config.distributions import bounds
+from bokehsynth.errors import DataError
+from bokehsynth.optics import Plane
+from bokehsynth.scene.camera import CameraDraw, CameraRanges
+from bokehsynth.scene.draw import BackgroundDraw, ForegroundDraw, SceneDraw
+from bokehsynth.scene.pair import PairDraw, PairSpec
+from bokehsynth.scene.photo import PhotoDraw, PhotoSpec, WindowDraw, own_size
+from bokehsynth.scene.spec import SceneSpec
+
+AnyDraw = SceneDraw | PhotoDraw | PairDraw
+
+_SLACK = 1e-9
+_PLANE_SLACK = 1e-6
+"""Of disparities that were computed on the way to a plane."""
+
+
+def check_scene_draw(
+    spec: SceneSpec | PhotoSpec | PairSpec, draw: AnyDraw, size: tuple[int, int] | None, catalogue: Catalogue,
+    split: str,
+) -> None:  # fmt: skip
+    """DataError, naming the number, unless `spec` can draw `draw`; `size` is (height, width) or None: the picture's."""
+    match spec, draw:
+        case SceneSpec(), SceneDraw():
+            if (draw.height, draw.width) != size:
+                raise DataError(f"{draw.width} x {draw.height} px, the recipe has other sizes")
+            _check_layers(spec, draw, catalogue, split)
+        case PhotoSpec(), PhotoDraw():
+            _check_window(spec, draw, size, _asset(catalogue, "photo", split, draw.asset))
+        case PairSpec(), PairDraw():
+            _check_window(spec, draw, size, _asset(catalogue, "pair", split, draw.asset))
+            _check_pair(spec, draw)
+        case _:
+            raise DataError(f"is a scene of the kind {draw.kind}, the recipe's are of another kind")
+
+
+def check_camera_draw(ranges: CameraRanges | None, draw: CameraDraw | None, scene: AnyDraw) -> None:
+    """DataError unless the cameras of a recipe can be the drawn one, and a scene leaves its blur to it."""
+    by_camera = isinstance(scene, SceneDraw) and scene.blur is None
+    if (ranges is None) != (draw is None) or by_camera != (draw is not None):
+        raise DataError("has a camera where the recipe has none, or the other way round")
+    if ranges is None or draw is None:
+        return
+    for name in draw.__dataclass_fields__:
+        value, given = getattr(draw, name), getattr(ranges, name)
+        if (value is None) != (given is None):
+            raise DataError(f"camera.{name} is {value}, the recipe has it in another way")
+        if value is not None:
+            _within(f"camera.{name}", value, bounds(given))
+
+
+def _check_layers(spec: SceneSpec, draw: SceneDraw, catalogue: Catalogue, split: str) -> None:
+    least, most = map(round, bounds(spec.foregrounds))
+    if not least <= len(draw.foregrounds) <= most:
+        raise DataError(f"has {len(draw.foregrounds)} foregrounds, the recipe draws {least} to {most}")
+    if draw.blur_is != spec.blur_is or draw.light_match != spec.light_match:
+        raise DataError("blur_is or light_match is not the recipe's")
+    if draw.blur is not None:
+        low, high = bounds(spec.blur)
+        scale = spec.blur_scale(min(draw.height, draw.width))
+        _within("blur", draw.blur, (low * scale, high * scale))
+    _within("highlight_boost", draw.highlight_boost, bounds(spec.highlight_boost))
+    _asset(catalogue, "background", split, draw.background.asset)
+    for name, limit in (("zoom", (1.0, 1.25)), ("u", (0.0, 1.0)), ("v", (0.0, 1.0))):
+        _within(name, getattr(draw.background, name), limit)
+    for foreground in draw.foregrounds:
+        _asset(catalogue, "foreground", split, foreground.asset)
+        _within("scale", foreground.scale, bounds(spec.scale))
+        _within("rotation", foreground.rotation, bounds(spec.rotation))
+        _within("x", foreground.x, (0.0, 1.0))
+        _within("bottom", foreground.bottom, (0.99, 1.12))
+    layers: list[BackgroundDraw | ForegroundDraw] = [draw.background, *draw.foregrounds]
+    for layer in layers:
+        _check_layer(spec, layer, draw)
+    _within("focus", draw.focus.disparity, (0.0, 1.0), _PLANE_SLACK)
+    _within("focus.x", draw.focus.x, (0, draw.width - 1))
+    _within("focus.y", draw.focus.y, (0, draw.height - 1))
+
+
+def _check_layer(spec: SceneSpec, layer: BackgroundDraw | ForegroundDraw, draw: SceneDraw) -> None:
+    _within("exposure", layer.exposure, bounds(spec.exposure))
+    plane: Plane = layer.plane
+    for disparity in plane.extremes(draw.width, draw.height):
+        _within("disparity", disparity, (0.0, 1.0), _PLANE_SLACK)
+
+
+def _check_window(
+    spec: PhotoSpec | PairSpec, draw: WindowDraw, size: tuple[int, int] | None, asset: Asset
+) -> None:  # fmt: skip
+    if (draw.height, draw.width) != (size or own_size(asset)):
+        raise DataError(f"{draw.width} x {draw.height} px, the recipe or its picture has another size")
+    if draw.take != spec.take:
+        raise DataError(f"take is {draw.take}, the recipe's is {spec.take}")
+    for name in ("u", "v"):
+        _within(name, getattr(draw, name), (0.0, 1.0))
+
+
+def _check_pair(spec: PairSpec, draw: PairDraw) -> None:
+    scale = spec.blur_scale(min(draw.height, draw.width))
+    for number, fixed in zip((*draw.search, draw.fixed_blur), (*spec.search, spec.fixed_blur), strict=True):
+        _within("search or fixed_blur", number, (fixed * scale, fixed * scale))
+    for name, value, given, factor in (
+        ("blur", draw.blur, spec.blur, scale), ("focus", draw.focus, spec.focus, 1.0)
+    ):  # fmt: skip
+        if (value is None) != isinstance(given, str):
+            raise DataError(f"{name} is {value}, the recipe has it in another way")
+        if value is not None and not isinstance(given, str):
+            low, high = bounds(given)
+            _within(name, value, (low * factor, high * factor))
+    if draw.by_mask != (spec.focus == "mask"):
+        raise DataError("by_mask is not the recipe's")
+
+
+def _asset(catalogue: Catalogue, kind: Kind, split: str, name: str) -> Asset:
+    asset = catalogue.by_id.get(name)
+    if asset is None or (asset.kind, asset.split) != (kind, split):
+        raise DataError(f"shows {name!r:.80}, which is no {kind} of {split}")
+    return asset
+
+
+def _within(name: str, value: float, limits: tuple[float, float], slack: float = _SLACK) -> None:
+    wide = slack * max(1.0, *map(abs, limits))
+    if not limits[0] - wide <= value <= limits[1] + wide:  # also for NaN
+        raise DataError(f"{name} must lie in {limits[0]:g}..{limits[1]:g}, got {value:g}")

@@ -37,8 +37,7 @@ def sample_from_draw(
 
     `render_scene` decides where and with which others the scene is rendered; `scene` is given if composed already.
     """
-    if scene is None:
-        scene = compose_draw(recipe, draw)
+    scene = scene or compose_draw(recipe, draw)
     frames = render_scene(scene)
     aif = encode_8bit(frames.all_in_focus)
     degraded = apply_degradation(aif, draw.degradation)
@@ -48,7 +47,8 @@ def sample_from_draw(
 
 def compose_draw(recipe: Recipe, draw: SampleDraw) -> ComposedScene:
     """Read the drawn pictures and lay them out in front of the drawn lens."""
-    return compose(draw.scene, ASSET_STORE.of(recipe.catalogue), recipe.lens.scene_lens(draw.aperture, draw.camera))
+    lens = recipe.lens.scene_lens(draw.aperture, draw.camera, recipe.frame)
+    return compose(draw.scene, ASSET_STORE.of(recipe.catalogue), lens)
 
 
 def scene_renderer(backend: str = "auto") -> Callable[[Scene], Frames]:

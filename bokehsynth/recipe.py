@@ -92,7 +92,7 @@ class Recipe(Spec):
             )
         if layers and "each" in (self.samples.train, self.samples.val):
             raise ValueError("samples: `each` needs photographs (scene.kind: photo or pair); give scenes a number")
-        if self.lens.ranges is not None and not layers:
+        if self.lens.has_camera and not layers:
             raise ValueError(
                 f"lens: a camera needs layers, which stand at known distances; in scene.kind: {self.scene.kind} none "
                 "are known: leave the camera out, or use scene.kind: layers"
@@ -249,11 +249,12 @@ def _with_files(lens: LensSpec, path: Path, overrides: Sequence[str]) -> LensSpe
 
 def _check_blur(recipe: Recipe, path: Path) -> None:
     """RecipeError for a K that the recipe gives beside a camera, from which K follows."""
-    if recipe.lens.ranges is None or not isinstance(recipe.scene, SceneSpec):
+    ranges = recipe.lens.ranges
+    if ranges is None or not isinstance(recipe.scene, SceneSpec):
         return
     default = SceneSpec()
     given = [name for name in ("blur", "blur_is", "unit") if getattr(recipe.scene, name) != getattr(default, name)]
-    if recipe.lens.ranges.focus_m is not None and recipe.scene.focus != default.focus:
+    if ranges.focus_m is not None and recipe.scene.focus != default.focus:
         given.append("focus")
     if given:
         what = "the distance in focus is lens's focus_m" if given == ["focus"] else "K follows from the lens's camera"

@@ -58,6 +58,7 @@ def preview(recipe: str, overrides: tuple[str, ...], out: Path, device: str, **o
         raise UsageError(f"--only {shown.only}: the recipe stores {', '.join(loaded.shards.fields)} (shards.fields)")
     split = shown.split or loaded.splits[0]
     backend = resolve_device(device)
+    loaded.lens.check_device(backend)
     indices = tqdm(range(shown.first, shown.first + shown.count), unit="sample", leave=False)
     samples = [make_sample(loaded, index, split, backend) for index in indices]
     if shown.only is None:

@@ -13,11 +13,12 @@ from PIL import Image, ImageDraw
 
 from bokehsynth.files import atomic_write
 from bokehsynth.imaging.drawing import FAINT, INK, PAPER, default_font
+from bokehsynth.optics import Lens
 from bokehsynth.pipeline import make_sample
 from bokehsynth.recipe import Recipe
 from bokehsynth.sample_draw import SampleDraw, draw_sample
 from bokehsynth.scene import PairDraw, PhotoDraw, SceneDraw, SceneLens
-from bokehsynth.scene.compose import lens_of, possible_focus
+from bokehsynth.scene.compose import blur_of, possible_focus
 from bokehsynth.schema import FIELDS
 from bokehsynth.shards import encode_sample
 
@@ -153,7 +154,7 @@ def _bytes_per_pixel(recipe: Recipe, name: str) -> float:
 def _distributions(recipe: Recipe, drawn: Sequence[SampleDraw]) -> tuple[list[Distribution], list[str]]:
     scenes = [draw.scene for draw in drawn]
     layered = [
-        (draw.scene, recipe.lens.scene_lens(draw.aperture, draw.camera))
+        (draw.scene, recipe.lens.scene_lens(draw.aperture, draw.camera, recipe.frame))
         for draw in drawn
         if isinstance(draw.scene, SceneDraw)
     ]
@@ -179,7 +180,7 @@ def _layer_distributions(
     for scene, lens_in_front in drawn:
         candidates = possible_focus(scene, scene.planes)
         for focus in candidates:
-            lens = lens_of(scene, focus, lens_in_front, scene.planes)
+            lens = Lens(blur_of(scene, focus, lens_in_front, scene.planes), focus)
             blurs.append(lens.blur)
             focuses.append(focus)
             radii.append(max(lens.radius_max(plane, scene.width, scene.height) for plane in scene.planes))

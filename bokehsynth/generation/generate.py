@@ -191,6 +191,7 @@ def run_generation(recipe: Recipe, layout: Layout, options: GenerateOptions) -> 
 def _prepare(recipe: Recipe, layout: Layout, options: GenerateOptions) -> _Run:
     """Resolve device, workers, assets and plan, and check them against `out`; nothing is written."""
     device = resolve_dataset_device(options.device, devices_of(layout), layout.root, options.allow_mixed)
+    recipe.lens.check_device(device)
     allocation = allocate_workers(device, options.workers, options.gpus)
     engine = options.engine(allocation)
     identity = recipe.identity
@@ -258,6 +259,7 @@ def _compile_kernels(run: _Run) -> None:
         from bokehsynth.rendering.cpu import renderer as cpu
 
         cpu.warm_up()
+        run.recipe.lens.prepare(run.recipe.frame)
         if run.device == "cuda":
             from bokehsynth.rendering.cuda import renderer as cuda
 

@@ -1,7 +1,7 @@
 """The camera of a sample in millimetres and metres: what a recipe says of it, its draw, and the lens it makes."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ from pydantic import Field
 
 from bokehsynth.config.distributions import Constant, Distribution, Spec, bounds, sample, within
 from bokehsynth.optics import Aperture, Disc, Lens
+from bokehsynth.optics.prescription import FocusTables
 
 FNumbers = Annotated[Distribution, within(0.5, 128)]
 Widths = Annotated[Distribution, within(1, 500)]
@@ -109,15 +110,30 @@ class SceneLens:
 
     aperture: Aperture = field(default_factory=Disc)
     camera: CameraDraw | None = None
+    tables: FocusTables | None = None
+    """Of a prescription, which has its own opening."""
+
+    def blur(self, focus: float, size: tuple[int, int]) -> float:
+        """K of the camera's lens with the disparity `focus` sharp, for pictures of `size` (height, width)."""
+        camera = self.camera
+        assert camera is not None
+        distance = camera.near_m / focus if focus > 0 else math.inf
+        if self.tables is not None:
+            state = self.tables.prescription.state(camera.f_number, distance)
+            return state.blur(size[1] / camera.sensor_width_mm, camera.near_m)
+        assert camera.focal_length_mm is not None
+        return Lens.from_camera(
+            focal_length_mm=camera.focal_length_mm, f_number=camera.f_number, focus_distance_m=distance,
+            sensor_width_mm=camera.sensor_width_mm, image_width_px=size[1], near_m=camera.near_m,
+        ).blur  # fmt: skip
 
     def focused(self, focus: float, size: tuple[int, int]) -> Lens:
         """The camera's lens with the disparity `focus` sharp, for pictures of `size` (height, width)."""
         camera = self.camera
-        assert camera is not None
-        distance = camera.near_m / focus if focus > 0 else math.inf
-        assert camera.focal_length_mm is not None
-        blur = Lens.from_camera(
-            focal_length_mm=camera.focal_length_mm, f_number=camera.f_number, focus_distance_m=distance,
-            sensor_width_mm=camera.sensor_width_mm, image_width_px=size[1], near_m=camera.near_m,
-        ).blur  # fmt: skip
-        return Lens(blur, focus, self.aperture)
+        if self.tables is None or camera is None:
+            return Lens(self.blur(focus, size), focus, self.aperture)
+        lens = self.tables.lens(
+            f_number=camera.f_number, focus_m=camera.near_m / focus if focus > 0 else math.inf, near_m=camera.near_m,
+            sensor_width_mm=camera.sensor_width_mm, size=size,
+        )  # fmt: skip
+        return replace(lens, focus=focus)

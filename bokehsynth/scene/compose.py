@@ -60,12 +60,19 @@ def lens_of(draw: SceneDraw, focus: float, scene_lens: SceneLens, planes: list[P
     """
     if draw.blur is None:
         return scene_lens.focused(focus, (draw.height, draw.width))
+    return Lens(blur_of(draw, focus, scene_lens, planes), focus, scene_lens.aperture)
+
+
+def blur_of(draw: SceneDraw, focus: float, scene_lens: SceneLens, planes: list[Plane]) -> float:
+    """K of that lens."""
     blur = draw.blur
+    if blur is None:
+        return scene_lens.blur(focus, (draw.height, draw.width))
     if draw.blur_is == "largest_radius":
         farthest = max(Lens(1.0, focus).radius_max(plane, draw.width, draw.height) for plane in planes)
-        blur = draw.blur / farthest if farthest > 0 else 0.0
+        blur = blur / farthest if farthest > 0 else 0.0
     slope = max(plane.slope for plane in planes)
-    return Lens(min(blur, STEEPEST / slope) if slope > 0 else blur, focus, scene_lens.aperture)
+    return min(blur, STEEPEST / slope) if slope > 0 else blur
 
 
 def _background(

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from bokehsynth.optics.apertures import Aperture, Array, BoolArray, Float64Array
-from bokehsynth.optics.prescription.bake import LensTable, degree_of, monomials
+from bokehsynth.optics.prescription.bake import LensTable
+from bokehsynth.optics.prescription.polynomials import degree_of, monomials
 
 _CHUNK = 8192
 """Rays evaluated at once: their coefficients stay within a few MB."""

@@ -1,5 +1,6 @@
 """Traced rays as polynomials: what a prescription's rays do, per field and colour."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,16 +9,14 @@ import numpy as np
 from bokehsynth.errors import UsageError
 from bokehsynth.optics.apertures import BoolArray, Float64Array
 from bokehsynth.optics.prescription.paraxial import Paraxial
+from bokehsynth.optics.prescription.polynomials import DEGREES, degree_of, derivatives, exponents, fit, monomials
 from bokehsynth.optics.prescription.surfaces import LensStack
 from bokehsynth.optics.prescription.tracing import TracedRays, rays_from, trace
 
 FIELDS = 16
 """Field positions from the centre to a little beyond the corner."""
 
-_DEGREES = (5, 7, 9)
-"""Of the polynomials: the first whose aberration is good enough, or the last."""
-
-_GOOD = 0.01
+GOOD = 0.01
 """Root mean square of the aberration's error, in pixels, that is good enough."""
 
 _SIDE = 33
@@ -68,6 +67,8 @@ class LensTable:
     residual_rms: float
     """Of the aberration's fit over all rays that pass, in pixels."""
     residual_max: float
+    surfaces: tuple[int, ...]
+    """Places of the surfaces whose rims `rims` holds."""
 
 
 def pixels_per_tangent(stack: LensStack, wavelength: float, pupil: float, pitch: float) -> float:
@@ -102,20 +103,32 @@ def pupil_radius(stack: LensStack, wavelength: float, properties: Paraxial) -> f
     return best
 
 
-def bake_table(camera: Camera) -> LensTable:
-    """Trace and fit all fields and colours."""
+def bake_tables(cameras: Sequence[Camera], good: float = GOOD) -> list[LensTable]:
+    """Trace and fit all fields and colours of a lens in several states; monomials and rims are the same in all.
+
+    The degree is the first of DEGREES whose aberration errs by less than `good` pixels rms in all, or the last.
+    """
     fields = np.linspace(0, 1, FIELDS)
-    bundles = [[_bundle(camera, h, wavelength) for wavelength in camera.wavelengths] for h in fields]
-    found = [bundle for row in bundles for bundle in row if bundle is not None]
-    if not found or bundles[0][1] is None:
+    states = [[[_bundle(camera, h, line) for line in camera.wavelengths] for h in fields] for camera in cameras]
+    found = [bundle for bundles in states for row in bundles for bundle in row if bundle is not None]
+    if any(bundles[0][1] is None for bundles in states):
         raise UsageError("no ray reaches the centre of the sensor")
-    rims = sorted({camera.stack.stop, *(rim for bundle in found for rim in bundle.cut_by)})
-    axial = _fit(bundles[0][1].s, bundles[0][1].light, _DEGREES[0])[0]
-    for degree in _DEGREES:
-        parts = [_fitted_row(row, rims, degree) for row in zip(*bundles, strict=True)]
-        errors = np.concatenate([part.errors for row in parts for part in row])
-        if np.sqrt(np.square(errors).mean()) < _GOOD:
+    rims = sorted({cameras[0].stack.stop, *(rim for bundle in found for rim in bundle.cut_by)})
+    for degree in DEGREES:
+        tables = [_fitted_table(bundles, fields, rims, degree) for bundles in states]
+        if max(table.residual_rms for table in tables) < good:
             break
+    return tables
+
+
+def _fitted_table(
+    bundles: "list[list[_Bundle | None]]", fields: Float64Array, rims: list[int], degree: int
+) -> LensTable:
+    axis = bundles[0][1]
+    assert axis is not None
+    axial = fit(axis.s, axis.light, DEGREES[0])[0]
+    parts = [_fitted_row(row, rims, degree) for row in zip(*bundles, strict=True)]
+    errors = np.concatenate([part.errors for row in parts for part in row])
 
     def table(name: str) -> Float64Array:
         return np.array([[getattr(part, name) for part in row] for row in zip(*parts, strict=True)])
@@ -126,9 +139,10 @@ def bake_table(camera: Camera) -> LensTable:
         weight=table("weight") / float(axial),
         rims=table("rims"),
         bounds=table("bounds"),
-        extent=max(_farthest(part) for row in parts for part in row),
+        extent=max(farthest(part.rims, part.bounds) for row in parts for part in row),
         residual_rms=float(np.sqrt(np.square(errors).mean())),
         residual_max=float(np.sqrt(np.square(errors).max())),
+        surfaces=tuple(rims),
     )
 
 
@@ -212,8 +226,8 @@ def _opening(camera: Camera, at: float, chief: Float64Array, wavelength: float) 
 
 def _jacobian(s: Float64Array, cosines: Float64Array) -> Float64Array:
     """abs(det d cosines / d s) at every ray, from polynomials fitted to the cosines."""
-    by_x, by_y = derivatives(s, _DEGREES[1])
-    fitted = _fit(s, cosines, _DEGREES[1])
+    by_x, by_y = derivatives(s, DEGREES[1])
+    fitted = fit(s, cosines, DEGREES[1])
     (a, b), (c, d) = (by_x @ fitted).T, (by_y @ fitted).T
     result: Float64Array = np.abs(a * d - b * c)
     return result
@@ -221,7 +235,7 @@ def _jacobian(s: Float64Array, cosines: Float64Array) -> Float64Array:
 
 def _fitted_row(bundles: tuple[_Bundle | None, ...], rims: list[int], degree: int) -> list[_Part]:
     """One colour's polynomials for all fields; where nothing passes, those of the last field, and no extent."""
-    count = len(_exponents(degree))
+    count = len(exponents(degree))
     part = _Part(np.zeros((count, 2)), np.zeros(count), np.zeros((count, len(rims), 2)), _NOTHING, np.zeros((0, 2)))
     parts = []
     for bundle in bundles:
@@ -233,65 +247,26 @@ def _fitted_row(bundles: tuple[_Bundle | None, ...], rims: list[int], degree: in
 
 def _fitted(bundle: _Bundle, rims: list[int], degree: int) -> _Part:
     """Polynomials of a bundle."""
-    aberration = _fit(bundle.s, bundle.aberration, degree)
+    aberration = fit(bundle.s, bundle.aberration, degree)
     passing = bundle.s[bundle.passes]
     errors = monomials(passing, degree) @ aberration - bundle.aberration[bundle.passes]
     hits = np.moveaxis(bundle.hits[rims], 0, 1).reshape(len(bundle.s), -1)
     least, most = passing.min(axis=0), passing.max(axis=0)
     spare = 0.03 * (most - least) + 0.01
     bounds = np.array([least[0] - spare[0], most[0] + spare[0], least[1] - spare[1], most[1] + spare[1]])
-    fitted_hits = _fit(bundle.s, hits, degree).reshape(-1, len(rims), 2)
-    return _Part(aberration, _fit(bundle.s, bundle.light, degree), fitted_hits, bounds, errors)
+    fitted_hits = fit(bundle.s, hits, degree).reshape(-1, len(rims), 2)
+    return _Part(aberration, fit(bundle.s, bundle.light, degree), fitted_hits, bounds, errors)
 
 
-def _farthest(part: _Part) -> float:
-    """Largest abs(s) within all rims of an entry, to half a per cent and not less than it."""
-    least, most = part.bounds[[0, 2]], part.bounds[[1, 3]]
+def farthest(rims: Float64Array, bounds: Float64Array, angles: int = 180, radii: int = 400) -> float:
+    """Largest abs(s) within all rims [P, rims, 2] and bounds [4] of an entry, to a step of 2/radii and not less."""
+    least, most = bounds[[0, 2]], bounds[[1, 3]]
     if not (most > least).all():
         return 0.0
-    angle = np.arange(180) * (2 * np.pi / 180)
-    radius = np.arange(1, 401)[:, None] / 200
+    angle = np.arange(angles) * (2 * np.pi / angles)
+    radius = np.arange(1, radii + 1)[:, None] * (2 / radii)
     s = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1).reshape(-1, 2)
     s = s[((s >= least) & (s <= most)).all(axis=1)]
-    hits = np.tensordot(monomials(s, degree_of(len(part.rims))), part.rims, axes=1)
+    hits = np.tensordot(monomials(s, degree_of(len(rims))), rims, axes=1)
     s = s[(np.einsum("nri,nri->nr", hits, hits) <= 1).all(axis=1)]
-    return float(np.hypot(*s.T).max(initial=0)) + 0.006
-
-
-def monomials(s: Float64Array, degree: int) -> Float64Array:
-    """x^i y^j of points [N, 2] for all i + j <= degree, [N, P]."""
-    x, y = (_powers(s[:, axis], degree) for axis in (0, 1))
-    return np.stack([x[i] * y[j] for i, j in _exponents(degree)], axis=1)
-
-
-def derivatives(s: Float64Array, degree: int) -> tuple[Float64Array, Float64Array]:
-    """Derivatives of the monomials by x and by y."""
-    x, y = (_powers(s[:, axis], degree) for axis in (0, 1))
-    exponents = _exponents(degree)
-    by_x = np.stack([i * x[max(i - 1, 0)] * y[j] for i, j in exponents], axis=1)
-    by_y = np.stack([x[i] * j * y[max(j - 1, 0)] for i, j in exponents], axis=1)
-    return by_x, by_y
-
-
-def degree_of(count: int) -> int:
-    """Degree of polynomials with so many monomials."""
-    return next(degree for degree in _DEGREES if len(_exponents(degree)) == count)
-
-
-def _exponents(degree: int) -> list[tuple[int, int]]:
-    return [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
-
-
-def _powers(x: Float64Array, degree: int) -> list[Float64Array]:
-    powers = [np.ones_like(x)]
-    for _ in range(degree):
-        powers.append(powers[-1] * x)
-    return powers
-
-
-def _fit(s: Float64Array, values: Float64Array, degree: int) -> Float64Array:
-    """Coefficients [P, ...] of the polynomial that fits values [N, ...] best."""
-    matrix = monomials(s, degree)
-    square = matrix.T @ matrix + 1e-12 * len(s) * np.eye(matrix.shape[1])
-    result: Float64Array = np.asarray(np.linalg.solve(square, matrix.T @ values), np.float64)
-    return result
+    return float(np.hypot(*s.T).max(initial=0)) + 1.2 * 2 / radii

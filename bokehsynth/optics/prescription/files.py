@@ -1,7 +1,8 @@
 """Prescription files: JSON of one's own, and the lenses that come with the package."""
 
 import json
-import math
+import os
+import stat
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,33 +18,71 @@ _REQUIRED = ("name", "focal_length_mm", "f_number", "surfaces")
 _SURFACE_KEYS = tuple(field.name for field in fields(Surface))
 
 
+MOST_SURFACES, MOST_COEFFICIENTS = 200, 20
+"""Of one file, and of one asphere."""
+
+_LARGEST = 1_000_000
+"""Bytes of a file."""
+
+_MOST = 1e15
+"""Of any number: what is larger is none of a lens."""
+
+
 def packaged_lenses() -> list[str]:
     """Names that `load_prescription` knows without a file."""
     return sorted(path.stem for path in _PACKAGED.glob("*.json"))
 
 
-def load_prescription(name_or_path: str | Path) -> Prescription:
+def load_prescription(name_or_path: str | Path, base: Path | None = None) -> Prescription:
     """Read a prescription: the name of a packaged lens, or a path to a `.json` file (docs/lenses.md).
 
-    Raises UsageError that names the file, the surface and what to do.
+    A path is relative to `base`, or to the working directory. Raises UsageError that names the file, the surface and
+    what to do.
     """
-    name, path = str(name_or_path), Path(name_or_path)
+    name, path = str(name_or_path), Path(name_or_path).expanduser()
     if name in packaged_lenses():
-        path = _PACKAGED / f"{name}.json"
-    elif path.suffix.lower() != ".json":
+        return read_prescription(_read_json(_PACKAGED / f"{name}.json"), f"{name}.json")
+    path = path if base is None else base / path
+    if path.suffix.lower() != ".json":
         if path.exists():
             raise UsageError(f"{path}: a prescription is a .json file (docs/lenses.md)")
         raise UsageError(
             f"no lens is named {name!r}{_nearest(name, packaged_lenses())}; packaged are "
             f"{', '.join(packaged_lenses())}; a file of your own ends in .json"
         )
+    return read_prescription(_read_json(path), str(path))
+
+
+def _read_json(path: Path) -> Any:
+    """The content of a JSON file; UsageError for one that is too large, too deep, or none."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UsageError(f"{path}: is not a regular file")
+            data = file.read(_LARGEST + 1)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"{path} is no JSON: {error}") from error
-    return read_prescription(data, str(path))
+    if len(data) > _LARGEST:
+        raise UsageError(f"{path}: more than {_LARGEST:,} bytes, and no lens needs so many")
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        fault = "is nested too deeply" if isinstance(error, RecursionError) else f"is no JSON: {error}"
+        raise UsageError(f"{path} {fault}") from None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting for a writer, as a FIFO would have one do."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON whose keys stand once each."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"key {twice!r} stands twice in one object")
+    return found
 
 
 def read_prescription(data: Any, source: str) -> Prescription:
@@ -57,30 +96,47 @@ def read_prescription(data: Any, source: str) -> Prescription:
     surfaces = data["surfaces"]
     if not isinstance(surfaces, list) or not surfaces:
         raise UsageError(f"{source}: 'surfaces' must be a list of at least one surface, front to back")
+    if len(surfaces) > MOST_SURFACES:
+        raise UsageError(f"{source}: {len(surfaces)} surfaces; at most {MOST_SURFACES} are traced")
     read = tuple(_surface(surface, f"{source}, surface {i}") for i, surface in enumerate(surfaces, 1))
     for i, surface in enumerate(surfaces[:-1], 1):
         if "thickness" not in surface:
             raise UsageError(f"{source}, surface {i}: 'thickness' (mm to the next surface) is missing")
     lines = data.get("wavelengths_nm", LINES)
     if not (isinstance(lines, list | tuple) and len(lines) == 3):
-        raise UsageError(f"{source}: 'wavelengths_nm' must be three numbers for R, G and B, got {lines!r}")
+        raise UsageError(f"{source}: 'wavelengths_nm' must be three numbers for R, G and B, got {_short(lines)}")
     red, green, blue = (_number(line, f"{source}: wavelengths_nm") for line in lines)
+    if not all(200 <= line <= 3000 for line in (red, green, blue)):
+        raise UsageError(f"{source}: 'wavelengths_nm' must lie in 200..3000 nm, got {red:g}, {green:g}, {blue:g}")
+    name, text = _text(data["name"], f"{source}: name", 100), _text(data.get("source", ""), f"{source}: source", 2000)
     try:
         return Prescription(
-            str(data["name"]),
+            name,
             _number(data["focal_length_mm"], f"{source}: focal_length_mm"),
             _number(data["f_number"], f"{source}: f_number"),
             read,
-            str(data.get("source", "")),
+            text,
             (red, green, blue),
         )
     except UsageError as error:
         raise UsageError(f"{source}: {error}") from error
 
 
+def _text(value: Any, where: str, longest: int) -> str:
+    if not (isinstance(value, str) and len(value) <= longest and value.isprintable()):
+        raise UsageError(f"{where} must be a printable text of at most {longest} characters, got {_short(value)}")
+    return value
+
+
+def _short(value: Any) -> str:
+    """A value in a message, cut."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
 def _surface(data: Any, where: str) -> Surface:
     if not isinstance(data, dict):
-        raise UsageError(f"{where} must be an object with the keys {', '.join(_SURFACE_KEYS)}, got {data!r}")
+        raise UsageError(f"{where} must be an object with the keys {', '.join(_SURFACE_KEYS)}, got {_short(data)}")
     _check_keys(data, _SURFACE_KEYS, where)
     if "radius" not in data:
         raise UsageError(f"{where}: 'radius' is missing (mm; null or 0 is flat)")
@@ -89,10 +145,13 @@ def _surface(data: Any, where: str) -> Surface:
     given = {key: value for key, value in data.items() if value is not None}
     stop = given.pop("stop", False)
     if not isinstance(stop, bool):
-        raise UsageError(f"{where}: 'stop' must be true or false, got {stop!r}")
+        raise UsageError(f"{where}: 'stop' must be true or false, got {_short(stop)}")
     asphere = given.pop("asphere", [])
-    if not isinstance(asphere, list):
-        raise UsageError(f"{where}: 'asphere' must be a list [A4, A6, ...], got {asphere!r}")
+    if not isinstance(asphere, list) or len(asphere) > MOST_COEFFICIENTS:
+        found = f"{len(asphere)} coefficients" if isinstance(asphere, list) else _short(asphere)
+        raise UsageError(
+            f"{where}: 'asphere' must be a list [A4, A6, ...] of at most {MOST_COEFFICIENTS} numbers, got {found}"
+        )
     numbers = {key: _number(value, f"{where}: {key}") for key, value in given.items()}
     return Surface(stop=stop, asphere=tuple(_number(a, f"{where}: asphere") for a in asphere), **numbers)
 
@@ -100,7 +159,7 @@ def _surface(data: Any, where: str) -> Surface:
 def _check_keys(data: dict[str, Any], known: tuple[str, ...], where: str) -> None:
     for key in data:
         if key not in known:
-            raise UsageError(f"{where}: unknown key {key!r}{_nearest(key, known)}; known are {', '.join(known)}")
+            raise UsageError(f"{where}: unknown key {_short(key)}{_nearest(key, known)}; known are {', '.join(known)}")
 
 
 def _nearest(word: str, words: "tuple[str, ...] | list[str]") -> str:
@@ -109,6 +168,6 @@ def _nearest(word: str, words: "tuple[str, ...] | list[str]") -> str:
 
 
 def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UsageError(f"{where} must be a finite number, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MOST:  # also for NaN
+        raise UsageError(f"{where} must be a finite number, got {_short(value)}")
     return float(value)

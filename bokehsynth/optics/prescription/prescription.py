@@ -1,17 +1,33 @@
 """A real lens as its surfaces, and the thin lens with aberrations that it is at one stop and focus."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics.prescription.aperture import PrescriptionAperture
-from bokehsynth.optics.prescription.bake import Camera, bake_table, pixels_per_tangent, pupil_radius
+from bokehsynth.optics.prescription.bake import Camera, bake_tables, pixels_per_tangent, pupil_radius
 from bokehsynth.optics.prescription.paraxial import Paraxial, paraxial
 from bokehsynth.optics.prescription.surfaces import LINES, LensStack, Surface, check_surfaces
 from bokehsynth.optics.thin_lens import Lens
 
 _LEAST_OPENING = 0.8
 """Share of the radius that the file's f-number asks for which the rims must let through."""
+
+
+class LensState(NamedTuple):
+    """A lens stopped down and focused."""
+
+    stack: LensStack
+    properties: Paraxial
+    radius: float
+    """R in mm."""
+    mm_per_tangent: float
+    """On the sensor, per unit tangent of the green chief ray at the centre: f_px times the pixels' pitch."""
+
+    def blur(self, pixels_per_mm: float, near_m: float) -> float:
+        """K = f_px * R / near."""
+        return self.mm_per_tangent * pixels_per_mm * (self.radius / 1000) / near_m
 
 
 @dataclass(frozen=True)
@@ -65,17 +81,21 @@ class Prescription:
         for what, value in (("near_m", near_m), ("sensor_width_mm", sensor_width_mm), ("height and width", min(size))):
             if not (math.isfinite(value) and value > 0):
                 raise UsageError(f"{self.name}: {what} must be > 0, got {value}")
-        stack, properties = self.focused(number, focus_m)
-        pitch = sensor_width_mm / width
-        green = self.wavelengths_nm[1]
-        f_px = pixels_per_tangent(stack, green, properties.entrance_pupil, pitch)
-        radius = pupil_radius(stack, green, properties)
-        self._check_opening(stack, radius)
-        blur = f_px * (radius / 1000) / near_m
+        state = self.state(number, focus_m)
+        f_px = state.mm_per_tangent * width / sensor_width_mm
+        blur, focus = state.blur(width / sensor_width_mm, near_m), near_m / focus_m
         half_diagonal = math.hypot(width, height) / 2
-        focus = near_m / focus_m
-        camera = Camera(stack, properties, self.wavelengths_nm, f_px, radius, blur * focus, half_diagonal)
-        return Lens(blur, focus, PrescriptionAperture(bake_table(camera), f"{self.name} f/{number:g}"))
+        lines = self.wavelengths_nm
+        camera = Camera(state.stack, state.properties, lines, f_px, state.radius, blur * focus, half_diagonal)
+        return Lens(blur, focus, PrescriptionAperture(bake_tables([camera])[0], f"{self.name} f/{number:g}"))
+
+    def state(self, f_number: float, focus_m: float) -> "LensState":
+        """The lens stopped down and focused, with what K follows from; UsageError as `at`."""
+        stack, properties = self.focused(f_number, focus_m)
+        radius = pupil_radius(stack, self._green, properties)
+        self._check_opening(stack, radius)
+        scale = pixels_per_tangent(stack, self._green, properties.entrance_pupil, 1.0)
+        return LensState(stack, properties, radius, scale)
 
     def focused(self, f_number: float, focus_m: float) -> tuple[LensStack, Paraxial]:
         """The surfaces, stopped down, with the sensor where it stands for a focus distance, and their properties."""
@@ -95,6 +115,25 @@ class Prescription:
         stack = stack.stopped_to(open_ * self.f_number / f_number)
         stack = LensStack(stack.surfaces, stack.sensor + properties.focal_length**2 / beyond)
         return stack, paraxial(stack, self._green)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """It as the content of a prescription file, with every number that is not a default."""
+        surfaces: list[dict[str, Any]] = []
+        for i, surface in enumerate(self.surfaces):
+            given = {key.name: getattr(surface, key.name) for key in fields(Surface)}
+            needed = {"radius", "thickness"} if i < len(self.surfaces) - 1 else {"radius"}
+            surfaces.append(
+                {
+                    key.name: _plain(given[key.name])
+                    for key in fields(Surface)
+                    if key.name in needed or given[key.name] != key.default
+                }
+            )
+        return {
+            "name": self.name, "source": self.source, "focal_length_mm": self.focal_length_mm,
+            "f_number": self.f_number, "wavelengths_nm": list(self.wavelengths_nm), "surfaces": surfaces,
+        }  # fmt: skip
 
     @property
     def _green(self) -> float:
@@ -120,3 +159,8 @@ class Prescription:
                 f"rims let light through: they pass a pupil of radius {radius:.4g} mm where it asks for {asked:.4g}; "
                 f"see the semi_diameter of surface {narrowest}, or give the stop a smaller one"
             )
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, as JSON has them."""
+    return [_plain(part) for part in value] if isinstance(value, tuple) else value

@@ -50,7 +50,8 @@ class PrescriptionAperture(Aperture):
                 bound = np.where(step[:, None] > 0, near * (1 - step[:, None]) + far * step[:, None], near)
             weight = np.where(sign * (local[:, axis, None] - bound) >= 0, weight, 0)
         hits = self._polynomials(self.table.rims, local, h)
-        stopped = (np.einsum("ncri,ncri->ncr", hits, hits) > 1).any(axis=2)
+        square = np.einsum("ncri,ncri->ncr", hits, hits)
+        stopped = ((square > 1) | (square < np.square(self.table.inner))).any(axis=2)
         return np.where(stopped, 0, weight)
 
     def _rows(self, h: Float64Array, count: int) -> tuple[Array, Float64Array]:

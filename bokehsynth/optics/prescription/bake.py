@@ -69,6 +69,8 @@ class LensTable:
     residual_max: float
     surfaces: tuple[int, ...]
     """Places of the surfaces whose rims `rims` holds."""
+    inner: Float64Array
+    """Rays within so much of a rim's semi-diameter are stopped as well, [rims]; 0: none are."""
 
 
 def pixels_per_tangent(stack: LensStack, wavelength: float, pupil: float, pitch: float) -> float:
@@ -113,17 +115,19 @@ def bake_tables(cameras: Sequence[Camera], good: float = GOOD) -> list[LensTable
     found = [bundle for bundles in states for row in bundles for bundle in row if bundle is not None]
     if any(bundles[0][1] is None for bundles in states):
         raise UsageError("no ray reaches the centre of the sensor")
-    rims = sorted({cameras[0].stack.stop, *(rim for bundle in found for rim in bundle.cut_by)})
+    stack = cameras[0].stack
+    holed = [i for i, surface in enumerate(stack.surfaces) if surface.inner_semi_diameter is not None]
+    rims = sorted({stack.stop, *holed, *(rim for bundle in found for rim in bundle.cut_by)})
     for degree in DEGREES:
-        tables = [_fitted_table(bundles, fields, rims, degree) for bundles in states]
+        tables = [
+            _fitted_table(bundles, camera.stack, rims, degree) for bundles, camera in zip(states, cameras, strict=True)
+        ]
         if max(table.residual_rms for table in tables) < good:
             break
     return tables
 
 
-def _fitted_table(
-    bundles: "list[list[_Bundle | None]]", fields: Float64Array, rims: list[int], degree: int
-) -> LensTable:
+def _fitted_table(bundles: "list[list[_Bundle | None]]", stack: LensStack, rims: list[int], degree: int) -> LensTable:
     axis = bundles[0][1]
     assert axis is not None
     axial = fit(axis.s, axis.light, DEGREES[0])[0]
@@ -134,7 +138,7 @@ def _fitted_table(
         return np.array([[getattr(part, name) for part in row] for row in zip(*parts, strict=True)])
 
     return LensTable(
-        fields=fields,
+        fields=np.linspace(0, 1, FIELDS),
         aberration=table("aberration"),
         weight=table("weight") / float(axial),
         rims=table("rims"),
@@ -143,6 +147,7 @@ def _fitted_table(
         residual_rms=float(np.sqrt(np.square(errors).mean())),
         residual_max=float(np.sqrt(np.square(errors).max())),
         surfaces=tuple(rims),
+        inner=np.array(stack.inner_shares(rims)),
     )
 
 

@@ -5,6 +5,7 @@ import os
 import stat
 from dataclasses import fields
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from bokehsynth.optics.prescription.surfaces import LINES, Surface
 _PACKAGED = Path(__file__).parent / "lenses"
 _KEYS = ("name", "source", "focal_length_mm", "f_number", "wavelengths_nm", "surfaces")
 _REQUIRED = ("name", "focal_length_mm", "f_number", "surfaces")
-_SURFACE_KEYS = tuple(field.name for field in fields(Surface))
+_SURFACE_KEYS = (*(field.name for field in fields(Surface)), "glass")
 
 
 MOST_SURFACES, MOST_COEFFICIENTS = 200, 20
@@ -140,20 +141,53 @@ def _surface(data: Any, where: str) -> Surface:
     _check_keys(data, _SURFACE_KEYS, where)
     if "radius" not in data:
         raise UsageError(f"{where}: 'radius' is missing (mm; null or 0 is flat)")
+    given = {key: value for key, value in data.items() if value is not None}
+    glass = given.pop("glass", None)
+    if glass is not None:
+        given = _with_glass(given, glass, where)
     if "abbe" in data and "index" not in data:
         raise UsageError(f"{where}: 'abbe' needs an 'index' (nd of the glass behind the surface)")
-    given = {key: value for key, value in data.items() if value is not None}
-    stop = given.pop("stop", False)
-    if not isinstance(stop, bool):
-        raise UsageError(f"{where}: 'stop' must be true or false, got {_short(stop)}")
+    flags = {key: given.pop(key, False) for key in ("stop", "mirror")}
+    for key, value in flags.items():
+        if not isinstance(value, bool):
+            raise UsageError(f"{where}: {key!r} must be true or false, got {_short(value)}")
+    sellmeier = given.pop("sellmeier", [])
+    if not isinstance(sellmeier, list) or len(sellmeier) not in {0, 6}:
+        raise UsageError(f"{where}: 'sellmeier' must be [B1, B2, B3, C1, C2, C3] (C in um^2), got {_short(sellmeier)}")
     asphere = given.pop("asphere", [])
     if not isinstance(asphere, list) or len(asphere) > MOST_COEFFICIENTS:
         found = f"{len(asphere)} coefficients" if isinstance(asphere, list) else _short(asphere)
         raise UsageError(
             f"{where}: 'asphere' must be a list [A4, A6, ...] of at most {MOST_COEFFICIENTS} numbers, got {found}"
         )
-    numbers = {key: _number(value, f"{where}: {key}") for key, value in given.items()}
-    return Surface(stop=stop, asphere=tuple(_number(a, f"{where}: asphere") for a in asphere), **numbers)
+    numbers: dict[str, Any] = {key: _number(value, f"{where}: {key}") for key, value in given.items()}
+    return Surface(
+        asphere=tuple(_number(a, f"{where}: asphere") for a in asphere),
+        sellmeier=tuple(_number(b, f"{where}: sellmeier") for b in sellmeier),
+        **flags,
+        **numbers,
+    )
+
+
+def _with_glass(given: dict[str, Any], glass: Any, where: str) -> dict[str, Any]:
+    """A surface whose glass is named, with the catalogue's dispersion; UsageError for a name that is not there."""
+    known = _catalogue()
+    name = str(glass).strip().upper()
+    if name not in known:
+        raise UsageError(
+            f"{where}: glass {_short(glass)} is not in the catalogue ({len(known)} glasses of Schott)"
+            f"{_nearest(name, list(known))}; give index and abbe (nd and vd), or sellmeier, instead"
+        )
+    if double := [key for key in ("index", "abbe", "sellmeier") if key in given]:
+        raise UsageError(f"{where}: glass and {double[0]} both say what lies behind; give one of them")
+    return given | {"sellmeier": known[name]}
+
+
+@cache
+def _catalogue() -> dict[str, list[float]]:
+    """Sellmeier's coefficients by the names of glasses."""
+    record = json.loads((Path(__file__).parent / "glasses.json").read_text(encoding="utf-8"))
+    return dict(record["glasses"])
 
 
 def _check_keys(data: dict[str, Any], known: tuple[str, ...], where: str) -> None:

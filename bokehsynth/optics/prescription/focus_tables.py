@@ -150,6 +150,7 @@ class FocusTables:
             rims=rims,
             bounds=bounds,
             extent=extent,
+            inner=np.array(state.stack.inner_shares(first.surfaces)),
             residual_rms=max(table.residual_rms for table in traced.tables),
             residual_max=max(table.residual_max for table in traced.tables),
         )

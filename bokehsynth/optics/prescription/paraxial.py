@@ -26,7 +26,15 @@ class Paraxial:
 
 
 def paraxial(stack: LensStack, wavelength: float) -> Paraxial:
-    """Trace two rays by y' = y + t*u, n'u' = nu - y (n' - n)/R."""
+    """Trace two rays by y' = y + t*u, n'u' = nu - y (n' - n)/R.
+
+    A lens that forms no image has an infinite or undefined focal length.
+    """
+    with np.errstate(all="ignore"):
+        return _paraxial(stack, wavelength)
+
+
+def _paraxial(stack: LensStack, wavelength: float) -> Paraxial:
     front = _to_before(stack, wavelength, stack.stop)
     whole = _through(stack, wavelength, 0, len(stack.surfaces))
     a, c, d = whole[0, 0], whole[1, 0], whole[1, 1]

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from bokehsynth.errors import UsageError
 from bokehsynth.optics.prescription.aperture import PrescriptionAperture
 from bokehsynth.optics.prescription.bake import Camera, bake_tables, pixels_per_tangent, pupil_radius
@@ -51,7 +53,10 @@ class Prescription:
             if not (math.isfinite(getattr(self, key)) and getattr(self, key) > 0):
                 raise UsageError(f"{self.name}: {key} must be a number > 0, got {getattr(self, key)}")
         check_surfaces(self.surfaces, self.name)
-        properties = paraxial(self._unfocused(), self._green)
+        try:
+            properties = paraxial(self._unfocused(), self._green)
+        except np.linalg.LinAlgError:
+            raise UsageError(f"{self.name}: the surfaces form no image: their numbers are beyond all scale") from None
         if not (math.isfinite(properties.focal_length) and properties.focal_length > 0):
             raise UsageError(f"{self.name}: the surfaces form no image (focal length {properties.focal_length:g} mm)")
         if abs(properties.focal_length / self.focal_length_mm - 1) > 0.1:

@@ -38,11 +38,13 @@ class TracedRays:
     """x and y at every surface, [surfaces, N, 2], in the surfaces' order."""
 
     def passed(self, stack: LensStack, spare: float = 1.0) -> BoolArray:
-        """Which rays lie within `spare` times every rim, bool [N]."""
+        """Which rays lie within `spare` times every rim, bool [N]; only at 1 those that a middle stops are left out."""
         passes = np.asarray(np.isfinite(self.rays.direction).all(axis=1), np.bool_)
         for surface, hit in zip(stack.surfaces, self.hits, strict=True):
             if surface.semi_diameter is not None:
                 passes &= np.hypot(hit[:, 0], hit[:, 1]) <= spare * surface.semi_diameter
+            if surface.inner_semi_diameter is not None and spare == 1:
+                passes &= np.hypot(hit[:, 0], hit[:, 1]) >= surface.inner_semi_diameter
         return passes
 
 
@@ -66,7 +68,9 @@ def trace(stack: LensStack, wavelength: float, rays: Rays, backwards: bool = Fal
             vertex = np.array([0.0, 0.0, stack.vertices[i]])
             local = _meet(stack.surfaces[i], point - vertex, direction)
             hits[i] = local[:, :2]
-            direction = _refract(direction, _normals(stack.surfaces[i], local), before / behind)
+            normal = _normals(stack.surfaces[i], local)
+            mirror = stack.surfaces[i].mirror
+            direction = _reflect(direction, normal) if mirror else _refract(direction, normal, before / behind)
             point = local + vertex
     return TracedRays(Rays(point, direction), hits)
 
@@ -117,6 +121,13 @@ def _normals(surface: Surface, point: Float64Array) -> Float64Array:
     _, slope = _sag(surface, np.einsum("ij,ij->i", point[:, :2], point[:, :2]))
     normal = np.stack([-2 * slope * point[:, 0], -2 * slope * point[:, 1], np.ones(len(point))], axis=1)
     return normal / np.linalg.norm(normal, axis=1, keepdims=True)
+
+
+def _reflect(direction: Float64Array, normal: Float64Array) -> Float64Array:
+    """Unit vectors mirrored."""
+    cosine = np.einsum("ij,ij->i", direction, normal)
+    result: Float64Array = direction - 2 * cosine[:, None] * normal
+    return result
 
 
 def _refract(direction: Float64Array, normal: Float64Array, ratio: float) -> Float64Array:

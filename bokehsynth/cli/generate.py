@@ -88,7 +88,11 @@ def extend(dataset: Path, samples: int, overrides: tuple[str, ...], trust_code: 
     help="Share of the samples whose pictures are decoded and compared with their digests.",
 )  # fmt: skip
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Threads.")
-@click.option("--fix", is_flag=True, help="Let the next `generate` remake what is damaged (takes its markers away).")
+@click.option(
+    "--fix", is_flag=True,
+    help="Write lost markers and indices anew from the tars; let the next `generate` remake what is damaged (takes its "
+    "markers away).",
+)  # fmt: skip
 @trust_option
 @lock_option
 def verify(dataset: Path, decode: float, workers: int, fix: bool, trust_code: bool, lock: bool) -> None:
@@ -104,6 +108,8 @@ def verify(dataset: Path, decode: float, workers: int, fix: bool, trust_code: bo
         echo(printable(f"{where}: {fault.kind}: {fault.message}".removeprefix(": "), keep="\n"))
     for path in report.not_compared:
         echo(f"note: {path!r} was not imported, so its code was not compared (--trust-code does it)", err=True)
+    if report.mended:
+        raise DataError(f"{dataset}: {len(report.faults)} faults, mended from the tars: nothing has to be made anew")
     if report.faults:
         way_out = f"{'now run' if fix else '`verify --fix`, then'} the generate (or extend) line again"
         raise DataError(f"{dataset}: {len(report.faults)} faults; to mend them: {way_out} (strays: move them away)")

@@ -30,6 +30,7 @@ from bokehsynth.shards import (
     common_identity,
     describe_dataset,
     read_dataset,
+    refuse_lost_hidden,
     write_dataset_json,
 )
 from bokehsynth.untrusted_files import MAX_JSON, MAX_LIST, parse_json, read_json, read_lines, read_text
@@ -54,6 +55,7 @@ def check_output_dir(layout: Layout, recipe: Recipe, machine: Machine, allow_mix
     with storage_errors(layout.root):
         if layout.root.exists() and not layout.root.is_dir():
             raise StorageError(f"{layout.root}: exists and is not a directory; choose another --out")
+        refuse_lost_hidden(layout)
         begun = layout.identity.is_file()
         names = sorted(path.name for path in layout.root.iterdir()) if layout.root.is_dir() and not begun else []
     for name in names:

@@ -11,7 +11,7 @@ from bokehsynth.generation.plan import all_plans, check_shard_boundaries, read_e
 from bokehsynth.generation.shard_lock import set_up_lock
 from bokehsynth.generation.stored_recipe import find_pictures, stored_recipe
 from bokehsynth.recipe import Recipe, SamplesSpec
-from bokehsynth.shards import Layout, common_identity
+from bokehsynth.shards import Layout, common_identity, refuse_lost_hidden
 
 
 def extend(
@@ -29,6 +29,7 @@ def extend(
     `generate`. `trust_code` and `overrides` as in `stored_recipe`.
     """
     layout, options = Layout(Path(out)), options or GenerateOptions()
+    refuse_lost_hidden(layout)
     old = stored_recipe(layout, trust_code, overrides)
     find_pictures(layout, old)
     check_identity(layout, old, common_identity(layout))

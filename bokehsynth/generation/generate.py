@@ -44,7 +44,7 @@ from bokehsynth.generation.shard_lock import set_up_lock, shard_lock
 from bokehsynth.generation.shard_task import ShardTask
 from bokehsynth.generation.stored_recipe import find_pictures, stored_recipe
 from bokehsynth.recipe import Recipe, load_recipe
-from bokehsynth.shards import Layout, ShardPlan, common_identity, sweep_temporaries
+from bokehsynth.shards import Layout, ShardPlan, common_identity, refuse_lost_hidden, sweep_temporaries
 from bokehsynth.workers import signals
 from bokehsynth.workers.pool import LocalEngine
 from bokehsynth.workers.timeouts import TimeoutPolicy
@@ -301,6 +301,7 @@ def finalize(
     `trust_code` and `overrides` as in `stored_recipe`, `lock` as in `GenerateOptions`.
     """
     layout = Layout(Path(out))
+    refuse_lost_hidden(layout)
     recipe = stored_recipe(layout, trust_code, overrides)
     find_pictures(layout, recipe)
     check_identity(layout, recipe, common_identity(layout))

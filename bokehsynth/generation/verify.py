@@ -16,21 +16,23 @@ from bokehsynth.generation.dataset_files import (
     file_text,
     machines_of,
     read_identity,
-    restore_records,
 )
-from bokehsynth.generation.plan import all_plans, check_shard_boundaries, is_complete, lock_ranges, restore_extensions
+from bokehsynth.generation.mend import Stamps, delete_markers, refuse_changed, restore_lost, take_stamps
+from bokehsynth.generation.plan import all_plans, check_shard_boundaries, is_complete, lock_ranges
 from bokehsynth.generation.quarantine import first_attempt, merged_list, read_shard_list
 from bokehsynth.generation.recipe_schema import is_schema
 from bokehsynth.generation.shard_lock import set_up_lock, shard_lock
 from bokehsynth.recipe import Recipe
 from bokehsynth.rng import SPLITS
 from bokehsynth.shards import (
+    Fault,
     Layout,
     ShardPlan,
     VerifyReport,
     committed_plans,
     common_identity,
     read_dataset,
+    refuse_lost_hidden,
     verify_dataset,
 )
 from bokehsynth.untrusted_files import MAX_LINES, parse_json
@@ -46,9 +48,10 @@ def verify(
 ) -> VerifyReport:
     """Check every byte of a data set, and the files beside its shards against what the shards were made from.
 
-    With `fix`, the markers of damaged shards and dataset.json are deleted, so that the next `generate` remakes just
-    those shards and writes all files beside them; no shard is deleted. Raises LockedError if a run is working
-    on one of them, ChangedError for a data set of another format. The code of classes outside bokehsynth that the
+    With `fix`, lost markers and indices are written anew where the tars and dataset.json give them. The markers of
+    damaged shards and dataset.json are deleted, so that the next `generate` remakes just those shards and writes all
+    files beside them; no shard is deleted. Raises LockedError if a run is working on one of them or has worked on the
+    set meanwhile, ChangedError for a data set of another format. The code of classes outside bokehsynth that the
     recipe names is compared with `trust_code` alone; without it nothing is imported, and the report's
     `not_compared` names them. `lock` as in `GenerateOptions`, for `fix`.
     """
@@ -58,7 +61,12 @@ def verify(
 
 def _verify(layout: Layout, decode: float, workers: int, fix: bool, lock: bool) -> VerifyReport:
     check_format(layout)
+    stamps = take_stamps(layout)
     report = verify_dataset(layout.root, decode=decode, workers=workers)
+    try:
+        refuse_lost_hidden(layout)
+    except DataError as error:
+        report.faults.insert(0, Fault("", None, "dataset", str(error)))
     for message in _verify_root(layout, report):
         report.fault("beside the shards", message)
     with contextlib.suppress(BokehsynthError):  # a fault that is named already
@@ -69,15 +77,38 @@ def _verify(layout: Layout, decode: float, workers: int, fix: bool, lock: bool) 
     if decode == 1:
         _check_attempts(layout, report)
     if fix and not report.ok:
-        broken = [ShardPlan(split, shard, 0, 1) for split, shard in report.broken()]
-        with shard_lock(layout.lock, lock_ranges(broken), lock), set_up_lock(layout.lock, lock):
-            with contextlib.suppress(UsageError):  # without a recipe the record of extensions cannot be restored
-                restore_extensions(layout, _recorded_recipe(layout))
-            restore_records(layout)
-            for plan in broken:
-                layout.marker(plan).unlink(missing_ok=True)
-            layout.dataset.unlink(missing_ok=True)
+        _fix(layout, report, stamps, lock)
     return report
+
+
+def _fix(layout: Layout, report: VerifyReport, stamps: Stamps, lock: bool) -> None:
+    """Restore what follows from the tars; for what is left, delete markers and `dataset.json`, but see `lost_hidden`.
+
+    A set without its hidden folder keeps `dataset.json`: nothing else tells what the tars are.
+    """
+    broken = [ShardPlan(split, shard, 0, 1) for split, shard in report.broken()]
+    lost_hidden = layout.lost_hidden
+    with shard_lock(layout.lock, lock_ranges(broken), lock), set_up_lock(layout.lock, lock):
+        refuse_changed(layout, stamps)
+        recipe = None
+        with contextlib.suppress(UsageError):
+            recipe = _recorded_recipe(layout)
+        mended = {(plan.split, plan.shard) for plan in restore_lost(layout, report, recipe)}
+        left = [plan for plan in broken if (plan.split, plan.shard) not in mended]
+        report.mended = bool(mended) and not left and not _still_wrong(layout, report, lost_hidden)
+        if not report.mended and not lost_hidden:
+            delete_markers(layout, left)
+            layout.dataset.unlink(missing_ok=True)
+
+
+def _still_wrong(layout: Layout, report: VerifyReport, lost_hidden: bool) -> bool:
+    """Whether anything but strays is wrong of a set whose shards have all been mended."""
+    if not lost_hidden and any(fault.kind == "dataset" for fault in report.faults):
+        return True
+    try:
+        return bool(_verify_root(layout, VerifyReport(layout.root)) or _verify_records(layout))
+    except BokehsynthError:
+        return True
 
 
 def _verify_records(layout: Layout) -> list[str]:

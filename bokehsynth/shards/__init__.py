@@ -5,13 +5,13 @@
 
 from bokehsynth.shards.codec import encode_sample, pixels_digest
 from bokehsynth.shards.dataset import MAX_DATASET_JSON, describe_dataset, read_dataset, stored_plans, write_dataset_json
-from bokehsynth.shards.layout import Layout, sweep_temporaries
+from bokehsynth.shards.layout import Layout, refuse_lost_hidden, sweep_temporaries
 from bokehsynth.shards.marker import committed_plans, common_identity, find_shard, read_marker
 from bokehsynth.shards.plan import ShardPlan, contiguous, plan_shards
 from bokehsynth.shards.reader import ShardDataset, open_dataset
 from bokehsynth.shards.verify import VerifyReport, verify_dataset
 from bokehsynth.shards.verify_shard import Fault
-from bokehsynth.shards.writer import PackedSample, pack, write_shard
+from bokehsynth.shards.writer import PackedSample, pack, restore_shard, write_shard
 
 __all__ = [
     "MAX_DATASET_JSON",
@@ -33,6 +33,8 @@ __all__ = [
     "plan_shards",
     "read_dataset",
     "read_marker",
+    "refuse_lost_hidden",
+    "restore_shard",
     "stored_plans",
     "sweep_temporaries",
     "verify_dataset",

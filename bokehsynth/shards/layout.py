@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from bokehsynth.errors import DataError
 from bokehsynth.files import TMP_MARK, storage_errors
 from bokehsynth.shards.plan import ShardPlan
 
@@ -41,6 +42,15 @@ class Layout:
         self.logs = root / "logs"
         """Times, hosts, attempts; the only part that differs from run to run."""
 
+    @property
+    def lost_hidden(self) -> bool:
+        """Whether it is a finished set that was copied without `.bokehsynth`, as programs do that skip such folders."""
+        return (
+            self.dataset.is_file()
+            and not self.identity.exists()
+            and not any(path.exists() for path in (self.split_markers("train"), self.split_markers("val")))
+        )
+
     def split(self, split: str) -> Path:
         """`train/`: the tars of a split and nothing else."""
         return self.root / split
@@ -68,6 +78,15 @@ class Layout:
     def crash_log(self, plan: ShardPlan) -> Path:
         """`.bokehsynth/tmp/train-000000.crashes`: what its workers were making, until it is committed."""
         return self.staging / f"{plan.name}.crashes"
+
+
+def refuse_lost_hidden(layout: Layout) -> None:
+    """DataError with the way out for a set without its folder of markers."""
+    if layout.lost_hidden:
+        raise DataError(
+            f"{layout.root}: has no {layout.hidden.name}, which holds its markers and indices: it was copied without "
+            f"hidden folders. Copy it too, or let `bokehsynth verify --fix {layout.root}` rebuild it from the tars"
+        )
 
 
 def sweep_temporaries(layout: Layout, plans: Iterable[ShardPlan]) -> list[Path]:

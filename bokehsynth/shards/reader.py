@@ -17,7 +17,7 @@ from bokehsynth.files import canonical_json, sha256_bytes
 from bokehsynth.schema import FIELDS, FORMAT_VERSION, Sample, sample_key
 from bokehsynth.shards.codec import META_MEMBER, SMALL_SAMPLE, check_sizes, decode_sample
 from bokehsynth.shards.dataset import read_dataset, read_index, read_meta, read_record, stored_plans
-from bokehsynth.shards.layout import Layout
+from bokehsynth.shards.layout import Layout, refuse_lost_hidden
 from bokehsynth.shards.marker import check_shard
 from bokehsynth.shards.plan import ShardPlan
 from bokehsynth.shards.tar import BLOCK, TarEntry, padded, read_entry, split_name
@@ -55,6 +55,7 @@ class ShardDataset:
         if unknown:
             stored = ", ".join(name for name in FIELDS if name in self.record["fields"])
             raise DataError(f"{layout.root} does not store {', '.join(unknown)}; it has {stored}")
+        refuse_lost_hidden(layout)
         for plan in self.plans:
             check_shard(layout, plan, self.record["identity"])
         self._firsts = [plan.first for plan in self.plans]

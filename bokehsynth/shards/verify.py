@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from bokehsynth.errors import DataError, UsageError
+from bokehsynth.files import sha256_bytes
 from bokehsynth.rng import SPLITS
 from bokehsynth.shards.dataset import read_dataset, split_record, stored_plans
 from bokehsynth.shards.layout import Layout
-from bokehsynth.shards.marker import committed_plans, common_identity
+from bokehsynth.shards.marker import ShardMarker, committed_plans, common_identity
 from bokehsynth.shards.plan import ShardPlan, contiguous
 from bokehsynth.shards.verify_shard import Fault, ShardCheck, verify_shard
 
@@ -41,6 +42,13 @@ class VerifyReport:
     attempts: dict[tuple[str, int], dict[int, int]] = field(default_factory=dict)
     """Per shard, the samples (by index) that were drawn more than once, with the attempt in their record."""
 
+    lost_markers: list[ShardMarker] = field(default_factory=list)
+    """Markers that are not there, or damaged, and follow from their tars: with them `dataset.json` has the digest of
+    its markers again."""
+    lost_indices: list[ShardPlan] = field(default_factory=list)
+    """Shards of which nothing is wrong but the index, which follows from the tar."""
+    mended: bool = False
+    """Whether all that was found has been mended, and nothing is left to be made anew."""
     not_compared: list[str] = field(default_factory=list)
     """Classes that the recipe names and whose code was not compared, since it is not trusted."""
 
@@ -93,6 +101,7 @@ def verify_dataset(path: str | os.PathLike[str], decode: float = 1.0, workers: i
         report.fault("dataset", f"{layout.dataset}: {contradicted[0]}")
     if record is not None:
         _check_totals(layout, record, checks, report)
+        _find_lost(layout, record, checks, report)
     for split, shards in plans.items():
         _check_strays(layout, split, shards, report)
     return report
@@ -176,6 +185,28 @@ def _check_totals(layout: Layout, record: Mapping[str, Any], checks: list[ShardC
         wrong = [name for name, value in split_record(whole).items() if recorded.get(name) != value]
         if wrong:
             message = f"{layout.dataset}: {', '.join(wrong)} of split {split} are not those of the markers"
+            report.fault("dataset", message, split)
+
+
+def _find_lost(layout: Layout, record: Mapping[str, Any], checks: list[ShardCheck], report: VerifyReport) -> None:
+    """Find markers and indices that follow from their tars; those of a split only if `dataset.json` confirms them."""
+    report.lost_indices = [
+        check.plan for check in checks if check.marker is not None and [f.kind for f in check.faults] == ["index"]
+    ]
+    for split, recorded in record["splits"].items():
+        mine = [check for check in checks if check.plan.split == split]
+        lost = [check.follows for check in mine if check.follows is not None]
+        markers = [check.marker or check.follows for check in mine]
+        texts = [marker.text() for marker in markers if marker is not None]
+        if not lost:
+            continue
+        if len(texts) == len(markers) and sha256_bytes("".join(texts)) == recorded.get("markers_sha256"):
+            report.lost_markers += lost
+        else:
+            message = (
+                f"{len(lost)} of its markers are lost, and the tars do not give those that {layout.dataset} has the "
+                "digest of: a tar was altered, or another marker is lost with its tar"
+            )
             report.fault("dataset", message, split)
 
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from bokehsynth.errors import DataError
-from bokehsynth.schema import FIELDS, META_TYPES
+from bokehsynth.schema import FIELDS, FORMAT_VERSION, META_TYPES
 from bokehsynth.shards.codec import META_MEMBER, check_sizes, decode_meta, field_members, iter_stored, stored_digest
 from bokehsynth.shards.dataset import read_record
 from bokehsynth.shards.layout import Layout
@@ -69,6 +69,8 @@ class ShardCheck:
     attempts: dict[int, int] = field(default_factory=dict)
     contradicted: str = ""
     """Where `dataset.json` contradicts a sample: no fault of the shard."""
+    follows: ShardMarker | None = None
+    """Where there is no valid marker: the one that follows from a whole tar and the identity of `dataset.json`."""
 
     def fault(self, kind: str, message: str) -> None:
         """Add a fault; of each kind only the first one of a shard is kept."""
@@ -136,6 +138,7 @@ def _check_tar(
     stream, lines, pixels = _HashingStream(file), [], hashlib.sha256()
     keys = iter(check.plan.keys)
     stride, due = (1 / decode, 0.0) if decode > 0 else (math.inf, math.inf)
+    members_of_all: list[str] = []
     try:
         for entries, members in _iter_samples(file, stream, where):
             key, held = split_name(entries[0].name)[0], [split_name(entry.name)[1] for entry in entries]
@@ -143,7 +146,8 @@ def _check_tar(
             wanted = next(keys, None)
             if key != wanted:
                 check.fault("key", f"{where}: holds {key} where {wanted or 'the end'} belongs: swapped or out of order")
-            if check.marker is not None and held != check.marker.members:
+            members_of_all = check.marker.members if check.marker is not None else members_of_all or held
+            if held != members_of_all:
                 check.fault("members", f"{where}: {key} holds {', '.join(held)}, its marker names others")
             if check.samples >= due:
                 due += stride
@@ -163,7 +167,19 @@ def _check_tar(
             check.fault("sha256", f"{where}: its sha256 is {check.sha256}, its marker says {check.marker.sha256}")
         if check.decoded == check.plan.count and pixels.hexdigest() != check.marker.pixels_sha256:
             check.fault("pixels", f"{where}: pixels or metadata are not those of its marker")
+    elif record is not None and check.decoded == check.plan.count and {f.kind for f in check.faults} <= {"marker"}:
+        check.follows = _marker_of(check, members_of_all, pixels.hexdigest(), record["identity"])
     return lines
+
+
+def _marker_of(check: ShardCheck, members: list[str], pixels: str, identity: Mapping[str, str]) -> ShardMarker:
+    """The marker of a shard that was read to its end and is whole."""
+    plan = check.plan
+    return ShardMarker(
+        format=FORMAT_VERSION, split=plan.split, shard=plan.shard, first=plan.first, n=plan.count,
+        first_key=plan.first_key, last_key=plan.last_key, bytes=check.bytes, sha256=check.sha256, pixels_sha256=pixels,
+        members=members, identity=dict(identity),
+    )  # fmt: skip
 
 
 def _iter_samples(
@@ -205,7 +221,7 @@ def _check_sample(
         return ""
     if meta["attempt"]:
         check.attempts[meta["index"]] = meta["attempt"]
-    identity = check.marker.identity if check.marker is not None else {}
+    identity = check.marker.identity if check.marker is not None else (record or {}).get("identity", {})
     for name in sorted(META_TYPES.keys() & identity.keys()):
         if meta[name] != identity[name]:
             check.fault("sample", f"{where}: {key}: {name} is {meta[name]}, the marker says {identity[name]}")

@@ -16,7 +16,8 @@ from bokehsynth.shards.codec import encode_stored, member_names, stored_arrays, 
 from bokehsynth.shards.layout import Layout
 from bokehsynth.shards.marker import ShardMarker
 from bokehsynth.shards.plan import ShardPlan
-from bokehsynth.shards.tar import TarWriter, index_text
+from bokehsynth.shards.tar import TarWriter, index_line, index_text, iter_headers, join_index
+from bokehsynth.untrusted_files import open_regular
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +91,17 @@ def write_shard(
     atomic_write(layout.index(plan), index_text(tar.entries))
     atomic_write(layout.marker(plan), marker.text())
     return marker
+
+
+def restore_shard(layout: Layout, plan: ShardPlan, marker: ShardMarker | None) -> None:
+    """Write the index of a whole tar anew and, if given, the marker that follows from it (`verify_dataset`)."""
+    make_directory(layout.split_markers(plan.split))
+    tar = layout.tar(plan)
+    with storage_errors(tar), open_regular(tar) as file:
+        lines = [index_line(entries) for entries in iter_headers(file, str(tar))]
+    atomic_write(layout.index(plan), join_index(lines))
+    if marker is not None:
+        atomic_write(layout.marker(plan), marker.text())
 
 
 @contextlib.contextmanager

@@ -97,13 +97,11 @@ def invent_a_quarantine(out: Path) -> None:
 MENDED_BY_A_NEW_SHARD = [
     flip_a_byte,
     cut_at_a_member,
-    delete_a_marker,
-    alter_a_marker,
     delete_a_shard,
     swap_two_shards,
     double_a_shard,
-    damage_an_index,
 ]
+MENDED_FROM_THE_TAR = [delete_a_marker, alter_a_marker, damage_an_index]
 SHORT = {swap_two_shards}
 BESIDE_THE_SHARDS = [
     edit_the_assets,
@@ -144,6 +142,24 @@ def test_damage_is_found_and_just_that_shard_made_again(
     assert again
     assert_same(out, clean)
     assert run("verify", out).returncode == 0
+
+
+@pytest.mark.parametrize("tamper", in_ci(MENDED_FROM_THE_TAR, set()))
+def test_what_follows_from_a_tar_is_written_anew_and_no_shard_made_again(
+    tamper: Callable[[Path], None], recipe: Path, clean: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "set"
+    shutil.copytree(clean, out)
+    tamper(out)
+    before = len(events(out, "committed"))
+    assert run("verify", out).returncode == 1
+    mended = run("verify", out, "--fix")
+    assert mended.returncode == 1
+    assert "nothing has to be made anew" in mended.stderr
+    assert run("verify", out).returncode == 0
+    assert run("generate", recipe, "--out", out).returncode == 0
+    assert len(events(out, "committed")) == before
+    assert_same(out, clean)
 
 
 @pytest.mark.parametrize("tamper", in_ci(BESIDE_THE_SHARDS, set()))

@@ -1,0 +1,75 @@
+"""What `verify --fix` changes: it writes anew what follows from the tars, and lets `generate` remake the rest.
+
+Hold the locks of the shards and of the files beside them.
+"""
+
+import contextlib
+import os
+from collections.abc import Sequence
+
+from bokehsynth.errors import LockedError, UsageError
+from bokehsynth.files import storage_errors
+from bokehsynth.generation.dataset_files import restore_records
+from bokehsynth.generation.plan import restore_extensions
+from bokehsynth.generation.quarantine import read_list, write_shard_list
+from bokehsynth.recipe import Recipe
+from bokehsynth.rng import SPLITS
+from bokehsynth.shards import Layout, ShardPlan, VerifyReport, restore_shard
+
+Stamps = dict[str, tuple[int, int, int]]
+"""Inode, size and time of the files that decide what is deleted, by path."""
+
+
+def take_stamps(layout: Layout) -> Stamps:
+    """What the markers and records of a set are now, to be compared later (`refuse_changed`)."""
+    paths = [layout.dataset, layout.recipe, layout.identity, layout.machines, layout.extensions]
+    paths += [path for split in SPLITS for path in sorted(layout.split_markers(split).glob("*.done.json"))]
+    stamps = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = os.stat(path)
+            stamps[str(path)] = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return stamps
+
+
+def refuse_changed(layout: Layout, before: Stamps) -> None:
+    """LockedError if a run has changed markers or records since `take_stamps`: what was found may no longer be so."""
+    now = take_stamps(layout)
+    changed = sorted(path for path in {*before, *now} if before.get(path) != now.get(path))
+    if changed:
+        raise LockedError(
+            f"{layout.root}: {changed[0]} was written while the set was verified, so a run is working on it; nothing "
+            "was changed: wait for its end, and verify again"
+        )
+
+
+def restore_lost(layout: Layout, report: VerifyReport, recipe: Recipe | None) -> list[ShardPlan]:
+    """Write anew the markers, indices and records that follow from the tars and `dataset.json`; the shards mended.
+
+    `recipe` is the recorded one; without it the record of extensions cannot be restored.
+    """
+    quarantined = []
+    with contextlib.suppress(UsageError):  # no list, or none that can be read
+        quarantined = read_list(layout.quarantine)
+    for plan in report.lost_indices:
+        restore_shard(layout, plan, None)
+    for marker in report.lost_markers:
+        entries = [entry for entry in quarantined if _is_of(marker.plan, entry.split, entry.index)]
+        if entries and not layout.shard_quarantine(marker.plan).exists():
+            write_shard_list(layout, marker.plan, entries)
+        restore_shard(layout, marker.plan, marker)
+    if recipe is not None:
+        restore_extensions(layout, recipe)
+    restore_records(layout)
+    return [*report.lost_indices, *(marker.plan for marker in report.lost_markers)]
+
+
+def delete_markers(layout: Layout, plans: Sequence[ShardPlan]) -> None:
+    """Delete the markers of damaged shards, so that the next `generate` remakes just those."""
+    for plan in plans:
+        with storage_errors(layout.marker(plan)):
+            layout.marker(plan).unlink(missing_ok=True)
+
+
+def _is_of(plan: ShardPlan, split: str, index: int) -> bool:
+    return split == plan.split and plan.first <= index < plan.first + plan.count

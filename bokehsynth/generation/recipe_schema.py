@@ -1,6 +1,7 @@
 """schema.json of a data set: as this version writes it, or as an earlier one did."""
 
 import ast
+import functools
 import inspect
 import json
 import sys
@@ -20,6 +21,7 @@ def recipe_schema() -> dict[str, Any]:
     return Recipe.model_json_schema()
 
 
+@functools.cache
 def schema_text() -> str:
     """The schema as this version writes it."""
     return pretty_json(recipe_schema())

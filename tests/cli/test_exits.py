@@ -138,11 +138,11 @@ def test_generate_prints_names_of_files_escaped(monkeypatch: pytest.MonkeyPatch)
     for name in ("check_output_dir", "check_shard_boundaries", "write_root_files", "sweep_temporaries", "is_complete"):
         monkeypatch.setattr(generation, name, lambda *_: False)
     monkeypatch.setattr(generation, "uncommitted", lambda *_: [None])
-    monkeypatch.setattr(generation, "set_up_lock", contextlib.nullcontext)
+    monkeypatch.setattr(generation, "set_up_lock", lambda *_: contextlib.nullcontext())
     said: list[str] = []
     rejected = RejectedFile(kind="background", name="a", reason="corrupt", message="/pics/\x1b[2K\r.png: is no picture")
     recipe = SimpleNamespace(catalogue=Catalogue((), quarantine=(rejected,), notes=("\x1b]0;owned\x07",)))
-    options = SimpleNamespace(quarantine=None, allow_mixed=False, say=said.append)
+    options = SimpleNamespace(quarantine=None, allow_mixed=False, lock=True, say=said.append)
     layout = SimpleNamespace(lock=None)
     run = SimpleNamespace(
         layout=layout, options=options, recipe=recipe, machine=None, everything=[], identity={}, shards=[]

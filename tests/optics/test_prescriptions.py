@@ -294,7 +294,7 @@ def test_names_that_are_not_there(tmp_path):
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         bs.load_prescription(tmp_path / "nothing.json")
     (tmp_path / "lens.txt").write_text("x")
-    with pytest.raises(UsageError, match=r"a prescription is a \.json file"):
+    with pytest.raises(UsageError, match=r"a prescription is a \.json, \.zmx or \.seq file"):
         bs.load_prescription(tmp_path / "lens.txt")
 
 

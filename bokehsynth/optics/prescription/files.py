@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bokehsynth.errors import UsageError
+from bokehsynth.optics.prescription.converted import FORMATS, convert
 from bokehsynth.optics.prescription.prescription import Prescription
 from bokehsynth.optics.prescription.surfaces import LINES, Surface
 
@@ -35,27 +36,40 @@ def packaged_lenses() -> list[str]:
 
 
 def load_prescription(name_or_path: str | Path, base: Path | None = None) -> Prescription:
-    """Read a prescription: the name of a packaged lens, or a path to a `.json` file (docs/lenses.md).
+    """Read a prescription: the name of a packaged lens, or a path to a `.json`, `.zmx` or `.seq` file (docs/lenses.md).
 
-    A path is relative to `base`, or to the working directory. Raises UsageError that names the file, the surface and
-    what to do.
+    The last two need optiland (`pip install 'bokehsynth[lenses]'`). A path is relative to `base`, or to the working
+    directory. Raises UsageError that names the file, the surface and what to do.
     """
     name, path = str(name_or_path), Path(name_or_path).expanduser()
     if name in packaged_lenses():
         return read_prescription(_read_json(_PACKAGED / f"{name}.json"), f"{name}.json")
     path = path if base is None else base / path
+    if path.suffix.lower() in FORMATS:
+        _read_bytes(path)  # refuses what is no file of a lens
+        return read_prescription(convert(path, _catalogue()), str(path))
     if path.suffix.lower() != ".json":
         if path.exists():
-            raise UsageError(f"{path}: a prescription is a .json file (docs/lenses.md)")
+            raise UsageError(f"{path}: a prescription is a .json, .zmx or .seq file (docs/lenses.md)")
         raise UsageError(
             f"no lens is named {name!r}{_nearest(name, packaged_lenses())}; packaged are "
-            f"{', '.join(packaged_lenses())}; a file of your own ends in .json"
+            f"{', '.join(packaged_lenses())}; a file of your own ends in .json, .zmx or .seq"
         )
     return read_prescription(_read_json(path), str(path))
 
 
 def _read_json(path: Path) -> Any:
     """The content of a JSON file; UsageError for one that is too large, too deep, or none."""
+    data = _read_bytes(path)
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        fault = "is nested too deeply" if isinstance(error, RecursionError) else f"is no JSON: {error}"
+        raise UsageError(f"{path} {fault}") from None
+
+
+def _read_bytes(path: Path) -> bytes:
+    """The bytes of a regular file that is not too large; UsageError for another."""
     try:
         with open(path, "rb", opener=_open_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -65,11 +79,7 @@ def _read_json(path: Path) -> Any:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     if len(data) > _LARGEST:
         raise UsageError(f"{path}: more than {_LARGEST:,} bytes, and no lens needs so many")
-    try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
-        fault = "is nested too deeply" if isinstance(error, RecursionError) else f"is no JSON: {error}"
-        raise UsageError(f"{path} {fault}") from None
+    return data
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -1,9 +1,10 @@
 """Numbers that are none, files that were changed, disks that are full: each is named, and nothing is half done."""
 
+import contextlib
 import json
 import resource
 import shutil
-import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from support.magic_toys import TOY, toy_networks, write_base, write_official
-from support.train_toys import command, mini, write_mini
+from support.train_toys import mini, write_mini
 
 from bokehsynth import DataError, StorageError
 from magicbokeh import MagicBokehPipeline
+from magicbokeh.cli import main
 from magicbokeh.data.sources import fetch_dataset
 from magicbokeh.inference.infer import export_model
 from magicbokeh.model.networks import BokehUNet, BokehVAE
@@ -43,6 +45,20 @@ def copy(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "run")
 
 
+@pytest.fixture
+def console(tmp_path, monkeypatch, capfd):
+    """The console script in this process, at work in `tmp_path`: (exit code, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["magicbokeh", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_info:
+            main()
+        return exit_info.value.code, capfd.readouterr().err
+
+    return run
+
+
 def poison(path, name):
     tensors = load_file(path)
     tensors[name].view(-1)[0] = float("nan")
@@ -54,15 +70,14 @@ def poison(path, name):
 
 
 @pytest.mark.parametrize(("part", "name"), [("unet", "conv_in.base_layer.bias"), ("vae", "decoder.conv_in.bias")])
-def test_nan_weights_give_no_picture(tmp_path, part, name):
+def test_nan_weights_give_no_picture(tmp_path, console, part, name):
     MagicBokehPipeline.from_networks(toy_networks(), TOY).save_pretrained(tmp_path / "model")
     poison(tmp_path / "model" / part / WEIGHTS, name)
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(tmp_path / "photo.png")
-    line = command("infer", "photo.png", "--model", "model", "--blur", "0", "--out", "out", "--device", "cpu")
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=250)
-    assert done.returncode == 1
-    assert "the network gives NaN or infinity" in done.stderr
-    assert done.stderr.count("\n") == 1
+    code, err = console("infer", "photo.png", "--model", "model", "--blur", "0", "--out", "out", "--device", "cpu")
+    assert code == 1
+    assert "the network gives NaN or infinity" in err
+    assert err.count("\n") == 1
     assert list((tmp_path / "out").iterdir()) == []
     with pytest.raises(DataError, match=rf"{part}: {name} holds NaN"):
         export_model(str(tmp_path / "model"), tmp_path / "exported")
@@ -143,39 +158,42 @@ def test_a_run_record_that_is_none(copy, tmp_path, mini_shards):
 # --- full disks
 
 
-def limited(line, folder, size):
-    """Run a command that can write no file larger than `size` bytes: what a full disk or quota answers."""
+@contextlib.contextmanager
+def room_for(size):
+    """No file can be written that is larger than `size` bytes: what a full disk or quota answers."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
-    return subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False, timeout=250, preexec_fn=limit)
-
-
-def test_a_full_disk_at_a_checkpoint(tmp_path, mini_shards):
+def test_a_full_disk_at_a_checkpoint(tmp_path, console, mini_shards):
     write_mini(tmp_path / "mini.yaml", mini_shards)
-    line = command("train", "mini.yaml", "--out", "run", "--quiet", "--resume")
-    done = limited(line, tmp_path, 600_000)
-    assert done.returncode == 4, done.stderr
-    assert "run/checkpoints: the weights cannot be written" in done.stderr
-    assert "Traceback" not in done.stderr
+    with room_for(600_000):
+        code, err = console("train", "mini.yaml", "--out", "run", "--quiet", "--resume")
+    assert code == 4, err
+    assert "run/checkpoints: the weights cannot be written" in err
+    assert "Traceback" not in err
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
 
 
-def test_a_full_disk_at_export_and_convert(tmp_path, copy):
+def test_a_full_disk_at_export_and_convert(tmp_path, console, copy):
     networks = toy_networks()
     write_base(tmp_path / "base", networks)
     write_official(tmp_path / "lora.pkl", networks)
     lines = {
-        "model": command("export", copy, "model"),
-        "converted": command("convert", "--base", "base", "--lora", "lora.pkl", "--out", "converted"),
+        "model": ["export", copy, "model"],
+        "converted": ["convert", "--base", "base", "--lora", "lora.pkl", "--out", "converted"],
     }
     before = sorted(tmp_path.iterdir())
     for name, line in lines.items():
-        done = limited(line, tmp_path, 600_000)
-        assert done.returncode == 4, done.stderr
-        assert f"{name}: the weights cannot be written" in done.stderr
-        assert "Traceback" not in done.stderr
+        with room_for(600_000):
+            code, err = console(*line)
+        assert code == 4, err
+        assert f"{name}: the weights cannot be written" in err
+        assert "Traceback" not in err
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -189,17 +207,19 @@ def test_any_error_of_safetensors_at_a_checkpoint(tmp_path, mini_shards, monkeyp
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
 
 
-def test_a_full_disk_at_a_photo(tmp_path):
+def test_a_full_disk_at_a_photo(tmp_path, console):
     MagicBokehPipeline.from_networks(toy_networks(), TOY).save_pretrained(tmp_path / "model")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(tmp_path / "photo.png")
     np.save(tmp_path / "map.npy", np.random.default_rng(0).random((64, 64)))
-    line = command("infer", "photo.png", "--model", "model", "--out", "out", "--device", "cpu")
-    done = limited([*line, "--blur", "0"], tmp_path, 2000)
-    assert done.returncode == 4, done.stderr
-    assert "out/photo.png: File too large" in done.stderr
-    done = limited([*line, "--blur", "9", "--depth", "map.npy", "--maps"], tmp_path, 15_000)
-    assert done.returncode == 4, done.stderr
-    assert "out/photo.defocus.npy: File too large" in done.stderr
+    line = ["infer", "photo.png", "--model", "model", "--out", "out", "--device", "cpu"]
+    with room_for(2000):
+        code, err = console(*line, "--blur", "0")
+    assert code == 4, err
+    assert "out/photo.png: File too large" in err
+    with room_for(15_000):
+        code, err = console(*line, "--blur", "9", "--depth", "map.npy", "--maps")
+    assert code == 4, err
+    assert "out/photo.defocus.npy: File too large" in err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["photo.png"]
 
 

@@ -111,10 +111,10 @@ def wait_for_step(process, run, step):
         time.sleep(0.01)
 
 
-def test_killed_from_outside_with_two_workers(tmp_path, whole, mini_shards):
-    """SIGKILL in three stages, SIGTERM in between; two workers, two micro-batches a step. `whole` had no workers."""
-    write_mini(tmp_path / "mini.yaml", mini_shards, workers=2)
-    for step, signum in ((1, signal.SIGKILL), (4, signal.SIGTERM), (7, signal.SIGKILL)):
+def test_killed_from_outside_with_a_worker(tmp_path, whole, mini_shards):
+    """SIGTERM and SIGKILL in two stages; a worker, two micro-batches a step. `whole` had no workers."""
+    write_mini(tmp_path / "mini.yaml", mini_shards, workers=1)
+    for step, signum in ((3, signal.SIGTERM), (7, signal.SIGKILL)):
         process = start(tmp_path)
         wait_for_step(process, tmp_path / "run", step)
         process.send_signal(signum)

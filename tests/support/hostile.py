@@ -37,15 +37,20 @@ def hook(event, given):
 if folders != [""]:
     sys.addaudithook(hook)
 """
-_COMMAND = (
+_COMMANDS = (
     _WATCHED
     + """
-sys.argv = ["magicbokeh", *arguments]
+import json
 from magicbokeh.cli import main
-try:
-    main()
-finally:
-    print("\\nSEEN", seen, "MEMORY", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10, file=sys.stderr)
+for line in json.loads(arguments[0]):
+    sys.argv = ["magicbokeh", *line]
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    print("\\nSEEN", json.dumps([code, seen, memory]), file=sys.stderr, flush=True)
+    seen.clear()
 """
 )
 _CALL = (
@@ -71,18 +76,26 @@ for path in arguments[1:]:
 )
 
 
-def watched_command(folders, *arguments, cwd):
-    """Run magicbokeh in a process that watches: (exit code, standard error, what it ran or opened of `folders`)."""
+def watched_commands(folders, lines, cwd):
+    """Run commands of magicbokeh one after the other in a process that watches: (exit code, standard error, what it
+    ran or opened of `folders`) for each.
+    """
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     with tempfile.TemporaryDirectory() as place:  # a script, as the console script is: the path starts with its folder
         script = Path(place, "watched.py")
-        script.write_text(_COMMAND)
-        line = [sys.executable, script, "0", os.pathsep.join(map(str, folders)), *map(str, arguments)]
-        done = subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=200)
-    text, _, seen = done.stderr.rpartition("\nSEEN ")
-    seen, _, memory = seen.partition(" MEMORY ")
-    assert int(memory) < MOST_MEMORY, done.stderr
-    return done.returncode, text, seen
+        script.write_text(_COMMANDS)
+        words = json.dumps([[str(word) for word in line] for line in lines])
+        line = [sys.executable, script, "0", os.pathsep.join(map(str, folders)), words]
+        done = subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=250)
+    found, rest = [], done.stderr
+    while "\nSEEN " in rest:
+        text, _, rest = rest.partition("\nSEEN ")
+        record, _, rest = rest.partition("\n")
+        code, seen, memory = json.loads(record)
+        assert memory < MOST_MEMORY, done.stderr
+        found.append((code, text, seen))
+    assert len(found) == len(lines), done.stderr
+    return found
 
 
 def read_all(function, paths, address_space):

@@ -5,12 +5,13 @@ import errno
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bokehsynth.errors import StorageError
+from bokehsynth.errors import StorageError, UsageError
 
 TMP_MARK = ".tmp-"
 """Part of every temporary name; such a file is never data and may be deleted when its writer is dead."""
@@ -19,6 +20,24 @@ _NO_DIRECTORY_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSY
 """What file systems answer that cannot sync a directory (FUSE, SMB, 9p); an error of the disk (EIO) is another one."""
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""The start of a URL, also once a Path has made one slash of two; one letter would be a drive."""
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """The path that a user means, with `~` expanded; UsageError for a URL, which would become a folder of that name."""
+    text = os.fspath(path)
+    if _SCHEME.match(text):
+        raise UsageError(
+            f"{text}: is a URL, and only folders and files of this computer can be given here: mount the place, or "
+            f"copy to and from it (a local path of that name is ./{text})"
+        )
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{text}: the home folder of ~ is not known here; write the whole path") from None
 
 
 @contextlib.contextmanager

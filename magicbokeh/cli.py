@@ -1,5 +1,6 @@
 """The command line of magicbokeh: parses options, calls the library, and maps errors to exit codes."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,27 @@ import click
 
 import bokehsynth
 from bokehsynth import BokehsynthError, UsageError
-from magicbokeh.given_files import printable
+from magicbokeh.given_files import local_path, printable
 from magicbokeh.one_exit import GuardedCommand, echo, echo_error, run
 
-_PATH = click.Path(path_type=Path)
+
+class _LocalPath(click.Path):
+    """A path of this computer, with `~` expanded; a URL ends the command with exit code 2."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Convert the word of a command line."""
+        return local_path(os.fsdecode(value))
+
+
+class _ModelSource(click.types.StringParamType):
+    """A folder, or the name of a repository: as text, and no URL."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Convert the word of a command line."""
+        return str(local_path(value))
+
+
+_PATH, _MODEL = _LocalPath(), _ModelSource()
 
 
 class _Group(click.Group):
@@ -42,7 +60,7 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("photos", metavar="PHOTO...", nargs=-1, required=True, type=_PATH)
-@click.option("--model", required=True, help="Folder made by convert or export, or a repository of one.")
+@click.option("--model", required=True, type=_MODEL, help="Folder made by convert or export, or a repository of one.")
 @click.option("--out", required=True, type=_PATH, help="Folder for the results, one PNG of the same name per photo.")
 @click.option(
     "--focus", "focuses", multiple=True, metavar="X,Y",
@@ -60,7 +78,9 @@ def cli() -> None:
 @click.option(
     "--depth", type=_PATH, metavar="MAP", help="Disparity map, 1 = near: .npy or grey picture. For one photo."
 )
-@click.option("--depth-model", metavar="DIR", help="Depth Anything V2 in transformers' layout, folder or repository.")
+@click.option(
+    "--depth-model", metavar="DIR", type=_MODEL, help="Depth Anything V2 in transformers' layout, folder or repository."
+)
 @click.option("--sweep", type=click.Choice(["aperture", "focus"]), help="A strip of pictures instead of one.")
 @click.option("--steps", default=5, show_default=True, type=click.IntRange(2, 50), help="Pictures of a strip.")
 @click.option("--work-size", metavar="PX|full", help="Shorter side at which the network works.  [default: by the blur]")
@@ -155,7 +175,7 @@ def _report(message: str) -> None:
 @cli.command()
 @click.argument("source", metavar="RUN", required=False, type=_PATH)
 @click.argument("target", metavar="OUT", required=False, type=_PATH)
-@click.option("--model", help="Pipeline folder or repository, instead of RUN.")
+@click.option("--model", type=_MODEL, help="Pipeline folder or repository, instead of RUN.")
 @click.option("--out", type=_PATH, help="Instead of OUT: pipeline folder to write; must not be there yet.")
 @click.option("--checkpoint", default="last", show_default=True, help="Of a run: last, best or step-N.")
 @click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "float16"]))

@@ -27,6 +27,23 @@ _CONTROL = re.compile(
 )
 
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""The start of a URL; one letter would be a drive."""
+
+
+def local_path(text: str) -> Path:
+    """The path that a user means, with `~` expanded; UsageError for a URL, which would become a folder of that name."""
+    if _SCHEME.match(text):
+        raise UsageError(
+            f"{text}: is a URL, and only folders and files of this computer can be given here: mount the place, or "
+            f"copy to and from it (a local path of that name is ./{text})"
+        )
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{text}: the home folder of ~ is not known here; write the whole path") from None
+
+
 def printable(text: str, lines: bool = False) -> str:
     """Escape control characters, marks of direction and undecodable bytes; with `lines` line ends stay."""
 

@@ -1,8 +1,10 @@
 """Open one picture outside any data set, with the treatment of an indexed one."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bokehsynth.assets.catalogue import Candidate
 from bokehsynth.assets.decode.decoder import DEFAULT_LIMITS, Limits, decode_raster
@@ -12,7 +14,7 @@ from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.decode.safe_read import read_file
 from bokehsynth.assets.index.probe import probe
 from bokehsynth.assets.load.store import cutout_from, landscape_from
-from bokehsynth.color import FloatArray
+from bokehsynth.color import FloatArray, linear_to_srgb
 from bokehsynth.errors import UsageError
 from bokehsynth.imaging.pictures import Cutout
 
@@ -47,6 +49,20 @@ def open_cutout(path: Path, limits: Limits = DEFAULT_LIMITS) -> Cutout:
     real = path.resolve()
     facts = probe(Candidate(kind="foreground", image=real, root=real.parent), limits)
     return cutout_from(decode_raster(read_file(real), str(path), limits), facts.colors or "straight")
+
+
+def open_encoded(path: Path, limits: Limits = DEFAULT_LIMITS) -> npt.NDArray[Any]:
+    """The picture in a file, [H, W, 3] sRGB-encoded: uint8 or uint16 as stored, float32 where it has another profile.
+
+    RejectedPicture for one with transparent parts.
+    """
+    raster = decode_raster(read_file(path), str(path), limits)
+    reject_transparency(raster, path)
+    if raster.linear:
+        return linear_to_srgb(raster.light())
+    if raster.profile is not None:
+        return np.clip(linear_to_srgb(raster.light()), np.float32(0), np.float32(1))
+    return raster.values if raster.values.ndim == 3 else np.repeat(raster.values[..., None], 3, axis=2)
 
 
 def open_landscape(path: Path, boost: float = 1.0, limits: Limits = DEFAULT_LIMITS) -> FloatArray:

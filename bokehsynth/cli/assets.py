@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bokehsynth.cli.options import LOCAL_PATH
+
 if TYPE_CHECKING:
     from bokehsynth.assets.index.report import FolderReport
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=LOCAL_PATH)
 @click.option(
     "--kind", default="auto", show_default=True, type=click.Choice(["auto", "foreground", "background"]),
     help="What the pictures are for. auto: cut-outs where there is transparency or there are matte folders.",
 )  # fmt: skip
 @click.option(
-    "--sheet", type=click.Path(path_type=Path), metavar="PNG",
+    "--sheet", type=LOCAL_PATH, metavar="PNG",
     help="Where the contact sheet goes  [default: assets-NAME.png in the working directory]",
 )  # fmt: skip
 @click.option(

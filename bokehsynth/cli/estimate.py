@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from bokehsynth.cli.options import recipe_options, samples_option
+from bokehsynth.cli.options import LOCAL_PATH, recipe_options, samples_option
 from bokehsynth.cli.preview import check_png
 
 BINS = 40
@@ -26,7 +26,7 @@ BARS = " ▁▂▃▄▅▆▇█"
 @click.option(
     "--workers", type=click.IntRange(min=1), metavar="N", help="Processes to reckon with  [default: as generate]"
 )
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Also draw the distributions as a PNG.")
+@click.option("--plot", type=LOCAL_PATH, metavar="FILE", help="Also draw the distributions as a PNG.")
 def estimate(
     recipe: str,
     overrides: tuple[str, ...],

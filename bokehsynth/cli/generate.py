@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bokehsynth.cli.options import lock_option, moved_option, recipe_options, run_options, samples_option, trust_option
+from bokehsynth.cli.options import (
+    LOCAL_PATH,
+    LocalPath,
+    lock_option,
+    moved_option,
+    recipe_options,
+    run_options,
+    samples_option,
+    trust_option,
+)
 from bokehsynth.cli.run import echo, supervise
 from bokehsynth.errors import DataError, printable
 
@@ -15,10 +24,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @recipe_options
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the data set.")
+@click.option("--out", required=True, type=LOCAL_PATH, help="Directory of the data set.")
 @samples_option
 @click.option(
-    "--quarantine", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    "--quarantine", type=LocalPath(exists=True, dir_okay=False), metavar="FILE",
     help="Take over the quarantine.jsonl of another run of the recipe: the same list gives the same bytes anywhere.",
 )  # fmt: skip
 @run_options
@@ -53,7 +62,7 @@ def generate(
 
 
 @click.command()
-@click.argument("dataset", metavar="DATASET", type=click.Path(path_type=Path))
+@click.argument("dataset", metavar="DATASET", type=LOCAL_PATH)
 @click.option(
     "--samples", required=True, type=click.IntRange(min=1), metavar="N",
     help="Samples in all after the extension, shared out in the set's own proportion (val rounded up).",
@@ -82,7 +91,7 @@ def extend(dataset: Path, samples: int, overrides: tuple[str, ...], trust_code: 
 
 
 @click.command()
-@click.argument("dataset", metavar="DATASET", type=click.Path(path_type=Path))
+@click.argument("dataset", metavar="DATASET", type=LOCAL_PATH)
 @click.option(
     "--decode", default=1.0, show_default=True, type=click.FloatRange(0, 1),
     help="Share of the samples whose pictures are decoded and compared with their digests.",
@@ -120,7 +129,7 @@ def verify(dataset: Path, decode: float, workers: int, fix: bool, trust_code: bo
 
 
 @click.command()
-@click.argument("dataset", metavar="DATASET", type=click.Path(path_type=Path))
+@click.argument("dataset", metavar="DATASET", type=LOCAL_PATH)
 @moved_option
 @trust_option
 @lock_option

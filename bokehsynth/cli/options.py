@@ -1,11 +1,25 @@
 """Options that several commands share."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import click
 
+from bokehsynth.files import local_path
+
 Command = Callable[..., Any]
+
+
+class LocalPath(click.Path):
+    """A path of this computer as a Path, with `~` expanded; a URL ends the command with exit code 2."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Convert the word of a command line."""
+        return local_path(str(super().convert(local_path(os.fsdecode(value)), param, ctx)))
+
+
+LOCAL_PATH = LocalPath()
 
 
 def recipe_options(command: Command) -> Command:

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from bokehsynth.cli.options import device_option, recipe_options
-from bokehsynth.errors import UsageError
+from bokehsynth.cli.options import LOCAL_PATH, device_option, recipe_options
+from bokehsynth.errors import AssetError, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class _Shown:
 
 @click.command()
 @recipe_options
-@click.option("--out", default="preview.png", show_default=True, type=click.Path(path_type=Path), help="PNG to write.")
+@click.option("--out", default="preview.png", show_default=True, type=LOCAL_PATH, help="PNG to write.")
 @click.option("--count", default=6, show_default=True, type=click.IntRange(1, 200), help="Samples to show.")
 @click.option("--first", default=0, show_default=True, type=click.IntRange(min=0), help="Index of the first.")
 @click.option("--split", type=click.Choice(["train", "val"]), help="[default: the first that has samples]")
@@ -69,8 +69,8 @@ def preview(recipe: str, overrides: tuple[str, ...], out: Path, device: str, **o
 
 
 @click.command()
-@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
-@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@click.argument("source", metavar="IN", type=LOCAL_PATH)
+@click.argument("target", metavar="OUT", type=LOCAL_PATH)
 @click.option(
     "--preset", default="real-esrgan", show_default=True,
     help="real-esrgan, none, or package.module:Class for a step of one's own.",
@@ -80,22 +80,18 @@ def preview(recipe: str, overrides: tuple[str, ...], out: Path, device: str, **o
 def degrade(source: Path, target: Path, preset: str, seed: int, backend: str) -> None:
     """Degrade the picture IN as Real-ESRGAN's training does and write it to OUT (a PNG) at the same size."""
     import cv2
-    import numpy as np
 
+    from bokehsynth.assets.decode.decoder import Limits
+    from bokehsynth.assets.single import open_encoded
     from bokehsynth.degradation import degrade as apply
     from bokehsynth.files import atomic_write
 
     check_png(target)
-    if not source.is_file():
-        raise UsageError(f"{source}: no such file")
-    data = np.fromfile(source, np.uint8)
-    stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if stored is None:
-        raise UsageError(f"{source}: is not a picture that can be read")
-    if stored.ndim == 3 and stored.shape[2] == 4:
-        raise UsageError(f"{source}: has transparency, which a photograph to be degraded has not; flatten it first")
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)  # upright and in colour, 16 bits kept
-    result = apply(image[..., ::-1], preset, seed, backend=backend)  # type: ignore[arg-type,index]
+    try:
+        image = open_encoded(source, Limits(min_side=1))
+    except AssetError as error:  # here a picture is an argument, not one of thousands
+        raise UsageError(str(error)) from None
+    result = apply(image, preset, seed, backend=backend)  # type: ignore[arg-type]
     atomic_write(target, cv2.imencode(".png", result[..., ::-1])[1].tobytes())
     click.echo(f"wrote {target}")
 

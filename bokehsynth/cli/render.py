@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from bokehsynth.cli.options import device_option
+from bokehsynth.cli.options import LOCAL_PATH, device_option
 from bokehsynth.errors import AssetError, UsageError
+from bokehsynth.files import local_path
 
 PLACE = {"x": float, "bottom": float, "scale": float, "rotation": float}
 
@@ -17,7 +18,7 @@ PER_UNIT = {"defocus": 100.0, "disparity": 65535.0, "mask": 65535.0}
 
 
 @click.command()
-@click.option("--background", type=click.Path(path_type=Path), metavar="FILE", help="Picture that fills the frame.")
+@click.option("--background", type=LOCAL_PATH, metavar="FILE", help="Picture that fills the frame.")
 @click.option(
     "--background-disparity", type=float, metavar="D",
     help="0 far .. 1 near, in the middle of the picture  [default: 0, or half the tilt]",
@@ -32,9 +33,9 @@ PER_UNIT = {"defocus": 100.0, "disparity": 65535.0, "mask": 65535.0}
     help="A cut-out with transparency at disparity D; further x= and bottom= (place of its middle and lower edge, "
     "0..1 of the picture), scale= (longer side over the picture's shorter one), rotation= (degrees), flip=1. Repeat.",
 )  # fmt: skip
-@click.option("--photo", type=click.Path(path_type=Path), metavar="FILE", help="An all-in-focus photograph, with:")
+@click.option("--photo", type=LOCAL_PATH, metavar="FILE", help="An all-in-focus photograph, with:")
 @click.option(
-    "--disparity", type=click.Path(path_type=Path), metavar="FILE",
+    "--disparity", type=LOCAL_PATH, metavar="FILE",
     help="Its disparity map: bright = near, any scale and size; PNG, TIFF, EXR or NPY.",
 )  # fmt: skip
 @click.option("--size", metavar="WxH", help="Size of the picture  [default: that of the background or photograph]")
@@ -54,7 +55,7 @@ PER_UNIT = {"defocus": 100.0, "disparity": 65535.0, "mask": 65535.0}
 )  # fmt: skip
 @click.option("--bits", default="8", show_default=True, type=click.Choice(["8", "16"]), help="Of a PNG.")
 @click.option("--maps", is_flag=True, help="Also write OUT with _aif, _defocus and _disparity before its ending.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="PNG, or EXR or NPY for linear light.")
+@click.option("--out", required=True, type=LOCAL_PATH, help="PNG, or EXR or NPY for linear light.")
 @device_option
 def render(out: Path, bits: str, maps: bool, device: str, **scene_options: Any) -> None:
     """Photograph cut-outs in front of a background, or a photograph with a disparity map, through a lens.
@@ -231,4 +232,4 @@ def _read_cutout(text: str) -> Any:
             ) from None
         except ValueError:
             raise UsageError(f"--foreground {text}: {name} must be a number, got {number!r}") from None
-    return PlacedCutout(cutout=open_cutout(Path(file)), **given)
+    return PlacedCutout(cutout=open_cutout(local_path(file)), **given)

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from bokehsynth.cli.options import device_option, moved_option, trust_option
+from bokehsynth.cli.options import LOCAL_PATH, device_option, moved_option, trust_option
 from bokehsynth.errors import DataError
 
 
 @click.command()
-@click.argument("dataset", metavar="DATASET", type=click.Path(path_type=Path))
+@click.argument("dataset", metavar="DATASET", type=LOCAL_PATH)
 @click.argument("key", metavar="KEY")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the stored and the new sample as a contact sheet.")
+@click.option("--out", type=LOCAL_PATH, help="Write the stored and the new sample as a contact sheet.")
 @device_option
 @moved_option
 @trust_option

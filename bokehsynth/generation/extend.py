@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bokehsynth.errors import UsageError
-from bokehsynth.files import atomic_write, pretty_json
+from bokehsynth.files import atomic_write, local_path, pretty_json
 from bokehsynth.generation.dataset_files import check_identity
 from bokehsynth.generation.generate import GenerateOptions, GenerateResult, run_generation
 from bokehsynth.generation.plan import all_plans, check_shard_boundaries, read_extensions, uncommitted
@@ -28,7 +28,7 @@ def extend(
     set, or if it is not finished (finish it first), ChangedError if its pictures are others or not there; otherwise as
     `generate`. `trust_code` and `overrides` as in `stored_recipe`.
     """
-    layout, options = Layout(Path(out)), options or GenerateOptions()
+    layout, options = Layout(local_path(out)), options or GenerateOptions()
     refuse_lost_hidden(layout)
     old = stored_recipe(layout, trust_code, overrides)
     find_pictures(layout, old)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypedDict
 from bokehsynth.assets.catalogue import RejectedFile
 from bokehsynth.assets.load import foreground_colors
 from bokehsynth.errors import BokehsynthError, UsageError, printable
+from bokehsynth.files import local_path
 from bokehsynth.generation.batching import BatchOptions
 from bokehsynth.generation.crash_log import CrashLog
 from bokehsynth.generation.dataset_files import (
@@ -148,7 +149,7 @@ def generate(recipe: Recipe | str | Path, out: str | Path, **options: "Unpack[Ge
     FailureBudgetError if too much fails; committed shards stay valid whatever happens.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    return run_generation(recipe, Layout(Path(out)), GenerateOptions(**options))
+    return run_generation(recipe, Layout(local_path(out)), GenerateOptions(**options))
 
 
 _KEYWORDS = [parameter for parameter in signature(GenerateOptions).parameters.values() if parameter.name != "batching"]
@@ -300,7 +301,7 @@ def finalize(
 
     `trust_code` and `overrides` as in `stored_recipe`, `lock` as in `GenerateOptions`.
     """
-    layout = Layout(Path(out))
+    layout = Layout(local_path(out))
     refuse_lost_hidden(layout)
     recipe = stored_recipe(layout, trust_code, overrides)
     find_pictures(layout, recipe)

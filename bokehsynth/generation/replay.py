@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from bokehsynth.config.user_code import user_code
 from bokehsynth.errors import DeviceError, UsageError
+from bokehsynth.files import local_path
 from bokehsynth.generation.dataset_files import devices_of
 from bokehsynth.generation.stored_recipe import find_pictures, stored_recipe
 from bokehsynth.pipeline import sample_from_draw, scene_renderer
@@ -33,7 +34,7 @@ def replay_device(dataset: str | Path, asked: str = "auto") -> tuple[list[str], 
     Raises DeviceError if that is not there. Of a set made on several, no sample tells on which; `auto` is then as
     everywhere.
     """
-    made_on = devices_of(Layout(Path(dataset)))
+    made_on = devices_of(Layout(local_path(dataset)))
     if asked != "auto" or len(made_on) != 1:
         return made_on, resolve_device(asked)
     try:
@@ -61,8 +62,8 @@ def replay_sample(
     if stored_split is None or int(number) >= len(stored_split) or key != sample_key(split, int(number)):
         raise UsageError(f"{dataset}: has no sample {key!r}; keys look like {sample_key('train', 12)}")
     stored = stored_split[int(number)]
-    recipe = stored_recipe(Layout(Path(dataset)), trust_code, overrides)
-    find_pictures(Layout(Path(dataset)), recipe)
+    recipe = stored_recipe(Layout(local_path(dataset)), trust_code, overrides)
+    find_pictures(Layout(local_path(dataset)), recipe)
     render_scene = scene_renderer(replay_device(dataset, device)[1])
     with user_code(trust_code):
         draw = draw_from_meta(stored.meta)

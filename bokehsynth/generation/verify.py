@@ -9,7 +9,7 @@ from bokehsynth.assets.catalogue import Catalogue, assets_of
 from bokehsynth.config.strict_yaml import load_yaml
 from bokehsynth.config.user_code import UntrustedCodeError, is_refused, user_code
 from bokehsynth.errors import BokehsynthError, DataError, UsageError
-from bokehsynth.files import canonical_json, pretty_json
+from bokehsynth.files import canonical_json, local_path, pretty_json
 from bokehsynth.generation.dataset_files import (
     check_format,
     expected_description,
@@ -56,7 +56,7 @@ def verify(
     `not_compared` names them. `lock` as in `GenerateOptions`, for `fix`.
     """
     with user_code(trust_code):
-        return _verify(Layout(Path(out)), decode, workers, fix, lock)
+        return _verify(Layout(local_path(out)), decode, workers, fix, lock)
 
 
 def _verify(layout: Layout, decode: float, workers: int, fix: bool, lock: bool) -> VerifyReport:

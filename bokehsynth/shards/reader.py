@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bokehsynth.errors import DataError, UsageError
-from bokehsynth.files import canonical_json, sha256_bytes
+from bokehsynth.files import canonical_json, local_path, sha256_bytes
 from bokehsynth.schema import FIELDS, FORMAT_VERSION, Sample, sample_key
 from bokehsynth.shards.codec import META_MEMBER, SMALL_SAMPLE, check_sizes, decode_sample
 from bokehsynth.shards.dataset import read_dataset, read_index, read_meta, read_record, stored_plans
@@ -32,7 +32,7 @@ def open_dataset(
     `fields` limits which arrays are decoded (default: all that are stored). Raises DataError, naming the file and
     what to do, if the data set is missing, unfinished or damaged, or if it has no such split or field.
     """
-    return ShardDataset(Layout(Path(path)), split, fields)
+    return ShardDataset(Layout(local_path(path)), split, fields)
 
 
 class ShardDataset:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bokehsynth.errors import DataError, UsageError
-from bokehsynth.files import sha256_bytes
+from bokehsynth.files import local_path, sha256_bytes
 from bokehsynth.rng import SPLITS
 from bokehsynth.shards.dataset import read_dataset, split_record, stored_plans
 from bokehsynth.shards.layout import Layout
@@ -75,7 +75,7 @@ def verify_dataset(path: str | os.PathLike[str], decode: float = 1.0, workers: i
     """
     if not 0 <= decode <= 1:
         raise UsageError(f"decode is a share of the samples, 0 to 1, got {decode}")
-    layout = Layout(Path(path))
+    layout = Layout(local_path(path))
     if not layout.root.is_dir():
         raise DataError(f"{layout.root}: no such data set directory")
     report = VerifyReport(layout.root)

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from support import photo_folders as folders
+from support.hostile import npy
 
 import bokehsynth as bs
 from bokehsynth.assets.decode.rejection import RejectedPicture
@@ -275,3 +276,29 @@ def test_push_pull_keeps_known_pixels() -> None:
     np.testing.assert_array_equal(filled[known], color[known])
     assert filled.min() >= color[known].min() - 1e-6
     assert filled.max() <= color[known].max() + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((200_000, 100_000), "more than 64 million pixels"),
+        ((10**300, 10**300), "no plain NumPy array|million pixels"),
+        ((100, 100), "holds 100 bytes of numbers where its header says"),
+        ((100,), "must hold a map"),
+        ((-4, 4), "must hold a map"),
+        ((3, "x"), "no plain NumPy array"),
+    ],
+)
+def test_the_header_of_a_map_is_checked_before_anything_is_allocated(tmp_path, shape, words):
+    npy(tmp_path / "m.npy", shape)
+    with pytest.raises(RejectedPicture, match=words):
+        read_map(tmp_path / "m.npy", (4, 4))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x93NUMPY\1\0\x28\x23" + b"(" * 8999 + b"\n", b"PK\3\4" + bytes(60), b"\x80\4."]
+)
+def test_what_is_no_map_is_named(tmp_path, data):
+    (tmp_path / "m.npy").write_bytes(data)
+    with pytest.raises(RejectedPicture, match="no plain NumPy array"):
+        read_map(tmp_path / "m.npy", (4, 4))

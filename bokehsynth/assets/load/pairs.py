@@ -180,7 +180,7 @@ def read_map(
     """
     data = read_unchanged(path, root, sha256)
     if path.suffix.lower() == ".npy":
-        values = _numpy(data, path)
+        values = _numpy(data, path, limits)
     else:
         raster = decode_raster(data, str(path), limits)
         values = raster.grey() if not raster.linear else np.asarray(raster.values, np.float32)
@@ -191,14 +191,29 @@ def read_map(
     return np.asarray(values, np.float32)
 
 
-def _numpy(data: bytes, path: Path) -> FloatArray:
+def _numpy(data: bytes, path: Path, limits: Limits) -> FloatArray:
+    """The map in the bytes of an .npy file, whose header is checked before anything is allocated."""
+    file = io.BytesIO(data)
     try:
-        values = np.load(io.BytesIO(data), allow_pickle=False)
-        values = np.squeeze(np.asarray(values, np.float32))
-    except ValueError as error:
-        raise RejectedPicture(f"{path}: is no plain NumPy array of numbers ({error})", "corrupt") from None
-    if values.ndim != 2 or 0 in values.shape:
-        raise RejectedPicture(f"{path}: must hold a map [H, W], got shape {values.shape}", "corrupt")
+        version = np.lib.format.read_magic(file)
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, dtype = read_header[version](file)
+    except Exception as error:  # NumPy parses the header as Python: it raises anything on malformed bytes
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RejectedPicture(f"{path}: is no plain NumPy array of numbers ({cause:.200})", "corrupt") from None
+    if dtype.kind not in "biuf":
+        raise RejectedPicture(f"{path}: is no plain NumPy array of numbers (its type is {dtype!r:.80})", "corrupt")
+    sides = [side for side in shape if side != 1] if len(shape) > 2 else list(shape)
+    if len(sides) != 2 or min(sides) < 1:
+        raise RejectedPicture(f"{path}: must hold a map [H, W], got shape {shape!s:.80}", "corrupt")
+    if sides[0] * sides[1] > limits.max_pixels:
+        words = f"{sides[1]:.6g} x {sides[0]:.6g} is more than {limits.max_pixels / 1e6:g} million pixels"
+        raise RejectedPicture(f"{path}: {words}", "too_large")
+    if len(data) - file.tell() != sides[0] * sides[1] * dtype.itemsize:
+        held = f"{len(data) - file.tell():,} bytes of numbers where its header says {shape} of {dtype}"
+        raise RejectedPicture(f"{path}: holds {held}", "truncated")
+    file.seek(0)
+    values = np.asarray(np.load(file, allow_pickle=False), np.float32).reshape(sides)
     if not np.isfinite(values).all():
         raise RejectedPicture(f"{path}: holds NaN or infinite values", "not_finite")
     return values

@@ -46,7 +46,8 @@ PER_UNIT = {"defocus": 100.0, "disparity": 65535.0, "mask": 65535.0}
 )
 @click.option(
     "--aperture", default="disc", show_default=True,
-    help="disc, polygon:7[,rotation=..][,curvature=..], ring:0.5, cat_eye:0.9, or package.module:Class.",
+    help="disc, polygon:7[,rotation=..][,curvature=..], ring:0.5, cat_eye:0.9, apodized:0.1, onion:8, anamorphic:2, "
+    "image:FILE, or package.module:Class.",
 )  # fmt: skip
 @click.option("--falloff", is_flag=True, help="Let a lens that vignettes darken the corners.")
 @click.option(

@@ -21,15 +21,20 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that the page tells the reader to save, as current directory and importable."""
-    module = next(block for block in blocks("python") if block.startswith("# my_lenses.py\n"))
-    (tmp_path / "my_lenses.py").write_text(module, encoding="utf-8")
-    (recipe,) = blocks("yaml")
-    (tmp_path / "my.yaml").write_text(recipe, encoding="utf-8")
+    files = {"my_lenses.py": "python", "my_triplet.py": "python", "my.yaml": "yaml", "doublet.yaml": "yaml"}
+    for name, language in files.items():
+        text = next(block for block in blocks(language) if block.startswith(f"# {name}\n"))
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    (lens,) = blocks("json")
+    (tmp_path / "doublet.json").write_text(lens, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "my_lenses", raising=False)
+    for module in ("my_lenses", "my_triplet"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     yield tmp_path
-    sys.modules.pop("my_lenses", None)
+    for module in ("my_lenses", "my_triplet"):
+        sys.modules.pop(module, None)
 
 
 def test_python_snippets_run_in_order(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,7 +57,8 @@ def test_python_snippets_run_in_order(desk: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_lens_of_ones_own_is_thirty_lines(desk: Path) -> None:
-    assert len((desk / "my_lenses.py").read_text(encoding="utf-8").splitlines()) <= 30
+    for name in ("my_lenses.py", "my_triplet.py"):
+        assert len((desk / name).read_text(encoding="utf-8").splitlines()) <= 30
 
 
 def test_the_picture_is_small_and_every_link_is_there() -> None:
@@ -69,3 +75,25 @@ def test_commands_shown_exist() -> None:
     commands = "\n".join(blocks("sh"))
     assert set(re.findall(r"bokehsynth (\w+)", commands)) <= set(cli.commands)
     assert "python -m bokehsynth.aperture_check my_lenses:Bubble" in commands
+
+
+def test_a_lens_file_becomes_shards_in_five_commands(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page's lines as they stand."""
+    from click.testing import CliRunner
+
+    from bokehsynth.cli import cli
+    from bokehsynth.scene.lens_spec import RENDERS_ALL
+
+    lines = next(block for block in blocks("sh") if "doublet" in block).splitlines()
+    assert len(lines) == 5
+    if "cpu" not in RENDERS_ALL:
+        found = CliRunner().invoke(cli, lines[2].split()[1:])
+        assert isinstance(found.exception, bs.UsageError)
+        assert "doublet is traced and has aberrations, which cpu does not render" in str(found.exception)
+        return
+    for line in lines:
+        found = CliRunner().invoke(cli, line.split()[1:], catch_exceptions=False)
+        assert found.exit_code == 0, found.output
+    sample = bs.open_dataset(desk / "doublet-set")[1]
+    assert sample.meta["aperture"] == "doublet"
+    assert sample.meta["near_m"] == 1.5

@@ -198,7 +198,7 @@ def _prepare(recipe: Recipe, layout: Layout, options: GenerateOptions) -> _Run:
     identity = recipe.identity
     everything = all_plans(recipe, layout)
     shards = shard_range(everything, options.shards)
-    machine = describe_machine(device, recipe.catalogue)
+    machine = describe_machine(device, recipe)
     check_same_gpus(machine, options.allow_mixed)
     check_output_dir(layout, recipe, machine, options.allow_mixed)
     return _Run(recipe, layout, options, device, allocation.threads, engine, identity, machine, everything, shards)

@@ -7,6 +7,7 @@ from typing import Any
 
 from bokehsynth.assets.catalogue import Catalogue
 from bokehsynth.files import sha256_bytes
+from bokehsynth.recipe import Recipe
 from bokehsynth.rendering import describe_device
 from bokehsynth.version import __version__
 
@@ -20,15 +21,19 @@ where such pictures are used."""
 PIXEL_GPU = ("compute_capability", "nvrtc", "cupy")
 """Keys of a GPU's record (`rendering.describe_device`) on which pixels depend; null on the CPU."""
 
-PIXEL_KEYS = ("bokehsynth", "architecture", "cpu_features", "dispatch", "device", *PIXEL_GPU, "opencv", *PIXEL_PACKAGES)
+PIXELS = 2
+"""Revision of the pixels that this version makes of lenses with a pupil or anything else that depends on the field
+(1: 0.4.0, with another filter and another `falloff` of pupils). All other lenses are at revision 1 still."""
+
+PIXEL_KEYS = ("pixels", "architecture", "cpu_features", "dispatch", "device", *PIXEL_GPU, "opencv", *PIXEL_PACKAGES)
 """The keys that two machines must share to work on one data set, and those of ASSET_PACKAGES that both have (up to
 0.4.0 none was recorded); the others are for the record."""
 
 
-def describe_machine(device: str, catalogue: Catalogue | None = None) -> dict[str, Any]:
+def describe_machine(device: str, recipe: Recipe | None = None) -> dict[str, Any]:
     """Describe versions, CPU class and device: flat, JSON-able, the same on every run of the same machine.
 
-    With a catalogue also the packages that only some of its pictures need.
+    With a recipe also what only some recipes depend on: the packages that some pictures need, and `pixels`.
 
     `dispatch` names the CPU features that the libraries use, which variables such as NUMBA_CPU_FEATURES,
     OPENCV_CPU_DISABLE and NPY_DISABLE_CPU_FEATURES restrict: it decides which code computes a pixel.
@@ -36,6 +41,8 @@ def describe_machine(device: str, catalogue: Catalogue | None = None) -> dict[st
     import cv2
     from llvmlite import binding
 
+    packages = (*PIXEL_PACKAGES, *_asset_packages(recipe.catalogue if recipe else None))
+    changed = recipe is not None and any(aperture.depends_on_field for aperture in recipe.lens.apertures)
     features = binding.get_host_cpu_features()
     flags = ",".join(sorted(name for name, on in features.items() if on))
     return {
@@ -49,14 +56,20 @@ def describe_machine(device: str, catalogue: Catalogue | None = None) -> dict[st
         "device": device,
         **describe_device(device),
         "opencv": cv2.__version__,
-        **{name: importlib.metadata.version(name) for name in (*PIXEL_PACKAGES, *_asset_packages(catalogue))},
+        **{name: importlib.metadata.version(name) for name in packages},
+        **({"pixels": PIXELS} if changed else {}),
     }
 
 
 def pixel_facts(machine: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """What of a machine's record must be the same in another's."""
     both = [name for name in ASSET_PACKAGES if name in machine and name in other]
-    return {key: machine.get(key) for key in (*PIXEL_KEYS, *both)}
+    version = machine.get("bokehsynth")
+    # before 0.4.0 every version had pixels of its own
+    old = isinstance(version, str) and version.startswith(("0.1", "0.2", "0.3"))
+    return {key: machine.get(key) for key in (*PIXEL_KEYS, *both)} | {
+        "pixels": machine.get("pixels", version if old else 1)
+    }
 
 
 def _asset_packages(catalogue: Catalogue | None) -> list[str]:

@@ -15,7 +15,7 @@ from bokehsynth.errors import ChangedError, UsageError
 from bokehsynth.files import pretty_json
 from bokehsynth.generation.extend import extend
 from bokehsynth.generation.generate import GenerateOptions, finalize
-from bokehsynth.generation.provenance import describe_machine
+from bokehsynth.generation.provenance import describe_machine, pixel_facts
 from bokehsynth.generation.replay import replay_sample
 
 RECIPE = """\
@@ -169,5 +169,22 @@ def test_what_reads_exr_is_recorded_where_there_is_one() -> None:
         files = AssetFiles(kind="background", image=Path(name), root=Path(), name=name, image_sha256="", size=(1, 1))
         return Catalogue((asset,), files={"a": files})
 
-    assert describe_machine("cpu", catalogue("a.EXR"))["openexr"] == metadata.version("openexr")
-    assert describe_machine("cpu", catalogue("a.png")) == describe_machine("cpu")
+    recipe = bs.load_recipe("quickstart")
+    recipe.catalogue = catalogue("a.EXR")
+    assert describe_machine("cpu", recipe)["openexr"] == metadata.version("openexr")
+    recipe.catalogue = catalogue("a.png")
+    assert describe_machine("cpu", recipe) == describe_machine("cpu")
+
+
+def test_other_versions_go_on_with_a_set_unless_its_pixels_are_others() -> None:
+    """0.4.0 recorded no revision of its pixels; those of lenses with a pupil are others since."""
+    disc, pupil = (
+        describe_machine("cpu", bs.load_recipe("quickstart", [f"lens.aperture={aperture}"]))
+        for aperture in ("disc", "{kind: cat_eye, strength: 0.5}")
+    )
+    begun = {**disc, "bokehsynth": "0.4.0"}
+    assert "pixels" not in disc
+    assert pixel_facts(begun, disc) == pixel_facts(disc | {"bokehsynth": "0.5.1"}, begun)
+    assert pixel_facts(begun, pupil) != pixel_facts(pupil, begun)
+    assert pixel_facts(pupil, disc) != pixel_facts(begun | {"bokehsynth": "0.3.0"}, disc)
+    assert pixel_facts({**disc, "bokehsynth": "0.3.2"}, disc) != pixel_facts(disc, begun)

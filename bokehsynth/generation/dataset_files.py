@@ -5,6 +5,7 @@ Hold `shard_lock.set_up_lock` to check or write them: runs of other ranges of th
 
 import contextlib
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -163,18 +164,22 @@ def write_root_files(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan],
 def write_description(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]) -> None:
     """Describe a set whose shards are all committed: preview.png, card, and dataset.json last of all."""
     write_quarantine(layout, recipe, plans)
-    record = expected_description(layout, recipe, recipe.identity, plans)
+    machines = machines_of(layout, strict=True)  # one that cannot be read just now must not be left out
+    record = expected_description(layout, recipe, recipe.identity, plans, machines)
     stored = ShardDataset(layout, recipe.splits[0], record=record)
     contact_sheet([stored[i] for i in take_spread(range(len(stored)), PREVIEW_ROWS)], layout.preview)
     write_dataset_json(layout, record, f"Format {FORMAT_VERSION}; the recipe it follows from is `recipe.yaml`.")
 
 
 def expected_description(
-    layout: Layout, recipe: Recipe, identity: Mapping[str, str], plans: Sequence[ShardPlan]
+    layout: Layout,
+    recipe: Recipe,
+    identity: Mapping[str, str],
+    plans: Sequence[ShardPlan],
+    machines: Sequence[Machine],
 ) -> dict[str, Any]:
     """The content that `dataset.json` must have; photographs need not be there. DataError if a shard is not."""
-    machines = machines_of(layout)
-    made_with = machines[0] if len(machines) == 1 else {"mixed": machines}
+    made_with = machines[0] if len(machines) == 1 else {"mixed": list(machines)}
     record = describe_dataset(layout, plans, recipe.name, identity, made_with)
     record["licence"] = _licence_text(layout, recipe.catalogue, record)
     return record
@@ -207,14 +212,14 @@ def machines_of(layout: Layout, strict: bool = False) -> list[Machine]:
     `strict` is for a run, which must not go on where the record is damaged: DataError.
     """
     machines: list[Any] = []
-    with contextlib.suppress(DataError):
+    fault: object = f"{layout.machines}: is no list of machines; `bokehsynth verify --fix` restores it"
+    try:
         machines = _read_json(layout.machines, list)
+    except DataError as error:
+        fault = error
     machines = machines if all(isinstance(machine, dict) for machine in machines) else []
-    if strict and not machines and layout.machines.is_file():
-        raise DataError(
-            f"{layout.machines}: is no list of machines; `bokehsynth verify --fix` restores it where the set is "
-            "finished, otherwise delete it"
-        )
+    if strict and not machines and os.path.lexists(layout.machines):
+        raise DataError(f"{fault}; if it is damaged and the set is not finished, delete it")
     return machines
 
 

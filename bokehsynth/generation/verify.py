@@ -123,7 +123,7 @@ def _verify_records(layout: Layout) -> list[str]:
     plans = all_plans(recipe, layout)
     if not is_complete(layout, plans):
         return faults
-    true = expected_description(layout, recipe, record["identity"], plans)
+    true = expected_description(layout, recipe, record["identity"], plans, machines_of(layout))
     wrong = [name for name in sorted({*true, *record}) if true.get(name) != record.get(name)]
     if not machines_of(layout):
         faults.append(f"{layout.machines}: missing or altered")

@@ -198,6 +198,7 @@ class _Pool:
             self._count_failed_start(code, cause)
             return
         self.unsettled.append(death)
+        job.timeouts += bool(silence)
         if job.units:
             yield Progress(job.spec, -job.units)
 
@@ -236,7 +237,7 @@ class _Pool:
             if worker.ready and worker.job is None:
                 continue
             worker.idle_s += passed
-            limit = self.interval.limit(worker.job.attempts) if worker.job else STARTING
+            limit = self.interval.limit(worker.job.timeouts) if worker.job else STARTING
             if worker.idle_s > max(limit, 4 * TICK):
                 yield from self._reap(worker, worker.idle_s)
 

@@ -4,13 +4,16 @@ import statistics
 from collections import deque
 from dataclasses import dataclass, field
 
+MOST_DOUBLINGS = 3
+"""Enough for a machine that is slow just now; more would have a spec that hangs hold a worker for hours."""
+
 STARTING = 120.0
 """Seconds in which a worker has to start: imports from a slow disk take long, and nothing can be learnt from them."""
 
 
 @dataclass(frozen=True)
 class TimeoutPolicy:
-    """Seconds between two reports of a task; every further attempt at the same spec gets twice as long."""
+    """Seconds between two reports of a task; after each timeout the same spec gets twice as long, up to 8 times."""
 
     initial: float = 120.0
     """Until the first report."""
@@ -41,8 +44,8 @@ class ReportInterval:
         """Seconds per unit, None before the first report."""
         return statistics.median(self._recent) if self._recent else None
 
-    def limit(self, attempts: int) -> float:
-        """Seconds of silence after which the worker of a spec is ended, on this attempt at it."""
+    def limit(self, timeouts: int) -> float:
+        """Seconds of silence after which the worker of a spec is ended that has timed out so often."""
         median = self.median
         base = self.policy.initial if median is None else max(self.policy.minimum, self.policy.factor * median)
-        return float(base * 2 ** (attempts - 1))
+        return float(base * 2 ** min(timeouts, MOST_DOUBLINGS))

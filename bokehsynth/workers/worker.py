@@ -47,6 +47,8 @@ class Job:
 
     spec: Any
     attempts: int = 0
+    timeouts: int = 0
+    """How many of its attempts were ended for silence."""
     units: int = 0
     started: float = 0.0
     serial: bool = False

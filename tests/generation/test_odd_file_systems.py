@@ -3,15 +3,18 @@
 import errno
 import fcntl
 import os
+import shutil
 import stat
 from pathlib import Path
 
 import pytest
+from support.promised import promised_files
 
 import bokehsynth as bs
-from bokehsynth.errors import LockedError, StorageError
+from bokehsynth.errors import DataError, LockedError, StorageError
 from bokehsynth.files import atomic_write
-from bokehsynth.generation import shard_lock
+from bokehsynth.generation import dataset_files, shard_lock
+from bokehsynth.generation.generate import finalize
 from bokehsynth.generation.verify import verify
 
 
@@ -102,3 +105,23 @@ def test_a_set_can_be_made_and_mended_without_locks(no_locks: list[int], tiny_re
     with pytest.raises(StorageError, match="--no-lock"):
         verify(out, fix=True)
     verify(out, fix=True, lock=False)
+
+
+def test_a_record_of_machines_that_cannot_be_read_is_not_left_out(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the fault sweep: dataset.json said that no machine had made the set, with exit code 0."""
+    out = tmp_path / "set"
+    shutil.copytree(tiny_dataset, out)
+    before = promised_files(out)
+    real = dataset_files.read_json
+
+    def refuse(path: Path, *bounds: int) -> object:
+        if path.name == "machine.json":
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(path, *bounds)
+
+    monkeypatch.setattr(dataset_files, "read_json", refuse)
+    with pytest.raises(DataError, match=r"machine\.json: cannot be read .*Stale file handle"):
+        finalize(out)
+    assert promised_files(out) == before

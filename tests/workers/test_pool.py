@@ -158,18 +158,18 @@ def test_workers_are_replaced_after_their_lifetime(tmp_path: Path) -> None:
     assert len(set(replaced.values())) == 3
 
 
-def test_the_limit_follows_the_running_median_and_grows_with_attempts() -> None:
+def test_the_limit_follows_the_running_median_and_grows_with_timeouts() -> None:
     interval = ReportInterval(TimeoutPolicy(initial=120, minimum=20, factor=50))
-    assert interval.limit(1) == 120
+    assert interval.limit(0) == 120
     for seconds in (1.0, 2.0, 100.0):
         interval.add(seconds, 1)
     interval.add(7.0, -5)  # taken back: no measure of anything
     assert interval.median == 2.0
-    assert [interval.limit(attempt) for attempt in (1, 2, 3)] == [100, 200, 400]
+    assert [interval.limit(timeouts) for timeouts in (0, 1, 2, 3, 4, 29)] == [100, 200, 400, 800, 800, 800]
     for _ in range(200):
         interval.add(0.02, 2)
-    assert interval.limit(1) == 20
-    assert ReportInterval(TimeoutPolicy.constant(3)).limit(2) == 6
+    assert interval.limit(0) == 20
+    assert ReportInterval(TimeoutPolicy.constant(3)).limit(1) == 6
 
 
 def test_workers_are_single_threaded_and_the_parent_is_left_as_it_was(tmp_path: Path) -> None:

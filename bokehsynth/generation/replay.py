@@ -17,7 +17,6 @@ from bokehsynth.recipe import Recipe
 from bokehsynth.rendering import resolve_device
 from bokehsynth.sample_draw import SampleDraw, check_draw, draw_from_meta
 from bokehsynth.scene import SceneDraw
-from bokehsynth.scene.camera import SceneLens
 from bokehsynth.scene.compose import margin_of
 from bokehsynth.schema import Sample, sample_key
 from bokehsynth.shards import Layout, open_dataset
@@ -79,7 +78,7 @@ def _check_size(recipe: Recipe, draw: SampleDraw, key: str) -> None:
     """UsageError for a scene whose layers would take more than LAYER_BYTES: a recipe can ask for any number."""
     height, width, layers = draw.scene.height, draw.scene.width, 1
     if isinstance(draw.scene, SceneDraw):
-        margin = margin_of(draw.scene, SceneLens(recipe.lens.apertures[draw.aperture], draw.camera))
+        margin = margin_of(draw.scene, recipe.lens.scene_lens(draw.aperture, draw.camera, recipe.frame))
         height, width, layers = height + 2 * margin, width + 2 * margin, len(draw.scene.planes)
     if (needed := height * width * layers * TEXEL) > LAYER_BYTES:
         raise UsageError(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import bokehsynth as bs
-from bokehsynth.errors import RecipeError, UsageError
+from bokehsynth.errors import DataError, RecipeError, UsageError
 from bokehsynth.pipeline import sample_from_draw
 from bokehsynth.sample_draw import draw_from_meta
 from bokehsynth.scene.compose import lens_of, possible_focus
@@ -66,6 +66,27 @@ def test_metres_and_the_name_in_the_record(tmp_path: Path) -> None:
         sample.defocus, sample.meta["blur"] * np.abs(sample.disparity - 0.75), atol=2 * sample.meta["defocus_scale"]
     )
     assert draw_from_meta(json.loads(json.dumps(dict(sample.meta)))) == bs.draw_sample(drawn, 1)
+
+
+def test_draws_are_those_that_the_recipe_can_make(tmp_path: Path) -> None:
+    """What `replay` checks before it makes a sample of a data set of strangers."""
+    from dataclasses import replace
+
+    from bokehsynth.generation.replay import _check_size
+    from bokehsynth.sample_draw import check_draw
+
+    for lens in (
+        "{prescription: tessar-1903-f5.5, near_m: 1.5, focus_m: 2}",
+        "{prescription: tessar-1903-f5.5, near_m: 1.5}",
+        "{camera: {focal_length_mm: 50, f_number: 2, near_m: 1.5, focus_m: {kind: uniform, low: 2, high: 5}}}",
+    ):
+        drawn = recipe(tmp_path, lens)
+        draw = bs.draw_sample(drawn, 1)
+        meta = {"split": "train", "index": 1, "attempt": 0, "width": 36, "height": 24}
+        check_draw(drawn, draw, meta)
+        _check_size(drawn, draw, "train-000000001")
+        with pytest.raises(DataError, match=r"camera\.f_number"):
+            check_draw(drawn, replace(draw, camera=replace(draw.camera, f_number=1.0)), meta)
 
 
 def test_a_file_travels_in_the_recipe(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,9 +85,21 @@ def atomic_write(path: str | Path, data: bytes | str) -> None:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
+def open_own(path: Path, flags: int) -> int:
+    """A handle of a file that is written in place, made if it is not there; OSError for a link or another kind of file.
+
+    What lies in a folder may be a stranger's: a link would have some other file of the user's written to.
+    """
+    handle = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return handle
+
+
 def append_line(path: Path, line: str) -> None:
     """Append a line in one write, so that no kill tears it and writers of one file take turns; raises OSError."""
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    handle = open_own(path, os.O_WRONLY | os.O_APPEND)
     try:
         os.write(handle, f"{line}\n".encode())
     finally:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import select
 import sys
 import tempfile
 import traceback
@@ -34,11 +35,18 @@ class _Group(click.Group):
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command. An exit that it asks for otherwise than through click comes from a user's class: an error."""
+        """Run a command. An exit that it asks for otherwise than through click comes from a user's class: an error.
+
+        So is a pipe that breaks elsewhere than at our output, which click would pass over in silence.
+        """
         try:
             return super().invoke(ctx)
         except SystemExit as end:
             raise exit_as_error(end) from end
+        except BrokenPipeError as error:
+            if _reader_has_gone():
+                raise
+            raise BokehsynthError(f"a process at the other end of a pipe has gone ({error})") from error
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -110,6 +118,14 @@ def _missing_requirement(error: Exception) -> str:
         )
     names = wanted & {"numpy", "numba", "llvmlite", "PIL", "pymatting", "scipy", "OpenEXR", "pydantic", "ruamel"}
     return f"{names.pop()} cannot be imported ({error}): `pip install --force-reinstall bokehsynth`" if names else ""
+
+
+def _reader_has_gone() -> bool:
+    """Whether stdout or stderr is a pipe without a reader."""
+    poll = select.poll()
+    for number in (1, 2):
+        poll.register(number, 0)  # errors are always reported
+    return any(found & (select.POLLERR | select.POLLHUP) for _, found in poll.poll(0))
 
 
 def _unexpected(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """preview, degrade: commands that make pictures to look at."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,9 @@ def preview(recipe: str, overrides: tuple[str, ...], out: Path, device: str, **o
     split = shown.split or loaded.splits[0]
     backend = resolve_device(device)
     loaded.lens.check_device(backend)
-    indices = tqdm(range(shown.first, shown.first + shown.count), unit="sample", leave=False)
+    indices = tqdm(
+        range(shown.first, shown.first + shown.count), unit="sample", leave=False, disable=not sys.stderr.isatty()
+    )
     samples = [make_sample(loaded, index, split, backend) for index in indices]
     if shown.only is None:
         contact_sheet(samples, out, shown.cell)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from bokehsynth.files import append_line, storage_errors
+from bokehsynth.untrusted_files import MAX_LIST, read_bytes
 from bokehsynth.workers.events import DeathKind
 
 SUSPECT = 3
@@ -124,7 +125,7 @@ class CrashLog:
     def _lines(self) -> list[str]:
         with storage_errors(self.path):
             try:
-                return self.path.read_text(encoding="ascii", errors="replace").splitlines()
+                return read_bytes(self.path, MAX_LIST).decode("ascii", "replace").splitlines()
             except FileNotFoundError:
                 return []
 

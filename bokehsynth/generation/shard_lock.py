@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bokehsynth.errors import LockedError, StorageError
-from bokehsynth.files import make_directory, storage_errors
+from bokehsynth.errors import DataError, LockedError, StorageError
+from bokehsynth.files import make_directory, open_own, storage_errors
+from bokehsynth.untrusted_files import MAX_JSON, parse_json
 
 SPLIT_OFFSET = {"train": 0, "val": 1 << 40}
 SET_UP_BYTE = 1 << 60
@@ -71,7 +72,7 @@ def set_up_lock(path: Path, lock: bool = True) -> Iterator[None]:
 def _opened(path: Path) -> Iterator[BinaryIO]:
     make_directory(path.parent)
     with storage_errors(path):
-        file = open(path, "a+b")  # noqa: SIM115  # closed two lines on, which also releases the locks
+        file = os.fdopen(open_own(path, os.O_RDWR | os.O_APPEND), "a+b")  # closing it releases the locks
     with file:
         yield file
 
@@ -128,11 +129,18 @@ def _is_held(file: BinaryIO, start: int, length: int) -> bool:
 
 
 def _lines(file: BinaryIO) -> list[dict[str, Any]]:
+    """The owners that the file names, as far as its lines are those of owners: one may be torn by a kill."""
     file.seek(0)
     found = []
-    for line in file.read().splitlines():
-        with contextlib.suppress(ValueError):  # a line torn by a kill
-            found.append(json.loads(line))
+    for line in file.read(MAX_JSON).splitlines():
+        with contextlib.suppress(DataError, ValueError, TypeError, KeyError, AttributeError):
+            owner = parse_json(line.decode(), "a line")
+            if (
+                isinstance(owner["host"], str)
+                and 0 < owner["pid"] < 1 << 31
+                and all(first <= last for first, last in owner["ranges"].values())
+            ):
+                found.append(owner)
     return found
 
 

@@ -3,12 +3,20 @@
 A sample of them runs here, all of them behind `long`; `support.hostile_sets` has what is wrong with each.
 """
 
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.hostile_sets import DRAWS, FILES, JSON_FILES, OTHER_FILES, SETS, TEXTS, all_names, hostile_sets
+from support.hostile_sets import DRAWS, FILES, IN_PLACE, JSON_FILES, OTHER_FILES, SETS, TEXTS, all_names, hostile_sets
 from support.small_set import make_small_set
 from support.watched_commands import Watched, watch_commands
+
+import bokehsynth as bs
+from bokehsynth.files import append_line
+from bokehsynth.generation.generate import finalize
+from bokehsynth.generation.verify import verify
 
 MOST_MEMORY, MOST_SECONDS = 2 << 30, 10
 ARGUMENTS = {"replay": ["train-000000000"], "extend": ["--samples", "4", "--workers", "1"], "finalize": []}
@@ -114,3 +122,50 @@ def test_every_hostile_set_costs_a_line(commands: list[str], good: Path, tmp_pat
     slowest = max(done, key=lambda key: done[key].seconds)
     largest = max(watched.memory for watched in done.values())
     print(f"{len(done)} runs; slowest {done[slowest].seconds:.1f} s, {slowest}; peak {largest >> 20} MiB")
+
+
+@pytest.mark.parametrize("kind", ["link", "FIFO", "deep"])
+def test_files_that_runs_write_in_place_lead_nowhere_else(kind: str, good: Path, tmp_path: Path) -> None:
+    """A lock or log of a stranger's set that is a link would have some file of the user's emptied or written to."""
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    for number, name in enumerate(IN_PLACE):
+        out = tmp_path / str(number)
+        shutil.copytree(good, out)
+        path = out / name
+        path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)
+        if kind == "link":
+            path.symlink_to(mine)
+        elif kind == "FIFO":
+            os.mkfifo(path)
+        else:
+            path.write_text(TEXTS["deep"] + "\n" + '{"host": 1, "pid": -1, "ranges": 3}\n')
+        (out / "README.md").unlink()  # so that there is something to do
+        codes = [end_of(lambda out=out: verify(out, fix=True)), end_of(lambda out=out: finalize(out))]
+        if kind == "deep" or "run.lock" not in name:
+            assert codes == [0, 0], name
+        else:
+            assert codes == [4, 4]
+        assert mine.read_text() == "mine"
+
+
+def end_of(call: Callable[[], object]) -> int:
+    try:
+        call()
+    except bs.BokehsynthError as error:
+        return error.exit_code
+    return 0
+
+
+def test_lines_are_not_appended_through_links(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    (tmp_path / "log").symlink_to(mine)
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("log", "pipe"):
+        with pytest.raises(OSError, match=name):
+            append_line(tmp_path / name, "theirs")
+    assert mine.read_text() == "mine"
+    append_line(tmp_path / "new", "ours")
+    assert (tmp_path / "new").read_text() == "ours\n"

@@ -397,6 +397,10 @@ TEXTS: dict[str, str] = {
 """What may stand in a JSON file of a set."""
 
 
+IN_PLACE = (".bokehsynth/run.lock", "logs/events.jsonl", ".bokehsynth/tmp/train-000000.crashes")
+"""Files of a set that runs write to in place."""
+
+
 def hostile_sets(good: Path, folder: Path, names: Iterable[str]) -> list[tuple[str, Path]]:
     """Copies of a good set, each made hostile by its name in `all_names`."""
     made = []

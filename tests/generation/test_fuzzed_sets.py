@@ -19,8 +19,8 @@ from bokehsynth.cli import main
 FILES = sorted({*JSON_FILES, *OTHER_FILES} - {"README.md", "preview.png"})
 PIECES = [
     b"\0", b"\xff", b"\n", b'"', b"{", b"}", b"[", b"]", b",", b":", b"-", b"9" * 30, b"null", b"NaN", b"1e999",
-    b"true", b"../", b"/", b"\\ud800", b"\\u0000", b"\x1b[2K", b"train", b"val", b"&a ", b"*a", b"!!python/object:os.system ",
-    b"512 ", b"png", b"[" * 200,
+    b"true", b"../", b"/", b"\\ud800", b"\\u0000", b"\x1b[2K", b"train", b"val", b"&a ", b"*a",
+    b"!!python/object:os.system ", b"512 ", b"png", b"[" * 200,
 ]  # fmt: skip
 """What may be put into a file."""
 

@@ -53,7 +53,7 @@ from benchmarks.machine import machine_lines
 from bokehsynth.rendering.aperture.tables import tables_of
 from bokehsynth.rendering.cpu import prepared_layers
 from bokehsynth.rendering.cpu import renderer as cpu
-from bokehsynth.rendering.tile_constants import NO_PUPIL, TILE_H
+from bokehsynth.rendering.tile_constants import TILE_H
 from bokehsynth.rendering.types import RenderInput
 
 SPEEDUP = {32: 120, 16: 220, 8: 500, 2: 700}
@@ -161,8 +161,8 @@ def split(layers: Sequence[bs.Layer], lens: bs.Lens, margin: int) -> dict[str, f
     for stage, table in (("filter", tables.rays(2)), ("rays", cpu.ray_set(scene, tables, None))):
         rays = prepared_layers.rays_of(scene, prepared, table)
         output = cpu.empty_output(scene)
-        plan = cpu.plan_tiles(scene, prepared, NO_PUPIL, output)
-        cpu.render_tiles(planes, plan, kernels, rays, cpu.NO_PUPIL, (0, tile_rows), output)
+        plan = cpu.plan_tiles(scene, prepared, output)
+        cpu.render_tiles(planes, plan, kernels, rays, (0, tile_rows), output)
         lap(stage)
     spent["rays"] -= spent["filter"]
     frames = bs.render(layers, lens, margin, backend="cpu")

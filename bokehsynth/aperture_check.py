@@ -15,7 +15,8 @@ from bokehsynth.errors import USER_ERRORS, UsageError
 from bokehsynth.optics import Aperture, Lens, Plane
 from bokehsynth.optics.layer import Layer
 from bokehsynth.rendering import render
-from bokehsynth.rendering.aperture.lens_points import check_weights, unbaked_part, vogel_points
+from bokehsynth.rendering.aperture.field_table import needs_field_table
+from bokehsynth.rendering.aperture.lens_points import check_weights, vogel_points
 from bokehsynth.rendering.aperture.outline import CELL, signed_area, trace_outline
 
 Array = npt.NDArray[Any]
@@ -90,8 +91,8 @@ def check_aperture(aperture: Aperture) -> LensReport:
     inside = _per_point(aperture, "inside", (points,), [()])
     if inside.dtype != np.bool_:
         raise UsageError(f"{_where(aperture, 'inside')} must return bool [N], got {inside.dtype}; {_HINT['inside']}")
-    unbaked = unbaked_part(aperture)
-    area = inside.mean() * aperture.extent**2 if unbaked else signed_area(trace_outline(aperture)) / math.pi
+    by_table = needs_field_table(aperture)
+    area = inside.mean() * aperture.extent**2 if by_table else signed_area(trace_outline(aperture)) / math.pi
     points = points[inside]
     field = np.resize(_field().reshape(-1, 2), points.shape)
     _per_point(aperture, "weight", (points, field) if aperture.weight_depends_on_field else (points,), [(), (3,)])
@@ -116,7 +117,7 @@ def check_aperture(aperture: Aperture) -> LensReport:
         depends_on_field=aperture.depends_on_field,
         weighted=bool(np.ptp(light) > 0),
         tinted=bool((weights != weights[:, :1]).any()),
-        fine_detail=bool(not unbaked and abs(area - inside.mean()) > CELL / 2),
+        fine_detail=bool(not by_table and abs(area - inside.mean()) > CELL / 2),
         cpu=_compare_backends(aperture),
     )
 

@@ -59,6 +59,8 @@ def preview(recipe: str, overrides: tuple[str, ...], out: Path, device: str, **o
         raise UsageError(f"--only {shown.only}: the recipe stores {', '.join(loaded.shards.fields)} (shards.fields)")
     split = shown.split or loaded.splits[0]
     backend = resolve_device(device)
+    if device == "auto" and not loaded.lens.renders_on(backend):
+        backend = "cpu"
     loaded.lens.check_device(backend)
     indices = tqdm(
         range(shown.first, shown.first + shown.count), unit="sample", leave=False, disable=not sys.stderr.isatty()

@@ -26,7 +26,12 @@ from bokehsynth.generation.dataset_files import (
     write_description,
     write_root_files,
 )
-from bokehsynth.generation.devices import WorkerAllocation, allocate_workers, check_same_gpus, resolve_dataset_device
+from bokehsynth.generation.devices import (
+    WorkerAllocation,
+    allocate_workers,
+    check_same_gpus,
+    resolve_dataset_device,
+)
 from bokehsynth.generation.disk_space import check_free_space, largest_sample_pixels, typical_bytes
 from bokehsynth.generation.event_log import EventLog
 from bokehsynth.generation.plan import (
@@ -192,6 +197,8 @@ def run_generation(recipe: Recipe, layout: Layout, options: GenerateOptions) -> 
 def _prepare(recipe: Recipe, layout: Layout, options: GenerateOptions) -> _Run:
     """Resolve device, workers, assets and plan, and check them against `out`; nothing is written."""
     device = resolve_dataset_device(options.device, devices_of(layout), layout.root, options.allow_mixed)
+    if options.device == "auto" and not recipe.lens.renders_on(device):
+        device = "cpu"
     recipe.lens.check_device(device)
     allocation = allocate_workers(device, options.workers, options.gpus)
     engine = options.engine(allocation)

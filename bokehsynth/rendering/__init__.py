@@ -11,6 +11,7 @@ from typing import Protocol
 from bokehsynth.errors import DeviceError, UsageError
 from bokehsynth.optics import Lens
 from bokehsynth.optics.layer import Layer
+from bokehsynth.rendering.aperture.lens_points import unbaked_part
 from bokehsynth.rendering.frames import Frames
 from bokehsynth.rendering.types import Backend, RenderInput
 
@@ -28,7 +29,8 @@ def render(
     """Render layers seen through a lens.
 
     `layers` near to far (the order decides ties), all on one canvas [H + 2*margin, W + 2*margin]; the picture is its
-    centre. `samples` is the number of rays per pixel; None means training quality, no larger RMSE than 51 x 51 rays.
+    centre. `auto` is cuda where it works and knows the lens, else cpu. `samples` is the number of rays per pixel; None
+    means training quality, no larger RMSE than 51 x 51 rays.
     Returns Frames: float32 NumPy pictures [H, W, 3] in linear light and maps [H, W], computed when first read.
 
     Raises UsageError where the input cannot be rendered (shapes, a margin the rays would leave, a plane too steep for
@@ -36,6 +38,8 @@ def render(
     """
     scene = _checked(layers, lens, margin)
     _check_samples(samples)
+    if backend == "auto" and unbaked_part(lens.aperture):
+        backend = "cpu"
     return Frames(scene, _backend(backend), samples)
 
 
@@ -60,7 +64,8 @@ def render_batch(scenes: Sequence[Scene], backend: str = "auto", samples: int | 
 
     On cuda their `bokeh` and `all_in_focus` are made at once, by shared launches. Raises what `render` raises.
     """
-    if backend not in BACKENDS or backend == "reference" or resolve_device(backend) == "cpu":
+    unknown = backend == "auto" and any(unbaked_part(scene.lens.aperture) for scene in scenes)
+    if backend not in BACKENDS or backend == "reference" or unknown or resolve_device(backend) == "cpu":
         return [render(scene.layers, scene.lens, scene.margin, backend, samples) for scene in scenes]
     from bokehsynth.rendering.cuda import renderer as cuda
 

@@ -25,8 +25,5 @@ PACKED, PACKED_STEP, SOURCE, SOURCE_STEP, SUMS, SUMS_STEP = range(6)
 """Columns of `addresses` [L, 6]: of canvas texel (0, 0) of the first plane, and from one plane to the next, in bytes:
 premultiplied planes; what run kernels read; its prefix sums."""
 
-NO_PUPIL, BY_CORNERS, BY_RAYS = range(3)
-"""Whether the opening changes over the picture, and if so, whether kernels at corners of tiles follow it closely."""
-
 TAP_KERNELS, NEAR_KERNELS, FAR_KERNELS = range(3)
 """Families of a layer's kernels (`spans` [L, 3, 2]): texel by texel; with prefix sums for r > 0; for r < 0."""

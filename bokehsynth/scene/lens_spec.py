@@ -43,7 +43,7 @@ def _one_or_many(value: Any) -> str:
 _ABSENT_UNUSED = ("camera", "prescription", "f_number", "sensor_width_mm", "near_m", "focus_m")
 _OF_PRESCRIPTIONS = _ABSENT_UNUSED[2:]
 
-RENDERS_ALL = frozenset({"reference"})
+RENDERS_ALL = frozenset({"cpu", "reference"})
 """Backends that render apertures with aberrations, several rims, and weights that depend on the field."""
 
 
@@ -124,12 +124,20 @@ class LensSpec(Spec):
         if self.real_lens is not None:
             parts = {self.real_lens.name: "is traced and has aberrations"}
         others = sorted(RENDERS_ALL)
+        way = "--device cpu" if "cpu" in others else f"bs.make_sample(recipe, index, backend={others[0]!r})"
         for name, part in parts.items():
             if part:
                 raise UsageError(
-                    f"lens {name} {part}, which {device} does not render yet; {' and '.join(others)} can: from Python "
-                    f"bs.make_sample(recipe, index, backend={others[0]!r})"
+                    f"lens {name} {part}, which {device} does not render yet; {' and '.join(others)} can: use {way}"
                 )
+
+    def renders_on(self, device: str) -> bool:
+        """Whether `check_device` finds nothing."""
+        try:
+            self.check_device(device)
+        except UsageError:
+            return False
+        return True
 
     @property
     def has_unread_files(self) -> bool:

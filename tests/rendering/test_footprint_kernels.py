@@ -26,7 +26,7 @@ from bokehsynth.rendering.aperture.scanlines import scan
 from bokehsynth.rendering.aperture.tables import tables_of
 from bokehsynth.rendering.tile_constants import RUNS_FROM
 
-PUPIL = UNVIGNETTED.reshape(-1)
+PUPIL = UNVIGNETTED[0]
 TILTS = [(0.0, 0.0), (0.1, -0.05), (-0.3, 0.2)]
 
 

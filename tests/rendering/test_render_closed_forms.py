@@ -503,12 +503,6 @@ def test_no_pupil_no_darkening():
     assert (frames.transmission == 1).all()
 
 
-@pytest.mark.parametrize("aperture", [Shifted(), Defocused(), Magnifying()], ids=aperture_name)
-def test_aberration_is_refused_on_the_cpu(aperture):
-    with pytest.raises(UsageError, match="backend='reference'"):
-        _ = soft_layers(bs.Lens(5.0, 0.5, aperture)).render("cpu").bokeh
-
-
 def test_aberration_adds_pixels_to_every_ray():
     """p' moves by the aberration, so the image of a point moves the other way; whole pixels keep the bits."""
     lens = bs.Lens(5.0, 0.5)

@@ -64,12 +64,22 @@ class PrescriptionAperture(Aperture):
     def _polynomials(self, table: Float64Array, s: Float64Array, h: Float64Array) -> Float64Array:
         """Values [N, 3, ...] at points of the meridional frame, cubic in abs(h) through four rows of the table."""
         low, place = self._rows(h, 4)
+        if len(h) > 1 and (h == h[0]).all():
+            shares = [_cubic_share(row, place[:1]) for row in range(4)]
+            mixed = sum(share * table[low[0] + row] for row, share in enumerate(shares))
+            return np.tensordot(monomials(s, degree_of(table.shape[2])), mixed, axes=([1], [1]))
         powers, total = monomials(s, degree_of(table.shape[2])), np.zeros((len(s), *table.shape[1:2], *table.shape[3:]))
         for row in range(4):
-            others = [other for other in range(4) if other != row]
-            share = np.prod([(place - other) / (row - other) for other in others], axis=0)
+            share = _cubic_share(row, place)
             total += np.einsum("nk,nck...->nc...", powers * share[:, None], table[low + row])
         return total
+
+
+def _cubic_share(row: int, place: Float64Array) -> Float64Array:
+    """Lagrange's weight of row 0..3 at places between them."""
+    others = [other for other in range(4) if other != row]
+    result: Float64Array = np.prod([(place - other) / (row - other) for other in others], axis=0)
+    return result
 
 
 def _meridional(s: Float64Array, h: Float64Array) -> tuple[Float64Array, Float64Array]:

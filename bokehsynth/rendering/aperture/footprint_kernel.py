@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bokehsynth.rendering.aperture.scanlines import scan, through_pupil
+from bokehsynth.rendering.aperture.scanlines import scan, through_pupils
 from bokehsynth.rendering.jit import always_inline_kernel, kernel
 from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
 
@@ -33,8 +33,8 @@ SHORTEST_RUN = 4
 PIECE = 0.5 / np.sqrt(3.0)
 """Two Gauss points 1/2 -+ PIECE per texel make the integral of a linear function times a smooth one."""
 
-UNVIGNETTED = np.array([[0.0, 0.0, np.inf]])
-"""The `pupils` of an opening that no second disc limits."""
+UNVIGNETTED = np.array([[[0.0, 0.0, np.inf]]])
+"""The `pupils` of an opening that no further disc limits."""
 
 
 class ApertureShape(NamedTuple):
@@ -118,14 +118,14 @@ def _cover(out, half, x, y, weight, lean_x, lean_y):
 def coverage_kernel(lines, r, ex, ey, pupil, half):
     """Share of every texel's tent that the image of the opening covers, 1 inside: float64 [2 half + 1] squared.
 
-    lines: of `scan`; r: signed blur radius in px; (ex, ey) = K g; pupil: centre and radius of a second disc that lens
-    points must lie in.
+    lines: of `scan`; r: signed blur radius in px; (ex, ey) = K g; pupil [rims, 3]: centres and radii of discs that
+    lens points must also lie in.
     """
     y, g, x, first = lines
     out = np.zeros((2 * half + 1, 2 * half + 1))
     for n in range(len(y)):
         for k in range(first[n], first[n + 1] - 1, 2):
-            left, right = through_pupil(y[n], x[k], x[k + 1], r, ex, ey, pupil)
+            left, right = through_pupils(y[n], x[k], x[k + 1], r, ex, ey, pupil)
             if right > left:
                 _cover(out, half, right, y[n], g[n], 3 * ex / r, 3 * ey / r)
                 _cover(out, half, left, y[n], -g[n], 3 * ex / r, 3 * ey / r)
@@ -152,7 +152,7 @@ def density_kernel(lines, opening, r, ex, ey, pupil, half):
         row = int(np.floor(y[n]))
         v, j = y[n] - row, row + half
         for k in range(first[n], first[n + 1] - 1, 2):
-            left, right = through_pupil(y[n], x[k], x[k + 1], r, ex, ey, pupil)
+            left, right = through_pupils(y[n], x[k], x[k + 1], r, ex, ey, pupil)
             start = left
             while start < right:
                 column = int(np.floor(start))
@@ -179,7 +179,7 @@ def density_kernel(lines, opening, r, ex, ey, pupil, half):
 
 @kernel
 def passed_light(opening, pupils):
-    """Integral of the transmission over the part of the opening that each pupil (cx, cy, radius) lets pass: [P, C]."""
+    """Integral of the transmission over what each pupil [P, rims, 3] (cx, cy, radius) lets pass: [P, C]."""
     detail, table = opening.detail, opening.transmission
     channels, side = len(table), table.shape[1]
     out = np.zeros((len(pupils), channels))
@@ -187,7 +187,7 @@ def passed_light(opening, pupils):
     for p in range(len(pupils)):
         for n in range(len(y)):
             for k in range(first[n], first[n + 1] - 1, 2):
-                left, right = through_pupil(y[n], x[k], x[k + 1], 1.0, 0.0, 0.0, pupils[p])
+                left, right = through_pupils(y[n], x[k], x[k + 1], 1.0, 0.0, 0.0, pupils[p])
                 pieces = 1 if side == 1 else 8 * detail
                 for piece in range(pieces if right > left else 0):
                     for point in range(2):
@@ -246,7 +246,8 @@ def _grown(array, needed):
 def footprint_kernels(opening, pupils, nodes, ex, ey, runs, stride):
     """Make the kernels at all `nodes`, signed radii, as lists of taps ready to be applied: FootprintKernels.
 
-    pupils: rows cx, cy, radius, one for all nodes or one for each. runs: the coverage form. stride: texels per row.
+    pupils [1 or n, rims, 3]: cx, cy, radius of every rim, for all nodes or for each. runs: the coverage form. stride:
+    texels per row.
     """
     channels, n = len(opening.transmission), len(nodes)
     offsets, edges = np.empty((1, 1024), np.int64), np.empty((2, 256), np.int64)

@@ -20,6 +20,9 @@ _DIGEST_SIDE = 512
 _DIGEST_FIELD = 65
 """Field positions per side at which a pupil is noted in that identity."""
 
+_DIGEST_RAYS = 1000
+"""Lens points whose aberrations and weights are noted at each of 9 x 9 field positions."""
+
 _FIELD_POINTS = 4096
 """Lens points per pixel of the transmission map."""
 
@@ -39,7 +42,7 @@ def bake(aperture: Aperture, side: int) -> LensPoints:
     disc; it was the best fixed set measured. The aperture is asked anew each time, so it may be changed between two
     calls. Raises UsageError for an aperture that lets nothing through or whose methods return the wrong shape.
     """
-    points = _concentric_grid(side)
+    points = concentric_grid(side)
     points = points[check_inside(aperture, points)]
     weights = check_weights(aperture, points)
     if len(points) == 0 or weights.sum() <= 0:
@@ -118,17 +121,17 @@ def weights_over_field(aperture: Aperture, s: Float64Array, weight: Float64Array
 
 
 def refuse_unbaked(scene: RenderInput) -> None:
-    """Raise UsageError for a lens with a part that only the reference renders."""
+    """Raise UsageError for a lens with a part that cuda does not render."""
     part = unbaked_part(scene.lens.aperture)
     if part and scene.lens.blur > 0:
         raise UsageError(
-            f"{_name(scene.lens.aperture)} {part}, which only backend='reference' renders: the tables of the other "
-            "backends hold one opening, one weight for each of its points and one moving rim"
+            f"{_name(scene.lens.aperture)} {part}, which cuda does not render: its kernels know one opening, one "
+            "weight for each of its points and one moving rim; use backend='cpu'"
         )
 
 
 def unbaked_part(aperture: Aperture) -> str:
-    """What of an aperture no table of the fast backends holds, as `has an aberration`; empty if they hold it all."""
+    """What of an aperture cuda does not know, as `has an aberration`; empty if it knows it all."""
     if aperture.has_aberration:
         return "has an aberration"
     if aperture.weight_depends_on_field:
@@ -155,8 +158,8 @@ def in_pupil(aperture: Aperture, s: Float64Array, h: Float64Array) -> npt.NDArra
 
 
 def table_digest(aperture: Aperture) -> str:
-    """Hex digest of an aperture's openness, weights and pupil on fine grids: the identity of its lens in a data set."""
-    points = _concentric_grid(_DIGEST_SIDE)
+    """Hex digest of what an aperture does on fine grids: the identity of its lens in a data set."""
+    points = max(1.0, aperture.extent) * concentric_grid(_DIGEST_SIDE)
     inside = np.asarray(aperture.inside(points), np.bool_)
     digest = hashlib.sha256(np.packbits(inside).tobytes())
     digest.update(check_weights(aperture, points[inside]).astype(np.float32).tobytes())
@@ -164,11 +167,19 @@ def table_digest(aperture: Aperture) -> str:
         line = np.linspace(-1, 1, _DIGEST_FIELD)
         for centre, radius in aperture.pupil_discs(np.stack(np.meshgrid(line, line), axis=-1)):
             digest.update(np.asarray(centre, np.float64).tobytes() + np.float64(radius).tobytes())
+    if aperture.has_aberration or aperture.weight_depends_on_field:
+        s = points[inside][:: max(1, inside.sum() // _DIGEST_RAYS)]
+        line = np.linspace(-1, 1, 9)
+        for h in np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2):
+            fields = np.broadcast_to(h, s.shape)
+            digest.update(check_weights(aperture, s, fields).astype(np.float32).tobytes())
+            digest.update(np.asarray(aperture.aberration(s, fields), np.float64).astype(np.float32).tobytes())
     return digest.hexdigest()
 
 
 @lru_cache(maxsize=256)
-def _concentric_grid(side: int) -> Float64Array:
+def concentric_grid(side: int) -> Float64Array:
+    """A side x side midpoint grid, mapped to the unit disc with equal areas (Shirley & Chiu 1997), float64 [N, 2]."""
     edge = (np.arange(side) + 0.5) * (2 / side) - 1
     u, v = (a.ravel() for a in np.meshgrid(edge, edge))
     steep = np.abs(v) > np.abs(u)

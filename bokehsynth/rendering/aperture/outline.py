@@ -66,6 +66,38 @@ def trace_outline(aperture: Aperture) -> Float64Array:
     return np.ascontiguousarray(segments[(segments[:, :2] != segments[:, 2:]).any(axis=1)])
 
 
+def simplify_outline(segments: Float64Array, tolerance: float) -> Float64Array:
+    """The same polygons with fewer vertices, all of them of the outline [V, 4], off by `tolerance` at most."""
+    following = {tuple(segment[:2]): tuple(segment[2:]) for segment in segments}
+    found: list[Float64Array] = []
+    while following:
+        first = next(iter(following))
+        chain = [first]
+        while chain[-1] in following:
+            chain.append(following.pop(chain[-1]))
+        points = np.array(chain)
+        keep, start = [0], 0
+        while start < len(points) - 1:
+            stop = start + 1
+            while stop < len(points) - 1 and _deviation(points[start : stop + 2]) <= tolerance:
+                stop += 1
+            keep.append(stop)
+            start = stop
+        corners = points[keep]
+        found.append(np.concatenate([corners[:-1], corners[1:]], axis=1))
+    return np.ascontiguousarray(np.concatenate(found))
+
+
+def _deviation(points: Float64Array) -> float:
+    """Largest distance of points [N, 2] from the line through the first and the last."""
+    along = points[-1] - points[0]
+    length = float(np.hypot(*along))
+    away = points - points[0]
+    if length == 0:
+        return float(np.hypot(*away.T).max())
+    return float(np.abs(away[:, 0] * along[1] - away[:, 1] * along[0]).max()) / length
+
+
 def signed_area(segments: Float64Array) -> float:
     """Area enclosed by directed segments (x0, y0, x1, y1) of closed polygons, holes subtracted (shoelace)."""
     x0, y0, x1, y1 = segments.T

@@ -1,7 +1,6 @@
 """Openings that change over the picture: kernels at the corners of tiles, and where a pupil's disc lies."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -9,20 +8,15 @@ import numpy as np
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture
 from bokehsynth.rendering.aperture import footprint_kernel
-from bokehsynth.rendering.aperture.footprint_kernel import UNVIGNETTED, FootprintKernels
-from bokehsynth.rendering.aperture.lens_points import field_positions, refuse_unbaked
-from bokehsynth.rendering.aperture.tables import LensTables, tables_of
-from bokehsynth.rendering.tile_constants import RUNS_FROM, TILE_H, TILE_W
+from bokehsynth.rendering.aperture.field_table import field_transmission
+from bokehsynth.rendering.aperture.footprint_kernel import UNVIGNETTED
+from bokehsynth.rendering.aperture.lens_points import field_positions
+from bokehsynth.rendering.aperture.tables import FieldLensTables, tables_of
+from bokehsynth.rendering.tile_constants import TILE_H
 from bokehsynth.rendering.types import Float64Array, FloatArray, RenderInput
 
 _LATTICE = 64
 """Points along the shorter side, at least and at most eight px apart, at which the light that passes is integrated."""
-
-
-_RIM_STEP, _FOCUS_STEP = 0.42, 0.05
-"""Pixels by which rims may move from corner to corner; less where a layer crosses the focus, since |r| has a kink."""
-
-_CHOICES = ((TILE_W, TILE_W // 2, TILE_W // 4), (TILE_H, TILE_H // 2))
 
 
 def has_pupil(aperture: Aperture) -> bool:
@@ -31,14 +25,14 @@ def has_pupil(aperture: Aperture) -> bool:
 
 
 class Pupil(NamedTuple):
-    """The disc that lens points must lie in at every pixel."""
+    """The discs that lens points must lie in at every pixel, one for each rim."""
 
     centres: FloatArray
-    """x and y in lens units, float32 [2, H, W], with spare elements behind for whole tiles."""
-    radius: float
+    """x and y in lens units, float32 [rims, 2, H, W], with spare elements behind for whole tiles."""
+    radii: Float64Array
 
 
-NO_DISC = Pupil(np.zeros((2, 0, 0), np.float32), 0.0)
+NO_DISC = Pupil(np.zeros((0, 2, 0, 0), np.float32), np.zeros(0))
 """What `ray_tracer.trace_tiles` is given without a pupil."""
 
 
@@ -46,107 +40,59 @@ def pupil_of(scene: RenderInput) -> Pupil | None:
     """The pupil of a scene's lens at every pixel, None if it has none."""
     if not has_pupil(scene.lens.aperture):
         return None
-    centre, radius = _asked(scene.lens.aperture, field_positions(scene))
-    memory = np.zeros(2 * scene.height * scene.width + TILE_H * scene.width + 64, np.float32)
-    centres = memory[: 2 * scene.height * scene.width].reshape(2, scene.height, scene.width)
-    centres[:] = np.moveaxis(centre, 2, 0)
-    return Pupil(centres, radius)
+    discs = _asked(scene.lens.aperture, field_positions(scene))
+    shape = len(discs), 2, scene.height, scene.width
+    size = math.prod(shape)
+    centres = np.zeros(size + TILE_H * scene.width + 64, np.float32)[:size].reshape(shape)
+    for out, (centre, _) in zip(centres, discs, strict=True):
+        out[:] = np.moveaxis(centre, 2, 0)
+    return Pupil(centres, np.array([radius for _, radius in discs]))
 
 
-def _asked(aperture: Aperture, h: Float64Array) -> tuple[Float64Array, float]:
-    ((centre, radius),) = aperture.pupil_discs(h)
-    centre = np.asarray(centre, np.float64)
-    if centre.shape != h.shape or not np.isfinite(centre).all() or not float(radius) > 0:
-        raise UsageError(
-            f"{type(aperture).__name__}.pupil must return finite centres of h's shape {h.shape} and a radius > 0, got "
-            f"{centre.shape} and {radius}"
-        )
-    return centre, float(radius)
+def _asked(aperture: Aperture, h: Float64Array) -> list[tuple[Float64Array, float]]:
+    """Centre [..., 2] and radius of every rim at h; UsageError if they are none."""
+    discs = []
+    for centre, radius in aperture.pupil_discs(h):
+        place = np.asarray(centre, np.float64)
+        if place.shape != h.shape or not np.isfinite(place).all() or not float(radius) > 0:
+            raise UsageError(
+                f"{type(aperture).__name__}.pupil must return finite centres of h's shape {h.shape} and a radius > 0, "
+                f"got {place.shape} and {radius}"
+            )
+        discs.append((place, float(radius)))
+    return discs
 
 
-def _pupils_at(scene: RenderInput, x: Float64Array, y: Float64Array) -> Float64Array:
-    """Rows (cx, cy, radius) [N, 3] at pixels (x, y) of the picture, which may lie a tile outside."""
+def pupils_at(scene: RenderInput, x: Float64Array, y: Float64Array) -> Float64Array:
+    """Centre and radius of every rim, [N, rims, 3], at pixels (x, y) of the picture, which may lie a tile outside."""
     half = np.hypot(scene.width, scene.height) / 2
     h = np.stack([(x - (scene.width - 1) / 2) / half, (y - (scene.height - 1) / 2) / half], axis=-1)
-    centre, radius = _asked(scene.lens.aperture, h)
-    return np.concatenate([centre, np.full((len(h), 1), radius)], axis=1)
+    discs = _asked(scene.lens.aperture, h)
+    return np.stack(
+        [np.concatenate([centre, np.full((len(h), 1), radius)], axis=1) for centre, radius in discs], axis=1
+    )
 
 
-def steps(scene: RenderInput) -> "list[tuple[int, int] | None] | None":
-    """Choose each layer's px between corners (across, down), None for one in focus; None altogether if none suffice.
-
-    Between two corners the kernel's rim, and that of the pupil, move by at most _RIM_STEP.
-    """
+def drift(scene: RenderInput) -> float:
+    """Lens units by which rims move per pixel of the picture, at most."""
     x, y = np.meshgrid(np.linspace(0, scene.width - 1, 33), np.linspace(0, scene.height - 1, 33))
-    pupils = _pupils_at(scene, x.ravel(), y.ravel())[:, :2].reshape(33, 33, 2)
-    drift = [float(np.abs(np.diff(pupils, axis=axis)).max()) * 32 for axis in (1, 0)]  # over the width, the height
-    found: list[tuple[int, int] | None] = []
-    for layer in scene.layers:
-        plane = layer.disparity
-        largest = scene.lens.radius_max(plane, scene.width, scene.height)
-        if largest == 0:
-            found.append(None)
-            continue
-        slopes = [scene.lens.blur * abs(g) for g in (plane.gx, plane.gy)]  # type: ignore[union-attr]
-        radii = [scene.lens.blur * (d - scene.lens.focus) for d in plane.extremes(scene.width, scene.height)]
-        limit = _RIM_STEP if radii[0] * radii[1] > 0 else _FOCUS_STEP
-        sides = (max(1, scene.width - 1), max(1, scene.height - 1))
-        across, down = (
-            next((step for step in choice if step * (largest * d / side + s) <= limit), None)
-            for choice, d, s, side in zip(_CHOICES, drift, slopes, sides, strict=True)
-        )
-        if across is None or down is None:
-            return None
-        found.append((across, down))
-    return found
-
-
-def corner_kernels(
-    scene: RenderInput, tables: LensTables, distances: "list[tuple[int, int] | None]", row: int
-) -> "Iterator[CornerKernels | None]":
-    """Make each layer's kernels at the corners in tile row `row`; None for a layer in focus."""
-    stride, tiles = scene.layers[0].shape[1], -(-scene.width // TILE_W)
-    for layer, step in zip(scene.layers, distances, strict=True):
-        if step is None:
-            yield None
-            continue
-        plane = layer.disparity
-        ex, ey = scene.lens.blur * plane.gx, scene.lens.blur * plane.gy  # type: ignore[union-attr]
-        x = np.arange(tiles * TILE_W // step[0] + 1, dtype=np.float64) * step[0]
-        lines = [np.full_like(x, float(y)) for y in range(row * TILE_H, (row + 1) * TILE_H + 1, step[1])]
-        radii = [
-            scene.lens.blur * (plane.at(x - (scene.width - 1) / 2, y - (scene.height - 1) / 2) - scene.lens.focus)
-            for y in lines
-        ]
-        both = np.concatenate(radii)
-        runs = tables.transmission.shape == (1, 1, 1) and bool(both.min() >= RUNS_FROM or both.max() <= -RUNS_FROM)
-        kernels = [
-            footprint_kernel.footprint_kernels(tables.opening, _pupils_at(scene, x, y), r, ex, ey, runs, stride)
-            for r, y in zip(radii, lines, strict=True)
-        ]
-        yield CornerKernels(runs, step, kernels, radii)
-
-
-@dataclass(frozen=True, eq=False)
-class CornerKernels:
-    """Kernels of one layer along the lines of corners of a tile row."""
-
-    runs: bool
-    steps: tuple[int, int]  # pixels between corners, across and down
-    lines: list[FootprintKernels]
-    """For the corners of each line, from the picture's left to its right."""
-    radii: list[Float64Array]
+    pupils = pupils_at(scene, x.ravel(), y.ravel())[..., :2].reshape(33, 33, -1)
+    sides = (max(1, scene.height - 1), max(1, scene.width - 1))
+    return max(float(np.abs(np.diff(pupils, axis=axis)).max()) * 32 / side for axis, side in enumerate(sides))
 
 
 def transmission(scene: RenderInput) -> FloatArray:
     """Share of the opening's light that its pupil lets pass at each pixel, float32 [H, W]."""
-    refuse_unbaked(scene)
+    tables = tables_of(scene.lens.aperture)
+    if isinstance(tables, FieldLensTables):
+        table = tables.field_table(scene.width, scene.height)
+        return field_transmission(scene.lens.aperture, table, scene.width, scene.height)
     if not has_pupil(scene.lens.aperture):
         return np.ones((scene.height, scene.width), np.float32)
-    opening = tables_of(scene.lens.aperture).opening
+    opening = tables.opening
     step = min(8, max(1, min(scene.width, scene.height) // _LATTICE))
     x, y = (np.arange(-(-side // step) + 1, dtype=np.float64) * step for side in (scene.width, scene.height))
-    pupils = _pupils_at(scene, *(a.ravel() for a in np.meshgrid(x, y)))
+    pupils = pupils_at(scene, *(a.ravel() for a in np.meshgrid(x, y)))
     everything = footprint_kernel.passed_light(opening, UNVIGNETTED)
     share = footprint_kernel.passed_light(opening, pupils).mean(axis=1) / everything.mean()
     lattice = share.reshape(len(y), len(x))
@@ -168,8 +114,7 @@ def relative_light(scene: RenderInput) -> FloatArray:
     if not has_pupil(scene.lens.aperture):
         return share
     opening = tables_of(scene.lens.aperture).opening
-    (at,), radius = _asked(scene.lens.aperture, np.zeros((1, 2)))
-    disc = np.array([[at[0], at[1], radius]])
+    disc = np.array([[(*at, radius) for (at,), radius in _asked(scene.lens.aperture, np.zeros((1, 2)))]])
     passed, everything = (footprint_kernel.passed_light(opening, each).mean() for each in (disc, UNVIGNETTED))
     if round(passed / everything, 6) == 1:
         return share

@@ -104,6 +104,14 @@ def scan(outline, r, ex, ey, detail):
 
 
 @kernel
+def through_pupils(y, left, right, r, ex, ey, pupil):
+    """The part of a chord left..right at height y whose lens points lie in all discs of a pupil [rims, 3]."""
+    for rim in range(len(pupil)):
+        left, right = through_pupil(y, left, right, r, ex, ey, pupil[rim])
+    return left, right
+
+
+@kernel
 def through_pupil(y, left, right, r, ex, ey, pupil):
     """The part of a chord left..right at height y whose lens points lie in the pupil's disc (cx, cy, radius).
 

@@ -1,5 +1,6 @@
 """What the fast backends know of an aperture: its outline, its transmission, and sets of rays, baked once."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -7,9 +8,24 @@ import numpy as np
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture, SameAperture
+from bokehsynth.rendering.aperture.field_table import (
+    FieldTable,
+    bake_field_table,
+    channels_of,
+    needs_field_table,
+    open_share,
+)
 from bokehsynth.rendering.aperture.footprint_kernel import UNVIGNETTED, ApertureShape, density_kernel
-from bokehsynth.rendering.aperture.lens_points import LensPoints, bake, check_weights, smallest_side, vogel_points
-from bokehsynth.rendering.aperture.outline import trace_outline
+from bokehsynth.rendering.aperture.lens_points import (
+    LensPoints,
+    bake,
+    check_inside,
+    check_weights,
+    concentric_grid,
+    smallest_side,
+    vogel_points,
+)
+from bokehsynth.rendering.aperture.outline import simplify_outline, trace_outline
 from bokehsynth.rendering.aperture.scanlines import scan
 from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
 
@@ -33,10 +49,25 @@ class LensTables:
         """Directed segments of the opening's boundary, [V, 4]."""
         return trace_outline(self.aperture)
 
+    @cached_property
+    def coarse_outline(self) -> Float64Array:
+        """The outline with as few segments as keep within 1e-4 of it, for kernels that are made by the thousand."""
+        return simplify_outline(self.outline, 1e-4)
+
     @property
     def opening(self) -> ApertureShape:
         """What footprint kernels are made from."""
         return ApertureShape(self.outline, self.detail, self.transmission)
+
+    @property
+    def uniform(self) -> bool:
+        """Whether the same light passes through all of the opening."""
+        return self.channels == 1 and self.transmission.shape == (1, 1, 1)
+
+    @property
+    def channels(self) -> int:
+        """1 where R, G and B are treated alike, 3 where not."""
+        return len(self.transmission)
 
     @cached_property
     def full(self) -> bool:
@@ -112,7 +143,7 @@ class LensTables:
     def rays(self, side: int) -> "RaySet":
         """One grid, for every tile that needs rays."""
         table = self.grid(side)
-        weights = np.ascontiguousarray(table.weights.T[: len(self.transmission)])
+        weights = np.ascontiguousarray(table.weights.T[: self.channels])
         return RaySet(table.points, weights, np.array([(0, len(table.points))], np.int64))
 
     def ray_sets_by_size(self, largest: int) -> "RaySet":
@@ -124,13 +155,50 @@ class LensTables:
             tables = [self.grid(side) for side in sides]
             ends = np.cumsum([0] + [len(table.points) for table in tables])
             step = np.searchsorted(sides, np.arange(sides[-1] + 1))
-            weights = np.concatenate([table.weights for table in tables]).T[: len(self.transmission)]
+            weights = np.concatenate([table.weights for table in tables]).T[: self.channels]
             self._ray_sets[sides[-1]] = RaySet(
                 np.concatenate([table.points for table in tables]),
                 np.ascontiguousarray(weights),
                 np.ascontiguousarray(np.stack([ends[step], ends[step + 1]], axis=1)),
             )
         return self._ray_sets[sides[-1]]
+
+
+class FieldLensTables(LensTables):
+    """Tables of an aperture that `field_table` bakes: rays of equal weight, what they do is in the table."""
+
+    def __init__(self, aperture: Aperture) -> None:
+        super().__init__(aperture)
+        self._field_tables: dict[tuple[int, int], FieldTable] = {}
+
+    @property
+    def uniform(self) -> bool:
+        """Never: what passes is in the field's table."""
+        return False
+
+    @cached_property
+    def channels(self) -> int:
+        """1 where R, G and B are treated alike, 3 where not."""
+        return channels_of(self.aperture)
+
+    def field_table(self, width: int, height: int) -> FieldTable:
+        """The table for pictures of a size; those of the last two sizes are kept."""
+        if (width, height) not in self._field_tables:
+            while len(self._field_tables) > 1:
+                del self._field_tables[next(iter(self._field_tables))]
+            self._field_tables[width, height] = bake_field_table(self.aperture, width, height, self.channels)
+        return self._field_tables[width, height]
+
+    def grid(self, side: int) -> LensPoints:
+        """Bake about side**2 rays that pass at the picture's centre, or as many as pass elsewhere."""
+        if side not in self._grids:
+            share = max(open_share(self.aperture), 0.1)
+            points = self.aperture.extent * concentric_grid(round(side / math.sqrt(share)))
+            points = np.ascontiguousarray(points[check_inside(self.aperture, points)])
+            if len(points) == 0:
+                raise UsageError(f"{type(self.aperture).__name__} lets no light through: it opens to no lens point")
+            self._grids[side] = LensPoints(points, np.ones((len(points), 3), np.float32))
+        return self._grids[side]
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,15 +257,19 @@ def tables_of(aperture: Aperture) -> LensTables:
         try:
             return _kept_equal(aperture)
         except TypeError:  # equal, but not hashable
-            return LensTables(aperture)
+            return _tables(aperture)
     return _kept_same(SameAperture(aperture))
 
 
 @lru_cache(maxsize=32)
 def _kept_equal(aperture: Aperture) -> LensTables:
-    return LensTables(aperture)
+    return _tables(aperture)
 
 
 @lru_cache(maxsize=32)
 def _kept_same(key: SameAperture) -> LensTables:
-    return LensTables(key.aperture)
+    return _tables(key.aperture)
+
+
+def _tables(aperture: Aperture) -> LensTables:
+    return FieldLensTables(aperture) if needs_field_table(aperture) else LensTables(aperture)

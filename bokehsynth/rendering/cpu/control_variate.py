@@ -18,7 +18,7 @@ from bokehsynth.rendering.cpu.ray_batches import BATCH
 from bokehsynth.rendering.cpu.simd import cell, load, madd, mul, splat, store, sub, where_positive
 from bokehsynth.rendering.cpu.tile_bounds import REACH, same_plane
 from bokehsynth.rendering.jit import always_inline_kernel, inline_kernel
-from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, GROUP, LANES, NO_PUPIL, PACKED, PACKED_STEP
+from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, GROUP, LANES, PACKED, PACKED_STEP
 
 MOST = 64
 """Largest side of a grid of rays in a tile: 4,096 for what kernels leave over beat 51 x 51 alone at any radius."""
@@ -37,29 +37,32 @@ def sum_rays(layers, visible, group, rays, span, pupil, hits, scratch):
             for r in range(GROUP):
                 store(cell(scratch.sums, scratch.slots, m, p), r * LANES, nothing)
     through, samples = scratch.buffer, scratch.buffer + FLOAT_BYTES * CELL * BATCH
-    mask = samples + FLOAT_BYTES * CELL * BATCH if pupil.mode != NO_PUPIL else 0
+    mask = samples + FLOAT_BYTES * CELL * BATCH if len(pupil.radii) > 0 else 0
     for start in range(span[0], span[1], BATCH):
         count = min(span[1], start + BATCH) - start
         batch = Batch(rays.weights, start, count, through, mask)
         for i in range(count * GROUP):
             store(through, i * LANES, splat(np.float32(1)))
-        if pupil.mode != NO_PUPIL:
+        if len(pupil.radii) > 0:
             _pupil_mask(pupil, group.pixel, rays.points, batch)
         _sum_batch(layers, visible, group, rays, batch, hits, samples, scratch)
 
 
 @inline_kernel
 def _pupil_mask(pupil, pixel, points, batch):
-    """Fill the mask of a batch: which rays lie in the pupil's disc at each pixel of the group from `pixel` on."""
-    limit, one, none = splat(np.float32(pupil.radius * pupil.radius)), splat(np.float32(1)), splat(np.float32(0))
-    for i in range(batch.size):
-        at = batch.start + i
-        sx, sy = splat(np.float32(points[at, 0])), splat(np.float32(points[at, 1]))
-        for row in range(GROUP):
-            here = pixel + row * pupil.width
-            dx, dy = sub(load(pupil.centre_x, here), sx), sub(load(pupil.centre_y, here), sy)
-            within = sub(limit, madd(mul(dx, dx), dy, dy))
-            store(batch.mask, (i * GROUP + row) * LANES, where_positive(within, one, none))
+    """Fill the mask of a batch: which rays lie in the pupil's discs at each pixel of the group from `pixel` on."""
+    one, none = splat(np.float32(1)), splat(np.float32(0))
+    for rim in range(len(pupil.radii)):
+        limit = splat(np.float32(pupil.radii[rim] * pupil.radii[rim]))
+        for i in range(batch.size):
+            at = batch.start + i
+            sx, sy = splat(np.float32(points[at, 0])), splat(np.float32(points[at, 1]))
+            for row in range(GROUP):
+                here, cell_row = pixel + row * pupil.width, (i * GROUP + row) * LANES
+                dx, dy = sub(load(pupil.centres[rim, 0], here), sx), sub(load(pupil.centres[rim, 1], here), sy)
+                within = sub(limit, madd(mul(dx, dx), dy, dy))
+                before = one if rim == 0 else load(batch.mask, cell_row)
+                store(batch.mask, cell_row, where_positive(within, before, none))
 
 
 @always_inline_kernel

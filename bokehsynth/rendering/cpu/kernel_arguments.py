@@ -20,6 +20,8 @@ class Camera(NamedTuple):
     focus: float
     cy: float
     cx: float
+    extent: float = 1.0  # largest abs(s) of lens points, if beyond 1
+    astray: float = 0.0  # largest aberration in px
 
 
 class Pyramids(NamedTuple):
@@ -104,12 +106,10 @@ class Rays(NamedTuple):
 
 
 class PupilField(NamedTuple):
-    """The second disc that lens points must lie in, and how tiles deal with it."""
+    """The discs that lens points must also lie in."""
 
-    mode: int  # NO_PUPIL, BY_CORNERS or BY_RAYS
-    centre_x: int  # address of float32 [H, W]: x of the disc's centre at every pixel, in lens units
-    centre_y: int
-    radius: float
+    centres: IntArray  # [rims, 2]: addresses of float32 [H, W]: x and y of a disc's centre at every pixel, lens units
+    radii: Float64Array  # [rims]
     width: int  # W
 
 
@@ -163,16 +163,6 @@ class Radius(NamedTuple):
     first: float
     per_column: float
     per_row: float
-
-
-class Corners(NamedTuple):
-    """Kernels around a group where the aperture has a pupil: two lines of corners, one above the group, one below."""
-
-    above: int  # first kernel along the tile on the upper line
-    below: int
-    per_tile: int  # corners per tile along a line
-    row: int  # of the group's first pixel below the upper line
-    rows: int  # between the lines
 
 
 class Hits(NamedTuple):

@@ -39,7 +39,7 @@ def apply_tilt_weight(planes, plane, camera, reference, y0, weighted, sums):
     Sums run from both ends of a row towards the line in focus, where weights are largest: added last, they do not
     drown the others. No run crosses that line.
     """
-    K, focus, cy, cx = camera
+    K, focus, cy, cx = camera.blur, camera.focus, camera.cy, camera.cx
     d, gx, gy = plane
     count, rows, width = weighted.shape
     weight = np.empty(width, np.float32)
@@ -118,7 +118,7 @@ def _value(texels, sums, kernels, entry, channel, out):
 
 
 @inline_kernel
-def _value_and_slope(texels, sums, kernels, entry, channel, share, out):
+def value_and_slope(texels, sums, kernels, entry, channel, share, out):
     """Apply kernel `entry` plus share (address, per pixel) times its difference to the next."""
     source, stride, base = texels
     rise = channel + len(kernels.weights) // 2
@@ -237,47 +237,8 @@ def filter_plane(texels, sums, kernels, span, radius, channel, scratch, out):
     while entry < stop - 2 and kernels.nodes[entry + 1] <= low:
         entry += 1
     _shares(radius, kernels.nodes[entry], kernels.nodes[entry + 1], scratch)
-    _value_and_slope(texels, sums, kernels, entry, channel, scratch, out)
+    value_and_slope(texels, sums, kernels, entry, channel, scratch, out)
     while entry < stop - 2 and kernels.nodes[entry + 1] < high:
         entry += 1
         _shares(radius, kernels.nodes[entry], kernels.nodes[entry + 1], scratch)
         _slope(texels, kernels, entry, channel, scratch, out)
-
-
-@inline_kernel
-def filter_between(texels, sums, kernels, corners, channel, scratch, out):
-    """`filter_plane` between kernels at corners.
-
-    Along a line a pixel's kernel is interpolated between those of the two corners beside it, then between the lines.
-    scratch: address of 2 x GROUP x LANES floats.
-    """
-    lower = scratch + 4 * GROUP * LANES
-    for entry, here in ((corners.above, out), (corners.below, lower)):
-        for step in range(corners.per_tile):
-            for r in range(GROUP):
-                share = madd(splat(np.float32(-step)), splat(np.float32(corners.per_tile / LANES)), ramp())
-                store(scratch, r * LANES, clamp01(share))
-            if step == 0:
-                _value_and_slope(texels, sums, kernels, entry, channel, scratch, here)
-            else:
-                _slope(texels, kernels, entry + step, channel, scratch, here)
-    for r in range(GROUP):
-        share = splat(np.float32((corners.row + r) / corners.rows))
-        near = load(out, r * LANES)
-        store(out, r * LANES, madd(near, share, sub(load(lower, r * LANES), near)))
-
-
-@inline_kernel
-def gains_between(radius, table, corners, reference, out):
-    """`gains` for `filter_between`."""
-    r, rx, ry = radius
-    above, below, per_tile, row, rows = corners
-    norms = table.norms
-    for i in range(GROUP):
-        for lane in range(LANES):
-            step = lane * per_tile // LANES
-            t, v = lane * per_tile / LANES - step, (row + i) / rows
-            near = norms[above + step, 0] + t * (norms[above + step, 3] - norms[above + step, 0])
-            far = norms[below + step, 0] + t * (norms[below + step, 3] - norms[below + step, 0])
-            ratio = abs(r + ry * i + rx * lane) / reference
-            poke(out, i * LANES + lane, np.float32(ratio * ratio * ratio / (near + v * (far - near))))

@@ -8,16 +8,16 @@ import numpy as np
 
 from bokehsynth.optics import Plane
 from bokehsynth.optics.layer import Layer, spacious
+from bokehsynth.optics.thin_lens import largest_aberration
 from bokehsynth.rendering import tile_constants as tiles
 from bokehsynth.rendering.aperture import footprint_kernel
 from bokehsynth.rendering.aperture.footprint_kernel import UNVIGNETTED, FootprintKernels
-from bokehsynth.rendering.aperture.pupil import CornerKernels
 from bokehsynth.rendering.aperture.tables import LensTables, RaySet
 from bokehsynth.rendering.cpu.kernel_arguments import Camera, Kernels, KernelTable, LayerPlanes, Pyramids, Rays
 from bokehsynth.rendering.cpu.layer_filter import apply_tilt_weight, prefix_sums, runs_from
 from bokehsynth.rendering.cpu.simd import address_of
 from bokehsynth.rendering.cpu.tile_bounds import min_max_pyramid, pyramid_levels
-from bokehsynth.rendering.tile_constants import GROUP, LANES, TILE_H, TILE_W
+from bokehsynth.rendering.tile_constants import GROUP, LANES, TILE_H
 from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray, RenderInput
 
 BAND_TEXELS = 8_000_000
@@ -63,8 +63,8 @@ def prepare_layer(layer: Layer, scene: RenderInput, tables: LensTables) -> Prepa
     bounds = _bounds[layer]
     radii = [scene.lens.blur * (d - scene.lens.focus) for d in plane.corners(scene.width, scene.height)]
     rows_from = runs_from(scene.lens.blur * plane.gx, scene.lens.blur * plane.gy)
-    uniform = tables.transmission.shape == (1, 1, 1)
-    return PreparedLayer(layer, plane, bounds, bool(bounds[0, -1] == 1), (min(radii), max(radii)), rows_from, uniform)
+    opaque = bool(bounds[0, -1] == 1)
+    return PreparedLayer(layer, plane, bounds, opaque, (min(radii), max(radii)), rows_from, tables.uniform)
 
 
 def bands(scene: RenderInput, layers: Sequence[PreparedLayer]) -> list[tuple[int, int]]:
@@ -120,7 +120,9 @@ def weight_planes(
 def camera_of(scene: RenderInput) -> Camera:
     """The lens over the scene's canvas."""
     height, width = scene.layers[0].shape
-    return Camera(scene.lens.blur, scene.lens.focus, (height - 1) / 2, (width - 1) / 2)
+    astray = largest_aberration(scene.lens, scene.width, scene.height)
+    extent = max(1.0, scene.lens.aperture.extent)
+    return Camera(scene.lens.blur, scene.lens.focus, (height - 1) / 2, (width - 1) / 2, extent, astray)
 
 
 def layer_planes(
@@ -181,24 +183,6 @@ def kernels_by_radius(scene: RenderInput, layers: Sequence[PreparedLayer], table
     return _concatenate(parts, layers, spans)
 
 
-def kernels_by_corner(corners: "Sequence[CornerKernels | None]", layers: Sequence[PreparedLayer]) -> KernelTable:
-    """Collect the kernels at the corners of one row of tiles.
-
-    spans[m] is ((first kernel of the uppermost line, of the next), (of the last, or 0; whether they need prefix sums),
-    (corners per tile, rows between lines)).
-    """
-    spans, parts = np.zeros((len(layers), 3, 2), np.int64), []
-    at = 0
-    for m, each in enumerate(corners):
-        if each is not None:
-            spans[m, 1, 1], spans[m, 2] = each.runs, (TILE_W // each.steps[0], each.steps[1])
-            for line, (kernels, radii) in enumerate(zip(each.lines, each.radii, strict=True)):
-                parts.append((radii, kernels))
-                spans[m].flat[line] = at
-                at += len(radii)
-    return _concatenate(parts, layers, spans)
-
-
 def _radius_nodes(each: PreparedLayer, scene: RenderInput) -> dict[int, Float64Array]:
     """Radii at which a layer needs kernels, by family: taps near the focus, prefix sums in front of it and behind."""
     low, high = each.radii
@@ -231,12 +215,16 @@ def _concatenate(
         none, zero = np.zeros((2, 0), np.int64), np.zeros(1, np.int64)
         weights, norms = np.zeros((2, 0), np.float32), np.zeros((0, 4))
         return KernelTable(Kernels(none[0], weights, zero, none, zero, np.zeros(0)), norms, spans, reference)
+    norms = np.concatenate([kernels[5] for _, kernels in parts])
+    return KernelTable(concatenate_kernels(parts), norms, spans, reference)
+
+
+def concatenate_kernels(parts: "Sequence[tuple[Float64Array, FootprintKernels]]") -> Kernels:
+    """Put kernels (radii, arrays) end to end."""
     offsets, weights, edges = (np.concatenate([kernels[k] for _, kernels in parts], axis=-1) for k in (0, 1, 3))
     first_tap = _concatenate_firsts([kernels[2] for _, kernels in parts])
     first_run = _concatenate_firsts([kernels[4] for _, kernels in parts])
-    nodes = np.concatenate([radii for radii, _ in parts])
-    norms = np.concatenate([kernels[5] for _, kernels in parts])
-    return KernelTable(Kernels(offsets, weights, first_tap, edges, first_run, nodes), norms, spans, reference)
+    return Kernels(offsets, weights, first_tap, edges, first_run, np.concatenate([radii for radii, _ in parts]))
 
 
 def _concatenate_firsts(firsts: list[IntArray]) -> IntArray:

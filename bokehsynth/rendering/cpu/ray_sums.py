@@ -94,10 +94,12 @@ def add_blurred(packed, m, taps, opaque, weights, light, through, span):
     """
     if taps.dfx == 0 and taps.dfy == 0:
         for c in range(3):
-            _add_frontal(packed, m, c, taps, weights[c], light, through, span)
+            if weights[c] != 0:
+                _add_frontal(packed, m, c, taps, weights[c], light, through, span)
     else:
         for c in range(3):
-            _add_tilted(packed, m, c, taps, weights[c], light, through, span)
+            if weights[c] != 0:
+                _add_tilted(packed, m, c, taps, weights[c], light, through, span)
     if opaque:
         for x in range(np.uint64(span[1]), np.uint64(span[2])):
             through[x] = np.float32(0)

@@ -31,10 +31,14 @@ class TracedLayers(NamedTuple):
 
 
 class Ray(NamedTuple):
-    """One lens point s, and the light that it lets pass: float32 [3] of R, G and B."""
+    """One lens point s, the light that it lets pass, float32 [3] of R, G and B, and how its rays start.
+
+    motion (y, x): from one pixel of a row to the next, (0, 1) without an aberration.
+    """
 
     s: tuple[float, float]
     weights: FloatArray
+    motion: tuple[float, float]
 
 
 @kernel
@@ -52,8 +56,8 @@ def grid_side(radius):
 def trace_tiles(layers, rays, pupil, corners, picture):
     """Trace the TILE_H x TILE_W tiles of the picture whose first pixels are `corners`, int64 [N, 2] (y, x).
 
-    rays: (points, weights, spans) of an `aperture.tables.RaySet`; pupil: centres float32 [2, H, W] of the disc that
-    lens points must lie in, [2, 0, 0] without one, and its radius.
+    rays: (points, weights, spans) of an `aperture.tables.RaySet`; pupil: centres float32 [rims, 2, H, W] of the discs
+    that lens points must lie in, and their radii.
     """
     for k in range(len(corners)):
         _trace_tile(layers, rays, pupil, corners[k, 0], corners[k, 1], picture)
@@ -79,15 +83,15 @@ def _trace_tile(layers, rays, pupil, y0, x0, picture):
         if moving:
             for c in range(3):
                 weights[c] = ray_weights[min(c, len(ray_weights) - 1), i]
-        ray = Ray((points[i, 0], points[i, 1]), weights)
+        ray = Ray((points[i, 0], points[i, 1]), weights, (0.0, 1.0))
         for row in range(rows):
-            if pupil.centres.shape[1] > 0 and moving:
+            if len(pupil.radii) > 0 and moving:
                 _pupil_mask(pupil, ray, y0 + row, x0, open_to)
             sums.through[:] = open_to
             if ordered:
-                _intersect_layers(layers, visible, ray, (y + row, x), (row, 0, n), sums)
+                intersect_layers(layers, visible, ray, (y + row, x), (row, 0, n), sums)
             else:
-                _intersect_unordered(layers, visible, ray, (y + row, x), row, sums)
+                intersect_unordered(layers, visible, ray, (y + row, x), row, sums)
             ray_sums.add_arrived(open_to, weights, sums, row)
     ray_sums.normalise(layers, visible, sums, y0, x0, picture)
 
@@ -109,14 +113,18 @@ def _rays_for(visible, spans):
 
 @inline_kernel
 def _pupil_mask(pupil, ray, y, x, open_to):
-    """Mark the pixels (y, x), (y, x + 1), ... at which the lens point lies in the pupil's disc: 1 or 0."""
-    for k in range(len(open_to)):
-        dx, dy = pupil.centres[0, y, x + k] - ray.s[0], pupil.centres[1, y, x + k] - ray.s[1]
-        open_to[k] = 1 if dx * dx + dy * dy <= pupil.radius * pupil.radius else 0
+    """Mark the pixels (y, x), (y, x + 1), ... at which the lens point lies in the pupil's discs: 1 or 0."""
+    open_to[:] = 1
+    for rim in range(len(pupil.radii)):
+        limit = pupil.radii[rim] * pupil.radii[rim]
+        for k in range(len(open_to)):
+            dx, dy = pupil.centres[rim, 0, y, x + k] - ray.s[0], pupil.centres[rim, 1, y, x + k] - ray.s[1]
+            if dx * dx + dy * dy > limit:
+                open_to[k] = 0
 
 
 @kernel
-def _intersect_unordered(layers, visible, ray, place, row, sums):
+def intersect_unordered(layers, visible, ray, place, row, sums):
     """Trace one ray over one row whose layers change order: cut at the crossings, then sort each piece.
 
     Along a row d(p') of every plane is linear in x, so two planes cross at most once and the order between
@@ -124,11 +132,12 @@ def _intersect_unordered(layers, visible, ray, place, row, sums):
     """
     planes, camera, order = layers.planes, layers.camera, visible.order
     y, x = place
+    vy, vx = ray.motion
     count, n = len(order), len(sums.through)
     value, ahead, delta = np.empty(count), np.empty(count), np.empty((len(planes), 1))
     for k in range(count):
         value[k] = _intersect_plane(planes, order[k], camera, ray.s, y, x)
-        ahead[k] = _intersect_plane(planes, order[k], camera, ray.s, y, x + 1)
+        ahead[k] = _intersect_plane(planes, order[k], camera, ray.s, y + vy, x + vx)
     cuts = np.empty(2 + count * count, np.int64)
     cuts[0], cuts[1] = 0, n
     found = 2
@@ -143,10 +152,11 @@ def _intersect_unordered(layers, visible, ray, place, row, sums):
     for piece in range(found - 1):
         start, stop = cuts[piece], cuts[piece + 1]
         if start < stop:
+            middle = (start + stop - 1) / 2
             for m in order:
-                delta[m, 0] = _intersect_plane(planes, m, camera, ray.s, y, x + (start + stop - 1) / 2)
+                delta[m, 0] = _intersect_plane(planes, m, camera, ray.s, y + vy * middle, x + vx * middle)
             local = Visible(visible.state, tile_bounds.nearest_first(delta, order, 0))
-            _intersect_layers(layers, local, ray, place, (row, start, stop), sums)
+            intersect_layers(layers, local, ray, place, (row, start, stop), sums)
 
 
 @inline_kernel
@@ -157,14 +167,15 @@ def _intersect_plane(planes, m, camera, s, y, x):
 
 
 @inline_kernel
-def _intersect_layers(layers, visible, ray, place, span, sums):
+def intersect_layers(layers, visible, ray, place, span, sums):
     """Carry one ray through the layers for a span (row, first, last + 1) of pixels.
 
     place (y, x): offset of the row's pixel 0 from the picture's centre.
     """
-    K, focus, cy, cx = layers.camera
+    K, focus, cy, cx = layers.camera.blur, layers.camera.focus, layers.camera.cy, layers.camera.cx
     y, x = place
     sx, sy = ray.s
+    vy, vx = ray.motion
     row, first, last = span
     for m in visible.order:
         opaque = visible.state[m, OPAQUE] == 1
@@ -176,7 +187,8 @@ def _intersect_layers(layers, visible, ray, place, span, sums):
         stretch = K / (1 - K * (gx * sx + gy * sy))
         delta = d + gx * x + gy * y - focus
         qx, qy = x + cx + sx * stretch * delta, y + cy + sy * stretch * delta
-        dx, dy = sx * stretch * gx, sy * stretch * gx
+        slope = gx * vx + gy * vy
+        dx, dy = (vx - 1) + sx * stretch * slope, vy + sy * stretch * slope
         start = first
         while start < last:
             px, py = qx + dx * start, qy + dy * start

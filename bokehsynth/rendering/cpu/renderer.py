@@ -14,43 +14,38 @@ import numpy as np
 from bokehsynth.optics import HeightField
 from bokehsynth.rendering import tile_constants
 from bokehsynth.rendering.aperture import pupil as pupils
-from bokehsynth.rendering.aperture.lens_points import refuse_unbaked
-from bokehsynth.rendering.aperture.tables import LensTables, RaySet, tables_of
-from bokehsynth.rendering.cpu import pinhole, prepared_layers, tile_pass
+from bokehsynth.rendering.aperture.tables import FieldLensTables, LensTables, RaySet, tables_of
+from bokehsynth.rendering.cpu import field_renderer, pinhole, prepared_layers, tile_pass
 from bokehsynth.rendering.cpu.height_field import tracer
 from bokehsynth.rendering.cpu.kernel_arguments import KernelTable, LayerPlanes, Picture, PupilField, Rays, TilePlan
 from bokehsynth.rendering.cpu.ray_tracer import TracedLayers, grid_side, trace_tiles
-from bokehsynth.rendering.cpu.simd import address_of
 from bokehsynth.rendering.cpu.threads import in_pieces
 from bokehsynth.rendering.cpu.tile_plan import empty_plan, plan_rows, rms_light
 from bokehsynth.rendering.tile_constants import CELL, TILE_H, TILE_W
 from bokehsynth.rendering.types import RenderInput, RenderOutput, small_scene
 
-NO_PUPIL = PupilField(tile_constants.NO_PUPIL, 0, 0, 0.0, 0)
+NO_PUPIL = PupilField(np.zeros((0, 2), np.int64), np.zeros(0), 0)
 
 
 def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
     """Render; rays, where they are needed, number at least `samples`, None chooses by the local blur radii.
 
-    Raises UsageError for an aperture that tables do not hold (`refuse_unbaked`), and for height fields seen through
-    one with a `pupil`.
+    Raises UsageError for height fields seen through an aperture that changes over the picture.
     """
     aperture = scene.lens.aperture
-    refuse_unbaked(scene)
     if any(isinstance(layer.disparity, HeightField) for layer in scene.layers):
         return tracer.render_scene(scene, samples)
     tables = tables_of(aperture)
+    if scene.lens.blur > 0 and (pupils.has_pupil(aperture) or isinstance(tables, FieldLensTables)):
+        return field_renderer.render_scene(scene, samples)
     output = empty_output(scene)
     if scene.lens.blur == 0 and pinhole.planes_in_order(scene) is not None:
         pinhole.composite(scene, output)
         return output
     table = ray_set(scene, tables, samples)
-    pupil = pupils.pupil_of(scene)
     layers = [prepared_layers.prepare_layer(layer, scene, tables) for layer in scene.layers]
-    _filter_tiles(scene, layers, tables, table, pupil, output)
-    _trace_crossings(scene, layers, table, pupil, output)
-    if scene.lens.falloff:
-        output.color[:] *= pupils.relative_light(scene)[..., None]
+    _filter_tiles(scene, layers, tables, table, output)
+    _trace_crossings(scene, layers, table, output)
     return output
 
 
@@ -63,69 +58,47 @@ def empty_output(scene: RenderInput) -> RenderOutput:
 
 def _filter_tiles(
     scene: RenderInput, layers: Sequence[prepared_layers.PreparedLayer], tables: LensTables, table: RaySet,
-    pupil: pupils.Pupil | None, output: RenderOutput,
+    output: RenderOutput,
 ) -> None:  # fmt: skip
     """Render all tiles but those in which layers change order."""
     rays = prepared_layers.rays_of(scene, layers, table)
-    steps = None if pupil is None else pupils.steps(scene)
-    field = _pupil_field(scene, pupil, by_corners=steps is not None)
-    plan = plan_tiles(scene, layers, field.mode, output)
-    if steps is None:  # one table for the whole picture
-        kernels = prepared_layers.kernels_by_radius(scene, layers, tables)
+    plan = plan_tiles(scene, layers, output)
+    kernels = prepared_layers.kernels_by_radius(scene, layers, tables)
 
     def render_rows(start: int, stop: int) -> None:
         planes = prepared_layers.layer_planes(scene, layers, weighted)
-        render_tiles(planes, plan, kernels, rays, field, (start, stop), output)
-
-    def render_rows_by_corners(start: int, stop: int) -> None:
-        assert steps is not None
-        planes = prepared_layers.layer_planes(scene, layers, weighted)
-        for row in range(start, stop):
-            corners = list(pupils.corner_kernels(scene, tables, steps, row))
-            own_kernels = prepared_layers.kernels_by_corner(corners, layers)
-            render_tiles(planes, plan, own_kernels, rays, field, (row, row + 1), output)
+        render_tiles(planes, plan, kernels, rays, (start, stop), output)
 
     for band in prepared_layers.bands(scene, layers):
         weighted: list[prepared_layers.WeightedPlanes | None] = []  # frees the last band's before this one's are made
         weighted = prepared_layers.weight_planes(layers, scene, band)
-        in_pieces(*band, render_rows if steps is None else render_rows_by_corners)
+        in_pieces(*band, render_rows)
 
 
-def plan_tiles(
-    scene: RenderInput, layers: Sequence[prepared_layers.PreparedLayer], mode: int, output: RenderOutput
-) -> TilePlan:
+def plan_tiles(scene: RenderInput, layers: Sequence[prepared_layers.PreparedLayer], output: RenderOutput) -> TilePlan:
     """Classify every tile; fills the output's paths."""
     assert output.paths is not None
     plan = empty_plan(output.paths, len(layers))
     planes, pyramids = prepared_layers.plane_rows(layers), prepared_layers.pyramids_of(layers)
     camera, area = prepared_layers.camera_of(scene), (scene.margin, scene.height, scene.width)
     rows = len(output.paths)
-    in_pieces(0, rows, lambda start, stop: plan_rows(planes, pyramids, camera, area, mode, start, stop, plan))
+    in_pieces(0, rows, lambda start, stop: plan_rows(planes, pyramids, camera, area, start, stop, plan))
     return plan._replace(rms_light=rms_light(plan.lights))
 
 
-def _pupil_field(scene: RenderInput, pupil: "pupils.Pupil | None", by_corners: bool) -> PupilField:
-    if pupil is None:
-        return NO_PUPIL
-    x, y = pupil.centres
-    mode = tile_constants.BY_CORNERS if by_corners else tile_constants.BY_RAYS
-    return PupilField(mode, address_of(x), address_of(y), pupil.radius, scene.width)
-
-
 def render_tiles(
-    layers: LayerPlanes, plan: TilePlan, kernels: KernelTable, rays: Rays, pupil: PupilField,
-    tile_rows: tuple[int, int], output: RenderOutput,
+    layers: LayerPlanes, plan: TilePlan, kernels: KernelTable, rays: Rays, tile_rows: tuple[int, int],
+    output: RenderOutput,
 ) -> None:  # fmt: skip
     """`tile_pass.render_rows` with scratch of its own."""
     scratch = np.zeros((tile_pass.scratch_cells(len(layers.planes), len(rays.weights)), CELL), np.float32)
     picture = Picture(output.color, output.coverage)
-    tile_pass.render_rows(layers, plan, kernels, rays, pupil, tile_rows, picture, scratch)
+    tile_pass.render_rows(layers, plan, kernels, rays, NO_PUPIL, tile_rows, picture, scratch)
 
 
 def _trace_crossings(
-    scene: RenderInput, layers: Sequence[prepared_layers.PreparedLayer], table: RaySet, pupil: pupils.Pupil | None,
-    output: RenderOutput,
-) -> None:  # fmt: skip
+    scene: RenderInput, layers: Sequence[prepared_layers.PreparedLayer], table: RaySet, output: RenderOutput
+) -> None:
     """Trace the tiles in which layers change order from ray to ray."""
     assert output.paths is not None
     crossing = np.argwhere(output.paths == tile_constants.RAY_TRACED)
@@ -136,7 +109,7 @@ def _trace_crossings(
         prepared_layers.pyramids_of(layers), prepared_layers.camera_of(scene), scene.margin,
     )  # fmt: skip
     corners, picture = crossing * (TILE_H, TILE_W), Picture(output.color, output.coverage)
-    disc, rays = pupil or pupils.NO_DISC, (table.points, table.weights, table.spans)
+    disc, rays = pupils.NO_DISC, (table.points, table.weights, table.spans)
     in_pieces(0, len(corners), lambda start, stop: trace_tiles(traced, rays, disc, corners[start:stop], picture))
 
 

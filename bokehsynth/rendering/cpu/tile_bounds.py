@@ -74,15 +74,17 @@ def min_max_pyramid(packed, levels):
 @inline_kernel
 def plane_range(planes, m, camera, tile):
     """Range of d(p') - d_f of a plane over a tile, for all lens points, and its largest blur radius in pixels."""
-    K, focus, _, _ = camera
+    K, focus = camera.blur, camera.focus
     d, gx, gy = planes[m, 0], planes[m, 1], planes[m, 2]
-    e = K * np.hypot(gx, gy)
+    slope = np.hypot(gx, gy)
+    e = camera.extent * (K * slope)
     low, high = np.inf, -np.inf
     for j in range(2):
         for i in range(2):
             delta = d + gx * (tile.x + i * (tile.columns - 1)) + gy * (tile.y + j * (tile.rows - 1)) - focus
             low, high = min(low, delta), max(high, delta)
-    reach = K * max(abs(low), abs(high)) / (1 - e)
+    reach = (camera.extent * (K * max(abs(low), abs(high))) + e * camera.astray) / (1 - e) + camera.astray
+    low, high = low - slope * camera.astray, high + slope * camera.astray
     # d(p') - d_f = delta / (1 - K g.s): the lens point stretches the range by 1/(1 -+ e)
     low = low / (1 + e) if low > 0 else low / (1 - e)
     high = high / (1 - e) if high > 0 else high / (1 + e)

@@ -5,12 +5,10 @@ import numpy as np
 from bokehsynth.rendering import tile_constants as tiles
 from bokehsynth.rendering.cpu.composite import composite
 from bokehsynth.rendering.cpu.control_variate import rays_for, sum_rays
-from bokehsynth.rendering.cpu.kernel_arguments import Corners, Group, Hits, Radius, Scratch, Texels, Visible
+from bokehsynth.rendering.cpu.kernel_arguments import Group, Hits, Radius, Scratch, Texels, Visible
 from bokehsynth.rendering.cpu.layer_filter import (
-    filter_between,
     filter_plane,
     gains,
-    gains_between,
     radius_range,
     runs_from,
 )
@@ -30,8 +28,7 @@ def scratch_cells(layers: int, channels: int) -> int:
 def render_rows(layers, plan, table, rays, pupil, tile_rows, picture, memory):
     """Fill tile rows tile_rows[0] .. tile_rows[1] - 1 of a picture but for tiles that are RAY_TRACED.
 
-    With corners the table is that of a single tile row (`prepared_layers.kernels_by_corner`). memory: float32
-    [scratch_cells(L, C), CELL]; the caller holds it, since addresses into it would not keep it alive.
+    memory: float32 [scratch_cells(L, C), CELL]; the caller holds it, since addresses into it would not keep it alive.
     """
     paths, lights, stride, camera = plan.paths, plan.lights, layers.stride, layers.camera
     opaque, passed = layers.opaque, rays.channels_passed
@@ -51,21 +48,21 @@ def render_rows(layers, plan, table, rays, pupil, tile_rows, picture, memory):
                 continue
             with_rays = path == tiles.CONTROL_VARIATE
             y, x = y0 + layers.margin - camera.cy, x0 + layers.margin - camera.cx
-            visible = Visible(state, seen[: _copy_plan(plan, row, column, state, seen)])
+            visible = Visible(state, seen[: copy_plan(plan, row, column, state, seen)])
             if with_rays:
                 span = rays_for(layers, visible, rays, lights[row, column] / plan.rms_light)
             for top in range(0, min(TILE_H, height - y0), GROUP):
                 base = int(y + top + camera.cy) * stride + int(x + camera.cx)
                 rows, columns = min(GROUP, height - y0 - top), min(TILE_W, width - x0)
                 group = Group(y + top, x, base, (y0 + top) * width + x0, top, rows, columns, column)
-                _filter_layers(layers, table, visible, group, pupil.mode == tiles.BY_CORNERS, scratch)
+                _filter_layers(layers, table, visible, group, scratch)
                 if with_rays:
                     sum_rays(layers, visible, group, rays, span, pupil, hits, scratch)
                 composite(opaque, passed, visible, group, with_rays, scratch, picture)
 
 
 @inline_kernel
-def _copy_plan(plan, row, column, state, seen):
+def copy_plan(plan, row, column, state, seen):
     """Copy what is planned of a tile: a slice would be counted and released. Returns how many layers are visible."""
     count = 0
     for m in range(len(seen)):
@@ -77,24 +74,18 @@ def _copy_plan(plan, row, column, state, seen):
 
 
 @always_inline_kernel
-def _filter_layers(layers, table, visible, group, by_corners, scratch):
-    """Fill `scratch.means` of the visible layers; with a pupil the kernels are those at corners."""
+def _filter_layers(layers, table, visible, group, scratch):
+    """Fill `scratch.means` of the visible layers."""
     K = layers.camera.blur
     for m in visible.order:
         count = 3 if layers.opaque[m] == 1 else scratch.slots
         if visible.state[m, REACH] == 0:
-            _copy_layer(layers, m, group, count, scratch)
+            copy_layer(layers, m, group, count, scratch)
             continue
         d, gx, gy = layers.planes[m, 0], layers.planes[m, 1], layers.planes[m, 2]
         radius = Radius(K * (d + gx * group.x + gy * group.y - layers.camera.focus), K * gx, K * gy)
-        if by_corners:
-            with_sums = table.spans[m, 1, 1] == 1
-            corners = _corners_around(table.spans, m, group)
-            span = (0, 0)
-        else:
-            family = _family(table.spans, m, radius)
-            with_sums, span = family != tiles.TAP_KERNELS, (table.spans[m, family, 0], table.spans[m, family, 1])
-            corners = Corners(0, 0, 0, 0, 0)
+        family = _family(table.spans, m, radius)
+        with_sums, span = family != tiles.TAP_KERNELS, (table.spans[m, family, 0], table.spans[m, family, 1])
         source, step = layers.addresses[m, tiles.PACKED], layers.addresses[m, tiles.PACKED_STEP]
         if with_sums:
             source, step = layers.addresses[m, tiles.SOURCE], layers.addresses[m, tiles.SOURCE_STEP]
@@ -103,17 +94,10 @@ def _filter_layers(layers, table, visible, group, by_corners, scratch):
             texels = Texels(source + plane * step, layers.stride, group.base)
             sums = layers.addresses[m, tiles.SUMS] + plane * layers.addresses[m, tiles.SUMS_STEP]
             out = cell(scratch.means, scratch.slots, m, p)
-            if by_corners:
-                filter_between(texels, sums, table.kernels, corners, channel, scratch.buffer, out)
-            else:
-                filter_plane(texels, sums, table.kernels, span, radius, channel, scratch.buffer, out)
-        if not with_sums:
-            continue
-        if by_corners:
-            gains_between(radius, table, corners, table.reference[m], scratch.buffer)
-        else:
+            filter_plane(texels, sums, table.kernels, span, radius, channel, scratch.buffer, out)
+        if with_sums:
             gains(radius, table, span, table.reference[m], scratch.buffer)
-        _apply_gains(m, count, scratch)
+            _apply_gains(m, count, scratch)
 
 
 @always_inline_kernel
@@ -126,23 +110,13 @@ def _apply_gains(m, count, scratch):
 
 
 @always_inline_kernel
-def _copy_layer(layers, m, group, count, scratch):
+def copy_layer(layers, m, group, count, scratch):
     """Means of a layer in focus: its own texels."""
     for p in range(count):
         plane = layers.addresses[m, tiles.PACKED] + min(p, 3) * layers.addresses[m, tiles.PACKED_STEP]
         here = cell(scratch.means, scratch.slots, m, p)
         for r in range(GROUP):
             store(here, r * LANES, load(plane, group.base + r * layers.stride))
-
-
-@always_inline_kernel
-def _corners_around(spans, m, group):
-    """Find the kernels of layer m at the corners around a group."""
-    per_tile, rows = spans[m, 2, 0], spans[m, 2, 1]
-    line = group.top // rows  # of corners above the group
-    above = (spans[m, 0, 0] if line == 0 else spans[m, 0, 1]) + group.tile_column * per_tile
-    below = (spans[m, 0, 1] if line == 0 else spans[m, 1, 0]) + group.tile_column * per_tile
-    return Corners(above, below, per_tile, group.top - line * rows, rows)
 
 
 @always_inline_kernel

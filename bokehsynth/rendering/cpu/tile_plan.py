@@ -20,10 +20,10 @@ def empty_plan(paths: "np.ndarray[tuple[int, int], np.dtype[np.uint8]]", layers:
 
 
 @kernel
-def plan_rows(planes, pyramids, camera, area, mode, start, stop, plan):
+def plan_rows(planes, pyramids, camera, area, start, stop, plan):
     """Fill tile rows start .. stop - 1 of a `TilePlan`.
 
-    planes [L, 3] (d, gx, gy); area (margin, height, width) of the picture; mode NO_PUPIL, BY_CORNERS or BY_RAYS.
+    planes [L, 3] (d, gx, gy); area (margin, height, width) of the picture.
     """
     states, orders, lights, paths, _ = plan
     margin, height, width = area
@@ -38,7 +38,7 @@ def plan_rows(planes, pyramids, camera, area, mode, start, stop, plan):
             for m in range(layers):
                 tile_bounds.classify(planes, pyramids, camera, tile, m, state)
             count = tile_bounds.visible_order(state, visible)
-            path = _path(state, visible, count, planes, pyramids, mode)
+            path = _path(state, visible, count, planes, pyramids)
             if path == tiles.CONTROL_VARIATE:
                 lights[row, column] = _light(pyramids, camera, tile, state, visible, count)
             paths[row, column] = path
@@ -49,7 +49,7 @@ def plan_rows(planes, pyramids, camera, area, mode, start, stop, plan):
 
 
 @inline_kernel
-def _path(state, order, count, planes, pyramids, mode):
+def _path(state, order, count, planes, pyramids):
     """Choose a tile's rendering path."""
     reach = 0.0
     for k in range(count):
@@ -57,7 +57,7 @@ def _path(state, order, count, planes, pyramids, mode):
     path = tiles.CONTROL_VARIATE
     if not tile_bounds.varies_together(state, order, count, pyramids):
         path = tiles.COPY if reach == 0 else tiles.DIRECT if reach < RUNS_FROM else tiles.PREFIX_SUM
-    if not tile_bounds.is_ordered(state, order, count, planes) or (mode == tiles.BY_RAYS and path != tiles.COPY):
+    if not tile_bounds.is_ordered(state, order, count, planes):
         path = tiles.RAY_TRACED
     return path
 

@@ -151,7 +151,8 @@ class Batch:
         }  # fmt: skip
         pupil = pupils.pupil_of(scene) if scene.lens.blur > 0 else None
         if pupil is not None:
-            entry |= {"pupils": self._at(self._put(np.moveaxis(pupil.centres, 0, 2))), "pupil_radius": pupil.radius}
+            centres = np.moveaxis(pupil.centres[0], 0, 2)
+            entry |= {"pupils": self._at(self._put(centres)), "pupil_radius": float(pupil.radii[0])}
             if scene.lens.falloff:
                 share = pupils.relative_light(scene)
                 entry["transmission"] = self._at(self._put(share))

@@ -1,0 +1,446 @@
+"""Apertures whose rays go astray, or whose weight changes over the picture, as tables over field and lens points.
+
+At nodes of a lattice over the picture stands, for every channel, a square grid of lens points: the aberration, the
+weight, carried on beyond the opening, and the signed distance to the opening's rim. Between nodes and grid points all
+are linear; the distance moves a rim where a mask would fade it. What `inside`, `weight` and `pupil` stop is all in it.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bokehsynth.errors import UsageError
+from bokehsynth.optics import Aperture
+from bokehsynth.rendering.aperture.lens_points import check_inside, check_weights, vogel_points
+from bokehsynth.rendering.jit import kernel
+from bokehsynth.rendering.types import Float64Array, FloatArray
+
+BoolArray = npt.NDArray[np.bool_]
+
+SIDE = 37
+"""Lens points per side of a grid: an aberration c s^3 is met to 3 c / 4 / 16^2 px."""
+
+SPARE = 2
+"""Points of the grid beyond the opening's extent, for lookups at its rim."""
+
+FIELDS = 33
+"""Field positions along the longer side of the picture; of an aperture that looks the same from all sides, abs(h)."""
+
+_BISECTIONS = 8
+"""A rim is found to a 1/256 of a cell, 1e-4 of the opening's radius."""
+
+_GOOD_PX, _GOOD_SHARE = 0.1, 0.025
+"""Largest error of an aberration between nodes, in px, or as a share of the largest aberration."""
+
+_LIGHT_POINTS = 16_384
+"""Lens points for the light of the whole opening."""
+
+FAR = 1e9
+"""Cells to a rim that was not met yet."""
+
+AX, AY, WEIGHT, DISTANCE = range(4)
+"""Columns of a table."""
+
+
+class FieldTable(NamedTuple):
+    """What an aperture does to rays, for pictures of one size."""
+
+    values: FloatArray
+    """float32 [ny, nx, C, SIDE * SIDE, 4]: columns AX .. DISTANCE, C = 1 or 3 channels. px; 1; 1; lens units."""
+    step: float
+    """Pixels between nodes; node (0, 0) is the picture's first pixel."""
+    half: float
+    """Largest coordinate of the grid's lens points."""
+
+
+def needs_field_table(aperture: Aperture) -> bool:
+    """Whether an aperture does more than an outline, one weight for each lens point and rims can say."""
+    return aperture.has_aberration or aperture.weight_depends_on_field or aperture.extent > 1
+
+
+def bake_field_table(aperture: Aperture, width: int, height: int, channels: int) -> FieldTable:
+    """Ask an aperture at all nodes. Raises UsageError if its aberration changes too fast for the table."""
+    step = max(width - 1, height - 1, 1) / (FIELDS - 1)
+    nx, ny = (math.ceil((side - 1) / step - 1e-9) + 1 for side in (width, height))
+    half = aperture.extent * (1 + 2 * SPARE / (SIDE - 1 - 2 * SPARE))
+    x, y = (np.arange(max(2, n)) * step - (side - 1) / 2 for n, side in ((nx, width), (ny, height)))
+    h = np.stack(np.meshgrid(x, y), axis=-1) / (math.hypot(width, height) / 2)
+    baker = _Baker(aperture, half, channels)
+    if _same_from_all_sides(aperture):
+        radii = np.linspace(0, np.hypot(h[..., 0], h[..., 1]).max(), FIELDS)
+        rows = np.stack([baker.grid_at(np.array([radius, 0.0])) for radius in radii])
+        values = _turned(rows, radii[1], h, half)
+    else:
+        grids = [baker.grid_at(each) for each in h.reshape(-1, 2)]
+        values = np.stack(grids).reshape(*h.shape[:2], channels, SIDE * SIDE, 4)
+    table = FieldTable(values, step, half)
+    _check(aperture, table, (width, height))
+    return table
+
+
+def channels_of(aperture: Aperture) -> int:
+    """1 where R, G and B are treated alike, 3 where not."""
+    points, _ = _sample(aperture, 64, np.zeros(2))
+    fields = np.stack(np.meshgrid(*2 * [np.linspace(-1, 1, 9)]), axis=-1).reshape(-1, 2) / math.sqrt(2)
+    s, h = np.tile(points, (len(fields), 1)), np.repeat(fields, len(points), axis=0)
+    if np.asarray(aperture.aberration(points, np.zeros_like(points))).ndim == 3:
+        return 3
+    weights = check_weights(aperture, s, h)
+    return 1 if (weights == weights[:, :1]).all() else 3
+
+
+def _sample(aperture: Aperture, count: int, h: Float64Array) -> tuple[Float64Array, BoolArray]:
+    """Lens points that `inside` accepts [N, 2], and whether any light passes there at h."""
+    points = aperture.extent * vogel_points(count)
+    points = points[check_inside(aperture, points)]
+    passes = np.asarray(_open(aperture, points, h).any(axis=1))
+    return points, passes
+
+
+def open_share(aperture: Aperture) -> float:
+    """Share of the disc of radius `extent` through which light passes at the picture's centre."""
+    points, passes = _sample(aperture, 4096, np.zeros(2))
+    return float(passes.sum()) / 4096 if len(points) else 0.0
+
+
+def _open(aperture: Aperture, s: Float64Array, h: Float64Array) -> BoolArray:
+    """Whether light of each channel passes at lens points [N, 2] for a field position [2]: bool [N, 3]."""
+    here = np.broadcast_to(h, s.shape)
+    result = np.zeros((len(s), 3), np.bool_)
+    passes = np.einsum("ij,ij->i", s, s) <= aperture.extent**2 * (1 + 1e-12)
+    passes[passes] = check_inside(aperture, s[passes])
+    for centre, radius in aperture.pupil_discs(here):
+        passes &= np.hypot(*(s - centre).T) <= radius
+    if passes.any():
+        result[passes] = check_weights(aperture, s[passes], here[passes]) > 0
+    return result
+
+
+def aberrations(aperture: Aperture, s: Float64Array, h: Float64Array) -> Float64Array:
+    """What `aberration` answers for lens points [N, 2] at field positions [N, 2], for R, G, B: [N, 3, 2]."""
+    shift = np.asarray(aperture.aberration(s, h), np.float64)
+    if shift.shape not in {(len(s), 2), (len(s), 3, 2)}:
+        raise UsageError(
+            f"{type(aperture).__name__}.aberration must return [N, 2] or [N, 3, 2], got shape {shift.shape}"
+        )
+    return np.repeat(shift[:, None], 3, axis=1) if shift.ndim == 2 else shift
+
+
+class _Baker:
+    """Asks an aperture for the grids of single nodes; what does not depend on the field only once."""
+
+    def __init__(self, aperture: Aperture, half: float, channels: int) -> None:
+        self.aperture, self.channels = aperture, channels
+        self.line = np.linspace(-half, half, SIDE)
+        self.s = np.stack(np.meshgrid(self.line, self.line), axis=-1).reshape(-1, 2)
+        self._same: tuple[FloatArray, BoolArray] | None = None
+
+    def grid_at(self, h: Float64Array) -> FloatArray:
+        """One node's grids, float32 [C, SIDE * SIDE, 4]."""
+        opening, lit = self._opening_at(h)
+        shift = self._aberration_at(h)
+        if not np.isfinite(shift[lit]).all():
+            name = type(self.aperture).__name__
+            raise UsageError(f"{name}.aberration must be finite where light passes, at h = {tuple(h.round(3))}")
+        out = np.empty((self.channels, SIDE * SIDE, 4), np.float32)
+        out[..., [WEIGHT, DISTANCE]] = opening
+        out[..., [AX, AY]] = np.nan_to_num(shift[:, : self.channels]).swapaxes(0, 1)
+        return out
+
+    def _aberration_at(self, h: Float64Array) -> Float64Array:
+        """Pixels [SIDE * SIDE, 3, 2]; beyond the extent, where no lens points are, straight on through its rim."""
+        if not self.aperture.has_aberration:
+            return np.zeros((len(self.s), 3, 2))
+        radius = np.hypot(*self.s.T)
+        within = self.s * np.minimum(1, self.aperture.extent / np.maximum(radius, 1e-9))[:, None]
+        beyond = radius > self.aperture.extent
+        mirrored = np.where(beyond[:, None], 2 * within - self.s, within)
+        points = np.concatenate([within, mirrored[beyond]])
+        asked = aberrations(self.aperture, points, _rows(h, len(points)))
+        shift = asked[: len(within)].copy()
+        shift[beyond] = 2 * shift[beyond] - asked[len(within) :]
+        return shift
+
+    def _opening_at(self, h: Float64Array) -> tuple[FloatArray, BoolArray]:
+        """Weights and distances [C, SIDE * SIDE, 2], and where light of any channel passes."""
+        aperture = self.aperture
+        changes = aperture.weight_depends_on_field or type(aperture).pupil is not Aperture.pupil
+        if self._same is not None and not changes:
+            return self._same
+        opened, weights = _open(aperture, self.s, h), np.zeros((len(self.s), 3))
+        lit = np.asarray(opened.any(axis=1))
+        weights[lit] = check_weights(aperture, self.s[lit], _rows(h, lit.sum()))
+        across, down = self._crossings(opened.T.reshape(3, SIDE, SIDE)[: self.channels], h)
+        out = np.empty((self.channels, SIDE * SIDE, 2), np.float32)
+        for c in range(self.channels):
+            is_open = np.ascontiguousarray(opened[:, c].reshape(SIDE, SIDE))
+            out[c, :, 0] = _carried_on(weights[:, c].reshape(SIDE, SIDE), is_open).ravel()
+            out[c, :, 1] = _distances(is_open, across[c], down[c], self.line[1] - self.line[0]).ravel()
+        self._same = out, lit
+        return out, lit
+
+    def _crossings(self, opened: BoolArray, h: Float64Array) -> tuple[Float64Array, Float64Array]:
+        """Where the rim crosses grid lines, across [C, SIDE, SIDE - 1] and down [C, SIDE - 1, SIDE]: 0..1, else NaN."""
+        s = np.broadcast_to(self.s.reshape(1, SIDE, SIDE, 2), (*opened.shape, 2))
+        across, down = opened[:, :, :-1] != opened[:, :, 1:], opened[:, :-1] != opened[:, 1:]
+        a = np.concatenate([s[:, :, :-1][across], s[:, :-1][down]])
+        b = np.concatenate([s[:, :, 1:][across], s[:, 1:][down]])
+        starts_open = np.concatenate([opened[:, :, :-1][across], opened[:, :-1][down]])
+        channel = np.concatenate([np.nonzero(across)[0], np.nonzero(down)[0]])
+        low, high = np.zeros(len(a)), np.ones(len(a))
+        for _ in range(_BISECTIONS if len(a) else 0):
+            middle = (low + high) / 2
+            is_open = _open(self.aperture, a + middle[:, None] * (b - a), h)[np.arange(len(a)), channel]
+            same = is_open == starts_open
+            low, high = np.where(same, middle, low), np.where(same, high, middle)
+        places = [np.full(where.shape, np.nan) for where in (across, down)]
+        places[0][across], places[1][down] = np.split((low + high) / 2, [across.sum()])
+        return places[0], places[1]
+
+
+def _rows(h: Float64Array, count: int) -> Float64Array:
+    return np.broadcast_to(h, (count, 2))
+
+
+@kernel
+def _distances(opened, across, down, cell):
+    """Signed distance of every grid point to the rim, > 0 inside; -1 everywhere where nothing is open.
+
+    Beside the rim that of a straight line through the crossings of its grid lines, `across` along rows and `down` along
+    columns; farther away by fast sweeping (Zhao 2005) of the eikonal equation.
+    """
+    side = len(opened)
+    d = np.empty((side, side))
+    for j in range(side):
+        for i in range(side):
+            dx = min(_crossed(across, j, i - 1, True), _crossed(across, j, i, False))
+            dy = min(_crossed(down, j - 1, i, True), _crossed(down, j, i, False))
+            d[j, i] = min(dx, dy)
+            if dx < FAR and dy < FAR:
+                d[j, i] = dx * dy / max(np.hypot(dx, dy), 1e-12)
+    fixed = d < FAR
+    if not fixed.any():
+        return np.full((side, side), -1.0)
+    for sweep in range(8):
+        for n in range(side):
+            j = n if sweep & 1 == 0 else side - 1 - n
+            for k in range(side):
+                i = k if sweep & 2 == 0 else side - 1 - k
+                if not fixed[j, i]:
+                    d[j, i] = _swept(d, j, i)
+    return np.where(opened, d, -d) * cell
+
+
+@kernel
+def _crossed(places, j, i, backwards):
+    """Cells from a grid point to the crossing of the grid line that begins at (j, i); FAR without one."""
+    if j < 0 or i < 0 or j >= places.shape[0] or i >= places.shape[1] or np.isnan(places[j, i]):
+        return FAR
+    return 1 - places[j, i] if backwards else places[j, i]
+
+
+@kernel
+def _swept(d, j, i):
+    """The distance that follows from those of the four neighbours, in cells."""
+    side = len(d)
+    a = min(d[j, max(i - 1, 0)], d[j, min(i + 1, side - 1)])
+    b = min(d[max(j - 1, 0), i], d[min(j + 1, side - 1), i])
+    if min(a, b) >= FAR:
+        return d[j, i]
+    new = (a + b + np.sqrt(2 - (a - b) * (a - b))) / 2 if abs(a - b) < 1 else min(a, b) + 1
+    return min(d[j, i], new)
+
+
+@kernel
+def _carried_on(weights, opened):
+    """Weights carried on ten points beyond the opening, as means of their neighbours: rims move between nodes."""
+    side = len(weights)
+    out, known = weights * opened, opened.copy()
+    for _ in range(10):
+        more, seen = out.copy(), known.copy()
+        for j in range(side):
+            for i in range(side):
+                if known[j, i]:
+                    continue
+                total, count = 0.0, 0
+                for y in range(max(j - 1, 0), min(j + 2, side)):
+                    for x in range(max(i - 1, 0), min(i + 2, side)):
+                        if known[y, x]:
+                            total += out[y, x]
+                            count += 1
+                if count > 0:
+                    more[j, i] = total / count
+                    seen[j, i] = True
+        out, known = more, seen
+    return out
+
+
+def _same_from_all_sides(aperture: Aperture) -> bool:
+    """Whether turning lens points and field together turns the aberration and changes nothing else."""
+    s, _ = _sample(aperture, 500, np.zeros(2))
+    radii = np.linspace(0.05, 1, len(s))
+    h = radii[:, None] * vogel_points(len(s))[::-1] / np.hypot(*vogel_points(len(s))[::-1].T)[:, None]
+    shift, weight = aberrations(aperture, s, h), _passed(aperture, s, h)
+    for angle in (0.7, 2.1, 4.4):
+        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        turned = s @ turn.T
+        if not check_inside(aperture, turned * (1 - 1e-9)).all():
+            return False
+        there = aberrations(aperture, turned, h @ turn.T)
+        if not np.allclose(there, shift @ turn.T, atol=1e-6):
+            return False
+        same = np.isclose(_passed(aperture, turned, h @ turn.T), weight, rtol=1e-6, atol=1e-9).all(axis=1)
+        if same.mean() < 0.99:  # at a rim rounding decides
+            return False
+    return True
+
+
+def _passed(aperture: Aperture, s: Float64Array, h: Float64Array) -> Float64Array:
+    """Weights [N, 3] of lens points at field positions, 0 where a rim stops them."""
+    passes = np.ones(len(s), np.bool_)
+    for centre, radius in aperture.pupil_discs(h):
+        passes &= np.hypot(*(s - centre).T) <= radius
+    result: Float64Array = check_weights(aperture, s, h) * passes[:, None]
+    return result
+
+
+@kernel
+def _turned(rows, spacing, h, half):
+    """Grids at field positions h [ny, nx, 2] from those on the axis +x, `rows`, at abs(h) in steps of `spacing`.
+
+    Weights are linear between the grid's points, since they may be rough; the rest is cubic.
+    """
+    count, channels = rows.shape[0], rows.shape[1]
+    ny, nx = h.shape[0], h.shape[1]
+    out = np.zeros((ny, nx, channels, SIDE * SIDE, 4), np.float32)
+    scale = (SIDE - 1) / (2 * half)
+    wx, wy = np.zeros((2, 4)), np.zeros((2, 4))
+    for y in range(ny):
+        for x in range(nx):
+            radius = np.hypot(h[y, x, 0], h[y, x, 1])
+            cosine, sine = (h[y, x, 0] / radius, h[y, x, 1] / radius) if radius > 0 else (1.0, 0.0)
+            low = min(int(radius / spacing), count - 2)
+            t = radius / spacing - low
+            for k in range(SIDE * SIDE):
+                sx, sy = (k % SIDE) / scale - half, (k // SIDE) / scale - half
+                px = min(max((cosine * sx + sine * sy + half) * scale, 0.0), SIDE - 1.0)
+                py = min(max((cosine * sy - sine * sx + half) * scale, 0.0), SIDE - 1.0)
+                i, j = min(int(px), SIDE - 2), min(int(py), SIDE - 2)
+                _shares(px - i, wx)
+                _shares(py - j, wy)
+                for dj in range(-1, 3):
+                    for di in range(-1, 3):
+                        at = min(max(j + dj, 0), SIDE - 1) * SIDE + min(max(i + di, 0), SIDE - 1)
+                        cubic, linear = wx[0, di + 1] * wy[0, dj + 1], wx[1, di + 1] * wy[1, dj + 1]
+                        for c in range(channels):
+                            for column in range(4):
+                                near, far = rows[low, c, at, column], rows[low + 1, c, at, column]
+                                value = near + t * (far - near)
+                                if column < WEIGHT and 0 < low < count - 2:  # cubic over the field as well
+                                    before, behind = rows[low - 1, c, at, column], rows[low + 2, c, at, column]
+                                    bend = (2 - t) * (before - 2 * near + far) + (1 + t) * (near - 2 * far + behind)
+                                    value -= t * (1 - t) / 6 * bend
+                                out[y, x, c, k, column] += (linear if column == WEIGHT else cubic) * value
+                for c in range(channels):
+                    ax, ay = out[y, x, c, k, AX], out[y, x, c, k, AY]
+                    out[y, x, c, k, AX], out[y, x, c, k, AY] = cosine * ax - sine * ay, sine * ax + cosine * ay
+    return out
+
+
+@kernel
+def _shares(u, weights):
+    """Weights of four points in a row at 0..1 between the second and the third: Catmull-Rom's and linear ones."""
+    weights[0, 0] = u * (u * (2 - u) - 1) / 2
+    weights[0, 1] = (u * u * (3 * u - 5) + 2) / 2
+    weights[0, 2] = u * (u * (4 - 3 * u) + 1) / 2
+    weights[0, 3] = u * u * (u - 1) / 2
+    weights[1, 0], weights[1, 1], weights[1, 2], weights[1, 3] = 0.0, 1 - u, u, 0.0
+
+
+def look_up(table: FieldTable, s: Float64Array, x: Float64Array, y: Float64Array) -> Float64Array:
+    """Columns of lens points s [N, 2] at pixels (x, y) [N] of the picture: float64 [N, C, 4]."""
+    ny, nx = table.values.shape[:2]
+    px, py = np.clip(x / table.step, 0, nx - 1), np.clip(y / table.step, 0, ny - 1)
+    qx, qy = ((s[:, axis] + table.half) * ((SIDE - 1) / (2 * table.half)) for axis in (0, 1))
+    i, j = np.minimum(px.astype(int), nx - 2), np.minimum(py.astype(int), ny - 2)
+    m, n = np.clip(qx.astype(int), 0, SIDE - 2), np.clip(qy.astype(int), 0, SIDE - 2)
+    total = np.zeros((len(s), *table.values.shape[2:3], 4))
+    for corner in range(16):
+        dx, dy, dm, dn = (corner >> bit & 1 for bit in range(4))
+        share = np.ones(len(s))
+        for place, low, step in ((px, i, dx), (py, j, dy), (qx, m, dm), (qy, n, dn)):
+            share = share * (place - low if step else 1 - (place - low))
+        total += share[:, None, None] * table.values[j + dy, i + dx, :, (n + dn) * SIDE + m + dm]
+    return total
+
+
+def light_at(table: FieldTable, width: int, height: int) -> FloatArray:
+    """Light that passes at each pixel, per channel, relative to the picture's centre: float32 [H, W, C].
+
+    0 where the centre is dark.
+    """
+    lattice = light_integral(table)
+    x, y = np.arange(width) / table.step, np.arange(height) / table.step
+    centre = _between(lattice, np.array([(width - 1) / 2 / table.step]), np.array([(height - 1) / 2 / table.step]))
+    light = _between(lattice, x, y)
+    result: FloatArray = np.divide(light, centre, out=np.zeros_like(light), where=centre > 0).astype(np.float32)
+    return result
+
+
+def light_integral(table: FieldTable) -> Float64Array:
+    """Integral of the weight over the opening at every node, [ny, nx, C]."""
+    cell = 2 * table.half / (SIDE - 1)
+    share = np.clip(table.values[..., DISTANCE] / cell + 0.5, 0, 1)
+    result: Float64Array = (table.values[..., WEIGHT] * share).sum(axis=-1, dtype=np.float64) * cell**2
+    return result
+
+
+def _between(lattice: Float64Array, x: Float64Array, y: Float64Array) -> Float64Array:
+    """Values [ny, nx, C] at columns x and rows y, in nodes, bilinear: [H, W, C]."""
+    ny, nx = lattice.shape[:2]
+    i, j = np.clip(x.astype(int), 0, nx - 2), np.clip(y.astype(int), 0, ny - 2)
+    u, v = (x - i)[None, :, None], (y - j)[:, None, None]
+    upper = lattice[j][:, i] * (1 - u) + lattice[j][:, i + 1] * u
+    lower = lattice[j + 1][:, i] * (1 - u) + lattice[j + 1][:, i + 1] * u
+    result: Float64Array = upper * (1 - v) + lower * v
+    return result
+
+
+def field_transmission(aperture: Aperture, table: FieldTable, width: int, height: int) -> FloatArray:
+    """Share of the light that passes at each pixel, float32 [H, W].
+
+    Of a `weight(s, h)`: the mean of the channels, relative to the picture's centre.
+    """
+    x, y = np.arange(width) / table.step, np.arange(height) / table.step
+    light = _between(light_integral(table), x, y).mean(axis=-1)
+    if aperture.weight_depends_on_field:
+        at = np.array([(width - 1) / 2 / table.step]), np.array([(height - 1) / 2 / table.step])
+        whole = float(_between(light_integral(table), *at).mean())
+    else:
+        points = aperture.extent * vogel_points(_LIGHT_POINTS)
+        inside = points[check_inside(aperture, points)]
+        whole = float(check_weights(aperture, inside).mean(axis=1).sum()) * math.pi * aperture.extent**2 / len(points)
+    return (light / whole).astype(np.float32) if whole > 0 else np.zeros((height, width), np.float32)
+
+
+def _check(aperture: Aperture, table: FieldTable, size: tuple[int, int]) -> None:
+    """UsageError where the aberration between nodes is not what the table says."""
+    if not aperture.has_aberration:
+        return
+    s, _ = _sample(aperture, 600, np.zeros(2))
+    place = (vogel_points(len(s))[::7][: len(s)] + 1) / 2  # as good as random, the same every time
+    place = np.resize(place, (len(s), 2)) * (np.array(size) - 1)
+    h = (place - (np.array(size) - 1) / 2) / (math.hypot(*size) / 2)
+    lit = _passed(aperture, s, h).max(axis=1) > 0
+    if not lit.any():
+        return
+    found = look_up(table, s[lit], place[lit, 0], place[lit, 1])[..., :2]
+    expected = aberrations(aperture, s[lit], h[lit])[:, : found.shape[1]]
+    error, largest = (float(np.hypot(a[..., 0], a[..., 1]).max()) for a in (found - expected, expected))
+    if error > max(_GOOD_PX, _GOOD_SHARE * largest):
+        raise UsageError(
+            f"{type(aperture).__name__}.aberration changes too fast for the tables of cpu: off by {error:.2g} px "
+            f"between {SIDE} lens points and {FIELDS} field positions per side; smooth it, or use backend='reference'"
+        )

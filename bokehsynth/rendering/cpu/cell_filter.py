@@ -1,0 +1,168 @@
+"""Means of layers where the opening changes over the picture: kernels at nodes, linear between, cell by cell.
+
+A cell is a square of pixels between four nodes. Texels that all four kernels cover become runs of prefix sums; every
+other one is a tap with four coefficients, of 1, x, y and xy. A group of pixels has its own value and slope of each.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bokehsynth.rendering import tile_constants as tiles
+from bokehsynth.rendering.aperture.footprint_kernel import INTERIOR, SHORTEST_RUN
+from bokehsynth.rendering.cpu.kernel_arguments import Kernels, Radius, Texels
+from bokehsynth.rendering.cpu.layer_filter import filter_plane, value_and_slope
+from bokehsynth.rendering.cpu.simd import cell, div, load, madd, mul, ramp, splat, store, where_positive
+from bokehsynth.rendering.jit import inline_kernel, kernel
+from bokehsynth.rendering.tile_constants import GROUP, LANES
+from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
+
+
+class CellRow(NamedTuple):
+    """Kernels of all layers at the nodes above and below one row of cells."""
+
+    step: int  # pixels between nodes
+    kernels: FloatArray  # float32, flat: of each layer [2, n, C, side, side], the upper row of nodes first
+    starts: IntArray  # [L]: where a layer's kernels begin; -1 without any
+    sides: IntArray  # [L]
+    norms: Float64Array  # [L, 2, n, C]: their sums
+    runs: IntArray  # [L]: whether texels well inside are 1, and prefix sums serve them
+    halves: IntArray  # [L, cells]: texels on each side of the middle that a cell's kernels may touch
+    table: Kernels  # by radius, of layers and cells whose radius changes too much from node to node
+    spans: IntArray  # [L, cells, 2]: first and last + 1 of a cell's kernels by radius; equal where nodes serve
+
+
+class CellTaps(NamedTuple):
+    """One cell's kernels, as taps and runs, for each layer."""
+
+    offsets: IntArray  # [L, T]
+    terms: FloatArray  # float32 [L, 4 C, T]: coefficients of 1, x, y, xy, each for all channels
+    edges: IntArray  # [L, 2, R]: right and left ends of runs
+    counts: IntArray  # [L, 2]: taps and runs
+    weights: FloatArray  # float32 [2 C, T]: scratch of a group
+    firsts: IntArray  # [2, 2]: scratch
+
+
+def empty_taps(row: CellRow, channels: int) -> CellTaps:
+    """Room for the largest cell."""
+    layers, side = len(row.sides), int(row.sides.max(initial=1))
+    size = side * side
+    return CellTaps(
+        np.empty((layers, size), np.int64), np.empty((layers, 4 * channels, size), np.float32),
+        np.empty((layers, 2, side * (side // SHORTEST_RUN + 1)), np.int64), np.zeros((layers, 2), np.int64),
+        np.empty((2 * channels, size), np.float32), np.zeros((2, 2), np.int64),
+    )  # fmt: skip
+
+
+@kernel
+def compile_cell(row, m, x, stride, taps):
+    """Fill layer m's taps of cell x from the four kernels around it."""
+    side, channels, middle = row.sides[m], row.norms.shape[3], row.sides[m] // 2
+    one = channels * side * side
+    n = row.norms.shape[2]
+    k00 = row.starts[m] + x * one
+    k10, k01 = k00 + one, k00 + n * one
+    k11 = k01 + one
+    k = row.kernels
+    half, count, runs = row.halves[m, x], 0, 0
+    for j in range(middle - half, middle + half + 1):
+        column = middle - half
+        while column <= middle + half:
+            at = j * side + column
+            if row.runs[m] == 1:
+                stop = column
+                while stop <= middle + half and _inside(k, k00, k10, k01, k11, j * side + stop):
+                    stop += 1
+                if stop - column >= SHORTEST_RUN:
+                    start = (j - middle) * stride - middle
+                    taps.edges[m, 0, runs], taps.edges[m, 1, runs] = start + stop, start + column
+                    runs += 1
+                    column = stop
+                    continue
+            used = False
+            for c in range(channels):
+                here = c * side * side + at
+                a, b, d, e = k[k00 + here], k[k10 + here], k[k01 + here], k[k11 + here]
+                used = used or a != 0 or b != 0 or d != 0 or e != 0
+                taps.terms[m, c, count], taps.terms[m, channels + c, count] = a, b - a
+                taps.terms[m, 2 * channels + c, count] = d - a
+                taps.terms[m, 3 * channels + c, count] = e - d - b + a
+            if used:
+                taps.offsets[m, count] = (j - middle) * stride + column - middle
+                count += 1
+            column += 1
+    taps.counts[m, 0], taps.counts[m, 1] = count, runs
+
+
+@inline_kernel
+def _inside(k, a, b, d, e, at):
+    limit = np.float32(INTERIOR)
+    return (
+        abs(k[a + at] - 1) < limit and abs(k[b + at] - 1) < limit
+        and abs(k[d + at] - 1) < limit and abs(k[e + at] - 1) < limit
+    )  # fmt: skip
+
+
+@kernel
+def filter_cell(layers, row, taps, m, x, group, place, count, scratch):
+    """Fill `scratch.means` of layer m for a group of pixels in cell x.
+
+    place: x of the first pixel and y of the group's middle in the cell, 0..1; count: planes to fill.
+    """
+    channels, (u, v) = row.norms.shape[3], place
+    length, runs = taps.counts[m, 0], taps.counts[m, 1]
+    per_tile = np.float32(LANES / row.step)
+    for c in range(channels):
+        _combine(taps.terms[m], c, channels, length, np.float32(u), np.float32(v), per_tile, taps.weights)
+    taps.firsts[0, 1], taps.firsts[1, 1] = length, runs
+    kernels = Kernels(
+        taps.offsets[m], taps.weights, taps.firsts[0], taps.edges[m], taps.firsts[1], row.norms[m, 0, 0]
+    )  # fmt: skip
+    for r in range(GROUP):
+        store(scratch.buffer, r * LANES, mul(ramp(), splat(np.float32(1 / LANES))))
+    source, step = layers.addresses[m, tiles.PACKED], layers.addresses[m, tiles.PACKED_STEP]
+    for p in range(count):
+        plane, channel = min(p, 3), min(p, scratch.slots - 4) if p < 3 else p - 3
+        texels = Texels(source + plane * step, layers.stride, group.base)
+        sums = layers.addresses[m, tiles.SUMS] + plane * layers.addresses[m, tiles.SUMS_STEP]
+        out = cell(scratch.means, scratch.slots, m, p)
+        value_and_slope(texels, sums, kernels, 0, channel, scratch.buffer, out)
+        _divide(row.norms, m, x, channel, u, v, per_tile, out)
+
+
+@inline_kernel
+def filter_radii(layers, row, m, x, group, count, scratch):
+    """`filter_cell` by kernels at nodes of the radius, those of the cell's middle."""
+    K = layers.camera.blur
+    d, gx, gy = layers.planes[m, 0], layers.planes[m, 1], layers.planes[m, 2]
+    radius = Radius(K * (d + gx * group.x + gy * group.y - layers.camera.focus), K * gx, K * gy)
+    source, step = layers.addresses[m, tiles.PACKED], layers.addresses[m, tiles.PACKED_STEP]
+    span = (row.spans[m, x, 0], row.spans[m, x, 1])
+    for p in range(count):
+        plane, channel = min(p, 3), min(p, scratch.slots - 4) if p < 3 else p - 3
+        texels = Texels(source + plane * step, layers.stride, group.base)
+        out = cell(scratch.means, scratch.slots, m, p)
+        filter_plane(texels, 0, row.table, span, radius, channel, scratch.buffer, out)
+
+
+@kernel
+def _combine(terms, c, channels, length, u, v, per_tile, weights):
+    """Value at (u, v) and slope per tile of every tap of channel c."""
+    t0, t1, t2, t3 = terms[c], terms[channels + c], terms[2 * channels + c], terms[3 * channels + c]
+    value, rise = weights[c], weights[channels + c]
+    for t in range(length):
+        slope = t1[t] + v * t3[t]
+        value[t] = t0[t] + v * t2[t] + u * slope
+        rise[t] = slope * per_tile
+
+
+@inline_kernel
+def _divide(norms, m, x, c, u, v, per_tile, out):
+    """Divide by the sums of the kernels, interpolated as they are."""
+    a, b, d, e = norms[m, 0, x, c], norms[m, 0, x + 1, c], norms[m, 1, x, c], norms[m, 1, x + 1, c]
+    slope = (b - a) + v * (e - d - b + a)
+    first = a + v * (d - a) + u * slope
+    total = madd(splat(np.float32(first)), splat(np.float32(slope * per_tile / LANES)), ramp())
+    nothing = splat(np.float32(0))
+    for r in range(GROUP):
+        store(out, r * LANES, where_positive(total, div(load(out, r * LANES), total), nothing))

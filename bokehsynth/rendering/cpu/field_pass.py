@@ -1,0 +1,73 @@
+"""The fast path where the opening changes over the picture: `tile_pass` with kernels at nodes, cell by cell."""
+
+import numpy as np
+
+from bokehsynth.rendering import tile_constants as tiles
+from bokehsynth.rendering.cpu.cell_filter import compile_cell, filter_cell, filter_radii
+from bokehsynth.rendering.cpu.composite import composite
+from bokehsynth.rendering.cpu.control_variate import rays_for, sum_rays
+from bokehsynth.rendering.cpu.kernel_arguments import Group, Hits, Scratch, Visible
+from bokehsynth.rendering.cpu.ray_batches import BATCH
+from bokehsynth.rendering.cpu.tile_bounds import REACH, STATES
+from bokehsynth.rendering.cpu.tile_pass import copy_layer, copy_plan
+from bokehsynth.rendering.jit import kernel
+from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, GROUP, TILE_H, TILE_W
+
+
+@kernel
+def render_cells(layers, plan, row, taps, rays, pupil, cell_row, picture, memory):
+    """Fill the tiles of one row of cells, but those that are RAY_TRACED.
+
+    row: `cell_filter.CellRow`; taps: `cell_filter.CellTaps`; memory: as of `tile_pass.render_rows`.
+    """
+    height, width = picture.coverage.shape
+    count, slots = len(layers.planes), 3 + len(rays.weights)
+    state, seen = np.zeros((count, STATES)), np.empty(count, np.int64)
+    fraction, drift = np.empty((BATCH, 2), np.float32), np.empty((BATCH, 4), np.float32)
+    hits = Hits(np.empty(BATCH, np.int64), fraction, drift, np.empty(BATCH, np.int64))
+    means = np.int64(memory.ctypes.data)
+    sums = means + FLOAT_BYTES * CELL * count * slots
+    scratch = Scratch(means, sums, sums + FLOAT_BYTES * CELL * (count + 2) * slots, slots)
+    compiled = np.empty(count, np.int64)
+    first, last = cell_row * row.step // TILE_H, min((cell_row + 1) * row.step // TILE_H, plan.paths.shape[0])
+    for x in range(row.halves.shape[1]):
+        compiled[:] = 0
+        for tile_row in range(first, last):
+            for column in range(x * row.step // TILE_W, min((x + 1) * row.step // TILE_W, plan.paths.shape[1])):
+                path, y0, x0 = plan.paths[tile_row, column], tile_row * TILE_H, column * TILE_W
+                if path == tiles.RAY_TRACED:
+                    continue
+                visible = Visible(state, seen[: copy_plan(plan, tile_row, column, state, seen)])
+                for m in visible.order:
+                    nodes = row.spans[m, x, 0] == row.spans[m, x, 1]
+                    if state[m, REACH] != 0 and compiled[m] == 0 and nodes:
+                        compile_cell(row, m, x, layers.stride, taps)
+                        compiled[m] = 1
+                with_rays = path == tiles.CONTROL_VARIATE
+                y, left = y0 + layers.margin - layers.camera.cy, x0 + layers.margin - layers.camera.cx
+                span = (0, 0)
+                if with_rays:
+                    span = rays_for(layers, visible, rays, plan.lights[tile_row, column] / plan.rms_light)
+                for top in range(0, min(TILE_H, height - y0), GROUP):
+                    base = int(y + top + layers.camera.cy) * layers.stride + int(left + layers.camera.cx)
+                    rows, columns = min(GROUP, height - y0 - top), min(TILE_W, width - x0)
+                    group = Group(y + top, left, base, (y0 + top) * width + x0, top, rows, columns, column)
+                    middle = y0 + top + (GROUP - 1) / 2
+                    place = (x0 / row.step - x, middle / row.step - cell_row)
+                    _filter_layers(layers, row, taps, x, visible, group, place, scratch)
+                    if with_rays:
+                        sum_rays(layers, visible, group, rays, span, pupil, hits, scratch)
+                    composite(layers.opaque, rays.channels_passed, visible, group, with_rays, scratch, picture)
+
+
+@kernel
+def _filter_layers(layers, row, taps, x, visible, group, place, scratch):
+    """Fill `scratch.means` of the visible layers."""
+    for m in visible.order:
+        planes = 3 if layers.opaque[m] == 1 else scratch.slots
+        if visible.state[m, REACH] == 0:
+            copy_layer(layers, m, group, planes, scratch)
+        elif row.spans[m, x, 1] > row.spans[m, x, 0]:
+            filter_radii(layers, row, m, x, group, planes, scratch)
+        else:
+            filter_cell(layers, row, taps, m, x, group, place, planes, scratch)

@@ -1,0 +1,147 @@
+"""Rays of apertures with an aberration, or with a weight that changes over the picture: read from a `FieldTable`.
+
+Rays of one lens point start beside their pixels, channel by channel, and more or less of their light passes. Over a
+tile both are linear: the table at its centre and its slopes are made once per tile, and looked up once per ray.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bokehsynth.rendering.aperture.field_table import AX, AY, DISTANCE, SIDE, WEIGHT, FieldTable
+from bokehsynth.rendering.aperture.tables import RaySet
+from bokehsynth.rendering.cpu import ray_sums, tile_bounds
+from bokehsynth.rendering.cpu.kernel_arguments import Tile, Visible
+from bokehsynth.rendering.cpu.ray_tracer import Ray, grid_side, intersect_layers, intersect_unordered
+from bokehsynth.rendering.cpu.tile_bounds import REACH, STATES
+from bokehsynth.rendering.jit import inline_kernel, kernel
+from bokehsynth.rendering.tile_constants import TILE_H, TILE_W
+from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
+
+COLUMNS = 12
+"""Of a tile's table: value, slope per column and slope per row of the four columns of a `FieldTable`."""
+
+
+class FieldRays(NamedTuple):
+    """Sets of rays, and where their lens points lie in a grid of the table."""
+
+    table: FieldTable
+    points: Float64Array  # [N, 2]
+    spans: IntArray  # [S, 2]: first and last + 1 ray of the set for a side
+    cells: IntArray  # [N]: grid point at the upper left
+    fractions: FloatArray  # float32 [N, 2]
+    sharpness: FloatArray  # float32 [S]: 1 over the distance of neighbouring rays, in lens units
+
+
+def field_rays(table: FieldTable, rays: RaySet) -> FieldRays:
+    """Place sets of rays in a table's grids."""
+    place = (rays.points + table.half) * ((SIDE - 1) / (2 * table.half))
+    low = np.minimum(place.astype(np.int64), SIDE - 2)
+    radius = table.half
+    counts = rays.spans[:, 1] - rays.spans[:, 0]
+    sharpness = np.sqrt(counts / np.pi) / radius
+    return FieldRays(
+        table, rays.points, rays.spans, low[:, 1] * SIDE + low[:, 0],
+        (place - low).astype(np.float32), sharpness.astype(np.float32),
+    )  # fmt: skip
+
+
+@kernel
+def tile_table(table, y, x, out):
+    """Fill float32 [C, SIDE * SIDE, COLUMNS]: the table at pixel (y, x), maybe between nodes, and its slopes."""
+    ny, nx = table.values.shape[0], table.values.shape[1]
+    px, py = min(max(x / table.step, 0.0), nx - 1.0), min(max(y / table.step, 0.0), ny - 1.0)
+    i, j = min(int(px), nx - 2), min(int(py), ny - 2)
+    u, v, per_px = np.float32(px - i), np.float32(py - j), np.float32(1 / table.step)
+    one = np.float32(1)
+    for c in range(out.shape[0]):
+        for k in range(SIDE * SIDE):
+            for column in range(4):
+                a, b = table.values[j, i, c, k, column], table.values[j, i + 1, c, k, column]
+                d, e = table.values[j + 1, i, c, k, column], table.values[j + 1, i + 1, c, k, column]
+                upper, lower = a + u * (b - a), d + u * (e - d)
+                out[c, k, column] = upper + v * (lower - upper)
+                out[c, k, 4 + column] = ((one - v) * (b - a) + v * (e - d)) * per_px
+                out[c, k, 8 + column] = (lower - upper) * per_px
+
+
+@inline_kernel
+def ray_columns(local, c, cell, fraction, i, out):
+    """Fill float32 [COLUMNS] with what a tile's table says of ray i."""
+    at, u, v = cell[i], fraction[i, 0], fraction[i, 1]
+    one = np.float32(1)
+    w00, w10, w01, w11 = (one - u) * (one - v), u * (one - v), (one - u) * v, u * v
+    for column in range(COLUMNS):
+        out[column] = (
+            w00 * local[c, at, column] + w10 * local[c, at + 1, column]
+            + w01 * local[c, at + SIDE, column] + w11 * local[c, at + SIDE + 1, column]
+        )  # fmt: skip
+
+
+@kernel
+def trace_field_tiles(layers, rays, corners, picture):
+    """`ray_tracer.trace_tiles` for a `FieldTable`."""
+    channels = rays.table.values.shape[2]
+    local = np.empty((channels, SIDE * SIDE, COLUMNS), np.float32)
+    for k in range(len(corners)):
+        _trace_tile(layers, rays, corners[k, 0], corners[k, 1], local, picture)
+
+
+@kernel
+def _trace_tile(layers, rays, y0, x0, local, picture):
+    count, camera, margin, channels = len(layers.packed), layers.camera, layers.margin, len(local)
+    rows, n = min(TILE_H, len(picture.color) - y0), min(TILE_W, picture.color.shape[1] - x0)
+    y, x = y0 + margin - camera.cy, x0 + margin - camera.cx
+    state, order = np.zeros((count, STATES)), np.empty(count, np.int64)
+    for m in range(count):
+        tile_bounds.classify(layers.planes, layers.pyramids, camera, Tile(y, x, rows, n), m, state)
+    visible = Visible(state, order[: tile_bounds.visible_order(state, order)])
+    ordered = tile_bounds.is_ordered(state, visible.order, len(visible.order), layers.planes)
+    reach = 0.0
+    for m in visible.order:
+        reach = max(reach, state[m, REACH])
+    side = min(len(rays.spans) - 1, grid_side(reach))
+    middle_y, middle_x = (rows - 1) / 2, (n - 1) / 2
+    tile_table(rays.table, y0 + middle_y, x0 + middle_x, local)
+    sums = ray_sums.empty_sums(rows, count, n)
+    open_to, columns = np.empty(n, np.float32), np.empty(COLUMNS, np.float32)
+    for c in range(channels):
+        weights = np.ones(3, np.float32)
+        if channels == 3:
+            weights[:] = 0
+            weights[c] = 1
+        for i in range(rays.spans[side, 0], rays.spans[side, 1]):
+            ray_columns(local, c, rays.cells, rays.fractions, i, columns)
+            motion = float(columns[4 + AY]), 1.0 + columns[4 + AX]
+            ray = Ray((rays.points[i, 0], rays.points[i, 1]), weights, motion)
+            for row in range(rows):
+                down = row - middle_y
+                if not fill_passed(columns, rays.sharpness[side], down, -middle_x, open_to):
+                    continue
+                sums.through[:] = open_to
+                start_y = y + row + columns[AY] + columns[8 + AY] * down - columns[4 + AY] * middle_x
+                start_x = x + columns[AX] + columns[8 + AX] * down - columns[4 + AX] * middle_x
+                if ordered:
+                    intersect_layers(layers, visible, ray, (start_y, start_x), (row, 0, n), sums)
+                else:
+                    intersect_unordered(layers, visible, ray, (start_y, start_x), row, sums)
+                ray_sums.add_arrived(open_to, weights, sums, row)
+    ray_sums.normalise(layers, visible, sums, y0, x0, picture)
+
+
+@inline_kernel
+def fill_passed(columns, sharpness, down, first, passed):
+    """Fill the light of a ray that passes at the pixels of a row; returns whether there is any.
+
+    down, first: of the row, and of its first pixel, from the tile's centre. A rim cuts rays that lie within half their
+    distance of it to a part.
+    """
+    found, zero, one = False, np.float32(0), np.float32(1)
+    weight, distance = columns[WEIGHT] + columns[8 + WEIGHT] * down, columns[DISTANCE] + columns[8 + DISTANCE] * down
+    for k in range(len(passed)):
+        along = np.float32(first + k)
+        share = (distance + columns[4 + DISTANCE] * along) * sharpness + np.float32(0.5)
+        value = max(weight + columns[4 + WEIGHT] * along, zero) * min(max(share, zero), one)
+        passed[k] = value
+        found = found or value > 0
+    return found

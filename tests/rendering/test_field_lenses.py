@@ -1,0 +1,148 @@
+"""Aberrations, weights over the field, several rims and wide openings: the cpu against the reference, in two tiers."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from support.compare import Tolerance, assert_alike, occlusion_band
+from support.scenes import Scene, battery_scene, sheet, texture
+
+import bokehsynth as bs
+from bokehsynth.errors import UsageError
+from bokehsynth.rendering.aperture.field_table import bake_field_table, channels_of, look_up
+
+
+class Spherical(bs.Disc):
+    """Spherical aberration and coma of 2 px, the same for all colours."""
+
+    def aberration(self, s, h):
+        square = np.einsum("ij,ij->i", s, s)[:, None]
+        return 2.0 * s * square + 2.0 * (square * h + 2 * s * np.einsum("ij,ij->i", s, h)[:, None]) / 3
+
+
+class Colours(bs.Polygon):
+    """Seven blades; focus and magnification differ from colour to colour, astigmatism."""
+
+    def __init__(self):
+        super().__init__(7, 0.3)
+
+    def aberration(self, s, h):
+        lateral = np.array([1.5, 0.0, -1.0])[:, None] * h[:, None]
+        axial = np.array([1.0, -0.5, 0.5])[:, None] * s[:, None]
+        return lateral + axial + 1.5 * (s * h)[:, None] * [1.0, -1.0]
+
+
+class Fading(bs.Disc):
+    """A weight over lens and field, per channel."""
+
+    def weight(self, s, h):
+        ones = np.ones(len(s))
+        return np.stack([ones, 1 + 0.5 * s[:, 0] * h[:, 0], np.clip(1 - h[:, 0], 0, None)], axis=1)
+
+
+class Barrel(bs.Polygon):
+    """A hexagon and two rims that cut it from both sides."""
+
+    def __init__(self):
+        super().__init__(6, 0.2)
+
+    def pupil(self, h):
+        return [(0.5 * h, 1.0), (-0.6 * h, 0.95)]
+
+
+class Wide(bs.Aperture):
+    """An opening of radius 1.5 without its middle."""
+
+    extent = 1.5
+
+    def inside(self, s):
+        radius = np.hypot(*s.T)
+        return (radius <= 1.5) & (radius > 0.4)
+
+
+LENSES = {"spherical": Spherical(), "colours": Colours(), "fading": Fading(), "barrel": Barrel(), "wide": Wide()}
+SCENES = ["three frontal", "focus on the nearest", "tilted", "crossing", "nothing behind"]
+RAYS = 1000
+
+TOLERANCE = {
+    "spherical": Tolerance(inside=6e-4, edge=1.7e-3, edge_share=0.12, sigmas=6),
+    "colours": Tolerance(inside=1.6e-3, edge=3.7e-3, edge_share=0.12, sigmas=6),
+    "fading": Tolerance(inside=7e-4, edge=1.5e-3, edge_share=0.09, sigmas=6),
+    "barrel": Tolerance(inside=5e-3, edge=7e-3, edge_share=0.02, sigmas=6),
+    "wide": Tolerance(inside=1.2e-3, edge=3.5e-3, edge_share=0.08, sigmas=6),
+}
+"""Mostly the sampling error of the reference's spiral of rays, which rims and corners cut: it falls as they grow."""
+
+
+@cache
+def pictures(lens, name):
+    scene = battery_scene(name, lights=0, smooth=5.0, aperture=LENSES[lens])
+    frames = scene.render("reference", RAYS)
+    return scene, (frames.bokeh * frames.coverage[..., None]).astype(np.float64)
+
+
+QUICK = [
+    ("spherical", "tilted"), ("colours", "nothing behind"), ("fading", "crossing"), ("barrel", "tilted"),
+    ("wide", "three frontal"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("lens", "name"), QUICK)
+def test_the_cpu_is_the_reference(lens, name):
+    compare(lens, name)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("lens", LENSES)
+def test_the_cpu_is_the_reference_in_every_scene(lens, name):
+    compare(lens, name)
+
+
+def compare(lens, name):
+    scene, expected = pictures(lens, name)
+    frames = scene.render("cpu")
+    found = (frames.bokeh * frames.coverage[..., None]).astype(np.float64)
+    assert_alike(found, expected, occlusion_band(scene), TOLERANCE[lens])
+
+
+def test_the_table_is_the_class():
+    aperture = Colours()
+    table = bake_field_table(aperture, 60, 40, channels_of(aperture))
+    rng = np.random.default_rng(2)
+    s, place = rng.uniform(-0.7, 0.7, (500, 2)), rng.uniform(0, 1, (500, 2)) * [59, 39]
+    h = (place - [29.5, 19.5]) / (np.hypot(60, 40) / 2)
+    found = look_up(table, s, *place.T)
+    assert np.abs(found[..., :2] - aperture.aberration(s, h)).max() < 1e-3  # bilinear where it is bilinear: worst 2e-5
+    is_open = aperture.inside(s)
+    away = np.abs(found[:, 0, 3]) > 0.01
+    assert ((found[:, 0, 3] > 0) == is_open)[away].all()
+    assert away.mean() > 0.8
+
+
+class Jagged(bs.Disc):
+    def aberration(self, s, h):
+        return 4.0 * np.sign(np.sin(40 * s))
+
+
+def test_an_aberration_too_rough_for_the_table_is_refused():
+    scene = Scene((sheet((12, 16), 20, 0.5, 1.0, bs.Plane(0.9)),), bs.Lens(6.0, 0.5, Jagged()), 20)
+    with pytest.raises(UsageError, match=r"Jagged\.aberration changes too fast for the tables of cpu: off by"):
+        _ = scene.render("cpu").bokeh
+
+
+def test_auto_renders_what_cuda_does_not_know(monkeypatch):
+    monkeypatch.setattr("bokehsynth.rendering._best_device", lambda: "cuda")
+    scene = Scene((sheet((12, 16), 16, texture((12, 16), 16, 3), 1.0, bs.Plane(0.9)),), bs.Lens(6.0, 0.5, Wide()), 16)
+    assert scene.render("auto").bokeh.tobytes() == scene.render("cpu").bokeh.tobytes()
+    found = bs.render_batch([scene], "auto")[0].bokeh
+    assert found.tobytes() == scene.render("cpu").bokeh.tobytes()
+
+
+def test_falloff_is_that_of_the_reference():
+    white = sheet((24, 32), 12, 0.5, 1.0, bs.Plane(0.9))
+    for aperture in (Fading(), Wide()):
+        scene = Scene((white,), bs.Lens(6.0, 0.5, aperture, falloff=True), 12)
+        found, expected = scene.render("cpu"), scene.render("reference", 2000)
+        np.testing.assert_allclose(found.bokeh, expected.bokeh, atol=2e-3)
+        np.testing.assert_allclose(found.transmission, expected.transmission, atol=4e-3)

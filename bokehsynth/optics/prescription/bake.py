@@ -61,7 +61,10 @@ class LensTable:
     rims: Float64Array
     """Hits on the rims that cut light somewhere, in units of their semi-diameters, [F, 3, P, rims, 2]."""
     bounds: Float64Array
-    """Least and largest x and y of the s that pass, [F, 3, 4]; empty intervals where nothing passes."""
+    """Least and largest x and y, and largest abs(s), of the s that pass, [F, 3, 5]; empty where nothing passes.
+
+    Beyond, polynomials of high degree may fall back within a rim.
+    """
     extent: float
     """Largest abs(s) that passes anywhere."""
     residual_rms: float
@@ -165,7 +168,7 @@ class _Bundle(NamedTuple):
     """Surfaces whose rims stop rays that all others let pass."""
 
 
-_NOTHING = np.array([np.inf, -np.inf, np.inf, -np.inf])
+_NOTHING = np.array([np.inf, -np.inf, np.inf, -np.inf, -np.inf])
 """Bounds that hold no point."""
 
 
@@ -258,20 +261,21 @@ def _fitted(bundle: _Bundle, rims: list[int], degree: int) -> _Part:
     hits = np.moveaxis(bundle.hits[rims], 0, 1).reshape(len(bundle.s), -1)
     least, most = passing.min(axis=0), passing.max(axis=0)
     spare = 0.03 * (most - least) + 0.01
-    bounds = np.array([least[0] - spare[0], most[0] + spare[0], least[1] - spare[1], most[1] + spare[1]])
+    farthest_ray = float(np.hypot(*passing.T).max()) + float(spare.max())
+    bounds = np.array([least[0] - spare[0], most[0] + spare[0], least[1] - spare[1], most[1] + spare[1], farthest_ray])
     fitted_hits = fit(bundle.s, hits, degree).reshape(-1, len(rims), 2)
     return _Part(aberration, fit(bundle.s, bundle.light, degree), fitted_hits, bounds, errors)
 
 
 def farthest(rims: Float64Array, bounds: Float64Array, angles: int = 180, radii: int = 400) -> float:
-    """Largest abs(s) within all rims [P, rims, 2] and bounds [4] of an entry, to a step of 2/radii and not less."""
+    """Largest abs(s) within all rims [P, rims, 2] and bounds [5] of an entry, to a step of 2/radii and not less."""
     least, most = bounds[[0, 2]], bounds[[1, 3]]
     if not (most > least).all():
         return 0.0
     angle = np.arange(angles) * (2 * np.pi / angles)
     radius = np.arange(1, radii + 1)[:, None] * (2 / radii)
     s = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1).reshape(-1, 2)
-    s = s[((s >= least) & (s <= most)).all(axis=1)]
+    s = s[((s >= least) & (s <= most)).all(axis=1) & (np.hypot(*s.T) <= bounds[4])]
     hits = np.tensordot(monomials(s, degree_of(len(rims))), rims, axes=1)
     s = s[(np.einsum("nri,nri->nr", hits, hits) <= 1).all(axis=1)]
     return float(np.hypot(*s.T).max(initial=0)) + 1.2 * 2 / radii

@@ -18,7 +18,7 @@ from bokehsynth.errors import StorageError
 from bokehsynth.files import atomic_write, canonical_json, sha256_bytes
 from bokehsynth.optics.prescription.bake import LensTable
 
-VERSION = 2
+VERSION = 3
 """Of the tracing and fitting: raised whenever their numbers change."""
 
 _LARGEST = 64_000_000

@@ -155,14 +155,17 @@ def _looked_at(layout: Layout, split: str, plans: list[ShardPlan], report: Verif
     """
     folders = [folder for folder in (layout.split(split), layout.split_markers(split)) if folder.is_dir()]
     there = {name.partition(".")[0] for folder in folders for name in os.listdir(folder)}
-    absent = [plan for plan in plans if plan.name not in there]
-    if len(absent) > ABSENT_SHOWN:
-        more = f"{len(absent) - ABSENT_SHOWN:,} more shards"
-        report.fault(
-            "missing", f"{layout.split(split)}: {more} are counted and not there, the last {absent[-1].name}", split
-        )
-    hidden = set(absent[ABSENT_SHOWN:])
-    return [plan for plan in plans if plan not in hidden]
+    looked_at, absent, last = [], 0, ""
+    for plan in plans:
+        if plan.name not in there:
+            absent, last = absent + 1, plan.name
+            if absent > ABSENT_SHOWN:
+                continue
+        looked_at.append(plan)
+    if absent > ABSENT_SHOWN:
+        more = f"{absent - ABSENT_SHOWN:,} more shards"
+        report.fault("missing", f"{layout.split(split)}: {more} are counted and not there, the last {last}", split)
+    return looked_at
 
 
 def _check_duplicates(checks: list[ShardCheck], report: VerifyReport) -> None:

@@ -711,3 +711,15 @@ def test_shards_with_other_members_cannot_be_one_data_set(tmp_path):
     write_shard(layout, plans[1], samples_of(plans[1]), ShardSpec(samples=4, codec="webp"), IDENTITY)
     with pytest.raises(DataError, match="same members"):
         write_dataset_files(layout, {"train": plans})
+
+
+def test_shards_of_which_nothing_is_there_are_counted_after_the_first_hundred(tmp_path):
+    layout = make_dataset(tmp_path)
+    record = json.loads(layout.dataset.read_text())
+    record["splits"]["train"]["counts"] += [4] * 500
+    layout.dataset.write_text(json.dumps(record))
+    report = verify_dataset(tmp_path)
+    assert len({fault.shard for fault in report.faults if fault.kind == "missing"} - {None}) == 100
+    more = [fault.message for fault in report.faults if fault.kind == "missing" and fault.shard is None]
+    assert len(more) == 1
+    assert "400 more shards are counted and not there, the last train-000502" in more[0]

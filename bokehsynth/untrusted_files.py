@@ -21,7 +21,7 @@ MAX_LIST = 256 << 20
 """Bytes of a list with a line per picture or draw."""
 MAX_LINES = 1_000_000
 """Lines of such a list."""
-MAX_VALUES = 1_000_000
+MAX_VALUES = 500_000
 """Commas in a JSON text: `dataset.json` has one for each shard."""
 MAX_CONTAINERS = 100_000
 """Opening brackets in a JSON text."""

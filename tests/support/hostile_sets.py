@@ -263,7 +263,7 @@ SETS: dict[str, Callable[[Layout], None]] = {
     "index: 200,000 members": _index_line(" ".join(f"a 512 0 {KEY}.a" for _ in range(200_000))),
     "dataset.json: split /etc": _splits("/etc"),
     "dataset.json: split ../..": _splits("../..", "val/../../.."),
-    "dataset.json: 900,000 shards": _counts([1] * 900_000),
+    "dataset.json: 450,000 shards": _counts([1] * 450_000),
     "dataset.json: 10^30 samples": _counts([10**30]),
     "dataset.json: 10^9 samples": _counts([10**9]),
     "dataset.json: identity of numbers": lambda x: change_dataset_json(

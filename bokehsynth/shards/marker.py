@@ -59,6 +59,8 @@ def parse_marker(text: str, where: Path) -> ShardMarker:
         values = parse_json(text, str(where))
     except DataError as error:
         raise DataError(f"{error}; {REMAKE_HINT}") from None
+    if not isinstance(values, dict) or values.keys() != {item.name for item in fields(ShardMarker)}:
+        raise DataError(f"{where}: not a shard marker (it has other keys); {REMAKE_HINT}")
     try:
         marker = ShardMarker(**values)
         for item in fields(ShardMarker):

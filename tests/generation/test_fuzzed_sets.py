@@ -95,7 +95,7 @@ def check(good: Path, changed: list[tuple]) -> None:
             code, words = end_of(*line)
             assert code in {0, 1, 2, 4}, (line, words)
             assert "Traceback" not in words
-            assert "unexpected" not in words, (line, words)
+            assert "error: unexpected" not in words, (line, words)
             assert len([text for text in words.splitlines() if text.startswith("error:")]) == (code != 0), (line, words)
 
 

@@ -63,7 +63,7 @@ def check(name: str, done: Watched) -> None:
     """A documented exit code, one line of error, nothing touched, within the bounds of memory and time."""
     assert done.code in {0, 1, 2, 4}, (name, done)
     assert done.touched == [], (name, done.touched)
-    assert not any(word in done.err for word in ("Traceback", "unexpected")), (name, done.err)
+    assert not any(word in done.err for word in ("Traceback", "error: unexpected")), (name, done.err)
     errors = [line for line in done.err.splitlines() if line]
     assert len(errors) == (0 if done.code == 0 else 1), (name, done.err)
     assert done.memory < MOST_MEMORY, (name, done.memory)

@@ -182,14 +182,15 @@ def weigh_pupil_nodes(opening, rims, row, camera, area, out, norms):
     """`splat_table_nodes` of an `ApertureShape` with rims [n, R, 3], integrated along scanlines; sums 1, 0 if dark."""
     K = camera.blur
     d, gx, gy = row.plane
-    lines, last = scan(opening.outline, 1.0, 0.0, 0.0, 1), 0.0
+    detail = opening.detail if opening.detail > 1 else 0  # smooth outlines need less
+    lines, last = scan(opening.outline, 1.0, 0.0, 0.0, detail), 0.0
     for n in range(len(row.x)):
         if not row.wanted[n]:
             continue
         delta = d + gx * (row.x[n] - (area[1] - 1) / 2) + gy * (row.y - (area[0] - 1) / 2) - camera.focus
         r = K * delta
         if r != last:
-            lines, last = scan(opening.outline, r, K * gx, K * gy, opening.detail), r
+            lines, last = scan(opening.outline, r, K * gx, K * gy, detail), r
         out[n] = density_kernel(lines, opening, r, K * gx, K * gy, rims[n], row.half)
         for c in range(out.shape[1]):
             norms[n, c] = 1.0 if out[n, c].sum() > 0 else 0.0

@@ -227,8 +227,12 @@ def test_numbers_out_of_range(make, words):
 
 @pytest.mark.parametrize(
     "aperture",
-    [bs.Apodized(0.05), bs.OnionRings(12, 0.5), bs.Anamorphic(2.0), bs.ImageAperture(np.tri(9))],
-    ids=["apodised", "onion", "anamorphic", "image"],
+    [
+        pytest.param(bs.Apodized(0.05), id="apodised", marks=pytest.mark.long),
+        pytest.param(bs.OnionRings(12, 0.5), id="onion"),
+        pytest.param(bs.Anamorphic(2.0), id="anamorphic", marks=pytest.mark.long),
+        pytest.param(bs.ImageAperture(np.tri(9)), id="image"),
+    ],
 )
 def test_they_keep_the_contract(aperture):
     assert bs.check_aperture(aperture).cpu.startswith("as the reference")

@@ -36,7 +36,7 @@ class PrescriptionAperture(Aperture):
 
     def _aberration(self, s: Float64Array, h: Float64Array) -> Float64Array:
         local, turn = _meridional(s, h)
-        value = self._polynomials(self.table.aberration, self._near_opening(local, h), h)
+        value = self._polynomials(self.table.aberration, local, h)
         result: Float64Array = np.einsum("nij,ncj->nci", turn, value)
         return result
 
@@ -54,13 +54,6 @@ class PrescriptionAperture(Aperture):
         square = np.einsum("ncri,ncri->ncr", hits, hits)
         stopped = ((square > 1) | (square < np.square(self.table.inner))).any(axis=2)
         return np.where(stopped, 0, weight)
-
-    def _near_opening(self, s: Float64Array, h: Float64Array) -> Float64Array:
-        """Points of the meridional frame brought to the box that holds the opening: polynomials run away beyond it."""
-        low, _ = self._rows(h, 2)
-        rows = np.concatenate([self.table.bounds[low], self.table.bounds[low + 1]], axis=1)
-        least, most = rows[..., (0, 2)].min(axis=1), rows[..., (1, 3)].max(axis=1)
-        return np.where(least <= most, np.minimum(np.maximum(s, least), most), s)
 
     def _rows(self, h: Float64Array, count: int) -> tuple[Array, Float64Array]:
         """First of `count` rows of the table to interpolate at h, and the place of h behind it in rows."""

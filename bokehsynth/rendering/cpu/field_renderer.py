@@ -27,6 +27,7 @@ from bokehsynth.rendering.cpu.ray_tracer import TracedLayers, grid_side, trace_t
 from bokehsynth.rendering.cpu.simd import address_of
 from bokehsynth.rendering.cpu.threads import in_pieces
 from bokehsynth.rendering.cpu.tile_bounds import REACH
+from bokehsynth.rendering.cpu.tile_plan import plan_tiles
 from bokehsynth.rendering.tile_constants import CELL, RUNS_FROM, TILE_H, TILE_W
 from bokehsynth.rendering.types import Float64Array, IntArray, RenderInput, RenderOutput
 
@@ -140,8 +141,6 @@ def _node_radii(prepared: FieldScene, each: prepared_layers.PreparedLayer) -> Fl
 
 def _planned(prepared: FieldScene, ways: IntArray, output: RenderOutput) -> TilePlan:
     """Classify tiles; those where a layer that is seen goes BY_RAYS are RAY_TRACED."""
-    from bokehsynth.rendering.cpu.renderer import plan_tiles
-
     plan = plan_tiles(prepared.scene, prepared.layers, output)
     assert output.paths is not None
     rows, columns = output.paths.shape

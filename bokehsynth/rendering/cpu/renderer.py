@@ -20,7 +20,7 @@ from bokehsynth.rendering.cpu.height_field import tracer
 from bokehsynth.rendering.cpu.kernel_arguments import KernelTable, LayerPlanes, Picture, PupilField, Rays, TilePlan
 from bokehsynth.rendering.cpu.ray_tracer import TracedLayers, grid_side, trace_tiles
 from bokehsynth.rendering.cpu.threads import in_pieces
-from bokehsynth.rendering.cpu.tile_plan import empty_plan, plan_rows, rms_light
+from bokehsynth.rendering.cpu.tile_plan import plan_tiles
 from bokehsynth.rendering.tile_constants import CELL, TILE_H, TILE_W
 from bokehsynth.rendering.types import RenderInput, RenderOutput, small_scene
 
@@ -73,17 +73,6 @@ def _filter_tiles(
         weighted: list[prepared_layers.WeightedPlanes | None] = []  # frees the last band's before this one's are made
         weighted = prepared_layers.weight_planes(layers, scene, band)
         in_pieces(*band, render_rows)
-
-
-def plan_tiles(scene: RenderInput, layers: Sequence[prepared_layers.PreparedLayer], output: RenderOutput) -> TilePlan:
-    """Classify every tile; fills the output's paths."""
-    assert output.paths is not None
-    plan = empty_plan(output.paths, len(layers))
-    planes, pyramids = prepared_layers.plane_rows(layers), prepared_layers.pyramids_of(layers)
-    camera, area = prepared_layers.camera_of(scene), (scene.margin, scene.height, scene.width)
-    rows = len(output.paths)
-    in_pieces(0, rows, lambda start, stop: plan_rows(planes, pyramids, camera, area, start, stop, plan))
-    return plan._replace(rms_light=rms_light(plan.lights))
 
 
 def render_tiles(

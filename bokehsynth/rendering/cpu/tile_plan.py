@@ -3,20 +3,35 @@
 Rays are shared out over the whole picture by that light, so that all tiles are planned before the first is filtered.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from bokehsynth.rendering import tile_constants as tiles
-from bokehsynth.rendering.cpu import tile_bounds
+from bokehsynth.rendering.cpu import prepared_layers, tile_bounds
 from bokehsynth.rendering.cpu.kernel_arguments import Footprint, Tile, TilePlan
+from bokehsynth.rendering.cpu.threads import in_pieces
 from bokehsynth.rendering.cpu.tile_bounds import OPAQUE, REACH, STATES
 from bokehsynth.rendering.jit import inline_kernel, kernel
 from bokehsynth.rendering.tile_constants import RUNS_FROM, TILE_H, TILE_W
+from bokehsynth.rendering.types import RenderInput, RenderOutput
 
 
 def empty_plan(paths: "np.ndarray[tuple[int, int], np.dtype[np.uint8]]", layers: int) -> TilePlan:
     """Allocate what `plan_rows` fills, beside the `paths` that a picture has already."""
     shape, lights = paths.shape, np.zeros(paths.shape, np.float32)
     return TilePlan(np.empty((*shape, layers, STATES)), np.empty((*shape, layers), np.int64), lights, paths, 1.0)
+
+
+def plan_tiles(scene: RenderInput, layers: Sequence[prepared_layers.PreparedLayer], output: RenderOutput) -> TilePlan:
+    """Classify every tile; fills the output's paths."""
+    assert output.paths is not None
+    plan = empty_plan(output.paths, len(layers))
+    planes, pyramids = prepared_layers.plane_rows(layers), prepared_layers.pyramids_of(layers)
+    camera, area = prepared_layers.camera_of(scene), (scene.margin, scene.height, scene.width)
+    rows = len(output.paths)
+    in_pieces(0, rows, lambda start, stop: plan_rows(planes, pyramids, camera, area, start, stop, plan))
+    return plan._replace(rms_light=rms_light(plan.lights))
 
 
 @kernel

@@ -33,7 +33,7 @@ def watch(event, given):
         if not inside(os.path.dirname(place)) and "/__pycache__" not in place:
             seen.append(f"{event} {given[0]!r}")
     elif event in ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "pty.spawn",
-                   "socket.connect", "socket.bind", "webbrowser.open", "shutil.rmtree", "os.putenv"):
+                   "socket.connect", "socket.bind", "webbrowser.open", "shutil.rmtree"):
         seen.append(f"{event} {given[:1]!r}")
 
 python = tuple({os.path.realpath(path) for path in [sys.prefix, sys.base_prefix, sys.argv[2], *sys.path] if path})

@@ -19,7 +19,7 @@ from bokehsynth.generation.generate import finalize
 from bokehsynth.generation.verify import verify
 
 MOST_MEMORY, MOST_SECONDS = 2 << 30, 10
-ARGUMENTS = {"replay": ["train-000000000"], "extend": ["--samples", "4", "--workers", "1"], "finalize": []}
+ARGUMENTS = {"replay": ["train-000000000"], "extend": ["--samples", "4", "--workers", "1", "--quiet"], "finalize": []}
 READ_ONLY = ["open", "verify", "replay"]
 WORDS = {
     "picture: bomb": "got uint8 [30000, 30000]",

@@ -13,14 +13,11 @@ import numpy.typing as npt
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture
+from bokehsynth.rendering.aperture.field_grid import AX, AY, DISTANCE, SIDE, WEIGHT, carried_on, distances, turned
 from bokehsynth.rendering.aperture.lens_points import check_inside, check_weights, vogel_points
-from bokehsynth.rendering.jit import kernel
 from bokehsynth.rendering.types import Float64Array, FloatArray
 
 BoolArray = npt.NDArray[np.bool_]
-
-SIDE = 37
-"""Lens points per side of a grid: an aberration c s^3 is met to 3 c / 4 / 16^2 px."""
 
 SPARE = 2
 """Points of the grid beyond the opening's extent, for lookups at its rim."""
@@ -34,15 +31,6 @@ _BISECTIONS = 8
 _GOOD_PX, _GOOD_SHARE = 0.25, 0.025
 """Largest error of an aberration between nodes, in px, or as a share of the largest aberration. Worst of the packaged
 lenses, wide open at 1 m and 384 px: 0.2 px (biotar-1927-f1.4, of 21 px), 0.13 px (petzval-f1.4, of 38 px)."""
-
-_LIGHT_POINTS = 16_384
-"""Lens points for the light of the whole opening."""
-
-FAR = 1e9
-"""Cells to a rim that was not met yet."""
-
-AX, AY, WEIGHT, DISTANCE = range(4)
-"""Columns of a table."""
 
 
 class FieldTable(NamedTuple):
@@ -72,7 +60,7 @@ def bake_field_table(aperture: Aperture, width: int, height: int, channels: int)
     if _same_from_all_sides(aperture):
         radii = np.linspace(0, np.hypot(h[..., 0], h[..., 1]).max(), FIELDS)
         rows = np.stack([baker.grid_at(np.array([radius, 0.0])) for radius in radii])
-        values = _turned(rows, radii[1], h, half)
+        values = turned(rows, radii[1], h, half)
     else:
         grids = [baker.grid_at(each) for each in h.reshape(-1, 2)]
         values = np.stack(grids).reshape(*h.shape[:2], channels, SIDE * SIDE, 4)
@@ -177,8 +165,8 @@ class _Baker:
         out = np.empty((self.channels, SIDE * SIDE, 2), np.float32)
         for c in range(self.channels):
             is_open = np.ascontiguousarray(opened[:, c].reshape(SIDE, SIDE))
-            out[c, :, 0] = _carried_on(weights[:, c].reshape(SIDE, SIDE), is_open).ravel()
-            out[c, :, 1] = _distances(is_open, across[c], down[c], self.line[1] - self.line[0]).ravel()
+            out[c, :, 0] = carried_on(weights[:, c].reshape(SIDE, SIDE), is_open).ravel()
+            out[c, :, 1] = distances(is_open, across[c], down[c], self.line[1] - self.line[0]).ravel()
         self._same = out, lit
         return out, lit
 
@@ -203,79 +191,6 @@ class _Baker:
 
 def _rows(h: Float64Array, count: int) -> Float64Array:
     return np.broadcast_to(h, (count, 2))
-
-
-@kernel
-def _distances(opened, across, down, cell):
-    """Signed distance of every grid point to the rim, > 0 inside; -1 everywhere where nothing is open.
-
-    Beside the rim that of a straight line through the crossings of its grid lines, `across` along rows and `down` along
-    columns; farther away by fast sweeping (Zhao 2005) of the eikonal equation.
-    """
-    side = len(opened)
-    d = np.empty((side, side))
-    for j in range(side):
-        for i in range(side):
-            dx = min(_crossed(across, j, i - 1, True), _crossed(across, j, i, False))
-            dy = min(_crossed(down, j - 1, i, True), _crossed(down, j, i, False))
-            d[j, i] = min(dx, dy)
-            if dx < FAR and dy < FAR:
-                d[j, i] = dx * dy / max(np.hypot(dx, dy), 1e-12)
-    fixed = d < FAR
-    if not fixed.any():
-        return np.full((side, side), -1.0)
-    for sweep in range(8):
-        for n in range(side):
-            j = n if sweep & 1 == 0 else side - 1 - n
-            for k in range(side):
-                i = k if sweep & 2 == 0 else side - 1 - k
-                if not fixed[j, i]:
-                    d[j, i] = _swept(d, j, i)
-    return np.where(opened, d, -d) * cell
-
-
-@kernel
-def _crossed(places, j, i, backwards):
-    """Cells from a grid point to the crossing of the grid line that begins at (j, i); FAR without one."""
-    if j < 0 or i < 0 or j >= places.shape[0] or i >= places.shape[1] or np.isnan(places[j, i]):
-        return FAR
-    return 1 - places[j, i] if backwards else places[j, i]
-
-
-@kernel
-def _swept(d, j, i):
-    """The distance that follows from those of the four neighbours, in cells."""
-    side = len(d)
-    a = min(d[j, max(i - 1, 0)], d[j, min(i + 1, side - 1)])
-    b = min(d[max(j - 1, 0), i], d[min(j + 1, side - 1), i])
-    if min(a, b) >= FAR:
-        return d[j, i]
-    new = (a + b + np.sqrt(2 - (a - b) * (a - b))) / 2 if abs(a - b) < 1 else min(a, b) + 1
-    return min(d[j, i], new)
-
-
-@kernel
-def _carried_on(weights, opened):
-    """Weights carried on ten points beyond the opening, as means of their neighbours: rims move between nodes."""
-    side = len(weights)
-    out, known = weights * opened, opened.copy()
-    for _ in range(10):
-        more, seen = out.copy(), known.copy()
-        for j in range(side):
-            for i in range(side):
-                if known[j, i]:
-                    continue
-                total, count = 0.0, 0
-                for y in range(max(j - 1, 0), min(j + 2, side)):
-                    for x in range(max(i - 1, 0), min(i + 2, side)):
-                        if known[y, x]:
-                            total += out[y, x]
-                            count += 1
-                if count > 0:
-                    more[j, i] = total / count
-                    seen[j, i] = True
-        out, known = more, seen
-    return out
 
 
 def _same_from_all_sides(aperture: Aperture) -> bool:
@@ -307,59 +222,6 @@ def _passed(aperture: Aperture, s: Float64Array, h: Float64Array) -> Float64Arra
     return result
 
 
-@kernel
-def _turned(rows, spacing, h, half):
-    """Grids at field positions h [ny, nx, 2] from those on the axis +x, `rows`, at abs(h) in steps of `spacing`.
-
-    Weights are linear between the grid's points, since they may be rough; the rest is cubic.
-    """
-    count, channels = rows.shape[0], rows.shape[1]
-    ny, nx = h.shape[0], h.shape[1]
-    out = np.zeros((ny, nx, channels, SIDE * SIDE, 4), np.float32)
-    scale = (SIDE - 1) / (2 * half)
-    wx, wy = np.zeros((2, 4)), np.zeros((2, 4))
-    for y in range(ny):
-        for x in range(nx):
-            radius = np.hypot(h[y, x, 0], h[y, x, 1])
-            cosine, sine = (h[y, x, 0] / radius, h[y, x, 1] / radius) if radius > 0 else (1.0, 0.0)
-            low = min(int(radius / spacing), count - 2)
-            t = radius / spacing - low
-            for k in range(SIDE * SIDE):
-                sx, sy = (k % SIDE) / scale - half, (k // SIDE) / scale - half
-                px = min(max((cosine * sx + sine * sy + half) * scale, 0.0), SIDE - 1.0)
-                py = min(max((cosine * sy - sine * sx + half) * scale, 0.0), SIDE - 1.0)
-                i, j = min(int(px), SIDE - 2), min(int(py), SIDE - 2)
-                _shares(px - i, wx)
-                _shares(py - j, wy)
-                for dj in range(-1, 3):
-                    for di in range(-1, 3):
-                        at = min(max(j + dj, 0), SIDE - 1) * SIDE + min(max(i + di, 0), SIDE - 1)
-                        cubic, linear = wx[0, di + 1] * wy[0, dj + 1], wx[1, di + 1] * wy[1, dj + 1]
-                        for c in range(channels):
-                            for column in range(4):
-                                near, far = rows[low, c, at, column], rows[low + 1, c, at, column]
-                                value = near + t * (far - near)
-                                if column < WEIGHT and 0 < low < count - 2:  # cubic over the field as well
-                                    before, behind = rows[low - 1, c, at, column], rows[low + 2, c, at, column]
-                                    bend = (2 - t) * (before - 2 * near + far) + (1 + t) * (near - 2 * far + behind)
-                                    value -= t * (1 - t) / 6 * bend
-                                out[y, x, c, k, column] += (linear if column == WEIGHT else cubic) * value
-                for c in range(channels):
-                    ax, ay = out[y, x, c, k, AX], out[y, x, c, k, AY]
-                    out[y, x, c, k, AX], out[y, x, c, k, AY] = cosine * ax - sine * ay, sine * ax + cosine * ay
-    return out
-
-
-@kernel
-def _shares(u, weights):
-    """Weights of four points in a row at 0..1 between the second and the third: Catmull-Rom's and linear ones."""
-    weights[0, 0] = u * (u * (2 - u) - 1) / 2
-    weights[0, 1] = (u * u * (3 * u - 5) + 2) / 2
-    weights[0, 2] = u * (u * (4 - 3 * u) + 1) / 2
-    weights[0, 3] = u * u * (u - 1) / 2
-    weights[1, 0], weights[1, 1], weights[1, 2], weights[1, 3] = 0.0, 1 - u, u, 0.0
-
-
 def look_up(table: FieldTable, s: Float64Array, x: Float64Array, y: Float64Array) -> Float64Array:
     """Columns of lens points s [N, 2] at pixels (x, y) [N] of the picture: float64 [N, C, 4]."""
     ny, nx = table.values.shape[:2]
@@ -375,55 +237,6 @@ def look_up(table: FieldTable, s: Float64Array, x: Float64Array, y: Float64Array
             share = share * (place - low if step else 1 - (place - low))
         total += share[:, None, None] * table.values[j + dy, i + dx, :, (n + dn) * SIDE + m + dm]
     return total
-
-
-def light_at(table: FieldTable, width: int, height: int) -> FloatArray:
-    """Light that passes at each pixel, per channel, relative to the picture's centre: float32 [H, W, C].
-
-    0 where the centre is dark.
-    """
-    lattice = light_integral(table)
-    x, y = np.arange(width) / table.step, np.arange(height) / table.step
-    centre = _between(lattice, np.array([(width - 1) / 2 / table.step]), np.array([(height - 1) / 2 / table.step]))
-    light = _between(lattice, x, y)
-    result: FloatArray = np.divide(light, centre, out=np.zeros_like(light), where=centre > 0).astype(np.float32)
-    return result
-
-
-def light_integral(table: FieldTable) -> Float64Array:
-    """Integral of the weight over the opening at every node, [ny, nx, C]."""
-    cell = 2 * table.half / (SIDE - 1)
-    share = np.clip(table.values[..., DISTANCE] / cell + 0.5, 0, 1)
-    result: Float64Array = (table.values[..., WEIGHT] * share).sum(axis=-1, dtype=np.float64) * cell**2
-    return result
-
-
-def _between(lattice: Float64Array, x: Float64Array, y: Float64Array) -> Float64Array:
-    """Values [ny, nx, C] at columns x and rows y, in nodes, bilinear: [H, W, C]."""
-    ny, nx = lattice.shape[:2]
-    i, j = np.clip(x.astype(int), 0, nx - 2), np.clip(y.astype(int), 0, ny - 2)
-    u, v = (x - i)[None, :, None], (y - j)[:, None, None]
-    upper = lattice[j][:, i] * (1 - u) + lattice[j][:, i + 1] * u
-    lower = lattice[j + 1][:, i] * (1 - u) + lattice[j + 1][:, i + 1] * u
-    result: Float64Array = upper * (1 - v) + lower * v
-    return result
-
-
-def field_transmission(aperture: Aperture, table: FieldTable, width: int, height: int) -> FloatArray:
-    """Share of the light that passes at each pixel, float32 [H, W].
-
-    Of a `weight(s, h)`: the mean of the channels, relative to the picture's centre.
-    """
-    x, y = np.arange(width) / table.step, np.arange(height) / table.step
-    light = _between(light_integral(table), x, y).mean(axis=-1)
-    if aperture.weight_depends_on_field:
-        at = np.array([(width - 1) / 2 / table.step]), np.array([(height - 1) / 2 / table.step])
-        whole = float(_between(light_integral(table), *at).mean())
-    else:
-        points = aperture.extent * vogel_points(_LIGHT_POINTS)
-        inside = points[check_inside(aperture, points)]
-        whole = float(check_weights(aperture, inside).mean(axis=1).sum()) * math.pi * aperture.extent**2 / len(points)
-    return (light / whole).astype(np.float32) if whole > 0 else np.zeros((height, width), np.float32)
 
 
 def _check(aperture: Aperture, table: FieldTable, size: tuple[int, int]) -> None:

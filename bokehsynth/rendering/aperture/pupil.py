@@ -8,7 +8,7 @@ import numpy as np
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture
 from bokehsynth.rendering.aperture import footprint_kernel
-from bokehsynth.rendering.aperture.field_table import field_transmission
+from bokehsynth.rendering.aperture.field_light import field_transmission
 from bokehsynth.rendering.aperture.footprint_kernel import UNVIGNETTED
 from bokehsynth.rendering.aperture.lens_points import field_positions
 from bokehsynth.rendering.aperture.tables import FieldLensTables, tables_of

@@ -21,6 +21,7 @@ from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
 class CellRow(NamedTuple):
     """Kernels of all layers at the nodes above and below one row of cells."""
 
+    number: int  # of this row of cells
     step: int  # pixels between nodes
     kernels: FloatArray  # float32, flat: of each layer [2, n, C, side, side], the upper row of nodes first
     starts: IntArray  # [L]: where a layer's kernels begin; -1 without any
@@ -104,12 +105,13 @@ def _inside(k, a, b, d, e, at):
 
 
 @kernel
-def filter_cell(layers, row, taps, m, x, group, place, count, scratch):
-    """Fill `scratch.means` of layer m for a group of pixels in cell x.
+def filter_cell(layers, row, taps, cell_of, group, place, count, scratch):
+    """Fill `scratch.means` of a layer for a group of pixels in a cell.
 
-    place: x of the first pixel and y of the group's middle in the cell, 0..1; count: planes to fill.
+    cell_of: numbers of the layer and of the cell; place: x of the first pixel and y of the group's middle in the cell,
+    0..1; count: planes to fill.
     """
-    channels, (u, v) = row.norms.shape[3], place
+    channels, (u, v), (m, x) = row.norms.shape[3], place, cell_of
     length, runs = taps.counts[m, 0], taps.counts[m, 1]
     per_tile = np.float32(LANES / row.step)
     for c in range(channels):

@@ -15,7 +15,7 @@ from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, GROUP, TILE_H
 
 
 @kernel
-def render_cells(layers, plan, row, taps, rays, pupil, cell_row, picture, memory):
+def render_cells(layers, plan, row, taps, rays, pupil, picture, memory):
     """Fill the tiles of one row of cells, but those that are RAY_TRACED.
 
     row: `cell_filter.CellRow`; taps: `cell_filter.CellTaps`; memory: as of `tile_pass.render_rows`.
@@ -29,7 +29,7 @@ def render_cells(layers, plan, row, taps, rays, pupil, cell_row, picture, memory
     sums = means + FLOAT_BYTES * CELL * count * slots
     scratch = Scratch(means, sums, sums + FLOAT_BYTES * CELL * (count + 2) * slots, slots)
     compiled = np.empty(count, np.int64)
-    first, last = cell_row * row.step // TILE_H, min((cell_row + 1) * row.step // TILE_H, plan.paths.shape[0])
+    first, last = row.number * row.step // TILE_H, min((row.number + 1) * row.step // TILE_H, plan.paths.shape[0])
     for x in range(row.halves.shape[1]):
         compiled[:] = 0
         for tile_row in range(first, last):
@@ -53,7 +53,7 @@ def render_cells(layers, plan, row, taps, rays, pupil, cell_row, picture, memory
                     rows, columns = min(GROUP, height - y0 - top), min(TILE_W, width - x0)
                     group = Group(y + top, left, base, (y0 + top) * width + x0, top, rows, columns, column)
                     middle = y0 + top + (GROUP - 1) / 2
-                    place = (x0 / row.step - x, middle / row.step - cell_row)
+                    place = (x0 / row.step - x, middle / row.step - row.number)
                     _filter_layers(layers, row, taps, x, visible, group, place, scratch)
                     if with_rays:
                         sum_rays(layers, visible, group, rays, span, pupil, hits, scratch)
@@ -70,4 +70,4 @@ def _filter_layers(layers, row, taps, x, visible, group, place, scratch):
         elif row.spans[m, x, 1] > row.spans[m, x, 0]:
             filter_radii(layers, row, m, x, group, planes, scratch)
         else:
-            filter_cell(layers, row, taps, m, x, group, place, planes, scratch)
+            filter_cell(layers, row, taps, (m, x), group, place, planes, scratch)

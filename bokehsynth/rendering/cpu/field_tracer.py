@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bokehsynth.rendering.aperture.field_table import AX, AY, DISTANCE, SIDE, WEIGHT, FieldTable
+from bokehsynth.rendering.aperture.field_grid import AX, AY, DISTANCE, SIDE, WEIGHT
+from bokehsynth.rendering.aperture.field_table import FieldTable
 from bokehsynth.rendering.aperture.tables import RaySet
 from bokehsynth.rendering.cpu import ray_sums, tile_bounds
 from bokehsynth.rendering.cpu.kernel_arguments import Tile, Visible

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.rendering.aperture.field_table import AX, AY, DISTANCE, SIDE, WEIGHT
+from bokehsynth.rendering.aperture.field_grid import AX, AY, DISTANCE, SIDE, WEIGHT
 from bokehsynth.rendering.aperture.footprint_kernel import FootprintKernels, coverage_kernel, density_kernel
 from bokehsynth.rendering.aperture.scanlines import scan
 from bokehsynth.rendering.jit import inline_kernel, kernel

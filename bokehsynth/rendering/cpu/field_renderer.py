@@ -12,7 +12,7 @@ import numpy as np
 
 from bokehsynth.rendering import tile_constants as tiles
 from bokehsynth.rendering.aperture import pupil as pupils
-from bokehsynth.rendering.aperture.field_grid import DISTANCE
+from bokehsynth.rendering.aperture.field_grid import DISTANCE, WEIGHT
 from bokehsynth.rendering.aperture.field_light import light_at
 from bokehsynth.rendering.aperture.tables import FieldLensTables, LensTables, tables_of
 from bokehsynth.rendering.cpu import prepared_layers, tile_pass
@@ -75,7 +75,7 @@ def _empty_output(scene: RenderInput) -> RenderOutput:
 
 
 def _moves(scene: RenderInput, tables: LensTables) -> float:
-    """Share of the blur radius by which rims and rays move per pixel of the picture, but for a few of a table."""
+    """Share of the blur radius by which rims and rays move, and of the light that fades, per px, but for a few."""
     if not isinstance(tables, FieldLensTables):
         return pupils.drift(scene)
     table = tables.field_table(scene.width, scene.height)
@@ -86,8 +86,9 @@ def _moves(scene: RenderInput, tables: LensTables) -> float:
         distance = np.take(table.values[..., DISTANCE], range(change.shape[axis]), axis=axis)
         rims, inside = change[..., DISTANCE][np.abs(distance) < 0.2], distance > 0
         rays = np.hypot(change[..., 0], change[..., 1])[inside]
-        parts = [float(np.percentile(each, _NEARLY_ALL)) if each.size else 0.0 for each in (rims, rays)]
-        fastest = max(fastest, parts[0] + parts[1] / radius)
+        fading = change[..., WEIGHT][inside] / max(float(table.values[..., WEIGHT].max()), 1e-9)
+        parts = [float(np.percentile(each, _NEARLY_ALL)) if each.size else 0.0 for each in (rims, rays, fading)]
+        fastest = max(fastest, parts[0] + parts[1] / radius + parts[2])
     return fastest
 
 

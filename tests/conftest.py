@@ -18,6 +18,33 @@ def pytest_addoption(parser):
     parser.addoption("--require-gpu", action="store_true", help="a test marked gpu that is skipped fails the run")
 
 
+WARM_UP = """
+import sys
+import numpy as np
+import bokehsynth as bs
+from bokehsynth.assets.load import foreground_colors
+
+color, alpha = np.full((40, 40, 3), 0.5, np.float32), np.ones((40, 40), np.float32)
+def picture(aperture, *disparities):
+    layers = [bs.Layer(color, alpha, disparity) for disparity in disparities]
+    bs.render(layers, bs.Lens(6, 0.2, aperture), 8, backend="cpu").bokeh
+if sys.argv[1] == "planes":
+    from bokehsynth.rendering.cpu import renderer
+    renderer.warm_up()
+    picture(bs.CatEye(0.5), bs.Plane(0.9), bs.Plane(0.1, 0.001, 0))
+else:
+    foreground_colors.warm_up()
+    picture(bs.Disc(), np.tile(np.linspace(0.1, 0.9, 40, dtype=np.float32), (40, 1)))
+"""
+
+
+def _compile_kernels(config):
+    """Compile the slowest kernels once, two processes at a time, before every process of a run does it for itself."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        for process in [subprocess.Popen([sys.executable, "-c", WARM_UP, what]) for what in ("planes", "others")]:
+            assert process.wait() == 0, "kernels cannot be compiled"
+
+
 @pytest.fixture(autouse=True)
 def device_for_kernels(request, monkeypatch):
     """Where a module is marked `kernels`, backend cuda is there: on a GPU, or as the same kernels on the CPU.
@@ -122,6 +149,7 @@ def pytest_configure(config):
     """Reports do not know of the options."""
     global _gpu_required  # noqa: PLW0603
     _gpu_required = config.getoption("--require-gpu")
+    _compile_kernels(config)
 
 
 def pytest_sessionfinish(session, exitstatus):

@@ -115,6 +115,7 @@ def run(recipe: Recipe, out: Path, **options: object) -> None:
     assert result.exit_code == 3, said
 
 
+@pytest.mark.long  # in every run: `test_poison` finds one that is made alone in flight
 def test_a_sample_that_crashes_among_others_is_found_among_the_suspects(
     wide: Recipe, victim: Victim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

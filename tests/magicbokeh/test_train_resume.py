@@ -111,10 +111,14 @@ def wait_for_step(process, run, step):
         time.sleep(0.01)
 
 
-def test_killed_from_outside_with_a_worker(tmp_path, whole, mini_shards):
-    """SIGTERM and SIGKILL in two stages; a worker, two micro-batches a step. `whole` had no workers."""
+@pytest.mark.parametrize(
+    "signals",
+    [[(3, signal.SIGKILL)], pytest.param([(3, signal.SIGTERM), (7, signal.SIGKILL)], marks=pytest.mark.long)],
+)
+def test_killed_from_outside_with_a_worker(tmp_path, whole, mini_shards, signals):
+    """SIGKILL in the second stage; a worker, two micro-batches a step. `whole` had no workers."""
     write_mini(tmp_path / "mini.yaml", mini_shards, workers=1)
-    for step, signum in ((3, signal.SIGTERM), (7, signal.SIGKILL)):
+    for step, signum in signals:
         process = start(tmp_path)
         wait_for_step(process, tmp_path / "run", step)
         process.send_signal(signum)

@@ -31,6 +31,7 @@ def far(lens, other):
     return off.max(), np.sqrt(np.square(off).mean()), (passes[0] != passes[1]).mean()
 
 
+@pytest.mark.long
 def test_a_lens_between_tables_is_the_traced_one():
     """Tessar at 512 px, focus from 1 m: worst 0.014 px, 0.0074 px rms (of the fit); K and focus are exact."""
     tessar = bs.load_prescription("tessar-1903-f5.5")

@@ -243,7 +243,7 @@ def test_a_field_passes_behind_and_before_a_plane_in_the_maps():
 
 
 @backends
-@pytest.mark.parametrize("at", [(35, 14), (14, 10), (42, 18)])
+@pytest.mark.parametrize("at", [(35, 14), *(pytest.param(at, marks=pytest.mark.long) for at in [(14, 10), (42, 18)])])
 def test_a_point_light_on_a_smooth_hill_draws_a_disc(backend, at):
     """Radius K*abs(delta(q)) about q, brightness linear, sum 1, centroid shifted by g*R^2/(4*delta), as on a plane.
 

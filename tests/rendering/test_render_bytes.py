@@ -85,6 +85,7 @@ def test_the_number_of_threads_does_not_show(threads, expected):
     assert digests_elsewhere(NUMBA_NUM_THREADS=str(threads)) == expected
 
 
+@pytest.mark.long  # it compiles every kernel anew
 @pytest.mark.timeout(TIMEOUT_S + 60)
 def test_the_processor_does_not_show(tmp_path, expected):
     """Kernels compiled for the plainest processor of this kind: narrow registers and no fused operation to be had."""

@@ -66,12 +66,15 @@ RAYS = 1000
 
 TOLERANCE = {
     "spherical": Tolerance(inside=6e-4, edge=1.7e-3, edge_share=0.12, sigmas=6),
-    "colours": Tolerance(inside=1.6e-3, edge=3.7e-3, edge_share=0.12, sigmas=6),
+    "colours": Tolerance(inside=3.2e-3, edge=3.7e-3, edge_share=0.12, sigmas=6),
     "fading": Tolerance(inside=7e-4, edge=1.5e-3, edge_share=0.09, sigmas=6),
     "barrel": Tolerance(inside=5e-3, edge=7e-3, edge_share=0.02, sigmas=6),
     "wide": Tolerance(inside=1.2e-3, edge=3.5e-3, edge_share=0.08, sigmas=6),
 }
-"""Mostly the sampling error of the reference's spiral of rays, which rims and corners cut: it falls as they grow."""
+"""Mostly the sampling error of the reference's spiral of rays, which rims and corners cut: it falls as they grow.
+
+`colours` where the nearest layer is in focus is rays on the cpu too: worst 2.9e-3, with 4,000 of them 1.6e-3.
+"""
 
 
 @cache

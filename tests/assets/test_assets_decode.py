@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import PIL
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -92,12 +93,19 @@ def _palette_with_hole() -> tuple[bytes, np.ndarray]:
     return data, np.asarray(image) == 3
 
 
+OLD_PILLOW = pytest.mark.xfail(
+    int(PIL.__version__.partition(".")[0]) < 13,
+    reason="Pillow before 13 takes such TIFFs of its own for cut",
+    strict=True,
+)
+
+
 @pytest.mark.parametrize(
     ("mode", "form"),
     [
         *((mode, form) for mode in ("1", "L", "P", "RGB") for form in ("PNG", "TIFF")),
         ("CMYK", "TIFF"),
-        ("YCbCr", "TIFF"),
+        pytest.param("YCbCr", "TIFF", marks=OLD_PILLOW),
     ],
 )
 def test_color_modes(mode, form):

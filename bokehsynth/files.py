@@ -36,9 +36,10 @@ def local_path(path: str | os.PathLike[str]) -> Path:
             f"copy to and from it (a local path of that name is ./{text})"
         )
     try:
-        return Path(text).expanduser()
+        path = Path(text).expanduser()
     except RuntimeError:
         raise UsageError(f"{text}: the home folder of ~ is not known here; write the whole path") from None
+    return path.absolute() if _SCHEME.match(str(path)) else path
 
 
 @contextlib.contextmanager

@@ -90,7 +90,10 @@ def read_bytes(path: str | Path, most: int = MAX_JSON) -> bytes:
         if size > most:
             raise DataError(f"{path}: {size:,} bytes; such a file has at most {most:,}")
         refuse_holes(file, path)
-        return b"".join(iter(lambda: file.read(size + 1), b"")) if size else b""
+        data = b"".join(iter(lambda: file.read(size + 1), b"")) if size else b""
+    if len(data) > most:
+        raise DataError(f"{path}: grew beyond {most:,} bytes while it was read")
+    return data
 
 
 def read_text(path: str | Path, most: int = MAX_JSON) -> str:

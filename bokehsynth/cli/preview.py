@@ -58,10 +58,7 @@ def preview(recipe: str, overrides: tuple[str, ...], out: Path, device: str, **o
     if shown.only is not None and shown.only not in loaded.shards.fields:
         raise UsageError(f"--only {shown.only}: the recipe stores {', '.join(loaded.shards.fields)} (shards.fields)")
     split = shown.split or loaded.splits[0]
-    backend = resolve_device(device)
-    if device == "auto" and not loaded.lens.renders_on(backend):
-        backend = "cpu"
-    loaded.lens.check_device(backend)
+    backend = loaded.lens.device_for(device, resolve_device(device))
     indices = tqdm(
         range(shown.first, shown.first + shown.count), unit="sample", leave=False, disable=not sys.stderr.isatty()
     )

@@ -154,7 +154,7 @@ class _History:
         elif word == _ISOLATED_OK:
             self._clear(self.making)
             self.making = ()
-        elif word == _QUARANTINED and rest.isdecimal():
+        elif word == _QUARANTINED and rest.isdecimal() and len(rest) < 20:
             self.any_quarantined = True
             self._clear([int(rest)])
             self.making = self.last = ()
@@ -210,7 +210,7 @@ def _seconds(word: str) -> float:
 def _samples(word: str) -> Sequence[int]:
     """Parse `7` or `3-9`; empty for any other word, or more samples than can be in flight."""
     first, dash, last = word.partition("-")
-    if not first.isdecimal() or (dash and not last.isdecimal()):
+    if len(word) > 40 or not first.isdecimal() or (dash and not last.isdecimal()):
         return ()
-    found = range(int(first), int(last if dash else first) + 1)
-    return found if len(found) <= _MAX_IN_FLIGHT else ()
+    start, end = int(first), int(last if dash else first)
+    return range(start, end + 1) if end - start < _MAX_IN_FLIGHT else ()

@@ -37,7 +37,7 @@ def extend(
     if samples == train + val:
         return run_generation(old, layout, options)
     grown = SamplesSpec.split_total(samples, train, val)
-    new = stored_recipe(layout, trust_code, overrides).model_copy(update={"samples": grown})
+    new = old.model_copy(update={"samples": grown})
     with set_up_lock(layout.lock, options.lock):
         _begin(layout, old, new)
     return run_generation(new, layout, options)

@@ -197,9 +197,7 @@ def run_generation(recipe: Recipe, layout: Layout, options: GenerateOptions) -> 
 def _prepare(recipe: Recipe, layout: Layout, options: GenerateOptions) -> _Run:
     """Resolve device, workers, assets and plan, and check them against `out`; nothing is written."""
     device = resolve_dataset_device(options.device, devices_of(layout), layout.root, options.allow_mixed)
-    if options.device == "auto" and not recipe.lens.renders_on(device):
-        device = "cpu"
-    recipe.lens.check_device(device)
+    device = recipe.lens.device_for(options.device, device)
     allocation = allocate_workers(device, options.workers, options.gpus)
     engine = options.engine(allocation)
     identity = recipe.identity

@@ -66,7 +66,7 @@ def pixel_facts(machine: Mapping[str, Any], other: Mapping[str, Any]) -> dict[st
     both = [name for name in ASSET_PACKAGES if name in machine and name in other]
     version = machine.get("bokehsynth")
     # before 0.4.0 every version had pixels of its own
-    old = isinstance(version, str) and version.startswith(("0.1", "0.2", "0.3"))
+    old = isinstance(version, str) and version.startswith(("0.1.", "0.2.", "0.3."))
     return {key: machine.get(key) for key in (*PIXEL_KEYS, *both)} | {
         "pixels": machine.get("pixels", version if old else 1)
     }

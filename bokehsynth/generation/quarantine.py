@@ -87,7 +87,7 @@ def _entries_of(record: Any) -> list[QuarantinedDraw]:
     if any(type(number) is not int for number in (entry.index, entry.attempt)):
         raise TypeError("index and attempt must be whole numbers")
     if not 0 <= entry.index < MAX_SAMPLES or not 0 <= entry.attempt < MAX_DRAWS:
-        raise TypeError(f"sample {entry.index:.12g} has no draw {entry.attempt:.12g}")
+        raise TypeError(f"sample {entry.index!r:.12} has no draw {entry.attempt!r:.12}")
     if any(type(word) is not str for word in (entry.split, entry.reason, entry.message)):
         raise TypeError("split, reason and message must be text")
     return [entry]

@@ -137,8 +137,9 @@ def _lines(file: BinaryIO) -> list[dict[str, Any]]:
             owner = parse_json(line.decode(), "a line")
             if (
                 isinstance(owner["host"], str)
+                and type(owner["pid"]) is int
                 and 0 < owner["pid"] < 1 << 31
-                and all(first <= last for first, last in owner["ranges"].values())
+                and all(type(first) is type(last) is int for first, last in owner["ranges"].values())
             ):
                 found.append(owner)
     return found

@@ -1,4 +1,4 @@
-"""Verify a data set; with `fix`, delete the markers of damaged shards so that the next `generate` rebuilds them."""
+"""Verify a data set; with `fix`, restore what follows from its tars and have the next `generate` remake the rest."""
 
 import contextlib
 from collections.abc import Iterator
@@ -70,7 +70,7 @@ def _verify(layout: Layout, decode: float, workers: int, fix: bool, lock: bool) 
     for message in _verify_root(layout, report):
         report.fault("beside the shards", message)
     with contextlib.suppress(BokehsynthError):  # a fault that is named already
-        report.not_compared = [path for path in _recorded_recipe(layout).class_paths if is_refused(path)]
+        report.not_compared = [path for path in load_yaml(layout.recipe, Recipe).class_paths if is_refused(path)]
     if report.ok:
         for message in _verify_records(layout):
             report.fault("dataset", message)
@@ -92,7 +92,7 @@ def _fix(layout: Layout, report: VerifyReport, stamps: Stamps, lock: bool) -> No
         refuse_changed(layout, stamps)
         recipe = None
         with contextlib.suppress(UsageError):
-            recipe = _recorded_recipe(layout)
+            recipe = _recorded_recipe(layout, _catalogue(layout))
         mended = {(plan.split, plan.shard) for plan in restore_lost(layout, report, recipe)}
         left = [plan for plan in broken if (plan.split, plan.shard) not in mended]
         report.mended = bool(mended) and not left and not _still_wrong(layout, report, lost_hidden)
@@ -116,7 +116,7 @@ def _verify_records(layout: Layout) -> list[str]:
 
     While an extension is under way it describes the smaller set, and cannot be compared.
     """
-    record, recipe = read_dataset(layout), _recorded_recipe(layout)
+    record, recipe = read_dataset(layout), _recorded_recipe(layout, _catalogue(layout))
     faults = []
     if read_identity(layout) != record["identity"]:
         faults.append(f"{layout.identity}: missing or altered")
@@ -144,7 +144,8 @@ def _verify_root(layout: Layout, report: VerifyReport) -> list[str]:
     try:
         record = read_dataset(layout)
         identity = common_identity(layout) or record["identity"]
-        recipe = _recorded_recipe(layout)
+        catalogue = _catalogue(layout)
+        recipe = _recorded_recipe(layout, catalogue)
         known = _known_identity(recipe)
         plans = [plan for split in SPLITS for plan in committed_plans(layout, split)]
         draws = "".join(draw.line() for draw in merged_list(layout, plans))
@@ -155,7 +156,6 @@ def _verify_root(layout: Layout, report: VerifyReport) -> list[str]:
         for name, value in known.items()
         if identity.get(name) != value
     ]
-    catalogue = _catalogue(layout)
     if catalogue is None or catalogue.digest != identity.get("assets_digest"):
         faults.append(f"{layout.assets}: missing or altered")
     if file_text(layout.recipe) != recipe.text():
@@ -210,9 +210,9 @@ def _records(text: str) -> Iterator[dict[str, Any]]:
         start = end
 
 
-def _recorded_recipe(layout: Layout) -> Recipe:
+def _recorded_recipe(layout: Layout, catalogue: Catalogue | None) -> Recipe:
     """The recipe with the assets it was made from, if their record is readable: its photographs may be gone."""
-    recipe, catalogue = load_yaml(layout.recipe, Recipe), _catalogue(layout)
+    recipe = load_yaml(layout.recipe, Recipe)
     return recipe if catalogue is None else recipe.with_catalogue(catalogue)
 
 

@@ -49,7 +49,7 @@ class RenderInput:
 
 
 def small_scene() -> RenderInput:
-    """A translucent layer before a tilted one, 16 x 16 px: rendering it compiles every kernel."""
+    """Two layers, one translucent: rendering them compiles the kernels of lenses that look alike all over."""
     canvas = np.ones((24, 24, 3), np.float32)
     layers = (Layer(canvas, canvas[..., 0] * 0.5, Plane(0.9)), Layer(canvas, canvas[..., 0], Plane(0.1, 1e-3)))
     return RenderInput(layers, Lens(4.0, 0.5), 4)

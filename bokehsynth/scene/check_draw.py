@@ -123,4 +123,4 @@ def _asset(catalogue: Catalogue, kind: Kind, split: str, name: str) -> Asset:
 def _within(name: str, value: float, limits: tuple[float, float], slack: float = _SLACK) -> None:
     wide = slack * max(1.0, *map(abs, limits))
     if not limits[0] - wide <= value <= limits[1] + wide:  # also for NaN
-        raise DataError(f"{name} must lie in {limits[0]:g}..{limits[1]:g}, got {value:g}")
+        raise DataError(f"{name} must lie in {limits[0]:g}..{limits[1]:g}, got {value!r:.40}")

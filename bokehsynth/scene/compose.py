@@ -1,5 +1,7 @@
 """Composes a drawn scene: layers on one canvas, and the lens in front of them."""
 
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +18,8 @@ from bokehsynth.scene.place import place_cutout, show_landscape, side_on_canvas
 
 def compose_layers(draw: SceneDraw, store: AssetStore, scene_lens: SceneLens) -> ComposedScene:
     """Load, scale and place the pictures of a scene on a canvas large enough for every ray of its lens."""
-    planes, margin = draw.planes, margin_of(draw, scene_lens)
+    lenses = _possible_lenses(draw, scene_lens)
+    margin = _largest_margin(draw, lenses)
     height, width = draw.height + 2 * margin, draw.width + 2 * margin
     backdrop, enlarged = _background(draw.background, store, height, width, draw.highlight_boost)
     light = ambient_light(backdrop, np.ones(backdrop.shape[:2], np.float32))
@@ -30,18 +33,22 @@ def compose_layers(draw: SceneDraw, store: AssetStore, scene_lens: SceneLens) ->
     focus = draw.focus.disparity
     if draw.focus.on == "pixel":
         focus = disparity_seen_at((draw.focus.x, draw.focus.y), layers, margin)
-    lens = lens_of(draw, focus, scene_lens, planes)
     notes = {"background_enlarged": enlarged, "light_gains": gains}
-    return ComposedScene(layers=layers, lens=lens, margin=margin, notes=notes)
+    return ComposedScene(layers=layers, lens=lenses[focus], margin=margin, notes=notes)
 
 
 def margin_of(draw: SceneDraw, scene_lens: SceneLens) -> int:
     """Pixels that the canvas has beyond each side of the picture, so that every ray of the lens meets it."""
-    planes = draw.planes
-    return max(
-        lens_of(draw, focus, scene_lens, planes).margin(planes, draw.width, draw.height)
-        for focus in possible_focus(draw, planes)
-    )
+    return _largest_margin(draw, _possible_lenses(draw, scene_lens))
+
+
+def _largest_margin(draw: SceneDraw, lenses: Mapping[float, Lens]) -> int:
+    return max(lens.margin(draw.planes, draw.width, draw.height) for lens in lenses.values())
+
+
+def _possible_lenses(draw: SceneDraw, scene_lens: SceneLens) -> dict[float, Lens]:
+    """The lens for each disparity that may turn out to be in focus."""
+    return {focus: lens_of(draw, focus, scene_lens, draw.planes) for focus in possible_focus(draw, draw.planes)}
 
 
 def possible_focus(draw: SceneDraw, planes: list[Plane]) -> list[float]:

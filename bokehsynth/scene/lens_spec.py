@@ -123,21 +123,23 @@ class LensSpec(Spec):
         parts = {name: unbaked_part(aperture) for name, aperture in zip(self.names, self.apertures, strict=True)}
         if self.real_lens is not None:
             parts = {self.real_lens.name: "is traced and has aberrations"}
-        others = sorted(RENDERS_ALL)
-        way = "--device cpu" if "cpu" in others else f"bs.make_sample(recipe, index, backend={others[0]!r})"
+        others = " and ".join(sorted(RENDERS_ALL))
         for name, part in parts.items():
             if part:
                 raise UsageError(
-                    f"lens {name} {part}, which {device} does not render yet; {' and '.join(others)} can: use {way}"
+                    f"lens {name} {part}, which {device} does not render yet; {others} can: use --device cpu"
                 )
 
-    def renders_on(self, device: str) -> bool:
-        """Whether `check_device` finds nothing."""
+    def device_for(self, asked: str, found: str) -> str:
+        """Return `found`, or the CPU where `auto` found one that lacks this lens; UsageError as `check_device`."""
         try:
-            self.check_device(device)
+            self.check_device(found)
         except UsageError:
-            return False
-        return True
+            if asked != "auto":
+                raise
+            self.check_device("cpu")
+            return "cpu"
+        return found
 
     @property
     def has_unread_files(self) -> bool:

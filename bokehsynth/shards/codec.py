@@ -165,7 +165,13 @@ def iter_stored(
 
 def field_members(key: str, members: Iterable[str]) -> dict[str, str]:
     """The member of each field, by name; a DataError for one that the format does not know."""
-    names = {member.partition(".")[0]: member for member in members if member != META_MEMBER}
+    names: dict[str, str] = {}
+    for member in members:
+        field = member.partition(".")[0]
+        if field in names:
+            raise DataError(f"sample {key} has two members for {field}, {names[field]} and {member}")
+        if member != META_MEMBER:
+            names[field] = member
     unknown = [member for name, member in names.items() if name not in FIELDS or member not in _MEMBERS[name]]
     if unknown:
         raise DataError(f"sample {key} has unknown members {', '.join(unknown)}")

@@ -11,7 +11,7 @@ from bokehsynth.errors import DataError
 from bokehsynth.files import atomic_write, pretty_json, sha256_bytes
 from bokehsynth.rng import SPLITS
 from bokehsynth.schema import FIELDS, FORMAT_VERSION, MAX_SAMPLES
-from bokehsynth.shards.codec import MAX_RECORD, META_MEMBER, decode_meta
+from bokehsynth.shards.codec import MAX_RECORD, META_MEMBER, check_sizes, decode_meta
 from bokehsynth.shards.layout import Layout
 from bokehsynth.shards.marker import ShardMarker, check_shard
 from bokehsynth.shards.plan import ShardPlan
@@ -262,6 +262,15 @@ def read_record(file: BinaryIO, entry: TarEntry) -> bytes:
     if len(data) != entry.size:
         raise DataError(f"{entry.name}: the tar ends within it")
     return data
+
+
+def check_entries(file: BinaryIO, entries: Sequence[TarEntry], key: str) -> None:
+    """DataError unless members of these sizes may belong to one sample; to be asked before they are read."""
+    members = [split_name(entry.name)[1] for entry in entries]
+    sizes = dict.fromkeys(members, 0)
+    for member, entry in zip(members, entries, strict=True):
+        sizes[member] += entry.size  # of a member that stands there twice both are read
+    check_sizes(key, sizes, lambda: read_record(file, entries[members.index(META_MEMBER)]))
 
 
 def read_index(layout: Layout, plan: ShardPlan) -> list[list[TarEntry]]:

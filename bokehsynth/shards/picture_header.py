@@ -8,8 +8,6 @@ PNG or WebP is reached.
 import struct
 from typing import NamedTuple
 
-import numpy as np
-
 from bokehsynth.errors import DataError
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -32,11 +30,6 @@ class StoredForm(NamedTuple):
     def pixels(self) -> int:
         """Height times width."""
         return self.shape[0] * self.shape[1]
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the decoded array."""
-        return int(np.prod(self.shape, dtype=object)) * np.dtype(self.dtype).itemsize
 
     def __str__(self) -> str:
         return f"{self.dtype} {list(self.shape)}"

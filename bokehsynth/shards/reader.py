@@ -15,8 +15,8 @@ from typing import Any
 from bokehsynth.errors import DataError, UsageError
 from bokehsynth.files import canonical_json, local_path, sha256_bytes
 from bokehsynth.schema import FIELDS, FORMAT_VERSION, Sample, sample_key
-from bokehsynth.shards.codec import META_MEMBER, SMALL_SAMPLE, check_sizes, decode_sample
-from bokehsynth.shards.dataset import read_dataset, read_index, read_meta, read_record, stored_plans
+from bokehsynth.shards.codec import SMALL_SAMPLE, decode_sample
+from bokehsynth.shards.dataset import check_entries, read_dataset, read_index, read_meta, stored_plans
 from bokehsynth.shards.layout import Layout, refuse_lost_hidden
 from bokehsynth.shards.marker import check_shard
 from bokehsynth.shards.plan import ShardPlan
@@ -122,9 +122,7 @@ def _read_members(tar: Path, entries: Sequence[TarEntry], key: str) -> dict[str,
         with open_regular(tar) as file:
             if end - offset > SMALL_SAMPLE:
                 refuse_holes(file, tar)
-                record = [entry for entry in entries if split_name(entry.name)[1] == META_MEMBER]
-                sizes = {split_name(entry.name)[1]: entry.size for entry in entries}
-                check_sizes(key, sizes, lambda: read_record(file, record[0]))
+                check_entries(file, entries, key)
             file.seek(offset)
             data = file.read(end - offset)
     except OSError as error:

@@ -27,8 +27,8 @@ from typing import Any, BinaryIO
 
 from bokehsynth.errors import DataError
 from bokehsynth.schema import FIELDS, FORMAT_VERSION, META_TYPES
-from bokehsynth.shards.codec import META_MEMBER, check_sizes, decode_meta, field_members, iter_stored, stored_digest
-from bokehsynth.shards.dataset import read_record
+from bokehsynth.shards.codec import decode_meta, field_members, iter_stored, stored_digest
+from bokehsynth.shards.dataset import check_entries
 from bokehsynth.shards.layout import Layout
 from bokehsynth.shards.marker import ShardMarker, read_marker
 from bokehsynth.shards.plan import ShardPlan
@@ -148,7 +148,8 @@ def _check_tar(
                 check.fault("key", f"{where}: holds {key} where {wanted or 'the end'} belongs: swapped or out of order")
             members_of_all = check.marker.members if check.marker is not None else members_of_all or held
             if held != members_of_all:
-                check.fault("members", f"{where}: {key} holds {', '.join(held)}, its marker names others")
+                whose = "its marker names" if check.marker is not None else "the first sample holds"
+                check.fault("members", f"{where}: {key} holds {', '.join(held)}, {whose} others")
             if check.samples >= due:
                 due += stride
                 pixels.update(f"{_check_sample(check, key, members, where, record)}\n".encode())
@@ -191,10 +192,8 @@ def _iter_samples(
     """
     offset = 0
     for entries in iter_headers(file, where):
-        key, sizes = split_name(entries[0].name)[0], {split_name(entry.name)[1]: entry.size for entry in entries}
-        records = [entry for entry in entries if split_name(entry.name)[1] == META_MEMBER]
         try:
-            check_sizes(key, sizes, lambda found=records: read_record(file, found[0]))  # type: ignore[misc]
+            check_entries(file, entries, split_name(entries[0].name)[0])
         except DataError as error:
             raise DataError(f"{where}: {error}") from None
         members: dict[str, bytes] = {}
@@ -222,9 +221,10 @@ def _check_sample(
     if meta["attempt"]:
         check.attempts[meta["index"]] = meta["attempt"]
     identity = check.marker.identity if check.marker is not None else (record or {}).get("identity", {})
+    source = "the marker" if check.marker is not None else "dataset.json"
     for name in sorted(META_TYPES.keys() & identity.keys()):
         if meta[name] != identity[name]:
-            check.fault("sample", f"{where}: {key}: {name} is {meta[name]}, the marker says {identity[name]}")
+            check.fault("sample", f"{where}: {key}: {name} is {meta[name]}, {source} says {identity[name]}")
     table = record.get("fields", {}) if record is not None else {}
     for name in field_members(key, members):
         scale_key = FIELDS[name].scale_key

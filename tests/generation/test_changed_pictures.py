@@ -188,3 +188,4 @@ def test_other_versions_go_on_with_a_set_unless_its_pixels_are_others() -> None:
     assert pixel_facts(begun, pupil) != pixel_facts(pupil, begun)
     assert pixel_facts(pupil, disc) != pixel_facts(begun | {"bokehsynth": "0.3.0"}, disc)
     assert pixel_facts({**disc, "bokehsynth": "0.3.2"}, disc) != pixel_facts(disc, begun)
+    assert pixel_facts({**disc, "bokehsynth": "0.10.0"}, disc) == pixel_facts(disc, begun)

@@ -1,9 +1,11 @@
 """Crash counts: recorded deaths over one sample make it a suspect, and so many of a kind in isolation quarantine it."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from bokehsynth.errors import UsageError
 from bokehsynth.generation.crash_log import CrashLog, Suspect
 from bokehsynth.generation.quarantine import QuarantinedDraw, first_attempt, read_list, stable_message
 from bokehsynth.workers.events import DeathKind
@@ -211,6 +213,12 @@ def test_a_damaged_log_is_read_as_far_as_it_goes(crash_log: CrashLog) -> None:
     assert crash_log.suspect() is None
 
 
+@pytest.mark.parametrize("word", ["0-" + "9" * 39, "9" * 5000, "0-1" + "0" * 5000, "7-3"])
+def test_numbers_without_end_are_no_samples(word: str, crash_log: CrashLog) -> None:
+    crash_log.path.write_text(f"begin {word}\nquarantined {word}\n")
+    assert crash_log.suspect() is None
+
+
 def test_a_log_of_an_earlier_version_convicts_nothing(crash_log: CrashLog) -> None:
     """0.4.0 took beginnings for deaths; its own file has another name and is swept."""
     crash_log.path.write_text("begin\n0\n" * 3 + "isolated 0\n" * 9)
@@ -240,6 +248,14 @@ def test_a_list_survives_the_file_and_other_lines_are_passed_over(tmp_path: Path
         path.write_text(text)
         with pytest.raises(bs.UsageError, match="not a quarantine list"):
             read_list(path)
+
+
+def test_a_list_with_numbers_without_end_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "list.jsonl"
+    record = {"kind": "sample", "split": "train", "index": 10**400, "attempt": 0, "reason": "x", "message": ""}
+    path.write_text(json.dumps(record) + "\n")
+    with pytest.raises(UsageError, match="is not a quarantine list"):
+        read_list(path)
 
 
 def test_messages_are_the_same_on_every_run() -> None:

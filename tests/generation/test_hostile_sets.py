@@ -9,16 +9,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.hostile_sets import DRAWS, FILES, IN_PLACE, JSON_FILES, OTHER_FILES, SETS, TEXTS, all_names, hostile_sets
+from support.hostile_sets import (
+    DRAWS,
+    FILES,
+    IN_PLACE,
+    JSON_FILES,
+    OTHER_FILES,
+    SETS,
+    TEXTS,
+    all_names,
+    first_plan,
+    hostile_sets,
+)
 from support.small_set import make_small_set
 from support.watched_commands import Watched, watch_commands
 
 import bokehsynth as bs
 from bokehsynth.files import append_line
+from bokehsynth.generation.crash_log import CrashLog
+from bokehsynth.generation.event_log import EventLog
 from bokehsynth.generation.generate import finalize
 from bokehsynth.generation.verify import verify
+from bokehsynth.shards import Layout
 
-MOST_MEMORY, MOST_SECONDS = 2 << 30, 10
+MOST_MEMORY = 600_000_000
 ARGUMENTS = {"replay": ["train-000000000"], "extend": ["--samples", "4", "--workers", "1", "--quiet"], "finalize": []}
 READ_ONLY = ["open", "verify", "replay"]
 WORDS = {
@@ -147,6 +161,12 @@ def test_files_that_runs_write_in_place_lead_nowhere_else(kind: str, good: Path,
             assert codes == [0, 0], name
         else:
             assert codes == [4, 4]
+        layout, said = Layout(out), []
+        EventLog(layout, said.append).write("started")
+        begun = end_of(CrashLog(layout.crash_log(first_plan(layout))).begin)
+        if kind != "deep":
+            assert len(said) == ("events" in name), name
+            assert begun == (4 if "crashes" in name else 0), name
         assert mine.read_text() == "mine"
 
 

@@ -125,3 +125,11 @@ def test_a_record_of_machines_that_cannot_be_read_is_not_left_out(
     with pytest.raises(DataError, match=r"machine\.json: cannot be read .*Stale file handle"):
         finalize(out)
     assert promised_files(out) == before
+
+
+@pytest.mark.parametrize("owner", ['"pid": 1.5, "ranges": {}', '"pid": 1, "ranges": {"train": ["a", "b"]}'])
+def test_lines_of_a_strangers_lock_are_no_owners(owner: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.lock"
+    path.write_text(f'{{"host": "{os.uname().nodename}", {owner}}}\n')
+    with path.open("rb") as file:
+        assert shard_lock._lines(file) == []

@@ -114,6 +114,9 @@ def test_the_cache_gives_back_what_it_was_given_and_never_more(cache, tmp_path, 
     for damaged in (b"", whole[:1000], whole[:-100], pickle.dumps({"count": 1}), b"PK\x03\x04" + whole[4:200]):
         path.write_bytes(damaged)
         assert table_cache.load(key) is None
+    for place in range(40, len(whole), 4096):  # streams of the archive, too
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        table_cache.load(key)
     hollow = {f"0/{name}": np.zeros(3) for name in ("fields", "aberration")}
     np.savez(path, count=np.array(1), lengths=np.zeros(3), **hollow)
     assert table_cache.load(key) is None

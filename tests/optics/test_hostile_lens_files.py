@@ -7,22 +7,12 @@ import warnings
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.lens_files import DOUBLET as GOOD
 
 import bokehsynth as bs
 from bokehsynth.errors import UsageError
 from bokehsynth.optics.prescription import read_prescription
 
-GOOD = {
-    "name": "doublet",
-    "focal_length_mm": 100,
-    "f_number": 4,
-    "surfaces": [
-        {"radius": 60, "thickness": 5, "index": 1.5168, "abbe": 64.2, "semi_diameter": 14},
-        {"radius": -50, "thickness": 2, "index": 1.62, "abbe": 36.4, "semi_diameter": 14},
-        {"radius": -180, "thickness": 3, "semi_diameter": 14},
-        {"radius": 0, "thickness": 90, "semi_diameter": 12, "stop": True},
-    ],
-}
 KEYS = ["radius", "thickness", "index", "abbe", "semi_diameter", "conic", "asphere", "stop", "sellmeier", "mirror"]
 NUMBERS = st.one_of(
     st.floats(width=64, allow_nan=True, allow_infinity=True),

@@ -149,3 +149,24 @@ def test_falloff_is_that_of_the_reference():
         found, expected = scene.render("cpu"), scene.render("reference", 2000)
         np.testing.assert_allclose(found.bokeh, expected.bokeh, atol=2e-3)
         np.testing.assert_allclose(found.transmission, expected.transmission, atol=4e-3)
+
+
+@pytest.mark.parametrize("aperture", [bs.CatEye(0.9), Spherical()])
+def test_a_picture_that_is_all_in_focus(aperture):
+    """No layer has a blur radius: nothing moves, and nothing is divided by it."""
+    color = np.random.default_rng(4).random((40, 48, 3), np.float32)
+    layer = bs.Layer(color, np.ones((40, 48), np.float32), bs.Plane(0.5))
+    lens = bs.Lens(10.0, 0.5, aperture)
+    margin = lens.margin([bs.Plane(0.5)], 48, 40)
+    picture = bs.render([_padded(layer, margin)], lens, margin, "cpu").bokeh
+    assert picture.shape == color.shape
+    assert np.isfinite(picture).all()
+    if isinstance(aperture, bs.CatEye):
+        np.testing.assert_array_equal(picture, color)
+
+
+def _padded(layer, margin):
+    sides = ((margin, margin), (margin, margin))
+    return bs.Layer(
+        np.pad(layer.color, (*sides, (0, 0)), mode="edge"), np.pad(layer.alpha, sides, mode="edge"), layer.disparity
+    )

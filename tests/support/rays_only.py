@@ -4,8 +4,8 @@ import numpy as np
 
 from bokehsynth.rendering.aperture.lens_points import bake
 from bokehsynth.rendering.aperture.pupil import NO_DISC
-from bokehsynth.rendering.cpu.kernel_arguments import Camera, Picture, Pyramids
-from bokehsynth.rendering.cpu.ray_tracer import TracedLayers, trace_tiles
+from bokehsynth.rendering.cpu.kernel_arguments import Camera, Picture, Pyramids, TracedLayers
+from bokehsynth.rendering.cpu.ray_tracer import trace_tiles
 from bokehsynth.rendering.cpu.tile_bounds import min_max_pyramid, pyramid_levels
 from bokehsynth.rendering.tile_constants import TILE_H, TILE_W
 

@@ -15,7 +15,8 @@ seen = []
 
 def inside(path):
     real = os.path.realpath(os.fsdecode(path))
-    return any(real.startswith(folder) for folder in allowed) or "/__pycache__" in real  # compiled kernels
+    compiled = "/__pycache__" in real
+    return compiled or any(real == folder or real.startswith(folder + os.sep) for folder in allowed)
 
 def watch(event, given):
     if not watching:
@@ -28,10 +29,15 @@ def watch(event, given):
         writes = given[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND) if given[2] else 0
         if writes and os.fsdecode(given[0]) != os.devnull and not inside(given[0]):
             seen.append(f"open {given[0]!r} {given[1]} {given[2]}")
-    elif event in ("os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.mkdir"):
-        place = os.path.abspath(os.fsdecode(given[0]))  # a link itself, not where it leads
-        if not inside(os.path.dirname(place)) and "/__pycache__" not in place:
-            seen.append(f"{event} {given[0]!r}")
+    elif event in ("os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.chown", "os.mkdir",
+                   "os.truncate", "os.utime"):
+        first = 1 if event in ("os.link", "os.symlink") else 0  # the place that is made, not the one that it is made of
+        for path in given[first:2 if event in ("os.rename", "os.link", "os.symlink") else 1]:
+            if isinstance(path, int):
+                continue  # a file that was opened
+            place = os.path.abspath(os.fsdecode(path))  # a link itself, not where it leads
+            if not inside(os.path.dirname(place)) and "/__pycache__" not in place:
+                seen.append(f"{event} {path!r}")
     elif event in ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "pty.spawn",
                    "socket.connect", "socket.bind", "webbrowser.open", "shutil.rmtree"):
         seen.append(f"{event} {given[:1]!r}")

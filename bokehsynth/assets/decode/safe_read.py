@@ -2,12 +2,12 @@
 
 import errno
 import os
-import stat
 from pathlib import Path
 
 from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.errors import ChangedError
 from bokehsynth.files import sha256_bytes
+from bokehsynth.untrusted_files import irregular_kind
 
 MAX_BYTES = 1 << 30
 """No picture file is larger than this: 64 million pixels of three 32-bit channels are three quarters of it."""
@@ -58,9 +58,7 @@ def _resolved(path: Path, root: Path | None) -> Path:
 
 
 def _check_regular(path: Path, status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
-        kind = kinds.get(stat.S_IFMT(status.st_mode), "a device")
+    if kind := irregular_kind(status):
         raise RejectedPicture(f"{path}: {kind}, not a file", "not_a_file")
 
 

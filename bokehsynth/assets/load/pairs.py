@@ -207,7 +207,7 @@ def _numpy(data: bytes, path: Path, limits: Limits) -> FloatArray:
     if len(sides) != 2 or min(sides) < 1:
         raise RejectedPicture(f"{path}: must hold a map [H, W], got shape {shape!s:.80}", "corrupt")
     if sides[0] * sides[1] > limits.max_pixels:
-        words = f"{sides[1]:.6g} x {sides[0]:.6g} is more than {limits.max_pixels / 1e6:g} million pixels"
+        words = f"{sides[1]!r:.12} x {sides[0]!r:.12} is more than {limits.max_pixels / 1e6:g} million pixels"
         raise RejectedPicture(f"{path}: {words}", "too_large")
     if len(data) - file.tell() != sides[0] * sides[1] * dtype.itemsize:
         held = f"{len(data) - file.tell():,} bytes of numbers where its header says {shape} of {dtype}"

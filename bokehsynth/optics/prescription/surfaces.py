@@ -85,7 +85,7 @@ class LensStack:
         return found
 
     def inner_shares(self, places: Sequence[int]) -> list[float]:
-        """Of the rims at some places, the share of the semi-diameter within which rays are stopped as well."""
+        """Return the share of the semi-diameter within which the rims at these places stop rays as well."""
         rims = [self.surfaces[i] for i in places]
         return [(rim.inner_semi_diameter or 0.0) / (rim.semi_diameter or 1.0) for rim in rims]
 

@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import zipfile
+import zlib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +39,9 @@ class TableSet(NamedTuple):
     """abs(h) = 1 in them, as a tangent."""
 
 
+_BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error)
+
+
 def load(key: dict[str, Any]) -> TableSet | None:
     """The tables kept under a key; None where there are none that can be read."""
     try:
@@ -48,7 +52,7 @@ def load(key: dict[str, Any]) -> TableSet | None:
             tables = tuple(_table(kept, f"{i}/") for i in range(int(kept["count"])))
             radius, stop, tangent = (float(value) for value in kept["lengths"])
         return TableSet(tables, radius, stop, tangent)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, *_BROKEN_ARCHIVE):
         return None
 
 
@@ -82,6 +86,8 @@ def _table(kept: Any, place: str) -> LensTable:
 def _path(key: dict[str, Any]) -> Path:
     """The file of a key; the last bits of a fit depend on NumPy and on the CPU, so they are part of it."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if not os.path.isabs(home):
+        raise OSError("a user without a home keeps nothing")
     build: Any = np.show_config(mode="dicts")
     whole = {"version": VERSION, "numpy": np.__version__, "cpu": str(build.get("SIMD Extensions")), "key": key}
     return Path(home, "bokehsynth", "lenses", f"{sha256_bytes(canonical_json(whole))[:32]}.npz")

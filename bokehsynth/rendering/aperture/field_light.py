@@ -52,10 +52,11 @@ def field_transmission(aperture: Aperture, table: FieldTable, width: int, height
     Of a `weight(s, h)`: the mean of the channels, relative to the picture's centre.
     """
     x, y = np.arange(width) / table.step, np.arange(height) / table.step
-    light = _between(light_integral(table), x, y).mean(axis=-1)
+    lattice = light_integral(table)
+    light = _between(lattice, x, y).mean(axis=-1)
     if aperture.weight_depends_on_field:
         at = np.array([(width - 1) / 2 / table.step]), np.array([(height - 1) / 2 / table.step])
-        whole = float(_between(light_integral(table), *at).mean())
+        whole = float(_between(lattice, *at).mean())
     else:
         points = aperture.extent * vogel_points(_LIGHT_POINTS)
         inside = points[check_inside(aperture, points)]

@@ -71,7 +71,7 @@ def bake_field_table(aperture: Aperture, width: int, height: int, channels: int)
 
 def channels_of(aperture: Aperture) -> int:
     """1 where R, G and B are treated alike, 3 where not."""
-    points, _ = _sample(aperture, 64, np.zeros(2))
+    points = _sample(aperture, 64)
     fields = np.stack(np.meshgrid(*2 * [np.linspace(-1, 1, 9)]), axis=-1).reshape(-1, 2) / math.sqrt(2)
     s, h = np.tile(points, (len(fields), 1)), np.repeat(fields, len(points), axis=0)
     if np.asarray(aperture.aberration(points, np.zeros_like(points))).ndim == 3:
@@ -80,17 +80,16 @@ def channels_of(aperture: Aperture) -> int:
     return 1 if (weights == weights[:, :1]).all() else 3
 
 
-def _sample(aperture: Aperture, count: int, h: Float64Array) -> tuple[Float64Array, BoolArray]:
-    """Lens points that `inside` accepts [N, 2], and whether any light passes there at h."""
+def _sample(aperture: Aperture, count: int) -> Float64Array:
+    """Return those of `count` lens points that `inside` accepts, [N, 2]."""
     points = aperture.extent * vogel_points(count)
-    points = points[check_inside(aperture, points)]
-    passes = np.asarray(_open(aperture, points, h).any(axis=1))
-    return points, passes
+    return np.asarray(points[check_inside(aperture, points)])
 
 
 def open_share(aperture: Aperture) -> float:
     """Share of the disc of radius `extent` through which light passes at the picture's centre."""
-    points, passes = _sample(aperture, 4096, np.zeros(2))
+    points = _sample(aperture, 4096)
+    passes = _open(aperture, points, np.zeros(2)).any(axis=1)
     return float(passes.sum()) / 4096 if len(points) else 0.0
 
 
@@ -195,7 +194,7 @@ def _rows(h: Float64Array, count: int) -> Float64Array:
 
 def _same_from_all_sides(aperture: Aperture) -> bool:
     """Whether turning lens points and field together turns the aberration and changes nothing else."""
-    s, _ = _sample(aperture, 500, np.zeros(2))
+    s = _sample(aperture, 500)
     radii = np.linspace(0.05, 1, len(s))
     h = radii[:, None] * vogel_points(len(s))[::-1] / np.hypot(*vogel_points(len(s))[::-1].T)[:, None]
     shift, weight = aberrations(aperture, s, h), _passed(aperture, s, h)
@@ -243,7 +242,7 @@ def _check(aperture: Aperture, table: FieldTable, size: tuple[int, int]) -> None
     """UsageError where the aberration between nodes is not what the table says."""
     if not aperture.has_aberration:
         return
-    s, _ = _sample(aperture, 600, np.zeros(2))
+    s = _sample(aperture, 600)
     place = (vogel_points(len(s))[::7][: len(s)] + 1) / 2  # as good as random, the same every time
     place = np.resize(place, (len(s), 2)) * (np.array(size) - 1)
     h = (place - (np.array(size) - 1) / 2) / (math.hypot(*size) / 2)

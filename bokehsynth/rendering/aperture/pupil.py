@@ -1,4 +1,4 @@
-"""Openings that change over the picture: kernels at the corners of tiles, and where a pupil's disc lies."""
+"""Openings that change over the picture: where the discs of their pupils lie, and the light that passes."""
 
 import math
 from typing import NamedTuple
@@ -52,7 +52,7 @@ def pupil_of(scene: RenderInput) -> Pupil | None:
 def _asked(aperture: Aperture, h: Float64Array) -> list[tuple[Float64Array, float]]:
     """Centre [..., 2] and radius of every rim at h; UsageError if they are none."""
     discs = []
-    for centre, radius in aperture.pupil_discs(h):
+    for centre, radius in aperture.pupil_discs(h) or [(np.zeros_like(h), math.inf)]:
         place = np.asarray(centre, np.float64)
         if place.shape != h.shape or not np.isfinite(place).all() or not float(radius) > 0:
             raise UsageError(

@@ -8,6 +8,7 @@ import numpy as np
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture, SameAperture
+from bokehsynth.optics.prescription.aperture import PrescriptionAperture
 from bokehsynth.rendering.aperture.field_table import (
     FieldTable,
     bake_field_table,
@@ -189,11 +190,14 @@ class FieldLensTables(LensTables):
             self._field_tables[width, height] = bake_field_table(self.aperture, width, height, self.channels)
         return self._field_tables[width, height]
 
+    @cached_property
+    def _share(self) -> float:
+        return max(open_share(self.aperture), 0.1)
+
     def grid(self, side: int) -> LensPoints:
         """Bake about side**2 rays that pass at the picture's centre, or as many as pass elsewhere."""
         if side not in self._grids:
-            share = max(open_share(self.aperture), 0.1)
-            points = self.aperture.extent * concentric_grid(round(side / math.sqrt(share)))
+            points = self.aperture.extent * concentric_grid.__wrapped__(round(side / math.sqrt(self._share)))
             points = np.ascontiguousarray(points[check_inside(self.aperture, points)])
             if len(points) == 0:
                 raise UsageError(f"{type(self.aperture).__name__} lets no light through: it opens to no lens point")
@@ -253,6 +257,8 @@ def tables_of(aperture: Aperture) -> LensTables:
 
     An inherited equality does not count: it would not see what the subclass added.
     """
+    if isinstance(aperture, PrescriptionAperture):
+        return _kept_traced(SameAperture(aperture))
     if "__eq__" in vars(type(aperture)):
         try:
             return _kept_equal(aperture)
@@ -268,6 +274,12 @@ def _kept_equal(aperture: Aperture) -> LensTables:
 
 @lru_cache(maxsize=32)
 def _kept_same(key: SameAperture) -> LensTables:
+    return _tables(key.aperture)
+
+
+@lru_cache(maxsize=2)
+def _kept_traced(key: SameAperture) -> LensTables:
+    """Few: these lenses are made for one sample each, and their tables take 70 MB."""
     return _tables(key.aperture)
 
 

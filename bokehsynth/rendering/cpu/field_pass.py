@@ -6,12 +6,11 @@ from bokehsynth.rendering import tile_constants as tiles
 from bokehsynth.rendering.cpu.cell_filter import compile_cell, filter_cell, filter_radii
 from bokehsynth.rendering.cpu.composite import composite
 from bokehsynth.rendering.cpu.control_variate import rays_for, sum_rays
-from bokehsynth.rendering.cpu.kernel_arguments import Group, Hits, Scratch, Visible
-from bokehsynth.rendering.cpu.ray_batches import BATCH
-from bokehsynth.rendering.cpu.tile_bounds import REACH, STATES
-from bokehsynth.rendering.cpu.tile_pass import copy_layer, copy_plan
+from bokehsynth.rendering.cpu.kernel_arguments import Group, Visible
+from bokehsynth.rendering.cpu.tile_bounds import REACH
+from bokehsynth.rendering.cpu.tile_pass import copy_layer, copy_plan, workspace
 from bokehsynth.rendering.jit import kernel
-from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, GROUP, TILE_H, TILE_W
+from bokehsynth.rendering.tile_constants import GROUP, TILE_H, TILE_W
 
 
 @kernel
@@ -22,12 +21,7 @@ def render_cells(layers, plan, row, taps, rays, pupil, picture, memory):
     """
     height, width = picture.coverage.shape
     count, slots = len(layers.planes), 3 + len(rays.weights)
-    state, seen = np.zeros((count, STATES)), np.empty(count, np.int64)
-    fraction, drift = np.empty((BATCH, 2), np.float32), np.empty((BATCH, 4), np.float32)
-    hits = Hits(np.empty(BATCH, np.int64), fraction, drift, np.empty(BATCH, np.int64))
-    means = np.int64(memory.ctypes.data)
-    sums = means + FLOAT_BYTES * CELL * count * slots
-    scratch = Scratch(means, sums, sums + FLOAT_BYTES * CELL * (count + 2) * slots, slots)
+    state, seen, hits, scratch = workspace(count, slots, memory)
     compiled = np.empty(count, np.int64)
     first, last = row.number * row.step // TILE_H, min((row.number + 1) * row.step // TILE_H, plan.paths.shape[0])
     for x in range(row.halves.shape[1]):

@@ -21,7 +21,7 @@ from bokehsynth.rendering.cpu.field_pass import render_cells
 from bokehsynth.rendering.cpu.field_tracer import field_rays, trace_field_tiles
 from bokehsynth.rendering.cpu.kernel_arguments import LayerPlanes, Picture, PupilField, Rays, TilePlan
 from bokehsynth.rendering.cpu.node_rows import BY_NODES, BY_RADIUS, BY_RAYS, FieldScene, NodeRows, node_radii
-from bokehsynth.rendering.cpu.ray_tracer import TracedLayers, grid_side, trace_tiles
+from bokehsynth.rendering.cpu.ray_tracer import grid_side, trace_tiles
 from bokehsynth.rendering.cpu.simd import address_of
 from bokehsynth.rendering.cpu.threads import in_pieces
 from bokehsynth.rendering.cpu.tile_bounds import REACH
@@ -49,7 +49,8 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
     rays = tables.ray_set(samples, grid_side(reach))
     layers = [prepared_layers.prepare_layer(layer, scene, tables) for layer in scene.layers]
     moves, radius = _moves(scene, tables), max(abs(r) for each in layers for r in each.radii)
-    step = next((step for step in (64, 32) if step * moves <= min(MOVED_SHARE, MOVES / radius)), 16)
+    most = min(MOVED_SHARE, MOVES / radius) if radius > 0 else MOVED_SHARE
+    step = next((step for step in (64, 32) if step * moves <= most), 16)
     prepared = FieldScene(scene, tables, layers, rays, moves, step)
     output = _empty_output(scene)
     ways = np.stack([_ways(prepared, each) for each in layers])
@@ -205,10 +206,7 @@ def _trace_tiles(prepared: FieldScene, output: RenderOutput) -> None:
     left = np.argwhere(output.paths == tiles.RAY_TRACED)
     if len(left) == 0:
         return
-    traced = TracedLayers(
-        np.stack([layer.packed for layer in scene.layers]), prepared_layers.plane_rows(layers),
-        prepared_layers.pyramids_of(layers), prepared_layers.camera_of(scene), scene.margin,
-    )  # fmt: skip
+    traced = prepared_layers.traced_layers(scene, layers)
     corners, picture = left * (TILE_H, TILE_W), Picture(output.color, output.coverage)
     if isinstance(prepared.tables, FieldLensTables):
         rays = field_rays(prepared.tables.field_table(scene.width, scene.height), prepared.rays)

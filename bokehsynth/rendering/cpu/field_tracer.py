@@ -11,10 +11,10 @@ import numpy as np
 from bokehsynth.rendering.aperture.field_grid import AX, AY, DISTANCE, SIDE, WEIGHT
 from bokehsynth.rendering.aperture.field_table import FieldTable
 from bokehsynth.rendering.aperture.tables import RaySet
-from bokehsynth.rendering.cpu import ray_sums, tile_bounds
-from bokehsynth.rendering.cpu.kernel_arguments import Tile, Visible
-from bokehsynth.rendering.cpu.ray_tracer import Ray, grid_side, intersect_layers, intersect_unordered
-from bokehsynth.rendering.cpu.tile_bounds import REACH, STATES
+from bokehsynth.rendering.cpu import ray_sums
+from bokehsynth.rendering.cpu.kernel_arguments import Tile
+from bokehsynth.rendering.cpu.ray_tracer import Ray, grid_side, intersect_layers, intersect_unordered, visible_in
+from bokehsynth.rendering.cpu.tile_bounds import REACH
 from bokehsynth.rendering.jit import inline_kernel, kernel
 from bokehsynth.rendering.tile_constants import TILE_H, TILE_W
 from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
@@ -93,14 +93,10 @@ def _trace_tile(layers, rays, y0, x0, local, picture):
     count, camera, margin, channels = len(layers.packed), layers.camera, layers.margin, len(local)
     rows, n = min(TILE_H, len(picture.color) - y0), min(TILE_W, picture.color.shape[1] - x0)
     y, x = y0 + margin - camera.cy, x0 + margin - camera.cx
-    state, order = np.zeros((count, STATES)), np.empty(count, np.int64)
-    for m in range(count):
-        tile_bounds.classify(layers.planes, layers.pyramids, camera, Tile(y, x, rows, n), m, state)
-    visible = Visible(state, order[: tile_bounds.visible_order(state, order)])
-    ordered = tile_bounds.is_ordered(state, visible.order, len(visible.order), layers.planes)
+    visible, ordered = visible_in(layers, Tile(y, x, rows, n))
     reach = 0.0
     for m in visible.order:
-        reach = max(reach, state[m, REACH])
+        reach = max(reach, visible.state[m, REACH])
     side = min(len(rays.spans) - 1, grid_side(reach))
     middle_y, middle_x = (rows - 1) / 2, (n - 1) / 2
     tile_table(rays.table, y0 + middle_y, x0 + middle_x, local)

@@ -182,3 +182,13 @@ class Batch(NamedTuple):
     size: int
     through: int  # address of the light that is left of each ray
     mask: int  # address of which rays the pupil lets pass, 1 or 0; 0 if all
+
+
+class TracedLayers(NamedTuple):
+    """The layers of a picture on their canvas, and the lens."""
+
+    packed: FloatArray  # float32 [L, 4, Hc, Wc]: premultiplied R, G, B, A
+    planes: Float64Array  # [L, 3]: d, gx, gy
+    pyramids: Pyramids
+    camera: Camera
+    margin: int

@@ -13,7 +13,15 @@ from bokehsynth.rendering import tile_constants as tiles
 from bokehsynth.rendering.aperture import footprint_kernel
 from bokehsynth.rendering.aperture.footprint_kernel import UNVIGNETTED, FootprintKernels
 from bokehsynth.rendering.aperture.tables import LensTables, RaySet
-from bokehsynth.rendering.cpu.kernel_arguments import Camera, Kernels, KernelTable, LayerPlanes, Pyramids, Rays
+from bokehsynth.rendering.cpu.kernel_arguments import (
+    Camera,
+    Kernels,
+    KernelTable,
+    LayerPlanes,
+    Pyramids,
+    Rays,
+    TracedLayers,
+)
 from bokehsynth.rendering.cpu.layer_filter import apply_tilt_weight, prefix_sums, runs_from
 from bokehsynth.rendering.cpu.simd import address_of
 from bokehsynth.rendering.cpu.tile_bounds import min_max_pyramid, pyramid_levels
@@ -149,6 +157,12 @@ def plane_rows(layers: Sequence[PreparedLayer]) -> Float64Array:
 def pyramids_of(layers: Sequence[PreparedLayer]) -> Pyramids:
     """The min-max pyramids of all layers."""
     return Pyramids(np.stack([each.bounds for each in layers]), pyramid_levels(*layers[0].layer.shape))
+
+
+def traced_layers(scene: RenderInput, layers: Sequence[PreparedLayer]) -> TracedLayers:
+    """What plain rays read of the layers."""
+    packed = np.stack([layer.packed for layer in scene.layers])
+    return TracedLayers(packed, plane_rows(layers), pyramids_of(layers), camera_of(scene), scene.margin)
 
 
 def rays_of(scene: RenderInput, layers: Sequence[PreparedLayer], table: RaySet) -> Rays:

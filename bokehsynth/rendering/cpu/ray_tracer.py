@@ -13,21 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from bokehsynth.rendering.cpu import ray_sums, tile_bounds
-from bokehsynth.rendering.cpu.kernel_arguments import Camera, Pyramids, Tile, Visible
+from bokehsynth.rendering.cpu.kernel_arguments import Tile, Visible
 from bokehsynth.rendering.cpu.tile_bounds import OPAQUE, REACH, STATES
 from bokehsynth.rendering.jit import inline_kernel, kernel
 from bokehsynth.rendering.tile_constants import TILE_H, TILE_W
-from bokehsynth.rendering.types import Float64Array, FloatArray
-
-
-class TracedLayers(NamedTuple):
-    """The layers of a picture on their canvas, and the lens."""
-
-    packed: FloatArray  # float32 [L, 4, Hc, Wc]: premultiplied R, G, B, A
-    planes: Float64Array  # [L, 3]: d, gx, gy
-    pyramids: Pyramids
-    camera: Camera
-    margin: int
+from bokehsynth.rendering.types import FloatArray
 
 
 class Ray(NamedTuple):
@@ -64,16 +54,23 @@ def trace_tiles(layers, rays, pupil, corners, picture):
 
 
 @kernel
+def visible_in(layers, tile):
+    """Return which layers a tile sees, near to far, as `Visible`, and whether that is their order for every ray."""
+    count = len(layers.packed)
+    state, order = np.zeros((count, STATES)), np.empty(count, np.int64)
+    for m in range(count):
+        tile_bounds.classify(layers.planes, layers.pyramids, layers.camera, tile, m, state)
+    visible = Visible(state, order[: tile_bounds.visible_order(state, order)])
+    return visible, tile_bounds.is_ordered(state, visible.order, len(visible.order), layers.planes)
+
+
+@kernel
 def _trace_tile(layers, rays, pupil, y0, x0, picture):
     count, camera, margin = len(layers.packed), layers.camera, layers.margin
     rows, n = min(TILE_H, len(picture.color) - y0), min(TILE_W, picture.color.shape[1] - x0)
     # Coordinates are offsets from the picture's centre.
     y, x = y0 + margin - camera.cy, x0 + margin - camera.cx
-    state, order = np.zeros((count, STATES)), np.empty(count, np.int64)
-    for m in range(count):
-        tile_bounds.classify(layers.planes, layers.pyramids, camera, Tile(y, x, rows, n), m, state)
-    visible = Visible(state, order[: tile_bounds.visible_order(state, order)])
-    ordered = tile_bounds.is_ordered(state, visible.order, len(visible.order), layers.planes)
+    visible, ordered = visible_in(layers, Tile(y, x, rows, n))
     points, ray_weights, spans = rays
     start, stop, moving = _rays_for(visible, spans)
 

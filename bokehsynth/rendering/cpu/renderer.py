@@ -18,7 +18,7 @@ from bokehsynth.rendering.aperture.tables import FieldLensTables, LensTables, Ra
 from bokehsynth.rendering.cpu import field_renderer, pinhole, prepared_layers, tile_pass
 from bokehsynth.rendering.cpu.height_field import tracer
 from bokehsynth.rendering.cpu.kernel_arguments import KernelTable, LayerPlanes, Picture, PupilField, Rays, TilePlan
-from bokehsynth.rendering.cpu.ray_tracer import TracedLayers, grid_side, trace_tiles
+from bokehsynth.rendering.cpu.ray_tracer import grid_side, trace_tiles
 from bokehsynth.rendering.cpu.threads import in_pieces
 from bokehsynth.rendering.cpu.tile_plan import plan_tiles
 from bokehsynth.rendering.tile_constants import CELL, TILE_H, TILE_W
@@ -93,10 +93,7 @@ def _trace_crossings(
     crossing = np.argwhere(output.paths == tile_constants.RAY_TRACED)
     if len(crossing) == 0:
         return
-    traced = TracedLayers(
-        np.stack([layer.packed for layer in scene.layers]), prepared_layers.plane_rows(layers),
-        prepared_layers.pyramids_of(layers), prepared_layers.camera_of(scene), scene.margin,
-    )  # fmt: skip
+    traced = prepared_layers.traced_layers(scene, layers)
     corners, picture = crossing * (TILE_H, TILE_W), Picture(output.color, output.coverage)
     disc, rays = pupils.NO_DISC, (table.points, table.weights, table.spans)
     in_pieces(0, len(corners), lambda start, stop: trace_tiles(traced, rays, disc, corners[start:stop], picture))
@@ -109,5 +106,5 @@ def ray_set(scene: RenderInput, tables: LensTables, samples: int | None) -> RayS
 
 
 def warm_up() -> None:
-    """Compile (or load from the cache) every kernel, so that spawned workers only load it."""
+    """Compile the kernels of lenses that look alike all over the picture, so that spawned workers only load them."""
     render_scene(small_scene(), None)

@@ -25,6 +25,17 @@ def scratch_cells(layers: int, channels: int) -> int:
 
 
 @kernel
+def workspace(count, slots, memory):
+    """Return what one pass over tiles of `count` layers writes to: states and order of layers, hits, scratch memory."""
+    fraction, drift = np.empty((BATCH, 2), np.float32), np.empty((BATCH, 4), np.float32)
+    hits = Hits(np.empty(BATCH, np.int64), fraction, drift, np.empty(BATCH, np.int64))
+    means = np.int64(memory.ctypes.data)
+    sums = means + FLOAT_BYTES * CELL * count * slots
+    scratch = Scratch(means, sums, sums + FLOAT_BYTES * CELL * (count + 2) * slots, slots)
+    return np.zeros((count, STATES)), np.empty(count, np.int64), hits, scratch
+
+
+@kernel
 def render_rows(layers, plan, table, rays, pupil, tile_rows, picture, memory):
     """Fill tile rows tile_rows[0] .. tile_rows[1] - 1 of a picture but for tiles that are RAY_TRACED.
 
@@ -34,12 +45,7 @@ def render_rows(layers, plan, table, rays, pupil, tile_rows, picture, memory):
     opaque, passed = layers.opaque, rays.channels_passed
     height, width = picture.coverage.shape
     count, slots = len(layers.planes), 3 + len(rays.weights)
-    state, seen = np.zeros((count, STATES)), np.empty(count, np.int64)
-    fraction, drift = np.empty((BATCH, 2), np.float32), np.empty((BATCH, 4), np.float32)
-    hits = Hits(np.empty(BATCH, np.int64), fraction, drift, np.empty(BATCH, np.int64))
-    means = np.int64(memory.ctypes.data)
-    sums = means + FLOAT_BYTES * CELL * count * slots
-    scratch = Scratch(means, sums, sums + FLOAT_BYTES * CELL * (count + 2) * slots, slots)
+    state, seen, hits, scratch = workspace(count, slots, memory)
     for row in range(tile_rows[0], tile_rows[1]):
         y0 = row * TILE_H
         for column in range(paths.shape[1]):

@@ -31,7 +31,7 @@ class HostDevice:
     broken = ()
 
     def __init__(self, library, largest=None):
-        self.library, self.largest, self.launched = library, largest, []
+        self.compiled, self.largest, self.launched = library, largest, []
 
     def put(self, array):
         copy = self.empty(array.shape, array.dtype)
@@ -57,7 +57,7 @@ class HostDevice:
 
     def launch(self, kernel, grid, block, table):
         self.launched.append(kernel)
-        getattr(self.library, f"launch_{kernel}")(
+        getattr(self.compiled, f"launch_{kernel}")(
             ctypes.c_void_p(table.ctypes.data), (ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block)
         )
 

@@ -4,11 +4,13 @@
 
 Each run is the command line in a fork of this process, whose workers are forks, too: the calls are the same, and the
 imports are done once. One line of JSON per fault that ended in another way than it may, and a last line that counts
-them. With I/N only every N-th fault is tried, beginning with the I-th from 0; with CASEs only theirs.
+them. With I/N only every N-th fault is tried, beginning with the I-th from 0; with CASEs only theirs. `train` is
+`magicbokeh train`: what it promises are its weights, optimiser, records and summary.
 """
 
 import contextlib
 import errno
+import hashlib
 import json
 import multiprocessing
 import os
@@ -26,6 +28,7 @@ from support.promised import promised_files, torn_shards
 
 from bokehsynth.cli import main
 from bokehsynth.workers import pool, worker
+from magicbokeh.cli import main as magic_main
 
 RECIPE = """\
 name: sweep
@@ -35,6 +38,18 @@ size: [24, 32]
 scene: {foregrounds: 1, blur: {kind: uniform, low: 1, high: 2}}
 degradation: none
 shards: {samples: 1, fields: [hq, defocus]}
+"""
+
+TRAIN = """\
+name: sweep
+seed: 5
+model: {preset: toy}
+data: {source: {shards: SHARDS}, workers: 0, corruption: {}}
+stages: [{stage: sr, steps: 2, batch: 1, lr: 1e-3, loss: {perceptual: edges}}]
+compute: {threads: 1, device: cpu}
+validation: {every: 1, samples: 1}
+checkpoints: {every: 1, last: 1}
+log_every: 1
 """
 
 ERRNOS = {
@@ -58,6 +73,17 @@ TIMEOUT = 120
 """Seconds after which a run counts as hanging."""
 
 
+PROGRAMS = {"bokehsynth": main, "magicbokeh": magic_main}
+
+
+def trained_files(run: Path) -> dict[str, str]:
+    """Relative path -> sha256 of everything of a training run but its sheets and TensorBoard's curves."""
+    paths = [run / "recipe.yaml", run / "run.json", run / "summary.json", *sorted(run.glob("checkpoints/**/*"))]
+    return {
+        str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()
+    }
+
+
 @dataclass(frozen=True)
 class Case:
     """A command line, what it begins with, what it is followed by, and what it must make."""
@@ -68,9 +94,20 @@ class Case:
     then: tuple[tuple[str, ...], ...]
     codes: tuple[int, ...]
     """Exit codes of the line without a fault, and where it is run again after one."""
+    program: str = "bokehsynth"
+    again: tuple[str, ...] = ()
+    """What is added to the line where it is run again."""
+
+    def files(self, out: Path) -> dict[str, str]:
+        """The hashes of what the command promises to make."""
+        return promised_files(out) if self.program == "bokehsynth" else trained_files(out)
+
+    def commands(self) -> list[tuple[tuple[str, ...], tuple[int, ...]]]:
+        """What mends a fault: the lines, with the exit codes that they may have."""
+        return [((*self.line, *self.again), self.codes), *((line, (0,)) for line in self.then)]
 
 
-def run(line: tuple[str, ...], words: Path, nth: str = "") -> int:
+def run(line: tuple[str, ...], words: Path, nth: str = "", program: str = "bokehsynth") -> int:
     """Run a command line in a fork; its exit code, negative where a signal ended it."""
     pid = os.fork()
     if pid == 0:
@@ -79,10 +116,10 @@ def run(line: tuple[str, ...], words: Path, nth: str = "") -> int:
         os.dup2(handle, 2)
         os.setsid()
         os.environ["NTH"] = nth
-        sys.argv = ["bokehsynth", *line]
+        sys.argv = [program, *line]
         code = 99
         try:
-            main()
+            PROGRAMS[program]()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 98
         finally:
@@ -114,13 +151,31 @@ class Sweep:
         """Run the commands in this process once, so that forks find every module imported."""
         (self.folder / "sweep.yaml").write_text(RECIPE)
         out = str(self.folder / "warm")
+        all_fields = (
+            "--set",
+            "samples.val=1",
+            "--set",
+            "size=64",
+            "--set",
+            "shards.fields=[lq, aif, hq, defocus, disparity]",
+        )
         for line in (
-            ("generate", str(self.folder / "sweep.yaml"), "--out", out, "--workers", "1", "--quiet"), ("verify", out),
+            ("generate", str(self.folder / "sweep.yaml"), "--out", out, "--workers", "1", "--quiet", *all_fields),
+            ("verify", out),
             ("extend", out, "--samples", "3", "--workers", "1", "--quiet"), ("finalize", out),
         ):  # fmt: skip
             sys.argv = ["bokehsynth", *line]
             with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.suppress(SystemExit):
                 main()
+        self.warm_up_training(Path(out))
+
+    def warm_up_training(self, shards: Path) -> None:
+        """The same for `magicbokeh train`, on the set that was made."""
+        recipe = self.folder / "train.yaml"
+        recipe.write_text(TRAIN.replace("SHARDS", json.dumps(str(shards))))
+        sys.argv = ["magicbokeh", "train", str(recipe), "--out", str(self.folder / "warm-run"), "--quiet"]
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.suppress(SystemExit):
+            magic_main()
 
     def cases(self) -> Iterator[Case]:
         """The commands, with what each begins from."""
@@ -146,6 +201,8 @@ class Sweep:
         yield Case("finalize", ("finalize", out), undescribed, (), (0,))
         extend = ("extend", out, "--samples", "3", "--workers", "1", "--quiet")
         yield Case("extend", extend, lambda path: shutil.copytree(made, path) and None, (), (0,))
+        train = ("train", str(self.folder / "train.yaml"), "--out", out, "--quiet")
+        yield Case("train", train, lambda path: None, (), (0,), "magicbokeh", ("--resume",))
 
     def count(self, case: Case) -> tuple[dict[str, int], dict[str, str]]:
         """How many calls of each kind the undisturbed run makes; and the files that there are at the end."""
@@ -154,7 +211,7 @@ class Sweep:
         calls = array("I", self.counter.read_bytes())
         for line in case.then:
             assert run(line, self.words) == 0, self.words.read_text()
-        return dict(zip(ERRNOS, calls, strict=False)), promised_files(self.out)
+        return dict(zip(ERRNOS, calls, strict=False)), case.files(self.out)
 
     def try_fault(self, case: Case, kind: str, name: str, n: int, clean: dict[str, str]) -> None:
         """One fault, and the same line again."""
@@ -166,13 +223,13 @@ class Sweep:
         if not case.then and (torn := torn_shards(self.out)):  # else it begins with a damaged one
             wrong.append(f"torn: {torn}")
         done = code == case.codes[0] and not case.then
-        if done and promised_files(self.out) != clean:
+        if done and case.files(self.out) != clean:
             wrong.append("no error, and other bytes")
-        for line in () if done and not wrong else (case.line, *case.then):
-            again = run(line, self.folder / "again")
-            if again not in (case.codes if line == case.line else (0,)):
+        for line, codes in () if done and not wrong else case.commands():
+            again = run(line, self.folder / "again", program=case.program)
+            if again not in codes:
                 wrong.append(f"again: {again}: {(self.folder / 'again').read_text(errors='replace')}")
-        made = promised_files(self.out)
+        made = case.files(self.out)
         if differing := sorted(name for name in {*clean, *made} if clean.get(name) != made.get(name)):
             wrong.append(f"other bytes: {differing}")
         left = [str(path) for path in self.out.rglob("*.tmp-*")]
@@ -204,7 +261,7 @@ class Sweep:
         self.counter.write_bytes(bytes(4 * (len(ERRNOS) + 1)))
 
     def _run_with(self, case: Case, kind: str, number: int, n: int) -> int:
-        return run(case.line, self.words, f"{kind}:{number}:{n}:{self.counter}:{self.out}")
+        return run(case.line, self.words, f"{kind}:{number}:{n}:{self.counter}:{self.out}", case.program)
 
 
 def main_sweep(folder: Path, part: str, names: list[str]) -> int:

@@ -1,10 +1,8 @@
-"""Loss history that survives a resume, TensorBoard, and the summary table."""
+"""Loss history that survives a resume, and the summary table."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from bokehsynth import UsageError
 from magicbokeh.training.validation import Score
 
 
@@ -75,46 +73,6 @@ class LossHistory:
             return 0.0, 0.0
         count = max(1, len(line) // 5)
         return sum(line[:count]) / count, sum(line[-count:]) / count
-
-
-class TensorBoardLog:
-    """TensorBoard event files, opened when first written to; `step` counts over all stages."""
-
-    def __init__(self, folder: Path, first_step: int) -> None:
-        self.folder, self.first_step = folder, first_step
-        self._writer: Any = None
-
-    @property
-    def writer(self) -> Any:
-        """The SummaryWriter; it purges points that a killed run wrote beyond its checkpoint."""
-        if self._writer is None:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                raise UsageError(f"training writes TensorBoard files: pip install tensorboard ({error})") from None
-            self._writer = SummaryWriter(str(self.folder), purge_step=self.first_step or None)
-        return self._writer
-
-    def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Write one point per curve."""
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
-
-    def scores(self, scores: Sequence[Score], step: int) -> None:
-        """Write the scores of a validation."""
-        for score in scores:
-            self.scalars({f"val_{score.task}/ours": score.ours, f"val_{score.task}/lq": score.lq}, step)
-            if score.classical is not None:
-                self.scalars({f"val_{score.task}/classical": score.classical}, step)
-
-    def sheet(self, name: str, picture: Any, step: int) -> None:
-        """Write a sheet, uint8 [H, W, 3]."""
-        self.writer.add_image(name, picture, step, dataformats="HWC")
-
-    def close(self) -> None:
-        """Flush and close the files."""
-        if self._writer is not None:
-            self._writer.close()
 
 
 def summary_table(losses: LossHistory, scores: Mapping[str, Score]) -> list[str]:

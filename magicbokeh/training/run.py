@@ -26,9 +26,10 @@ from magicbokeh.training.initial_models import (
     load_saved_models,
 )
 from magicbokeh.training.losses import PictureLoss
-from magicbokeh.training.metrics_log import LossHistory, TensorBoardLog, summary_table
+from magicbokeh.training.metrics_log import LossHistory, summary_table
 from magicbokeh.training.phases import Models, phases_of
 from magicbokeh.training.run_folder import RunFolder
+from magicbokeh.training.tensorboard_log import TensorBoardLog
 from magicbokeh.training.train_state import TrainState
 from magicbokeh.training.trainer import StageTrainer, TrainContext
 from magicbokeh.training.validation import Score, Validator
@@ -118,7 +119,6 @@ def _train(options: _RunOptions, accelerator: Any) -> TrainResult:
             trainer.load(*checkpoint)
         checkpoint = None  # later stages start with fresh optimisers
         trainer.run()
-    context.tensorboard.close()
     accelerator.wait_for_everyone()
     table, is_main = summary_table(state.losses, state.scores), bool(accelerator.is_main_process)
     if is_main:

@@ -24,9 +24,9 @@ from magicbokeh.given_files import check_size
 from magicbokeh.model.folder_files import MAX_WEIGHTS
 from magicbokeh.recipe import Stage, TrainRecipe
 from magicbokeh.training.checkpoint import Checkpoints
-from magicbokeh.training.metrics_log import TensorBoardLog
 from magicbokeh.training.optimizers import PhaseOptimizer
 from magicbokeh.training.phases import Models, Phase, activate, total
+from magicbokeh.training.tensorboard_log import TensorBoardLog
 from magicbokeh.training.train_state import TrainState
 from magicbokeh.training.validation import Validator
 

@@ -112,7 +112,10 @@ def run(line: tuple[str, ...], words: Path, nth: str = "", program: str = "bokeh
     pid = os.fork()
     if pid == 0:
         handle = os.open(words, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-        os.dup2(handle, 1)
+        if program == "bokehsynth":  # it says nothing but the error; a training reports its steps at stdout
+            os.dup2(handle, 1)
+        else:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(handle, 2)
         os.setsid()
         os.environ["NTH"] = nth

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -108,6 +109,12 @@ OPEN(open64)
 
 FCNTL(fcntl)
 FCNTL(fcntl64)
+
+int flock(int fd, int operation)
+{
+    REAL(flock);
+    return operation != LOCK_UN && nth_of_file("lock", fd) ? -1 : real(fd, operation);
+}
 
 int rename(const char *from, const char *to)
 {

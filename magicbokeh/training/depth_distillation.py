@@ -69,7 +69,8 @@ def feature_distance(one: Tensor, other: Tensor) -> Tensor:
 def normalised(disparity: Tensor) -> Tensor:
     """Remove shift and scale of [B, H, W]: median 0, mean absolute deviation 1 (MiDaS' alignment)."""
     flat = disparity.flatten(1)
-    flat = flat - flat.median(dim=1, keepdim=True).values
+    middle = (flat.shape[1] - 1) // 2
+    flat = flat - flat.sort(dim=1).values[:, middle, None]  # `median` has no deterministic kernel on CUDA
     return (flat / flat.abs().mean(dim=1, keepdim=True).clamp_min(1e-6)).view_as(disparity)
 
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +24,6 @@ class PhaseOptimizer:
         ]
         first, second = stage.betas
         self.adamw = torch.optim.AdamW(groups, betas=(first, second), eps=1e-8, weight_decay=stage.weight_decay)
-        self.wrapped: Any = self.adamw
-        """`adamw`, or accelerate's wrapper around it."""
 
     def set_rate(self, step: int) -> float:
         """The learning rates of a step of the stage, counted from 0; returns the highest."""
@@ -34,6 +31,26 @@ class PhaseOptimizer:
         for group, base in zip(self.adamw.param_groups, self.base, strict=True):
             group["lr"] = base * factor
         return max(self.base) * factor
+
+    def clip(self, largest: float, scaler: torch.amp.GradScaler | None) -> Tensor:
+        """Scale the gradients to a norm of at most `largest`; returns the norm that they had.
+
+        A scaler's factor is taken out of them before, once and of this phase's tensors alone: accelerate's
+        `clip_grad_norm_` does so for every optimiser that it ever saw, those of earlier stages too, and so twice where
+        a tensor was trained before.
+        """
+        if scaler is not None:
+            scaler.unscale_(self.adamw)
+        return torch.nn.utils.clip_grad_norm_(list(self.active.values()), largest)
+
+    def step(self, scaler: torch.amp.GradScaler | None) -> None:
+        """Take the step, unless the scaler found an overflow; gradients are gone afterwards."""
+        if scaler is None:
+            self.adamw.step()
+        else:
+            scaler.step(self.adamw)
+            scaler.update()
+        self.adamw.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
         """The moments by `phase/parameter/moment`."""

@@ -1,6 +1,7 @@
 """`magicbokeh train`: from a recipe to a model. Sets the run up, trains its stages one after another, summarises."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -140,7 +141,9 @@ def make_accelerator(recipe: TrainRecipe) -> Any:
     if recipe.compute.threads is not None:
         torch.set_num_threads(recipe.compute.threads)
     if recipe.compute.deterministic:
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        # Not `warn_only`: with it attention keeps gradients that are summed in any order, after one warning.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first asked for
+        torch.use_deterministic_algorithms(True)
     mixed = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}[recipe.compute.precision]
     return Accelerator(cpu=device == "cpu", mixed_precision=mixed)
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from bokehsynth import BokehsynthError, DataError
+from bokehsynth import BokehsynthError, DataError, UsageError
 from magicbokeh.data.loader import Batch, BatchSchedule, TrainingSet, make_loader
 from magicbokeh.given_files import check_size
 from magicbokeh.model.folder_files import MAX_WEIGHTS
@@ -83,9 +83,7 @@ class StageTrainer:
         self.optimizers: dict[str, PhaseOptimizer] = {}
         for phase in phases:
             if phase.name not in self.optimizers:
-                optimizer = PhaseOptimizer(phase, activate(phase, context.models), stage)
-                optimizer.wrapped = self.accelerator.prepare_optimizer(optimizer.adamw, device_placement=False)
-                self.optimizers[phase.name] = optimizer
+                self.optimizers[phase.name] = PhaseOptimizer(phase, activate(phase, context.models), stage)
         self._active: str | None = None
         self._timing = {"wait": 0.0, "all": 0.0, "samples": 0.0}
 
@@ -140,7 +138,7 @@ class StageTrainer:
         for _ in range(self.stage.accumulation):
             batch = self._next(batches)
             keys += batch.keys
-            with self.accelerator.accumulate(), self.accelerator.autocast():
+            with self._deterministic(phase), self.accelerator.accumulate(), self.accelerator.autocast():
                 terms = phase.losses(self.context.models, batch)
                 loss = total(terms)
                 self.accelerator.backward(loss)
@@ -150,14 +148,28 @@ class StageTrainer:
         mean, stop = self.accelerator.reduce(message, reduction="mean").tolist()
         self._check_finite(mean, phase, "loss", terms, keys)
         self._all_reduce(optimizer.active)
-        norm = self.accelerator.clip_grad_norm_(list(optimizer.active.values()), self.stage.clip)
-        if self.accelerator.scaler is None:  # with one, a step whose fp16 gradients overflow is skipped by design
+        scaler = self.accelerator.scaler
+        norm = optimizer.clip(self.stage.clip, scaler)
+        if scaler is None:  # with one, a step whose fp16 gradients overflow is skipped by design
             self._check_finite(float(norm), phase, "gradient", terms, keys)
-        optimizer.wrapped.step()
-        optimizer.wrapped.zero_grad(set_to_none=True)
+        optimizer.step(scaler)
         self._timing["samples"] += len(keys) * self.accelerator.num_processes
         self._log(phase.name, mean, rate)
         return mean, 0 if stop == 0 else (caught[0] if caught else signal.SIGTERM)
+
+    @contextmanager
+    def _deterministic(self, phase: Phase) -> Iterator[None]:
+        """Say what can be done where `compute.deterministic` meets an operation that has no such kernel."""
+        try:
+            yield
+        except RuntimeError as error:
+            if "deterministic" not in str(error) or not torch.are_deterministic_algorithms_enabled():
+                raise
+            raise UsageError(
+                f"compute.deterministic: phase {phase.name} needs an operation without a deterministic kernel on this "
+                f"device ({str(error).partition('. ')[0]}); leave it off, or train on pictures of the size that the "
+                "network's position embeddings were made for"
+            ) from error
 
     def _activate(self, phase: Phase) -> None:
         if self._active != phase.name:

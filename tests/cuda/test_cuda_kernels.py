@@ -20,6 +20,8 @@ KERNELS = (
     "pack",
     "block_bounds",
     "fold_rays",
+    "integrate_chords",
+    "normalise_chords",
     "measure_columns",
     "plan_tiles",
     "composite_tiles",

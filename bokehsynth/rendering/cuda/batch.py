@@ -11,7 +11,8 @@ from bokehsynth.optics import HeightField, Plane
 from bokehsynth.rendering.aperture import pupil as pupils
 from bokehsynth.rendering.aperture.footprint_kernel import radius_nodes
 from bokehsynth.rendering.aperture.lens_points import refuse_unbaked
-from bokehsynth.rendering.aperture.tables import RaySet, tables_of
+from bokehsynth.rendering.aperture.tables import LensTables, RaySet, tables_of
+from bokehsynth.rendering.cuda.chords import CHORDS_FROM, chords_of
 from bokehsynth.rendering.cuda.device import DeviceArray
 from bokehsynth.rendering.cuda.layer_cache import LARGEST_SIDE, LayerCache, fold_sides
 from bokehsynth.rendering.cuda.structs import LAYER, MAX_LAYERS, NODE, ROWS, SCENE, TILE, TILE_W, as_bytes, rows
@@ -51,25 +52,37 @@ class Batch:
         self._keep: list[Any] = []
         self._nodes: list[np.ndarray[Any, Any]] = []
         layer_tables = [self._layers(scene) for scene in scenes]
-        self._placed = self._place_nodes()
-        self._node_table = self._put(as_bytes(self._placed if len(self._placed) else np.zeros(1, NODE)))
+        self.footprints = self._place_nodes()
+        """The table of `structs.NODE`: radius, tilt, and where the weights lie."""
+        self._node_table = self._put(as_bytes(self.footprints if len(self.footprints) else np.zeros(1, NODE)))
         self._table = self._put(
             rows(SCENE, [self._entry(*each) for each in zip(scenes, layer_tables, tables, strict=True)])
         )
 
     def render(self) -> None:
         """Make the pictures; once, since kernels are summed up where they lie."""
-        count = len(self._placed)
-        if count:
-            rays, half = (int(self._placed[name].max()) for name in ("count", "half"))
-            self.device.launch("fold_rays", (count, -(-rays // 256), 1), (256, 1, 1), self._node_table)
-            self.device.launch("measure_columns", (count, half // 32 + 1, 1), (64, 1, 1), self._node_table)
+        self.make_footprints()
         for kernel in ("plan_tiles", "composite_tiles", "trace_rays"):
             self._launch(kernel)
 
     def trace_all(self) -> None:
         """Make the pictures by every ray of the tables through every layer."""
         self._launch("trace_all")
+
+    def make_footprints(self) -> None:
+        """Make the texel weights of all nodes."""
+        nodes = self.footprints
+        large = nodes[nodes["chords"] != 0]
+        if not len(nodes):
+            return
+        rays, half = (int(nodes[name].max()) for name in ("count", "half"))
+        if rays:
+            self.device.launch("fold_rays", (len(nodes), -(-rays // 256), 1), (256, 1, 1), self._node_table)
+        if len(large):
+            table, texels = self._put(as_bytes(large)), (2 * int(large["half"].max()) + 1) ** 2
+            self.device.launch("integrate_chords", (len(large), -(-texels // 256), 1), (256, 1, 1), table)
+            self.device.launch("normalise_chords", (len(large), 1, 1), (256, 1, 1), table)
+        self.device.launch("measure_columns", (len(nodes), half // 32 + 1, 1), (64, 1, 1), self._node_table)
 
     def _launch(self, kernel: str) -> None:
         columns = max(-(-scene.width // TILE_W) for scene in self.scenes)
@@ -114,13 +127,25 @@ class Batch:
                 f"a blur radius of {np.abs(radii).max():.0f} px is too large for cuda, about 700 at most; use cpu"
             )
         nodes["sets"], sides = len(tables.transmission), fold_sides(np.abs(radii) / (1 - e), tables)
-        for side in np.unique(sides).tolist():
-            grid, these = self._keep_alive(self.cache.lens_points(tables, side)), sides == side
+        large = np.abs(radii) >= CHORDS_FROM
+        for side in np.unique(sides[~large]).tolist():
+            grid, these = self._keep_alive(self.cache.lens_points(tables, side)), (sides == side) & ~large
             for name in ("points", "weights"):
                 nodes[name][these] = self._at(getattr(grid, name))
             nodes["count"][these] = grid.count
+        if large.any():
+            nodes[large] = self._with_chords(nodes[large], tables)
         self._nodes.append(nodes)
         return len(nodes)
+
+    def _with_chords(self, nodes: "np.ndarray[Any, Any]", tables: LensTables) -> "np.ndarray[Any, Any]":
+        """Large footprints, whose weights are integrated rather than folded, with their chords."""
+        nodes["transmission"] = self._at(self._keep_alive(self.cache.transmission(tables)))
+        nodes["table_side"] = tables.transmission.shape[1]
+        for node in nodes:
+            made = chords_of(tables, float(node["r"]), float(node["ex"]), float(node["ey"]), int(node["half"]))
+            node["chords"], node["rows"] = self._at(self._put(made.chords)), self._at(self._put(made.rows))
+        return nodes
 
     def _place_nodes(self) -> "np.ndarray[Any, Any]":
         """Place all kernels end to end in memory."""

@@ -70,12 +70,14 @@ class LayerCache:
         self._layers: WeakKeyDictionary[Layer, DeviceLayer] = WeakKeyDictionary()
         self._ray_sets: WeakKeyDictionary[RaySet, DeviceRaySet] = WeakKeyDictionary()
         self._sets: WeakKeyDictionary[LensTables, dict[int, DeviceLensPoints]] = WeakKeyDictionary()
+        self._transmissions: WeakKeyDictionary[LensTables, DeviceArray] = WeakKeyDictionary()
 
     def clear(self) -> None:
         """Let go of everything."""
         self._layers.clear()
         self._ray_sets.clear()
         self._sets.clear()
+        self._transmissions.clear()
         self.device.release()
 
     def evictable_besides(self, layers: Iterable[Layer]) -> int:
@@ -134,6 +136,12 @@ class LayerCache:
             total = weights.sum(axis=1, keepdims=True)
             sets[side] = self._put(grid.points, weights / np.where(total > 0, total, 1))
         return sets[side]
+
+    def transmission(self, tables: LensTables) -> DeviceArray:
+        """Upload the table of an opening's transmission once, float32 [sets, side, side]."""
+        if tables not in self._transmissions:
+            self._transmissions[tables] = self.device.put(tables.transmission)
+        return self._transmissions[tables]
 
     def _put(self, points: "np.ndarray[Any, Any]", weights: "np.ndarray[Any, Any]") -> DeviceLensPoints:
         put = self.device.put

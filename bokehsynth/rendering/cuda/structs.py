@@ -31,8 +31,8 @@ LAYER = np.dtype(
 
 NODE = np.dtype(
     [
-        ("points", _P), ("weights", _P), ("sums", _P), ("spans", _P), ("r", _D), ("ex", _D), ("ey", _D),
-        ("count", _I), ("sets", _I), ("half", _I),
+        ("points", _P), ("weights", _P), ("chords", _P), ("rows", _P), ("transmission", _P), ("sums", _P),
+        ("spans", _P), ("r", _D), ("ex", _D), ("ey", _D), ("count", _I), ("sets", _I), ("half", _I), ("table_side", _I),
     ],
     align=True,
 )  # fmt: skip

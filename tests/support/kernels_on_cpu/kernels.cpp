@@ -29,6 +29,8 @@ static void launch(void (*kernel)(const Table*), bool barriers, const void* tabl
 KERNEL(pack, false)
 KERNEL(block_bounds, false)
 KERNEL(fold_rays, false)
+KERNEL(integrate_chords, false)
+KERNEL(normalise_chords, true)
 KERNEL(measure_columns, false)
 KERNEL(plan_tiles, true)
 KERNEL(composite_tiles, true)
@@ -50,9 +52,11 @@ extern "C" void measure_Layer(size_t* out) {
     std::copy(std::begin(found), std::end(found), out);
 }
 extern "C" void measure_Node(size_t* out) {
-    const size_t found[] = {sizeof(Node), offsetof(Node, points), offsetof(Node, weights), offsetof(Node, sums),
+    const size_t found[] = {sizeof(Node), offsetof(Node, points), offsetof(Node, weights), offsetof(Node, chords),
+                            offsetof(Node, rows), offsetof(Node, transmission), offsetof(Node, sums),
                             offsetof(Node, spans), offsetof(Node, r), offsetof(Node, ex), offsetof(Node, ey),
-                            offsetof(Node, count), offsetof(Node, sets), offsetof(Node, half)};
+                            offsetof(Node, count), offsetof(Node, sets), offsetof(Node, half),
+                            offsetof(Node, table_side)};
     std::copy(std::begin(found), std::end(found), out);
 }
 extern "C" void measure_Tile(size_t* out) {

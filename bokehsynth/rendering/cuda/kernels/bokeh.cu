@@ -49,6 +49,20 @@ extern "C" __global__ void fold_rays(const Node* nodes) {
     if (ray < node.count) fold_ray(node, ray);
 }
 
+// Texels of nodes that have chords: threads (256) over texels, then a block (256) for each node.
+extern "C" __global__ void integrate_chords(const Node* nodes) {
+    const Node& node = nodes[blockIdx.x];
+    int side = 2 * node.half + 1, texel = blockIdx.y * 256 + threadIdx.x;
+    if (texel >= side * side) return;
+    for (int set = 0; set < node.sets; set++)
+        node.sums[(size_t)set * side * side + texel].share = integrate_texel(node, set, texel / side, texel % side);
+}
+
+extern "C" __global__ void normalise_chords(const Node* nodes) {
+    __shared__ double scratch[256];
+    for (int set = 0; set < nodes[blockIdx.x].sets; set++) normalise(nodes[blockIdx.x], set, scratch);
+}
+
 extern "C" __global__ void measure_columns(const Node* nodes) {
     const Node& node = nodes[blockIdx.x];
     int column = blockIdx.y * 64 + threadIdx.x;
@@ -74,7 +88,7 @@ extern "C" __global__ void plan_tiles(const Scene* scenes) {
 
 // Tiles without rays, and what rays are added to: a block of 32 threads for each tile.
 extern "C" __global__ void composite_tiles(const Scene* scenes) {
-    __shared__ float staged[STAGED];
+    __shared__ float staged[STAGED + HELD];
     const Scene& scene = scenes[blockIdx.z];
     if ((int)blockIdx.x >= tile_columns(scene) || (int)blockIdx.y >= tile_rows(scene)) return;
     const Tile& tile = scene.tiles[blockIdx.y * tile_columns(scene) + blockIdx.x];

@@ -6,6 +6,7 @@
 #include "scene.cuh"
 
 const int STAGED = 1536;                // weights in shared memory at a time
+const int HELD = TILE_W * ROWS * 4;     // and behind them, of large footprints, the sums of the columns before
 
 // Add column `staged` of a kernel, rows first..last, to the sums of the pixels (x, y) .. (x, y + ROWS - 1).
 DEVICE void slide(const Scene& scene, const Texel* column, int y, const float* staged, int first, int last, int half,
@@ -30,18 +31,45 @@ DEVICE void slide(const Scene& scene, const Texel* column, int y, const float* s
     }
 }
 
+// Add the sums of some columns to those held in shared memory, and begin anew. Even discs have weights by the hundred
+// thousand that are all alike, and so far below their sum that each would be rounded the same way.
+DEVICE void hold(float* held, Texel* sum) {
+#pragma unroll
+    for (int p = 0; p < ROWS; p++) {
+        float* mine = held + 4 * p * TILE_W + threadIdx.x;
+        mine[0] += sum[p].r;
+        mine[TILE_W] += sum[p].g;
+        mine[2 * TILE_W] += sum[p].b;
+        mine[3 * TILE_W] += sum[p].a;
+        sum[p].r = sum[p].g = sum[p].b = sum[p].a = 0;
+    }
+}
+
+DEVICE void take_held(const float* held, Texel* sum) {
+#pragma unroll
+    for (int p = 0; p < ROWS; p++) {
+        const float* mine = held + 4 * p * TILE_W + threadIdx.x;
+        sum[p].r = mine[0];
+        sum[p].g = mine[TILE_W];
+        sum[p].b = mine[2 * TILE_W];
+        sum[p].a = mine[3 * TILE_W];
+    }
+}
+
 // Means of a layer over one node's kernel. All threads of the block call it together.
 DEVICE void filter(const Scene& scene, const Layer& layer, const Node& node, int set, int x, int y, float* staged,
                    Texel* sum) {
     int side = 2 * node.half + 1, width = STAGED / side;
-    const unsigned int* sums = node.sums + (size_t)set * side * side;
+    const Weight* sums = node.sums + (size_t)set * side * side;
 #pragma unroll
     for (int p = 0; p < ROWS; p++) sum[p].r = sum[p].g = sum[p].b = sum[p].a = 0;
+    float* held = staged + STAGED;
+    for (int k = threadIdx.x; k < HELD && node.chords; k += TILE_W) held[k] = 0;  // each thread its own
     for (int c0 = 0; c0 < side; c0 += width) {
         int columns = width < side - c0 ? width : side - c0;
         __syncthreads();
         for (int k = threadIdx.x; k < columns * side; k += TILE_W)
-            staged[k] = (float)sums[(size_t)c0 * side + k] * (1 / 2147483648.0f);
+            staged[k] = sums[(size_t)c0 * side + k].share;
         __syncthreads();
         for (int c = c0; c < c0 + columns; c++) {
             int first = node.spans[2 * c], last = node.spans[2 * c + 1];
@@ -49,7 +77,9 @@ DEVICE void filter(const Scene& scene, const Layer& layer, const Node& node, int
             if (first <= last)
                 slide(scene, layer.texels + column, y, staged + (c - c0) * side, first, last, node.half, sum);
         }
+        if (node.chords) hold(held, sum);
     }
+    if (node.chords) take_held(held, sum);
 }
 
 // Share of node n in the kernel for radius r: 1 at its own, falling to 0 at its neighbours'; 1 beyond the ends.

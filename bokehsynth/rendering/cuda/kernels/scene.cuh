@@ -40,14 +40,23 @@ struct Layer {
     int first_node, nodes;              // its kernels, ascending in r
 };
 
-// All rays of one pixel through one layer, folded into weights of texels (`footprint.cuh`).
+// A texel's share of the light: summed up in whole numbers where lens points are folded, a part of 1 when it is done.
+union Weight {
+    unsigned int whole;
+    float share;
+};
+
+// All rays of one pixel through one layer as weights of texels (`footprint.cuh`).
 struct Node {
-    const float* points;                // lens points, [count, 2]
+    const float* points;                // lens points to be folded, [count, 2]
     const float* weights;               // [sets, count], each set of sum 1
-    unsigned int* sums;                 // [sets, side, side], side = 2 * half + 1, columns first
+    const float* chords;                // or what the opening's image is cut into, [n, 4]: y, height, left, right
+    const int* rows;                    // [side + 1]: first chord of every row of texels, y from one to the next
+    const float* transmission;          // of the opening, [sets, table_side, table_side] over -1..1
+    Weight* sums;                       // [sets, side, side], side = 2 * half + 1, columns first
     int* spans;                         // [side, 2]: first and last row of every column that any set needs
     double r, ex, ey;                   // signed radius in px, and K g
-    int count, sets, half;
+    int count, sets, half, table_side;
 };
 
 struct Tile {

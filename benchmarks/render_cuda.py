@@ -2,7 +2,9 @@
 
 Scenes, errors and targets of quality are those of `benchmarks.render`. All clocks are CUDA events, after a warm-up, in
 turns, medians. `ours` is everything from layers in the device's memory to pictures in it, tables made on the host
-included; `kernels` the launches alone; `whole` what `bs.render` takes from NumPy to NumPy, uploads and every field. The
+included; `kernels` the launches alone; `host` the time that Python takes of `ours`, which the device waits for where
+one batch is made; `pipelined` is `ours` for batches in a row, tables made while the device is at the batch before;
+`whole` what `bs.render` takes from NumPy to NumPy, uploads and every field. The
 brute force traces MPIB's 51 x 51 grid (1,957 rays per pixel) through every layer. `bound` is the multiply-adds of the
 tiles' taps and rays over what the device can do in a second: nothing that does this work is faster.
 
@@ -64,6 +66,8 @@ class Row:
     brute_ms: float
     our_ms: dict[int, float]
     kernel_ms: dict[int, float]
+    host_ms: dict[int, float]
+    pipelined_ms: dict[int, float]
     whole_ms: float
     bound_ms: float
     shares: dict[str, float]
@@ -74,6 +78,10 @@ def grid_table() -> RaySet:
     """MPIB's rays as a table."""
     points = grid_points()
     return RaySet(points, np.ones((1, len(points)), np.float32), np.array([(0, len(points))], np.int64))
+
+
+Measure = Callable[[Callable[[], Any]], float]
+"""Milliseconds of one call."""
 
 
 class Clock:
@@ -95,7 +103,32 @@ class Clock:
         return float(self._cuda.get_elapsed_time(start, stop))
 
 
-def measure_row(seed: int, blur: float, focus: int, arguments: argparse.Namespace, clock: Clock) -> Row:
+def inputs_of(row: Any, turn: int, count: int) -> list[RenderInput]:
+    """Scenes of one batch, a little different from those of other turns: nothing is found made already."""
+    layers, lens, margin = row
+    return [
+        RenderInput(layers, bs.Lens(lens.blur * (1 - 1e-4 * (turn * count + k)), lens.focus), margin)
+        for k in range(count)
+    ]
+
+
+def host_milliseconds(inputs: Sequence[RenderInput]) -> float:
+    """Of Python: tables, uploads begun and launches, while the device may still be at work."""
+    start = time.perf_counter()
+    cuda.prepare(inputs).render()
+    return 1e3 * (time.perf_counter() - start)
+
+
+IN_A_ROW = 4
+
+
+def pipelined_milliseconds(row: Any, turn: int, count: int, clock: Measure) -> float:
+    """A frame of batches in a row. Launches return at once, so that Python is a batch ahead of the device."""
+    batches = [inputs_of(row, turn * IN_A_ROW + k, count) for k in range(IN_A_ROW)]
+    return clock(lambda: [cuda.render_scenes_on_device(inputs) for inputs in batches]) / (IN_A_ROW * count)
+
+
+def measure_row(seed: int, blur: float, focus: int, arguments: argparse.Namespace, clock: Measure) -> Row:
     """Quality first, then the clocks in turns."""
     planes = scenes.planes(seed)
     lens = bs.Lens(blur, planes[focus].d)
@@ -123,12 +156,11 @@ def measure_row(seed: int, blur: float, focus: int, arguments: argparse.Namespac
             times.clear()
         take("brute", clock(Batch(cuda.cache_of(cuda_device.the_device()), [scene], [table]).trace_all))
         for batch in BATCHES:
-            inputs = [
-                RenderInput(layers, bs.Lens(blur * (1 - 1e-4 * (turn * batch + k)), lens.focus), margin)
-                for k in range(batch)
-            ]
+            inputs = inputs_of((layers, lens, margin), turn, batch)
             take(batch, clock(lambda inputs=inputs: cuda.render_scenes_on_device(inputs)) / batch)
             take((batch, "kernels"), clock(cuda.prepare(inputs).render) / batch)
+            take((batch, "host"), host_milliseconds(inputs) / batch)
+            take((batch, "pipelined"), pipelined_milliseconds((layers, lens, margin), turn, batch, clock))
         start = time.perf_counter()
         frames = bs.render([bs.Layer(x.color, x.alpha, x.disparity) for x in layers], lens, margin, backend="cuda")
         _ = frames.bokeh, frames.all_in_focus, frames.disparity, frames.defocus, frames.coverage
@@ -139,7 +171,8 @@ def measure_row(seed: int, blur: float, focus: int, arguments: argparse.Namespac
     bound, shares = roofline(scene)
     return Row(
         blur, scenes.FOCUS[focus], seed, theirs, ours, median["brute"],
-        {batch: median[batch] for batch in BATCHES}, {batch: median[batch, "kernels"] for batch in BATCHES},
+        {batch: median[batch] for batch in BATCHES},
+        *({batch: median[batch, what] for batch in BATCHES} for what in ("kernels", "host", "pipelined")),
         median["whole"], bound, shares, median.get("mpib"),
     )  # fmt: skip
 
@@ -219,7 +252,8 @@ def report(rows: list[Row], arguments: argparse.Namespace) -> str:
         *(f"ours ms, batch {n}" for n in BATCHES),
         *(f"ratio {n}" for n in BATCHES),
     ]
-    head += [*(f"kernels ms {n}" for n in BATCHES), "bound ms", "whole ms", "RMSE ratio", "max ratio", "PSNR dB"]
+    head += [f"{what} ms {n}" for what in ("kernels", "host", "pipelined") for n in BATCHES]
+    head += ["bound ms", "whole ms", "RMSE ratio", "max ratio", "PSNR dB"]
     head += [f"{name} %" for name in SHOWN] + (["MPIB ms"] if arguments.mpib else [])
     described = ", ".join(f"{key} {value}" for key, value in cuda_device.the_device().description().items())
     return "\n".join(
@@ -243,13 +277,14 @@ def report(rows: list[Row], arguments: argparse.Namespace) -> str:
 def _line(row: Row) -> str:
     cells = [f"{row.blur:g}", row.focus, f"{row.seed}", f"{row.brute_ms:.2f}"]
     cells += [f"{row.our_ms[n]:.3f}" for n in BATCHES] + [f"{row.brute_ms / row.our_ms[n]:.1f}" for n in BATCHES]
-    cells += [f"{row.kernel_ms[n]:.3f}" for n in BATCHES] + [f"{row.bound_ms:.3f}", f"{row.whole_ms:.1f}"]
+    cells += [f"{times[n]:.3f}" for times in (row.kernel_ms, row.host_ms, row.pipelined_ms) for n in BATCHES]
+    cells += [f"{row.bound_ms:.3f}", f"{row.whole_ms:.1f}"]
     cells += [f"{row.ours.rmse / row.theirs.rmse:.2f}", f"{row.ours.largest / row.theirs.largest:.2f}"]
     cells += [f"{row.ours.psnr - row.theirs.psnr:+.1f}", *(f"{100 * share:.0f}" for share in row.shares.values())]
     return "| " + " | ".join(cells + ([] if row.mpib_ms is None else [f"{row.mpib_ms:.2f}"])) + " |"
 
 
-def run(arguments: argparse.Namespace, clock: Clock | None = None) -> str:
+def run(arguments: argparse.Namespace, clock: Measure | None = None) -> str:
     """Measure every row and return the page."""
     clock = clock or Clock()
     rows = []

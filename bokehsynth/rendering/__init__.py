@@ -62,7 +62,8 @@ class Scene(Protocol):
 def render_batch(scenes: Sequence[Scene], backend: str = "auto", samples: int | None = None) -> list[Frames]:
     """Render several scenes of any sizes: what `render` gives for each.
 
-    On cuda their `bokeh` and `all_in_focus` are made at once, by shared launches. Raises what `render` raises.
+    On cuda their `bokeh` and `all_in_focus` are made at once, by shared launches; nothing else comes back from the
+    device, and `coverage` or `paths` render the scene again when first read. Raises what `render` raises.
     """
     unknown = backend == "auto" and any(unbaked_part(scene.lens.aperture) for scene in scenes)
     if backend not in BACKENDS or backend == "reference" or unknown or resolve_device(backend) == "cpu":
@@ -71,8 +72,8 @@ def render_batch(scenes: Sequence[Scene], backend: str = "auto", samples: int | 
 
     _check_samples(samples)
     inputs = [_checked(scene.layers, scene.lens, scene.margin) for scene in scenes]
-    blurred = iter(cuda.render_scenes([scene for scene in inputs if scene.lens.blur > 0], samples))
-    sharp = cuda.render_scenes([scene.all_in_focus() for scene in inputs], 1)
+    blurred = iter(cuda.render_pictures([scene for scene in inputs if scene.lens.blur > 0], samples))
+    sharp = cuda.render_pictures([scene.all_in_focus() for scene in inputs], 1)
     chosen = _backend("cuda")
     return [
         Frames(scene, chosen, samples, (next(blurred) if scene.lens.blur > 0 else pinhole, pinhole))

@@ -13,25 +13,23 @@ class Frames:
     """The pictures and maps of one scene, NumPy float32 on every backend; each is computed when first read."""
 
     def __init__(
-        self, scene: RenderInput, backend: Backend, samples: int | None, made: "Sequence[RenderOutput] | None" = None
+        self, scene: RenderInput, backend: Backend, samples: int | None, made: "Sequence[FloatArray] | None" = None
     ) -> None:
-        """`made`: the outputs through the lens and through a pinhole, where they are made already."""
+        """`made`: the pictures through the lens and through a pinhole, where they are made already."""
         self._scene, self._backend, self._samples, self._made = scene, backend, samples, made
 
     @cached_property
     def _blurred(self) -> RenderOutput:
-        if self._made:
-            return self._made[0]
         return self._backend.render_scene(self._scene, self._samples) if self._scene.lens.blur > 0 else self._pinhole
 
     @cached_property
     def _pinhole(self) -> RenderOutput:
-        return self._made[1] if self._made else self._backend.render_scene(self._scene.all_in_focus(), 1)
+        return self._backend.render_scene(self._scene.all_in_focus(), 1)
 
     @property
     def bokeh(self) -> FloatArray:
         """The scene through the lens, [H, W, 3] linear light, not clamped."""
-        return self._blurred.color
+        return self._made[0] if self._made else self._blurred.color
 
     @property
     def coverage(self) -> FloatArray:
@@ -49,7 +47,7 @@ class Frames:
     @property
     def all_in_focus(self) -> FloatArray:
         """The same layers through a pinhole (K = 0), [H, W, 3] linear light, not clamped."""
-        return self._pinhole.color
+        return self._made[1] if self._made else self._pinhole.color
 
     @property
     def disparity(self) -> FloatArray:

@@ -26,7 +26,11 @@ class CountingDevice(HostDevice):
 
     def __init__(self, largest=None):
         super().__init__(library(), largest)
-        self.puts = []
+        self.puts, self.gets = [], []
+
+    def get(self, array):
+        self.gets.append(array.shape)
+        return super().get(array)
 
     def put(self, array):
         self.puts.append(array.shape)
@@ -119,6 +123,29 @@ def test_a_layer_is_uploaded_once_and_let_go_with_the_object(device):
     del scene, moved
     gc.collect()
     assert len(cache._layers) == 0
+
+
+def test_pinholes_share_their_one_ray(device):
+    """Every picture of a batch has an all-in-focus one beside it, each of the same single grid."""
+    scene = battery_scene("three frontal")
+    pinholes = [each.all_in_focus() for each in inputs_of([scene] * 5)]
+    cuda.render_scenes(pinholes, 1)
+    rays = len(cuda.ray_set(pinholes[0], 1).points)
+    assert device.puts.count((rays, 2)) == 1
+    device.puts.clear()
+    cuda.render_scenes(pinholes, 1)
+    assert device.puts.count((rays, 2)) == 0
+
+
+def test_only_pictures_come_back_from_a_batch(device):
+    """Coverage and paths of a sample were 2.2 of 8.5 MB, and nothing read them."""
+    scenes = [battery_scene("three frontal"), battery_scene("tilted")]
+    first, second = render_batch(scenes, "cuda")
+    for frames in (first, second):
+        assert frames.bokeh.shape == frames.all_in_focus.shape
+    assert [shape for shape in device.gets if len(shape) != 3] == []
+    assert len(device.gets) == 4
+    assert first.coverage.tobytes() == scenes[0].render("cuda").coverage.tobytes()
 
 
 def test_exposures_can_stay_on_the_device(device):

@@ -59,10 +59,17 @@ def test_no_memory_for_something_that_is_no_array_is_no_broken_device(
         made = bs.render_batch(scenes(3), "cuda")
     assert len(made) == 3
     assert "halved" in caplog.text
-    failing[0] = CudaError(700)
-    with pytest.raises(DeviceError, match="status 700") as refusal:
+
+
+@pytest.mark.parametrize(
+    ("status", "lost"), [(700, True), (719, True), (46, True), (999, True), (9, False), (701, False)]
+)
+def test_only_errors_that_stay_make_a_device_lost(failing: list[CudaError], status: int, lost: bool) -> None:
+    failing.append(CudaError(status))
+    words = "cannot use it any more" if lost else "refused a call .*report this line"
+    with pytest.raises(DeviceError, match=rf"status {status}.*{words}" if lost else words) as refusal:
         bs.render_batch(scenes(2), "cuda")
-    assert refusal.value.lost
+    assert refusal.value.lost is lost
 
 
 def test_room_is_made_while_no_other_thread_uses_what_is_there(

@@ -9,12 +9,14 @@ import sys
 
 import numpy as np
 import pytest
-from support import nvrtc
-from support.kernels_on_cpu import library
+from support import compile_count, nvrtc
+from support.kernels_on_cpu import HostDevice, library
 
+import bokehsynth as bs
 from bokehsynth.rendering import PATHS
 from bokehsynth.rendering.cuda import batch, structs
 from bokehsynth.rendering.cuda import device as cuda_device
+from bokehsynth.rendering.cuda.layer_cache import LayerCache
 
 KERNELS = (
     "pack",
@@ -84,6 +86,32 @@ def struct_of_bits():
     return all(8 * structs.TILE[field].itemsize >= structs.MAX_LAYERS for field in ("sharp", "opaque"))
 
 
+# ------------------------------------------------------------------ what stands in for a GPU
+
+
+def run_kernel(name, blocks, table):
+    """Launch a kernel of the host's library, one thread a block."""
+    HostDevice(library()).launch(name, (blocks, 1, 1), (1, 1, 1), table)
+
+
+def test_numbers_below_1e_38_are_flushed_as_cupy_compiles():
+    """And NumPy's own are left alone."""
+    color, alpha = np.full((1, 1, 3), 0.5, np.float32), np.full((1, 1), 1e-40, np.float32)
+    device = HostDevice(library())
+    cache = LayerCache(device)
+    layer = bs.Layer(color, alpha, bs.Plane(0.5))
+    cache.upload([layer])
+    assert cache.layer(layer).texels[0, 0].tolist()[:3] == [0, 0, 0]
+    assert np.float32(1e-40) * np.float32(0.5) > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sections with ends are ELF's")
+def test_shared_memory_holds_nothing_of_the_last_block():
+    found = np.zeros(3, np.uint32)
+    run_kernel("read_before_writing", 3, np.array([found.ctypes.data], np.uint64))
+    assert found.tolist() == [0xA5A5A5A5] * 3
+
+
 # ------------------------------------------------------------------ NVIDIA's compiler
 
 
@@ -93,7 +121,8 @@ def complaints(log):
 
 
 def compile_for(architecture, source=SOURCE):
-    options = [*cuda_device.compile_options(), f"--gpu-architecture=sm_{architecture}", "--ptxas-options=-v"]
+    ours = [*cuda_device.compile_options(), f"--gpu-architecture=sm_{architecture}", "--ptxas-options=-v"]
+    options = [*ours, *nvrtc.FROM_CUPY]
     return nvrtc.compile_to_cubin(source, options)
 
 
@@ -126,6 +155,25 @@ def test_errors_and_warnings_are_told_with_their_lines():
     for where, words in [("node.rays", 'error: class "Node" has no member "rays"'), ("int idle", "warning #")]:
         line = broken[: broken.index(where)].count("\n") + 1
         assert any(f"bokeh.cu({line})" in said and words in said for said in complaints(made.log)), made.log
+
+
+def test_compilations_are_counted_without_cupys_question_for_the_version(monkeypatch):
+    """What `test_cuda_gpu.py` runs on a GPU, with stand-ins for NVRTC's program and the device."""
+
+    class Program:
+        def __init__(self, source):
+            self.src = source
+
+        def compile(self):
+            return "cubin"
+
+    compiled = compile_count.note_compilations(Program)
+    assert [Program(source).compile() for source in ("", "kernels")] == ["cubin"] * 2
+    assert compiled == ["kernels"]
+    device = HostDevice(library())
+    monkeypatch.setattr(cuda_device, "the_device", lambda: device)
+    compile_count.render_by_every_kernel()
+    assert set(device.launched) >= {"pack", "fold_rays", "composite_tiles", "trace_rays"}
 
 
 def test_the_compilers_options_know_every_file(tmp_path, monkeypatch):

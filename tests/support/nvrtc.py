@@ -11,6 +11,10 @@ WHEELS = ("nvidia.cuda_nvrtc", "nvidia.cu13")
 """Packages that hold libnvrtc: of CUDA 12 (in the extra `test`) and 13."""
 
 
+FROM_CUPY = ("-ftz=true",)
+"""What CuPy 13 and 14 append to the options of a module (`cupy/cuda/compiler.py`); the last one of a kind counts."""
+
+
 @dataclass(frozen=True)
 class Compiled:
     """What came of a program: the cubin is empty where the log says why."""

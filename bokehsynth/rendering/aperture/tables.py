@@ -44,6 +44,7 @@ class LensTables:
         self.aperture = aperture
         self._grids: dict[int, LensPoints] = {}
         self._ray_sets: dict[int, RaySet] = {}
+        self._single_grids: dict[int, RaySet] = {}
 
     @cached_property
     def outline(self) -> Float64Array:
@@ -142,10 +143,12 @@ class LensTables:
         return self.rays(smallest_side(samples, self.grid))
 
     def rays(self, side: int) -> "RaySet":
-        """One grid, for every tile that needs rays."""
-        table = self.grid(side)
-        weights = np.ascontiguousarray(table.weights.T[: self.channels])
-        return RaySet(table.points, weights, np.array([(0, len(table.points))], np.int64))
+        """One grid, for every tile that needs rays. The same object for the same side: devices keep it."""
+        if side not in self._single_grids:
+            table = self.grid(side)
+            weights = np.ascontiguousarray(table.weights.T[: self.channels])
+            self._single_grids[side] = RaySet(table.points, weights, np.array([(0, len(table.points))], np.int64))
+        return self._single_grids[side]
 
     def ray_sets_by_size(self, largest: int) -> "RaySet":
         """Grids of growing side up to `largest` or a little more, end to end; a tile takes the one it needs."""

@@ -21,7 +21,7 @@ from bokehsynth.rendering.cuda.batch import Batch, DeviceOutput, ray_set
 from bokehsynth.rendering.cuda.device import Device
 from bokehsynth.rendering.cuda.layer_cache import LayerCache
 from bokehsynth.rendering.cuda.structs import TILE, TILE_W
-from bokehsynth.rendering.types import RenderInput, RenderOutput, small_scene
+from bokehsynth.rendering.types import FloatArray, RenderInput, RenderOutput, small_scene
 
 LOG = logging.getLogger(__name__)
 
@@ -30,6 +30,10 @@ T = TypeVar("T")
 CUDA_ERROR_OUT_OF_MEMORY = 2
 """Status of a CUDA error, of driver and runtime alike, where there is no memory for what is no array: a context, a
 kernel's stack. Nothing is broken then."""
+
+LASTING_CUDA_ERRORS = frozenset({46, 100, 101, 201, 214, 219, 220, 226, 304, 999}) | frozenset(range(700, 721)) - {701}
+"""Status of errors after which every later call of the process fails: the device is gone, or its context broken.
+Others, as 9 (invalid configuration) and 701 (too many resources for a launch), are the fault of one call."""
 
 _TURN = threading.Lock()
 """One batch at a time."""
@@ -48,6 +52,11 @@ def render_scenes(scenes: Sequence[RenderInput], samples: int | None = None) -> 
     DeviceError if one scene alone is too large, or, with `lost` set, if the device fails.
     """
     return _retry_out_of_memory(scenes, samples, _fetch)
+
+
+def render_pictures(scenes: Sequence[RenderInput], samples: int | None = None) -> list[FloatArray]:
+    """The colour of `render_scenes` alone, float32 [H, W, 3]: a fifth less comes back from the device."""
+    return _retry_out_of_memory(scenes, samples, lambda device, scene, made: device.get(made.color))
 
 
 def render_scenes_on_device(scenes: Sequence[RenderInput], samples: int | None = None) -> list[DeviceOutput]:
@@ -84,8 +93,13 @@ def cache_of(device: Device) -> LayerCache:
     return _CACHES[device]
 
 
-def _lost(error: Exception) -> DeviceError:
-    """A CUDA error that stays: every later call of this process fails too."""
+def _failed(error: Exception) -> DeviceError:
+    """What a CUDA error means: with `lost` set, that every later call of this process fails too."""
+    if getattr(error, "status", 999) not in LASTING_CUDA_ERRORS:
+        return DeviceError(
+            f"the GPU refused a call ({type(error).__name__}: {error}) that these kernels should never make; use "
+            "--device cpu, and report this line with the recipe or scene"
+        )
     found = DeviceError(
         f"the GPU failed ({type(error).__name__}: {error}); this process cannot use it any more. Look at `nvidia-smi` "
         "and the kernel's log, then run the same line again"
@@ -107,7 +121,7 @@ def _retry_out_of_memory(
                 problem = str(error)
             except device.broken as error:
                 if getattr(error, "status", None) != CUDA_ERROR_OUT_OF_MEMORY:
-                    raise _lost(error) from error
+                    raise _failed(error) from error
                 problem = str(error)
             kept = cache_of(device).evictable_besides(layer for scene in scenes for layer in scene.layers)
             cache_of(device).clear()

@@ -7,10 +7,12 @@
 template <typename Table>
 static void launch(void (*kernel)(const Table*), bool barriers, const void* table, const unsigned int* grid,
                    const unsigned int* block) {
+    Flushing as_cupy_compiles;
     blockDim = {block[0], block[1], block[2]};
     for (blockIdx.z = 0; blockIdx.z < grid[2]; blockIdx.z++)
         for (blockIdx.y = 0; blockIdx.y < grid[1]; blockIdx.y++)
             for (blockIdx.x = 0; blockIdx.x < grid[0]; blockIdx.x++) {
+                poison_shared_memory();
                 if (barriers) {
                     fibres::run((void (*)(const void*))kernel, table, blockDim);
                     continue;
@@ -36,6 +38,17 @@ KERNEL(plan_tiles, true)
 KERNEL(composite_tiles, true)
 KERNEL(trace_rays, false)
 KERNEL(trace_all, false)
+
+// No kernel of ours: reads shared memory that its block never wrote, then leaves something there.
+struct Readings {
+    unsigned int* found;
+};
+extern "C" __global__ void read_before_writing(const Readings* readings) {
+    __shared__ unsigned int kept;
+    readings->found[blockIdx.x] = kept;
+    kept = 7;
+}
+KERNEL(read_before_writing, false)
 
 // Size of a struct, then the offset of each of its fields.
 extern "C" void measure_Canvas(size_t* out) {

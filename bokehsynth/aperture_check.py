@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.errors import USER_ERRORS, UsageError
+from bokehsynth.errors import UsageError, user_error
 from bokehsynth.optics import Aperture, Lens, Plane
 from bokehsynth.optics.layer import Layer
 from bokehsynth.rendering import render
@@ -137,7 +137,8 @@ def _ask(aperture: Aperture, method: str, *arrays: Array) -> Any:
             discs = answer if method == "pupil" and isinstance(answer, list) else [answer]
             parts = [part for disc in discs for part in (disc if isinstance(disc, tuple) else (disc,))]
             answers.append(b"".join(np.asarray(part).tobytes() for part in parts))
-        except USER_ERRORS as error:  # a class from outside may raise anything
+        except BaseException as raised:  # a class from outside may raise anything
+            error = user_error(raised)
             raise UsageError(
                 f"{where} must take any number of points, but raised {type(error).__name__} for shape {shapes}: "
                 f"{error}; {_HINT[method]}"

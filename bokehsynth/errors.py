@@ -15,6 +15,8 @@
 A message says the rule, the value, the file, and what to do about it.
 """
 
+import signal
+
 
 def printable(text: str, keep: str = "") -> str:
     """Escape what a terminal would act upon (controls, marks of direction), except the characters in `keep`."""
@@ -96,12 +98,16 @@ class FailureBudgetError(BokehsynthError):
     exit_code = 6
 
 
-USER_ERRORS = (Exception, SystemExit)
-"""What code of a user's class may raise as its error: an exit that it asks for is not ours."""
+def user_error(raised: BaseException) -> Exception:
+    """Return what code of a user's class raised, as an error: an Exception as it is, the rest as one with its text.
 
-
-def exit_as_error(error: BaseException) -> Exception:
-    """Return an error as it is, and a SystemExit of a user's code as an error with its text."""
-    if isinstance(error, Exception):
-        return error
-    return BokehsynthError(f"code of a class of one's own asked to exit: {error}")
+    An exit that such code asks for is not ours, nor is the GeneratorExit, CancelledError or panic that it lets pass. An
+    interrupt from the keyboard is raised on; where SIGINT is ignored, as in workers, it cannot be one.
+    """
+    if isinstance(raised, Exception):
+        return raised
+    if isinstance(raised, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        raise raised
+    if isinstance(raised, SystemExit):
+        return BokehsynthError(f"code of a class of one's own asked to exit: {raised}")
+    return BokehsynthError(f"code of a class of one's own raised {type(raised).__name__}: {raised}")

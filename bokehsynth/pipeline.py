@@ -7,6 +7,7 @@ from typing import Any
 from bokehsynth.assets.load.store import AssetStore
 from bokehsynth.color import ByteArray, encode_8bit, encode_16bit
 from bokehsynth.degradation import Degraded, apply_degradation
+from bokehsynth.errors import user_error
 from bokehsynth.recipe import Recipe
 from bokehsynth.rendering import Scene, render, render_batch
 from bokehsynth.rendering.frames import Frames
@@ -95,7 +96,8 @@ def render_samples(recipe: Recipe, composed: Sequence[ComposedSample], backend: 
         batch: Sequence[Frames | None] = render_batch([each.scene for each in composed], backend)
     except NOT_RETRYABLE:
         raise
-    except (Exception, SystemExit):  # one scene cannot be rendered: each by itself, so that only it is drawn again
+    except BaseException as raised:  # one scene cannot be rendered: each by itself, so that only it is drawn again
+        user_error(raised)
         batch = [None] * len(composed)
     render_scene = scene_renderer(backend)
 

@@ -10,13 +10,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bokehsynth.errors import (
-    USER_ERRORS,
     AssetError,
     ChangedError,
     DeviceError,
     StorageError,
     UnsoundError,
-    exit_as_error,
+    user_error,
 )
 from bokehsynth.schema import MAP_MAX, Sample
 
@@ -85,8 +84,8 @@ def retry_until_valid(
             return made
         except NOT_RETRYABLE:
             raise
-        except USER_ERRORS as raised:  # a user's own classes may raise anything
-            error = exit_as_error(raised)
+        except BaseException as raised:  # a user's own classes may raise anything
+            error = user_error(raised)
             on_rejected(attempt, error)
             attempt += 1
             if attempt >= MAX_ATTEMPTS and error is raised:

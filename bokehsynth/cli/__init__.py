@@ -16,7 +16,7 @@ import click
 
 from bokehsynth.cli import assets, estimate, generate, preview, recipes, render, replay
 from bokehsynth.cli.run import echo
-from bokehsynth.errors import BokehsynthError, exit_as_error, printable
+from bokehsynth.errors import BokehsynthError, printable, user_error
 from bokehsynth.version import __version__
 
 _LINES = "\n\t"
@@ -35,18 +35,20 @@ class _Group(click.Group):
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command. An exit that it asks for otherwise than through click comes from a user's class: an error.
+        """Run a command. What ends it and is no Exception, as an exit, comes from a user's class: an error.
 
         So is a pipe that breaks elsewhere than at our output, which click would pass over in silence.
         """
         try:
             return super().invoke(ctx)
-        except SystemExit as end:
-            raise exit_as_error(end) from end
         except BrokenPipeError as error:
             if _reader_has_gone():
                 raise
             raise BokehsynthError(f"a process at the other end of a pipe has gone ({error})") from error
+        except Exception:
+            raise
+        except BaseException as raised:
+            raise user_error(raised) from raised
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

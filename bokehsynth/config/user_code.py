@@ -48,7 +48,7 @@ def refuse(where: object, paths: list[str]) -> None:
 def load_module(path: str) -> ModuleType:
     """Import the module of `package.module:Class`.
 
-    Raises UntrustedCodeError where it is refused, and whatever of USER_ERRORS the import raises.
+    Raises UntrustedCodeError where it is refused, and whatever the import raises.
     """
     refuse("data set", [path])
     return importlib.import_module(path.partition(":")[0])

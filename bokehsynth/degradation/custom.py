@@ -14,7 +14,7 @@ import numpy as np
 
 from bokehsynth.color import FloatArray
 from bokehsynth.config.user_code import UntrustedCodeError, load_module
-from bokehsynth.errors import USER_ERRORS, UsageError
+from bokehsynth.errors import UsageError, user_error
 from bokehsynth.files import canonical_json
 
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -65,9 +65,12 @@ def load_step(path: str) -> DegradationStep:
         module = load_module(path)
     except UntrustedCodeError:
         raise
-    except USER_ERRORS as error:  # an import runs the user's code, which may raise anything
-        cause = f"{type(error).__name__}: {error}"
-        raise UsageError(f"degradation step {path!r}: cannot import module {module_name!r} ({cause})") from error
+    except BaseException as raised:  # an import runs the user's code, which may raise anything
+        cause = user_error(raised)
+        name = type(cause).__name__
+        raise UsageError(
+            f"degradation step {path!r}: cannot import module {module_name!r} ({name}: {cause})"
+        ) from raised
     cls = getattr(module, class_name, None)
     if not isinstance(cls, type):
         raise UsageError(f"degradation step {path!r}: module {module_name!r} has no class {class_name!r}")
@@ -78,8 +81,10 @@ def load_step(path: str) -> DegradationStep:
         step: DegradationStep = cls()
     except TypeError as error:
         raise UsageError(f"degradation step {path!r}: cannot be made without arguments ({error})") from error
-    except SystemExit as error:
-        raise UsageError(f"degradation step {path!r}: asked to exit when it was made: {error}") from error
+    except Exception:
+        raise
+    except BaseException as raised:
+        raise UsageError(f"degradation step {path!r}: when it was made, {user_error(raised)}") from raised
     return step
 
 

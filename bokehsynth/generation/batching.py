@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-from bokehsynth.errors import USER_ERRORS, DeviceError
+from bokehsynth.errors import DeviceError, user_error
 from bokehsynth.rendering import Scene
 from bokehsynth.rendering.frames import Frames
 
@@ -150,9 +150,10 @@ class RenderQueue(Generic[T]):
         except DeviceError as error:
             for _, frames in batch:
                 frames.set_exception(error)
-        except USER_ERRORS as error:
+        except BaseException as raised:
+            failure = user_error(raised)
             if len(batch) == 1:
-                batch[0][1].set_exception(error)
+                batch[0][1].set_exception(failure)
             else:
                 for request in batch:  # each by itself, to see which scene fails
                     self._render_batch([request])

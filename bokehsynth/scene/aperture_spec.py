@@ -12,7 +12,7 @@ from bokehsynth.assets.decode.safe_read import read_file
 from bokehsynth.assets.single import WEIGHTS_BYTES, weights_from
 from bokehsynth.config.distributions import Spec
 from bokehsynth.config.user_code import UntrustedCodeError, load_module
-from bokehsynth.errors import USER_ERRORS, UsageError
+from bokehsynth.errors import UsageError, user_error
 from bokehsynth.files import sha256_bytes
 from bokehsynth.optics import (
     Anamorphic,
@@ -213,7 +213,8 @@ def _load(name: str) -> Aperture:
         aperture = found() if usable else None
     except UntrustedCodeError:
         raise
-    except USER_ERRORS as error:  # a user's module may raise anything while it is imported or built
+    except BaseException as raised:  # a user's module may raise anything while it is imported or built
+        error = user_error(raised)
         raise UsageError(
             f"aperture {name!r} cannot be loaded: {type(error).__name__}: {error}; the module must be importable "
             "(installed, or its folder named in PYTHONPATH)"

@@ -13,10 +13,10 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing import connection, util
 from typing import Any
 
-from bokehsynth.errors import USER_ERRORS, BokehsynthError, exit_as_error
+from bokehsynth.errors import BokehsynthError, user_error
 from bokehsynth.workers.events import DeathKind, Task, is_fatal_to_worker
 
 OUT_OF_MEMORY = 137
@@ -37,6 +37,8 @@ _PARENT_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 """Signals that may reach a whole process group at once, and that only the parent acts upon."""
 
 _CONTEXT = multiprocessing.get_context("spawn")
+_SAFE_PATH = "PYTHONSAFEPATH"
+"""Variable that keeps the working directory off sys.path (Python 3.11 and later)."""
 _STARTING = threading.Lock()
 """Held while a child is started: the variables it inherits are those of this process."""
 
@@ -62,14 +64,16 @@ class Worker:
         self.slot = slot
         """Its place in the pool, which its replacement takes."""
         self.pipe, theirs = _CONTEXT.Pipe()
-        self.process = _CONTEXT.Process(target=_serve, args=(theirs, payload), name="bokehsynth-worker", daemon=True)
+        self.process = _CONTEXT.Process(
+            target=_serve, args=(theirs, payload, _SAFE_PATH in os.environ), name="bokehsynth-worker", daemon=True
+        )
         self.job: Job | None = None
         self.ready = False
         """Whether it has unpickled the task and can take a job."""
         self.idle_s = 0.0
         """Seconds since its last message while the supervisor was running: time suspended does not count."""
         self.started = self.last_message = time.monotonic()
-        with _inherited({**SINGLE_THREAD, **(environment or {})}):
+        with _inherited({**SINGLE_THREAD, _SAFE_PATH: "1", **(environment or {})}), _isolated_on_python_310():
             self.process.start()
         theirs.close()
 
@@ -103,8 +107,13 @@ def death_kind(code: int | None) -> DeathKind:
     return "crashed" if own else "killed"
 
 
-def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
-    """Run a worker: unpickle the task, then specs in, results out, until the pipe closes."""
+def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes, safe_path: bool) -> None:
+    """Run a worker: unpickle the task, then specs in, results out, until the pipe closes.
+
+    `safe_path` says whether the parent itself has PYTHONSAFEPATH: only then do programs that a user's step starts.
+    """
+    if not safe_path:
+        os.environ.pop(_SAFE_PATH, None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # so does a batch system's SIGTERM
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _PARENT_SIGNALS)
@@ -132,7 +141,8 @@ def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
             answer = ("done", task(spec, lambda units: send("progress", units)))
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
-        except USER_ERRORS as error:  # an exit that a user's code asks for is its failure
+        except BaseException as raised:  # whatever a user's code lets pass is its failure
+            error = user_error(raised)
             if is_fatal_to_worker(error) and unusable is None:
                 send("warning", str(error))
                 os._exit(DEVICE_LOST)
@@ -140,19 +150,19 @@ def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
         send(*answer)
 
 
-def _loaded(payload: bytes) -> tuple[Task, BaseException | None]:
+def _loaded(payload: bytes) -> tuple[Task, Exception | None]:
     """The task, and what its `prepare` or an exit of a module it imports raised: the outcome of every spec given."""
     task: Task = _no_task
     try:
         task = pickle.loads(payload)
         if hasattr(task, "prepare"):
             task.prepare()
-    except SystemExit as error:
-        return task, error
     except Exception as error:
         if task is _no_task:
             raise
         return task, error
+    except BaseException as raised:
+        return task, user_error(raised)
     return task, None
 
 
@@ -197,9 +207,7 @@ def request_parent_death_signal() -> None:
         ctypes.CDLL(None).prctl(set_parent_death_signal, int(signal.SIGKILL), 0, 0, 0)
 
 
-def _picklable(error: BaseException) -> BaseException:
-    if isinstance(error, SystemExit):
-        return exit_as_error(error)
+def _picklable(error: Exception) -> Exception:
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -221,3 +229,22 @@ def _inherited(variables: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             os.environ.update(before)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextlib.contextmanager
+def _isolated_on_python_310() -> Iterator[None]:
+    """A child started inside the block imports nothing from the working directory on Python 3.10, too.
+
+    `multiprocessing` starts a child and its resource tracker by `python -c`, which puts that directory first, and they
+    import from it before they are given the parent's sys.path. 3.10 knows no PYTHONSAFEPATH, but -I; the list of flags
+    has no public door, and 3.10 is no longer changed.
+    """
+    if sys.version_info >= (3, 11):
+        yield
+        return
+    flags = util._args_from_interpreter_flags
+    util._args_from_interpreter_flags = lambda: [*flags(), "-I"]
+    try:
+        yield
+    finally:
+        util._args_from_interpreter_flags = flags

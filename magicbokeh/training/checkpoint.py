@@ -50,7 +50,7 @@ class Checkpoints:
         tmp = self.folder / f".tmp-{step:06d}"
         tmp.mkdir()
         write(tmp)
-        content = {"format": FORMAT, **record, "files": digests(tmp)}
+        content = {"format": FORMAT, **record, "is_best": best, "files": digests(tmp)}
         (tmp / STATE).write_text(json.dumps(content, sort_keys=True, indent=1) + "\n")
         _flush(tmp)
         target = self.folder / f"step-{step:06d}"
@@ -65,12 +65,20 @@ class Checkpoints:
             old.rename(self.folder / f".tmp-{old.name}")  # a crash during removal leaves no partial checkpoint
         self.sweep()
 
-    def settle(self, newest: Path) -> None:
-        """Make `newest` the `last` checkpoint, where a crash came between writing it and installing it."""
-        if newest.name != "last":
-            with storage_errors(self.folder):
+    def settle(self, newest: SavedCheckpoint) -> None:
+        """Make `newest` `last`, and `best` if it is that, where a crash came between writing and installing it."""
+        with storage_errors(self.folder):
+            if names := self.uninstalled(newest):
                 self.sweep()
-                self._install(newest, "last")
+            for name in names:
+                self._install(newest.path, name)
+
+    def uninstalled(self, newest: SavedCheckpoint) -> list[str]:
+        """The names under which `newest` should stand and does not."""
+        state = (newest.path / STATE).read_bytes()
+        places = {name: self.folder / name / STATE for name in ("last", "best")}
+        wanted = ["last", "best"] if newest.record.get("is_best") else ["last"]
+        return [name for name in wanted if not places[name].is_file() or places[name].read_bytes() != state]
 
     def _install(self, source: Path, name: str) -> None:
         """Replace checkpoint `name` by a copy of `source`, hard-linked where the file system can do that."""

@@ -183,6 +183,9 @@ def _find_checkpoint(options: _RunOptions, accelerator: Any, sources: dict[str, 
         folder.begin(options.recipe, {**facts, "init": init})
     accelerator.wait_for_everyone()
     newest = options.checkpoints.newest()
+    if newest is not None and accelerator.is_main_process:
+        options.checkpoints.settle(newest)
+    accelerator.wait_for_everyone()
     if options.resume:
         if newest is None:
             options.report(f"{folder.path}: no checkpoint yet: starting at step 0")
@@ -279,10 +282,10 @@ def _finish_interrupted(
 ) -> None:
     """Do what a run that was killed after its last checkpoint had left to do; on a complete one, nothing."""
     summary = folder.path / "summary.json"
-    if newest.path.name == "last" and summary.is_file():
+    if summary.is_file() and not checkpoints.uninstalled(newest):
         return
     with folder.lock():
-        checkpoints.settle(newest.path)
+        checkpoints.settle(newest)
         if not summary.is_file():
             _write_summary(folder, state)
 

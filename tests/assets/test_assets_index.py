@@ -380,6 +380,8 @@ def test_only_verdicts_that_follow_from_bytes_are_remembered(tmp_path, monkeypat
         cache.put(candidate, fingerprint(candidate, Limits()), answer)
     assert cache.get(known[1], Limits()) is None
     assert (cache.get(known[0], Limits()) is not None) == (fault is None)
+    monkeypatch.setattr("bokehsynth.assets.index.cache._decoders", lambda: "Pillow 99.0")
+    assert cache.get(known[0], Limits()) is None, "another version's verdict"
 
 
 def test_verdicts_of_earlier_versions_are_looked_at_again(tmp_path):

@@ -31,8 +31,9 @@ class Step:
         return {{}}
 
     def apply(self, image, params):
-        sys.exit("license server unreachable")
+        {apply}
 """
+EXIT = 'sys.exit("license server unreachable")'
 COMMAND = [sys.executable, "-c", "from bokehsynth.cli import main; main()"]
 
 
@@ -46,22 +47,58 @@ def _run(folder: Path, module: str, *arguments: object) -> "subprocess.Completed
 
 
 def test_an_exit_of_a_step_is_the_error_of_preview(tmp_path: Path) -> None:
-    done = _run(tmp_path, STEP.format(head=""), "preview", "recipe.yaml", "--count", 1, "--out", "sheet.png")
+    done = _run(
+        tmp_path, STEP.format(head="", apply=EXIT), "preview", "recipe.yaml", "--count", 1, "--out", "sheet.png"
+    )
     assert done.returncode == 1
     assert "license server unreachable" in done.stderr
     assert not (tmp_path / "sheet.png").exists()
 
 
-def test_an_exit_of_a_step_fails_its_shard_and_ends_no_worker(tmp_path: Path) -> None:
-    done = _run(tmp_path, STEP.format(head=""), "generate", "recipe.yaml", "--out", "set", "--workers", 1)
+@pytest.mark.parametrize(
+    ("apply", "words"),
+    [
+        (EXIT, "license server unreachable"),
+        ('raise GeneratorExit("late")', "GeneratorExit: late"),
+        ('raise KeyboardInterrupt("late")', "KeyboardInterrupt: late"),  # workers ignore SIGINT: it is the step's own
+        ('raise type("Panic", (BaseException,), {})("late")', "Panic: late"),
+    ],
+)
+def test_what_a_step_lets_pass_fails_its_shard_and_ends_no_worker(apply: str, words: str, tmp_path: Path) -> None:
+    module = STEP.format(head="", apply=apply)
+    done = _run(tmp_path, module, "generate", "recipe.yaml", "--out", "set", "--workers", 1)
     assert done.returncode not in (0, 3)
-    assert "license server unreachable" in done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
     events = (tmp_path / "set" / "logs" / "events.jsonl").read_text()
     assert '"died"' not in events
 
 
+def test_workers_import_nothing_from_the_working_directory(tmp_path: Path) -> None:
+    """Where a data set of others is extended, the folder may hold anything."""
+    (tmp_path / "recipe.yaml").write_text(RECIPE + "degradation: none\n")
+    work = tmp_path / "work"
+    work.mkdir()
+    for name in sorted(sys.stdlib_module_names | {"numpy", "cv2", "numba", "bokehsynth", "sitecustomize"}):
+        if name.isidentifier():
+            (work / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r} + ' ')\n")
+    command = [Path(sys.executable).with_name("bokehsynth"), "generate", "../recipe.yaml", "--out", "../set", "--quiet"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(
+        [*command, "--workers", "1"],
+        cwd=work,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (tmp_path / "ran").exists(), (tmp_path / "ran").read_text()
+
+
 def test_an_exit_while_a_module_is_imported_is_named(tmp_path: Path) -> None:
-    module = STEP.format(head='sys.exit("no licence file found")')
+    module = STEP.format(head='sys.exit("no licence file found")', apply=EXIT)
     done = _run(tmp_path, module, "generate", "recipe.yaml", "--out", "set", "--workers", 1)
     assert done.returncode == 2
     assert "no licence file found" in done.stderr

@@ -9,8 +9,13 @@ when others are added. Deleting the file starts over.
 import json
 import os
 from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import cv2
+import PIL
 
 from bokehsynth.assets.catalogue import Candidate
 from bokehsynth.assets.decode.decoder import Limits
@@ -79,6 +84,8 @@ class IndexCache:
         known = self.files.get(self._key(candidate))
         if known is None or known["stamp"] != fingerprint(candidate, limits):
             return None
+        if "refused" in known and known.get("decoders") != _decoders():
+            return None  # another version may read the file
         try:
             return answer_from(known.get("probe", known))
         except (KeyError, TypeError, ValueError):
@@ -91,7 +98,8 @@ class IndexCache:
         if isinstance(answer, RejectedPicture) and (answer.reason in _TRANSIENT or not answer.lasting):
             return
         if isinstance(answer, RejectedPicture):
-            found: dict[str, Any] = {"refused": answer.reason, "message": str(answer).replace(f"{self.folder}/", "")}
+            message = str(answer).replace(f"{self.folder}/", "")
+            found: dict[str, Any] = {"refused": answer.reason, "message": message, "decoders": _decoders()}
         else:
             found = {"probe": asdict(answer)}
         self.files[self._key(candidate)] = {"stamp": before, **found}
@@ -127,6 +135,12 @@ def fingerprint(candidate: Candidate, limits: Limits) -> list[Any] | None:
             return None
         parts += [status.st_size, status.st_mtime_ns, status.st_ino]
     return parts
+
+
+@cache
+def _decoders() -> str:
+    """The libraries that decode pictures, with their versions."""
+    return f"Pillow {PIL.__version__}, OpenCV {cv2.__version__}, OpenEXR {version('OpenEXR')}"
 
 
 def _writable(folder: Path) -> bool:

@@ -1,6 +1,7 @@
 """The path of a sample on one page: draw -> compose -> render -> degrade -> Sample."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,8 +91,13 @@ def compose_sample(recipe: Recipe, index: int, split: str = "train") -> Composed
     return retry_until_valid(attempt_sample, check=lambda composed: None)
 
 
-def render_samples(recipe: Recipe, composed: Sequence[ComposedSample], backend: str = "auto") -> list[Sample]:
-    """The part of `make_sample` from rendering on, for several samples whose scenes are rendered together."""
+def render_samples(
+    recipe: Recipe, composed: Sequence[ComposedSample], backend: str = "auto", threads: int = 1
+) -> list[Sample]:
+    """The part of `make_sample` from rendering on, for several samples whose scenes are rendered together.
+
+    `threads` degrade and encode them side by side; no byte depends on it.
+    """
     try:
         batch: Sequence[Frames | None] = render_batch([each.scene for each in composed], backend)
     except NOT_RETRYABLE:
@@ -110,7 +116,10 @@ def render_samples(recipe: Recipe, composed: Sequence[ComposedSample], backend: 
 
         return retry_until_valid(attempt_sample, each.draw.attempt)
 
-    return [finish(each, frames) for each, frames in zip(composed, batch, strict=True)]
+    if threads == 1 or len(composed) < 2:
+        return [finish(each, frames) for each, frames in zip(composed, batch, strict=True)]
+    with ThreadPoolExecutor(min(threads, len(composed)), "samples") as pool:
+        return list(pool.map(finish, composed, batch))
 
 
 SetUp = ComposedSample  # the public names of 0.4

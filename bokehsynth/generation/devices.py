@@ -60,6 +60,12 @@ CPUS_PER_WORKER = 2
 threads made 1.2 times what one does, two processes made 1.6 times (benchmarks/generator.md)."""
 
 
+CONTEXT = 800 << 20
+"""Bytes of a GPU's memory that each process takes besides its arrays, the one that started the workers too: the
+context, 0.3 to 0.5 GB, and local memory for the kernel with the deepest stack, 0.3 GB on the largest GPUs (computed:
+132 multiprocessors of 2,048 threads, 1,176 bytes each)."""
+
+
 def allocate_workers(device: str, workers: int | None, gpus: int | None) -> WorkerAllocation:
     """Allocate one worker per CPU; on `cuda` one per two CPUs, in a group for each visible GPU (the first `gpus`).
 
@@ -75,16 +81,24 @@ def allocate_workers(device: str, workers: int | None, gpus: int | None) -> Work
                 "--device cuda"
             )
         return WorkerAllocation(workers or usable_cpus(), 1)
-    names = visible_gpus()
+    visible = visible_gpus()
     if gpus is not None:
-        _check_gpus(gpus, names, workers)
-    used = names[:gpus]
+        _check_gpus(gpus, [gpu.name for gpu in visible], workers)
+    used = visible[:gpus]
     groups = max(1, len(used))
     total = workers or groups * max(1, usable_cpus() // groups // CPUS_PER_WORKER)
     # Freed memory stays with the worker that had it, so that none may take what the others of its group need.
-    share = f"{95 // -(-total // groups)}%"
-    environments = tuple({"CUDA_VISIBLE_DEVICES": name, "CUPY_GPU_MEMORY_LIMIT": share} for name in used)
+    sharing = -(-total // groups)
+    environments = tuple(
+        {"CUDA_VISIBLE_DEVICES": gpu.name, "CUPY_GPU_MEMORY_LIMIT": str(_memory_share(gpu.memory, sharing))}
+        for gpu in used
+    )
     return WorkerAllocation(total, max(1, usable_cpus() // total), environments)
+
+
+def _memory_share(memory: int, sharing: int) -> int:
+    """Bytes of a GPU's memory that each of the workers that share it may fill with arrays."""
+    return max((memory - CONTEXT * (sharing + 1)) // sharing, memory // (4 * sharing))
 
 
 def _check_gpus(gpus: int, names: Sequence[str], workers: int | None) -> None:

@@ -5,7 +5,9 @@ continues with the very next sample and the number of workers changes nothing.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -158,6 +160,34 @@ class TrainingSet(Dataset[Any]):
             if composed and isinstance(source.train, OnTheFlySource):
                 made |= zip(composed, source.train.render(list(composed.values())), strict=True)
         return to_batch([self._augmented(ref, made[ref]) for ref, _ in collated], self.blur_reference)
+
+
+@contextmanager
+def rendered_ahead(data: TrainingSet, loader: Iterable[Any], pin: bool) -> Iterator[Iterator[Batch]]:
+    """The batches of what a loader collates. Where this process renders them, a thread is one ahead of the step.
+
+    Rendering, degrading and stacking would otherwise wait for each step, and it for them. `pin`: in page-locked memory,
+    where the loader, which saw no tensors, could not do it.
+    """
+    collated = iter(loader)
+    if not any(source.render_in_main for source in data.sources.values()):
+        yield map(data.render_batch, collated)
+        return
+
+    def make() -> Batch | None:
+        found = next(collated, None)
+        batch = None if found is None else data.render_batch(found)
+        return batch.pin_memory() if pin and batch is not None else batch
+
+    with ThreadPoolExecutor(1, "batches") as pool:
+
+        def batches() -> Iterator[Batch]:
+            coming = pool.submit(make)
+            while (batch := coming.result()) is not None:
+                coming = pool.submit(make)
+                yield batch
+
+        yield batches()
 
 
 def to_batch(items: Sequence[tuple[str, SampleArrays]], blur_reference: float) -> Batch:

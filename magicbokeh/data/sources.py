@@ -1,6 +1,7 @@
 """Sources of training samples: a data recipe or shards, indexed; the same index always gives the same sample."""
 
 import json
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,12 +21,18 @@ from bokehsynth import (
     generate,
     load_recipe,
     make_sample,
-    make_samples,
     open_dataset,
+    render_samples,
     resolve_device,
     set_up_sample,
 )
 from magicbokeh.recipe import SourceSpec
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
 
 REQUIRED_FIELDS = ("lq", "hq")
 """Fields without which nothing can be trained."""
@@ -65,7 +72,7 @@ class OnTheFlySource:
 
     def render(self, composed: Sequence[SetUp]) -> list[Sample]:
         """Render composed samples as one batch; the results equal those of `__getitem__`."""
-        return make_samples(self.recipe, composed, self.backend)
+        return render_samples(self.recipe, composed, self.backend, threads=usable_cpus())
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """The networks on a picture of any size: the step runs on tiles, latents are blended, and decoded in bands."""
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -108,14 +109,14 @@ class TiledForward:
             if noise is not None:
                 tile_noise = torch.cat([_cut(noise, tile) for tile in batch]).to(self.device)
             try:
-                x0 = self._finite(self.forward(lq, defocus, tile_noise).x0)
+                x0 = self.finite(self.forward(lq, defocus, tile_noise).x0)
             except torch.cuda.OutOfMemoryError:
                 size = self._halve(size)
                 continue
             yield batch, x0
             first += size
 
-    def _finite(self, values: Tensor) -> Tensor:
+    def finite(self, values: Tensor) -> Tensor:
         """The network's output as float32 on the CPU; DataError where it holds NaN or infinity, which no picture is."""
         found = values.float().cpu()
         if not torch.isfinite(found).all():
@@ -127,12 +128,16 @@ class TiledForward:
             )
         return found
 
+    def out_of_memory(self, side: int) -> DeviceError:
+        """The error where the device's memory does not hold one tile of a side, in latent pixels."""
+        return DeviceError(
+            f"{self.device}: not enough memory for one tile of {side * SCALE} px; "
+            "use float16 (--dtype float16), enable_model_cpu_offload() or the CPU"
+        )
+
     def _halve(self, size: int) -> int:
         if size == 1:
-            raise DeviceError(
-                f"{self.device}: not enough memory for one tile of {self.sample_size * SCALE} px; "
-                "use float16 (--dtype float16), enable_model_cpu_offload() or the CPU"
-            ) from None
+            raise self.out_of_memory(self.sample_size) from None
         warnings.warn(f"{self.device}: no memory for {size} tiles at once; going on with {size // 2}", stacklevel=2)
         return size // 2
 
@@ -141,12 +146,11 @@ class TiledForward:
         height, width = canvas.size
         grid = self.decode_grid(canvas)
         fine = TileGrid(grid.rows.finer(SCALE), grid.columns.finer(SCALE))
-        merger = BandMerger(fine, 3)
+        merger, decode = BandMerger(fine, 3), _TileDecoder(self, max(grid.rows.size, grid.columns.size))
         for index in range(len(grid.rows.starts)):
             row = np.zeros((3, fine.rows.size, fine.columns.length), np.float32)
             for tile, fine_tile in zip(grid.row(index), fine.row(index), strict=True):
-                values = self._finite(self.decode(_cut(latent, tile).to(self.device)))[0].numpy()
-                row[:, :, fine_tile.slices()[1]] += values * fine_tile.weight
+                row[:, :, fine_tile.slices()[1]] += decode(_cut(latent, tile)) * fine_tile.weight
             top, finished = merger.add(index, row)
             rows = finished[:, : max(0, height - top), :width].transpose(1, 2, 0)
             if rows.shape[0]:
@@ -159,6 +163,43 @@ class TiledForward:
         for top, rows in self.bands(canvas, latent):
             picture[top : top + rows.shape[0]] = rows
         return picture
+
+
+SMALLEST_DECODED = 8
+"""Side in latent pixels below which a tile is not cut further: its overlaps would be all of it."""
+
+
+class _TileDecoder:
+    """Decodes latents whole, or, once the device's memory did not hold one, in tiles of half the side."""
+
+    def __init__(self, tiled: TiledForward, largest: int) -> None:
+        """`largest`: side in latent pixels of what is decoded at a time."""
+        self.tiled, self.largest = tiled, largest
+
+    def __call__(self, latent: Tensor) -> FloatArray:
+        """Decode [1, 4, h, w] to [3, 8h, 8w] in -1..1."""
+        if max(latent.shape[2:]) <= self.largest:
+            with contextlib.suppress(torch.cuda.OutOfMemoryError):
+                picture: FloatArray = self.tiled.finite(self.tiled.decode(latent.to(self.tiled.device)))[0].numpy()
+                return picture
+            self._halve()
+        overlap = max(1, min(self.tiled.sample_size // 8, self.largest // 4))
+        grid = TileGrid(*(place_tiles_flexibly(length, self.largest, overlap) for length in latent.shape[2:]))
+        fine = TileGrid(grid.rows.finer(SCALE), grid.columns.finer(SCALE))
+        merged = np.zeros((3, fine.rows.length, fine.columns.length), np.float32)
+        for tile, fine_tile in zip(grid, fine, strict=True):
+            rows, columns = fine_tile.slices()
+            merged[:, rows, columns] += self(_cut(latent, tile)) * fine_tile.weight
+        return merged
+
+    def _halve(self) -> None:
+        if self.largest // 2 < SMALLEST_DECODED:
+            raise self.tiled.out_of_memory(self.largest)
+        warnings.warn(
+            f"{self.tiled.device}: no memory to decode {self.largest * SCALE} px at once; going on with half the side",
+            stacklevel=2,
+        )
+        self.largest //= 2
 
 
 def _cut(latent: Tensor, tile: Tile) -> Tensor:

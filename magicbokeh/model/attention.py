@@ -113,8 +113,14 @@ def varlen_attention(query: Tensor, key: Tensor, value: Tensor, regions: Regions
 
 
 def varlen_kernel(query: Tensor) -> VarlenKernel | None:
-    """torch's variable-length flash attention where this torch has it and the tensors suit it: CUDA, half precision."""
+    """torch's variable-length flash attention where this torch, GPU and tensors [.., d] suit it.
+
+    Flash attention takes half precision, a head of up to 256 channels in multiples of 8, and a GPU from Ampere on (a
+    T4 or an RTX 20 has none).
+    """
     if not query.is_cuda or query.dtype not in (torch.float16, torch.bfloat16):
+        return None
+    if query.shape[-1] % 8 or query.shape[-1] > 256 or torch.cuda.get_device_capability(query.device) < (8, 0):
         return None
     try:
         from torch.nn.attention.varlen import varlen_attn

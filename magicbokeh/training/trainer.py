@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bokehsynth import BokehsynthError, DataError, UsageError
-from magicbokeh.data.loader import Batch, BatchSchedule, TrainingSet, make_loader
+from magicbokeh.data.loader import Batch, BatchSchedule, TrainingSet, make_loader, rendered_ahead
 from magicbokeh.given_files import check_size
 from magicbokeh.model.folder_files import MAX_WEIGHTS
 from magicbokeh.recipe import Stage, TrainRecipe
@@ -117,8 +117,12 @@ class StageTrainer:
             self.record_validation_losses()
         self.accelerator.gradient_accumulation_steps = parts
         self.accelerator.step = 0  # its count of micro-batches starts anew with the stage
-        batches = iter(loader)
-        with _signals() as caught, self._progress_bar() as bar:
+        pin = self.accelerator.device.type == "cuda"
+        with (
+            _signals() as caught,
+            self._progress_bar() as bar,
+            rendered_ahead(self.context.data, loader, pin) as batches,
+        ):
             while self.state.step < self.stage.steps:
                 started = time.perf_counter()
                 loss, stop = self.step(batches, caught)
@@ -180,7 +184,7 @@ class StageTrainer:
 
     def _next(self, batches: Iterator[Any]) -> Batch:
         started = time.perf_counter()
-        batch = self.context.data.render_batch(next(batches))
+        batch: Batch = next(batches)
         self._timing["wait"] += time.perf_counter() - started
         return batch.to(self.accelerator.device)
 

@@ -20,6 +20,7 @@ from bokehsynth.generation.generate import GenerateOptions
 from bokehsynth.generation.progress import RunMonitor
 from bokehsynth.generation.provenance import describe_machine
 from bokehsynth.generation.replay import replay_sample
+from bokehsynth.rendering.cuda.device import VisibleGpu
 from bokehsynth.shards import Layout
 from bokehsynth.workers.events import WorkerWarning
 from bokehsynth.workers.timeouts import TimeoutPolicy
@@ -58,7 +59,9 @@ def with_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "bokehsynth.generation.provenance.describe_device", lambda device: GPU if device == "cuda" else {}
     )
-    monkeypatch.setattr("bokehsynth.generation.devices.visible_gpus", lambda: ["GPU-a", "GPU-b", "GPU-c"])
+    monkeypatch.setattr(
+        "bokehsynth.generation.devices.visible_gpus", lambda: [VisibleGpu(f"GPU-{name}", 24 << 30) for name in "abc"]
+    )
     monkeypatch.setattr("bokehsynth.generation.devices.usable_cpus", lambda: 16)
 
 
@@ -88,18 +91,27 @@ def made_on(device: str, made: Path, out: Path, **facts: str) -> Path:
 @pytest.mark.parametrize(
     ("workers", "gpus", "allocation"),
     [
-        (None, None, (6, 2, "abc", "47%")),
-        (None, 2, (8, 2, "ab", "23%")),
-        (3, None, (3, 5, "abc", "95%")),
-        (4, 2, (4, 4, "ab", "47%")),
-        (1, None, (1, 16, "abc", "95%")),
-        (40, None, (40, 1, "abc", "6%")),
+        (None, None, (6, 2, "abc", (24576 - 3 * 800) // 2)),
+        (None, 2, (8, 2, "ab", (24576 - 5 * 800) // 4)),
+        (3, None, (3, 5, "abc", 24576 - 2 * 800)),
+        (4, 2, (4, 4, "ab", (24576 - 3 * 800) // 2)),
+        (1, None, (1, 16, "abc", 24576 - 2 * 800)),
+        (40, None, (40, 1, "abc", (24576 - 15 * 800) // 14)),
     ],
 )
 def test_workers_are_dealt_out_to_the_gpus(with_cuda: None, workers: int, gpus: int, allocation: tuple) -> None:
-    total, threads, names, share = allocation
-    environments = tuple({"CUDA_VISIBLE_DEVICES": f"GPU-{name}", "CUPY_GPU_MEMORY_LIMIT": share} for name in names)
-    assert allocate_workers("cuda", workers, gpus) == WorkerAllocation(total, threads, environments)
+    """Of 24 GiB each has what is left beside its own context, those of the others, and that of the run itself."""
+    total, threads, names, mebibytes = allocation
+    made = allocate_workers("cuda", workers, gpus)
+    assert (made.workers, made.threads) == (total, threads)
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in made.environments] == [f"GPU-{name}" for name in names]
+    assert {int(each["CUPY_GPU_MEMORY_LIMIT"]) >> 20 for each in made.environments} == {mebibytes}
+
+
+def test_contexts_alone_never_take_all(with_cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bokehsynth.generation.devices.visible_gpus", lambda: [VisibleGpu("0", 4 << 30)])
+    (only,) = allocate_workers("cuda", 8, None).environments
+    assert int(only["CUPY_GPU_MEMORY_LIMIT"]) == (4 << 30) // 32
 
 
 def test_on_the_cpu_there_is_a_worker_per_cpu(with_cuda: None) -> None:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from bokehsynth import UsageError
 from magicbokeh import ModelConfig, build_networks
 from magicbokeh.conversion.official import kept_by_pruning, sr_tensor_name
-from magicbokeh.model.attention import Regions, regions_by_size, segmented_attention, varlen_attention
+from magicbokeh.model.attention import (
+    Regions,
+    regions_by_size,
+    segmented_attention,
+    varlen_attention,
+    varlen_kernel,
+)
 from magicbokeh.model.networks import unet_lora_targets, vae_lora_targets
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -273,10 +281,30 @@ def test_a_token_takes_the_label_of_its_top_left_pixel():
     assert found[4, 8].in_focus == (0,)
 
 
+@pytest.mark.parametrize(
+    ("capability", "dim", "dtype", "taken"),
+    [
+        ((9, 0), 64, torch.float16, True),
+        ((8, 0), 256, torch.bfloat16, True),
+        ((8, 6), 8, torch.float16, True),
+        ((7, 5), 64, torch.float16, False),  # a T4: no flash attention
+        ((9, 0), 512, torch.float16, False),
+        ((9, 0), 60, torch.float16, False),
+        ((9, 0), 64, torch.float32, False),
+    ],
+)
+def test_flash_attention_is_asked_for_only_where_it_works(monkeypatch, capability, dim, dtype, taken):
+    """Elsewhere the two segments, which give the same numbers, instead of torch's refusal."""
+    varlen = types.ModuleType("torch.nn.attention.varlen")
+    varlen.varlen_attn = loop_kernel
+    monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", varlen)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    query = types.SimpleNamespace(is_cuda=True, dtype=dtype, shape=(1, 5, 100, dim), device="cuda:0")
+    assert varlen_kernel(query) is (loop_kernel if taken else None)
+
+
 def test_varlen_on_the_gpu():
     """torch's own kernel; where there is no CUDA device the same code runs above on a stand-in for it."""
-    from magicbokeh.model.attention import varlen_kernel
-
     query = torch.zeros((1, 2, 16, 8), dtype=torch.float16)
     if not torch.cuda.is_available():
         assert varlen_kernel(query) is None

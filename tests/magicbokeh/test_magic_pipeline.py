@@ -21,6 +21,7 @@ from bokehsynth import AssetError, DataError, DeviceError, UsageError
 from magicbokeh import MagicBokehPipeline, TileOptions
 from magicbokeh.inference.infer import check_device
 from magicbokeh.inference.photo import open_photo
+from magicbokeh.inference.tiled_forward import Canvas, TiledForward
 
 PARTS = ("unet", "controlnet", "vae")
 
@@ -290,6 +291,46 @@ def test_less_memory_means_smaller_batches(echo, monkeypatch):
     monkeypatch.setattr(echo, "forward_tensors", none)
     with pytest.raises(DeviceError, match="not enough memory for one tile"):
         echo(photo(), blur=0)
+
+
+def decoder(most):
+    """A decoder of 4 x 4 px for each latent one, in place of 8, that takes so many latent pixels at a time."""
+    sizes = []
+
+    def decode(latent):
+        sizes.append(tuple(latent.shape[2:]))
+        if max(latent.shape[2:]) > most:
+            raise torch.cuda.OutOfMemoryError("no room")
+        return latent[:, :3].repeat_interleave(8, 2).repeat_interleave(8, 3)
+
+    return decode, sizes
+
+
+@pytest.mark.parametrize("most", [100, 40, 20, 10])
+def test_less_memory_means_smaller_tiles_of_the_decoder(most):
+    """A picture from pieces that are the same in each other's overlap is the same picture: float32's rounding, 3e-7."""
+    decode, sizes = decoder(most)
+    tiled = TiledForward(lambda *_: None, decode, torch.device("cpu"), 64, TileOptions(), lambda _: None)
+    latent = torch.rand((1, 4, 75, 130), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    canvas = Canvas(np.zeros((600, 1040, 3), np.float32), np.zeros((600, 1040), np.float32), (600, 1040))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        rows = np.concatenate([rows for _, rows in tiled.bands(canvas, latent)])
+    expected = latent[0, :3].repeat_interleave(8, 1).repeat_interleave(8, 2).numpy().transpose(1, 2, 0)
+    np.testing.assert_allclose(rows, (expected + 1) / 2, atol=5e-7)
+    failed = [size for size in sizes if max(size) > most]
+    assert len(told) == len(failed) == {100: 0, 40: 1, 20: 2, 10: 3}[most], "each size is tried once"
+
+
+def test_a_decoder_that_has_no_room_at_all_is_an_error_with_the_way_out():
+    decode, _ = decoder(4)
+    tiled = TiledForward(lambda *_: None, decode, torch.device("cpu"), 64, TileOptions(), lambda _: None)
+    canvas = Canvas(np.zeros((512, 512, 3), np.float32), np.zeros((512, 512), np.float32), (512, 512))
+    with (
+        pytest.warns(UserWarning, match="no memory to decode 512 px at once; going on with half the side"),
+        pytest.raises(DeviceError, match=r"not enough memory for one tile of 64 px.*--dtype float16"),
+    ):
+        list(tiled.bands(canvas, torch.zeros((1, 4, 64, 64))))
 
 
 @pytest.mark.parametrize(

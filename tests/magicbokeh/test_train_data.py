@@ -1,9 +1,11 @@
 """Batches: the same from shards and from the recipe, for any number of workers and processes, from any step on."""
 
 import dataclasses
+import itertools
 import json
 import os
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -22,7 +24,15 @@ from magicbokeh.data.augment import (
     draw_augmentation,
     no_augmentation,
 )
-from magicbokeh.data.loader import BatchSchedule, SampleRef, TrainingSet, check_source, make_loader, to_batch
+from magicbokeh.data.loader import (
+    BatchSchedule,
+    SampleRef,
+    TrainingSet,
+    check_source,
+    make_loader,
+    rendered_ahead,
+    to_batch,
+)
 from magicbokeh.data.sources import fetch_dataset, open_source
 from magicbokeh.recipe import DataSpec, SourceSpec, load_train_recipe
 
@@ -133,9 +143,9 @@ def test_a_recipe_on_cuda_is_rendered_in_the_main_process_in_batches(tmp_path, m
     assert opened.render_in_main
     data = TrainingSet({"main": opened}, recipe.data, recipe.seed, 4.0)
     first, second = (data[SampleRef("main", index, 0)] for index in (0, 1))
-    sizes, unpatched = [], cuda.render_scenes
+    sizes, unpatched = [], cuda.render_pictures
     monkeypatch.setattr(
-        cuda, "render_scenes", lambda inputs, *more: sizes.append(len(inputs)) or unpatched(inputs, *more)
+        cuda, "render_pictures", lambda inputs, *more: sizes.append(len(inputs)) or unpatched(inputs, *more)
     )
     together = data.render_batch(data.collate([first, second]))
     assert sizes == [2, 2]  # through the lens, and through a pinhole
@@ -143,6 +153,61 @@ def test_a_recipe_on_cuda_is_rendered_in_the_main_process_in_batches(tmp_path, m
     for k, alone in enumerate(apart):
         assert torch.equal(together.hq[k : k + 1], alone.hq)
         assert torch.equal(together.aif[k : k + 1], alone.aif)
+
+
+@pytest.fixture
+def rendered_here(tmp_path):
+    """Samples that the main process renders, and the loader of four batches of them."""
+    recipe = mini(tmp_path / "a.yaml", None)
+    opened = dataclasses.replace(open_source(recipe.data.source, tmp_path, 1), render_in_main=True)
+    data = TrainingSet({"main": opened}, recipe.data, recipe.seed, 4.0)
+    return data, make_loader(data, schedule(source_cycle=["main"], counts={"main": 8}), 0, 4, 0, pin=False)
+
+
+def test_a_thread_renders_one_batch_ahead_of_the_step(rendered_here, monkeypatch):
+    """Before, each step waited for its batch, and the rendering for the step."""
+    data, loader = rendered_here
+    expected = [data.render_batch(each) for each in loader]
+    begun, render = [threading.Event() for _ in range(4)], data.render_batch
+    numbers = itertools.count()
+
+    def noted(collated):
+        begun[next(numbers)].set()
+        return render(collated)
+
+    monkeypatch.setattr(data, "render_batch", noted)
+    with rendered_ahead(data, loader, pin=False) as batches:
+        for number, theirs in enumerate(expected):
+            same(next(batches), theirs)
+            assert number == 3 or begun[number + 1].wait(60), "while the step is at work"
+        assert next(batches, None) is None
+
+
+def test_what_goes_wrong_ahead_is_told_in_its_turn(rendered_here, monkeypatch):
+    data, loader = rendered_here
+    render, numbers = data.render_batch, itertools.count()
+
+    def fail_second(collated):
+        if next(numbers) == 1:
+            raise bs.DataError("torn")
+        return render(collated)
+
+    monkeypatch.setattr(data, "render_batch", fail_second)
+    with rendered_ahead(data, loader, pin=False) as batches:
+        assert len(next(batches)) == 2
+        with pytest.raises(bs.DataError, match="torn"):
+            next(batches)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
+
+
+def test_threads_that_finish_samples_change_nothing():
+    recipe = bs.load_recipe("quickstart", ["size=64", "samples.train=4", "samples.val=2"])
+    composed = [bs.compose_sample(recipe, index) for index in range(3)]
+    for one, other in zip(
+        bs.render_samples(recipe, composed, "cpu"), bs.render_samples(recipe, composed, "cpu", threads=3), strict=True
+    ):
+        assert one.meta == other.meta
+        assert all(np.array_equal(one[name], other[name]) for name in one.arrays)
 
 
 def test_shards_behind_a_url(tmp_path, shards):

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -123,11 +123,23 @@ def has_gpu() -> bool:
     return any(Path(name).exists() for name in ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg"))
 
 
-def visible_gpus() -> list[str]:
-    """One value of CUDA_VISIBLE_DEVICES for each GPU that this process may use; DeviceError where there is none."""
+class VisibleGpu(NamedTuple):
+    """A GPU that this process may use."""
+
+    name: str
+    """The value of CUDA_VISIBLE_DEVICES that shows it alone."""
+    memory: int
+    """Bytes in all."""
+
+
+def visible_gpus() -> list[VisibleGpu]:
+    """The GPUs that this process may use; DeviceError where there is none."""
     the_device()
     import cupy
 
-    count = int(cupy.cuda.runtime.getDeviceCount())
+    runtime = cupy.cuda.runtime
+    count = int(runtime.getDeviceCount())
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return named[:count] if len(named) >= count else [str(number) for number in range(count)]
+    names = named[:count] if len(named) >= count else [str(number) for number in range(count)]
+    memory = [int(runtime.getDeviceProperties(number)["totalGlobalMem"]) for number in range(count)]
+    return [VisibleGpu(*each) for each in zip(names, memory, strict=True)]

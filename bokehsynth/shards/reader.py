@@ -8,7 +8,7 @@ import io
 import operator
 import os
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,15 @@ class ShardDataset:
         """The JSON record of a sample, its pictures left unread."""
         plan = self.plans[bisect_right(self._firsts, index) - 1]
         return read_meta(self.layout.tar(plan), self._entries(plan)[index - plan.first], sample_key(self.split, index))
+
+    def records(self, indices: Iterable[int]) -> Iterator[dict[str, Any]]:
+        """The JSON records of samples in rising order, pictures unread, with the index of one shard at a time."""
+        plan, entries = None, []
+        for index in indices:
+            here = self.plans[bisect_right(self._firsts, index) - 1]
+            if here != plan:
+                plan, entries = here, read_index(self.layout, here)
+            yield read_meta(self.layout.tar(here), entries[index - here.first], sample_key(self.split, index))
 
     def state_dict(self) -> dict[str, Any]:
         """The position of the last loop, as plain JSON: `load_state_dict` continues with the sample after it."""

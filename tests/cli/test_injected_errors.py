@@ -21,6 +21,7 @@ COMMANDS = {
     "verify": ("generation.verify:verify", ["set"]),
     "finalize": ("generation.generate:finalize", ["set"]),
     "replay": ("generation.replay:replay_sample", ["set", "train-000000000"]),
+    "report": ("generation.report.write:write_report", ["set"]),
     "preview": ("pipeline:make_sample", ["quickstart", "--count", "1"]),
     "estimate": ("generation.estimate:estimate", ["quickstart"]),
     "assets": ("assets.index.report:FolderReport", ["."]),

@@ -18,6 +18,8 @@ LINES = [
     ["verify", URL],
     ["verify", URL, "--fix"],
     ["finalize", URL],
+    ["report", URL],
+    ["report", "set", "--out", f"{URL}.html"],
     ["replay", URL, "train-000000000"],
     ["assets", URL],
     ["assets", ".", "--sheet", f"{URL}.png"],

@@ -89,6 +89,7 @@ def check(good: Path, changed: list[tuple]) -> None:
         for line in (
             ["verify", str(out)],
             ["replay", str(out), "train-000000000"],
+            ["report", str(out), "--out", f"{folder}/page.html"],
             ["verify", str(out), "--fix"],
             ["finalize", str(out)],
         ):

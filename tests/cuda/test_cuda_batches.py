@@ -14,7 +14,7 @@ from bokehsynth.errors import DeviceError, UsageError
 from bokehsynth.rendering import render_batch
 from bokehsynth.rendering.cuda import device as cuda_device
 from bokehsynth.rendering.cuda import renderer as cuda
-from bokehsynth.rendering.cuda.batch import LARGEST_HALF
+from bokehsynth.rendering.cuda.footprint_nodes import LARGEST_HALF
 from bokehsynth.rendering.cuda.structs import MAX_LAYERS
 from bokehsynth.rendering.types import RenderInput
 
@@ -123,6 +123,16 @@ def test_a_layer_is_uploaded_once_and_let_go_with_the_object(device):
     del scene, moved
     gc.collect()
     assert len(cache._layers) == 0
+
+
+def test_the_tables_of_a_batch_are_three_uploads(device):
+    """Of layers, of footprints and of scenes; there was one more for each scene."""
+    scenes = inputs_of(battery_scene("tilted") for _ in range(6))
+    cuda.render_scenes(scenes)
+    for count in (1, 6):
+        device.puts.clear()
+        cuda.render_scenes(scenes[:count])
+        assert len(device.puts) == 3
 
 
 def test_pinholes_share_their_one_ray(device):

@@ -14,8 +14,9 @@ from support.kernels_on_cpu import HostDevice, library
 
 import bokehsynth as bs
 from bokehsynth.rendering import PATHS
-from bokehsynth.rendering.cuda import batch, structs
 from bokehsynth.rendering.cuda import device as cuda_device
+from bokehsynth.rendering.cuda import structs
+from bokehsynth.rendering.cuda.footprint_nodes import LARGEST_HALF
 from bokehsynth.rendering.cuda.layer_cache import LayerCache
 
 KERNELS = (
@@ -76,7 +77,7 @@ def test_numbers_are_the_same():
     layers, width, rows, block, staged, *paths = found
     expected = structs.MAX_LAYERS, structs.TILE_W, structs.ROWS, structs.BLOCK
     assert (layers, width, rows, block) == expected
-    assert 2 * batch.LARGEST_HALF + 1 <= staged < 2 * (batch.LARGEST_HALF + 1) + 1, "one column of a kernel is staged"
+    assert 2 * LARGEST_HALF + 1 <= staged < 2 * (LARGEST_HALF + 1) + 1, "one column of a kernel is staged"
     assert [PATHS[path] for path in paths] == ["copy", "taps", "together", "rays"]
     assert struct_of_bits(), "one bit per layer"
 

@@ -152,20 +152,20 @@ class LensTables:
 
     def ray_sets_by_size(self, largest: int) -> "RaySet":
         """Grids of growing side up to `largest` or a little more, end to end; a tile takes the one it needs."""
-        sides = [2]
-        while sides[-1] < largest:
-            sides.append(sides[-1] + 2 * max(1, sides[-1] // 16))
-        if sides[-1] not in self._ray_sets:
+        if largest not in self._ray_sets:
+            sides = [2]
+            while sides[-1] < largest:
+                sides.append(sides[-1] + 2 * max(1, sides[-1] // 16))
             tables = [self.grid(side) for side in sides]
             ends = np.cumsum([0] + [len(table.points) for table in tables])
             step = np.searchsorted(sides, np.arange(sides[-1] + 1))
             weights = np.concatenate([table.weights for table in tables]).T[: self.channels]
-            self._ray_sets[sides[-1]] = RaySet(
+            self._ray_sets[largest] = RaySet(
                 np.concatenate([table.points for table in tables]),
                 np.ascontiguousarray(weights),
                 np.ascontiguousarray(np.stack([ends[step], ends[step + 1]], axis=1)),
             )
-        return self._ray_sets[sides[-1]]
+        return self._ray_sets[largest]
 
 
 class FieldLensTables(LensTables):

@@ -61,9 +61,8 @@ STRUCTS = {"Canvas": CANVAS, "Layer": LAYER, "Node": NODE, "Tile": TILE, "Scene"
 def rows(struct: "np.dtype[Any]", entries: "list[dict[str, Any]]") -> "np.ndarray[Any, Any]":
     """A table with one row for each entry, as bytes; fields that an entry leaves out are 0."""
     table = np.zeros(len(entries), struct)
-    for row, entry in zip(table, entries, strict=True):
-        for name, value in entry.items():
-            row[name] = value
+    for name in {name: None for entry in entries for name in entry}:  # a column at a time: that is faster
+        table[name] = [entry.get(name, 0) for entry in entries]
     return as_bytes(table)
 
 

@@ -209,7 +209,7 @@ def test_a_view_fits_its_budget() -> None:
         view = view_sample(sample, budget)
         assert view.bytes <= budget
         assert view.height > view.width
-    assert view_sample(sample, 600_000).height == 256
+    assert view_sample(sample, 600_000).height == 280
     tiny = view_sample(noise_sample("train", 1, height=3, width=2), 1)
     assert (tiny.height, tiny.width) == (3, 2)
 

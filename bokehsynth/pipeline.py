@@ -1,7 +1,6 @@
 """The path of a sample on one page: draw -> compose -> render -> degrade -> Sample."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,13 +90,8 @@ def compose_sample(recipe: Recipe, index: int, split: str = "train") -> Composed
     return retry_until_valid(attempt_sample, check=lambda composed: None)
 
 
-def render_samples(
-    recipe: Recipe, composed: Sequence[ComposedSample], backend: str = "auto", threads: int = 1
-) -> list[Sample]:
-    """The part of `make_sample` from rendering on, for several samples whose scenes are rendered together.
-
-    `threads` degrade and encode them side by side; no byte depends on it.
-    """
+def render_samples(recipe: Recipe, composed: Sequence[ComposedSample], backend: str = "auto") -> list[Sample]:
+    """The part of `make_sample` from rendering on, for several samples whose scenes are rendered together."""
     try:
         batch: Sequence[Frames | None] = render_batch([each.scene for each in composed], backend)
     except NOT_RETRYABLE:
@@ -116,10 +110,7 @@ def render_samples(
 
         return retry_until_valid(attempt_sample, each.draw.attempt)
 
-    if threads == 1 or len(composed) < 2:
-        return [finish(each, frames) for each, frames in zip(composed, batch, strict=True)]
-    with ThreadPoolExecutor(min(threads, len(composed)), "samples") as pool:
-        return list(pool.map(finish, composed, batch))
+    return [finish(each, frames) for each, frames in zip(composed, batch, strict=True)]
 
 
 SetUp = ComposedSample  # the public names of 0.4

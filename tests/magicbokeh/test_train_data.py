@@ -16,6 +16,7 @@ from support.train_toys import DATA, mini
 import bokehsynth as bs
 from bokehsynth import DataError, RecipeError, UsageError
 from bokehsynth.rendering.cuda import renderer as cuda
+from magicbokeh.data import sources
 from magicbokeh.data.augment import (
     Corruption,
     apply_augmentation,
@@ -33,7 +34,7 @@ from magicbokeh.data.loader import (
     rendered_ahead,
     to_batch,
 )
-from magicbokeh.data.sources import fetch_dataset, open_source
+from magicbokeh.data.sources import OnTheFlySource, fetch_dataset, open_source
 from magicbokeh.recipe import DataSpec, SourceSpec, load_train_recipe
 
 
@@ -143,6 +144,7 @@ def test_a_recipe_on_cuda_is_rendered_in_the_main_process_in_batches(tmp_path, m
     assert opened.render_in_main
     data = TrainingSet({"main": opened}, recipe.data, recipe.seed, 4.0)
     first, second = (data[SampleRef("main", index, 0)] for index in (0, 1))
+    monkeypatch.setattr(sources, "usable_cpus", lambda: 1)
     sizes, unpatched = [], cuda.render_pictures
     monkeypatch.setattr(
         cuda, "render_pictures", lambda inputs, *more: sizes.append(len(inputs)) or unpatched(inputs, *more)
@@ -200,14 +202,19 @@ def test_what_goes_wrong_ahead_is_told_in_its_turn(rendered_here, monkeypatch):
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
 
 
-def test_threads_that_finish_samples_change_nothing():
-    recipe = bs.load_recipe("quickstart", ["size=64", "samples.train=4", "samples.val=2"])
-    composed = [bs.compose_sample(recipe, index) for index in range(3)]
-    for one, other in zip(
-        bs.render_samples(recipe, composed, "cpu"), bs.render_samples(recipe, composed, "cpu", threads=3), strict=True
-    ):
-        assert one.meta == other.meta
-        assert all(np.array_equal(one[name], other[name]) for name in one.arrays)
+def test_cpus_that_share_a_batch_change_nothing(monkeypatch):
+    source = OnTheFlySource(
+        bs.load_recipe("quickstart", ["size=64", "samples.train=5", "samples.val=2"]), "train", "cpu"
+    )
+    composed = [source.compose(index) for index in range(5)]
+    made = []
+    for cpus in (1, 3, 16):
+        monkeypatch.setattr(sources, "usable_cpus", lambda cpus=cpus: cpus)
+        made.append(source.render(composed))
+    for alone, *others in zip(*made, strict=True):
+        for other in others:
+            assert alone.meta == other.meta
+            assert all(np.array_equal(alone[name], other[name]) for name in alone.arrays)
 
 
 def test_shards_behind_a_url(tmp_path, shards):

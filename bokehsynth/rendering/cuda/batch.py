@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bokehsynth.errors import UsageError
-from bokehsynth.optics import HeightField
+from bokehsynth.optics import HeightField, SameAperture
 from bokehsynth.rendering.aperture import pupil as pupils
 from bokehsynth.rendering.aperture.lens_points import refuse_unbaked
 from bokehsynth.rendering.aperture.tables import RaySet, tables_of
@@ -145,7 +145,7 @@ class Batch:
 
 
 def _check(scenes: Sequence[RenderInput]) -> None:
-    for scene in {id(scene.lens.aperture): scene for scene in scenes}.values():
+    for scene in {SameAperture(scene.lens.aperture): scene for scene in scenes}.values():
         refuse_unbaked(scene)
     for scene in scenes:
         if len(scene.layers) > MAX_LAYERS:

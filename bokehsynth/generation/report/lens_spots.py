@@ -124,13 +124,16 @@ def _rays(aperture: Aperture, field: tuple[float, float], radius: float, half_di
     for centre, rim in aperture.pupil_discs(h):
         passes = passes & (np.hypot(*(s - centre).T) <= rim)
     s, h = s[passes], h[passes]
+    light = check_weights(aperture, s, h) if len(s) else np.zeros((0, 3))
+    lit = light.max(axis=1, initial=0.0) > 0  # the pupil of a traced lens is in its weights
+    s, h, light = s[lit], h[lit], light[lit]
     if len(s) == 0:
         raise UsageError("no light passes")
     where = np.broadcast_to((radius * s)[:, None], (len(s), 3, 2))
     if aperture.has_aberration:
         shift = np.asarray(aperture.aberration(s, h), np.float64)
         where = where - (shift if shift.ndim == 3 else shift[:, None])
-    return check_weights(aperture, s, h), where
+    return light, where
 
 
 def _binned(light: Array, where: Array, reach: float, side: int) -> Array:

@@ -25,6 +25,15 @@ def printable(text: str, keep: str = "") -> str:
     )
 
 
+def shortened(text: str, most: int = 1500) -> str:
+    """Lines of more than `most` characters without their middle: a message may quote a value of any length."""
+    lines = (
+        line if len(line) <= most else f"{line[: most - 500]} [{len(line) - most:,} characters] {line[-500:]}"
+        for line in text.split("\n")
+    )
+    return "\n".join(lines)
+
+
 class BokehsynthError(Exception):
     """Base of the tree; `exit_code` is what the command line returns for it."""
 

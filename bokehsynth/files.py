@@ -30,6 +30,8 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 def local_path(path: str | os.PathLike[str]) -> Path:
     """The path that a user means, with `~` expanded; UsageError for a URL, which would become a folder of that name."""
     text = os.fspath(path)
+    if "\0" in text:
+        raise UsageError(f"{text!r}: is no name of a file")
     if _SCHEME.match(text):
         raise UsageError(
             f"{text}: is a URL, and only folders and files of this computer can be given here: mount the place, or "

@@ -17,7 +17,7 @@ from bokehsynth.config.distributions import Spec
 from bokehsynth.config.strict_yaml import dump_yaml, load_yaml
 from bokehsynth.degradation import Degradation, DegradationSpec, resolve
 from bokehsynth.errors import RecipeError, UsageError
-from bokehsynth.files import canonical_json, sha256_bytes
+from bokehsynth.files import canonical_json, local_path, sha256_bytes
 from bokehsynth.scene import AnySpec, LensSpec, SceneSpec, kinds_of_assets
 from bokehsynth.schema import MAP_MAX, ShardSpec
 
@@ -227,7 +227,11 @@ def _absolute(spec: AssetsSpec, path: Path, packaged: bool, overrides: Sequence[
     changed: dict[str, Any] = {}
     base = path.parent
     if spec.root is not None:
-        base = ((Path.cwd() if ("root", None) in given else base) / Path(spec.root).expanduser()).absolute()
+        try:
+            root = local_path(spec.root)
+        except UsageError as error:
+            raise RecipeError(f"{path}: assets.root: {error}") from None
+        base = ((Path.cwd() if ("root", None) in given else base) / root).absolute()
         changed["root"] = str(base)
     elif packaged:
         _needs_no_root(spec, path.stem, given)

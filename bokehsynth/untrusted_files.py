@@ -104,9 +104,9 @@ def read_text(path: str | Path, most: int = MAX_JSON) -> str:
         raise DataError(f"{path}: is no UTF-8 text ({error.reason} at byte {error.start})") from None
 
 
-def read_json(path: str | Path, most: int = MAX_JSON) -> Any:
+def read_json(path: str | Path, most: int = MAX_JSON, pictures: int = 0) -> Any:
     """What a JSON file of at most `most` bytes holds, within the bounds of `parse_json`."""
-    return parse_json(read_text(path, most), str(path))
+    return parse_json(read_text(path, most), str(path), pictures)
 
 
 def read_lines(path: str | Path, most: int = MAX_LIST) -> list[str]:
@@ -117,13 +117,15 @@ def read_lines(path: str | Path, most: int = MAX_LIST) -> list[str]:
     return text.split("\n")[: -1 if text.endswith("\n") else None]
 
 
-def parse_json(text: str, where: str) -> Any:
+def parse_json(text: str, where: str, pictures: int = 0) -> Any:
     """What JSON text holds; DataError, naming `where`, unless it is JSON within the bounds above.
 
-    Stricter than `json.loads`: no key twice, no NaN and no number that is infinite as a float.
+    A text about so many `pictures` may hold some more for each. Stricter than `json.loads`: no key twice, no NaN and no
+    number that is infinite as a float.
     """
-    if text.count("{") + text.count("[") > MAX_CONTAINERS or text.count(",") > MAX_VALUES:
-        raise DataError(f"{where}: holds more than {MAX_CONTAINERS:,} lists and objects or {MAX_VALUES:,} values")
+    containers, values = MAX_CONTAINERS + 10 * pictures, MAX_VALUES + 60 * pictures
+    if text.count("{") + text.count("[") > containers or text.count(",") > values:
+        raise DataError(f"{where}: holds more than {containers:,} lists and objects or {values:,} values")
     try:
         found = _DECODER.decode(text)
     except RecursionError:

@@ -16,7 +16,7 @@ import click
 
 from bokehsynth.cli import assets, estimate, generate, preview, recipes, render, replay, report
 from bokehsynth.cli.run import echo
-from bokehsynth.errors import BokehsynthError, printable, user_error
+from bokehsynth.errors import BokehsynthError, printable, shortened, user_error
 from bokehsynth.version import __version__
 
 _LINES = "\n\t"
@@ -26,6 +26,10 @@ COMMANDS = [
     generate.generate, preview.preview, estimate.estimate, assets.assets, generate.verify, generate.extend,
     replay.replay, report.report, generate.finalize, render.render, preview.degrade, recipes.recipes, recipes.schema,
 ]  # fmt: skip
+
+
+class _ReaderHasGoneError(Exception):
+    """The reader of the output has seen enough."""
 
 
 class _Group(click.Group):
@@ -43,7 +47,7 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError as error:
             if _reader_has_gone():
-                raise
+                raise _ReaderHasGoneError from error  # of a BrokenPipeError click makes an exit with code 1
             raise BokehsynthError(f"a process at the other end of a pipe has gone ({error})") from error
         except Exception:
             raise
@@ -87,12 +91,12 @@ def main() -> None:
             error.show()
         code = error.exit_code
     except BokehsynthError as error:
-        echo(f"error: {printable(str(error), keep=_LINES)}", err=True)
+        echo(f"error: {shortened(printable(str(error), keep=_LINES))}", err=True)
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         echo("interrupted", err=True)
         code = 130
-    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+    except (BrokenPipeError, _ReaderHasGoneError):  # as with `| head`
         code = 0
     except OSError as error:  # of an output stream: whatever touches files of ours says so itself
         advice = "; raise the limit (`ulimit -n`) to 64 or more" if error.errno == errno.EMFILE else ""

@@ -126,6 +126,8 @@ class _SceneOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.boost < math.inf:
             raise UsageError(f"--boost must be 0 or more, got {self.boost:g}")
+        if not 0 <= self.blur <= 4096:
+            raise UsageError(f"--blur must stay within 0..4096 px, got {self.blur:g}")
         if (self.background is None) == (self.photo is None):
             raise UsageError("give either --background (with any number of --foreground) or --photo with --disparity")
         if (self.photo is None) != (self.disparity is None):

@@ -129,6 +129,11 @@ def _read(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}:{line}: {text}") from None
     except YAMLError as error:
         raise RecipeError(f"{path}: not valid YAML: {error}") from None
+    except (RecursionError, MemoryError, ValueError, OverflowError):
+        raise
+    except Exception as error:  # constructors of values raise anything: KeyError for `!!bool x`
+        fault = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+        raise RecipeError(f"{path}: not valid YAML: a value of it cannot be built ({fault})") from None
     if not isinstance(data, dict):
         found = "an empty file" if data is None else "a list" if isinstance(data, list) else repr(data)
         raise RecipeError(f"{path}: must be a mapping of keys to values, found {found}")

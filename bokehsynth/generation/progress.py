@@ -146,7 +146,10 @@ class RunMonitor:
 
     def _summary(self) -> str:
         first = self.failures[0]
+        error = " ".join(
+            f"{type(first.error).__name__}: {first.error}".split()
+        )  # a user's class may write several lines
         return (
-            f"{first.spec.name}: {type(first.error).__name__}: {first.error}. What was committed stays valid; details "
-            f"stand in logs/events.jsonl; run the same line again to make the rest"
+            f"{first.spec.name}: {error}. What was committed stays valid; details stand in logs/events.jsonl; run the "
+            "same line again to make the rest"
         )

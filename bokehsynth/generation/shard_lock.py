@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from bokehsynth.errors import DataError, LockedError, StorageError
 from bokehsynth.files import make_directory, open_own, storage_errors
+from bokehsynth.shards.layout import refuse_linked_folders
 from bokehsynth.untrusted_files import MAX_JSON, parse_json
 
 SPLIT_OFFSET = {"train": 0, "val": 1 << 40}
@@ -34,8 +35,9 @@ def shard_lock(path: Path, ranges: Ranges, lock: bool = True) -> Iterator[None]:
     file system has no locks.
 
     A dead owner's lock vanishes with it, so there is nothing stale to sweep. The file's lines name the owners, for the
-    message only.
+    message only. Every writer of a set takes a lock first: here links that lead out of the set are refused.
     """
+    refuse_linked_folders(path.parent.parent)
     if not lock:
         make_directory(path.parent)
         yield
@@ -58,6 +60,7 @@ def shard_lock(path: Path, ranges: Ranges, lock: bool = True) -> Iterator[None]:
 @contextlib.contextmanager
 def set_up_lock(path: Path, lock: bool = True) -> Iterator[None]:
     """Wait for, then hold, the files beside the shards exclusively; for moments only. `lock` as in `shard_lock`."""
+    refuse_linked_folders(path.parent.parent)
     if not lock:
         make_directory(path.parent)
         yield

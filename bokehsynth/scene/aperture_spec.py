@@ -13,7 +13,7 @@ from bokehsynth.assets.single import WEIGHTS_BYTES, weights_from
 from bokehsynth.config.distributions import Spec
 from bokehsynth.config.user_code import UntrustedCodeError, load_module
 from bokehsynth.errors import UsageError, user_error
-from bokehsynth.files import sha256_bytes
+from bokehsynth.files import local_path, sha256_bytes
 from bokehsynth.optics import (
     Anamorphic,
     Aperture,
@@ -100,7 +100,7 @@ class ImageSpec(Spec):
         """The same with the file's bytes, and the file's name alone; UsageError if it is no picture of weights."""
         if self.data is not None:
             return self
-        path = base / Path(self.file).expanduser()
+        path = base / local_path(self.file)
         try:
             data = read_file(path, max_bytes=WEIGHTS_BYTES)
             ImageAperture(weights_from(data, str(path)))

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from bokehsynth.errors import DataError
+from bokehsynth.errors import DataError, UsageError
 from bokehsynth.files import TMP_MARK, storage_errors
+from bokehsynth.rng import SPLITS
 from bokehsynth.shards.plan import ShardPlan
 
 
@@ -87,6 +88,22 @@ def refuse_lost_hidden(layout: Layout) -> None:
             f"{layout.root}: has no {layout.hidden.name}, which holds its markers and indices: it was copied without "
             f"hidden folders. Copy it too, or let `bokehsynth verify --fix {layout.root}` rebuild it from the tars"
         )
+
+
+def refuse_linked_folders(root: Path) -> None:
+    """UsageError if a folder of the set is a link that leads out of it: what is written there would be another's.
+
+    To be asked before anything is written: a set may be a stranger's, and its `train` a link to a set of one's own.
+    """
+    layout, real = Layout(root), root.resolve()
+    folders = [layout.hidden, layout.staging, layout.logs]
+    folders += [place for split in SPLITS for place in (layout.split(split), layout.split_markers(split))]
+    for folder in folders:
+        if folder.is_symlink() and not folder.resolve().is_relative_to(real):
+            raise UsageError(
+                f"{folder}: is a link to {folder.resolve()}, and nothing is written through a link out of the data "
+                "set: put that folder here, or mount it here"
+            )
 
 
 def sweep_temporaries(layout: Layout, plans: Iterable[ShardPlan]) -> list[Path]:

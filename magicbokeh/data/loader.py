@@ -255,7 +255,8 @@ def _init_worker(_: int) -> None:
 
     import cv2
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the main process handles it
+    for number in (signal.SIGINT, signal.SIGTERM):  # they may reach the whole process group; the main process decides
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -568,3 +569,58 @@ def test_matte_of_a_rotated_picture(tmp_path):
     catalogue = build_catalogue(spec(tmp_path, backgrounds=["procedural"]), splits=("train",))
     (found,) = catalogue.files.values()
     assert (found.size, catalogue.quarantine) == ((60, 90), ())
+
+
+# --- the index of a folder that came from elsewhere
+
+
+def _fifo(index: Path) -> None:
+    os.mkfifo(index)
+
+
+def _device(index: Path) -> None:
+    index.symlink_to("/dev/zero")
+
+
+def _deep(index: Path) -> None:
+    index.write_text("[" * 100_000)
+
+
+def _no_objects(index: Path) -> None:
+    index.write_text('{"format": 1, "files": {"background [\\"a.png\\"]": 3}, "sides": {"background 0.05": []}}')
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("plant", [_fifo, _device, _deep, _no_objects])
+def test_an_index_that_is_none_is_made_anew(tmp_path, plant):
+    """A FIFO was waited for, a link to a device read until the memory was full."""
+    folders(tmp_path, 1, 2)
+    (tmp_path / "landscapes" / NAME).parent.mkdir()
+    plant(tmp_path / "landscapes" / NAME)
+    assert len(build_catalogue(spec(tmp_path), splits=("train",)).assets) == 3
+
+
+@pytest.mark.parametrize("link", [NAME, NAME.parent])
+def test_an_index_behind_a_link_is_neither_read_nor_written(tmp_path, monkeypatch, link):
+    """It may be the index of a folder of one's own, with what is val there."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folders(tmp_path, 1, 2)
+    own = tmp_path / "own"
+    (own / NAME).parent.mkdir(parents=True)
+    (own / NAME).write_text('{"format": 1, "files": {}, "sides": {"background 0.05": {"aa": "val"}}}')
+    before = (own / NAME).read_bytes()
+    (tmp_path / "landscapes" / link).parent.mkdir(exist_ok=True)
+    (tmp_path / "landscapes" / link).symlink_to(own / link)
+    first = build_catalogue(spec(tmp_path), splits=("train",))
+    assert (own / NAME).read_bytes() == before
+    assert (tmp_path / "landscapes" / link).is_symlink()
+    assert list((tmp_path / "cache").rglob("*.json"))
+    assert build_catalogue(spec(tmp_path), splits=("train",)).digest == first.digest
+
+
+def test_a_split_of_an_index_is_train_or_val(tmp_path):
+    folders(tmp_path, 1, 2)
+    first = build_catalogue(spec(tmp_path), splits=("train",))
+    index = tmp_path / "landscapes" / NAME
+    index.write_text(index.read_text().replace('"train"', '"elsewhere"'))
+    assert build_catalogue(spec(tmp_path), splits=("train",)).digest == first.digest

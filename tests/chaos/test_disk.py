@@ -145,7 +145,7 @@ def test_streams_that_take_nothing_do_no_harm(recipe: Path, clean: Path, tmp_pat
 
 
 def test_words_that_are_the_product_must_arrive(clean: Path) -> None:
-    for arguments in ("schema",):
+    for arguments in ("schema", "estimate quickstart"):
         done = subprocess.run(
             ["bash", "-c", f'"$BOKEHSYNTH" {arguments} >/dev/full'], capture_output=True, text=True, check=False,
             env=environment(BOKEHSYNTH=COMMAND),

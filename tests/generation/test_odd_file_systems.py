@@ -1,5 +1,6 @@
 """File systems that cannot sync a folder or have no locks: gone on with where that is safe, else said."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -11,9 +12,10 @@ import pytest
 from support.promised import promised_files
 
 import bokehsynth as bs
-from bokehsynth.errors import DataError, LockedError, StorageError
+from bokehsynth.errors import DataError, LockedError, StorageError, UsageError
 from bokehsynth.files import atomic_write
 from bokehsynth.generation import dataset_files, shard_lock
+from bokehsynth.generation.extend import extend
 from bokehsynth.generation.generate import finalize
 from bokehsynth.generation.verify import verify
 
@@ -133,3 +135,45 @@ def test_lines_of_a_strangers_lock_are_no_owners(owner: str, tmp_path: Path) -> 
     path.write_text(f'{{"host": "{os.uname().nodename}", {owner}}}\n')
     with path.open("rb") as file:
         assert shard_lock._lines(file) == []
+
+
+@pytest.mark.parametrize("folder", ["train", ".bokehsynth", ".bokehsynth/train", ".bokehsynth/tmp", "logs"])
+def test_nothing_is_written_through_a_link_out_of_a_set(
+    folder: str, tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    """The set may be a stranger's and lead to a set of one's own, whose shards or markers would be replaced."""
+    own, strange = tmp_path / "own", tmp_path / "strange"
+    for out in (own, strange):
+        shutil.copytree(tiny_dataset, out)
+    (own / folder).mkdir(exist_ok=True)
+    if (strange / folder).exists():
+        shutil.rmtree(strange / folder)
+    (strange / folder).symlink_to(own / folder)
+    if folder != "train":  # or it would be damage of one's own set
+        (strange / "train" / "train-000001.tar").write_bytes(b"damaged")
+    before = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
+    for command in (
+        lambda: bs.generate(tiny_recipe, strange, workers=1),
+        lambda: bs.generate(tiny_recipe, strange, workers=1, lock=False),
+        lambda: extend(strange, 40),
+        lambda: finalize(strange),
+        lambda: verify(strange, fix=True),
+    ):
+        with contextlib.suppress(UsageError, DataError):
+            command()
+    assert {path: path.read_bytes() for path in own.rglob("*") if path.is_file()} == before
+    with pytest.raises(UsageError, match="is a link to"):
+        extend(strange, 40)
+
+
+def test_a_link_within_a_set_and_a_set_behind_a_link_are_written(
+    tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "disk" / "set"
+    shutil.copytree(tiny_dataset, out)
+    (out / "train").rename(out / "shards")
+    (out / "train").symlink_to("shards")
+    (tmp_path / "set").symlink_to(out)
+    next((out / ".bokehsynth" / "train").glob("*.done.json")).unlink()
+    assert bs.generate(tiny_recipe, tmp_path / "set", workers=1).made
+    assert promised_files(out) == promised_files(tiny_dataset)

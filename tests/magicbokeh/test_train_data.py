@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import os
+import signal
 import sys
 import threading
 
@@ -16,7 +17,7 @@ from support.train_toys import DATA, mini
 import bokehsynth as bs
 from bokehsynth import DataError, RecipeError, UsageError
 from bokehsynth.rendering.cuda import renderer as cuda
-from magicbokeh.data import sources
+from magicbokeh.data import loader, sources
 from magicbokeh.data.augment import (
     Corruption,
     apply_augmentation,
@@ -123,6 +124,14 @@ def test_workers_import_nothing_from_the_working_directory(tmp_path, shards, mon
     assert len(batches(recipe, tmp_path, end=1, workers=1)) == 1
     assert not (tmp_path / "RAN").exists()
     assert "PYTHONSAFEPATH" not in os.environ
+
+
+def test_signals_to_the_whole_group_are_for_the_main_process(monkeypatch):
+    """A worker that SIGTERM ended made torch raise in the main process before it could wind down."""
+    ignored = []
+    monkeypatch.setattr(signal, "signal", lambda number, action: ignored.append((number, action)))
+    loader._init_worker(0)
+    assert ignored == [(signal.SIGINT, signal.SIG_IGN), (signal.SIGTERM, signal.SIG_IGN)]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

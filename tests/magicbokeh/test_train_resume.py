@@ -95,7 +95,9 @@ def test_crash_between_the_last_checkpoint_and_its_name(tmp_path, whole, recipe)
 def start(folder, *more):
     line = command("train", folder / "mini.yaml", "--out", folder / "run", "--resume", "--quiet", *more)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
 
 
 def step_of(run):
@@ -121,7 +123,10 @@ def test_killed_from_outside_with_a_worker(tmp_path, whole, mini_shards, signals
     for step, signum in signals:
         process = start(tmp_path)
         wait_for_step(process, tmp_path / "run", step)
-        process.send_signal(signum)
+        if signum == signal.SIGTERM:  # as batch systems send it
+            os.killpg(process.pid, signum)
+        else:
+            process.send_signal(signum)
         out = process.communicate(timeout=60)[0]
         assert process.returncode == (-9 if signum == signal.SIGKILL else 143), out
         if signum == signal.SIGTERM:

@@ -3,6 +3,7 @@
 import json
 import os
 import warnings
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -103,3 +104,15 @@ def test_a_lens_that_forms_no_image_is_refused(tmp_path):
         surface["radius"] = 0
     with pytest.raises(UsageError, match="form no image"):
         load(tmp_path, json.dumps(flat))
+
+
+@pytest.mark.parametrize(("ending", "line"), [(".zmx", "SURF {}\n  CURV 0.0\n"), (".seq", "S {} 1.0\n")])
+@pytest.mark.parametrize("encoding", ["ascii", "utf-16"])
+def test_surfaces_are_counted_before_another_program_reads_them(
+    ending: str, line: str, encoding: str, tmp_path: Path
+) -> None:
+    """optiland takes the square of their number: 20,000 would keep it busy for minutes."""
+    path = tmp_path / f"many{ending}"
+    path.write_text("".join(line.format(i) for i in range(20_000)), encoding=encoding)
+    with pytest.raises(UsageError, match=r"(20,000|19,999) surfaces; at most 200 are traced"):
+        bs.load_prescription(path)

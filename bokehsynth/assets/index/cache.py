@@ -1,9 +1,9 @@
 """The index of a folder: cached measurements of its files, and the split that each asset was assigned.
 
 It is `.bokehsynth/assets.json` inside the folder, and moves, is copied and shared with it; where that cannot be
-written, it is kept in the user's cache under the folder's path. Measurements are valid while size, mtime and inode of
-the files stay. Splits are kept by content: an asset that was once train or val (under a `val_fraction`) stays that
-when others are added. Deleting the file starts over.
+written, or is a link, it is kept in the user's cache under the folder's path. Measurements are valid while size, mtime
+and inode of the files stay. Splits are kept by content: an asset that was once train or val (under a `val_fraction`)
+stays that when others are added. Deleting the file starts over.
 """
 
 import json
@@ -22,11 +22,15 @@ from bokehsynth.assets.decode.decoder import Limits
 from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.index.probe import PROBE_VERSION
 from bokehsynth.assets.index.probe_pool import Answer, answer_from
-from bokehsynth.errors import StorageError
+from bokehsynth.errors import DataError, StorageError
 from bokehsynth.files import atomic_write, canonical_json, sha256_bytes
+from bokehsynth.rng import SPLITS
+from bokehsynth.untrusted_files import read_json
 
 NAME = Path(".bokehsynth", "assets.json")
 FORMAT = 1
+_BYTES, _BYTES_OF_PICTURE = 64 << 20, 8 << 10
+"""Bytes of an index that are read: so many, and so many for each picture of the folder. An entry has some 1,500."""
 _TRANSIENT = {"missing", "unreadable", "too_slow"}
 """Reasons that may not apply next time although the file is the same."""
 
@@ -40,23 +44,26 @@ class IndexCache:
     """Fingerprint and measurements by kind and names."""
     sides: dict[str, dict[str, str]] = field(default_factory=dict)
     """Split by `kind val_fraction`, then by sha256."""
+    pictures: int = 0
+    """About how many pictures it is of: bounds what is read."""
     changed: bool = False
 
     @classmethod
-    def open(cls, folder: Path) -> "IndexCache":
-        """The folder's index; an empty one where there is none that can be read."""
-        for path in (folder / NAME, _user_cache_path(folder)):
+    def open(cls, folder: Path, pictures: int = 0) -> "IndexCache":
+        """The folder's index, of about so many pictures; an empty one where there is none that can be read."""
+        for path in _places(folder):
             try:
-                record = json.loads(path.read_text(encoding="ascii"))
+                record = read_json(path, _BYTES + _BYTES_OF_PICTURE * pictures, pictures)
                 if record["format"] == FORMAT:
-                    return cls(folder, dict(record["files"]), dict(record["sides"]))
-            except (OSError, ValueError, KeyError, TypeError):
+                    sides = {key: _only_splits(kept) for key, kept in record["sides"].items()}
+                    return cls(folder, dict(record["files"]), sides, pictures)
+            except (OSError, DataError, ValueError, KeyError, TypeError, AttributeError):
                 continue  # only a cache: a damaged one is rebuilt
-        return cls(folder)
+        return cls(folder, pictures=pictures)
 
     def save(self) -> Path | None:
         """Write the index if anything changed; its path, or None where nothing can be written."""
-        for path in (self.folder / NAME, _user_cache_path(self.folder)):
+        for path in _places(self.folder):
             if not self.changed and path.is_file():
                 return path
             self._merge_stored()
@@ -74,7 +81,7 @@ class IndexCache:
 
     def _merge_stored(self) -> None:
         """Add what another run, or another source in this folder, has written meanwhile."""
-        stored = IndexCache.open(self.folder)
+        stored = IndexCache.open(self.folder, self.pictures)
         self.files = stored.files | self.files
         for key, sides in stored.sides.items():
             self.sides[key] = sides | self.sides.get(key, {})
@@ -82,13 +89,13 @@ class IndexCache:
     def get(self, candidate: Candidate, limits: Limits) -> Answer | None:
         """The cached answer for a candidate, if the fingerprint of its files is unchanged."""
         known = self.files.get(self._key(candidate))
-        if known is None or known["stamp"] != fingerprint(candidate, limits):
+        if not isinstance(known, dict) or known.get("stamp") != fingerprint(candidate, limits):
             return None
         if "refused" in known and known.get("decoders") != _decoders():
             return None  # another version may read the file
         try:
             return answer_from(known.get("probe", known))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             return None
 
     def put(self, candidate: Candidate, before: list[Any] | None, answer: Answer) -> None:
@@ -135,6 +142,17 @@ def fingerprint(candidate: Candidate, limits: Limits) -> list[Any] | None:
             return None
         parts += [status.st_size, status.st_mtime_ns, status.st_ino]
     return parts
+
+
+def _places(folder: Path) -> list[Path]:
+    """Where the index may be. The folder may be a stranger's: nothing is read or written through a link in it."""
+    own = folder / NAME
+    linked = own.is_symlink() or own.parent.is_symlink()
+    return [_user_cache_path(folder)] if linked else [own, _user_cache_path(folder)]
+
+
+def _only_splits(kept: dict[str, str]) -> dict[str, str]:
+    return {sha256: split for sha256, split in kept.items() if split in SPLITS}
 
 
 @cache

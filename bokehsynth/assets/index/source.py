@@ -81,7 +81,7 @@ def index_source(
     for found in all_found:
         if source.first is not None:
             found.candidates = sorted(found.candidates, key=lambda candidate: candidate.image)[: source.first]
-        cache = IndexCache.open(found.folder)
+        cache = IndexCache.open(found.folder, len(found.candidates))
         for candidate, answer in _probe_candidates(found, cache, spec, progress):
             name = relative_name(candidate.image, found.folder)
             if isinstance(answer, Probe):

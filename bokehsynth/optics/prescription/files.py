@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bokehsynth.errors import UsageError
+from bokehsynth.files import local_path
 from bokehsynth.optics.prescription.converted import FORMATS, convert
 from bokehsynth.optics.prescription.prescription import Prescription
 from bokehsynth.optics.prescription.surfaces import LINES, Surface
@@ -41,13 +42,13 @@ def load_prescription(name_or_path: str | Path, base: Path | None = None) -> Pre
     The last two need optiland (`pip install 'bokehsynth[lenses]'`). A path is relative to `base`, or to the working
     directory. Raises UsageError that names the file, the surface and what to do.
     """
-    name, path = str(name_or_path), Path(name_or_path).expanduser()
+    name, path = str(name_or_path), local_path(name_or_path)
     if name in packaged_lenses():
         return read_prescription(_read_json(_PACKAGED / f"{name}.json"), f"{name}.json")
     path = path if base is None else base / path
     if path.suffix.lower() in FORMATS:
         _read_bytes(path)  # refuses what is no file of a lens
-        return read_prescription(convert(path, _catalogue()), str(path))
+        return read_prescription(convert(path, _catalogue(), MOST_SURFACES), str(path))
     if path.suffix.lower() != ".json":
         if path.exists():
             raise UsageError(f"{path}: a prescription is a .json, .zmx or .seq file (docs/lenses.md)")

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from bokehsynth.cli import assets, estimate, generate, preview, recipes, render, replay, report
+from bokehsynth.cli import assets, estimate, export, generate, preview, recipes, render, replay, report
 from bokehsynth.cli.run import echo
 from bokehsynth.errors import BokehsynthError, printable, shortened, user_error
 from bokehsynth.version import __version__
@@ -24,7 +24,8 @@ _LINES = "\n\t"
 
 COMMANDS = [
     generate.generate, preview.preview, estimate.estimate, assets.assets, generate.verify, generate.extend,
-    replay.replay, report.report, generate.finalize, render.render, preview.degrade, recipes.recipes, recipes.schema,
+    replay.replay, report.report, export.export, generate.finalize, render.render, preview.degrade, recipes.recipes,
+    recipes.schema,
 ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ It imports NumPy and OpenCV and nothing heavier, keeps no file open between two 
 and shared by threads), and reads no tar whose marker is not valid.
 """
 
+import hashlib
 import io
 import operator
 import os
@@ -15,7 +16,7 @@ from typing import Any
 from bokehsynth.errors import DataError, UsageError
 from bokehsynth.files import canonical_json, local_path, sha256_bytes
 from bokehsynth.schema import FIELDS, FORMAT_VERSION, Sample, sample_key
-from bokehsynth.shards.codec import SMALL_SAMPLE, decode_sample
+from bokehsynth.shards.codec import SMALL_SAMPLE, decode_meta, decode_sample, field_members
 from bokehsynth.shards.dataset import check_entries, read_dataset, read_index, read_meta, stored_plans
 from bokehsynth.shards.layout import Layout, refuse_lost_hidden
 from bokehsynth.shards.marker import check_shard
@@ -93,6 +94,28 @@ class ShardDataset:
             if here != plan:
                 plan, entries = here, read_index(self.layout, here)
             yield read_meta(self.layout.tar(here), entries[index - here.first], sample_key(self.split, index))
+
+    def members(self, index: int) -> dict[str, bytes]:
+        """The members of a sample as they are stored, by name (`hq.png`, `json`): known names, none decoded."""
+        plan = self.plans[bisect_right(self._firsts, index) - 1]
+        key = sample_key(self.split, index)
+        members = _read_members(self.layout.tar(plan), self._entries(plan)[index - plan.first], key)
+        decode_meta(key, members)
+        field_members(key, members)
+        return members
+
+    def check_sha256(self, plan: ShardPlan) -> None:
+        """Read a shard to its end; DataError unless its bytes are those that its marker promises."""
+        path, digest = self.layout.tar(plan), hashlib.sha256()
+        try:
+            with open_regular(path) as file:
+                refuse_holes(file, path)
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error})") from None
+        if digest.hexdigest() != check_shard(self.layout, plan).sha256:
+            raise DataError(f"{path}: its bytes are not those that were committed (`bokehsynth verify` tells which)")
 
     def state_dict(self) -> dict[str, Any]:
         """The position of the last loop, as plain JSON: `load_state_dict` continues with the sample after it."""

@@ -22,6 +22,7 @@ COMMANDS = {
     "finalize": ("generation.generate:finalize", ["set"]),
     "replay": ("generation.replay:replay_sample", ["set", "train-000000000"]),
     "report": ("generation.report.write:write_report", ["set"]),
+    "export": ("generation.export.run:export_dataset", ["set", "--to", "folder", "--out", "set"]),
     "preview": ("pipeline:make_sample", ["quickstart", "--count", "1"]),
     "estimate": ("generation.estimate:estimate", ["quickstart"]),
     "assets": ("assets.index.report:FolderReport", ["."]),

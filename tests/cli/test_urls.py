@@ -18,6 +18,8 @@ LINES = [
     ["verify", URL],
     ["verify", URL, "--fix"],
     ["finalize", URL],
+    ["export", URL, "--to", "folder", "--out", "x"],
+    ["export", "set", "--to", "parquet", "--out", URL],
     ["report", URL],
     ["report", "set", "--out", f"{URL}.html"],
     ["replay", URL, "train-000000000"],

@@ -33,8 +33,9 @@ from bokehsynth.generation.verify import verify
 from bokehsynth.shards import Layout
 
 MOST_MEMORY = 600_000_000
-ARGUMENTS = {"replay": ["train-000000000"], "extend": ["--samples", "4", "--workers", "1", "--quiet"], "finalize": []}
-READ_ONLY = ["open", "verify", "replay", "report"]
+ARGUMENTS = {"replay": ["train-000000000"], "extend": ["--samples", "4", "--workers", "1", "--quiet"], "finalize": [],
+             "export": ["--to", "folder"]}  # fmt: skip
+READ_ONLY = ["open", "verify", "replay", "report", "export"]
 WORDS = {
     "picture: bomb": "got uint8 [30000, 30000]",
     "picture: TIFF": "is no PNG",
@@ -67,7 +68,8 @@ def run_all(good: Path, folder: Path, names: list[str], commands: list[str]) -> 
     lines, keys = [], []
     for name, out in hostile_sets(good, folder, names):
         for command in commands:
-            place = ["--out", folder / "page.html"] if command == "report" else []
+            places = {"report": ["--out", folder / "page.html"], "export": ["--out", folder / f"export-{out.name}"]}
+            place = places.get(command, [])
             lines.append([command, out, *ARGUMENTS.get(command, []), *place])
             keys.append((name, command))
     done = watch_commands(lines, [folder], timeout=3600)

@@ -102,6 +102,7 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["open"], 0),
         (["verify"], 0),
         (["report", "--out", "PAGE"], 0),
+        (["export", "--to", "folder", "--out", "PAGE.folder"], 0),
         (["replay", "train-000000001"], 2),
         (["finalize"], 2),
         (["extend", "--samples", "4", "--workers", "1"], 2),
@@ -109,14 +110,14 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_nothing_that_a_set_names_is_imported(strange: Path, command: list[str], expected: int) -> None:
-    name, *rest = [str(strange / "page.html") if word == "PAGE" else word for word in command]
+    name, *rest = [word.replace("PAGE", str(strange / "page.html")) for word in command]
     code, seen, words = _run(strange, name, strange / "set", *rest)
     assert code == expected, words
     assert seen == []
     assert not (strange / "marks.txt").exists()
     if name == "report":
         assert "stranger_code:Lens" in (strange / "page.html").read_text()
-    elif name != "open":
+    elif name not in {"open", "export"}:
         assert "stranger_code:Lens" in words
         assert "--trust-code" in words
     if expected == 2:

@@ -1,0 +1,40 @@
+"""export: a data set in another form."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from bokehsynth.cli.options import LOCAL_PATH
+
+
+@click.command()
+@click.argument("dataset", metavar="DATASET", type=LOCAL_PATH)
+@click.option(
+    "--to", "form", required=True, type=click.Choice(["folder", "parquet"]),
+    help="folder: a folder of files for each field. parquet: a file for each shard, pictures as Hugging Face's Image.",
+)  # fmt: skip
+@click.option("--out", required=True, type=LOCAL_PATH, help="Folder to write; a new one, or one to go on with.")
+def export(dataset: Path, form: Literal["folder", "parquet"], out: Path) -> None:
+    """Write DATASET in another form, each member as it is stored: nothing is encoded anew, so nothing is lost.
+
+    Every shard is compared with its sha256 first, and no file that is there is written over. The same line goes on
+    after an interruption.
+
+    \b
+    Examples:
+      bokehsynth export demo --to folder --out demo-files      demo-files/train/lq/train-000000000.png
+      bokehsynth export demo --to parquet --out demo-parquet   datasets.load_dataset("demo-parquet")
+    """
+    from bokehsynth.generation.export.run import export_dataset
+
+    samples = export_dataset(dataset, out, form, _progress)
+    click.echo(f"{out}: {samples} samples as {form}")
+
+
+def _progress(items: Iterable[Any], name: str, total: int) -> Iterable[Any]:
+    from tqdm import tqdm
+
+    return tqdm(items, name, total, unit="shard", leave=False, disable=not sys.stderr.isatty())

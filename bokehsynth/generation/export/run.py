@@ -1,0 +1,75 @@
+"""Exports a finished data set, shard by shard. Nothing that is there is written over; an export can go on."""
+
+import importlib.util
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from bokehsynth.errors import ChangedError, DataError, StorageError, UsageError
+from bokehsynth.files import TMP_MARK, canonical_json, local_path, make_directory, sha256_bytes, storage_errors
+from bokehsynth.generation.export.create import create
+from bokehsynth.generation.export.folders import export_shard_to_folders
+from bokehsynth.shards import Layout, ShardDataset, ShardPlan, read_dataset
+
+Form = Literal["folder", "parquet"]
+RECORD = "export.json"
+"""Written first: what the folder is an export of."""
+VERSION = 1
+
+Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
+"""Shows how far a loop over shards is: what it goes over, its name, and how many there are."""
+
+
+def export_dataset(dataset: str | Path, out: str | Path, form: Form, progress: Progress | None = None) -> int:
+    """Export every split of a finished data set to the folder `out`, and return the number of samples.
+
+    Each shard is compared with its sha256 before its samples are taken. The same call goes on after an interruption: a
+    file that is there has to hold what belongs there. Raises ChangedError for a folder or file that is something else,
+    DataError for damage in the data set, UsageError for `parquet` without pyarrow.
+    """
+    layout, target = Layout(local_path(dataset)), local_path(out)
+    if form == "parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise UsageError("--to parquet needs pyarrow: pip install 'bokehsynth[parquet]'")
+    record = read_dataset(layout)
+    splits = {split: ShardDataset(layout, split, record=record) for split in sorted(record["splits"])}
+    if not splits:
+        raise DataError(f"{layout.dataset}: has no split")
+    _claim(target, form, record)
+    write = _writer(form, target)
+    total = 0
+    for split, data in splits.items():
+        shards = progress(data.plans, split, len(data.plans)) if progress else data.plans
+        for plan in shards:
+            write(data, plan)
+            total += plan.count
+    with storage_errors(target):  # of exports that were killed; one that still runs finds all its files there
+        for leftover in target.rglob(f".*{TMP_MARK}*"):
+            leftover.unlink(missing_ok=True)
+    return total
+
+
+def _writer(form: Form, target: Path) -> Callable[[ShardDataset, ShardPlan], None]:
+    if form == "folder":
+        return lambda data, plan: export_shard_to_folders(data, plan, target)
+    from bokehsynth.generation.export.parquet import export_shard_to_parquet
+
+    return lambda data, plan: export_shard_to_parquet(data, plan, target)
+
+
+def _claim(target: Path, form: Form, record: dict[str, Any]) -> None:
+    """Make the folder this set's export, or see that it is; ChangedError if it is anything else."""
+    with storage_errors(target):
+        if target.exists() and not target.is_dir():
+            raise StorageError(f"{target}: exists and is not a directory; choose another --out")
+        names = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
+    text = canonical_json({"export": VERSION, "form": form, "set": sha256_bytes(canonical_json(record))}) + "\n"
+    others = [name for name in names if TMP_MARK not in name]
+    if others and RECORD not in others:
+        raise ChangedError(f"{target}: is not empty and no export (found {others[0]}); choose another --out")
+    make_directory(target)
+    try:
+        create(target / RECORD, text.encode())
+    except ChangedError:
+        raise ChangedError(f"{target}: is the export of another data set or form; choose another --out") from None
+    create(target / "dataset.json", (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())

@@ -61,19 +61,27 @@ class Checkpoints:
         _flush_folder(self.folder)
         for name in ("last", "best") if best else ("last",):
             self._install(target, name)
+        self._remove_old()
+
+    def _remove_old(self) -> None:
         for old in self.steps()[: -self.keep]:
             old.rename(self.folder / f".tmp-{old.name}")  # a crash during removal leaves no partial checkpoint
         self.sweep()
 
     def settle(self, newest: SavedCheckpoint) -> None:
-        """Make `newest` `last`, and `best` if it is that, where a crash came between writing and installing it."""
+        """Do what a crash after writing `newest` left undone: its names `last` and perhaps `best`, and cleaning up."""
         with storage_errors(self.folder):
-            if names := self.uninstalled(newest):
-                self.sweep()
-            for name in names:
+            self.sweep()
+            for name in self._uninstalled(newest):
                 self._install(newest.path, name)
+            self._remove_old()
 
-    def uninstalled(self, newest: SavedCheckpoint) -> list[str]:
+    def is_settled(self, newest: SavedCheckpoint) -> bool:
+        """Whether nothing is left undone after writing `newest`."""
+        left = [*self.steps()[: -self.keep], *self.folder.glob(".tmp-*")]
+        return not left and not self._uninstalled(newest)
+
+    def _uninstalled(self, newest: SavedCheckpoint) -> list[str]:
         """The names under which `newest` should stand and does not."""
         state = (newest.path / STATE).read_bytes()
         places = {name: self.folder / name / STATE for name in ("last", "best")}

@@ -282,7 +282,7 @@ def _finish_interrupted(
 ) -> None:
     """Do what a run that was killed after its last checkpoint had left to do; on a complete one, nothing."""
     summary = folder.path / "summary.json"
-    if summary.is_file() and not checkpoints.uninstalled(newest):
+    if summary.is_file() and checkpoints.is_settled(newest):
         return
     with folder.lock():
         checkpoints.settle(newest)

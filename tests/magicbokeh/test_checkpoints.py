@@ -49,10 +49,27 @@ def test_a_resume_gives_a_checkpoint_the_names_that_it_lacks(
     checkpoints.settle(newest)
     expected = {"last": "weights of step 2", "best": f"weights of step {2 if best else 1}"}
     assert expected.items() <= _weights(tmp_path).items()
-    assert checkpoints.uninstalled(newest) == []
+    assert checkpoints.is_settled(newest)
     before = {path: path.stat().st_ino for path in tmp_path.rglob("*")}
     checkpoints.settle(newest)  # nothing more to do
     assert {path: path.stat().st_ino for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("left", [".tmp-last", "step-000001"])
+def test_a_resume_removes_what_an_interrupted_writer_left(left: str, tmp_path: Path) -> None:
+    """Found by the fault sweep, where the last checkpoint of a run was the one."""
+    checkpoints = Checkpoints(tmp_path, 1)
+    _save(checkpoints, 2, best=False)
+    clean = _weights(tmp_path)
+    (tmp_path / "checkpoints" / left).mkdir()
+    (tmp_path / "checkpoints" / left / "weights").write_text("old")
+    (tmp_path / "checkpoints" / left / "state.json").write_text('{"format": 1, "global_step": 1, "files": {}}')
+    newest = checkpoints.newest()
+    assert newest is not None
+    assert not checkpoints.is_settled(newest)
+    checkpoints.settle(newest)
+    assert checkpoints.is_settled(newest)
+    assert _weights(tmp_path) == clean
 
 
 def test_a_checkpoint_of_an_earlier_version_tells_nothing_of_best(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from benchmarks.machine import machine_lines
 from magicbokeh import ModelConfig, TileOptions, build_networks
-from magicbokeh.inference.tiled_forward import SCALE, Canvas, TiledForward
+from magicbokeh.inference.tiled_forward import Canvas, TiledForward
 from magicbokeh.model.attention import Regions, segmented_attention
 from magicbokeh.model.bundle import Networks
 
@@ -163,7 +163,7 @@ def text_encoder() -> Run:
 def tile_table(rounds: int, compiled: bool) -> list[str]:
     """Gains: each row adds one change to the one above."""
     noise = torch.Generator().manual_seed(1)
-    side = MIDDLE.sample_size * SCALE
+    side = MIDDLE.sample_size * MIDDLE.scale
     lq = torch.rand((1, 3, side, side), generator=noise) * 2 - 1
     x = torch.linspace(0, 1, side)
     defocus = (x[None, :] * x[:, None])[None, None].contiguous()
@@ -229,9 +229,10 @@ def tiling_table(rounds: int) -> list[str]:
     networks.fuse()
     noise = torch.Generator().manual_seed(2)
     image = torch.rand((768, 960, 3), generator=noise).numpy()
-    canvas = Canvas.pad(image, image[..., 0], MIDDLE.sample_size * SCALE)
+    canvas = Canvas.pad(image, image[..., 0], MIDDLE.sample_size, MIDDLE.scale)
     run = TiledForward(
         forward=networks.restore, decode=networks.decode, device=torch.device("cpu"), sample_size=MIDDLE.sample_size,
+        scale=MIDDLE.scale,
         options=TileOptions(), progress=lambda total: tqdm(total=total, disable=True),
     )  # fmt: skip
     lq = torch.from_numpy(image).permute(2, 0, 1)[None] * 2 - 1
@@ -322,11 +323,11 @@ def geometry(size: tuple[int, int]) -> tuple[TiledForward, Canvas]:
     import numpy as np
 
     run = TiledForward(
-        forward=lambda *_: None, decode=lambda x: x, device=torch.device("cpu"), sample_size=64,
+        forward=lambda *_: None, decode=lambda x: x, device=torch.device("cpu"), sample_size=64, scale=8,
         options=TileOptions(), progress=lambda total: None,
     )  # fmt: skip
     empty = np.broadcast_to(np.float32(0), (*size, 3))
-    return run, Canvas.pad(empty, empty[..., 0], 512)
+    return run, Canvas.pad(empty, empty[..., 0], 64, 8)
 
 
 def photo_table() -> list[str]:

@@ -37,8 +37,9 @@ _Sizes: Any = create_model("_Sizes", __base__=Spec, **_model_fields())
 class ModelSpec(_Sizes):
     """The networks of a new run; with `--init` its sizes apply, and only the other keys may be set here."""
 
-    preset: Literal["toy", "sd21"] = "sd21"
-    """The sizes on which the other keys build: sd21 (Stable Diffusion 2.1-base) or toy."""
+    preset: Literal["toy", "small", "sd21"] = "sd21"
+    """The sizes on which the other keys build: sd21 (Stable Diffusion 2.1-base), small (Haar codec, learns from nothing
+    on a CPU) or toy (sd21's shape at the size of a test)."""
 
     def changes(self) -> dict[str, Any]:
         """The fields of ModelConfig that the recipe sets."""
@@ -47,8 +48,8 @@ class ModelSpec(_Sizes):
 
     def build(self, blur_reference: float) -> ModelConfig:
         """Build the configuration; `blur_reference` is the data's, used where the recipe sets none."""
-        preset = ModelConfig.toy if self.preset == "toy" else ModelConfig.sd21
-        return preset(**{"blur_reference": blur_reference, **self.changes()})
+        presets = {"toy": ModelConfig.toy, "small": ModelConfig.small, "sd21": ModelConfig.sd21}
+        return presets[self.preset](**{"blur_reference": blur_reference, **self.changes()})
 
 
 class SourceSpec(Spec):
@@ -100,8 +101,12 @@ class DataSpec(Spec):
     """Train and val samples."""
     sr_source: SourceSpec | None = None
     """Another source for the SR phases (natural pictures); of its samples only `aif` and `lq` are used."""
-    crop: Annotated[int, Field(ge=64, multiple_of=64)] | None = None
-    """Side of a random window, pixels; without it whole samples, whose sides must then be multiples of 64."""
+    crop: PositiveInt | None = None
+    """Side of a random window, pixels; without it whole samples. Sides are multiples of 64 for Stable Diffusion, of
+    `ModelConfig.multiple` in general."""
+    windows: PositiveInt | None = None
+    """Windows cut out of a sample each time it is read, next to each other in a batch [default: 1]: reading and
+    degrading large pictures costs more than a small network's step. Needs `crop`."""
     flip: Probability = 0.5
     """Probability that a sample is mirrored left to right, all fields together."""
     corruption: CorruptionSpec | None = None
@@ -114,9 +119,18 @@ class DataSpec(Spec):
     workers: NonNegativeInt = 2
     """Processes that make samples; 0 makes them in the main process. Changes no sample."""
 
+    @model_validator(mode="after")
+    def _windows_are_cropped(self) -> "DataSpec":
+        if self.windows is not None and self.crop is None:
+            raise ValueError("windows: several of a sample need crop, their side")
+        return self
+
 
 class LossSpec(Spec):
-    """Distance of a picture from its target: l2 · MSE + the perceptual term, on -1..1."""
+    """Distance of a picture from its target: l1 · MAE + l2 · MSE + the perceptual term, on -1..1."""
+
+    l1: Annotated[float, Field(ge=0)] | None = None
+    """Weight of the mean absolute difference [default: none of it]."""
 
     l2: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the mean squared difference."""
@@ -146,14 +160,17 @@ class _Stage(Spec):
     """AdamW's weight decay."""
 
 
-class AutoencoderStage(_Stage):
-    """Train the whole VAE from scratch, for toys; real sizes start from Stable Diffusion's."""
+class FromScratchStage(_Stage):
+    """Train the UNet's own weights, ControlNet and bokeh LoRA at once, for models without pretrained weights; some
+    samples of each batch are restored without blur."""
 
-    stage: Literal["autoencoder"]
-    lr: PositiveFloat = 1e-3
+    stage: Literal["from_scratch"]
+    lr: PositiveFloat = 6e-4
     """Learning rate."""
-    loss: LossSpec = LossSpec(perceptual="edges", weight=1.0)
-    """Loss of the reconstruction."""
+    sharp: Probability = 0.25
+    """Share of each batch with zero defocus and `aif` as its target."""
+    loss: LossSpec = LossSpec(l1=1.0, l2=0.0, perceptual="edges", weight=0.5)
+    """Loss against `hq`, or `aif` without blur."""
 
 
 class SrStage(_Stage):
@@ -162,8 +179,6 @@ class SrStage(_Stage):
     stage: Literal["sr"]
     lr: PositiveFloat = 5e-5
     """Learning rate."""
-    unet: Literal["lora", "full"] = "lora"
-    """full trains the UNet's own weights instead of its LoRA: for toys, which have no pretrained UNet."""
     loss: LossSpec = LossSpec()
     """Loss against `aif`."""
 
@@ -214,7 +229,7 @@ class DepthStage(_Stage):
     """Channels of the small network."""
 
 
-Stage = Annotated[AutoencoderStage | SrStage | AlternateStage | DepthStage, Field(discriminator="stage")]
+Stage = Annotated[FromScratchStage | SrStage | AlternateStage | DepthStage, Field(discriminator="stage")]
 
 
 class ComputeSpec(Spec):

@@ -85,6 +85,14 @@ def _draw_corruption(spec: CorruptionSpec, u: npt.NDArray[np.float64]) -> Corrup
     )
 
 
+def window_position(seed: int, split: str, index: int, epoch: int, window: int) -> tuple[float, float]:
+    """The crop position of a further window (1, 2, ...) of a sample; the first one's is the augmentation's."""
+    key = (_SPLITS[split], _STAGE, index, epoch, window)
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
+    top, left = rng.random(2)
+    return float(top), float(left)
+
+
 def no_augmentation() -> Augmentation:
     """The augmentation that leaves a sample as it is stored; a crop is centred."""
     return Augmentation(flip=False, crop_position=(0.5, 0.5), degrade_seed=0, refocus=None, corruption=None)
@@ -92,13 +100,23 @@ def no_augmentation() -> Augmentation:
 
 def apply_augmentation(sample: Sample, augmentation: Augmentation, spec: DataSpec, fresh: bool = True) -> SampleArrays:
     """Apply an augmentation; `fresh` False keeps the stored LQ even where the recipe makes another (validation)."""
+    return cut_window(whole_fields(sample, augmentation, spec, fresh), augmentation, spec)
+
+
+def whole_fields(sample: Sample, augmentation: Augmentation, spec: DataSpec, fresh: bool) -> SampleArrays:
+    """The input, targets and maps of a whole sample, before a window is cut out."""
     blur, focus = float(sample.meta["blur"]), float(sample.meta["focus"])
     disparity, defocus = sample.disparity, sample.defocus
     if augmentation.corruption is not None:
         faulty = corrupt_disparity(disparity, augmentation.corruption)
         defocus = np.abs(faulty - np.float32(focus)) * np.float32(blur)
     lq = _input_picture(sample, augmentation, spec) if fresh else sample.lq
-    fields: list[npt.NDArray[Any]] = [lq, sample.hq, sample.aif, defocus, disparity]
+    return SampleArrays(lq, sample.hq, sample.aif, defocus, disparity)
+
+
+def cut_window(whole: SampleArrays, augmentation: Augmentation, spec: DataSpec) -> SampleArrays:
+    """Cut the augmentation's window out of all fields alike, and mirror it."""
+    fields: list[npt.NDArray[Any]] = [whole.lq, whole.hq, whole.aif, whole.defocus, whole.disparity]
     if spec.crop is not None:
         fields = [crop(field, spec.crop, augmentation.crop_position) for field in fields]
     if augmentation.flip:

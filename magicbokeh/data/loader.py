@@ -18,10 +18,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from bokehsynth import Sample, UsageError
-from magicbokeh.data.augment import SampleArrays, apply_augmentation, draw_augmentation, no_augmentation
+from magicbokeh.data.augment import (
+    SampleArrays,
+    apply_augmentation,
+    cut_window,
+    draw_augmentation,
+    no_augmentation,
+    whole_fields,
+    window_position,
+)
 from magicbokeh.data.sources import OnTheFlySource, OpenSource
 from magicbokeh.model.conditioning import defocus_map
-from magicbokeh.recipe import AlternateStage, DataSpec, DepthStage, TrainRecipe
+from magicbokeh.recipe import AlternateStage, DataSpec, DepthStage, FromScratchStage, TrainRecipe
 
 _ORDER = 1 << 17
 """The permutations' part of the spawn key, apart from the stages of a data recipe and of `augment`."""
@@ -72,6 +80,8 @@ class SampleRef:
     """main or sr."""
     index: int
     epoch: int
+    window: int = 0
+    """Which of the windows that are cut out of the sample in this epoch."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,8 @@ class BatchSchedule:
     """Samples per epoch, by source; 0 for an endless one."""
     source_cycle: Sequence[str]
     """The source of each step, repeated cyclically."""
+    windows: int = 1
+    """Windows of each sample, next to each other in the stream."""
 
     def micro_batch(self, number: int) -> list[SampleRef]:
         """The samples of micro-batch `number`, counted from the stage's start."""
@@ -101,12 +113,13 @@ class BatchSchedule:
     def sample_at(self, source: str, position: int) -> SampleRef:
         """The sample at a position of the stage's stream from one source; every epoch has its own permutation."""
         count = self.counts[source]
+        position, window = divmod(position, self.windows)
         if count == 0:
-            return SampleRef(source, (self.stage << 28) + position, 0)
+            return SampleRef(source, (self.stage << 28) + position, 0, window)
         epoch, place = divmod(position, count)
         # Stages number their epochs apart, so that each has its own order and augmentation.
         epoch += self.stage << 20
-        return SampleRef(source, int(_permutation(self.seed, epoch, count)[place]), epoch)
+        return SampleRef(source, int(_permutation(self.seed, epoch, count)[place]), epoch, window)
 
 
 @lru_cache(maxsize=4)
@@ -133,16 +146,26 @@ class TrainingSet(Dataset[Any]):
 
     def __init__(self, sources: dict[str, OpenSource], spec: DataSpec, seed: int, blur_reference: float) -> None:
         self.sources, self.spec, self.seed, self.blur_reference = sources, spec, seed, blur_reference
+        self._newest: tuple[SampleRef, str, SampleArrays] | None = None
+        """The sample of which a window was cut last; its other windows follow."""
 
     def __getitem__(self, ref: SampleRef) -> Any:
         source = self.sources[ref.source]
         if source.render_in_main and isinstance(source.train, OnTheFlySource):
             return ref, source.train.compose(ref.index)
-        return self._augmented(ref, source.train[ref.index])
+        return self._augmented(ref, lambda: source.train[ref.index])
 
-    def _augmented(self, ref: SampleRef, sample: Sample) -> tuple[str, SampleArrays]:
+    def _augmented(self, ref: SampleRef, read: Callable[[], Sample]) -> tuple[str, SampleArrays]:
         augmentation = draw_augmentation(self.spec, self.seed, "train", ref.index, ref.epoch)
-        return sample.key, apply_augmentation(sample, augmentation, self.spec)
+        first = replace(ref, window=0)
+        if self._newest is None or self._newest[0] != first:
+            sample = read()
+            self._newest = first, sample.key, whole_fields(sample, augmentation, self.spec, fresh=True)
+        _, key, whole = self._newest
+        if ref.window:
+            position = window_position(self.seed, "train", ref.index, ref.epoch, ref.window)
+            augmentation = replace(augmentation, crop_position=position)
+        return key, cut_window(whole, augmentation, self.spec)
 
     def collate(self, items: list[Any]) -> Any:
         """Stack samples to a Batch; composed scenes stay a list, which `render_batch` renders in the main process."""
@@ -159,7 +182,8 @@ class TrainingSet(Dataset[Any]):
             composed = {ref: scene for ref, scene in collated if ref.source == name}
             if composed and isinstance(source.train, OnTheFlySource):
                 made |= zip(composed, source.train.render(list(composed.values())), strict=True)
-        return to_batch([self._augmented(ref, made[ref]) for ref, _ in collated], self.blur_reference)
+        items = [self._augmented(ref, lambda ref=ref: made[ref]) for ref, _ in collated]  # type: ignore[misc]
+        return to_batch(items, self.blur_reference)
 
 
 @contextmanager
@@ -269,13 +293,14 @@ def check_source(source: OpenSource, recipe: TrainRecipe, name: str) -> None:
         raise UsageError(f"{what}: samples of {size[1]} x {size[0]} px are smaller than data.crop, {crop}")
     height, width = (crop, crop) if crop is not None else size
     only_depth = all(isinstance(stage, DepthStage) for stage in recipe.stages)
-    if (height % 64 or width % 64) and not only_depth:
+    multiple = recipe.model.build(1.0).multiple
+    if (height % multiple or width % multiple) and not only_depth:
         raise UsageError(
-            f"{what}: samples of {size[1]} x {size[0]} px: sides must be multiples of 64; "
+            f"{what}: samples of {width} x {height} px: sides must be multiples of {multiple}; "
             "set data.crop to one that fits, or another size in the data recipe"
         )
     for stage in recipe.stages if name == "main" else ():
-        required = {"aif", "defocus", "disparity"} if isinstance(stage, AlternateStage) else set()
+        required = {"aif", "defocus", "disparity"} if isinstance(stage, AlternateStage | FromScratchStage) else set()
         if isinstance(stage, DepthStage) and stage.teacher is None:
             required = {"disparity"}
         if missing := sorted(required - source.stored):

@@ -19,12 +19,13 @@ from magicbokeh.inference.depth import DEFAULT_MODEL, estimate_disparity, load_d
 from magicbokeh.inference.model_source import HUB_OPTIONS, PIPELINE_FILES, fetch, first_line
 from magicbokeh.inference.photo import Photo, open_photo
 from magicbokeh.inference.tile_grid import TileOptions
-from magicbokeh.inference.tiled_forward import SCALE, Canvas, TiledForward
+from magicbokeh.inference.tiled_forward import Canvas, TiledForward
 from magicbokeh.inference.upsampling import COLOR_FIXES, ColorFix, OutputType, fix_color, shrink, to_photo_size
 from magicbokeh.model.bundle import Networks, OneStep, StepOutput
 from magicbokeh.model.conditioning import BLUR_SIZE, Focus, blur_in_pixels, defocus_map, find_focus
 from magicbokeh.model.config import SD_ALPHA_BAR, ModelConfig
 from magicbokeh.model.folders import check_pipeline_folder
+from magicbokeh.model.haar import HaarCodec
 from magicbokeh.model.networks import BokehUNet, BokehVAE, DefocusControlNet
 
 FloatArray = npt.NDArray[np.float32]
@@ -81,14 +82,14 @@ class MagicBokehPipeline(DiffusionPipeline):
 
     unet: BokehUNet
     controlnet: DefocusControlNet
-    vae: BokehVAE
+    vae: BokehVAE | HaarCodec
     depth_estimator: Any
 
     def __init__(
         self,
         unet: BokehUNet,
         controlnet: DefocusControlNet,
-        vae: BokehVAE,
+        vae: BokehVAE | HaarCodec,
         depth_estimator: Any = None,
         prediction: str = "eps",
         alpha_bar: float = SD_ALPHA_BAR,
@@ -165,8 +166,9 @@ class MagicBokehPipeline(DiffusionPipeline):
     def forward_tensors(self, lq: Tensor, defocus: Tensor, latent_noise: Tensor | None = None) -> StepOutput:
         """Run the step on tensors, without tiles.
 
-        `lq` [B, 3, H, W] in -1..1, `defocus` [B, 1, H, W] in 0..1 (radius / blur_reference), H and W multiples of 64;
-        `latent_noise` [B, 4, H/8, W/8] samples the latents, None takes the mode of their distribution.
+        `lq` [B, 3, H, W] in -1..1, `defocus` [B, 1, H, W] in 0..1 (radius / blur_reference), H and W multiples of
+        `networks.multiple` (64 for Stable Diffusion); `latent_noise`, of the latents' shape ([B, 4, H/8, W/8] there),
+        samples them, None takes the mode of their distribution.
         """
         device = self._execution_device
         lq, defocus = lq.to(device, self.unet.dtype), defocus.to(device, torch.float32)
@@ -280,10 +282,10 @@ class MagicBokehPipeline(DiffusionPipeline):
         small_radius = shrink(radius, size) * np.float32(scale)
         self._warn_of_clipping(small_radius)
         defocus = defocus_map(small_radius, self.config.blur_reference)
-        canvas = Canvas.pad(small, defocus, self.unet.config.sample_size * SCALE)
+        canvas = Canvas.pad(small, defocus, self.unet.config.sample_size, self.vae.scale)
         noise = None
         if generator is not None:
-            shape = (1, self.vae.config.latent_channels, *canvas.latent_size)
+            shape = (1, self.vae.latent_channels, *canvas.latent_size)
             noise = randn_tensor(shape, generator=generator, device=generator.device, dtype=torch.float32)
         picture = self._tiled_forward(options.tiles).picture(canvas, noise)
         del canvas
@@ -299,24 +301,25 @@ class MagicBokehPipeline(DiffusionPipeline):
             decode=self._decode,
             device=self._execution_device,
             sample_size=self.unet.config.sample_size,
+            scale=self.vae.scale,
             options=tiles,
             progress=lambda total: self.progress_bar(total=total),
         )
 
     def _work_size(self, size: tuple[int, int], blur: float, wanted: int | str | None) -> tuple[int, int]:
         """(height, width) of the network's picture; never larger than the photo."""
-        short = min(size)
+        short, least = min(size), 2 * self.vae.scale
         if wanted is None:
             work = min(short, int(short * self.config.blur_reference / blur)) if blur > 0 else short
-            if work < min(short, SCALE * 2):
-                most = self.config.blur_reference * BLUR_SIZE / (SCALE * 2)
+            if work < min(short, least):
+                most = self.config.blur_reference * BLUR_SIZE / least
                 raise UsageError(f"blur: at most {most:g} with this model, not {blur * BLUR_SIZE / short:g}")
         elif wanted == "full":
             work = short
-        elif isinstance(wanted, int) and wanted >= SCALE * 2:
+        elif isinstance(wanted, int) and wanted >= least:
             work = min(short, wanted)
         else:
-            raise UsageError(f"work_size: {SCALE * 2} px or more of the shorter side, 'full' or None, not {wanted!r}")
+            raise UsageError(f"work_size: {least} px or more of the shorter side, 'full' or None, not {wanted!r}")
         return tuple(max(1, round(length * work / short)) for length in size)  # type: ignore[return-value]
 
     def _warn_of_clipping(self, radius: FloatArray) -> None:

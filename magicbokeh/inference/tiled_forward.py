@@ -16,40 +16,40 @@ from magicbokeh.inference.tile_grid import BandMerger, Tile, TileGrid, TileOptio
 
 FloatArray = npt.NDArray[np.float32]
 
-SCALE = 8
-"""Picture pixels per latent pixel."""
-
 
 @dataclass(frozen=True)
 class Canvas:
     """The network's input, padded by mirroring to whole latent pixels and at least one tile."""
 
     image: FloatArray
-    """[H, W, 3] sRGB in 0..1, sides multiples of 8 and at least one tile."""
+    """[H, W, 3] sRGB in 0..1, sides multiples of `scale` and at least one tile."""
     defocus: FloatArray
     """[H, W] in 0..1."""
     size: tuple[int, int]
     """(height, width) of the picture without padding, from the top left."""
+    scale: int
+    """Picture pixels per latent pixel."""
 
     @classmethod
-    def pad(cls, image: FloatArray, defocus: FloatArray, tile: int) -> "Canvas":
-        """Pad a picture; `tile` is the tile's side in picture pixels."""
+    def pad(cls, image: FloatArray, defocus: FloatArray, tile: int, scale: int) -> "Canvas":
+        """Pad a picture; `tile` is the tile's side in latent pixels, `scale` the picture pixels in each of them."""
         height, width = image.shape[:2]
-        extra = [max(tile, -(-length // SCALE) * SCALE) - length for length in (height, width)]
+        extra = [max(tile, -(-length // scale)) * scale - length for length in (height, width)]
         if not any(extra):
-            return cls(image, defocus, (height, width))
+            return cls(image, defocus, (height, width), scale)
         margin = [(0, extra[0]), (0, extra[1])]
-        return cls(np.pad(image, [*margin, (0, 0)], "symmetric"), np.pad(defocus, margin, "symmetric"), (height, width))
+        padded = np.pad(image, [*margin, (0, 0)], "symmetric"), np.pad(defocus, margin, "symmetric")
+        return cls(*padded, (height, width), scale)
 
     @property
     def latent_size(self) -> tuple[int, int]:
         """(height, width) in latent pixels."""
-        return self.image.shape[0] // SCALE, self.image.shape[1] // SCALE
+        return self.image.shape[0] // self.scale, self.image.shape[1] // self.scale
 
     def tensors(self, tiles: list[Tile]) -> tuple[Tensor, Tensor]:
         """The tiles' pictures [B, 3, H, W] in -1..1 and maps [B, 1, H, W]."""
-        pictures = [self.image[tile.slices(SCALE)].transpose(2, 0, 1) for tile in tiles]
-        maps = [self.defocus[tile.slices(SCALE)][None] for tile in tiles]
+        pictures = [self.image[tile.slices(self.scale)].transpose(2, 0, 1) for tile in tiles]
+        maps = [self.defocus[tile.slices(self.scale)][None] for tile in tiles]
         return torch.from_numpy(np.stack(pictures) * np.float32(2) - np.float32(1)), torch.from_numpy(np.stack(maps))
 
 
@@ -64,16 +64,18 @@ class TiledForward:
     device: torch.device
     sample_size: int
     """Side of a tile in latent pixels."""
+    scale: int
+    """Picture pixels per latent pixel."""
     options: TileOptions
     progress: Callable[[int], Any]
     """Takes the number of tiles and returns a context manager with `update`, as tqdm."""
 
     def grid(self, canvas: Canvas) -> TileGrid:
         """The tiles of the step, in latent pixels."""
-        overlap, tile = self.options.overlap, self.sample_size * SCALE
-        if overlap is not None and overlap > tile - SCALE:
-            raise UsageError(f"overlap: at most {tile - SCALE} px of this model's tiles of {tile}, not {overlap}")
-        in_latents = self.sample_size // 4 if overlap is None else -(-overlap // SCALE)
+        overlap, tile = self.options.overlap, self.sample_size * self.scale
+        if overlap is not None and overlap > tile - self.scale:
+            raise UsageError(f"overlap: at most {tile - self.scale} px of this model's tiles of {tile}, not {overlap}")
+        in_latents = self.sample_size // 4 if overlap is None else -(-overlap // self.scale)
         return TileGrid(*(place_tiles(length, self.sample_size, in_latents) for length in canvas.latent_size))
 
     def decode_grid(self, canvas: Canvas) -> TileGrid:
@@ -82,9 +84,9 @@ class TiledForward:
         return TileGrid(*(place_tiles_flexibly(length, largest, overlap) for length in canvas.latent_size))
 
     def latents(self, canvas: Canvas, noise: Tensor | None) -> Tensor:
-        """The blended clean latents of the whole canvas, [1, 4, h, w] float32 on the CPU.
+        """The blended clean latents of the whole canvas, [1, C, h, w] float32 on the CPU.
 
-        `noise` [1, 4, h, w] is that of the whole canvas: overlapping tiles share it.
+        `noise` [1, C, h, w] is that of the whole canvas: overlapping tiles share it.
         """
         tiles = list(self.grid(canvas))
         merged: Tensor | None = None
@@ -131,7 +133,7 @@ class TiledForward:
     def out_of_memory(self, side: int) -> DeviceError:
         """The error where the device's memory does not hold one tile of a side, in latent pixels."""
         return DeviceError(
-            f"{self.device}: not enough memory for one tile of {side * SCALE} px; "
+            f"{self.device}: not enough memory for one tile of {side * self.scale} px; "
             "use float16 (--dtype float16), enable_model_cpu_offload() or the CPU"
         )
 
@@ -145,7 +147,7 @@ class TiledForward:
         """Decode from the top down: yields (first row, rows [n, W, 3] in 0..1), without the padding."""
         height, width = canvas.size
         grid = self.decode_grid(canvas)
-        fine = TileGrid(grid.rows.finer(SCALE), grid.columns.finer(SCALE))
+        fine = TileGrid(grid.rows.finer(self.scale), grid.columns.finer(self.scale))
         merger, decode = BandMerger(fine, 3), _TileDecoder(self, max(grid.rows.size, grid.columns.size))
         for index in range(len(grid.rows.starts)):
             row = np.zeros((3, fine.rows.size, fine.columns.length), np.float32)
@@ -177,7 +179,7 @@ class _TileDecoder:
         self.tiled, self.largest = tiled, largest
 
     def __call__(self, latent: Tensor) -> FloatArray:
-        """Decode [1, 4, h, w] to [3, 8h, 8w] in -1..1."""
+        """Decode [1, C, h, w] to [3, H, W] in -1..1."""
         if max(latent.shape[2:]) <= self.largest:
             with contextlib.suppress(torch.cuda.OutOfMemoryError):
                 picture: FloatArray = self.tiled.finite(self.tiled.decode(latent.to(self.tiled.device)))[0].numpy()
@@ -185,7 +187,7 @@ class _TileDecoder:
             self._halve()
         overlap = max(1, min(self.tiled.sample_size // 8, self.largest // 4))
         grid = TileGrid(*(place_tiles_flexibly(length, self.largest, overlap) for length in latent.shape[2:]))
-        fine = TileGrid(grid.rows.finer(SCALE), grid.columns.finer(SCALE))
+        fine = TileGrid(grid.rows.finer(self.tiled.scale), grid.columns.finer(self.tiled.scale))
         merged = np.zeros((3, fine.rows.length, fine.columns.length), np.float32)
         for tile, fine_tile in zip(grid, fine, strict=True):
             rows, columns = fine_tile.slices()
@@ -196,7 +198,7 @@ class _TileDecoder:
         if self.largest // 2 < SMALLEST_DECODED:
             raise self.tiled.out_of_memory(self.largest)
         warnings.warn(
-            f"{self.tiled.device}: no memory to decode {self.largest * SCALE} px at once; going on with half the side",
+            f"{self.tiled.device}: no memory to decode {self.largest * self.tiled.scale} px at once; going on with half the side",
             stacklevel=2,
         )
         self.largest //= 2

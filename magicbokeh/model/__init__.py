@@ -1,22 +1,23 @@
-"""The networks: pruned UNet, ControlNet on the defocus map, autoencoder, and the single step.
+"""The networks: pruned UNet, ControlNet on the defocus map, autoencoder or Haar codec, and the single step.
 
 diffusers writes the module of a custom component into `model_index.json`; saved pipelines name `magicbokeh.model`, so
-the three classes are importable from here, and `ModelMixin`, by which diffusers decides how to load them. They are
+the four classes are importable from here, and `ModelMixin`, by which diffusers decides how to load them. They are
 loaded on first use, because `config` and `conditioning` need no torch.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from magicbokeh.model.haar import HaarCodec
     from magicbokeh.model.networks import BokehUNet, BokehVAE, DefocusControlNet
 
-__all__ = ["BokehUNet", "BokehVAE", "DefocusControlNet"]
+__all__ = ["BokehUNet", "BokehVAE", "DefocusControlNet", "HaarCodec"]
 
 
 def __getattr__(name: str) -> Any:
     """Load a network class on first use (PEP 562)."""
     if name not in {*__all__, "ModelMixin"}:
         raise AttributeError(f"module 'magicbokeh.model' has no attribute {name!r}")
-    from magicbokeh.model import networks
+    from magicbokeh.model import haar, networks
 
-    return getattr(networks, name)
+    return getattr(haar if name == "HaarCodec" else networks, name)

@@ -53,7 +53,7 @@ def focus_mask(defocus: Tensor, threshold: float) -> Tensor:
 
 
 def regions_by_size(focus: Tensor, latent_size: tuple[int, int], levels: int) -> dict[tuple[int, int], Regions]:
-    """Build the focus-aware mask, as segments, at the latent resolution and at each halving of it.
+    """Build the focus-aware mask, as segments, at the latent resolution and at each of `levels` - 1 halvings of it.
 
     `focus`: bool [B, 1, H, W] at picture size. A token takes the label of its top-left pixel.
     """

@@ -21,7 +21,7 @@ TIMESTEP = 999
 def down_blocks(
     channels: Sequence[int], heads: Sequence[int], layers: int, time_channels: int | None, **shared: Any
 ) -> nn.ModuleList:
-    """Build the encoder: self-attention in all blocks but the last, which also does not downsample.
+    """Build the encoder: self-attention where `heads` is not 0; the last block does not downsample.
 
     `time_channels` None builds resnets without a time projection. `shared`: norm_groups, norm_eps,
     use_linear_projection, upcast_attention.
@@ -41,7 +41,7 @@ def down_blocks(
         }
         blocks.append(
             DownBlock2D(**common)
-            if last
+            if not heads[index]
             else CrossAttnDownBlock2D(**common, num_attention_heads=heads[index], **_attention(shared))
         )
         previous = width
@@ -51,7 +51,7 @@ def down_blocks(
 def up_blocks(
     channels: Sequence[int], heads: Sequence[int], layers: int, time_channels: int | None, **shared: Any
 ) -> nn.ModuleList:
-    """Build the decoder, which mirrors the encoder: self-attention in all blocks but the first."""
+    """Build the decoder, which mirrors the encoder."""
     blocks = nn.ModuleList()
     widths, reversed_heads = list(reversed(channels)), list(reversed(heads))
     previous = widths[0]
@@ -67,11 +67,16 @@ def up_blocks(
         }
         blocks.append(
             UpBlock2D(**common)
-            if index == 0
+            if not reversed_heads[index]
             else CrossAttnUpBlock2D(**common, num_attention_heads=reversed_heads[index], **_attention(shared))
         )
         previous = width
     return blocks
+
+
+def heads_used(heads: Sequence[int], in_last: bool) -> list[int]:
+    """Attention heads per block, 0 for none: that of the last block counts only if it has attention."""
+    return [*heads[:-1], heads[-1] if in_last else 0]
 
 
 def _resnet(shared: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from bokehsynth import UsageError
 
 Prediction = Literal["eps", "residual"]
+Codec = Literal["vae", "haar"]
 
 SD_ALPHA_BAR = 0.00466009508818388
 """Share of signal variance left at step 999 of Stable Diffusion's schedule (scaled linear, 0.00085 to 0.012)."""
@@ -42,12 +43,13 @@ _TINY = math.ulp(0.0)
 BOUNDS = {
     "sample_size": Bound(1, 512),
     "block_out_channels": _CHANNELS,
-    "heads": Bound(1, 256, entries=(1, 6)),
+    "heads": Bound(0, 256, entries=(1, 6)),
     "layers_per_block": Bound(1, 6),
     "norm_groups": Bound(1, 256),
     "norm_eps": Bound(_TINY, 1, whole=False),
     "map_channels": Bound(1, 4096, entries=(2, 6)),
-    "latent_channels": Bound(1, 64),
+    "latent_channels": Bound(1, 1024),
+    "haar_levels": Bound(1, 4),
     "vae_block_out_channels": _CHANNELS,
     "vae_layers_per_block": Bound(1, 6),
     "vae_norm_groups": Bound(1, 256),
@@ -70,23 +72,31 @@ class ModelConfig:
     """The shapes of the networks and the meaning of their inputs and outputs; the defaults are SD2.1-base."""
 
     sample_size: int = 64
-    """Side of a tile in latent pixels; the tile has eight times as many picture pixels."""
+    """Side of a tile in latent pixels; the tile has `scale` times as many picture pixels."""
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
     heads: tuple[int, ...] = (5, 10, 20, 20)
-    """Attention heads per block (the last block has no attention and ignores its number)."""
+    """Attention heads per block, 0 for a block without attention (the last block ignores its number unless
+    `attention_in_last`)."""
+    attention_in_last: bool = False
+    """Self-attention in the last, coarsest block too; Stable Diffusion has none there."""
     layers_per_block: int = 2
     norm_groups: int = 32
     norm_eps: float = 1e-5
     use_linear_projection: bool = True
     upcast_attention: bool = False
     map_channels: tuple[int, ...] = (16, 32, 96, 256)
-    """Channels of the layers that downsample the defocus map to the latents' size."""
+    """Channels of the layers that downsample the defocus map to the latents' size: one more than its halvings."""
+    codec: Codec = "vae"
+    """Between pictures and latents. vae: Stable Diffusion's autoencoder, of the sizes `vae_...`. haar: an orthonormal
+    wavelet transform, which has no weights and loses nothing, for small models."""
+    haar_levels: int = 2
+    """Levels of the Haar codec: 3·4^levels latent channels at 1/2^levels of the size."""
     latent_channels: int = 4
     vae_block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
     vae_layers_per_block: int = 2
     vae_norm_groups: int = 32
     scaling_factor: float = 0.18215
-    """Factor from the VAE's latents to the UNet's."""
+    """Factor from the codec's latents to the UNet's."""
     sr_rank: int = 32
     """Rank of the super-resolution LoRA of the UNet; 0 for none (merged)."""
     sr_alpha: float = 8.0
@@ -110,10 +120,39 @@ class ModelConfig:
                 raise UsageError(f"{name}: {fault}, not {getattr(self, name)!r:.100}")
         if len(self.heads) != len(self.block_out_channels):
             raise UsageError(f"heads: one per block: {len(self.block_out_channels)} blocks, {len(self.heads)} numbers")
+        self._check_codec()
         if self.prediction not in ("eps", "residual"):
             raise UsageError(f"prediction: eps or residual, not {self.prediction!r}")
         if not 0 < self.alpha_bar < 1:
             raise UsageError(f"alpha_bar: between 0 and 1, not {self.alpha_bar}")
+
+    def _check_codec(self) -> None:
+        if self.codec not in ("vae", "haar"):
+            raise UsageError(f"codec: vae or haar, not {self.codec!r}")
+        if self.codec == "haar":
+            channels = 3 * 4**self.haar_levels
+            if self.latent_channels != channels:
+                raise UsageError(
+                    f"latent_channels: {channels} with codec haar and haar_levels {self.haar_levels}, "
+                    f"not {self.latent_channels}"
+                )
+            if self.vae_rank:
+                raise UsageError(f"vae_rank: 0 with codec haar, which has no weights, not {self.vae_rank}")
+        if 2 ** (len(self.map_channels) - 1) != self.scale:
+            raise UsageError(
+                f"map_channels: {self.scale.bit_length()} numbers, because latents are 1/{self.scale} of the picture's "
+                f"size, not {len(self.map_channels)}"
+            )
+
+    @property
+    def scale(self) -> int:
+        """Picture pixels per latent pixel."""
+        return int(2 ** (self.haar_levels if self.codec == "haar" else len(self.vae_block_out_channels) - 1))
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of the network's pictures must be multiples of: the coarsest block needs whole pixels."""
+        return int(self.scale * 2 ** (len(self.block_out_channels) - 1))
 
     @classmethod
     def sd21(cls, **changes: Any) -> "ModelConfig":
@@ -122,7 +161,7 @@ class ModelConfig:
 
     @classmethod
     def toy(cls, **changes: Any) -> "ModelConfig":
-        """The same architecture with some 300 thousand parameters and 64 px tiles: seconds on a CPU."""
+        """SD2.1's architecture with some 300 thousand parameters and 64 px tiles: seconds on a CPU."""
         toy = cls(
             sample_size=8,
             block_out_channels=(16, 32, 48, 48),
@@ -139,3 +178,27 @@ class ModelConfig:
             blur_reference=8.0,
         )
         return dataclasses.replace(toy, **changes)
+
+    @classmethod
+    def small(cls, **changes: Any) -> "ModelConfig":
+        """A model that learns from nothing on a CPU: Haar codec, 3.5 million parameters in the UNet, 512 px tiles."""
+        small = cls(
+            sample_size=128,
+            block_out_channels=(64, 96, 160),
+            heads=(0, 0, 4),
+            attention_in_last=True,
+            layers_per_block=1,
+            norm_groups=8,
+            map_channels=(8, 16, 32),
+            codec="haar",
+            haar_levels=2,
+            latent_channels=48,
+            scaling_factor=1.0,
+            sr_rank=8,
+            vae_rank=0,
+            bokeh_rank=16,
+            bokeh_alpha=16.0,
+            prediction="residual",
+            focus_threshold=1 / 32,
+        )
+        return dataclasses.replace(small, **changes)

@@ -1,6 +1,7 @@
 """The super-resolution LoRA: peft layers in every convolution and projection, and merging them into the weights."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -39,6 +40,16 @@ def merge_lora(model: nn.Module) -> None:
         setattr(model.get_submodule(parent), child, layer.base_layer)
     if hasattr(model, "peft_config"):
         del model.peft_config
+
+
+def skip_idle_loras(model: nn.Module, trained: Callable[[str], bool]) -> None:
+    """Leave out of the forward pass every LoRA that has no effect yet and is not trained: the same function, for up to
+    a third less work. `trained` says of a parameter's name whether it is trained; the others take part again.
+    """
+    for name, layer in _lora_layers(model):
+        effect: Any = layer.lora_B[ADAPTER].weight  # type: ignore[index, union-attr]
+        idle = not trained(f"{name}.lora_B.{ADAPTER}.weight") and not effect.any()
+        layer._disable_adapters = idle  # type: ignore[assignment]  # `enable_adapters` would change requires_grad too
 
 
 def _lora_layers(model: nn.Module) -> Iterable[tuple[str, nn.Module]]:

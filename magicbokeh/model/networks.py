@@ -47,7 +47,10 @@ class StrictModel(ModelMixin, ConfigMixin):
 
 
 class BokehUNet(StrictModel):
-    """The pruned UNet: latents [B, 4, h, w] to the step's prediction of the same shape; h, w multiples of 8."""
+    """The pruned UNet: latents [B, C, h, w] to the step's prediction of the same shape.
+
+    h and w must be divisible by two for every block but the last.
+    """
 
     __module__ = "magicbokeh.model"  # the name that saved pipelines give for it
     _supports_gradient_checkpointing = True
@@ -64,6 +67,7 @@ class BokehUNet(StrictModel):
         norm_eps: float = 1e-5,
         use_linear_projection: bool = True,
         upcast_attention: bool = False,
+        attention_in_last: bool = False,
         sr_rank: int = 0,
         sr_alpha: float = 8.0,
         bokeh_rank: int = 0,
@@ -79,10 +83,11 @@ class BokehUNet(StrictModel):
             "upcast_attention": upcast_attention,
         }
         time_channels = None if time_folded else 4 * first
+        used = blocks.heads_used(heads, attention_in_last)
         self.conv_in = nn.Conv2d(latent_channels, first, 3, padding=1)
         self.time_embedding = None if time_folded else blocks.time_mlp(first)
-        self.down_blocks = blocks.down_blocks(block_out_channels, heads, layers_per_block, time_channels, **shared)
-        self.up_blocks = blocks.up_blocks(block_out_channels, heads, layers_per_block, time_channels, **shared)
+        self.down_blocks = blocks.down_blocks(block_out_channels, used, layers_per_block, time_channels, **shared)
+        self.up_blocks = blocks.up_blocks(block_out_channels, used, layers_per_block, time_channels, **shared)
         self.conv_norm_out = nn.GroupNorm(norm_groups, first, norm_eps)
         self.conv_out = nn.Conv2d(first, latent_channels, 3, padding=1)
         if sr_rank:
@@ -156,6 +161,7 @@ class DefocusControlNet(StrictModel):
         norm_eps: float = 1e-5,
         use_linear_projection: bool = True,
         upcast_attention: bool = False,
+        attention_in_last: bool = False,
         map_channels: Sizes = (16, 32, 96, 256),
         time_folded: bool = False,
     ) -> None:
@@ -168,10 +174,11 @@ class DefocusControlNet(StrictModel):
             "upcast_attention": upcast_attention,
         }
         time_channels = None if time_folded else 4 * first
+        used = blocks.heads_used(heads, attention_in_last)
         self.conv_in = nn.Conv2d(latent_channels, first, 3, padding=1)
         self.time_embedding = None if time_folded else blocks.time_mlp(first)
         self.controlnet_cond_embedding = ControlNetConditioningEmbedding(first, 3, tuple(map_channels))
-        self.down_blocks = blocks.down_blocks(block_out_channels, heads, layers_per_block, time_channels, **shared)
+        self.down_blocks = blocks.down_blocks(block_out_channels, used, layers_per_block, time_channels, **shared)
         self.controlnet_down_blocks = nn.ModuleList(_zero_convolution(channels) for channels in self._skip_channels())
 
     def _skip_channels(self) -> list[int]:
@@ -184,7 +191,7 @@ class DefocusControlNet(StrictModel):
         return skips
 
     def forward(self, latent: Tensor, defocus: Tensor) -> list[Tensor]:
-        """Residuals for the UNet's skips, from the UNet's input [B, 4, h, w] and `defocus` [B, 1, 8h, 8w] in 0..1."""
+        """Residuals for the UNet's skips, from the UNet's input [B, C, h, w] and `defocus` [B, 1, H, W] in 0..1."""
         time = None
         if self.time_embedding is not None:
             time = blocks.embed_time(self.time_embedding, self.config.block_out_channels[0], len(latent), latent)
@@ -232,9 +239,19 @@ class BokehVAE(StrictModel):
         if vae_rank:
             add_lora(self, vae_lora_targets(self), vae_rank, vae_alpha)
 
+    @property
+    def scale(self) -> int:
+        """Picture pixels per latent pixel."""
+        return int(2 ** (len(self.config.block_out_channels) - 1))
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents."""
+        return int(self.config.latent_channels)
+
     @apply_forward_hook
     def encode(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Encode `image` [B, 3, H, W] in -1..1 to latents [B, 4, H/8, W/8].
+        """Encode `image` [B, 3, H, W] in -1..1 to latents [B, 4, H/8, W/8] (of `latent_channels`, at 1/`scale`).
 
         Without `noise` they are the distribution's mode, else mean + std·noise.
         """
@@ -245,7 +262,7 @@ class BokehVAE(StrictModel):
 
     @apply_forward_hook
     def decode(self, latent: Tensor) -> Tensor:
-        """Decode latents [B, 4, h, w] to pictures [B, 3, 8h, 8w], around -1..1, not clamped."""
+        """Decode latents [B, 4, h, w] to pictures [B, 3, 8h, 8w] (`scale` times), around -1..1, not clamped."""
         return self.decoder(self.post_quant_conv(latent / self.config.scaling_factor))
 
     def forward(self, image: Tensor) -> Tensor:

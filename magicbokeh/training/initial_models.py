@@ -15,8 +15,10 @@ from magicbokeh.inference.pipeline import MagicBokehPipeline
 from magicbokeh.model.bundle import Networks, build_networks
 from magicbokeh.model.checkpoint_files import SavedCheckpoint, check_files, read_state
 from magicbokeh.model.config import ModelConfig
-from magicbokeh.model.init import init_cancelling_unet, init_haar_vae, init_map_embedding
-from magicbokeh.recipe import AutoencoderStage, DepthStage, SrStage, TrainRecipe
+from magicbokeh.model.haar import HaarCodec
+from magicbokeh.model.init import init_map_embedding, zero_init_residuals
+from magicbokeh.model.networks import BokehVAE
+from magicbokeh.recipe import DepthStage, FromScratchStage, TrainRecipe
 from magicbokeh.training.depth_distillation import small_depth_network
 from magicbokeh.training.phases import Models
 
@@ -51,19 +53,17 @@ def _init_fully_trained(networks: Networks, recipe: TrainRecipe) -> None:
     """Initialise the networks that a stage trains from scratch so that they learn quickly."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        for stage in recipe.stages:
-            if isinstance(stage, AutoencoderStage):
-                init_haar_vae(networks.vae)
-            elif isinstance(stage, SrStage) and stage.unet == "full":
-                init_cancelling_unet(networks.unet)
-                init_map_embedding(networks.controlnet)
+        if any(isinstance(stage, FromScratchStage) for stage in recipe.stages):
+            zero_init_residuals(networks.unet)
+            init_map_embedding(networks.controlnet)
 
 
 def _tile_size(config: ModelConfig, recipe: TrainRecipe, side: int) -> ModelConfig:
-    """Give inference tiles of the size of the training pictures unless the recipe sets another."""
-    if recipe.model.changes().get("sample_size") is not None:
+    """Give inference tiles of the size of the training pictures, unless the recipe sets another or names the preset
+    `small`, which is convolutions but for its coarsest block."""
+    if recipe.model.changes().get("sample_size") is not None or recipe.model.preset == "small":
         return config
-    return dataclasses.replace(config, sample_size=side // 8)
+    return dataclasses.replace(config, sample_size=side // config.scale)
 
 
 def controlnet_from_unet(networks: Networks) -> None:
@@ -132,7 +132,7 @@ def _from_pipeline(recipe: TrainRecipe, folder: Path) -> tuple[Networks, ModelCo
 
 def pipeline_config(pipe: MagicBokehPipeline) -> ModelConfig:
     """The ModelConfig of a pipeline's networks."""
-    unet, control, vae = pipe.unet.config, pipe.controlnet.config, pipe.vae.config
+    unet, control = pipe.unet.config, pipe.controlnet.config
     return ModelConfig(
         sample_size=unet.sample_size,
         block_out_channels=tuple(unet.block_out_channels),
@@ -144,14 +144,10 @@ def pipeline_config(pipe: MagicBokehPipeline) -> ModelConfig:
         upcast_attention=unet.upcast_attention,
         map_channels=tuple(control.map_channels),
         latent_channels=unet.latent_channels,
-        vae_block_out_channels=tuple(vae.block_out_channels),
-        vae_layers_per_block=vae.layers_per_block,
-        vae_norm_groups=vae.norm_groups,
-        scaling_factor=vae.scaling_factor,
+        attention_in_last=unet.attention_in_last,
+        **_codec_config(pipe.vae),
         sr_rank=unet.sr_rank,
         sr_alpha=unet.sr_alpha,
-        vae_rank=vae.vae_rank,
-        vae_alpha=vae.vae_alpha,
         bokeh_rank=unet.bokeh_rank,
         bokeh_alpha=unet.bokeh_alpha,
         prediction=pipe.config.prediction,
@@ -159,6 +155,25 @@ def pipeline_config(pipe: MagicBokehPipeline) -> ModelConfig:
         blur_reference=pipe.config.blur_reference,
         focus_threshold=pipe.config.focus_threshold,
     )
+
+
+def _codec_config(codec: BokehVAE | HaarCodec) -> dict[str, Any]:
+    """The codec's fields of ModelConfig."""
+    if isinstance(codec, HaarCodec):
+        return {
+            "codec": "haar",
+            "haar_levels": codec.config.levels,
+            "scaling_factor": codec.config.scaling_factor,
+            "vae_rank": 0,
+        }
+    return {
+        "vae_block_out_channels": tuple(codec.config.block_out_channels),
+        "vae_layers_per_block": codec.config.layers_per_block,
+        "vae_norm_groups": codec.config.norm_groups,
+        "scaling_factor": codec.config.scaling_factor,
+        "vae_rank": codec.config.vae_rank,
+        "vae_alpha": codec.config.vae_alpha,
+    }
 
 
 def _from_base(recipe: TrainRecipe, folder: Path, radius_bound: float) -> tuple[Networks, ModelConfig, Any]:

@@ -14,7 +14,7 @@ EPSILON = 1e-3
 
 
 class PictureLoss(nn.Module):
-    """The weighted l2 and perceptual terms of a recipe; pictures [B, 3, H, W] around -1..1."""
+    """The weighted l1, l2 and perceptual terms of a recipe; pictures [B, 3, H, W] around -1..1."""
 
     def __init__(self, spec: LossSpec) -> None:
         super().__init__()
@@ -29,6 +29,8 @@ class PictureLoss(nn.Module):
         with torch.autocast(device, enabled=False):
             picture, target = picture.to(kind), target.to(kind)
             terms = {"l2": self.spec.l2 * mse_loss(picture, target)}
+            if self.spec.l1 is not None:
+                terms["l1"] = self.spec.l1 * charbonnier(picture - target)
             if self.spec.perceptual == "edges":
                 terms["edges"] = self.spec.weight * edge_loss(picture, target)
             elif self.lpips is not None:
@@ -45,11 +47,14 @@ def edge_loss(picture: Tensor, target: Tensor) -> Tensor:
     for _ in range(SCALES):
         for dim in (2, 3):
             if picture.shape[dim] > 1:
-                # Charbonnier: |x| with a continuous gradient, so that rounding errors stay small in the weights.
-                difference = picture.diff(dim=dim) - target.diff(dim=dim)
-                total = total + (difference.square() + EPSILON**2).sqrt().mean() - EPSILON
+                total = total + charbonnier(picture.diff(dim=dim) - target.diff(dim=dim))
         picture, target = avg_pool2d(picture, 2, ceil_mode=True), avg_pool2d(target, 2, ceil_mode=True)
     return total / SCALES
+
+
+def charbonnier(difference: Tensor) -> Tensor:
+    """Mean of |x| with a continuous gradient, so that rounding errors stay small in the weights."""
+    return (difference.square() + EPSILON**2).sqrt().mean() - EPSILON
 
 
 def load_lpips() -> Any:

@@ -1,7 +1,7 @@
 """Training phases: the tensors that a phase trains, its learning rates, samples and loss. `activate` alone changes
 `requires_grad`; tensors that the active phase does not name keep their bits.
 
-    autoencoder   the whole VAE but its LoRA          aif, hq -> themselves
+    from_scratch  UNet, ControlNet, bokeh LoRA        lq, defocus -> hq; some lq, zero defocus -> aif
     sr            VAE LoRA, UNet LoRA and conv_in     lq, no defocus -> aif         (first stage; no ControlNet yet)
     bokeh         ControlNet, bokeh LoRA              lq, defocus -> hq
     sr_turn       UNet LoRA                           lq, zero defocus -> aif       (turns with bokeh)
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from magicbokeh.data.loader import Batch
 from magicbokeh.model.bundle import Networks
 from magicbokeh.model.lora import ADAPTER
-from magicbokeh.recipe import AutoencoderStage, DepthStage, SrStage, Stage
+from magicbokeh.recipe import DepthStage, FromScratchStage, SrStage, Stage
 from magicbokeh.training.depth_distillation import DepthLoss
 from magicbokeh.training.losses import PictureLoss
 
@@ -127,8 +127,8 @@ def phases_of(stage: Stage, loss: PictureLoss | DepthLoss, has_sr_source: bool =
         ]
     assert isinstance(loss, PictureLoss)
     source = "sr" if has_sr_source else "main"
-    if isinstance(stage, AutoencoderStage):
-        return [_autoencoder(stage, loss)]
+    if isinstance(stage, FromScratchStage):
+        return [_from_scratch(stage, loss)]
     if isinstance(stage, SrStage):
         return [_sr(stage, loss, source)]
     if stage.joint:
@@ -139,16 +139,21 @@ def phases_of(stage: Stage, loss: PictureLoss | DepthLoss, has_sr_source: bool =
     return [bokeh] * stage.phase_steps.bokeh + [sr_turn] * stage.phase_steps.sr
 
 
-def _autoencoder(stage: AutoencoderStage, loss: PictureLoss) -> Phase:
+def _from_scratch(stage: FromScratchStage, loss: PictureLoss) -> Phase:
     def losses(models: Models, batch: Batch) -> Terms:
-        # Clean pictures only: encoding noise would waste latents. The SR stage teaches the encoder to ignore noise.
-        pictures = torch.cat([batch.aif, batch.hq])
-        return loss(models.networks.vae(pictures), pictures)
+        sharp = sharp_places(len(batch), stage.sharp).to(batch.lq.device)[:, None, None, None]
+        defocus = torch.where(sharp, torch.zeros_like(batch.defocus), batch.defocus)
+        target = torch.where(sharp, batch.aif, batch.hq)
+        return loss(_restored(models.networks, batch.lq, defocus), target)
 
-    def trains(name: str) -> bool:
-        return name.startswith("vae.") and not is_vae_lora(name)
+    trains = _any_of(is_unet_base, is_controlnet, is_bokeh_lora)
+    return Phase("from_scratch", trains, _constant(stage.lr), losses)
 
-    return Phase("autoencoder", trains, _constant(stage.lr), losses)
+
+def sharp_places(count: int, share: float) -> Tensor:
+    """Mark `share` of the places of a batch, evenly spread: bool [count]."""
+    ends = torch.arange(count + 1, dtype=torch.float64) * share
+    return ends.floor().diff() > 0
 
 
 def _sr(stage: SrStage, loss: PictureLoss, source: str) -> Phase:
@@ -159,8 +164,7 @@ def _sr(stage: SrStage, loss: PictureLoss, source: str) -> Phase:
         x0 = networks.step.x0(latent, networks.unet(latent))
         return loss(_decode(networks, x0), batch.aif)
 
-    weights = is_unet_base if stage.unet == "full" else _any_of(is_sr_lora, is_conv_in)
-    return Phase("sr", _any_of(is_vae_lora, weights), _constant(stage.lr), losses, source)
+    return Phase("sr", _any_of(is_vae_lora, is_sr_lora, is_conv_in), _constant(stage.lr), losses, source)
 
 
 def _bokeh_losses(loss: PictureLoss) -> Callable[[Models, Batch], Terms]:

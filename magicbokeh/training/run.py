@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from bokehsynth import DeviceError, atomic_write
+from bokehsynth import DeviceError, UsageError, atomic_write
 from magicbokeh.data.loader import TrainingSet, check_source, validation_batches
 from magicbokeh.data.sources import OpenSource, open_source
 from magicbokeh.inference.pipeline import MagicBokehPipeline
 from magicbokeh.model.checkpoint_files import SavedCheckpoint
 from magicbokeh.model.config import ModelConfig
+from magicbokeh.model.haar import HaarCodec
 from magicbokeh.recipe import AlternateStage, DepthStage, Stage, TrainRecipe, check_precision
 from magicbokeh.training.checkpoint import Checkpoints
 from magicbokeh.training.depth_distillation import DepthLoss
@@ -257,6 +258,8 @@ def enable_checkpointing(models: Models, recipe: TrainRecipe) -> None:
     """Let the recipe's networks recompute their activations in the backward pass instead of keeping them."""
     parts = models.parts()
     for name in recipe.compute.checkpointing:
+        if isinstance(parts[name], HaarCodec):
+            raise UsageError(f"compute.checkpointing: {name} has no activations with codec haar; leave it out")
         parts[name].enable_gradient_checkpointing()  # type: ignore[operator]  # diffusers', untyped
 
 

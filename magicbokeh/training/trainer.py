@@ -22,6 +22,7 @@ from bokehsynth import BokehsynthError, DataError, UsageError
 from magicbokeh.data.loader import Batch, BatchSchedule, TrainingSet, make_loader, rendered_ahead
 from magicbokeh.given_files import check_size
 from magicbokeh.model.folder_files import MAX_WEIGHTS
+from magicbokeh.model.lora import skip_idle_loras
 from magicbokeh.recipe import Stage, TrainRecipe
 from magicbokeh.training.checkpoint import Checkpoints
 from magicbokeh.training.optimizers import PhaseOptimizer
@@ -31,7 +32,7 @@ from magicbokeh.training.train_state import TrainState
 from magicbokeh.training.validation import Validator
 
 TASKS = {
-    "autoencoder": ("autoencoder",),
+    "from_scratch": ("bokeh", "sr"),
     "sr": ("sr",),
     "alternate": ("bokeh", "sr"),
     "depth": ("depth",),
@@ -84,6 +85,7 @@ class StageTrainer:
         for phase in phases:
             if phase.name not in self.optimizers:
                 self.optimizers[phase.name] = PhaseOptimizer(phase, activate(phase, context.models), stage)
+        skip_idle_loras(context.models.networks.unet, lambda name: any(one.trains(f"unet.{name}") for one in phases))
         self._active: str | None = None
         self._timing = {"wait": 0.0, "all": 0.0, "samples": 0.0}
 
@@ -98,6 +100,7 @@ class StageTrainer:
             world=self.accelerator.num_processes,
             counts=self.context.counts,
             source_cycle=[phase.source for phase in self.phases],
+            windows=self.context.recipe.data.windows or 1,
         )
 
     def run(self) -> None:

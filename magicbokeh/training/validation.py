@@ -27,7 +27,7 @@ class Score:
     """One line of the table. Decibels, but for depth (mean absolute error of disparity)."""
 
     task: str
-    """sr (against aif), bokeh (against hq), autoencoder (aif through the VAE) or depth."""
+    """sr (against aif), bokeh (against hq) or depth."""
     ours: float
     lq: float
     """The degraded picture itself; for depth the best constant map, or the teacher on the degraded picture."""
@@ -142,7 +142,7 @@ class Validator:
     def _row(self, task: str, models: Models, batch: Batch) -> Row:
         target = batch.hq if task == "bokeh" else batch.aif
         found = predict_pictures(task, models, batch.to(self.device)).cpu()
-        what = {"bokeh": "largest radius", "sr": "no blur", "autoencoder": "through the VAE"}[task]
+        what = {"bokeh": "largest radius", "sr": "no blur"}[task]
         radius = f" {float(batch.defocus.max()) * self.blur_reference:.1f} px" if task == "bokeh" else ""
         before, after = psnr(batch.lq, target)[0], psnr(found, target)[0]
         return Row(
@@ -169,8 +169,6 @@ class Validator:
 def predict_pictures(task: str, models: Models, batch: Batch) -> Tensor:
     """The networks' pictures of a batch for a task: in -1..1, clamped, float32."""
     networks = models.networks
-    if task == "autoencoder":
-        return _finite(networks.vae(batch.aif), task, batch).clamp(-1, 1)
     defocus = batch.defocus if task == "bokeh" else torch.zeros_like(batch.defocus)
     step = networks.restore(batch.lq, defocus)
     _finite(step.x0, task, batch)  # decoding clamps infinity

@@ -47,6 +47,11 @@ def test_what_0_4_0_saved_passes(folder):
     change_json(folder / "model_index.json", _diffusers_version="0.35.2", depth_estimator=[None, None])
     shutil.rmtree(folder / "depth_estimator")
     change_json(folder / "unet" / "config.json", _name_or_path="/somewhere", _diffusers_version="0.35.2")
+    for part in ("unet", "controlnet"):  # a field that 0.4.0 did not have
+        path = folder / part / "config.json"
+        content = json.loads(path.read_text())
+        assert content.pop("attention_in_last") is False
+        path.write_text(json.dumps(content))
     for name in ("README.md", "LICENSE", "conversion.json", ".gitattributes"):
         (folder / name).write_text("{}")
     (folder / ".git" / "hooks").mkdir(parents=True)

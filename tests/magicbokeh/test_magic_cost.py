@@ -28,9 +28,9 @@ def test_a_photo_of_twelve_megapixels_costs_less_than_half():
     official = 15 * 11 * (encode + decode + step + text)
     assert round(official) == 787
 
-    run = TiledForward(lambda *_: None, lambda x: x, torch.device("cpu"), 64, TileOptions(), lambda total: None)
+    run = TiledForward(lambda *_: None, lambda x: x, torch.device("cpu"), 64, 8, TileOptions(), lambda total: None)
     empty = np.broadcast_to(np.float32(0), (3024, 4032, 3))
-    canvas = Canvas.pad(empty, empty[..., 0], 512)
+    canvas = Canvas.pad(empty, empty[..., 0], 64, 8)
     tiles, decoded = run.grid(canvas), run.decode_grid(canvas)
     with torch.device("meta"):
         part = torch.empty(1, 4, decoded.rows.size, decoded.columns.size)

@@ -20,7 +20,7 @@ from magicbokeh import MagicBokehPipeline
 from magicbokeh.cli import main
 from magicbokeh.data.sources import fetch_dataset
 from magicbokeh.inference.infer import export_model
-from magicbokeh.model.networks import BokehUNet, BokehVAE
+from magicbokeh.model.networks import BokehUNet
 from magicbokeh.training.run import train
 from magicbokeh.training.trainer import StageTrainer
 
@@ -94,16 +94,14 @@ def test_init_refuses_nan(tmp_path, mini_shards, copy):
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_validation_does_not_score_what_is_not_finite(tmp_path, mini_shards, monkeypatch, value):
-    def forward(self, image):
-        return self.decode(self.encode(image)) + (0 if self.training else value)
-
-    monkeypatch.setattr(BokehVAE, "forward", forward)
+    forward = BokehUNet.forward
+    monkeypatch.setattr(BokehUNet, "forward", lambda self, *all: forward(self, *all) + (0 if self.training else value))
     with monkeypatch.context() as patched:  # the losses over the val split come before the scores
         patched.setattr(StageTrainer, "record_validation_losses", lambda self: None)
-        with pytest.raises(DataError, match="validation of autoencoder: the network gives NaN or infinity for val-"):
+        with pytest.raises(DataError, match="validation of bokeh: the network gives NaN or infinity for val-"):
             train(short(tmp_path, mini_shards), tmp_path / "run")
     assert not list((tmp_path / "run" / "sheets").iterdir())
-    with pytest.raises(DataError, match="loss of phase autoencoder over the val split is"):
+    with pytest.raises(DataError, match="loss of phase from_scratch over the val split is"):
         train(short(tmp_path, mini_shards), tmp_path / "other")
 
 

@@ -114,6 +114,39 @@ def test_workers_change_nothing_and_a_run_continues_with_the_next_sample(tmp_pat
         same(one, other)
 
 
+def test_windows_of_a_sample_stand_together_and_are_cut_from_one_degradation(tmp_path, shards):
+    """A batch of two samples holds four windows; the first of each is what a single window would have been."""
+    one = [ref for number in range(16) for ref in schedule(source_cycle=["main"]).micro_batch(number)]
+    two = [ref for number in range(32) for ref in schedule(source_cycle=["main"], windows=2).micro_batch(number)]
+    assert [ref for ref in two if ref.window == 0] == one
+    assert two[1::2] == [dataclasses.replace(ref, window=1) for ref in one]
+
+    changes = ["data.crop=32", "data.fresh_lq=real-esrgan", "data.flip=0.0", "model.preset=small"]
+    recipe = mini(tmp_path / "a.yaml", shards, *changes, "data.windows=2")
+    data = TrainingSet({"main": open_source(recipe.data.source, tmp_path, 1)}, recipe.data, recipe.seed, 4.0)
+    whole = TrainingSet(data.sources, recipe.data.model_copy(update={"crop": None}), recipe.seed, 4.0)
+    positions = set()
+    for window in range(4):
+        ref = SampleRef("main", 3, 0, window)
+        key, arrays = data[ref]
+        assert key == "train-000000003"
+        around = whole[ref][1]
+        places = [
+            (top, left)
+            for top in range(33)
+            for left in range(33)
+            if np.array_equal(around.lq[top : top + 32, left : left + 32], arrays.lq)
+        ]
+        ((top, left),) = places
+        positions.add((top, left))
+        for name in ("hq", "aif", "defocus", "disparity"):
+            assert np.array_equal(getattr(around, name)[top : top + 32, left : left + 32], getattr(arrays, name))
+    assert len(positions) > 2
+    alone = mini(tmp_path / "b.yaml", shards, *changes)
+    single = TrainingSet(data.sources, alone.data, alone.seed, 4.0)
+    assert np.array_equal(single[SampleRef("main", 3, 0)][1].lq, data[SampleRef("main", 3, 0)][1].lq)
+
+
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="PYTHONSAFEPATH came with Python 3.11")
 def test_workers_import_nothing_from_the_working_directory(tmp_path, shards, monkeypatch):
     recipe = mini(tmp_path / "a.yaml", shards)
@@ -306,7 +339,7 @@ def test_crops(sample):
 # --- recipes
 
 
-@pytest.mark.parametrize("name", ["tiny", "sr", "alternate", "depth"])
+@pytest.mark.parametrize("name", ["tiny", "small", "sr", "alternate", "depth"])
 def test_packaged_recipes_load(name):
     assert load_train_recipe(name).stages
 
@@ -318,6 +351,8 @@ def test_packaged_recipes_load(name):
         ("stages.1.lernrate=3", r"unknown key"),
         ("model.presett=toy", r"did you mean 'preset'"),
         ("stages.0.steps=0", r"greater than or equal to 1"),
+        ("data.windows=2", r"windows: several of a sample need crop"),
+        ("stages.0.stage=autoencoder", r"from_scratch"),
         ("seed=no", r"seed"),
     ],
 )
@@ -333,7 +368,7 @@ def test_unknown_recipes_are_named():
 
 def test_paths_are_relative_to_the_file(tmp_path, monkeypatch, mini_shards):
     (tmp_path / "set").symlink_to(mini_shards)
-    text = {"name": "a", "data": {"source": {"shards": "set"}}, "stages": [{"stage": "autoencoder", "steps": 1}]}
+    text = {"name": "a", "data": {"source": {"shards": "set"}}, "stages": [{"stage": "sr", "steps": 1}]}
     (tmp_path / "a.yaml").write_text(json.dumps(text))
     monkeypatch.chdir("/")
     assert load_train_recipe(tmp_path / "a.yaml").data.source.shards == str(tmp_path / "set")

@@ -55,7 +55,7 @@ def operations(phase, models, batch):
     return noted.names
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "sr", "joint", "depth"])
+@pytest.mark.parametrize("stage", ["from_scratch", "sr", "joint", "depth"])
 def test_every_phase_has_deterministic_kernels(stage):
     torch.use_deterministic_algorithms(True)
     spec = STAGES[stage]

@@ -15,27 +15,28 @@ from support.phase_toys import EDGES, STAGES, loss_of, picture_batch, toy_models
 from support.train_toys import mini
 
 from bokehsynth import DeviceError, UsageError
+from magicbokeh.model.bundle import build_networks
+from magicbokeh.model.config import ModelConfig
+from magicbokeh.model.lora import skip_idle_loras
 from magicbokeh.recipe import AlternateStage, DepthStage, LossSpec, SrStage
 from magicbokeh.training.depth_distillation import DepthLoss, small_depth_network
 from magicbokeh.training.initial_models import controlnet_from_unet
 from magicbokeh.training.losses import PictureLoss, edge_loss
 from magicbokeh.training.optimizers import PhaseOptimizer, rate_factor
-from magicbokeh.training.phases import activate, phases_of, total
+from magicbokeh.training.phases import Models, activate, phases_of, sharp_places, total
 from magicbokeh.training.run import enable_checkpointing, make_accelerator
 
 MOVES = {
-    "autoencoder": ["vae.encoder", "vae.decoder", "vae.quant_conv.base", "vae.post_quant_conv"],
+    "from_scratch": ["controlnet.", "unet.*processor", "unet.conv_in.base_layer", "unet.time_emb", "unet.conv_out"],
     "sr": ["vae.*lora", "unet.*lora_", "unet.conv_in.base_layer"],
-    "sr full": ["vae.*lora", "unet.conv_in.base_layer", "unet.up_blocks.3.resnets.0.conv1.base_layer", "unet.time_emb"],
     "bokeh": ["controlnet.", "unet.*processor"],
     "sr_turn": ["unet.*lora_"],
     "joint": ["controlnet.", "unet.*processor", "unet.*lora_"],
     "depth": ["depth."],
 }
 STAYS = {
-    "autoencoder": ["lora", "unet.", "controlnet.", "depth."],
+    "from_scratch": ["vae.", "unet.*sr.weight", "depth."],
     "sr": ["controlnet.", "processor", "vae.decoder", "time_emb", "resnets.0.conv1.base_layer", "depth."],
-    "sr full": ["controlnet.", "processor", "vae.decoder", "unet.*sr.weight", "depth."],
     "bokeh": ["vae.", "unet.*sr.weight", "unet.*base_layer", "depth."],
     "sr_turn": ["vae.", "controlnet.", "processor", "base_layer", "depth."],
     "joint": ["vae.", "base_layer", "depth."],
@@ -131,6 +132,53 @@ def test_checkpointed_activations_give_the_same_gradients(tmp_path, parts):
         assert torch.allclose(value, gradients[1][name], rtol=1e-4, atol=1e-7), name
 
 
+def test_a_share_of_a_batch_is_restored_without_blur():
+    assert sharp_places(8, 0.25).tolist() == [False, False, False, True] * 2
+    assert sharp_places(3, 0.0).tolist() == [False] * 3
+    assert sharp_places(3, 1.0).tolist() == [True] * 3
+    spec, models, batch = STAGES["from_scratch"], toy_models(depth=False), picture_batch(4)
+    (phase,) = phases_of(spec, PictureLoss(spec.loss))
+    with torch.no_grad():
+        before = phase.losses(models, batch)
+        # The last sample's target is aif and its map zero: what hq and the map say of it changes nothing.
+        hq, defocus = batch.hq.clone(), batch.defocus.clone()
+        hq[3], defocus[3] = 1.0, 0.7
+        after = phase.losses(models, dataclasses.replace(batch, hq=hq, defocus=defocus))
+        hq[2] = 1.0
+        other = phase.losses(models, dataclasses.replace(batch, hq=hq))
+    assert before == after
+    assert before["l1"] != other["l1"]
+
+
+def test_idle_loras_are_left_out_and_change_nothing():
+    models, batch = toy_models(moved=False, depth=False), picture_batch()
+    unet = models.networks.unet
+    with torch.no_grad():
+        torch.nn.init.normal_(unet.conv_out.base_layer.weight, std=0.1, generator=torch.Generator().manual_seed(0))
+        latent = models.networks.vae.encode(batch.lq)
+        whole = unet(latent)
+        calls = []
+        for layer in unet.modules():
+            if hasattr(layer, "lora_A"):
+                layer.lora_A["sr"].register_forward_hook(lambda *_: calls.append(1))
+        skip_idle_loras(unet, lambda _: False)
+        assert torch.equal(unet(latent), whole)
+        assert not calls
+        unet.conv_in.lora_B["sr"].weight.fill_(0.1)  # no longer idle
+        skip_idle_loras(unet, lambda _: False)
+        assert not torch.equal(unet(latent), whole)
+        assert len(calls) == 1
+        skip_idle_loras(unet, lambda name: ".sr." in name)
+        unet(latent)
+    assert len(calls) == 1 + sum(hasattr(layer, "lora_A") for layer in unet.modules())
+
+
+def test_the_haar_codec_has_no_activations_to_recompute(tmp_path):
+    models = Models(build_networks(ModelConfig.small(), 0))
+    with pytest.raises(UsageError, match="checkpointing: vae has no activations with codec haar"):
+        enable_checkpointing(models, mini(tmp_path / "a.yaml", None, "compute.checkpointing=[vae]"))
+
+
 # --- precision
 
 
@@ -168,6 +216,14 @@ def test_fp16_and_cuda_are_refused_where_they_cannot_be(tmp_path):
 
 
 # --- losses
+
+
+def test_l1_counts_only_where_the_recipe_asks_for_it():
+    one, other = torch.zeros(2, 3, 8, 8), torch.full((2, 3, 8, 8), 0.5)
+    plain = PictureLoss(LossSpec(perceptual="none"))(one, other)
+    assert {name: float(term) for name, term in plain.items()} == {"l2": 0.25}
+    both = PictureLoss(LossSpec(l1=2.0, l2=0.0, perceptual="none"))(one, other)
+    assert float(both["l1"]) == pytest.approx(1.0, abs=3e-3)  # Charbonnier's corner of 1e-3
 
 
 def test_edge_loss_sees_edges_and_no_level():

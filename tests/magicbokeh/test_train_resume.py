@@ -258,14 +258,14 @@ def test_two_runs_give_the_same_bytes(tmp_path, whole, recipe):
 
 def test_lq_stands_beside_every_score_and_no_learning_is_said(whole):
     summary = json.loads((whole / "summary.json").read_text())
-    assert summary["scores"].keys() == {"autoencoder", "sr", "bokeh", "depth"}
-    assert summary["losses"].keys() == {"autoencoder", "sr", "bokeh", "sr_turn", "depth"}
+    assert summary["scores"].keys() == {"sr", "bokeh", "depth"}
+    assert summary["losses"].keys() == {"from_scratch", "sr", "bokeh", "sr_turn", "depth"}
     bokeh = summary["scores"]["bokeh"]
     assert 10 < bokeh["lq"] < 40
     assert 10 < bokeh["classical"] < 40
     assert not bokeh["beats_lq"]  # eleven steps teach nothing
     sheets = sorted(path.name for path in (whole / "sheets").iterdir())
-    assert sheets == ["000002-autoencoder.png", "000005-sr.png", "000009-alternate.png", "000011-depth.png"]
+    assert sheets == ["000002-from_scratch.png", "000005-sr.png", "000009-alternate.png", "000011-depth.png"]
 
 
 def test_export_gives_a_model_that_infers(tmp_path, whole):

@@ -6,7 +6,7 @@ from accelerate import Accelerator
 from magicbokeh.data.loader import Batch
 from magicbokeh.model.bundle import build_networks
 from magicbokeh.model.config import ModelConfig
-from magicbokeh.recipe import AlternateStage, AutoencoderStage, DepthStage, LossSpec, SrStage
+from magicbokeh.recipe import AlternateStage, DepthStage, FromScratchStage, LossSpec, SrStage
 from magicbokeh.training.depth_distillation import DepthLoss, small_depth_network
 from magicbokeh.training.losses import PictureLoss
 from magicbokeh.training.phases import Models, activate, phases_of, total
@@ -14,9 +14,8 @@ from magicbokeh.training.trainer import StageTrainer
 
 EDGES = LossSpec(perceptual="edges")
 STAGES = {
-    "autoencoder": AutoencoderStage(stage="autoencoder", steps=1, lr=1e-2),
+    "from_scratch": FromScratchStage(stage="from_scratch", steps=1, lr=1e-2),
     "sr": SrStage(stage="sr", steps=1, lr=1e-2, loss=EDGES),
-    "sr full": SrStage(stage="sr", steps=1, lr=1e-2, loss=EDGES, unet="full"),
     "alternate": AlternateStage(stage="alternate", steps=1, lr=1e-2, sr_lr=1e-2, loss=EDGES),
     "joint": AlternateStage(stage="alternate", steps=1, lr=1e-2, loss=EDGES, joint=True),
     "depth": DepthStage(stage="depth", steps=1, head_lr=1e-2),

@@ -181,7 +181,7 @@ class ModelConfig:
 
     @classmethod
     def small(cls, **changes: Any) -> "ModelConfig":
-        """A model that learns from nothing on a CPU: Haar codec, 3.5 million parameters in the UNet, 512 px tiles."""
+        """A model that learns from nothing on a CPU: Haar codec, 5 million parameters in the UNet, 512 px tiles."""
         small = cls(
             sample_size=128,
             block_out_channels=(64, 96, 160),

@@ -88,14 +88,12 @@ def _synthesise(coefficients: Tensor, levels: int) -> Tensor:
     """The inverse of `_analyse`."""
     if levels == 0:
         return coefficients
-    coarse, fine = coefficients.split(
-        [coefficients.shape[1] // 4, coefficients.shape[1] - coefficients.shape[1] // 4], dim=1
-    )
+    count = coefficients.shape[1] // 4
+    coarse, fine = coefficients[:, :count], coefficients[:, count:]
     means = _synthesise(coarse, levels - 1)
     rows, columns, both = pixel_shuffle(fine, 2 ** (levels - 1)).chunk(3, dim=1)
     top, bottom, left, right = means + rows, means - rows, columns + both, columns - both
     corners = torch.cat([top + left, top - left, bottom + right, bottom - right], dim=1) / 2
     batch, _, height, width = means.shape
-    return (
-        corners.view(batch, 2, 2, -1, height, width).permute(0, 3, 4, 1, 5, 2).reshape(batch, -1, 2 * height, 2 * width)
-    )
+    corners = corners.view(batch, 2, 2, -1, height, width).permute(0, 3, 4, 1, 5, 2)
+    return corners.reshape(batch, -1, 2 * height, 2 * width)

@@ -197,9 +197,9 @@ class _TileDecoder:
     def _halve(self) -> None:
         if self.largest // 2 < SMALLEST_DECODED:
             raise self.tiled.out_of_memory(self.largest)
+        side = self.largest * self.tiled.scale
         warnings.warn(
-            f"{self.tiled.device}: no memory to decode {self.largest * self.tiled.scale} px at once; going on with half the side",
-            stacklevel=2,
+            f"{self.tiled.device}: no memory to decode {side} px at once; going on with half the side", stacklevel=2
         )
         self.largest //= 2
 

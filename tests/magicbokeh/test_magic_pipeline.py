@@ -312,7 +312,7 @@ def test_less_memory_means_smaller_tiles_of_the_decoder(most):
     decode, sizes = decoder(most)
     tiled = TiledForward(lambda *_: None, decode, torch.device("cpu"), 64, 8, TileOptions(), lambda _: None)
     latent = torch.rand((1, 4, 75, 130), generator=torch.Generator().manual_seed(0)) * 2 - 1
-    canvas = Canvas(np.zeros((600, 1040, 3), np.float32), np.zeros((600, 1040), np.float32), (600, 1040))
+    canvas = Canvas(np.zeros((600, 1040, 3), np.float32), np.zeros((600, 1040), np.float32), (600, 1040), 8)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         rows = np.concatenate([rows for _, rows in tiled.bands(canvas, latent)])
@@ -325,7 +325,7 @@ def test_less_memory_means_smaller_tiles_of_the_decoder(most):
 def test_a_decoder_that_has_no_room_at_all_is_an_error_with_the_way_out():
     decode, _ = decoder(4)
     tiled = TiledForward(lambda *_: None, decode, torch.device("cpu"), 64, 8, TileOptions(), lambda _: None)
-    canvas = Canvas(np.zeros((512, 512, 3), np.float32), np.zeros((512, 512), np.float32), (512, 512))
+    canvas = Canvas(np.zeros((512, 512, 3), np.float32), np.zeros((512, 512), np.float32), (512, 512), 8)
     with (
         pytest.warns(UserWarning, match="no memory to decode 512 px at once; going on with half the side"),
         pytest.raises(DeviceError, match=r"not enough memory for one tile of 64 px.*--dtype float16"),

@@ -403,7 +403,7 @@ def test_photographs_are_pictures_in_focus(tmp_path, photographs, fields):
         assert not one.defocus.any()
         assert not one.disparity.any()
     check_source(shards, mini(tmp_path / "m.yaml", tmp_path / "set", "stages=[{stage: sr, steps: 1}]"), "main")
-    with pytest.raises(UsageError, match=r"data.source: stage alternate learns from .*disparity, which it does not"):
+    with pytest.raises(UsageError, match=r"data.source: stage from_scratch learns from .*disparity, which it does not"):
         check_source(shards, mini(tmp_path / "m.yaml", tmp_path / "set"), "main")
     with pytest.raises(UsageError, match=r"stage depth learns from disparity"):
         check_source(shards, mini(tmp_path / "m.yaml", None, "stages=[{stage: depth, steps: 1}]"), "main")

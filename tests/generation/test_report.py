@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 from collections import Counter
 from dataclasses import asdict
@@ -14,6 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from support.hostile_sets import change_meta
 from support.shard_samples import make_dataset
 from support.shard_samples import make_sample as noise_sample
 from support.small_set import make_small_set
@@ -368,6 +371,41 @@ def test_texts_of_a_set_stay_text(hostile: str) -> None:
             )
 
 
+RECORDS = {
+    "words": {"aperture": HOSTILE + "\ud800", "assets": [HOSTILE, "\udfff"]},
+    "large": {"blur": 1e308, "focus": -1e308, "radius_max": 1e308},
+    "scale 0": {"defocus_scale": 0.0},
+    "scale 1e308": {"disparity_scale": 1e308},
+    "scale -1": {"defocus_scale": -1.0},
+    "many assets": {"assets": [f"{number}" for number in range(5000)]},
+    "no draw": {"draw": "[]"},
+    "draw": {"draw": canonical_json({
+        "scene": {"kind": "layers", "foregrounds": [7, {"plane": 3}, {"plane": {"d": 10**400}}], "background": []},
+        "camera": {"f_number": True, "near_m": "1"},
+        "degradation": {"steps": [3, {"kind": []}, {"kind": HOSTILE[:39], HOSTILE: HOSTILE, "a": {"b": [], "c": 1e300}},
+                                  *[{"kind": "k", f"name {place}": place} for place in range(300)]]},
+    })},
+}  # fmt: skip
+"""What the record of a sample may say, its marker and index fitting, and each ends as a page or as one error."""
+
+
+@pytest.mark.parametrize("name", RECORDS)
+@pytest.mark.filterwarnings("error")
+def test_records_that_mean_harm(name: str, layout: Layout, tmp_path: Path) -> None:
+    shutil.copytree(layout.root, tmp_path / "set")
+    change_meta(Layout(tmp_path / "set"), **RECORDS[name])
+    if name.startswith("scale"):
+        with pytest.raises(bs.DataError, match=r"scale|outside"):
+            write_report(tmp_path / "set", tmp_path / "page.html")
+        return
+    write_report(tmp_path / "set", tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert len(page.all("script")) == len(page.all("style")) == 1
+    assert len(text) < 2_000_000
+    assert len(page.all("figure")) < 140
+
+
 def test_the_policy_allows_the_own_style_and_script_alone(hostile: str) -> None:
     page = Page(hostile)
     (policy,) = [item["content"] for item in page.all("meta") if item.get("http-equiv") == "Content-Security-Policy"]
@@ -404,6 +442,22 @@ def test_what_is_damaged_beside_the_shards_is_named(layout: Layout, tmp_path: Pa
     (bad.root / "train" / "train-000001.tar").write_bytes(b"")
     with pytest.raises(bs.DataError, match="train-000001"):
         write_report(bad.root, tmp_path / "page.html")
+
+
+def test_an_extended_set_is_made_again_step_by_step(layout: Layout, tmp_path: Path) -> None:
+    shutil.copytree(layout.root, tmp_path / "set")
+    extended = Layout(tmp_path / "set")
+    extended.extensions.write_text('[{"train": 1, "val": 1}, {"train": 3, "val": 1}]')
+    draw = {"kind": "sample", "key": "train-000000000", "reason": "killed", "message": "signal SIGKILL", "attempt": 0}
+    extended.quarantine.write_text(canonical_json(draw) + "\n")
+    write_report(extended.root, tmp_path / "page.html")
+    text = Page((tmp_path / "page.html").read_text()).text
+    assert (
+        "bokehsynth generate recipe.yaml --out again --quarantine quarantine.jsonl --set samples.train=1 "
+        "--set samples.val=1\nbokehsynth extend again --samples 4\nbokehsynth extend again --samples 6"
+    ) in text
+    assert "samplekilled1" in text
+    assert "train-000000000, draw 0signal SIGKILL" in text
 
 
 # --- the log
@@ -446,9 +500,22 @@ def test_the_same_set_makes_the_same_page(layout: Layout, tmp_path: Path) -> Non
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
-def test_the_command(layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from click.testing import CliRunner
+def test_the_lines_of_the_documents(layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    docs = Path(__file__).parents[2] / "docs"
+    lines = [
+        line for page in ("report.md", "dataset-format.md") for line in (docs / page).read_text().splitlines()
+        if line.startswith(("bokehsynth report", "bokehsynth export"))
+    ]  # fmt: skip
+    assert len(lines) == 4
+    for line in lines:
+        _, command, place, *rest = shlex.split(line, comments=True)
+        assert place in {"demo", "/data/set", "out"}
+        assert CliRunner().invoke(cli, [command, str(layout.root), *rest]).exit_code == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "set.html", "files", "rows"}
 
+
+def test_the_command(layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(cli, ["report", str(layout.root), "--samples", "2"])
     assert (done.exit_code, done.output[:17]) == (0, "wrote report.html"[:17])

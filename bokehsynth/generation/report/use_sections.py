@@ -42,7 +42,7 @@ def again_section(found: Findings) -> list[Markup]:
     if found.quarantine.has_draws:
         line += ["--quarantine", "quarantine.jsonl"]
     if found.steps:
-        line += ["--samples", str(sum(found.steps[0].values()))]
+        line += [word for split, count in found.steps[0].items() for word in ("--set", f"samples.{split}={count}")]
     lines = [shlex.join(line)]
     lines += [f"bokehsynth extend again --samples {sum(step.values())}" for step in found.steps[1:]]
     if found.steps:

@@ -92,10 +92,10 @@ def _view_samples(
     spots = LensSpots.of(layout)
     chosen = _shares(splits, samples)
     budget = PICTURE_BYTES // max(1, min(SHARE, sum(map(len, chosen.values()))))
-    for split, indices in chosen.items():
-        data = splits[split]
-        for sample in show((data[index] for index in indices), f"{split}: samples", len(indices)):
-            with np.errstate(all="ignore"):  # a stranger's scale may be any number; what it makes of a map is checked
+    with np.errstate(all="ignore"):  # a stranger's scale may be any number; what it makes of a map is checked
+        for split, indices in chosen.items():
+            stored = map(splits[split].__getitem__, indices)
+            for sample in show(stored, f"{split}: samples", len(indices)):
                 found.cards.append(Card(view_sample(sample, budget), spots.of_sample(dict(sample.meta))))
                 _count_pixels(found, sample)
     found.spot_fault = spots.fault

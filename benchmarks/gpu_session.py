@@ -49,6 +49,8 @@ class Stage:
     fallback: tuple[str, ...] = ()
     """Tried once, where the command fails."""
     environment: dict[str, str] = field(default_factory=dict)
+    fallback_limit: float | None = None
+    """What the fallback may take, where that is not `limit`."""
 
 
 @dataclass
@@ -105,7 +107,8 @@ def dry_stages(broken: dict[str, str]) -> list[Stage]:
             command = ("compute-sanitizer", "--tool", "memcheck", sys.executable, "-c", "print('no kernel was run')")
         how = broken.get(stage.name)
         command = command if how is None else (sys.executable, "-m", "benchmarks.gpu_stages", how)
-        found.append(Stage(stage.name, command, 4, 3 if how == "hang" else 120, fallback, {"GPU_SESSION_DRY": "1"}))
+        limit = 3 if how == "hang" else 120
+        found.append(Stage(stage.name, command, 2, limit, fallback, {"GPU_SESSION_DRY": "1"}, fallback_limit=120))
     return found
 
 
@@ -127,9 +130,10 @@ class Session:
     def run(self, stages: Sequence[Stage]) -> int:
         """Run all stages that the budget allows; returns the exit code."""
         for stage in stages:
-            outcome = self._attempt(stage, stage.command, stage.name)
+            outcome = self._attempt(stage, stage.command, stage.name, stage.limit)
             if outcome.status not in {"done", "skipped"} and stage.fallback:
-                instead = self._attempt(stage, stage.fallback, f"{stage.name}-fallback")
+                limit = stage.limit if stage.fallback_limit is None else stage.fallback_limit
+                instead = self._attempt(stage, stage.fallback, f"{stage.name}-fallback", limit)
                 outcome.note = f"fallback: {instead.status}"
                 if instead.status == "done":
                     outcome.status, outcome.result = "fallback", instead.result
@@ -138,7 +142,7 @@ class Session:
             self.write()
         return exit_code(self.outcomes)
 
-    def _attempt(self, stage: Stage, command: Sequence[str], name: str) -> Outcome:
+    def _attempt(self, stage: Stage, command: Sequence[str], name: str, limit: float) -> Outcome:
         if self.left < stage.expected:
             return Outcome(stage.name, "skipped", note=f"{self.left:.0f} s left, {stage.expected:.0f} needed")
         result = self.out / "logs" / f"{name}.json"
@@ -147,7 +151,7 @@ class Session:
         environment |= {"OUT": str(self.out), "RESULT": str(result), "PYTHONUNBUFFERED": "1"}
         paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        begun, limit = time.monotonic(), min(stage.limit, self.left)
+        begun = time.monotonic()
         with (self.out / "logs" / f"{name}.log").open("wb") as log:
             log.write(f"$ {shlex.join(command)}\n".encode())
             log.flush()
@@ -158,7 +162,7 @@ class Session:
                 )  # fmt: skip
             except OSError as error:
                 return Outcome(stage.name, "failed", note=str(error))
-            code, timed_out = self._wait(limit)
+            code, timed_out = self._wait(min(limit, self.left))
         outcome = Outcome(stage.name, "done", round(time.monotonic() - begun, 2), code)
         outcome.status = "timeout" if timed_out else "done" if code == 0 else "failed"
         if result.is_file():  # also of one that failed: it writes after each row

@@ -62,7 +62,7 @@ def browser() -> Iterator[Any]:
         pytest.skip("no Chromium")
     playwright = pytest.importorskip("playwright.sync_api", reason="no Chromium")
     with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield chromium
         chromium.close()
 

@@ -7,11 +7,10 @@ from typing import Any
 from bokehsynth.assets.load.store import AssetStore
 from bokehsynth.color import ByteArray, encode_8bit, encode_16bit
 from bokehsynth.degradation import Degraded, apply_degradation
-from bokehsynth.errors import user_error
 from bokehsynth.recipe import Recipe
 from bokehsynth.rendering import Scene, render, render_batch
 from bokehsynth.rendering.frames import Frames
-from bokehsynth.sample_checks import NOT_RETRYABLE, retry_until_valid
+from bokehsynth.sample_checks import raise_unless_retryable, retry_until_valid
 from bokehsynth.sample_draw import SampleDraw, draw_sample, sample_meta
 from bokehsynth.scene import ComposedScene, compose
 from bokehsynth.schema import Sample, quantized, sample_key
@@ -94,10 +93,8 @@ def render_samples(recipe: Recipe, composed: Sequence[ComposedSample], backend: 
     """The part of `make_sample` from rendering on, for several samples whose scenes are rendered together."""
     try:
         batch: Sequence[Frames | None] = render_batch([each.scene for each in composed], backend)
-    except NOT_RETRYABLE:
-        raise
     except BaseException as raised:  # one scene cannot be rendered: each by itself, so that only it is drawn again
-        user_error(raised)
+        raise_unless_retryable(raised)
         batch = [None] * len(composed)
     render_scene = scene_renderer(backend)
 

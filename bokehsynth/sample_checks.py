@@ -66,6 +66,13 @@ def _degrades(degradation: dict[str, Any]) -> bool:
     )
 
 
+def raise_unless_retryable(raised: BaseException) -> None:
+    """Raise on what no other draw helps against: NOT_RETRYABLE errors, and an interrupt from the keyboard."""
+    if isinstance(raised, NOT_RETRYABLE):
+        raise raised
+    user_error(raised)
+
+
 def retry_until_valid(
     make: Callable[[int], T],
     attempt: int = 0,

@@ -138,7 +138,7 @@ def open_source(spec: SourceSpec, run_data: Path, workers: int, is_main: bool = 
                 fetch_dataset(spec.shards, folder)
         return _open_shards(folder)
     assert spec.recipe is not None
-    recipe = load_recipe(spec.recipe, spec.set)
+    recipe = _load(spec.recipe, spec.set)
     for split in ("train", "val"):
         if recipe.count(split) == 0:
             raise UsageError(f"{spec.recipe}: training needs samples in both splits; samples.{split} is 0")
@@ -163,6 +163,16 @@ def open_source(spec: SourceSpec, run_data: Path, workers: int, is_main: bool = 
         render_in_main=render_in_main,
         stored=stored,
     )
+
+
+def _load(name: str, changes: Sequence[str]) -> Recipe:
+    """The data recipe; where it lacks its photographs the error has the line that training takes."""
+    try:
+        return load_recipe(name, changes)
+    except RecipeError as error:
+        line = f"bokehsynth generate {name} --out DIR --set assets.root=FOLDER"
+        ours = "magicbokeh train RECIPE --out RUN --set 'data.source.set=[assets.root=FOLDER]'"
+        raise RecipeError(str(error).replace(line, ours)) from None
 
 
 def _with_defaults(source: Source, stored: Collection[str]) -> Source:

@@ -34,8 +34,14 @@ class RunFolder:
         """UsageError unless a new run may begin here."""
         if self.started:
             raise UsageError(f"{self.path}: a run was begun here; --resume goes on with it, another --out begins anew")
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and (not self.path.is_dir() or not self._unused()):
             raise UsageError(f"{self.path}: is there already and is no run; choose another --out or remove it")
+
+    def _unused(self) -> bool:
+        """Whether the folder holds no more than a run leaves that ended before it began: its lock, no sheets."""
+        sheets = self.path / "sheets"
+        names = {path.name for path in self.path.iterdir()}
+        return names <= {"sheets", ".lock"} and not (sheets.is_dir() and any(sheets.iterdir()))
 
     def record(self) -> dict[str, Any]:
         """The content of run.json."""

@@ -37,6 +37,7 @@ from magicbokeh.data.loader import (
 )
 from magicbokeh.data.sources import OnTheFlySource, fetch_dataset, open_source
 from magicbokeh.recipe import DataSpec, SourceSpec, load_train_recipe
+from magicbokeh.training.run import train
 
 
 @pytest.fixture(scope="module")
@@ -359,6 +360,17 @@ def test_packaged_recipes_load(name):
 def test_faults_of_a_recipe_are_named(tmp_path, change, told):
     with pytest.raises(RecipeError, match=told):
         mini(tmp_path / "a.yaml", None, change)
+
+
+def test_training_without_photographs_has_its_own_line_to_type(tmp_path):
+    recipe = load_train_recipe("small")
+    line = r"magicbokeh train RECIPE --out RUN --set 'data\.source\.set=\[assets\.root=FOLDER\]'"
+    for _ in range(2):  # what the first left behind is no run
+        with pytest.raises(RecipeError, match=line):
+            train(recipe, tmp_path / "run")
+    (tmp_path / "run" / "sheets" / "mine.png").write_bytes(b"x")
+    with pytest.raises(UsageError, match="is there already and is no run"):
+        train(recipe, tmp_path / "run")
 
 
 def test_unknown_recipes_are_named():

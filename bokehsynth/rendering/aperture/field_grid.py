@@ -8,7 +8,7 @@ SIDE = 37
 """Lens points per side of a grid: an aberration c s^3 is met to 3 c / 4 / 16^2 px."""
 
 AX, AY, WEIGHT, DISTANCE = range(4)
-"""Columns of a table."""
+"""Rows of a table."""
 
 FAR = 1e9
 """Cells to a rim that was not met yet."""
@@ -88,46 +88,35 @@ def carried_on(weights, opened):
 
 
 @kernel
-def turned(rows, spacing, h, half):
-    """Grids at field positions h [ny, nx, 2] from those on the axis +x, `rows`, at abs(h) in steps of `spacing`.
+def turned(grids, turn, half, out):
+    """Fill float32 [C, 4, SIDE * SIDE] with grids of the meridional frame, whose x axis points along h, turned back.
 
-    Weights are linear between the grid's points, since they may be rough; the rest is cubic.
+    turn: cosine and sine of the angle of h. Weights are linear between the grid's points, since they may be rough; the
+    rest is cubic.
     """
-    count, channels = rows.shape[0], rows.shape[1]
-    ny, nx = h.shape[0], h.shape[1]
-    out = np.zeros((ny, nx, channels, SIDE * SIDE, 4), np.float32)
+    cosine, sine = turn
+    channels = grids.shape[0]
     scale = (SIDE - 1) / (2 * half)
     wx, wy = np.zeros((2, 4)), np.zeros((2, 4))
-    for y in range(ny):
-        for x in range(nx):
-            radius = np.hypot(h[y, x, 0], h[y, x, 1])
-            cosine, sine = (h[y, x, 0] / radius, h[y, x, 1] / radius) if radius > 0 else (1.0, 0.0)
-            low = min(int(radius / spacing), count - 2)
-            t = radius / spacing - low
-            for k in range(SIDE * SIDE):
-                sx, sy = (k % SIDE) / scale - half, (k // SIDE) / scale - half
-                px = min(max((cosine * sx + sine * sy + half) * scale, 0.0), SIDE - 1.0)
-                py = min(max((cosine * sy - sine * sx + half) * scale, 0.0), SIDE - 1.0)
-                i, j = min(int(px), SIDE - 2), min(int(py), SIDE - 2)
-                _shares(px - i, wx)
-                _shares(py - j, wy)
-                for dj in range(-1, 3):
-                    for di in range(-1, 3):
-                        at = min(max(j + dj, 0), SIDE - 1) * SIDE + min(max(i + di, 0), SIDE - 1)
-                        cubic, linear = wx[0, di + 1] * wy[0, dj + 1], wx[1, di + 1] * wy[1, dj + 1]
-                        for c in range(channels):
-                            for column in range(4):
-                                near, far = rows[low, c, at, column], rows[low + 1, c, at, column]
-                                value = near + t * (far - near)
-                                if column < WEIGHT and 0 < low < count - 2:  # cubic over the field as well
-                                    before, behind = rows[low - 1, c, at, column], rows[low + 2, c, at, column]
-                                    bend = (2 - t) * (before - 2 * near + far) + (1 + t) * (near - 2 * far + behind)
-                                    value -= t * (1 - t) / 6 * bend
-                                out[y, x, c, k, column] += (linear if column == WEIGHT else cubic) * value
-                for c in range(channels):
-                    ax, ay = out[y, x, c, k, AX], out[y, x, c, k, AY]
-                    out[y, x, c, k, AX], out[y, x, c, k, AY] = cosine * ax - sine * ay, sine * ax + cosine * ay
-    return out
+    for k in range(SIDE * SIDE):
+        sx, sy = (k % SIDE) / scale - half, (k // SIDE) / scale - half
+        px = min(max((cosine * sx + sine * sy + half) * scale, 0.0), SIDE - 1.0)
+        py = min(max((cosine * sy - sine * sx + half) * scale, 0.0), SIDE - 1.0)
+        i, j = min(int(px), SIDE - 2), min(int(py), SIDE - 2)
+        _shares(px - i, wx)
+        _shares(py - j, wy)
+        for c in range(channels):
+            ax, ay, weight, distance = 0.0, 0.0, 0.0, 0.0
+            for dj in range(-1, 3):
+                for di in range(-1, 3):
+                    at = min(max(j + dj, 0), SIDE - 1) * SIDE + min(max(i + di, 0), SIDE - 1)
+                    cubic = wx[0, di + 1] * wy[0, dj + 1]
+                    ax += cubic * grids[c, AX, at]
+                    ay += cubic * grids[c, AY, at]
+                    distance += cubic * grids[c, DISTANCE, at]
+                    weight += wx[1, di + 1] * wy[1, dj + 1] * grids[c, WEIGHT, at]
+            out[c, AX, k], out[c, AY, k] = cosine * ax - sine * ay, sine * ax + cosine * ay
+            out[c, WEIGHT, k], out[c, DISTANCE, k] = weight, distance
 
 
 @kernel

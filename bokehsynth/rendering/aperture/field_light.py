@@ -20,26 +20,36 @@ def light_at(table: FieldTable, width: int, height: int) -> FloatArray:
     0 where the centre is dark.
     """
     lattice = light_integral(table)
-    x, y = np.arange(width) / table.step, np.arange(height) / table.step
-    centre = _between(lattice, np.array([(width - 1) / 2 / table.step]), np.array([(height - 1) / 2 / table.step]))
-    light = _between(lattice, x, y)
+    x, y = (np.arange(side, dtype=np.float64) for side in (width, height))
+    light, centre = _between(table, lattice, x, y), _between(table, lattice, *_centre(table))
     result: FloatArray = np.divide(light, centre, out=np.zeros_like(light), where=centre > 0).astype(np.float32)
     return result
+
+
+def _centre(table: FieldTable) -> tuple[Float64Array, Float64Array]:
+    x, y = table.centre
+    return np.array([x]), np.array([y])
 
 
 def light_integral(table: FieldTable) -> Float64Array:
     """Integral of the weight over the opening at every node, [ny, nx, C]."""
     cell = 2 * table.half / (SIDE - 1)
-    share = np.clip(table.values[..., DISTANCE] / cell + 0.5, 0, 1)
-    result: Float64Array = (table.values[..., WEIGHT] * share).sum(axis=-1, dtype=np.float64) * cell**2
+    share = np.clip(table.values[..., DISTANCE, :] / cell + 0.5, 0, 1)
+    result: Float64Array = (table.values[..., WEIGHT, :] * share).sum(axis=-1, dtype=np.float64) * cell**2
     return result
 
 
-def _between(lattice: Float64Array, x: Float64Array, y: Float64Array) -> Float64Array:
-    """Values [ny, nx, C] at columns x and rows y, in nodes, bilinear: [H, W, C]."""
+def _between(table: FieldTable, lattice: Float64Array, x: Float64Array, y: Float64Array) -> Float64Array:
+    """Values [ny, nx, C] of the nodes at pixels of columns x and rows y, linear between: [H, W, C]."""
     ny, nx = lattice.shape[:2]
-    i, j = np.clip(x.astype(int), 0, nx - 2), np.clip(y.astype(int), 0, ny - 2)
-    u, v = (x - i)[None, :, None], (y - j)[:, None, None]
+    if table.round:
+        place = np.hypot(x[None, :] - table.centre[0], y[:, None] - table.centre[1]) / table.step
+        low = np.minimum(place.astype(int), nx - 2)
+        row: Float64Array = lattice[0, low] + (place - low)[..., None] * (lattice[0, low + 1] - lattice[0, low])
+        return row
+    px, py = x / table.step, y / table.step
+    i, j = np.clip(px.astype(int), 0, nx - 2), np.clip(py.astype(int), 0, ny - 2)
+    u, v = (px - i)[None, :, None], (py - j)[:, None, None]
     upper = lattice[j][:, i] * (1 - u) + lattice[j][:, i + 1] * u
     lower = lattice[j + 1][:, i] * (1 - u) + lattice[j + 1][:, i + 1] * u
     result: Float64Array = upper * (1 - v) + lower * v
@@ -51,12 +61,11 @@ def field_transmission(aperture: Aperture, table: FieldTable, width: int, height
 
     Of a `weight(s, h)`: the mean of the channels, relative to the picture's centre.
     """
-    x, y = np.arange(width) / table.step, np.arange(height) / table.step
+    x, y = (np.arange(side, dtype=np.float64) for side in (width, height))
     lattice = light_integral(table)
-    light = _between(lattice, x, y).mean(axis=-1)
+    light = _between(table, lattice, x, y).mean(axis=-1)
     if aperture.weight_depends_on_field:
-        at = np.array([(width - 1) / 2 / table.step]), np.array([(height - 1) / 2 / table.step])
-        whole = float(_between(lattice, *at).mean())
+        whole = float(_between(table, lattice, *_centre(table)).mean())
     else:
         points = aperture.extent * vogel_points(_LIGHT_POINTS)
         inside = points[check_inside(aperture, points)]

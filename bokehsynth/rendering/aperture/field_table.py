@@ -3,6 +3,9 @@
 At nodes of a lattice over the picture stands, for every channel, a square grid of lens points: the aberration, the
 weight, carried on beyond the opening, and the signed distance to the opening's rim. Between nodes and grid points all
 are linear; the distance moves a rim where a mask would fade it. What `inside`, `weight` and `pupil` stop is all in it.
+
+Of an aperture that looks the same from all sides the nodes lie on one ray from the picture's centre, and its grids are
+those of the meridional frame, whose x axis points along h (`field_lookup` reads both kinds).
 """
 
 import math
@@ -13,7 +16,8 @@ import numpy.typing as npt
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture
-from bokehsynth.rendering.aperture.field_grid import AX, AY, DISTANCE, SIDE, WEIGHT, carried_on, distances, turned
+from bokehsynth.rendering.aperture.field_grid import AX, AY, DISTANCE, SIDE, WEIGHT, carried_on, distances
+from bokehsynth.rendering.aperture.field_lookup import look_up
 from bokehsynth.rendering.aperture.lens_points import check_inside, check_weights, vogel_points
 from bokehsynth.rendering.types import Float64Array, FloatArray
 
@@ -21,6 +25,9 @@ BoolArray = npt.NDArray[np.bool_]
 
 SPARE = 2
 """Points of the grid beyond the opening's extent, for lookups at its rim."""
+
+CELLS_ACROSS = SIDE - 1 - 2 * SPARE
+"""Cells of the grid from one side of the opening to the other."""
 
 FIELDS = 33
 """Field positions along the longer side of the picture; of an aperture that looks the same from all sides, abs(h)."""
@@ -37,11 +44,15 @@ class FieldTable(NamedTuple):
     """What an aperture does to rays, for pictures of one size."""
 
     values: FloatArray
-    """float32 [ny, nx, C, SIDE * SIDE, 4]: columns AX .. DISTANCE, C = 1 or 3 channels. px; 1; 1; lens units."""
+    """float32 [ny, nx, C, 4, SIDE * SIDE]: rows AX .. DISTANCE, C = 1 or 3 channels. px; 1; 1; lens units."""
     step: float
-    """Pixels between nodes; node (0, 0) is the picture's first pixel."""
+    """Pixels between nodes; node (0, 0) is the picture's first pixel, or its centre where it is `round`."""
     half: float
     """Largest coordinate of the grid's lens points."""
+    round: bool
+    """Whether the nodes lie on a ray from the centre, ny = 1."""
+    centre: tuple[float, float]
+    """x and y of the picture's centre."""
 
 
 def needs_field_table(aperture: Aperture) -> bool:
@@ -53,18 +64,19 @@ def bake_field_table(aperture: Aperture, width: int, height: int, channels: int)
     """Ask an aperture at all nodes. Raises UsageError if its aberration changes too fast for the table."""
     step = max(width - 1, height - 1, 1) / (FIELDS - 1)
     nx, ny = (math.ceil((side - 1) / step - 1e-9) + 1 for side in (width, height))
-    half = aperture.extent * (1 + 2 * SPARE / (SIDE - 1 - 2 * SPARE))
+    half = aperture.extent * (1 + 2 * SPARE / CELLS_ACROSS)
     x, y = (np.arange(max(2, n)) * step - (side - 1) / 2 for n, side in ((nx, width), (ny, height)))
     h = np.stack(np.meshgrid(x, y), axis=-1) / (math.hypot(width, height) / 2)
     baker = _Baker(aperture, half, channels)
-    if _same_from_all_sides(aperture):
+    same = _same_from_all_sides(aperture)
+    if same:
         radii = np.linspace(0, np.hypot(h[..., 0], h[..., 1]).max(), FIELDS)
-        rows = np.stack([baker.grid_at(np.array([radius, 0.0])) for radius in radii])
-        values = turned(rows, radii[1], h, half)
+        values = np.stack([baker.grid_at(np.array([radius, 0.0])) for radius in radii])[None]
+        step = float(radii[1]) * math.hypot(width, height) / 2
     else:
         grids = [baker.grid_at(each) for each in h.reshape(-1, 2)]
-        values = np.stack(grids).reshape(*h.shape[:2], channels, SIDE * SIDE, 4)
-    table = FieldTable(values, step, half)
+        values = np.stack(grids).reshape(*h.shape[:2], channels, 4, SIDE * SIDE)
+    table = FieldTable(values, step, half, same, ((width - 1) / 2, (height - 1) / 2))
     _check(aperture, table, (width, height))
     return table
 
@@ -126,15 +138,15 @@ class _Baker:
         self._same: tuple[FloatArray, BoolArray] | None = None
 
     def grid_at(self, h: Float64Array) -> FloatArray:
-        """One node's grids, float32 [C, SIDE * SIDE, 4]."""
+        """One node's grids, float32 [C, 4, SIDE * SIDE]."""
         opening, lit = self._opening_at(h)
         shift = self._aberration_at(h)
         if not np.isfinite(shift[lit]).all():
             name = type(self.aperture).__name__
             raise UsageError(f"{name}.aberration must be finite where light passes, at h = {tuple(h.round(3))}")
-        out = np.empty((self.channels, SIDE * SIDE, 4), np.float32)
-        out[..., [WEIGHT, DISTANCE]] = opening
-        out[..., [AX, AY]] = np.nan_to_num(shift[:, : self.channels]).swapaxes(0, 1)
+        out = np.empty((self.channels, 4, SIDE * SIDE), np.float32)
+        out[:, [WEIGHT, DISTANCE]] = opening.swapaxes(1, 2)
+        out[:, [AX, AY]] = np.nan_to_num(shift[:, : self.channels]).transpose(1, 2, 0)
         return out
 
     def _aberration_at(self, h: Float64Array) -> Float64Array:
@@ -219,23 +231,6 @@ def _passed(aperture: Aperture, s: Float64Array, h: Float64Array) -> Float64Arra
         passes &= np.hypot(*(s - centre).T) <= radius
     result: Float64Array = check_weights(aperture, s, h) * passes[:, None]
     return result
-
-
-def look_up(table: FieldTable, s: Float64Array, x: Float64Array, y: Float64Array) -> Float64Array:
-    """Columns of lens points s [N, 2] at pixels (x, y) [N] of the picture: float64 [N, C, 4]."""
-    ny, nx = table.values.shape[:2]
-    px, py = np.clip(x / table.step, 0, nx - 1), np.clip(y / table.step, 0, ny - 1)
-    qx, qy = ((s[:, axis] + table.half) * ((SIDE - 1) / (2 * table.half)) for axis in (0, 1))
-    i, j = np.minimum(px.astype(int), nx - 2), np.minimum(py.astype(int), ny - 2)
-    m, n = np.clip(qx.astype(int), 0, SIDE - 2), np.clip(qy.astype(int), 0, SIDE - 2)
-    total = np.zeros((len(s), *table.values.shape[2:3], 4))
-    for corner in range(16):
-        dx, dy, dm, dn = (corner >> bit & 1 for bit in range(4))
-        share = np.ones(len(s))
-        for place, low, step in ((px, i, dx), (py, j, dy), (qx, m, dm), (qy, n, dn)):
-            share = share * (place - low if step else 1 - (place - low))
-        total += share[:, None, None] * table.values[j + dy, i + dx, :, (n + dn) * SIDE + m + dm]
-    return total
 
 
 def _check(aperture: Aperture, table: FieldTable, size: tuple[int, int]) -> None:

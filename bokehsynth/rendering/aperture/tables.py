@@ -9,6 +9,7 @@ import numpy as np
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture, SameAperture
 from bokehsynth.optics.prescription.aperture import PrescriptionAperture
+from bokehsynth.rendering.aperture.field_motion import FieldMotion, motion_of
 from bokehsynth.rendering.aperture.field_table import (
     FieldTable,
     bake_field_table,
@@ -174,6 +175,7 @@ class FieldLensTables(LensTables):
     def __init__(self, aperture: Aperture) -> None:
         super().__init__(aperture)
         self._field_tables: dict[tuple[int, int], FieldTable] = {}
+        self._motions: dict[tuple[int, int], FieldMotion] = {}
 
     @property
     def uniform(self) -> bool:
@@ -192,6 +194,12 @@ class FieldLensTables(LensTables):
                 del self._field_tables[next(iter(self._field_tables))]
             self._field_tables[width, height] = bake_field_table(self.aperture, width, height, self.channels)
         return self._field_tables[width, height]
+
+    def motion(self, width: int, height: int) -> FieldMotion:
+        """How fast the table for pictures of a size changes."""
+        if (width, height) not in self._motions:
+            self._motions[width, height] = motion_of(self.field_table(width, height))
+        return self._motions[width, height]
 
     @cached_property
     def _share(self) -> float:
@@ -280,9 +288,9 @@ def _kept_same(key: SameAperture) -> LensTables:
     return _tables(key.aperture)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def _kept_traced(key: SameAperture) -> LensTables:
-    """Few: these lenses are made for one sample each, and their tables take 70 MB."""
+    """Few: these lenses are made for one sample each, and their tables take 2 MB."""
     return _tables(key.aperture)
 
 

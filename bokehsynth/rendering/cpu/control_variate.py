@@ -31,11 +31,7 @@ def sum_rays(layers, visible, group, rays, span, pupil, hits, scratch):
     Row `layers` gets sum w T c of all layers but the first and sum w T at the end, the next one sum w. Rays that the
     pupil stops count for nothing.
     """
-    nothing = splat(np.float32(0))
-    for m in range(len(layers.planes) + 2):
-        for p in range(scratch.slots):
-            for r in range(GROUP):
-                store(cell(scratch.sums, scratch.slots, m, p), r * LANES, nothing)
+    clear_sums(len(layers.planes), scratch)
     through, samples = scratch.buffer, scratch.buffer + FLOAT_BYTES * CELL * BATCH
     mask = samples + FLOAT_BYTES * CELL * BATCH if len(pupil.radii) > 0 else 0
     for start in range(span[0], span[1], BATCH):
@@ -46,6 +42,16 @@ def sum_rays(layers, visible, group, rays, span, pupil, hits, scratch):
         if len(pupil.radii) > 0:
             _pupil_mask(pupil, group.pixel, rays.points, batch)
         _sum_batch(layers, visible, group, rays, batch, hits, samples, scratch)
+
+
+@always_inline_kernel
+def clear_sums(layers, scratch):
+    """Sums over no ray, of so many layers."""
+    nothing = splat(np.float32(0))
+    for m in range(layers + 2):
+        for p in range(scratch.slots):
+            for r in range(GROUP):
+                store(cell(scratch.sums, scratch.slots, m, p), r * LANES, nothing)
 
 
 @inline_kernel
@@ -94,7 +100,7 @@ def _sum_batch(layers, visible, group, rays, batch, hits, samples, scratch):
             closed = True
             break
         alpha = Texels(first + 3 * step, layers.stride, group.base)
-        _attenuate_by(alpha, sharp, not slanted, hits, batch, samples)
+        attenuate_by(alpha, sharp, not slanted, hits, batch, samples)
         for c in range(slots - 3):
             ray_batches.sum_samples(samples, batch, c, cell(sums, slots, m, 3 + c))
     for c in range(0 if closed else slots - 3):
@@ -102,7 +108,7 @@ def _sum_batch(layers, visible, group, rays, batch, hits, samples, scratch):
 
 
 @always_inline_kernel
-def _attenuate_by(alpha, sharp, frontal, hits, batch, samples):
+def attenuate_by(alpha, sharp, frontal, hits, batch, samples):
     """Look a layer's alpha up into `samples` and take it out of what the rays let through."""
     if sharp:
         ray_batches.repeat_texel(alpha, batch.size, samples)
@@ -125,7 +131,7 @@ def rays_for(layers, visible, rays, light):
         m, before = order[n], order[max(0, n - 1)]
         if n > 0 and same_plane(layers.planes, m, before):
             seam = 2.0
-        reach = state[m, REACH]
+        reach = state[m, REACH] - layers.camera.astray / 2  # few rays go so far astray
         if reach > widest:
             widest, second = reach, widest
         else:

@@ -1,24 +1,36 @@
 """The fast path where the opening changes over the picture: `tile_pass` with kernels at nodes, cell by cell."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from bokehsynth.rendering import tile_constants as tiles
 from bokehsynth.rendering.cpu.cell_filter import compile_cell, filter_cell, filter_radii
 from bokehsynth.rendering.cpu.composite import composite
 from bokehsynth.rendering.cpu.control_variate import rays_for, sum_rays
-from bokehsynth.rendering.cpu.kernel_arguments import Group, Visible
+from bokehsynth.rendering.cpu.field_variate import TileRays, fill_tile_rays, sum_field_rays
+from bokehsynth.rendering.cpu.kernel_arguments import Group, PupilField, Rays, Visible
 from bokehsynth.rendering.cpu.tile_bounds import REACH
 from bokehsynth.rendering.cpu.tile_pass import copy_layer, copy_plan, workspace
 from bokehsynth.rendering.jit import kernel
 from bokehsynth.rendering.tile_constants import GROUP, TILE_H, TILE_W
 
 
+class CellRays(NamedTuple):
+    """Rays of the tiles that need some."""
+
+    sets: Rays
+    pupil: PupilField  # without rims where there is a table
+    of_tile: TileRays
+
+
 @kernel
-def render_cells(layers, plan, row, taps, rays, pupil, picture, memory):
+def render_cells(layers, plan, row, taps, beams, picture, memory):
     """Fill the tiles of one row of cells, but those that are RAY_TRACED.
 
     row: `cell_filter.CellRow`; taps: `cell_filter.CellTaps`; memory: as of `tile_pass.render_rows`.
     """
+    rays, pupil, of_tile = beams
     height, width = picture.coverage.shape
     count, slots = len(layers.planes), 3 + len(rays.weights)
     state, seen, hits, scratch = workspace(count, slots, memory)
@@ -39,9 +51,13 @@ def render_cells(layers, plan, row, taps, rays, pupil, picture, memory):
                         compiled[m] = 1
                 with_rays = path == tiles.CONTROL_VARIATE
                 y, left = y0 + layers.margin - layers.camera.cy, x0 + layers.margin - layers.camera.cx
-                span = (0, 0)
+                span, moving = (0, 0), False
                 if with_rays:
                     span = rays_for(layers, visible, rays, plan.lights[tile_row, column] / plan.rms_light)
+                    if len(of_tile.counts) > 0:
+                        moving = of_tile.moving[tile_row, column] == 1
+                        middle = y0 + (TILE_H - 1) / 2, x0 + (TILE_W - 1) / 2
+                        fill_tile_rays(rays, span, middle[0], middle[1], moving, of_tile)
                 for top in range(0, min(TILE_H, height - y0), GROUP):
                     base = int(y + top + layers.camera.cy) * layers.stride + int(left + layers.camera.cx)
                     rows, columns = min(GROUP, height - y0 - top), min(TILE_W, width - x0)
@@ -49,7 +65,9 @@ def render_cells(layers, plan, row, taps, rays, pupil, picture, memory):
                     middle = y0 + top + (GROUP - 1) / 2
                     place = (x0 / row.step - x, middle / row.step - row.number)
                     _filter_layers(layers, row, taps, x, visible, group, place, scratch)
-                    if with_rays:
+                    if with_rays and len(of_tile.counts) > 0:
+                        sum_field_rays(layers, visible, group, rays, of_tile, moving, hits, scratch)
+                    elif with_rays:
                         sum_rays(layers, visible, group, rays, span, pupil, hits, scratch)
                     composite(layers.opaque, rays.channels_passed, visible, group, with_rays, scratch, picture)
 

@@ -12,13 +12,14 @@ import numpy as np
 
 from bokehsynth.rendering import tile_constants as tiles
 from bokehsynth.rendering.aperture import pupil as pupils
-from bokehsynth.rendering.aperture.field_grid import DISTANCE, WEIGHT
 from bokehsynth.rendering.aperture.field_light import light_at
+from bokehsynth.rendering.aperture.field_motion import FieldMotion, constant_motion, nodes_at
 from bokehsynth.rendering.aperture.tables import FieldLensTables, LensTables, tables_of
 from bokehsynth.rendering.cpu import prepared_layers, tile_pass
 from bokehsynth.rendering.cpu.cell_filter import empty_taps
-from bokehsynth.rendering.cpu.field_pass import render_cells
+from bokehsynth.rendering.cpu.field_pass import CellRays, render_cells
 from bokehsynth.rendering.cpu.field_tracer import field_rays, trace_field_tiles
+from bokehsynth.rendering.cpu.field_variate import STEADY, tile_rays
 from bokehsynth.rendering.cpu.kernel_arguments import LayerPlanes, Picture, PupilField, Rays, TilePlan
 from bokehsynth.rendering.cpu.node_rows import BY_NODES, BY_RADIUS, BY_RAYS, FieldScene, NodeRows, node_radii
 from bokehsynth.rendering.cpu.ray_tracer import grid_side, trace_tiles
@@ -29,14 +30,23 @@ from bokehsynth.rendering.cpu.tile_plan import plan_tiles
 from bokehsynth.rendering.tile_constants import CELL, TILE_H, TILE_W
 from bokehsynth.rendering.types import IntArray, RenderInput, RenderOutput
 
-MOVES, MOVED_SHARE = 0.6, 0.125
-"""Pixels by which rims may move from node to node, more only at the finest lattice, and share of the blur radius."""
+FINEST = 16
+"""Pixels between nodes at least: the width of a tile."""
 
-_NEARLY_ALL = 99
-"""Per cent of a table's entries: at tips of an opening, and where it goes dark, the distance to the rim has jumps."""
+MOVES, MOVED_SHARE = 0.6, 0.125
+"""Pixels by which rims and rays may move from node to node, more only at the finest lattice, and share of the blur
+radius, and of the light."""
+
+ASTRAY_MOVES, ASTRAY_SHARE = (0.45, 0.5), (0.15, 0.3)
+"""The same of lenses with aberrations, in px or as a share of a spot's width, whichever is more: of a lattice, and of
+the finest one, since beyond there are rays by the thousand."""
 
 BEND = 0.1
 """Share of its blur radius by which a plane's may change from node to node."""
+
+FEW_PX = 0.2
+"""Pixels by which it may change in any case, of lenses with aberrations, which leave no point in focus: half-way a
+spot's variance is too large by 0.0025 px squared."""
 
 LARGEST_BY_RADIUS, WIDEST_BY_RADIUS = 12.0, 6.0
 """Blur radius, and its range over a cell, in px, up to which kernels by radius pay: more are more than the rays."""
@@ -48,10 +58,9 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
     reach = max(scene.lens.reach(layer.disparity, scene.width, scene.height) for layer in scene.layers)
     rays = tables.ray_set(samples, grid_side(reach))
     layers = [prepared_layers.prepare_layer(layer, scene, tables) for layer in scene.layers]
-    moves, radius = _moves(scene, tables), max(abs(r) for each in layers for r in each.radii)
-    most = min(MOVED_SHARE, MOVES / radius) if radius > 0 else MOVED_SHARE
-    step = next((step for step in (64, 32) if step * moves <= most), 16)
-    prepared = FieldScene(scene, tables, layers, rays, moves, step)
+    motion = _motion(scene, tables)
+    coarser = (FieldScene(scene, tables, layers, rays, motion, step) for step in (64, 32))
+    prepared = next((each for each in coarser if _fits(each)), FieldScene(scene, tables, layers, rays, motion, FINEST))
     output = _empty_output(scene)
     ways = np.stack([_ways(prepared, each) for each in layers])
     plan = _planned(prepared, ways, output)
@@ -75,38 +84,54 @@ def _empty_output(scene: RenderInput) -> RenderOutput:
     return RenderOutput(np.empty((*size, 3), np.float32), np.empty(size, np.float32), np.zeros(shape, np.uint8))
 
 
-def _moves(scene: RenderInput, tables: LensTables) -> float:
-    """Share of the blur radius by which rims and rays move, and of the light that fades, per px, but for a few."""
-    if not isinstance(tables, FieldLensTables):
-        return pupils.drift(scene)
-    table = tables.field_table(scene.width, scene.height)
-    radius = max(1.0, *(scene.lens.radius_max(layer.disparity, scene.width, scene.height) for layer in scene.layers))
-    fastest = 0.0
-    for axis in (0, 1):
-        change = np.abs(np.diff(table.values, axis=axis)) / table.step
-        distance = np.take(table.values[..., DISTANCE], range(change.shape[axis]), axis=axis)
-        rims, inside = change[..., DISTANCE][np.abs(distance) < 0.2], distance > 0
-        rays = np.hypot(change[..., 0], change[..., 1])[inside]
-        fading = change[..., WEIGHT][inside] / max(float(table.values[..., WEIGHT].max()), 1e-9)
-        parts = [float(np.percentile(each, _NEARLY_ALL)) if each.size else 0.0 for each in (rims, rays, fading)]
-        fastest = max(fastest, parts[0] + parts[1] / radius + parts[2])
-    return fastest
+def _motion(scene: RenderInput, tables: LensTables) -> FieldMotion:
+    if isinstance(tables, FieldLensTables):
+        return tables.motion(scene.width, scene.height)
+    return constant_motion(pupils.drift(scene))
+
+
+def _fits(prepared: FieldScene) -> bool:
+    """Whether nodes are close enough together for every layer and cell."""
+    return all(bool(_close_enough(prepared, each).all()) for each in prepared.layers)
+
+
+def _close_enough(prepared: FieldScene, each: prepared_layers.PreparedLayer) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+    """Whether the kernels of a layer are alike enough at the nodes around a cell, [cells]."""
+    scene, step, (rows, columns) = prepared.scene, prepared.step, prepared.cells
+    table = None
+    if isinstance(prepared.tables, FieldLensTables):
+        table = prepared.tables.field_table(scene.width, scene.height)
+    enough = np.ones((rows, columns), np.bool_)
+    for dy, dx in ((0.5, 0.5), (0, 0), (0, 1), (1, 0), (1, 1)):
+        x, y = (np.arange(columns) + dx) * step, (np.arange(rows) + dy) * step
+        here = prepared.motion.at(nodes_at(table, x, y))
+        plane = each.plane.at(x[None, :] - (scene.width - 1) / 2, y[:, None] - (scene.height - 1) / 2)
+        radius = np.broadcast_to(scene.lens.blur * (plane - scene.lens.focus), enough.shape)
+        if scene.lens.aperture.has_aberration:
+            pixels, share = ASTRAY_MOVES[step == FINEST], ASTRAY_SHARE[step == FINEST]
+            most = np.maximum(pixels, share * here.width(radius))
+        else:
+            most = np.full(enough.shape, MOVES if step > FINEST else np.inf)
+            radius = np.full(enough.shape, max(abs(r) for r in each.radii))
+        enough &= step * np.maximum(here.rims, here.fading) <= MOVED_SHARE
+        enough &= step * here.pixels(radius) <= most
+    return enough
 
 
 def _ways(prepared: FieldScene, each: prepared_layers.PreparedLayer) -> "np.ndarray[Any, np.dtype[np.int64]]":
     """How each cell's means of a layer are made: BY_NODES, BY_RADIUS or, where neither does, BY_RAYS."""
-    cells = prepared.cells
-    if prepared.step * prepared.moves > MOVED_SHARE:
-        return np.full(cells, BY_RAYS)
+    step, enough = prepared.step, _close_enough(prepared, each)
     if each.plane.slope == 0:
-        return np.full(cells, BY_NODES)
+        return np.where(enough, BY_NODES, BY_RAYS)
     radii = node_radii(prepared, each)
     corners = np.stack([radii[:-1, :-1], radii[:-1, 1:], radii[1:, :-1], radii[1:, 1:]])
     low, high = corners.min(axis=0), corners.max(axis=0)
     least = np.where(low * high > 0, np.abs(corners).min(axis=0), 0.0)
-    change = prepared.scene.lens.blur * prepared.step * max(abs(each.plane.gx), abs(each.plane.gy))
-    near = (np.abs(corners).max(axis=0) <= LARGEST_BY_RADIUS) & (high - low <= WIDEST_BY_RADIUS)
-    return np.where(change <= BEND * least, BY_NODES, np.where(near, BY_RADIUS, BY_RAYS))
+    change = prepared.scene.lens.blur * step * max(abs(each.plane.gx), abs(each.plane.gy))
+    if prepared.scene.lens.aperture.has_aberration:  # by radius are the kernels of a cell's middle; nothing is in focus
+        return np.where(enough & (change <= np.maximum(BEND * least, FEW_PX)), BY_NODES, BY_RAYS)
+    near = enough & (np.abs(corners).max(axis=0) <= LARGEST_BY_RADIUS) & (high - low <= WIDEST_BY_RADIUS)
+    return np.where(enough & (change <= BEND * least), BY_NODES, np.where(near, BY_RADIUS, BY_RAYS))
 
 
 def _planned(prepared: FieldScene, ways: IntArray, output: RenderOutput) -> TilePlan:
@@ -117,8 +142,6 @@ def _planned(prepared: FieldScene, ways: IntArray, output: RenderOutput) -> Tile
     for m, way in enumerate(ways):
         per_tile = np.repeat(np.repeat(way, prepared.step // TILE_H, axis=0), prepared.step // TILE_W, axis=1)
         output.paths[_seen(plan, m) & (per_tile[:rows, :columns] == BY_RAYS)] = tiles.RAY_TRACED
-    if isinstance(prepared.tables, FieldLensTables):
-        output.paths[output.paths == tiles.CONTROL_VARIATE] = tiles.RAY_TRACED
     return plan
 
 
@@ -174,12 +197,14 @@ class _CellWork:
         nodes, channels = NodeRows(self.prepared, self.wanted), self.prepared.tables.channels
         taps = empty_taps(nodes.row, channels)
         memory = np.zeros((tile_pass.scratch_cells(len(self.planes.planes), channels), CELL), np.float32)
+        of_tile = tile_rays(nodes.table, self.prepared.rays, channels, _moving(self.prepared))
+        beams = CellRays(self.rays, self.pupil, of_tile)
         picture, per_cell = Picture(self.output.color, self.output.coverage), self.prepared.step // TILE_H
         for cell_row in range(start, stop):
             paths = self.plan.paths[cell_row * per_cell : (cell_row + 1) * per_cell]
             if (paths != tiles.RAY_TRACED).any():
                 row = nodes.around(cell_row)
-                render_cells(self.planes, self.plan, row, taps, self.rays, self.pupil, picture, memory)
+                render_cells(self.planes, self.plan, row, taps, beams, picture, memory)
 
 
 def _cell_bands(prepared: FieldScene) -> list[tuple[int, int]]:
@@ -188,6 +213,17 @@ def _cell_bands(prepared: FieldScene) -> list[tuple[int, int]]:
     bands = prepared_layers.bands(prepared.scene, prepared.layers)
     ends = [0, *(stop - stop % per_cell for _, stop in bands[:-1]), last]
     return [(start, stop) for start, stop in itertools.pairwise(ends) if start < stop]
+
+
+def _moving(prepared: FieldScene) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    """Tiles whose aberrations are not STEADY."""
+    scene = prepared.scene
+    rows, columns = -(-scene.height // TILE_H), -(-scene.width // TILE_W)
+    if not isinstance(prepared.tables, FieldLensTables):
+        return np.zeros((rows, columns), np.uint8)
+    table = prepared.tables.field_table(scene.width, scene.height)
+    here = nodes_at(table, (np.arange(columns) + 0.5) * TILE_W, (np.arange(rows) + 0.5) * TILE_H)
+    return (prepared.motion.at(here).rays * (TILE_W / 2) > STEADY).astype(np.uint8)
 
 
 def _pupil_field(prepared: FieldScene) -> "tuple[PupilField, pupils.Pupil | None]":

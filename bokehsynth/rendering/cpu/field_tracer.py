@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bokehsynth.rendering.aperture.field_grid import AX, AY, DISTANCE, SIDE, WEIGHT
+from bokehsynth.rendering.aperture.field_lookup import grids_in_picture
 from bokehsynth.rendering.aperture.field_table import FieldTable
 from bokehsynth.rendering.aperture.tables import RaySet
 from bokehsynth.rendering.cpu import ray_sums
@@ -48,22 +49,26 @@ def field_rays(table: FieldTable, rays: RaySet) -> FieldRays:
 
 
 @kernel
-def tile_table(table, y, x, out):
-    """Fill float32 [C, SIDE * SIDE, COLUMNS]: the table at pixel (y, x), maybe between nodes, and its slopes."""
-    ny, nx = table.values.shape[0], table.values.shape[1]
-    px, py = min(max(x / table.step, 0.0), nx - 1.0), min(max(y / table.step, 0.0), ny - 1.0)
-    i, j = min(int(px), nx - 2), min(int(py), ny - 2)
-    u, v, per_px = np.float32(px - i), np.float32(py - j), np.float32(1 / table.step)
-    one = np.float32(1)
+def tile_table(table, y, x, spare, out):
+    """Fill float32 [C, SIDE * SIDE, COLUMNS]: the table at pixel (y, x), maybe between nodes, and its slopes.
+
+    spare: float32 [6, C, 4, SIDE * SIDE].
+    """
+    across, down = TILE_W / 2, TILE_H / 2
+    grids_in_picture(table, y, x - across, spare[4], spare[0])
+    grids_in_picture(table, y, x + across, spare[4], spare[1])
+    grids_in_picture(table, y - down, x, spare[4], spare[2])
+    grids_in_picture(table, y + down, x, spare[4], spare[3])
+    grids_in_picture(table, y, x, spare[4], spare[5])
+    per_column, per_row = np.float32(1 / TILE_W), np.float32(1 / TILE_H)
     for c in range(out.shape[0]):
-        for k in range(SIDE * SIDE):
-            for column in range(4):
-                a, b = table.values[j, i, c, k, column], table.values[j, i + 1, c, k, column]
-                d, e = table.values[j + 1, i, c, k, column], table.values[j + 1, i + 1, c, k, column]
-                upper, lower = a + u * (b - a), d + u * (e - d)
-                out[c, k, column] = upper + v * (lower - upper)
-                out[c, k, 4 + column] = ((one - v) * (b - a) + v * (e - d)) * per_px
-                out[c, k, 8 + column] = (lower - upper) * per_px
+        for column in range(4):
+            left, right = spare[0, c, column], spare[1, c, column]
+            above, below = spare[2, c, column], spare[3, c, column]
+            for k in range(SIDE * SIDE):
+                out[c, k, column] = spare[5, c, column, k]
+                out[c, k, 4 + column] = (right[k] - left[k]) * per_column
+                out[c, k, 8 + column] = (below[k] - above[k]) * per_row
 
 
 @inline_kernel
@@ -84,12 +89,14 @@ def trace_field_tiles(layers, rays, corners, picture):
     """`ray_tracer.trace_tiles` for a `FieldTable`."""
     channels = rays.table.values.shape[2]
     local = np.empty((channels, SIDE * SIDE, COLUMNS), np.float32)
+    spare = np.empty((6, channels, 4, SIDE * SIDE), np.float32)
     for k in range(len(corners)):
-        _trace_tile(layers, rays, corners[k, 0], corners[k, 1], local, picture)
+        _trace_tile(layers, rays, corners[k, 0], corners[k, 1], (local, spare), picture)
 
 
 @kernel
-def _trace_tile(layers, rays, y0, x0, local, picture):
+def _trace_tile(layers, rays, y0, x0, memory, picture):
+    local, spare = memory
     count, camera, margin, channels = len(layers.packed), layers.camera, layers.margin, len(local)
     rows, n = min(TILE_H, len(picture.color) - y0), min(TILE_W, picture.color.shape[1] - x0)
     y, x = y0 + margin - camera.cy, x0 + margin - camera.cx
@@ -99,7 +106,7 @@ def _trace_tile(layers, rays, y0, x0, local, picture):
         reach = max(reach, visible.state[m, REACH])
     side = min(len(rays.spans) - 1, grid_side(reach))
     middle_y, middle_x = (rows - 1) / 2, (n - 1) / 2
-    tile_table(rays.table, y0 + middle_y, x0 + middle_x, local)
+    tile_table(rays.table, y0 + middle_y, x0 + middle_x, spare, local)
     sums = ray_sums.empty_sums(rows, count, n)
     open_to, columns = np.empty(n, np.float32), np.empty(COLUMNS, np.float32)
     for c in range(channels):

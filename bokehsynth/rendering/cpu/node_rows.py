@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from bokehsynth.rendering.aperture import pupil as pupils
+from bokehsynth.rendering.aperture.field_grid import SIDE
+from bokehsynth.rendering.aperture.field_motion import FieldMotion
+from bokehsynth.rendering.aperture.field_table import FieldTable
 from bokehsynth.rendering.aperture.footprint_kernel import FootprintKernels, footprint_kernels, radius_nodes
 from bokehsynth.rendering.aperture.scanlines import scan
 from bokehsynth.rendering.aperture.tables import FieldLensTables, LensTables, RaySet
 from bokehsynth.rendering.cpu import node_kernels, prepared_layers
 from bokehsynth.rendering.cpu.cell_filter import CellRow
-from bokehsynth.rendering.cpu.field_tracer import FieldRays, field_rays
 from bokehsynth.rendering.cpu.kernel_arguments import Kernels
 from bokehsynth.rendering.cpu.prepared_layers import concatenate_kernels
 from bokehsynth.rendering.tile_constants import RUNS_FROM
@@ -30,8 +32,7 @@ class FieldScene:
     tables: LensTables
     layers: Sequence[prepared_layers.PreparedLayer]
     rays: RaySet
-    moves: float
-    """Share of the blur radius by which rims and rays move per pixel, at most."""
+    motion: FieldMotion
     step: int
     """Pixels between nodes."""
 
@@ -75,10 +76,10 @@ class NodeRows:
             for m in range(count)
             if self.row.runs[m]
         }
-        self._rays: dict[int, FieldRays] = {}
-        self._table = None
+        self.table: FieldTable | None = None
         if isinstance(tables, FieldLensTables):
-            self._table = tables.field_table(scene.width, scene.height)
+            self.table = tables.field_table(scene.width, scene.height)
+            self._memory = np.empty((columns + 1, channels, 4, SIDE**2), np.float32), np.empty((columns + 1, 2))
 
     def _half(self, each: prepared_layers.PreparedLayer, radii: Float64Array) -> IntArray:
         """Texels on each side of the middle that kernels at the nodes may touch, within the canvas's margin."""
@@ -132,9 +133,8 @@ class NodeRows:
         scene, tables = self.prepared.scene, self.prepared.tables
         y, x = min(place[0] * self.prepared.step, scene.height - 1), min(place[1] * self.prepared.step, scene.width - 1)
         stride = scene.layers[0].shape[1]
-        if self._table is not None:
-            rays = self._ray_set(node_kernels.FEWEST)
-            return node_kernels.splat_radii(rays, len(rays.spans) - 1, (y, x), nodes, tilt, stride)
+        if self.table is not None:
+            return node_kernels.splat_radii(self.table, (y, x), nodes, tilt, stride)
         rims = pupils.pupils_at(scene, np.array([x]), np.array([y]))
         opening = tables.opening._replace(outline=tables.coarse_outline)
         return footprint_kernels(opening, rims, nodes, *tilt, False, stride)
@@ -152,39 +152,36 @@ class NodeRows:
         prepared = self.prepared
         scene, camera = prepared.scene, prepared_layers.camera_of(prepared.scene)
         y, area = float(node_row * prepared.step), (scene.height, scene.width)
-        rims = None
-        if self._table is None:
+        nodes = np.array([self._nodes(m, node_row) for m in range(len(prepared.layers))])
+        rims = grids = None
+        if self.table is None:
             rims = pupils.pupils_at(scene, self._x, np.full_like(self._x, y))
+        else:
+            grids = node_kernels.NodeGrids(*self._memory, self.table.half)
+            node_kernels.grids_of_row(self.table, y, self._x, nodes.any(axis=0), grids)
         for m, each in enumerate(prepared.layers):
             if each.radii == (0.0, 0.0) and camera.astray == 0:
                 continue
             out, norms = self._kernels(m)[place], self.row.norms[m, place]
             plane = np.array([each.plane.d, each.plane.gx, each.plane.gy])
-            row = node_kernels.NodeRow(self._x, y, plane, int(self.row.sides[m]) // 2, self._nodes(m, node_row))
+            row = node_kernels.NodeRow(self._x, y, plane, int(self.row.sides[m]) // 2, nodes[m])
             if not row.wanted.any():
                 continue
             if self.row.runs[m]:
                 node_kernels.cover_pupil_nodes(self._lines[m], rims, self._radii[m][0, 0], row, out, norms)
                 continue
-            if self._table is None:
+            if self.table is None:
                 shape = prepared.tables.opening._replace(outline=prepared.tables.coarse_outline)
                 node_kernels.weigh_pupil_nodes(shape, rims, row, camera, area, out, norms)
                 continue
-            rays = self._ray_set(node_kernels.kernel_side(float(self._halves[m][node_row].max())))
-            node_kernels.splat_table_nodes(rays, len(rays.spans) - 1, row, camera, area, out, norms)
+            per_cell = node_kernels.rays_per_cell(float(np.abs(self._radii[m][node_row]).max()))
+            node_kernels.splat_table_nodes(grids, per_cell, row, camera, area, out, norms)
 
     def _nodes(self, m: int, node_row: int) -> "np.ndarray[Any, np.dtype[np.bool_]]":
         """Nodes of a row beside a cell that they serve."""
         cells = (self.wanted[m, max(node_row - 1, 0) : node_row + 1] == BY_NODES).any(axis=0)
         result: np.ndarray[Any, np.dtype[np.bool_]] = np.append(cells, False) | np.append(False, cells)
         return result
-
-    def _ray_set(self, side: int) -> FieldRays:
-        """The rays that kernels are made of."""
-        assert self._table is not None
-        if side not in self._rays:
-            self._rays[side] = field_rays(self._table, self.prepared.tables.rays(side))
-        return self._rays[side]
 
 
 def _no_kernels(channels: int) -> Kernels:

@@ -34,8 +34,8 @@ def intersect_batch(layers, m, group, rays, start, stop, hits):
         n = i - start
         along_x, along_y = rays.points[i, 0] * rays.stretches[m, i], rays.points[i, 1] * rays.stretches[m, i]
         qx, qy = along_x * delta, along_y * delta
-        spread_x = _spread(along_x * gx, along_x * gy, drift, n, 0)
-        spread_y = _spread(along_y * gx, along_y * gy, drift, n, 2)
+        spread_x = spread(along_x * gx, along_x * gy, drift, n, 0)
+        spread_y = spread(along_y * gx, along_y * gy, drift, n, 2)
         ix, iy = np.floor(qx + spread_x[0]), np.floor(qy + spread_y[0])
         widest = max(qx + spread_x[1] - ix, qy + spread_y[1] - iy)
         kind[n] = ONE_TEXEL if widest < 1 else TWO_TEXELS if widest < 2 else SCATTERED
@@ -44,7 +44,7 @@ def intersect_batch(layers, m, group, rays, start, stop, hits):
 
 
 @inline_kernel
-def _spread(per_column, per_row, drift, n, at):
+def spread(per_column, per_row, drift, n, at):
     """Note a hit's drift over the group; returns its least and largest offset."""
     drift[n, at], drift[n, at + 1] = per_column, per_row
     low = min(per_column, 0.0) * (LANES - 1) + min(per_row, 0.0) * (GROUP - 1)

@@ -12,11 +12,12 @@ from bokehsynth.files import atomic_write, pretty_json, sha256_bytes
 from bokehsynth.rng import SPLITS
 from bokehsynth.schema import FIELDS, FORMAT_VERSION, MAX_SAMPLES
 from bokehsynth.shards.codec import MAX_RECORD, META_MEMBER, check_sizes, decode_meta
+from bokehsynth.shards.index import read_index
 from bokehsynth.shards.layout import Layout
 from bokehsynth.shards.marker import ShardMarker, check_shard
 from bokehsynth.shards.plan import ShardPlan
-from bokehsynth.shards.tar import BLOCK, MAX_INDEX_ENTRY, TarEntry, padded, parse_index, split_name
-from bokehsynth.untrusted_files import MAX_LIST, open_regular, read_json, read_text
+from bokehsynth.shards.tar import TarEntry, split_name
+from bokehsynth.untrusted_files import open_regular, read_json
 
 _DECODE = {
     "color": "uint8 [height, width, 3], sRGB: np.asarray(Image.open(f))",
@@ -228,7 +229,7 @@ def _field_table(layout: Layout, markers: Sequence[ShardMarker]) -> dict[str, di
     if any(marker.members != members for marker in markers):
         raise DataError(f"{layout.root}: the shards do not all hold the same members, so no reader could take them")
     first = markers[0].plan
-    meta = read_meta(layout.tar(first), read_index(layout, first)[0], first.first_key)
+    meta = read_meta(layout.tar(first), read_index(layout, first).entries(first.first), first.first_key)
     table: dict[str, dict[str, Any]] = {}
     for member in members:
         name = split_name(member)[0]
@@ -271,26 +272,6 @@ def check_entries(file: BinaryIO, entries: Sequence[TarEntry], key: str) -> None
     for member, entry in zip(members, entries, strict=True):
         sizes[member] += entry.size  # of a member that stands there twice both are read
     check_sizes(key, sizes, lambda: read_record(file, entries[members.index(META_MEMBER)]))
-
-
-def read_index(layout: Layout, plan: ShardPlan) -> list[list[TarEntry]]:
-    """The members of each sample of a shard by its index; DataError unless they are those of the plan, in the tar."""
-    path = layout.index(plan)
-    try:
-        size = layout.tar(plan).stat().st_size
-        most = min(MAX_LIST, size // (2 * BLOCK) * MAX_INDEX_ENTRY + BLOCK)
-        samples = parse_index(read_text(path, most), str(path))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
-    if len(samples) != plan.count:
-        raise DataError(f"{path}: lists {len(samples)} samples where the shard holds {plan.count}")
-    for entries, key in zip(samples, plan.keys, strict=True):
-        if split_name(entries[0].name)[0] != key:
-            raise DataError(f"{path}: lists {entries[0].name} where {key} should stand: another shard's index")
-    last = samples[-1][-1]
-    if last.offset + padded(last.size) > size:
-        raise DataError(f"{path}: {last.name} would end at byte {last.offset + padded(last.size)}, beyond the tar")
-    return samples
 
 
 def _why_incomplete(layout: Layout) -> str:

@@ -16,8 +16,9 @@ from typing import Any
 from bokehsynth.errors import DataError, UsageError
 from bokehsynth.files import canonical_json, local_path, sha256_bytes
 from bokehsynth.schema import FIELDS, FORMAT_VERSION, Sample, sample_key
-from bokehsynth.shards.codec import SMALL_SAMPLE, decode_meta, decode_sample, field_members
-from bokehsynth.shards.dataset import check_entries, read_dataset, read_index, read_meta, stored_plans
+from bokehsynth.shards.codec import META_MEMBER, SMALL_SAMPLE, decode_meta, decode_sample, field_members
+from bokehsynth.shards.dataset import check_entries, read_dataset, read_meta, stored_plans
+from bokehsynth.shards.index import ShardIndex, adjacent_runs, read_index
 from bokehsynth.shards.layout import Layout, refuse_lost_hidden
 from bokehsynth.shards.marker import check_shard
 from bokehsynth.shards.plan import ShardPlan
@@ -60,7 +61,7 @@ class ShardDataset:
         for plan in self.plans:
             check_shard(layout, plan, self.record["identity"])
         self._firsts = [plan.first for plan in self.plans]
-        self._indices: dict[int, list[list[TarEntry]]] = {}
+        self._indices: dict[int, ShardIndex] = {}
         self._start = self._position = 0
 
     def __len__(self) -> int:
@@ -84,22 +85,22 @@ class ShardDataset:
     def meta(self, index: int) -> dict[str, Any]:
         """The JSON record of a sample, its pictures left unread."""
         plan = self.plans[bisect_right(self._firsts, index) - 1]
-        return read_meta(self.layout.tar(plan), self._entries(plan)[index - plan.first], sample_key(self.split, index))
+        return read_meta(self.layout.tar(plan), self._index(plan).entries(index), sample_key(self.split, index))
 
     def records(self, indices: Iterable[int]) -> Iterator[dict[str, Any]]:
         """The JSON records of samples in rising order, pictures unread, with the index of one shard at a time."""
-        plan, entries = None, []
+        shard: ShardIndex | None = None
         for index in indices:
-            here = self.plans[bisect_right(self._firsts, index) - 1]
-            if here != plan:
-                plan, entries = here, read_index(self.layout, here)
-            yield read_meta(self.layout.tar(here), entries[index - here.first], sample_key(self.split, index))
+            plan = self.plans[bisect_right(self._firsts, index) - 1]
+            if shard is None or plan != shard.plan:
+                shard = read_index(self.layout, plan)
+            yield read_meta(self.layout.tar(plan), shard.entries(index), sample_key(self.split, index))
 
     def members(self, index: int) -> dict[str, bytes]:
         """The members of a sample as they are stored, by name (`hq.png`, `json`): known names, none decoded."""
         plan = self.plans[bisect_right(self._firsts, index) - 1]
         key = sample_key(self.split, index)
-        members = _read_members(self.layout.tar(plan), self._entries(plan)[index - plan.first], key)
+        members = _read_members(self.layout.tar(plan), self._index(plan).entries(index), key)
         decode_meta(key, members)
         field_members(key, members)
         return members
@@ -134,38 +135,52 @@ class ShardDataset:
     def _read(self, index: int) -> Sample:
         plan = self.plans[bisect_right(self._firsts, index) - 1]
         tar, key = self.layout.tar(plan), sample_key(self.split, index)
-        entries = self._entries(plan)[index - plan.first]
+        entries = [entry for entry in self._index(plan).entries(index) if self._is_wanted(entry)]
         try:
             return decode_sample(key, _read_members(tar, entries, key), self.fields)
         except DataError as error:
             where = "" if str(tar) in str(error) else f"{tar}: "
             raise DataError(f"{where}{error} (`bokehsynth verify {self.layout.root}` finds every fault)") from None
 
-    def _entries(self, plan: ShardPlan) -> list[list[TarEntry]]:
+    def _is_wanted(self, entry: TarEntry) -> bool:
+        member = split_name(entry.name)[1]
+        return member == META_MEMBER or member.partition(".")[0] in self.fields
+
+    def _index(self, plan: ShardPlan) -> ShardIndex:
         if plan.shard not in self._indices:
-            self._indices[plan.shard] = read_index(self.layout, plan)
+            index = read_index(self.layout, plan)
+            field_members(plan.first_key, index.members)
+            self._indices[plan.shard] = index
         return self._indices[plan.shard]
 
 
 def _read_members(tar: Path, entries: Sequence[TarEntry], key: str) -> dict[str, bytes]:
-    """The members of one sample, at the place where the index has them; a DataError unless all belong to `key`."""
-    offset, end = entries[0].offset - BLOCK, entries[-1].offset + padded(entries[-1].size)
+    """These members of sample `key`; a DataError unless they stand in the tar where the index has them."""
+    members: dict[str, bytes] = {}
     try:
         with open_regular(tar) as file:
-            if end - offset > SMALL_SAMPLE:
+            if sum(entry.size for entry in entries) > SMALL_SAMPLE:
                 refuse_holes(file, tar)
                 check_entries(file, entries, key)
-            file.seek(offset)
-            data = file.read(end - offset)
+            for run in adjacent_runs(entries):
+                start, end = run[0].offset - BLOCK, run[-1].offset + padded(run[-1].size)
+                file.seek(start)
+                data = file.read(end - start)
+                if len(data) != end - start:
+                    raise DataError(f"{tar}: truncated: {key} should end at byte {end}")
+                members |= _parse_run(tar, run, data)
     except OSError as error:
         raise DataError(f"{tar}: cannot be read ({error})") from None
-    if len(data) != end - offset:
-        raise DataError(f"{tar}: truncated: {key} should end at byte {end}")
+    return members
+
+
+def _parse_run(tar: Path, run: Sequence[TarEntry], data: bytes) -> dict[str, bytes]:
+    """The payloads of members that stand side by side, by name without key."""
     read, members = io.BytesIO(data).read, {}
-    while offset < end:
-        found = read_entry(read, offset, str(tar))
-        if found is None or split_name(found[0].name)[0] != key:
-            raise DataError(f"{tar}: at byte {offset} should stand a member of {key}; the index and the tar disagree")
-        members[split_name(found[0].name)[1]] = found[1]
-        offset = found[0].offset + padded(found[0].size)
+    for entry in run:
+        found = read_entry(read, entry.offset - BLOCK, str(tar))
+        if found is None or found[0] != entry:
+            place = entry.offset - BLOCK
+            raise DataError(f"{tar}: at byte {place} should stand {entry.name}; the index and the tar disagree")
+        members[split_name(entry.name)[1]] = found[1]
     return members

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from bokehsynth.assets.catalogue import Asset, AssetFiles, Catalogue, Kind, RejectedFile
 from bokehsynth.assets.index.source import Indexed, ProgressCallback, index_source
-from bokehsynth.assets.index.split import assign_splits, hash_position
+from bokehsynth.assets.index.split import hash_position
+from bokehsynth.assets.index.split_cache import decide_or_recall
 from bokehsynth.assets.spec import AssetsSpec
 from bokehsynth.errors import RecipeError
 
@@ -59,7 +60,7 @@ def decide_splits(
     quarantine: list[RejectedFile],
 ) -> dict[str, str]:  # fmt: skip
     """The split of every usable asset by sha256; those that belong to neither are quarantined."""
-    decided = assign_splits((item.split_candidate(val_fraction) for item in indexed), val_fraction)
+    decided = decide_or_recall((item.split_candidate(val_fraction) for item in indexed), val_fraction)
     split_of: dict[str, str] = {}
     names = {item.sha256: item.files.name if item.files else item.id for item in indexed}
     for item in indexed:

@@ -24,7 +24,6 @@ from bokehsynth.assets.index.probe import PROBE_VERSION
 from bokehsynth.assets.index.probe_pool import Answer, answer_from
 from bokehsynth.errors import DataError, StorageError
 from bokehsynth.files import atomic_write, canonical_json, sha256_bytes
-from bokehsynth.rng import SPLITS
 from bokehsynth.untrusted_files import read_json
 
 NAME = Path(".bokehsynth", "assets.json")
@@ -152,7 +151,7 @@ def _places(folder: Path) -> list[Path]:
 
 
 def _only_splits(kept: dict[str, str]) -> dict[str, str]:
-    return {sha256: split for sha256, split in kept.items() if split in SPLITS}
+    return {sha256: split for sha256, split in kept.items() if split in ("train", "val")}
 
 
 @cache

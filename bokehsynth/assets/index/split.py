@@ -50,6 +50,11 @@ def hash_position(sha256: str) -> float:
     return int(sha256_bytes(f"split:{sha256}")[:13], 16) / 16**13
 
 
+def split_without_duplicates(asset: SplitCandidate, val_fraction: float) -> str:
+    """The split of an asset that looks like no other: the known one, else by its hash."""
+    return asset.known_split or ("val" if hash_position(asset.sha256) < val_fraction else "train")
+
+
 def assign_splits(assets: Iterable[SplitCandidate], val_fraction: float) -> dict[str, SplitDecision]:
     """A decision for every asset, by sha256.
 
@@ -61,9 +66,7 @@ def assign_splits(assets: Iterable[SplitCandidate], val_fraction: float) -> dict
     assigned = _NearDuplicates()
     for asset in sorted(assets, key=lambda asset: (asset.known_split is None, asset.sha256)):
         alike = [(sha, decided[sha].split) for sha in assigned.of(asset)]
-        wanted = asset.known_split or (alike[0][1] if alike else None)
-        if wanted is None:
-            wanted = "val" if hash_position(asset.sha256) < val_fraction else "train"
+        wanted = asset.known_split or (alike[0][1] if alike else None) or split_without_duplicates(asset, val_fraction)
         conflict = next((sha for sha, split in alike if split != wanted), None)
         if conflict is not None:
             decided[asset.sha256] = SplitDecision(None, conflict)
@@ -78,15 +81,16 @@ class _NearDuplicates:
 
     def __init__(self) -> None:
         self._members: list[SplitCandidate] = []
-        self._hashes = np.empty((64, 16), np.uint8)
+        self._hashes = np.empty((2, 64), np.uint64)
+        """The two halves of each member's dHash, with room for more."""
 
     def add(self, asset: SplitCandidate) -> None:
         """Add an asset to compare with."""
         if asset.dhash is None:
             return
-        if len(self._members) == len(self._hashes):
-            self._hashes = np.concatenate([self._hashes, np.empty_like(self._hashes)])
-        self._hashes[len(self._members)] = np.frombuffer(bytes.fromhex(asset.dhash), np.uint8)
+        if len(self._members) == self._hashes.shape[1]:
+            self._hashes = np.concatenate([self._hashes, np.empty_like(self._hashes)], axis=1)
+        self._hashes[:, len(self._members)] = np.frombuffer(bytes.fromhex(asset.dhash), np.uint64)
         self._members.append(asset)
 
     def of(self, asset: SplitCandidate) -> list[str]:
@@ -96,7 +100,9 @@ class _NearDuplicates:
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(asset.dhash), np.uint8))
         near: set[int] = set()
         for oriented in (bits, _mirrored(bits)):
-            distance = _BIT_COUNT[self._hashes[: len(self._members)] ^ np.packbits(oriented)].sum(axis=1)
+            first, second = np.packbits(oriented).view(np.uint64)
+            known = self._hashes[:, : len(self._members)]
+            distance = _bit_count(known[0] ^ first) + _bit_count(known[1] ^ second)  # at most 128: fits 8 bits
             near |= set(np.flatnonzero(distance <= BITS_APART).tolist())
         return [self._members[i].sha256 for i in sorted(near) if _same_picture(asset, self._members[i])]
 
@@ -125,4 +131,12 @@ def _correlation(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> floa
     return float((a * b).sum()) / norm if norm > 0 else float(np.allclose(a, b))
 
 
-_BIT_COUNT = np.array([bin(byte).count("1") for byte in range(256)], np.uint16)
+_SET_BITS = np.array([number.bit_count() for number in range(1 << 16)], np.uint8)
+
+
+def _bit_count(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
+    """How many bits of each number are 1."""
+    if hasattr(np, "bitwise_count"):  # from NumPy 2 on
+        return np.asarray(np.bitwise_count(numbers), np.uint8)
+    parts = _SET_BITS[numbers.view(np.uint16).reshape(-1, 4)]
+    return np.asarray(parts[:, 0] + parts[:, 1] + parts[:, 2] + parts[:, 3], np.uint8)

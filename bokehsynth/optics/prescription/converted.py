@@ -16,7 +16,6 @@ import numpy as np
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics.prescription.surfaces import FRAUNHOFER_C, FRAUNHOFER_D, FRAUNHOFER_F
-from bokehsynth.untrusted_files import read_bytes
 
 FORMATS = {".zmx": "load_zemax_file", ".seq": "load_codev_file"}
 """Endings, and optiland's readers."""
@@ -28,13 +27,13 @@ _SURFACE = {
 _SHAPES = ("Plane", "StandardGeometry", "EvenAsphere")
 
 
-def convert(path: Path, glasses: dict[str, list[float]], most: int) -> dict[str, Any]:
-    """The content of a prescription file for a lens file of another program, of at most `most` surfaces.
+def convert(path: Path, glasses: dict[str, list[float]]) -> dict[str, Any]:
+    """The content of a prescription file for a lens file of another program.
 
     `glasses` are the catalogue's: a glass that is there keeps Sellmeier's formula, others become nd and vd. Raises
     UsageError that names the file, the surface and the way out.
     """
-    optic = _read(path, most)
+    optic = _read(path)
     surfaces = list(optic.surfaces.surfaces)[1:-1]
     if not surfaces:
         raise UsageError(f"{path}: holds no surfaces between object and image")
@@ -58,14 +57,12 @@ def convert(path: Path, glasses: dict[str, list[float]], most: int) -> dict[str,
     }  # fmt: skip
 
 
-def _count_surfaces(path: Path) -> int:
+def count_surfaces(ending: str, data: bytes) -> int:
     """The lines that begin a surface: `SURF n` in a .zmx, of either encoding, `S`, `S1`, `SO`, `SI` in a .seq."""
-    return len(_SURFACE[path.suffix.lower()].findall(read_bytes(path).replace(b"\0", b"")))
+    return len(_SURFACE[ending].findall(data.replace(b"\0", b"")))
 
 
-def _read(path: Path, most: int) -> Any:
-    if (count := _count_surfaces(path)) > most + 2:  # with object and image; optiland takes the square of their number
-        raise UsageError(f"{path}: {count:,} surfaces; at most {most} are traced")
+def _read(path: Path) -> Any:
     try:
         from optiland import fileio
     except ImportError:

@@ -11,7 +11,7 @@ from typing import Any
 
 from bokehsynth.errors import UsageError
 from bokehsynth.files import local_path
-from bokehsynth.optics.prescription.converted import FORMATS, convert
+from bokehsynth.optics.prescription.converted import FORMATS, convert, count_surfaces
 from bokehsynth.optics.prescription.prescription import Prescription
 from bokehsynth.optics.prescription.surfaces import LINES, Surface
 
@@ -47,8 +47,10 @@ def load_prescription(name_or_path: str | Path, base: Path | None = None) -> Pre
         return read_prescription(_read_json(_PACKAGED / f"{name}.json"), f"{name}.json")
     path = path if base is None else base / path
     if path.suffix.lower() in FORMATS:
-        _read_bytes(path)  # refuses what is no file of a lens
-        return read_prescription(convert(path, _catalogue(), MOST_SURFACES), str(path))
+        count = count_surfaces(path.suffix.lower(), _read_bytes(path))
+        if count > MOST_SURFACES + 2:  # with object and image; optiland takes the square of their number
+            raise UsageError(f"{path}: {count:,} surfaces; at most {MOST_SURFACES} are traced")
+        return read_prescription(convert(path, _catalogue()), str(path))
     if path.suffix.lower() != ".json":
         if path.exists():
             raise UsageError(f"{path}: a prescription is a .json, .zmx or .seq file (docs/lenses.md)")

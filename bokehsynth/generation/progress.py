@@ -22,19 +22,28 @@ FAILURES_ALLOWED = 0.05
 """Share of the planned shards (at least two), or of their samples (at least ten), that a run may lose."""
 
 
+_LOG_SECONDS = 30
+"""Seconds between two states of the bar in a log file."""
+
+
 class _QuietStream:
-    """A stream for the bar: a stderr whose reader has gone, or whose disk is full, loses the bar and stops nothing."""
+    """A stream for the bar: a stderr whose reader has gone, or whose disk is full, loses the bar and stops nothing.
+
+    In a file or pipe each state of the bar is a line of its own, without carriage returns.
+    """
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
+        self.is_terminal = bool(getattr(stream, "isatty", lambda: False)())
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
         """Write the text if the stream takes it."""
+        shown = text if self.is_terminal else f"{text.strip()}\n" if text.strip() else ""
         with contextlib.suppress(OSError, ValueError):
-            self._stream.write(text)
+            self._stream.write(shown)
         return len(text)
 
     def flush(self) -> None:
@@ -59,10 +68,11 @@ class RunMonitor:
 
     def bar(self, total: int, visible: bool) -> "tqdm[Any]":
         """A progress bar over `total` samples, to be closed after the run; a stderr that fails only loses the bar."""
-        hidden = not visible or sys.stderr is None
+        hidden, stream = not visible or sys.stderr is None, _QuietStream(sys.stderr)
         self._bar = tqdm(
             total=total, initial=total - self.samples, unit="sample", disable=hidden, dynamic_ncols=True,
-            smoothing=0.05, file=_QuietStream(sys.stderr),
+            smoothing=0.05, file=stream, mininterval=0.1 if stream.is_terminal else _LOG_SECONDS,
+            maxinterval=10 if stream.is_terminal else _LOG_SECONDS,
         )  # fmt: skip
         return self._bar
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from bokehsynth.errors import ChangedError, DataError, UsageError
 from bokehsynth.files import atomic_write, canonical_json, make_directory, storage_errors
+from bokehsynth.rng import SPLITS
 from bokehsynth.schema import MAX_SAMPLES, sample_key
 from bokehsynth.shards import Layout, ShardPlan
 from bokehsynth.untrusted_files import parse_json, read_lines
@@ -90,6 +91,8 @@ def _entries_of(record: Any) -> list[QuarantinedDraw]:
         raise TypeError(f"sample {entry.index!r:.12} has no draw {entry.attempt!r:.12}")
     if any(type(word) is not str for word in (entry.split, entry.reason, entry.message)):
         raise TypeError("split, reason and message must be text")
+    if entry.split not in SPLITS:
+        raise TypeError(f"its split must be train or val, got {entry.split!r:.20}")
     return [entry]
 
 

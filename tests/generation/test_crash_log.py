@@ -258,5 +258,12 @@ def test_a_list_with_numbers_without_end_is_none(tmp_path: Path) -> None:
         read_list(path)
 
 
+def test_a_draw_of_a_list_is_of_train_or_val(tmp_path: Path) -> None:
+    path = tmp_path / "list.jsonl"
+    path.write_text(QuarantinedDraw("../x", 0, 0, "raised", "").line())
+    with pytest.raises(UsageError, match="its split must be train or val"):
+        read_list(path)
+
+
 def test_messages_are_the_same_on_every_run() -> None:
     assert stable_message(ValueError(f"bad {object()}\nmore")) == "ValueError: bad <object object at 0x...>"

@@ -1,5 +1,6 @@
 """The generator as a whole: the same bytes however it runs, and nothing lost when it does not get to run."""
 
+import io
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import pytest
 from support.promised import PROMISED, promised_files
 
 import bokehsynth as bs
+from bokehsynth.generation import progress
 from bokehsynth.generation.batching import BatchOptions
 from bokehsynth.generation.generate import GenerateOptions, finalize, run_generation
 from bokehsynth.generation.plan import all_plans, shard_range
@@ -139,3 +141,15 @@ def _group_alive(group: int) -> bool:
         if int(fields[2]) == group and fields[0] != "Z":
             return True
     return False
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_bar_of_a_log_file_is_lines(terminal: bool) -> None:
+    """Carriage returns made one line of a night's log."""
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal  # type: ignore[method-assign]
+    quiet = progress._QuietStream(stream)
+    for text in ("\r 0%|   | 0/2", "\r 50%|#  | 1/2", "\n"):
+        assert quiet.write(text) == len(text)
+    expected = "\r 0%|   | 0/2\r 50%|#  | 1/2\n" if terminal else "0%|   | 0/2\n50%|#  | 1/2\n"
+    assert stream.getvalue() == expected

@@ -219,6 +219,7 @@ def _claim(run: _Run) -> list[ShardPlan] | None:
         absent = set(uncommitted(layout, run.everything, run.identity))
         if not absent and quarantine is None and is_complete(layout, run.everything):
             return None
+        run.recipe.lens.check_tables(run.recipe.frame)
         write_root_files(layout, run.recipe, run.everything, run.machine)
         todo = [plan for plan in run.shards if plan in absent]
         if quarantine is not None:

@@ -214,6 +214,26 @@ class LensSpec(Spec):
         if tables is not None and self.ranges is not None:
             tables.prepare(bounds(self.ranges.f_number))
 
+    def check_tables(self, size: tuple[int, int] | None) -> None:
+        """UsageError for aberrations that change too fast for the tables of `cpu`, where all pictures have one size."""
+        if size is None or any(is_refused(path) for path in self.class_paths):
+            return
+        from bokehsynth.rendering.aperture.tables import FieldLensTables, tables_of
+
+        for tables in map(tables_of, self._roughest(size)):
+            if isinstance(tables, FieldLensTables):
+                tables.field_table(size[1], size[0])
+
+    def _roughest(self, size: tuple[int, int]) -> tuple[Aperture, ...]:
+        """All apertures; of a prescription that of the lowest f-number, the nearest focus and the smallest sensor."""
+        ranges, tables = self.ranges, self.tables(size)
+        if ranges is None or tables is None:
+            return self.apertures
+        f_number, near, width = (bounds(each)[0] for each in (ranges.f_number, ranges.near_m, ranges.sensor_width_mm))
+        focus = ranges.nearest_focus_m
+        lens = tables.lens(f_number=f_number, focus_m=focus, near_m=near, sensor_width_mm=width, size=size)
+        return (lens.aperture,)
+
     def blur_bound(self, size: tuple[int, int]) -> float | None:
         """Largest K in pixels that the camera can have in a picture of `size`; None without a camera."""
         ranges, tables = self.ranges, self.tables(size)

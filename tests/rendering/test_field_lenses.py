@@ -4,6 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from support.apertures import Jagged
 from support.compare import Tolerance, assert_alike, occlusion_band
 from support.scenes import Scene, battery_scene, sheet, texture
 
@@ -148,11 +149,6 @@ def test_the_table_is_the_class():
     away = np.abs(found[:, 0, 3]) > 0.01
     assert ((found[:, 0, 3] > 0) == is_open)[away].all()
     assert away.mean() > 0.8
-
-
-class Jagged(bs.Disc):
-    def aberration(self, s, h):
-        return 4.0 * np.sign(np.sin(40 * s))
 
 
 def test_an_aberration_too_rough_for_the_table_is_refused():

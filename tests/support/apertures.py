@@ -54,3 +54,10 @@ APERTURES = {
 
 
 PUPILS = {"cat's eye": bs.CatEye(0.9), "small pupil": bs.CatEye(0.5, 0.7), "swirl": Swirl(0.8)}
+
+
+class Jagged(bs.Disc):
+    """Its aberration jumps from lens point to lens point: no table holds it."""
+
+    def aberration(self, s, h):
+        return 4.0 * np.sign(np.sin(40 * s))

@@ -44,6 +44,12 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     return path.absolute() if _SCHEME.match(str(path)) else path
 
 
+def user_cache(*parts: str) -> Path | None:
+    """A path in the user's cache, `~/.cache` or XDG_CACHE_HOME; None where that is no absolute path."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home, *parts) if os.path.isabs(home) else None
+
+
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn an OSError inside the block into a StorageError that names `path` and the way out."""

@@ -184,6 +184,7 @@ def _find_checkpoint(options: _RunOptions, accelerator: Any, sources: dict[str, 
         folder.begin(options.recipe, {**facts, "init": init})
     accelerator.wait_for_everyone()
     newest = options.checkpoints.newest()
+    accelerator.wait_for_everyone()  # the others have looked, too, before anything moves
     if newest is not None and accelerator.is_main_process:
         options.checkpoints.settle(newest)
     accelerator.wait_for_everyone()

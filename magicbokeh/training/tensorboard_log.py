@@ -76,10 +76,10 @@ def _summaries() -> Any:
 
 
 def _opening_events(first_step: int) -> list[Mapping[str, Any]]:
-    """What an event file begins with: its version, and after a resume the step from which older points are purged."""
+    """What an event file begins with: its version, and after a resume at `first_step` that later points are purged."""
     from tensorboard.compat.proto.event_pb2 import SessionLog
 
     version: Mapping[str, Any] = {"file_version": "brain.Event:2"}
     if not first_step:
         return [version]
-    return [version, {"step": first_step, "session_log": SessionLog(status=SessionLog.START)}]
+    return [version, {"step": first_step + 1, "session_log": SessionLog(status=SessionLog.START)}]

@@ -624,3 +624,20 @@ def test_a_split_of_an_index_is_train_or_val(tmp_path):
     index = tmp_path / "landscapes" / NAME
     index.write_text(index.read_text().replace('"train"', '"elsewhere"'))
     assert build_catalogue(spec(tmp_path), splits=("train",)).digest == first.digest
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("dhash", "zz"), ("dhash", "00"), ("thumb", "AAAA"), ("thumb", "?"), ("aspect", 0), ("aspect", "wide"),
+        ("width", "x"), ("notes", 3), ("sha256", None), ("sharpness", []),
+    ],
+)  # fmt: skip
+def test_measurements_of_an_index_that_are_none_are_taken_anew(tmp_path, key, value):
+    folders(tmp_path, 1, 2)
+    first = build_catalogue(spec(tmp_path), splits=("train",))
+    index = tmp_path / "landscapes" / NAME
+    record = json.loads(index.read_text())
+    next(iter(record["files"].values()))["probe"][key] = value
+    index.write_text(json.dumps(record))
+    assert build_catalogue(spec(tmp_path), splits=("train",)).digest == first.digest

@@ -54,7 +54,12 @@ def test_decisions_are_recalled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     for changed in (candidates[1:], [replace(candidates[0], known_split="val"), *candidates[1:]]):
         assert decide_or_recall(changed, 0.05) == assign_splits(changed, 0.05)
     assert decide_or_recall(candidates, 0.1) == assign_splits(candidates, 0.1)
-    for damage in ("", "[]", '{"a": 1}', '{"a": ["elsewhere", null]}', '{"a": ["train"]}'):
+    known = candidates[0].sha256
+    for damage in (
+        "", "[]", '{"a": 1}', '{"a": ["elsewhere", null]}', '{"a": ["train"]}', '{"a": [[], null]}',
+        f'{{"{known}": ["train", "zz"]}}', f'{{"{known}": ["train", "{known}"]}}',
+        f'{{"zz": ["train", "{known}"]}}', f'{{"{known}": [{{}}, 1]}}',
+    ):  # fmt: skip
         kept.write_text(damage)
         assert decide_or_recall(candidates, 0.05) == decided, damage
 

@@ -20,10 +20,10 @@ import PIL
 from bokehsynth.assets.catalogue import Candidate
 from bokehsynth.assets.decode.decoder import Limits
 from bokehsynth.assets.decode.rejection import RejectedPicture
-from bokehsynth.assets.index.probe import PROBE_VERSION
+from bokehsynth.assets.index.probe import PROBE_VERSION, Probe
 from bokehsynth.assets.index.probe_pool import Answer, answer_from
 from bokehsynth.errors import DataError, StorageError
-from bokehsynth.files import atomic_write, canonical_json, sha256_bytes
+from bokehsynth.files import atomic_write, canonical_json, sha256_bytes, user_cache
 from bokehsynth.untrusted_files import read_json
 
 NAME = Path(".bokehsynth", "assets.json")
@@ -93,7 +93,8 @@ class IndexCache:
         if "refused" in known and known.get("decoders") != _decoders():
             return None  # another version may read the file
         try:
-            return answer_from(known.get("probe", known))
+            answer = answer_from(known.get("probe", known))
+            return None if isinstance(answer, Probe) and not answer.is_comparable else answer
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
 
@@ -147,7 +148,8 @@ def _places(folder: Path) -> list[Path]:
     """Where the index may be. The folder may be a stranger's: nothing is read or written through a link in it."""
     own = folder / NAME
     linked = own.is_symlink() or own.parent.is_symlink()
-    return [_user_cache_path(folder)] if linked else [own, _user_cache_path(folder)]
+    elsewhere = _user_cache_path(folder)
+    return ([] if linked else [own]) + ([] if elsewhere is None else [elsewhere])
 
 
 def _only_splits(kept: dict[str, str]) -> dict[str, str]:
@@ -165,7 +167,6 @@ def _writable(folder: Path) -> bool:
     return bool(folder.stat().st_mode & 0o222) and os.access(folder, os.W_OK)
 
 
-def _user_cache_path(folder: Path) -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+def _user_cache_path(folder: Path) -> Path | None:
     name = sha256_bytes(os.path.realpath(folder).encode("utf-8", "surrogateescape").hex())[:24]
-    return Path(home, "bokehsynth", "assets", f"{name}.json")
+    return user_cache("bokehsynth", "assets", f"{name}.json")

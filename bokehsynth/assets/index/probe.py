@@ -1,6 +1,8 @@
 """Probe one candidate: decode and measure it, or reject it with a reason."""
 
+import base64
 import hashlib
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,7 +17,7 @@ from bokehsynth.assets.decode.raster import Raster
 from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.decode.safe_read import read_file
 from bokehsynth.assets.index.jpeg_damage import reject_damaged_jpeg
-from bokehsynth.assets.index.measure import grey_of, matte_facts, perceptual_hash, sharpness
+from bokehsynth.assets.index.measure import THUMB, grey_of, matte_facts, perceptual_hash, sharpness
 from bokehsynth.assets.load.pairs import load_pair
 from bokehsynth.color import linear_to_srgb
 from bokehsynth.imaging.registration import compare_views
@@ -56,6 +58,12 @@ class Probe:
     """For a pair, digests of the photo through the lens and of the disparity map."""
     views: tuple[float, ...] | None = None
     """For a pair, gain of red, green, blue; shift in x, y; correlation (see `ViewComparison`)."""
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether hash and thumbnail are such as near duplicates are found by; in an index they may be anything."""
+        sizes = (len(bytes.fromhex(self.dhash)), len(base64.b64decode(self.thumb, validate=True)))
+        return sizes == (16, THUMB * THUMB) and 0 < self.aspect < math.inf
 
 
 def probe(candidate: Candidate, limits: Limits) -> Probe:

@@ -18,6 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from bokehsynth.assets.catalogue import Candidate
 from bokehsynth.assets.decode.decoder import Limits
 from bokehsynth.assets.decode.rejection import RejectedPicture
@@ -25,6 +27,8 @@ from bokehsynth.assets.index.probe import Probe, probe
 from bokehsynth.workers.line_children import READY, ChildEnded, ask_all, child_command
 from bokehsynth.workers.pool import usable_cpus
 from bokehsynth.workers.worker import request_parent_death_signal
+
+_PROBE = TypeAdapter(Probe)
 
 SECONDS = 120.0
 """The time limit of one picture."""
@@ -79,11 +83,10 @@ def _answer(candidate: Candidate, reply: str | ChildEnded) -> Answer:
 
 
 def answer_from(record: dict[str, Any]) -> Answer:
-    """An answer back from its JSON record; KeyError or TypeError if it is none."""
+    """An answer back from its JSON record; KeyError, TypeError or ValueError if it is none."""
     if "refused" in record:
         return RejectedPicture(record["message"], record["refused"], record.get("lasting", True))
-    lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
-    return Probe(**record | lists)
+    return _PROBE.validate_python(record)
 
 
 def _limit_memory(max_pixels: int) -> None:

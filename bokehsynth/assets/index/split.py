@@ -55,6 +55,11 @@ def split_without_duplicates(asset: SplitCandidate, val_fraction: float) -> str:
     return asset.known_split or ("val" if hash_position(asset.sha256) < val_fraction else "train")
 
 
+def order_of_decision(asset: SplitCandidate) -> tuple[bool, str]:
+    """Known assets come first."""
+    return asset.known_split is None, asset.sha256
+
+
 def assign_splits(assets: Iterable[SplitCandidate], val_fraction: float) -> dict[str, SplitDecision]:
     """A decision for every asset, by sha256.
 
@@ -64,7 +69,7 @@ def assign_splits(assets: Iterable[SplitCandidate], val_fraction: float) -> dict
     """
     decided: dict[str, SplitDecision] = {}
     assigned = _NearDuplicates()
-    for asset in sorted(assets, key=lambda asset: (asset.known_split is None, asset.sha256)):
+    for asset in sorted(assets, key=order_of_decision):
         alike = [(sha, decided[sha].split) for sha in assigned.of(asset)]
         wanted = asset.known_split or (alike[0][1] if alike else None) or split_without_duplicates(asset, val_fraction)
         conflict = next((sha for sha, split in alike if split != wanted), None)

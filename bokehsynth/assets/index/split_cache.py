@@ -7,13 +7,18 @@ nothing can be written nothing is kept.
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from bokehsynth.assets.index.split import SplitCandidate, SplitDecision, assign_splits, split_without_duplicates
+from bokehsynth.assets.index.split import (
+    SplitCandidate,
+    SplitDecision,
+    assign_splits,
+    order_of_decision,
+    split_without_duplicates,
+)
 from bokehsynth.errors import DataError, StorageError
-from bokehsynth.files import atomic_write, canonical_json, make_directory
+from bokehsynth.files import atomic_write, canonical_json, make_directory, user_cache
 from bokehsynth.untrusted_files import MAX_LIST, read_json
 
 VERSION = 1
@@ -29,7 +34,7 @@ def decide_or_recall(assets: Iterable[SplitCandidate], val_fraction: float) -> d
     if len(candidates) < KEPT_FROM:
         return assign_splits(candidates, val_fraction)
     path = _path(candidates, val_fraction)
-    if path is not None and (kept := _load(path)) is not None:
+    if path is not None and (kept := _load(path, candidates)) is not None:
         alone = ((asset.sha256, split_without_duplicates(asset, val_fraction)) for asset in candidates)
         return {sha256: SplitDecision(split) for sha256, split in alone} | kept
     decided = assign_splits(candidates, val_fraction)
@@ -43,20 +48,21 @@ def decide_or_recall(assets: Iterable[SplitCandidate], val_fraction: float) -> d
 
 def _path(candidates: list[SplitCandidate], val_fraction: float) -> Path | None:
     """The file for exactly these assets; None where the user has no cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    if not os.path.isabs(home):
-        return None
     digest = hashlib.sha256(f"{VERSION} {val_fraction!r}\n".encode())
     for asset in candidates:
-        digest.update(f"{asset.sha256} {asset.known_split} {asset.dhash} {asset.aspect!r}\n".encode())
-    return Path(home, "bokehsynth", "splits", f"{digest.hexdigest()[:32]}.json")
+        digest.update(f"{asset.sha256} {asset.known_split} {asset.dhash} {asset.aspect!r} {asset.thumb}\n".encode())
+    return user_cache("bokehsynth", "splits", f"{digest.hexdigest()[:32]}.json")
 
 
-def _load(path: Path) -> dict[str, SplitDecision] | None:
-    """The decisions in a file about assets with near duplicates; None where there is none that can be read."""
+def _load(path: Path, candidates: list[SplitCandidate]) -> dict[str, SplitDecision] | None:
+    """The decisions in a file about candidates with near duplicates; None unless each follows one decided before it."""
+    rank = {asset.sha256: i for i, asset in enumerate(sorted(candidates, key=order_of_decision))}
     try:
         record = read_json(path, MAX_LIST)
         found = {sha256: SplitDecision(split, like) for sha256, (split, like) in record.items()}
-    except (OSError, DataError, ValueError, TypeError, AttributeError):
+        sound = all(
+            one.split in {None, "train", "val"} and rank[one.like or ""] < rank[sha256] for sha256, one in found.items()
+        )
+    except (OSError, DataError, ValueError, LookupError, TypeError, AttributeError):
         return None
-    return found if all(one.split in {None, "train", "val"} for one in found.values()) else None
+    return found if sound else None

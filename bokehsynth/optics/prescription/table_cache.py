@@ -6,7 +6,6 @@ alone, and are read without pickle.
 
 import contextlib
 import io
-import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bokehsynth.errors import StorageError
-from bokehsynth.files import atomic_write, canonical_json, sha256_bytes
+from bokehsynth.files import atomic_write, canonical_json, sha256_bytes, user_cache
 from bokehsynth.optics.prescription.bake import LensTable
 
 VERSION = 3
@@ -80,9 +79,9 @@ def _table(kept: Any, place: str) -> LensTable:
 
 def _path(key: dict[str, Any]) -> Path:
     """The file of a key; the last bits of a fit depend on NumPy and on the CPU, so they are part of it."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    if not os.path.isabs(home):
-        raise OSError("a user without a home keeps nothing")
     build: Any = np.show_config(mode="dicts")
     whole = {"version": VERSION, "numpy": np.__version__, "cpu": str(build.get("SIMD Extensions")), "key": key}
-    return Path(home, "bokehsynth", "lenses", f"{sha256_bytes(canonical_json(whole))[:32]}.npz")
+    path = user_cache("bokehsynth", "lenses", f"{sha256_bytes(canonical_json(whole))[:32]}.npz")
+    if path is None:
+        raise OSError("a user without a home keeps nothing")
+    return path

@@ -1,6 +1,7 @@
 """The training recipe, the one file that determines a run. An unknown key is an error with the nearest name."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -168,9 +169,18 @@ class FromScratchStage(_Stage):
     lr: PositiveFloat = 6e-4
     """Learning rate."""
     sharp: Probability = 0.25
-    """Share of each batch with zero defocus and `aif` as its target."""
+    """Share of each batch with zero defocus and `aif` as its target; rounded down to whole samples."""
     loss: LossSpec = LossSpec(l1=1.0, l2=0.0, perceptual="edges", weight=0.5)
     """Loss against `hq`, or `aif` without blur."""
+
+    @model_validator(mode="after")
+    def _some_are_sharp(self) -> "FromScratchStage":
+        if self.sharp and self.batch * self.sharp < 1:
+            raise ValueError(
+                f"sharp: {self.sharp:g} of a batch of {self.batch} is no whole sample, so restoration would not be "
+                f"trained; take a batch of {math.ceil(1 / self.sharp)}, or sharp: 0 or {1 / self.batch:g}"
+            )
+        return self
 
 
 class SrStage(_Stage):

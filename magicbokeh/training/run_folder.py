@@ -61,7 +61,7 @@ class RunFolder:
 
     def check_same(self, recipe: TrainRecipe, facts: Mapping[str, Any]) -> None:
         """ChangedError, naming what differs, unless the run was begun with the same."""
-        begun = self.record()
+        begun = _without_dropped_keys(self.record())
         now = json.loads(json.dumps({"recipe": recipe.identity(), **facts}))
         changed = [text for key in now for text in differences(begun.get(key), now[key], key)]
         if changed:
@@ -95,6 +95,16 @@ class RunFolder:
                     f"{path}: cannot be locked ({error.strerror}); choose an --out on a file system with locks"
                 ) from None
             yield
+
+
+def _without_dropped_keys(record: dict[str, Any]) -> dict[str, Any]:
+    """A run's record without keys of 0.4 that said what there is no choice about any more."""
+    recipe = record.get("recipe")
+    stages = recipe.get("stages") if isinstance(recipe, dict) else None
+    for stage in stages if isinstance(stages, list) else ():
+        if isinstance(stage, dict) and stage.get("stage") == "sr" and stage.get("unet") == "lora":
+            del stage["unet"]
+    return record
 
 
 def differences(before: Any, now: Any, where: str) -> Iterator[str]:

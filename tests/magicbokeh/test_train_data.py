@@ -355,6 +355,7 @@ def test_packaged_recipes_load(name):
         ("data.windows=2", r"windows: several of a sample need crop"),
         ("stages.0.stage=autoencoder", r"from_scratch"),
         ("seed=no", r"seed"),
+        ("stages.0.sharp=0.25", r"a batch of 1 is no whole sample.*batch of 4"),
     ],
 )
 def test_faults_of_a_recipe_are_named(tmp_path, change, told):

@@ -194,6 +194,23 @@ def test_a_finished_run_is_left_alone(whole, recipe):
     assert listing(whole) == before
 
 
+def test_a_run_that_0_4_began_says_what_there_is_no_choice_about_any_more(tmp_path, recipe):
+    """Its stage `sr` had a key `unet`, which by default was what is always done now."""
+    folder = RunFolder(tmp_path / "run")
+    folder.make()
+    folder.begin(recipe, {})
+    path = tmp_path / "run" / "run.json"
+    record = json.loads(path.read_text())
+    (stage,) = (stage for stage in record["recipe"]["stages"] if stage["stage"] == "sr")
+    for unet in ("lora", "full"):
+        stage["unet"] = unet
+        path.write_text(json.dumps(record))
+        if unet == "lora":
+            folder.check_same(recipe, {})
+    with pytest.raises(ChangedError, match=r"unet was full"):
+        folder.check_same(recipe, {})
+
+
 def changed_rate(recipe):
     return [stage.model_copy(update={"lr": 0.5}) if stage.stage == "sr" else stage for stage in recipe.stages]
 

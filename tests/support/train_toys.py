@@ -20,7 +20,7 @@ seed: 3
 model: {{preset: toy}}
 data: {{source: {source}, workers: {workers}, corruption: {{}}}}
 stages:
-  - {{stage: from_scratch, steps: 2, batch: 1, accumulation: 2, lr: 2e-3}}
+  - {{stage: from_scratch, steps: 2, batch: 1, accumulation: 2, sharp: 0, lr: 2e-3}}
   - {{stage: sr, steps: 3, batch: 1, accumulation: 2, lr: 1e-3, loss: {{perceptual: edges}}}}
   - {{stage: alternate, steps: 4, batch: 1, accumulation: 2, lr: 1e-3, sr_lr: 1e-3, loss: {{perceptual: edges}}}}
   - {{stage: depth, steps: 2, batch: 1, accumulation: 2, head_lr: 1e-3}}

@@ -23,6 +23,9 @@ FloatArray = npt.NDArray[np.float32]
 
 MAP_MAX = 65535
 
+SCALES = (1e-30, 1e30)
+"""What a count of a map may mean: any number for which float32 holds the 65536 values, and tells them apart."""
+
 MAX_SAMPLES = 10**9
 """Samples of a split: their keys have nine digits."""
 
@@ -47,8 +50,13 @@ class Field:
     about: str
 
     def scale(self, meta: Mapping[str, Any]) -> float:
-        """Return what one count of a map means in a sample with this metadata."""
-        return float(meta[self.scale_key]) if self.scale_key else 1 / MAP_MAX
+        """Return what one count of a map means in a sample with this metadata; DataError unless SCALES hold it."""
+        if not self.scale_key:
+            return 1 / MAP_MAX
+        scale = float(meta[self.scale_key])
+        if not SCALES[0] <= scale <= SCALES[1]:
+            raise DataError(f"{self.scale_key} must be {SCALES[0]:g} to {SCALES[1]:g}, got {scale:g}")
+        return scale
 
 
 FIELDS: dict[str, Field] = {

@@ -78,27 +78,28 @@ class ShardDataset:
 
     def __getitem__(self, index: int) -> Sample:
         number = operator.index(index)
-        if not -len(self) <= number < len(self):
-            raise IndexError(f"sample {number} of {len(self)} in split {self.split}")
-        return self._read(number % len(self))
+        return self._read(number + len(self) if number < 0 else number)
 
     def meta(self, index: int) -> dict[str, Any]:
-        """The JSON record of a sample, its pictures left unread."""
-        plan = self.plans[bisect_right(self._firsts, index) - 1]
+        """The JSON record of a sample, its pictures left unread; IndexError unless it is 0 or above, and there."""
+        plan = self._plan_of(index)
         return read_meta(self.layout.tar(plan), self._index(plan).entries(index), sample_key(self.split, index))
 
     def records(self, indices: Iterable[int]) -> Iterator[dict[str, Any]]:
         """The JSON records of samples in rising order, pictures unread, with the index of one shard at a time."""
         shard: ShardIndex | None = None
         for index in indices:
-            plan = self.plans[bisect_right(self._firsts, index) - 1]
+            plan = self._plan_of(index)
             if shard is None or plan != shard.plan:
                 shard = read_index(self.layout, plan)
             yield read_meta(self.layout.tar(plan), shard.entries(index), sample_key(self.split, index))
 
     def members(self, index: int) -> dict[str, bytes]:
-        """The members of a sample as they are stored, by name (`hq.png`, `json`): known names, none decoded."""
-        plan = self.plans[bisect_right(self._firsts, index) - 1]
+        """The members of a sample as they are stored, by name (`hq.png`, `json`): known names, none decoded.
+
+        Raises IndexError unless `index` is 0 or above, and there, and DataError as any reader.
+        """
+        plan = self._plan_of(index)
         key = sample_key(self.split, index)
         members = _read_members(self.layout.tar(plan), self._index(plan).entries(index), key)
         decode_meta(key, members)
@@ -133,7 +134,7 @@ class ShardDataset:
         self._start = self._position = state["position"]
 
     def _read(self, index: int) -> Sample:
-        plan = self.plans[bisect_right(self._firsts, index) - 1]
+        plan = self._plan_of(index)
         tar, key = self.layout.tar(plan), sample_key(self.split, index)
         entries = [entry for entry in self._index(plan).entries(index) if self._is_wanted(entry)]
         try:
@@ -141,6 +142,12 @@ class ShardDataset:
         except DataError as error:
             where = "" if str(tar) in str(error) else f"{tar}: "
             raise DataError(f"{where}{error} (`bokehsynth verify {self.layout.root}` finds every fault)") from None
+
+    def _plan_of(self, index: int) -> ShardPlan:
+        """The shard of a sample; IndexError if there is no such sample."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)} in split {self.split}")
+        return self.plans[bisect_right(self._firsts, index) - 1]
 
     def _is_wanted(self, entry: TarEntry) -> bool:
         member = split_name(entry.name)[1]

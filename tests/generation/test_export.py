@@ -86,6 +86,27 @@ def test_samples_are_written_in_groups(tmp_path: Path, monkeypatch: pytest.Monke
     found = pq.ParquetFile(tmp_path / "out/data/train-00000-of-00001.parquet")
     assert [found.metadata.row_group(place).num_rows for place in range(found.num_row_groups)] == [2, 2, 1]
     assert found.read().column("index").to_pylist() == list(range(5))
+    size = found.read_row_group(0).nbytes // 2
+    for most, groups in ((3 * size // 2, [1, 1, 1, 1, 1]), (1, [1, 1, 1, 1, 1]), (3 * size, [2, 2, 1])):
+        monkeypatch.setattr(parquet, "GROUP_BYTES", most)
+        export_dataset(made.root, tmp_path / f"{most}", "parquet")
+        found = pq.ParquetFile(tmp_path / f"{most}" / "data/train-00000-of-00001.parquet")
+        assert [found.metadata.row_group(place).num_rows for place in range(found.num_row_groups)] == groups
+
+
+def test_a_byte_that_changed_in_a_parquet_is_found(layout: Layout, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export_dataset(layout.root, out, "parquet")
+    path = out / LAST["parquet"]
+    good = path.read_bytes()
+    places = [good.index(b"RIFF") + 60, good.rindex(b"IDAT") + 10, good.index(b"train-"), good.index(b"asset-")]
+    for place in [*places, good.rindex(b"shard_sha256") + 20, good.rindex(b"_type")]:
+        bad = bytearray(good)
+        bad[place] ^= 1
+        path.write_bytes(bad)
+        with pytest.raises(bs.ChangedError, match="is there and is not"):
+            export_dataset(layout.root, out, "parquet")
+        assert path.read_bytes() == bad
 
 
 @pytest.mark.parametrize("form", ["folder", "parquet"])
@@ -96,7 +117,7 @@ def test_an_interrupted_export_goes_on(form: str, layout: Layout, tmp_path: Path
     data = [name for name in whole if name.startswith(("train", "data"))]
     for name in data[1::2]:
         (tmp_path / "out" / name).unlink()
-    (tmp_path / "out" / data[0]).with_name(f".{Path(data[1]).name}.tmp-1-2").write_bytes(b"half")
+    (tmp_path / "out" / data[1]).with_name(f".{Path(data[1]).name}.tmp-1-2").write_bytes(b"half")
     kept = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in data[::2]}
     assert export_dataset(layout.root, tmp_path / "out", form) == 6
     assert files_of(tmp_path / "out") == whole
@@ -149,21 +170,21 @@ def test_a_damaged_shard_is_not_exported(form: str, layout: Layout, tmp_path: Pa
 
 def test_a_file_takes_its_name_only_if_that_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
-    with new_file(path) as tmp:
-        tmp.write_bytes(b"slower")
+    with new_file(path) as file:
+        file.write(b"slower")
         path.write_bytes(b"faster")  # as another export may
     assert path.read_bytes() == b"faster"
-    unfinished = new_file(tmp_path / "other")
-    unfinished.tmp.write_bytes(b"half")
-    unfinished.__exit__(RuntimeError, RuntimeError(), None)
+    with pytest.raises(ZeroDivisionError), new_file(tmp_path / "other") as file:
+        file.write(bytes([1 // 0]))
     create(path, b"faster")
     for other in (b"slower", b"", b"longer than that"):
         with pytest.raises(bs.ChangedError):
             create(path, other)
-    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(bs.StorageError):
-        create(tmp_path / "link", b"x")
-    (tmp_path / "link").unlink()
+    for there in (tmp_path / "nowhere", path):
+        (tmp_path / "link").symlink_to(there)
+        with pytest.raises(bs.ChangedError):
+            create(tmp_path / "link", b"faster")
+        (tmp_path / "link").unlink()
 
     def no_links(*paths: object) -> None:
         raise PermissionError("no links here")
@@ -171,6 +192,91 @@ def test_a_file_takes_its_name_only_if_that_is_free(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "link", no_links)
     create(tmp_path / "third", b"x")
     assert files_of(tmp_path) == {"file": b"faster", "third": b"x"}
+
+
+@pytest.mark.parametrize("form", ["folder", "parquet"])
+def test_bytes_are_on_the_disk_before_a_file_has_its_name(
+    form: str, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, link, fsync = [], os.link, os.fsync
+
+    def note_sync(handle: int) -> None:
+        fsync(handle)
+        synced.append(os.fstat(handle).st_ino)
+
+    def check_then_link(tmp: Path, path: Path) -> None:
+        assert os.stat(tmp).st_ino in synced
+        link(tmp, path)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "link", check_then_link)
+    export_dataset(layout.root, tmp_path / "out", form)
+    folders = {path.parent for path in (tmp_path / "out").rglob("*") if path.is_file()} - {tmp_path / "out"}
+    assert folders
+    assert {folder.stat().st_ino for folder in folders} <= set(synced)
+
+
+@pytest.mark.parametrize(("form", "place"), [("folder", "train"), ("folder", "train/hq"), ("parquet", "data")])
+def test_links_in_the_folder_are_not_followed(form: str, place: str, layout: Layout, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export_dataset(layout.root, out, form)
+    shutil.rmtree(out / place)
+    (tmp_path / "elsewhere").mkdir()
+    (out / place).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(bs.ChangedError, match=f"{place}: is there and is no folder"):
+        export_dataset(layout.root, out, form)
+    assert not list((tmp_path / "elsewhere").iterdir())
+    (out / place).unlink()
+    (out / place).write_text("mine")
+    with pytest.raises(bs.ChangedError, match=f"{place}: is there and is no folder"):
+        export_dataset(layout.root, out, form)
+
+
+def test_a_data_set_is_left_as_it_is(layout: Layout, tmp_path: Path) -> None:
+    before = files_of(layout.root)
+    (tmp_path / "link").symlink_to(layout.root)
+    for place in (layout.root / "export", tmp_path / "link" / "export", layout.root / "train" / "files"):
+        with pytest.raises(bs.UsageError, match="lies in the data set"):
+            export_dataset(layout.root, place, "folder")
+    assert files_of(layout.root) == before
+
+
+@pytest.mark.parametrize("form", ["folder", "parquet"])
+def test_an_export_that_ends_leaves_alone_what_another_one_writes(form: str, layout: Layout, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export_dataset(layout.root, out, form)
+    whole = files_of(out)
+    (out / LAST[form]).unlink()
+    (out / LAST[form]).with_name(".killed.tmp-1-2").write_bytes(b"half")
+    path = (out / LAST[form]).with_name("another.png")
+
+    def other(shards, name, total):
+        """One more export of the same, while this one writes a file."""
+        if name == "train":
+            with new_file(path) as file:
+                file.write(b"whole")
+                assert export_dataset(layout.root, out, form) == 6
+        return shards
+
+    assert export_dataset(layout.root, out, form, other) == 6
+    assert path.read_bytes() == b"whole"
+    path.unlink()
+    assert files_of(out) == whole  # the last one has swept
+
+
+def test_only_temporary_names_of_an_export_are_swept(layout: Layout, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "mine.tmp-x").mkdir(parents=True)
+    (out / "mine.tmp-x" / ".note.tmp-1").write_text("mine")
+    with pytest.raises(bs.ChangedError, match="is not empty and no export"):
+        export_dataset(layout.root, out, "folder")
+    shutil.move(out / "mine.tmp-x", tmp_path / "mine")
+    (out / ".export.json.tmp-1-2").write_text("half")
+    export_dataset(layout.root, out, "folder")
+    assert not (out / ".export.json.tmp-1-2").exists()
+    shutil.move(tmp_path / "mine", out / "mine")
+    export_dataset(layout.root, out, "folder")
+    assert (out / "mine" / ".note.tmp-1").read_text() == "mine"
 
 
 def test_the_command(layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,10 +24,13 @@ from support.small_set import make_small_set
 import bokehsynth as bs
 from bokehsynth.cli import cli
 from bokehsynth.files import append_line, canonical_json
+from bokehsynth.generation.report import event_log_facts
 from bokehsynth.generation.report.charts import counted_histogram, histogram
 from bokehsynth.generation.report.event_log_facts import read_events
 from bokehsynth.generation.report.lens_spots import LensSpots, spot_pictures
+from bokehsynth.generation.report.record_numbers import RecordNumbers
 from bokehsynth.generation.report.sample_views import pack_counts, spread, unpack_counts, view_sample
+from bokehsynth.generation.report.side_files import flat
 from bokehsynth.generation.report.write import write_report
 from bokehsynth.lenses import Heart
 from bokehsynth.optics import CatEye, Disc, Polygon
@@ -374,9 +377,6 @@ def test_texts_of_a_set_stay_text(hostile: str) -> None:
 RECORDS = {
     "words": {"aperture": HOSTILE + "\ud800", "assets": [HOSTILE, "\udfff"]},
     "large": {"blur": 1e308, "focus": -1e308, "radius_max": 1e308},
-    "scale 0": {"defocus_scale": 0.0},
-    "scale 1e308": {"disparity_scale": 1e308},
-    "scale -1": {"defocus_scale": -1.0},
     "many assets": {"assets": [f"{number}" for number in range(5000)]},
     "no draw": {"draw": "[]"},
     "draw": {"draw": canonical_json({
@@ -394,16 +394,77 @@ RECORDS = {
 def test_records_that_mean_harm(name: str, layout: Layout, tmp_path: Path) -> None:
     shutil.copytree(layout.root, tmp_path / "set")
     change_meta(Layout(tmp_path / "set"), **RECORDS[name])
-    if name.startswith("scale"):
-        with pytest.raises(bs.DataError, match=r"scale|outside"):
-            write_report(tmp_path / "set", tmp_path / "page.html")
-        return
     write_report(tmp_path / "set", tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     page = Page(text)
     assert len(page.all("script")) == len(page.all("style")) == 1
     assert len(text) < 2_000_000
     assert len(page.all("figure")) < 140
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, 5e-324, 1e308])
+@pytest.mark.parametrize("name", ["defocus_scale", "disparity_scale"])
+def test_a_scale_that_is_none_is_an_error_of_the_set(name: str, scale: float, tmp_path: Path) -> None:
+    made = make_dataset(tmp_path / "set", {"train": 1}, ShardSpec(samples=1, fields=["defocus", "disparity"]))
+    change_meta(made, **{name: scale})
+    with pytest.raises(bs.DataError, match=rf"train-000000.tar: {name} must be .*, got {re.escape(f'{scale:g}')}"):
+        write_report(made.root, tmp_path / "page.html")
+
+
+def test_scales_of_one_set_are_the_same(layout: Layout, tmp_path: Path) -> None:
+    shutil.copytree(layout.root, tmp_path / "set")
+    change_meta(Layout(tmp_path / "set"), defocus_scale=2.0)
+    with pytest.raises(bs.DataError, match="defocus has another scale than the samples before it"):
+        write_report(tmp_path / "set", tmp_path / "page.html")
+
+
+def record_of(draw: dict, **changes: object) -> dict:
+    return noise_sample("train", 0).meta | {"draw": canonical_json(draw)} | changes
+
+
+def test_what_records_say_is_kept_in_bounds() -> None:
+    """A record has at most 16 MB, and 20,000 are read."""
+    numbers, long = RecordNumbers(), "n" * 10_000
+    step = {"kind": "k", long: 1, "a": {long: 2, "x": 3}, "b": {"x": 4}, "w": long}
+    final = {"kind": "final", "q": 1}
+    for place in range(3):
+        draw = {"degradation": {"steps": [step, *[final] * 30]}}
+        numbers.add(record_of(draw, assets=[f"{place}{long}", "short"]), {})
+    assert numbers.assets == {"short": 3}
+    names = [*numbers.series, *numbers.words, *(word for counter in numbers.words.values() for word in counter)]
+    assert max(map(len, names)) < 150
+    assert len(numbers.series["k 1: x"]) == 3
+    assert len(numbers.series["final: q"]) == 3
+
+
+def test_nested_tables_become_short_names() -> None:
+    value: object = {f"leaf {place}": "x" * 10_000 for place in range(100)}
+    for _ in range(60):
+        value = {"k" * 10_000: value}
+    leaves = flat(value)
+    assert len(leaves) == 60
+    assert max(len(name) + len(text) for name, text in leaves) <= 1000
+    assert flat({"a": {"b": 1, "c": [None, 2]}, "d": "e"}) == [("a.b", "1"), ("a.c.0", ""), ("a.c.1", "2"), ("d", "e")]
+
+
+def test_a_leaf_that_is_a_number_or_a_word_is_drawn_as_both(layout: Layout, tmp_path: Path) -> None:
+    shutil.copytree(layout.root, tmp_path / "set")
+    draw = json.loads(samples_of(layout)[0].meta["draw"])
+    draw["degradation"]["steps"] = [{"kind": "jpeg", "quality": "best"}]
+    change_meta(Layout(tmp_path / "set"), draw=canonical_json(draw))
+    write_report(tmp_path / "set", tmp_path / "page.html")
+    page = Page((tmp_path / "page.html").read_text())
+    assert sum(_chart(page, "Histogram of jpeg 1: quality")[0]) == 5
+    assert page.words.count("jpeg 1: quality") == 2
+    assert "best" in page.words
+
+
+def test_a_card_keeps_no_draw() -> None:
+    sample = noise_sample("train", 0)
+    long = dict(sample.meta) | {"assets": [str(place) for place in range(50)], "aperture": "a" * 10_000}
+    view = view_sample(bs.Sample(sample.key, long, sample.arrays), 10_000)
+    assert len(json.dumps(dict(view.meta))) < 3000
+    assert (len(view.meta["assets"]), view.assets) == (6, 50)
 
 
 def test_the_policy_allows_the_own_style_and_script_alone(hostile: str) -> None:
@@ -471,7 +532,7 @@ def test_throughput_holds_every_sample(layout: Layout, page: Page) -> None:
     assert facts.throughput()[0] == pytest.approx(2 / 8)  # one shard alone
     assert facts.hosts["node-a"].samples == 4
     assert facts.hosts["node-b"].seconds == 8
-    assert "node-a344 kB" not in page.text
+    assert "node-a343 kB" in page.text  # shards, samples, bytes
     assert "By the log: 6 samples in 29 seconds, from 2026-01-02 03:04 to 2026-01-02 03:04 UTC." in page.text
 
 
@@ -489,6 +550,20 @@ def test_lines_that_are_no_events_are_counted(line: str, tmp_path: Path) -> None
     assert facts.passed_over >= 1
     assert facts.causes["signal SIGKILL"] == 2
     assert facts.commits == []
+
+
+def test_a_long_log_is_read_from_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text(f"{COMMITTED}\n" * 10)
+    assert read_events(path).fault == ""
+    for bound, most in (("MAX_BYTES", 5 * len(COMMITTED) + 5), ("MAX_LINES", 5)):
+        with monkeypatch.context() as patch:
+            patch.setattr(event_log_facts, bound, most)
+            facts = read_events(path)
+        assert (len(facts.commits), f"only its first {most}" in facts.fault) == (5, True)
+    with monkeypatch.context() as patch:
+        patch.setattr(event_log_facts, "MAX_LINES", 10)
+        assert read_events(path).fault == ""
 
 
 # --- the command

@@ -68,6 +68,10 @@ def test_samples_come_back_in_order_and_by_number(layout, split):
     for index in (len(data), -len(data) - 1):
         with pytest.raises(IndexError):
             data[index]
+    for index in (-1, len(data)):
+        for read in (data.meta, data.members, lambda index: list(data.records([index]))):
+            with pytest.raises(IndexError, match=f"sample {index} of {len(data)} in split {split}"):
+                read(index)
 
 
 def test_an_extended_data_set_with_a_short_shard_in_the_middle(tmp_path):

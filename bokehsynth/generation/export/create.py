@@ -1,9 +1,12 @@
-"""Files that are created and never written over."""
+"""Files that are created and never written over, in folders that are no links."""
 
 import contextlib
 import os
-import threading
+import secrets
+import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from bokehsynth.errors import ChangedError, DataError
 from bokehsynth.files import TMP_MARK, storage_errors
@@ -14,28 +17,45 @@ def create(path: Path, data: bytes) -> None:
     """Make `path` hold `data`, whole or not at all; ChangedError if it is there and holds anything else."""
     with storage_errors(path):
         if not os.path.lexists(path):
-            with new_file(path) as tmp:
-                tmp.write_bytes(data)
+            with new_file(path) as file:
+                file.write(data)
         if not _holds(path, data):
             raise ChangedError(f"{path}: is there and holds something else; delete it, or choose another --out")
 
 
-class new_file(contextlib.AbstractContextManager[Path]):  # noqa: N801
-    """The temporary name under which a file is written that then takes its own, unless that is taken by then."""
+def create_folder(folder: Path, target: Path) -> None:
+    """Make a folder below `target`, with its parents; ChangedError if a link or a file stands at one of them.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.tmp = path.with_name(f".{path.name}{TMP_MARK}{os.getpid()}-{threading.get_ident()}")
+    A link would have the export written to some other place. `target` itself may be one: it was asked for.
+    """
+    for place in [*(parent for parent in reversed(folder.parents) if target in parent.parents), folder]:
+        with storage_errors(place):
+            with contextlib.suppress(FileExistsError):
+                place.mkdir()
+            if not stat.S_ISDIR(place.lstat().st_mode):
+                raise ChangedError(f"{place}: is there and is no folder (or a link to one); choose another --out")
 
-    def __enter__(self) -> Path:
-        return self.tmp
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        try:
-            if error is None:
-                _take_name(self.tmp, self.path)
-        finally:
-            self.tmp.unlink(missing_ok=True)
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes its name when the block ends well and its bytes are on the disk, unless that is taken by then.
+
+    What has the name by then stays. The name itself is on the disk once the folder is synced.
+    """
+    tmp = path.with_name(f".{path.name}{TMP_MARK}{os.getpid()}-{secrets.token_hex(8)}")
+    try:
+        with open(tmp, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        _take_name(tmp, path)
+    finally:
+        tmp.unlink(missing_ok=True)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path is a regular file, and no link to one."""
+    return stat.S_ISREG(path.lstat().st_mode)
 
 
 def _take_name(tmp: Path, path: Path) -> None:
@@ -51,6 +71,6 @@ def _take_name(tmp: Path, path: Path) -> None:
 
 def _holds(path: Path, data: bytes) -> bool:
     try:
-        return path.stat().st_size == len(data) and read_bytes(path, len(data)) == data
+        return is_file(path) and path.stat().st_size == len(data) and read_bytes(path, len(data)) == data
     except DataError:
         return False

@@ -11,12 +11,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bokehsynth.errors import DataError
 from bokehsynth.untrusted_files import open_regular, parse_json, refuse_holes
 
 BINS = 60
 """Parts of the time from the first event to the last."""
-MAX_LINES = 2_000_000
+MAX_LINES = 1_000_000
+MAX_BYTES = 64 << 20
+"""Of the log, from its start: some 300,000 lines as runs write them."""
 MAX_LINE = 1 << 16
 """Bytes of a line; only the traceback of a failed shard comes near it."""
 MAX_HOSTS = 200
@@ -64,16 +68,12 @@ class EventFacts:
     def throughput(self, bins: int = BINS) -> list[float]:
         """Samples per second in equal parts of `span`; a shard's are spread over the time that it took."""
         first, last = self.span
-        width = max(last - first, 1.0) / bins
-        rates = [0.0] * bins
-        for at, took, samples in self.commits:
-            begin, end = (at - took - first) / width, (at - first) / width
-            end = min(max(end, begin + 1e-9), float(bins))
-            begin = min(begin, end - 1e-9)
-            for place in range(max(0, int(begin)), min(bins, int(end) + 1)):
-                share = max(0.0, min(end, place + 1) - max(begin, place)) / (end - begin)
-                rates[place] += samples * share / width
-        return rates
+        edges = np.linspace(0.0, max(last - first, 1.0), bins + 1)
+        ends, took, samples = np.array(self.commits, np.float64).T
+        took = np.maximum(took, 1e-6)
+        begins = ends - took - first
+        made = [float(samples @ np.clip((edge - begins) / took, 0.0, 1.0)) for edge in edges[:-1]]
+        return [max(0.0, float(rate)) for rate in np.diff([*made, samples.sum()]) / (edges[1] - edges[0])]
 
 
 def read_events(path: Path) -> EventFacts:
@@ -94,17 +94,21 @@ def read_events(path: Path) -> EventFacts:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a regular file; DataError after MAX_LINES. What is beyond MAX_LINE is a line of its own."""
+    """The lines of a regular file; DataError after MAX_LINES or MAX_BYTES. A line beyond MAX_LINE is several."""
     with open_regular(path) as raw:
         refuse_holes(raw, path)
         file = io.BufferedReader(raw)  # type: ignore[type-var]
-        for number in range(MAX_LINES):
+        size = 0
+        for _ in range(MAX_LINES):
             line = file.readline(MAX_LINE)
+            size += len(line)
             if not line:
                 return
+            if size > MAX_BYTES:
+                raise DataError(f"{path}: only its first {MAX_BYTES:,} bytes are shown")
             yield line
-            if number + 1 == MAX_LINES:
-                raise DataError(f"{path}: only its first {MAX_LINES:,} lines are shown")
+        if file.read(1):
+            raise DataError(f"{path}: only its first {MAX_LINES:,} lines are shown")
 
 
 def _take(facts: EventFacts, record: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ A record may be a stranger's: only finite numbers and short words are taken, and
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,10 @@ MAX_PARTS = 32
 """Steps of a degradation, and foregrounds and assets of a sample, that are looked at."""
 MAX_ASSETS = 200_000
 """Different assets whose samples are counted."""
+MAX_ID = 200
+"""Characters of an asset's name; what is longer is none of ours, and not counted."""
+MAX_WORD = 100
+"""Characters of a word, and of the name of a leaf, that are kept."""
 _LARGEST = 1e12
 _OTHERS = "others"
 _META = ("blur", "radius_max", "focus")
@@ -51,7 +55,7 @@ class RecordNumbers:
         """Take a record over; `licence_of` names the licence of an asset."""
         self.samples += 1
         self.redrawn += meta["attempt"] > 0
-        shown = list(dict.fromkeys(meta["assets"][:MAX_PARTS]))
+        shown = [name for name in dict.fromkeys(meta["assets"][:MAX_PARTS]) if len(name) <= MAX_ID]
         for name in shown:
             if name in self.assets or len(self.assets) < MAX_ASSETS:
                 self.assets[name] += 1
@@ -80,12 +84,15 @@ class RecordNumbers:
             self._number("foreground disparity", _table(_table({"f": foreground}, "f"), "plane").get("d"))
         self._number("background disparity", _table(_table(scene, "background"), "plane").get("d"))
         seen: Counter[str] = Counter()
+        leaves: dict[str, Any] = {}
         for step in _list(_table(draw, "degradation"), "steps"):
             kind = step.get("kind") if isinstance(step, dict) else None
             if isinstance(kind, str) and len(kind) < 40:
                 seen[kind] += 1
-                for name, value in _leaves(step):
-                    self._leaf(f"{kind} {seen[kind]}: {name}" if kind != "final" else f"final: {name}", value)
+                head = f"{kind} {seen[kind]}" if kind != "final" else kind
+                leaves |= {f"{head}: {name}": value for name, value in _leaves(step).items()}
+        for name, value in leaves.items():
+            self._leaf(name, value)
 
     def _leaf(self, name: str, value: Any) -> None:
         if isinstance(value, bool):
@@ -102,7 +109,8 @@ class RecordNumbers:
     def _word(self, name: str, word: str) -> None:
         if self._has_room(name):
             counter = self.words.setdefault(name, Counter())
-            counter[word[:100] if word[:100] in counter or len(counter) < MAX_WORDS else _OTHERS] += 1
+            word = word[:MAX_WORD]
+            counter[word if word in counter or len(counter) < MAX_WORDS else _OTHERS] += 1
 
     def _has_room(self, name: str) -> bool:
         return name in self.series or name in self.words or len(self.series) + len(self.words) < MAX_SERIES
@@ -118,16 +126,18 @@ def _list(record: Mapping[str, Any], name: str) -> list[Any]:
     return found[:MAX_PARTS] if isinstance(found, list) else []
 
 
-def _leaves(step: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Names and values of a step; of a step that was skipped the word `none`."""
+def _leaves(step: Mapping[str, Any]) -> dict[str, Any]:
+    """Names and values of a step, one value by name; of a step that was skipped the word `none`."""
+    found: dict[str, Any] = {}
     for name, value in list(step.items())[:MAX_PARTS]:
         if name in _UNTOLD:
             continue
         if name == "kernel":
-            yield "family", value.get("family", "?") if isinstance(value, dict) else "none"
+            found["family"] = value.get("family", "?") if isinstance(value, dict) else "none"
         if isinstance(value, dict):
-            yield from ((inner, leaf) for inner, leaf in list(value.items())[:MAX_PARTS] if inner != "family")
+            found |= {inner[:MAX_WORD]: leaf for inner, leaf in list(value.items())[:MAX_PARTS] if inner != "family"}
         elif name == "family" and value is None:
-            yield name, "none"
+            found[name] = "none"
         else:
-            yield name, value
+            found[name[:MAX_WORD]] = value
+    return found

@@ -13,7 +13,6 @@ from bokehsynth.imaging.contact_sheet import COLOR_MAPS, take_spread
 
 MAP_TITLES = {"defocus": ("blur radius", " px", 2), "disparity": ("disparity", "", 4), "mask": ("in focus", "", 3)}
 """Words, unit and digits of a value that is read out."""
-ASSETS_NAMED = 6
 CARDS_OPEN = 12
 """Samples that are seen at once; the others are folded away."""
 
@@ -146,7 +145,7 @@ def _foot(card: Card, file_of: Mapping[str, str]) -> Markup:
         )
     ]
     shown = [file_of.get(name, name.removeprefix("procedural/"))[:60] for name in meta["assets"]]
-    more = f" and {len(shown) - ASSETS_NAMED} more" if len(shown) > ASSETS_NAMED else ""
-    named = joined(shown[:ASSETS_NAMED], ", ")
+    more = f" and {card.view.assets - len(shown)} more" if card.view.assets > len(shown) else ""
+    named = joined(shown, ", ")
     words = element("p", "Lens ", element("code", str(meta["aperture"])), void("br"), "Pictures ", named, more)
     return element("div", *([element("div", *spots, class_="spots")] if spots else []), words, class_="foot")

@@ -70,13 +70,16 @@ def distributions_section(found: Findings) -> list[Markup]:
         if len(numbers.words.get(name, ())) > 1
     ]
     parts.append(element("div", *main, class_="grid charts"))
-    steps = [name for name in [*numbers.words, *numbers.series] if name not in TITLES and name not in {"lens", "size"}]
+    names = dict.fromkeys([*numbers.words, *numbers.series])
+    steps = [name for name in names if name not in TITLES and name not in {"lens", "size"}]
     order = {name: place for place, name in enumerate(dict.fromkeys(name.partition(":")[0] for name in steps))}
     if steps:
-        drawn = [
-            bars_table(name, numbers.words[name], numbers.samples) if name in numbers.words else _series(found, name)
-            for name in sorted(steps, key=lambda name: (order[name.partition(":")[0]], name not in numbers.words))
-        ]
+        drawn: list[Markup] = []
+        for name in sorted(steps, key=lambda name: (order[name.partition(":")[0]], name not in numbers.words)):
+            if name in numbers.words:
+                drawn.append(bars_table(name, numbers.words[name], numbers.samples))
+            if name in numbers.series:
+                drawn.append(_series(found, name))
         parts += [
             element("h3", "Degradation, step by step"),
             element("p", "A number that is missing from a sample belongs to a step that was skipped in it, or drawn in "

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from bokehsynth.generation.report.markup import MAX_TEXT
 from bokehsynth.schema import FIELDS, Sample, quantize_map
 
 PICTURES = ("lq", "aif", "hq")
@@ -23,6 +24,8 @@ MAPS = ("defocus", "disparity", "mask")
 SIDES = (512, 384, 320, 256, 208, 176, 144, 112, 80, 48)
 """Longer sides in pixels that are tried, the largest first."""
 QUALITY = 84
+ASSETS_NAMED = 6
+"""Pictures of a sample that are named; of more their number is told."""
 
 Picture = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.uint16]
@@ -48,6 +51,9 @@ class SampleView:
 
     key: str
     meta: Mapping[str, Any]
+    """The record but for its draw, with only the first ASSETS_NAMED assets."""
+    assets: int
+    """Assets in all."""
     width: int
     """Pixels of the pictures, which all have one size."""
     height: int
@@ -81,7 +87,9 @@ def _at_side(sample: Sample, side: int) -> SampleView:
     if not pictures and "hq16" in sample.arrays:
         pictures["hq"] = _webp(_shrunk((sample.arrays["hq16"] >> 8).astype(np.uint8), size))
     maps = {name: _map_view(name, sample, size) for name in MAPS if name in sample.arrays}
-    return SampleView(sample.key, sample.meta, size[0], size[1], pictures, maps)
+    meta = {name: value for name, value in sample.meta.items() if name != "draw"}
+    meta |= {"assets": meta["assets"][:ASSETS_NAMED], "aperture": meta["aperture"][:MAX_TEXT]}
+    return SampleView(sample.key, meta, len(sample.meta["assets"]), size[0], size[1], pictures, maps)
 
 
 def _shrunk(picture: Picture, size: tuple[int, int]) -> Picture:

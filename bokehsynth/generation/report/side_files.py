@@ -4,7 +4,9 @@ One that is missing or damaged is no error here: the page says so in its place, 
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ EXAMPLES = 20
 """Lines of the quarantine that are shown for each kind and reason."""
 MAX_GROUPS = 60
 """Kinds and reasons, and licences, that are told apart."""
+MAX_NAME = 500
+"""Characters of a name or a text of a list that are kept."""
 MAX_RECIPE = 60_000
 """Characters of the recipe that are shown; one with the bytes of a picture is longer."""
 
@@ -114,15 +118,17 @@ def read_recipe_text(path: Path) -> tuple[str, str]:
     return text, ""
 
 
-def flat(value: Any, place: str = "", most: int = 60) -> list[tuple[str, str]]:
-    """The leaves of nested tables as dotted names and texts, at most `most`."""
-    if isinstance(value, dict):
-        inner = [(f"{place}.{key}" if place else str(key), item) for key, item in list(value.items())[:most]]
-    elif isinstance(value, list):
-        inner = [(f"{place}.{number}" if place else str(number), item) for number, item in enumerate(value[:most])]
+def flat(value: Any, most: int = 60) -> list[tuple[str, str]]:
+    """The leaves of nested tables as dotted names and texts, at most `most`, each cut to MAX_NAME characters."""
+    return list(islice(_leaves(value, ""), most))
+
+
+def _leaves(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _leaves(item, (f"{place}.{key}" if place else str(key))[:MAX_NAME])
     else:
-        return [(place, "" if value is None else str(value))]
-    return [leaf for name, item in inner for leaf in flat(item, name, most)][:most]
+        yield place, "" if value is None else str(value)[:MAX_NAME]
 
 
 def _record(line: str, path: Path) -> dict[str, Any]:
@@ -133,4 +139,4 @@ def _record(line: str, path: Path) -> dict[str, Any]:
 
 
 def _word(record: dict[str, Any], key: str) -> str:
-    return str(record.get(key, "not stated"))[:500]
+    return str(record.get(key, "not stated"))[:MAX_NAME]

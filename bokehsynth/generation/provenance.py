@@ -9,6 +9,7 @@ from bokehsynth.assets.catalogue import Catalogue
 from bokehsynth.files import sha256_bytes
 from bokehsynth.recipe import Recipe
 from bokehsynth.rendering import describe_device
+from bokehsynth.scene.lens_spec import LensSpec
 from bokehsynth.version import __version__
 
 PIXEL_PACKAGES = ("numpy", "numba", "llvmlite", "pillow")
@@ -22,9 +23,9 @@ PIXEL_GPU = ("compute_capability", "nvrtc", "cupy")
 """Keys of a GPU's record (`rendering.describe_device`) on which pixels depend; null on the CPU."""
 
 PIXELS = 3
-"""Revision of the pixels that this version makes of lenses with a pupil or anything else that depends on the field
-(1: 0.4.0, with another filter and another `falloff` of pupils; 2: aberrations by rays alone). All other lenses are at
-revision 1 still."""
+"""Revision of the pixels that this version makes of lenses with a pupil or anything else that depends on the field, of
+traced ones, and of openings beyond the unit disc (1: 0.4.0, with another filter and another `falloff` of pupils; 2:
+aberrations by rays alone). All other lenses are at revision 1 still."""
 
 PIXEL_KEYS = ("pixels", "architecture", "cpu_features", "dispatch", "device", *PIXEL_GPU, "opencv", *PIXEL_PACKAGES)
 """The keys that two machines must share to work on one data set, and those of ASSET_PACKAGES that both have (up to
@@ -43,7 +44,7 @@ def describe_machine(device: str, recipe: Recipe | None = None) -> dict[str, Any
     from llvmlite import binding
 
     packages = (*PIXEL_PACKAGES, *_asset_packages(recipe.catalogue if recipe else None))
-    changed = recipe is not None and any(aperture.depends_on_field for aperture in recipe.lens.apertures)
+    changed = recipe is not None and _has_changed(recipe.lens)
     features = binding.get_host_cpu_features()
     flags = ",".join(sorted(name for name, on in features.items() if on))
     return {
@@ -71,6 +72,13 @@ def pixel_facts(machine: Mapping[str, Any], other: Mapping[str, Any]) -> dict[st
     return {key: machine.get(key) for key in (*PIXEL_KEYS, *both)} | {
         "pixels": machine.get("pixels", version if old else 1)
     }
+
+
+def _has_changed(lens: LensSpec) -> bool:
+    """Whether a recipe's lenses are at revision PIXELS; a traced one stands beside `apertures`, not among them."""
+    if lens.prescription is not None:
+        return True
+    return any(aperture.depends_on_field or aperture.extent > 1 for aperture in lens.apertures)
 
 
 def _asset_packages(catalogue: Catalogue | None) -> list[str]:

@@ -4,6 +4,7 @@ import json
 import shutil
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.photo_folders import cutout, photo, save
@@ -15,8 +16,9 @@ from bokehsynth.errors import ChangedError, UsageError
 from bokehsynth.files import pretty_json
 from bokehsynth.generation.extend import extend
 from bokehsynth.generation.generate import GenerateOptions, finalize
-from bokehsynth.generation.provenance import describe_machine, pixel_facts
+from bokehsynth.generation.provenance import PIXELS, describe_machine, pixel_facts
 from bokehsynth.generation.replay import replay_sample
+from bokehsynth.scene.lens_spec import LensSpec
 
 RECIPE = """\
 name: photos
@@ -189,3 +191,20 @@ def test_other_versions_go_on_with_a_set_unless_its_pixels_are_others() -> None:
     assert pixel_facts(pupil, disc) != pixel_facts(begun | {"bokehsynth": "0.3.0"}, disc)
     assert pixel_facts({**disc, "bokehsynth": "0.3.2"}, disc) != pixel_facts(disc, begun)
     assert pixel_facts({**disc, "bokehsynth": "0.10.0"}, disc) == pixel_facts(disc, begun)
+
+
+class Wide(bs.Disc):
+    """Opens beyond the unit disc, and the same all over the picture."""
+
+    extent = 1.5
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{"prescription": "tessar-1903-f5.5", "near_m": 1}, {"aperture": f"{__name__}:Wide"}],
+    ids=["traced", "wide"],
+)
+def test_traced_and_wide_lenses_are_at_the_revision_of_openings_that_change(keys: dict[str, Any]) -> None:
+    """A traced lens is no aperture of the recipe, and a wide one depends on no field: their pixels changed too."""
+    recipe = bs.load_recipe("quickstart").model_copy(update={"lens": LensSpec.model_validate(keys)})
+    assert describe_machine("cpu", recipe)["pixels"] == PIXELS

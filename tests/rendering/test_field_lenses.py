@@ -1,5 +1,6 @@
 """Aberrations, weights over the field, several rims and wide openings: the cpu against the reference, in two tiers."""
 
+import tracemalloc
 from functools import cache
 
 import numpy as np
@@ -10,8 +11,11 @@ from support.scenes import Scene, battery_scene, sheet, texture
 
 import bokehsynth as bs
 from bokehsynth.errors import UsageError
+from bokehsynth.rendering.aperture.field_grid import SIDE
 from bokehsynth.rendering.aperture.field_lookup import look_up
+from bokehsynth.rendering.aperture.field_motion import motion_of
 from bokehsynth.rendering.aperture.field_table import bake_field_table, channels_of
+from bokehsynth.rendering.cpu.node_kernels import NodeGrids, grids_of_row, splat_grids
 
 
 class Spherical(bs.Disc):
@@ -157,6 +161,12 @@ def test_an_aberration_too_rough_for_the_table_is_refused():
         _ = scene.render("cpu").bokeh
 
 
+def test_a_traced_lens_too_rough_for_the_table_cannot_be_smoothed():
+    lens = bs.load_prescription("petzval-f1.4").at(size=(256, 256), near_m=1.0)
+    with pytest.raises(UsageError, match="field positions per side; stop the lens down, make the pictures smaller, or"):
+        bake_field_table(lens.aperture, 256, 256, 3)
+
+
 def test_auto_renders_what_cuda_does_not_know(monkeypatch):
     monkeypatch.setattr("bokehsynth.rendering._best_device", lambda: "cuda")
     scene = Scene((sheet((12, 16), 16, texture((12, 16), 16, 3), 1.0, bs.Plane(0.9)),), bs.Lens(6.0, 0.5, Wide()), 16)
@@ -193,3 +203,71 @@ def _padded(layer, margin):
     return bs.Layer(
         np.pad(layer.color, (*sides, (0, 0)), mode="edge"), np.pad(layer.alpha, sides, mode="edge"), layer.disparity
     )
+
+
+class Opening(bs.Aperture):
+    """A disc of a radius, with an aberration of c s abs(s)^2."""
+
+    def __init__(self, extent=1.0, astray=0.0):
+        self.extent, self.astray = extent, astray
+
+    def inside(self, s):
+        return np.einsum("ij,ij->i", s, s) <= self.extent**2
+
+    def aberration(self, s, h):
+        return self.astray * s * np.einsum("ij,ij->i", s, s)[:, None]
+
+
+def kernel_at(aperture, radius, half):
+    """The kernel in the middle of a picture, [2 half + 1, 2 half + 1]."""
+    table = bake_field_table(aperture, 64, 64, 1)
+    grids = NodeGrids(np.empty((1, 1, 4, SIDE * SIDE), np.float32), np.empty((1, 2)), table.half)
+    grids_of_row(table, 31.5, np.array([31.5]), np.array([True]), grids)
+    out, norms = np.empty((1, 2 * half + 1, 2 * half + 1), np.float32), np.empty(1)
+    splat_grids(grids, 0, (radius, 0.0, 0.0), half, out, norms)
+    np.testing.assert_allclose(norms, out.sum(), rtol=1e-4)
+    return out[0]
+
+
+def distances_from_the_middle(half):
+    line = np.arange(-half, half + 1)
+    return np.hypot(line[:, None], line)
+
+
+@pytest.mark.parametrize(("extent", "radius"), [(1.0, 15.0), (2.0, 15.0), (1.0, 110.0)])
+def test_a_kernel_of_a_disc_has_no_holes(extent, radius):
+    """Rays lie close together however far the opening reaches."""
+    half = int(extent * radius) + 3
+    kernel = kernel_at(Opening(extent), radius, half)
+    within = kernel[distances_from_the_middle(half) < extent * radius - 3]
+    assert within.std() < 0.02 * within.mean()  # worst 0.016; with one ray for every cell 0.72 and 4.5
+
+
+def test_a_kernel_of_an_aberration_has_no_holes():
+    """In focus rays lie where the aberration leads them: R = c s^3 has the light 1 / (3 pi c s R) of all."""
+    c, half = 20.0, 23
+    kernel = kernel_at(Opening(astray=c), 0.0, half)
+    R = distances_from_the_middle(half)
+    ring = (R > 4) & (R < 18)
+    expected = 1 / (3 * np.pi * c * np.cbrt(R[ring] / c) * R[ring])
+    ratio = kernel[ring] / kernel.sum() / expected
+    assert abs(ratio.mean() - 1) < 0.004  # 0.0027
+    assert ratio.std() < 0.035  # 0.031; with one ray for every cell 0.66
+
+
+@pytest.mark.parametrize("radius", [16.0, 32.0, 48.0])
+def test_a_kernel_has_the_same_sum_however_many_rays_make_it(radius):
+    """Kernels of neighbouring nodes are mixed by their sums."""
+    few, many = (kernel_at(Opening(), radius + more, 52).sum() for more in (-0.2, 0.2))
+    assert abs(many / few - 1) < 4e-4  # worst 2.8e-4
+
+
+def test_the_motion_of_a_table_takes_less_memory_than_the_table():
+    table = bake_field_table(Fading(), 24, 36, 3)
+    tracemalloc.start()
+    try:
+        motion_of(table)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < table.values.nbytes  # 0.4; of all rows at once 6

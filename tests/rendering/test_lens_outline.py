@@ -12,6 +12,7 @@ import pytest
 import bokehsynth as bs
 from bokehsynth.errors import UsageError
 from bokehsynth.rendering.aperture.outline import CELL, CELLS, signed_area, trace_outline
+from bokehsynth.rendering.aperture.tables import LensTables
 
 
 def opening(accepts, name="Opening"):
@@ -188,3 +189,11 @@ def test_an_opening_smaller_than_a_cell_may_be_missed_and_says_so_when_nothing_i
 def test_an_opening_without_light_or_sense(inside, message):
     with pytest.raises(UsageError, match=message):
         trace_outline(type("Wrong", (bs.Aperture,), {"inside": inside})())
+
+
+def test_sets_of_rays_are_few():
+    """Scenes of many blur radii share them: a set of all sides of its own for each would take 158 MB of a lens."""
+    tables = LensTables(bs.Disc())
+    sets = {id(tables.ray_sets_by_size(largest)): tables.ray_sets_by_size(largest) for largest in range(32, 66, 2)}
+    assert len(sets) == 8
+    assert all(len(tables.ray_sets_by_size(largest).spans) > largest for largest in (32, 40, 64))

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from bokehsynth.rendering.aperture.field_grid import AX, AY, DISTANCE, SIDE, WEIGHT
 from bokehsynth.rendering.aperture.field_table import FieldTable
-from bokehsynth.rendering.types import Float64Array
+from bokehsynth.rendering.types import Float64Array, FloatArray
 
 _RIM = 0.2
 """Lens units on both sides of a rim where its motion is looked at."""
@@ -62,21 +62,34 @@ def nodes_at(table: FieldTable | None, x: npt.NDArray[Any], y: npt.NDArray[Any])
 
 def motion_of(table: FieldTable) -> FieldMotion:
     """The motion that a table describes."""
-    values = table.values.astype(np.float64)
     line = np.linspace(-table.half, table.half, SIDE)
     s = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
-    brightest = max(float(values[..., WEIGHT, :].max()), 1e-9)
+    brightest = max(float(table.values[..., WEIGHT, :].max()), 1e-9)
     if table.round:
+        values = table.values.astype(np.float64)
         along = _change(np.diff(values, axis=1) / table.step, values[:, :-1])
         radii = table.step * np.arange(1, values.shape[1])
         about = _change(_turning(values[0], table.half)[None] / radii[:, None, None, None], values[:, 1:])
         parts, spread = (along, about), _spread(values[:, :-1], s)
     else:
-        down = _change(np.diff(values, axis=0) / table.step, values[:-1])
-        across = _change(np.diff(values, axis=1) / table.step, values[:, :-1])
-        parts, spread = (down[:, :, :-1], across[:, :-1]), _spread(values[:-1, :-1], s)
+        rows = [_motion_of_rows(table.values[j : j + 2], table.step, s) for j in range(len(table.values) - 1)]
+        down, across, spread = (np.concatenate(each, axis=1) for each in zip(*rows, strict=True))
+        parts = down, across
     rims, rays, fading = np.maximum(*parts)
     return FieldMotion(rims, rays, fading / brightest, spread)
+
+
+def _motion_of_rows(
+    values: FloatArray, step: float, s: Float64Array
+) -> tuple[Float64Array, Float64Array, Float64Array]:
+    """Changes down and across, and spread, [3, 1, nx - 1] each, of the first of two rows of nodes.
+
+    All rows at once would take six times the memory of the table.
+    """
+    rows = values.astype(np.float64)
+    down = _change(np.diff(rows, axis=0) / step, rows[:-1])
+    across = _change(np.diff(rows[:1], axis=1) / step, rows[:1, :-1])
+    return down[:, :, :-1], across, _spread(rows[:1, :-1], s)
 
 
 def _turning(rows: Float64Array, half: float) -> Float64Array:

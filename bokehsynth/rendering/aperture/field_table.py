@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture
+from bokehsynth.optics.prescription.aperture import PrescriptionAperture
 from bokehsynth.rendering.aperture.field_grid import AX, AY, DISTANCE, SIDE, WEIGHT, carried_on, distances
 from bokehsynth.rendering.aperture.field_lookup import look_up
 from bokehsynth.rendering.aperture.lens_points import check_inside, check_weights, vogel_points
@@ -248,7 +249,9 @@ def _check(aperture: Aperture, table: FieldTable, size: tuple[int, int]) -> None
     expected = aberrations(aperture, s[lit], h[lit])[:, : found.shape[1]]
     error, largest = (float(np.hypot(a[..., 0], a[..., 1]).max()) for a in (found - expected, expected))
     if error > max(_GOOD_PX, _GOOD_SHARE * largest):
+        traced = isinstance(aperture, PrescriptionAperture)
+        way = "stop the lens down, make the pictures smaller" if traced else "smooth it"
         raise UsageError(
             f"{type(aperture).__name__}.aberration changes too fast for the tables of cpu: off by {error:.2g} px "
-            f"between {SIDE} lens points and {FIELDS} field positions per side; smooth it, or use backend='reference'"
+            f"between {SIDE} lens points and {FIELDS} field positions per side; {way}, or use backend='reference'"
         )

@@ -153,20 +153,18 @@ class LensTables:
 
     def ray_sets_by_size(self, largest: int) -> "RaySet":
         """Grids of growing side up to `largest` or a little more, end to end; a tile takes the one it needs."""
-        if largest not in self._ray_sets:
-            sides = [2]
-            while sides[-1] < largest:
-                sides.append(sides[-1] + 2 * max(1, sides[-1] // 16))
+        sides = _sides_up_to(largest)
+        if sides[-1] not in self._ray_sets:
             tables = [self.grid(side) for side in sides]
             ends = np.cumsum([0] + [len(table.points) for table in tables])
             step = np.searchsorted(sides, np.arange(sides[-1] + 1))
             weights = np.concatenate([table.weights for table in tables]).T[: self.channels]
-            self._ray_sets[largest] = RaySet(
+            self._ray_sets[sides[-1]] = RaySet(
                 np.concatenate([table.points for table in tables]),
                 np.ascontiguousarray(weights),
                 np.ascontiguousarray(np.stack([ends[step], ends[step + 1]], axis=1)),
             )
-        return self._ray_sets[largest]
+        return self._ray_sets[sides[-1]]
 
 
 class FieldLensTables(LensTables):
@@ -214,6 +212,15 @@ class FieldLensTables(LensTables):
                 raise UsageError(f"{type(self.aperture).__name__} lets no light through: it opens to no lens point")
             self._grids[side] = LensPoints(points, np.ones((len(points), 3), np.float32))
         return self._grids[side]
+
+
+@lru_cache(maxsize=256)
+def _sides_up_to(largest: int) -> tuple[int, ...]:
+    """Sides of grids in steps of an eighth, up to `largest` or a little more: few scenes ask for a set of their own."""
+    sides = [2]
+    while sides[-1] < largest:
+        sides.append(sides[-1] + 2 * max(1, sides[-1] // 16))
+    return tuple(sides)
 
 
 @dataclass(frozen=True, eq=False)

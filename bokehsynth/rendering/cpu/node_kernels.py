@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from bokehsynth.rendering.aperture.field_grid import AX, AY, DISTANCE, SIDE, WEIGHT
 from bokehsynth.rendering.aperture.field_lookup import grids_at
-from bokehsynth.rendering.aperture.field_table import CELLS_ACROSS
 from bokehsynth.rendering.aperture.footprint_kernel import FootprintKernels, coverage_kernel, density_kernel
 from bokehsynth.rendering.aperture.scanlines import scan
 from bokehsynth.rendering.jit import always_inline_kernel, inline_kernel, kernel
@@ -22,14 +21,8 @@ RAY_STEP = 1.0
 """Distance in px between rays of a kernel: the tents that they leave add up to a plane. Half of it changed no RMSE of a
 picture (K 32: 6.3e-4 against 6.1e-4)."""
 
-MOST = 6
-"""Most rays per side of a cell of a table's grid."""
-
-
-@kernel
-def rays_per_cell(radius):
-    """Rays per side of a cell of a table's grid for kernels of a blur radius."""
-    return min(max(int(np.ceil(radius * 2 / (CELLS_ACROSS * RAY_STEP))), 1), MOST)
+MOST = 16
+"""Most rays per side of a cell of a table's grid: of blur radii up to 256 px, or aberrations that grow by 16 px."""
 
 
 class NodeRow(NamedTuple):
@@ -75,17 +68,16 @@ def grids_of_row(table, y, x, wanted, out):
 
 
 @kernel
-def splat_grids(grids, n, tilted, per_cell, half, out, norms):
+def splat_grids(grids, n, tilted, half, out, norms):
     """Fill kernels float32 [C, 2 half + 1, 2 half + 1] and their sums [C] from the grids of node n.
 
-    tilted: (r, ex, ey), the signed blur radius and K g; per_cell x per_cell rays go through every cell of a grid, each
-    with a cell's share of the light.
+    tilted: (r, ex, ey), the signed blur radius and K g. Every cell of a grid sends its light in as many rays as it is
+    wide where they land: their sum is the same however many there are.
     """
     cosine, sine = grids.turns[n]
     turned = tilted[0], cosine * tilted[1] + sine * tilted[2], cosine * tilted[2] - sine * tilted[1]
     spacing = 2 * grids.half / (SIDE - 1)
     x, y = np.empty(SIDE * SIDE, np.float32), np.empty(SIDE * SIDE, np.float32)
-    sharp, steps = np.float32(per_cell / spacing), np.float32(1.0 / per_cell)
     zero, half_one, one = np.float32(0), np.float32(0.5), np.float32(1)
     for c in range(grids.values.shape[1]):
         out[c] = 0
@@ -94,21 +86,39 @@ def splat_grids(grids, n, tilted, per_cell, half, out, norms):
         _place_grid(grids, n, c, turned, x, y)
         for row in range(SIDE - 1):
             for at in range(row * SIDE, row * SIDE + SIDE - 1):
-                if distances[at] < -2 * spacing:
+                below = at + SIDE
+                nearest = max(distances[at], distances[at + 1], distances[below], distances[below + 1])
+                if nearest <= -spacing / 2:
                     continue
-                if per_cell == 1:
-                    weight = weights[at] * min(max(distances[at] * sharp + half_one, zero), one)
-                    if weight > 0:
-                        total += _splat(out, c, x[at], y[at], half, weight)
-                    continue
-                for j in range(per_cell):
-                    for i in range(per_cell):
-                        u, v = i * steps, j * steps
+                count = _rays_per_side(x, y, at)
+                step, sharp = np.float32(1.0 / count), np.float32(count / spacing)
+                part = step * step
+                for j in range(count):
+                    for i in range(count):
+                        u, v = (i + half_one) * step, (j + half_one) * step
                         share = min(max(_in_cell(distances, at, u, v) * sharp + half_one, zero), one)
-                        weight = share * _in_cell(weights, at, u, v)
+                        weight = part * share * _in_cell(weights, at, u, v)
                         if weight > 0:
                             total += _splat(out, c, _in_cell(x, at, u, v), _in_cell(y, at, u, v), half, weight)
         norms[c] = total
+
+
+@always_inline_kernel
+def _rays_per_side(x, y, at):
+    """Rays per side of a grid's cell that lie RAY_STEP apart, or closer together."""
+    right, below = at + 1, at + SIDE
+    across = max(_square(x, y, at, right), _square(x, y, below, below + 1))
+    longest = max(across, _square(x, y, at, below), _square(x, y, right, below + 1))
+    if longest <= np.float32(RAY_STEP * RAY_STEP * 1.001):  # rounding
+        return 1
+    return min(int(np.ceil(np.sqrt(longest) / RAY_STEP - 1e-3)), MOST)
+
+
+@always_inline_kernel
+def _square(x, y, a, b):
+    """Square of the distance between two points."""
+    dx, dy = x[b] - x[a], y[b] - y[a]
+    return dx * dx + dy * dy
 
 
 @kernel
@@ -143,7 +153,7 @@ def _in_cell(values, at, u, v):
 
 
 @kernel
-def splat_table_nodes(grids, per_cell, row, camera, area, out, norms):
+def splat_table_nodes(grids, row, camera, area, out, norms):
     """Fill kernels float32 [n, C, 2 half + 1, 2 half + 1] and their sums [n, C] from `NodeGrids`.
 
     area: height and width of the picture.
@@ -154,7 +164,7 @@ def splat_table_nodes(grids, per_cell, row, camera, area, out, norms):
         if not row.wanted[n]:
             continue
         delta = d + gx * (row.x[n] - (area[1] - 1) / 2) + gy * (row.y - (area[0] - 1) / 2) - camera.focus
-        splat_grids(grids, n, (K * delta, K * gx, K * gy), per_cell, row.half, out[n], norms[n])
+        splat_grids(grids, n, (K * delta, K * gx, K * gy), row.half, out[n], norms[n])
 
 
 @kernel
@@ -176,9 +186,8 @@ def splat_radii(table, place, radii, tilt, stride):
     half = int(np.ceil((reach * table.half + e * strayed) / (1 - e * table.half) + strayed)) + 2
     width = 2 * half + 1
     dense, norms = np.zeros((count, channels, width, width), np.float32), np.empty(channels)
-    per_cell = rays_per_cell(reach)
     for n in range(count):
-        splat_grids(grids, 0, (radii[n], ex, ey), per_cell, half, dense[n], norms)
+        splat_grids(grids, 0, (radii[n], ex, ey), half, dense[n], norms)
     return _listed(dense, half, stride)
 
 

@@ -174,8 +174,7 @@ class NodeRows:
                 shape = prepared.tables.opening._replace(outline=prepared.tables.coarse_outline)
                 node_kernels.weigh_pupil_nodes(shape, rims, row, camera, area, out, norms)
                 continue
-            per_cell = node_kernels.rays_per_cell(float(np.abs(self._radii[m][node_row]).max()))
-            node_kernels.splat_table_nodes(grids, per_cell, row, camera, area, out, norms)
+            node_kernels.splat_table_nodes(grids, row, camera, area, out, norms)
 
     def _nodes(self, m: int, node_row: int) -> "np.ndarray[Any, np.dtype[np.bool_]]":
         """Nodes of a row beside a cell that they serve."""

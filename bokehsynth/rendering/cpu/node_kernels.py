@@ -142,6 +142,24 @@ def _place_grid(grids, n, c, tilted, x, y):
     cosine, sine = np.float32(grids.turns[n, 0]), np.float32(grids.turns[n, 1])
     for k in range(SIDE * SIDE):
         x[k], y[k] = cosine * x[k] - sine * y[k], sine * x[k] + cosine * y[k]
+    spare = np.empty_like(x)
+    _bend_chords(x, spare)
+    _bend_chords(y, spare)
+
+
+@kernel
+def _bend_chords(values, spare):
+    """Move a grid's values so that what is linear between them has the mean of what is curved.
+
+    Rays in the middle of cells would land outside of where they do. A chord is off by u (1 - u) / 2 second differences:
+    1/8 where a cell has one ray, 1/12 in the mean; a tenth serves all.
+    """
+    spare[:] = values
+    tenth, four = np.float32(0.1), np.float32(4)
+    for j in range(1, SIDE - 1):
+        for k in range(j * SIDE + 1, j * SIDE + SIDE - 1):
+            around = spare[k - 1] + spare[k + 1] + spare[k - SIDE] + spare[k + SIDE]
+            values[k] = spare[k] - tenth * (around - four * spare[k])
 
 
 @always_inline_kernel

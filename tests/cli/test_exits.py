@@ -59,8 +59,9 @@ def test_an_exit_of_a_step_is_the_error_of_preview(tmp_path: Path) -> None:
     ("apply", "words"),
     [
         (EXIT, "license server unreachable"),
-        ('raise GeneratorExit("late")', "GeneratorExit: late"),
-        ('raise KeyboardInterrupt("late")', "KeyboardInterrupt: late"),  # workers ignore SIGINT: it is the step's own
+        pytest.param('raise GeneratorExit("late")', "GeneratorExit: late", marks=pytest.mark.long),
+        # workers ignore SIGINT: it is the step's own
+        pytest.param('raise KeyboardInterrupt("late")', "KeyboardInterrupt: late", marks=pytest.mark.long),
         ('raise type("Panic", (BaseException,), {})("late")', "Panic: late"),
     ],
 )
@@ -178,7 +179,10 @@ def test_generate_prints_names_of_files_escaped(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(generation, "set_up_lock", lambda *_: contextlib.nullcontext())
     said: list[str] = []
     rejected = RejectedFile(kind="background", name="a", reason="corrupt", message="/pics/\x1b[2K\r.png: is no picture")
-    recipe = SimpleNamespace(catalogue=Catalogue((), quarantine=(rejected,), notes=("\x1b]0;owned\x07",)))
+    recipe = SimpleNamespace(
+        catalogue=Catalogue((), quarantine=(rejected,), notes=("\x1b]0;owned\x07",)), frame=None,
+        lens=SimpleNamespace(check_tables=lambda frame: None),
+    )  # fmt: skip
     options = SimpleNamespace(quarantine=None, allow_mixed=False, lock=True, say=said.append)
     layout = SimpleNamespace(lock=None)
     run = SimpleNamespace(

@@ -161,7 +161,7 @@ def test_aperture_and_size(files: Path, tmp_path: Path) -> None:
         (["--background", "near.png", "--out", "o.png"], "has transparent parts"),
         (["--background", "wall.png", "--aperture", "star", "--out", "o.png"], "aperture 'star': use disc"),
         (["--background", "wall.png", "--aperture", "polygon:2", "--out", "o.png"], "polygon:2"),
-        (["--background", "wall.png", "--blur", "-3", "--out", "o.png"], "blur must be"),
+        (["--background", "wall.png", "--blur", "-3", "--out", "o.png"], "--blur must stay within 0..4096 px, got -3"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told(files: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str) -> None:

@@ -658,9 +658,8 @@ print(len(calls), *out.images[0].size, round(before), round(peak()))
 """
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "tiles"), [(2016, 1512, 20), pytest.param(4032, 3024, 88, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("width", "height", "tiles"), [(2016, 1512, 20), (4032, 3024, 88)])
 def test_memory_of_a_large_photo(tmp_path, width, height, tiles):
     """At full resolution, through many tiles: beside the photo's own arrays memory holds tiles and bands only."""
     command = [sys.executable, "-c", LARGE, str(width), str(height)]

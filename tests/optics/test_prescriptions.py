@@ -213,6 +213,7 @@ def test_focus_at_infinity_works():
     assert np.abs(lens.aperture.aberration(POINTS, 0 * POINTS)).max() < 2
 
 
+@pytest.mark.long
 def test_reference_and_cpu_keep_a_constant_colour_through_it():
     small = bs.load_prescription("double-gauss-1950-f2").at(focus_m=2.0, size=(12, 18))
     margin = small.margin([bs.Plane(0.0)], 18, 12)

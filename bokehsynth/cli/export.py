@@ -1,13 +1,11 @@
 """export: a data set in another form."""
 
-import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
-from bokehsynth.cli.options import LOCAL_PATH
+from bokehsynth.cli.options import LOCAL_PATH, progress_bar
 
 
 @click.command()
@@ -30,11 +28,5 @@ def export(dataset: Path, form: Literal["folder", "parquet"], out: Path) -> None
     """
     from bokehsynth.generation.export.run import export_dataset
 
-    samples = export_dataset(dataset, out, form, _progress)
+    samples = export_dataset(dataset, out, form, progress_bar("shard"))
     click.echo(f"{out}: {samples} samples as {form}")
-
-
-def _progress(items: Iterable[Any], name: str, total: int) -> Iterable[Any]:
-    from tqdm import tqdm
-
-    return tqdm(items, name, total, unit="shard", leave=False, disable=not sys.stderr.isatty())

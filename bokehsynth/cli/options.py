@@ -1,7 +1,8 @@
 """Options that several commands share."""
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
@@ -20,6 +21,17 @@ class LocalPath(click.Path):
 
 
 LOCAL_PATH = LocalPath()
+
+
+def progress_bar(unit: str) -> Callable[[Iterable[Any], str, int], Iterable[Any]]:
+    """What shows a bar on a terminal over items, with a name and their number, counted in `unit`."""
+
+    def show(items: Iterable[Any], name: str, total: int) -> Iterable[Any]:
+        from tqdm import tqdm
+
+        return tqdm(items, name, total, unit=unit, leave=False, disable=not sys.stderr.isatty())
+
+    return show
 
 
 def recipe_options(command: Command) -> Command:

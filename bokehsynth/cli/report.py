@@ -1,13 +1,10 @@
 """report: one HTML page about a data set, to look at and to show."""
 
-import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import click
 
-from bokehsynth.cli.options import LOCAL_PATH
+from bokehsynth.cli.options import LOCAL_PATH, progress_bar
 from bokehsynth.errors import UsageError
 
 
@@ -33,7 +30,7 @@ def report(dataset: Path, out: Path, samples: int, records: int) -> None:
     from bokehsynth.generation.report.write import write_report
 
     check_html(out)
-    size = write_report(dataset, out, samples, records, _progress)
+    size = write_report(dataset, out, samples, records, progress_bar("sample"))
     click.echo(f"wrote {out} ({size / 1e6:.1f} MB)")
 
 
@@ -43,9 +40,3 @@ def check_html(path: Path) -> None:
         raise UsageError(f"{path}: must end in .html: it is a page for a browser")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.absolute().parent}")
-
-
-def _progress(items: Iterable[Any], name: str, total: int) -> Iterable[Any]:
-    from tqdm import tqdm
-
-    return tqdm(items, name, total, unit="sample", leave=False, disable=not sys.stderr.isatty())

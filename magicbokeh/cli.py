@@ -49,7 +49,7 @@ def cli() -> None:
     First steps:
       magicbokeh train tiny --out run                                a toy from nothing, in minutes on a CPU
       magicbokeh convert --base SD21 --lora lora.pkl --out model     the official weights, read without running them
-      magicbokeh infer photo.jpg --model model --focus 812,640 --blur 24 --out results
+      magicbokeh infer photo.jpg --out results                       by the model in the box; --focus 812,640 --blur 24
 
     \b
     Exit codes: 0 done; 1 unexpected error (its traceback is kept in a file, which the message names) or damaged
@@ -60,7 +60,9 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("photos", metavar="PHOTO...", nargs=-1, required=True, type=_PATH)
-@click.option("--model", required=True, type=_MODEL, help="Folder made by convert or export, or a repository of one.")
+@click.option(
+    "--model", type=_MODEL, help="Folder made by convert or export, or a repository of one.  [default: packaged]"
+)
 @click.option("--out", required=True, type=_PATH, help="Folder for the results, one PNG of the same name per photo.")
 @click.option(
     "--focus", "focuses", multiple=True, metavar="X,Y",
@@ -103,8 +105,11 @@ def infer(photos: tuple[Path, ...], out: Path, **options: Any) -> None:
     A photo that cannot be read, or is under 16 px, is reported, the others are done, and the exit code is 3.
     """
     from magicbokeh.inference.infer import InferOptions, infer_photos
+    from magicbokeh.inference.model_source import packaged_model
 
     settings = InferOptions(focus=options.pop("focuses"), **options)
+    if settings.model is None:
+        echo(f"model: {packaged_model().name}, which comes with magicbokeh; --model takes another")
     failed = 0
     for photo, outcome in infer_photos(photos, out, settings):
         if isinstance(outcome, BokehsynthError):

@@ -15,7 +15,7 @@ import torch
 from bokehsynth import AssetError, BokehsynthError, DeviceError, StorageError, UsageError, atomic_write
 from magicbokeh.given_files import about, check_regular
 from magicbokeh.inference.depth import load_depth_model
-from magicbokeh.inference.model_source import check_finite_weights
+from magicbokeh.inference.model_source import check_finite_weights, packaged_model
 from magicbokeh.inference.photo import Photo, open_photo
 from magicbokeh.inference.pipeline import BokehOutput, MagicBokehPipeline
 from magicbokeh.inference.tile_grid import TileOptions
@@ -31,7 +31,8 @@ _STRIP_HEIGHT = 512
 class InferOptions:
     """The options of the command, by its names."""
 
-    model: str
+    model: str | None = None
+    """A pipeline folder or repository; None takes the packaged model."""
     focus: tuple[str, ...] = ()
     blur: float = 16.0
     focus_range: float = 0.0
@@ -58,7 +59,8 @@ def infer_photos(
     _check(photos, out, options)
     work_size = _work_size(options.work_size)
     focus = parse_focus(options.focus)
-    pipe = open_pipeline(options.model, options.device, options.dtype)
+    model = str(packaged_model()) if options.model is None else options.model
+    pipe = open_pipeline(model, options.device, options.dtype)
     pipe.fuse()
     if options.depth_model is not None:
         pipe.register_modules(depth_estimator=load_depth_model(options.depth_model).to(pipe.device, pipe.dtype))

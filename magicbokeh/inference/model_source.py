@@ -13,6 +13,19 @@ PIPELINE_FILES = ("model_index.json", "*/config.json", "*.safetensors", "*.safet
 DEPTH_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
 """All that is fetched of a repository."""
 
+PACKAGED_MODEL = Path(__file__).resolve().parents[1] / "models" / "small"
+"""The pipeline folder that comes with the package."""
+
+
+def packaged_model() -> Path:
+    """The pipeline folder of the packaged model; UsageError where this copy of the package has none."""
+    if not (PACKAGED_MODEL / "model_index.json").is_file():
+        raise UsageError(
+            f"--model: this copy of magicbokeh comes without a model ({PACKAGED_MODEL}); give --model FOLDER, made by "
+            "`magicbokeh convert` or `export`, or train one: `magicbokeh train small --out RUN`"
+        )
+    return PACKAGED_MODEL
+
 
 def fetch(repository: str, files: Sequence[str], otherwise: str, **options: Any) -> Path:
     """The folder of a repository in the hub's cache, downloaded where it is not there.

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from support.magic_toys import TOY, toy_networks, write_base, write_official
 from bokehsynth import UsageError
 from magicbokeh import MagicBokehPipeline
 from magicbokeh.cli import cli, main
+from magicbokeh.inference import model_source
 from magicbokeh.inference.infer import parse_focus
 
 
@@ -91,6 +93,43 @@ def test_what_is_read_is_never_overwritten(monkeypatch, capsys, model, photo, tm
     line = ["infer", photo, "--model", model, "--depth", map_beside, "--device", "cpu"]
     assert run(monkeypatch, capsys, *line, "--out", tmp_path)[0] == 2
     assert (tmp_path / "other.png").read_bytes() == before
+
+
+def test_without_a_model_the_packaged_one_is_used_and_named(monkeypatch, capsys, model, photo, tmp_path):
+    line = ["infer", photo, "--blur", 0, "--device", "cpu", "--out"]
+    monkeypatch.setattr(model_source, "PACKAGED_MODEL", Path(model))
+    code, out, err = run(monkeypatch, capsys, *line, tmp_path / "packaged")
+    assert code == 0, err
+    assert out.splitlines()[0] == f"model: {Path(model).name}, which comes with magicbokeh; --model takes another"
+    assert run(monkeypatch, capsys, *line, tmp_path / "named", "--model", model)[0] == 0
+    same = [(tmp_path / name / "photo.png").read_bytes() for name in ("packaged", "named")]
+    assert same[0] == same[1]
+    monkeypatch.setattr(model_source, "PACKAGED_MODEL", tmp_path / "nothing")
+    code, out, err = run(monkeypatch, capsys, *line, tmp_path / "none")
+    assert code == 2
+    assert "comes without a model" in err
+    assert "give --model FOLDER" in err
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_packaged_model_takes_any_size_and_orientation_without_network(monkeypatch, capsys, model, tmp_path):
+    """Sides that are no multiples, under a tile, in strips; a photo on its side; float16 weights, as in the package."""
+    run(monkeypatch, capsys, "export", "--model", model, "--out", tmp_path / "half", "--dtype", "float16")
+    monkeypatch.setattr(model_source, "PACKAGED_MODEL", tmp_path / "half")
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a connection"))
+    sizes = {"narrow": (17, 150), "odd": (101, 67), "wide": (150, 16), "turned": (90, 40)}
+    rng, exif = np.random.default_rng(1), Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    for name, (width, height) in sizes.items():
+        picture = Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
+        picture.save(tmp_path / f"{name}.jpg", exif=exif if name == "turned" else b"")
+    photos = [tmp_path / f"{name}.jpg" for name in sizes]
+    code, _, err = run(monkeypatch, capsys, "infer", *photos, "--out", tmp_path / "out", "--blur", 0, "--device", "cpu")
+    assert code == 0, err
+    for name, size in sizes.items():
+        with Image.open(tmp_path / "out" / f"{name}.png") as result:
+            assert result.size == (size[::-1] if name == "turned" else size)
+            assert result.getexif().get(0x0112, 1) == 1
 
 
 def test_convert_export_infer(monkeypatch, capsys, photo, tmp_path):

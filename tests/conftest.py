@@ -1,6 +1,7 @@
 """What several test files need."""
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,12 @@ def _compile_kernels(config):
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
         for process in [subprocess.Popen([sys.executable, "-c", WARM_UP, what]) for what in ("planes", "others")]:
             assert process.wait() == 0, "kernels cannot be compiled"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_kept_pictures():
+    """Pictures are made anew, also in processes that tests start: a test that is about keeping them says so."""
+    os.environ["BOKEHSYNTH_PICTURE_CACHE"] = "off"
 
 
 @pytest.fixture(autouse=True)

@@ -58,7 +58,14 @@ class _Group(click.Group):
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="bokehsynth")
-def cli() -> None:
+@click.option(
+    "--picture-cache",
+    envvar="BOKEHSYNTH_PICTURE_CACHE",
+    metavar="SIZE|off",
+    help="Most that is kept of reduced and of drawn pictures in the user's cache, such as 5GB  [default: 20GB, a tenth "
+    "of the disk at most]. Changes no byte.",
+)
+def cli(picture_cache: str | None) -> None:
     """Make bokeh training data: scenes through a thin lens, degraded, in WebDataset shards.
 
     \b
@@ -72,6 +79,11 @@ def cli() -> None:
     assets or samples in quarantine; 4 disk or permission; 5 locked by another run; 6 too many
     failures; 130, 143 interrupted.
     """
+    if picture_cache is not None:
+        from bokehsynth.assets.load import picture_cache as kept
+
+        os.environ[kept.SETTING] = picture_cache  # workers inherit it
+        kept.size_setting(kept.SETTING, kept.USUAL_BYTES)
 
 
 for _command in COMMANDS:

@@ -7,6 +7,7 @@ from typing import Any
 
 from bokehsynth.assets.catalogue import Catalogue
 from bokehsynth.files import sha256_bytes
+from bokehsynth.imaging.dispatch import library_dispatch
 from bokehsynth.recipe import Recipe
 from bokehsynth.rendering import describe_device
 from bokehsynth.scene.lens_spec import LensSpec
@@ -54,7 +55,7 @@ def describe_machine(device: str, recipe: Recipe | None = None) -> dict[str, Any
         "architecture": platform.machine(),
         "cpu": binding.get_host_cpu_name(),
         "cpu_features": sha256_bytes(flags)[:16],
-        "dispatch": _dispatch(flags),
+        "dispatch": library_dispatch(flags),
         "device": device,
         **describe_device(device),
         "opencv": cv2.__version__,
@@ -91,19 +92,3 @@ def _asset_packages(catalogue: Catalogue | None) -> list[str]:
         "openexr": any(path.suffix.lower() == ".exr" for path in paths),
     }
     return [name for name in ASSET_PACKAGES if used[name]]
-
-
-def _dispatch(host_flags: str) -> str:
-    """Return `numba=host opencv=SSE,...,AVX2 numpy=X86_V2,X86_V3`, as these libraries run in this process."""
-    import cv2
-    import numba
-    import numpy as np
-
-    override = (numba.config.CPU_NAME, numba.config.CPU_FEATURES)  # type: ignore[attr-defined]
-    features = override[1] if override[1] is not None else host_flags
-    compiled = "host" if override == (None, None) else f"{override[0] or 'host'}:{sha256_bytes(features)[:8]}"
-    opencv = [word.strip("*") for word in cv2.getCPUFeaturesLine().split() if not word.endswith("?")]
-    simd: dict[str, Any] = np.show_config(mode="dicts") or {}  # type: ignore[assignment]
-    found = simd.get("SIMD Extensions", {})
-    numpy = [*found.get("baseline", []), *found.get("found", [])]
-    return f"numba={compiled} opencv={','.join(opencv)} numpy={','.join(numpy)}"

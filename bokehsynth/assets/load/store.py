@@ -17,10 +17,11 @@ from bokehsynth.assets.decode.safe_read import read_unchanged
 from bokehsynth.assets.load.foreground_colors import foreground_colors
 from bokehsynth.assets.load.highlights import recover_highlights
 from bokehsynth.assets.load.pairs import PhotoPair, load_pair
+from bokehsynth.assets.load.picture_cache import Picture, picture_cache
 from bokehsynth.assets.spec import PILLOW_GUARD
 from bokehsynth.color import LUMINANCE, FloatArray
 from bokehsynth.imaging.pictures import Cutout, Landscape
-from bokehsynth.procedural.families import draw_background, draw_foreground
+from bokehsynth.procedural.families import PROCEDURAL_VERSION, draw_background, draw_foreground
 
 DRAWN_SIZES = (64, 96, 128, 192, 256, 384, 512, 768, 1024)
 """Procedural pictures are drawn at one of these and scaled down, so that the cache holds few sizes."""
@@ -51,36 +52,35 @@ class AssetStore:
     def cutout(self, asset_id: str, longer_side: int) -> Cutout:
         """The cut-out with a longer side of at least `longer_side` pixels, or its largest."""
         asset, files = self._find(asset_id)
-        if files is None:
+        if files is None or asset is None:
             size = _drawn_size(longer_side)
-            return self._cache.get((asset_id, size), lambda: draw_foreground(asset_id, size))
-        assert asset is not None
-        factor = max(1, max(files.box[2:] if files.box else files.size) // max(longer_side, 1))
-        key = (asset.sha256, asset.colors, factor)
-        return self._cache.get(key, lambda: cutout_from(read_asset(files), asset.colors, factor))
+            return self._get(_drawn_key(asset_id, size), Cutout, lambda: draw_foreground(asset_id, size))
+        colors, factor = asset.colors, max(1, max(files.box[2:] if files.box else files.size) // max(longer_side, 1))
+        key = {**_contents(files), "colors": colors, "factor": factor}
+        return self._get(key, Cutout, lambda: cutout_from(read_asset(files), colors, factor))
 
     def landscape(self, asset_id: str, shorter_side: int) -> Landscape:
         """The landscape with a shorter side of at least `shorter_side` pixels, or its largest."""
-        asset, files = self._find(asset_id)
+        _, files = self._find(asset_id)
         if files is None:
             size = _drawn_size(shorter_side)
-            return self._cache.get((asset_id, size), lambda: draw_background(asset_id, size))
-        assert asset is not None
+            return self._get(_drawn_key(asset_id, size), Landscape, lambda: draw_background(asset_id, size))
         factor = max(1, min(files.size) // max(shorter_side, 1))
-        key = (asset.sha256, factor)
-        return self._cache.get(key, lambda: landscape_from(read_asset(files), min(files.size) // factor))
+        shorter = min(files.size) // factor
+        key = {**_contents(files), "lamps": True, "shorter": shorter}
+        return self._get(key, Landscape, lambda: landscape_from(read_asset(files), shorter), on_disk=factor > 1)
 
     def photo(self, asset_id: str, shorter_side: int) -> FloatArray:
         """A photograph [H, W, 3] as it is, with a shorter side of at least `shorter_side` pixels, or its largest."""
-        asset, files = self._find(asset_id)
-        if files is None or asset is None:
+        _, files = self._find(asset_id)
+        if files is None:
             return self.landscape(asset_id, shorter_side).color
         factor = whole_factor(files.size, shorter_side)
-        key = ("photo", asset.sha256, factor)
-        found: Landscape = self._cache.get(
-            key, lambda: Landscape(reduced(read_asset(files), min(files.size) // factor))
-        )
-        return found.color
+        shorter = min(files.size) // factor
+        key = {**_contents(files), "lamps": False, "shorter": shorter}
+        return self._get(
+            key, Landscape, lambda: Landscape(reduced(read_asset(files), shorter)), on_disk=factor > 1
+        ).color
 
     def pair(self, asset_id: str) -> PhotoPair:
         """The photographs and maps of a pair at full size."""
@@ -88,10 +88,33 @@ class AssetStore:
         assert files is not None, "pairs are photographs"
         return self._cache.get(asset_id, lambda: load_pair(files.roles, files.root, _UNLIMITED, files.sums)[0])
 
+    def _get(
+        self, key: dict[str, Any], kind: type[Picture], make: Callable[[], Picture], on_disk: bool = True
+    ) -> Picture:
+        """The picture of a key from memory, else from the disk, else made; with `on_disk` it is kept there, too.
+
+        Reading a photograph that is not reduced takes as long as decoding it.
+        """
+        disk = picture_cache() if on_disk else None
+        found: Picture = self._cache.get(
+            (kind, *key.items()), make if disk is None else lambda: disk.get(key, kind, make)
+        )
+        return found
+
     def _find(self, asset_id: str) -> tuple[Asset | None, AssetFiles | None]:
         if self._catalogue is None or asset_id not in self._catalogue.files:
             return None, None
         return self._catalogue.by_id[asset_id], self._catalogue.files[asset_id]
+
+
+def _contents(files: AssetFiles) -> dict[str, Any]:
+    """What names the content of a picture's files; digests that `read_asset` confirms, so that an index that claims
+    another picture's cannot have its own kept under them."""
+    return {"image": files.image_sha256, "matte": files.matte_sha256}
+
+
+def _drawn_key(asset_id: str, size: int) -> dict[str, Any]:
+    return {"drawn": f"{asset_id}@{PROCEDURAL_VERSION}", "size": size}
 
 
 def read_asset(files: AssetFiles) -> Raster:

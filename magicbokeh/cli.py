@@ -81,8 +81,10 @@ def cli() -> None:
     "--depth", type=_PATH, metavar="MAP", help="Disparity map, 1 = near: .npy or grey picture. For one photo."
 )
 @click.option(
-    "--depth-model", metavar="DIR", type=_MODEL, help="Depth Anything V2 in transformers' layout, folder or repository."
-)
+    "--depth-model", metavar="DIR", type=_MODEL,
+    help="Depth network: Depth Anything V2 in transformers' layout (folder or repository), or a run that trained one.  "
+    "[default: the model's own, or else the packaged one]",
+)  # fmt: skip
 @click.option("--sweep", type=click.Choice(["aperture", "focus"]), help="A strip of pictures instead of one.")
 @click.option("--steps", default=5, show_default=True, type=click.IntRange(2, 50), help="Pictures of a strip.")
 @click.option("--work-size", metavar="PX|full", help="Shorter side at which the network works.  [default: by the blur]")
@@ -104,12 +106,11 @@ def infer(photos: tuple[Path, ...], out: Path, **options: Any) -> None:
 
     A photo that cannot be read, or is under 16 px, is reported, the others are done, and the exit code is 3.
     """
-    from magicbokeh.inference.infer import InferOptions, infer_photos
-    from magicbokeh.inference.model_source import packaged_model
+    from magicbokeh.inference.infer import InferOptions, infer_photos, taken_by_default
 
     settings = InferOptions(focus=options.pop("focuses"), **options)
-    if settings.model is None:
-        echo(f"model: {packaged_model().name}, which comes with magicbokeh; --model takes another")
+    for line in taken_by_default(settings):
+        echo(line)
     failed = 0
     for photo, outcome in infer_photos(photos, out, settings):
         if isinstance(outcome, BokehsynthError):
@@ -182,11 +183,10 @@ def _report(message: str) -> None:
 @click.argument("target", metavar="OUT", required=False, type=_PATH)
 @click.option("--model", type=_MODEL, help="Pipeline folder or repository, instead of RUN.")
 @click.option("--out", type=_PATH, help="Instead of OUT: pipeline folder to write; must not be there yet.")
+@click.option("--depth-model", type=_MODEL, help="Put this depth network in: a run that trained one, or a folder.")
 @click.option("--checkpoint", default="last", show_default=True, help="Of a run: last, best or step-N.")
 @click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "float16"]))
-def export(
-    source: Path | None, target: Path | None, model: str | None, out: Path | None, checkpoint: str, dtype: str
-) -> None:
+def export(source: Path | None, target: Path | None, model: str | None, out: Path | None, **options: str) -> None:
     """Write the model of RUN (or --model) into the new folder OUT, ready for `infer`.
 
     LoRAs and time embeddings are merged into the weights: the same pictures, smaller and faster. Such a model is not
@@ -198,7 +198,7 @@ def export(
         raise UsageError("export: give RUN OUT, or --model MODEL --out OUT")
     folder = target or out
     assert folder is not None
-    echo(f"wrote {export_model(str(source or model), folder, dtype, checkpoint)}")
+    echo(f"wrote {export_model(str(source or model), folder, **options)}")
 
 
 class _UnreadableError(BokehsynthError):

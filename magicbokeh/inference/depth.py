@@ -1,9 +1,9 @@
-"""Disparity of a photograph: Depth Anything V2 through transformers, or a map from a file."""
+"""Disparity of a photograph: Depth Anything V2 through transformers, the small network, or a map from a file."""
 
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -12,10 +12,13 @@ import torch
 
 from bokehsynth import AssetError, BokehsynthError, DataError, UsageError
 from magicbokeh.given_files import check_size
-from magicbokeh.inference.model_source import DEPTH_FILES, fetch, first_line
+from magicbokeh.inference.model_source import DEPTH_FILES, fetch, first_line, saved_depth
 from magicbokeh.inference.picture_header import MAX_FILE, MAX_PIXELS, decode_deep, read_header
+from magicbokeh.model.config import LITE_MULTIPLE
 from magicbokeh.model.depth_folder import check_depth_folder
 from magicbokeh.model.folder_files import count_weights
+from magicbokeh.model.folders import check_lite_depth_folder, is_lite_depth
+from magicbokeh.model.lite_depth import LiteDepthNetwork
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -29,21 +32,44 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Depth Anything's input normalisation, RGB."""
 
 
-def load_depth_model(source: str | Path = DEFAULT_MODEL, dtype: torch.dtype | None = None) -> Any:
-    """Load the transformers model of a folder or hub repository; UsageError where neither has it.
+class DepthInput(NamedTuple):
+    """How a depth network wants its pictures."""
 
+    side: int
+    """Shorter side in pixels."""
+    multiple: int
+    """What both sides are multiples of."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    """Of sRGB in 0..1, subtracted and divided by."""
+
+
+def depth_input(model: Any) -> DepthInput:
+    """How a network wants its pictures: the small one, or one of transformers."""
+    if isinstance(model, LiteDepthNetwork):
+        return DepthInput(model.config.side, LITE_MULTIPLE, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    backbone = model.config.backbone_config
+    return DepthInput(backbone.image_size, backbone.patch_size, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def load_depth_model(source: str | Path = DEFAULT_MODEL, dtype: torch.dtype | None = None) -> Any:
+    """Load the depth network of a folder or hub repository; UsageError where neither has it.
+
+    A folder is that of a network, of a pipeline with one, or of a run that trained one (its best is taken).
     The folder is checked first, and its configuration rebuilt from the fields that are known: nothing else of it
     reaches transformers. DataError where its weights are not exactly those of the network.
     """
     from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation
 
-    folder = Path(source)
+    folder = saved_depth(Path(source))
     if not folder.exists():
         otherwise = (
             f"depth: the model {source} is neither on this machine nor can it be fetched; give a map (depth=..., "
             "--depth MAP.png), a folder with the model (--depth-model DIR), or run once with a connection"
         )
         folder = fetch(str(source), DEPTH_FILES, otherwise)
+    if is_lite_depth(folder):
+        return _load_lite(folder, torch.float32 if dtype is None else dtype)
     config = DepthAnythingConfig.from_dict(check_depth_folder(folder))
     options = {} if dtype is None else {"torch_dtype": dtype}
     try:
@@ -70,19 +96,31 @@ def load_depth_model(source: str | Path = DEFAULT_MODEL, dtype: torch.dtype | No
     return model.eval()
 
 
+def _load_lite(folder: Path, dtype: torch.dtype) -> LiteDepthNetwork:
+    check_lite_depth_folder(folder)
+    try:
+        model: LiteDepthNetwork = LiteDepthNetwork.from_pretrained(folder, torch_dtype=dtype)
+    except (BokehsynthError, MemoryError, ImportError):
+        raise
+    except Exception as error:  # weights of another shape may raise anything
+        raise DataError(
+            f"{folder}: the depth model cannot be opened ({type(error).__name__}: {first_line(error)}); make it again"
+        ) from error
+    return model.eval()
+
+
 @torch.no_grad()
 def estimate_disparity(model: Any, srgb: FloatArray, device: torch.device) -> FloatArray:
     """Estimate disparity [H, W] (1 = near) of a picture [H, W, 3] in 0..1; scaled to 0..1, not quantised."""
     height, width = srgb.shape[:2]
-    backbone = model.config.backbone_config
-    patch, side = backbone.patch_size, backbone.image_size
+    side, patch, mean, std = depth_input(model)
     scale = side / min(height, width)
     if max(height, width) > _MOST_ASPECT * min(height, width):  # a strip of 16 px would become gigabytes
         scale *= (_MOST_ASPECT * min(height, width) / max(height, width)) ** 0.5
     inner = [max(patch, round(length * scale / patch) * patch) for length in (height, width)]
     shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     resized = cv2.resize(srgb, (inner[1], inner[0]), interpolation=shrink)
-    small = (resized - np.array(IMAGENET_MEAN, np.float32)) / np.array(IMAGENET_STD, np.float32)
+    small = (resized - np.array(mean, np.float32)) / np.array(std, np.float32)
     pixels = torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1), np.float32))[None]
     found = model(pixels.to(device, model.dtype)).predicted_depth[0].float().cpu().numpy()
     if not np.isfinite(found).all():

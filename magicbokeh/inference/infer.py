@@ -15,7 +15,7 @@ import torch
 from bokehsynth import AssetError, BokehsynthError, DeviceError, StorageError, UsageError, atomic_write
 from magicbokeh.given_files import about, check_regular
 from magicbokeh.inference.depth import load_depth_model
-from magicbokeh.inference.model_source import check_finite_weights, packaged_model
+from magicbokeh.inference.model_source import check_finite_weights, packaged_depth, packaged_model
 from magicbokeh.inference.photo import Photo, open_photo
 from magicbokeh.inference.pipeline import BokehOutput, MagicBokehPipeline
 from magicbokeh.inference.tile_grid import TileOptions
@@ -80,6 +80,17 @@ def infer_photos(
         yield path, outcome
 
 
+def taken_by_default(options: InferOptions) -> list[str]:
+    """A line for each network of the package that is used because none was named."""
+    if options.model is None:
+        return [f"model: {packaged_model().name}, which comes with magicbokeh; --model takes another"]
+    folder, wants_depth = Path(options.model), options.depth is None and options.depth_model is None
+    alone = folder.is_dir() and not (folder / "depth_estimator").is_dir()
+    if not wants_depth or not alone or options.blur == 0 or packaged_depth() is None:
+        return []
+    return ["depth: by the network that comes with magicbokeh, because the model has none; --depth-model takes another"]
+
+
 def _infer_photo(
     pipe: MagicBokehPipeline, path: Path, out: Path, focus: Any, options: InferOptions, call: dict[str, Any]
 ) -> BokehsynthError | str:
@@ -133,14 +144,19 @@ def check_device(device: str) -> torch.device:
     return found
 
 
-def export_model(model: str, out: Path, dtype: str = "float32", checkpoint: str = "last") -> Path:
+def export_model(
+    model: str, out: Path, dtype: str = "float32", checkpoint: str = "last", depth_model: str | None = None
+) -> Path:
     """Write the fused pipeline of `model` to the new folder `out`.
 
     `model` is a pipeline folder or repository, or the folder of a training run, of which `checkpoint` is taken.
+    `depth_model`, what `load_depth_model` takes, becomes its depth network.
     """
     check_new_folder(out)
     # Merged in float32, then rounded once.
     pipe = open_pipeline(_pipeline_folder(model, checkpoint), "cpu", "float32")
+    if depth_model is not None:
+        pipe.register_modules(depth_estimator=load_depth_model(depth_model))
     check_finite_weights(pipe, model)
     pipe.fuse()
     _cast_quietly(pipe, getattr(torch, dtype))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from bokehsynth import DataError, UsageError
+from magicbokeh.model.checkpoint_files import SavedCheckpoint, check_files, read_state
 
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
 PIPELINE_FILES = ("model_index.json", "*/config.json", "*.safetensors", "*.safetensors.index.json")
@@ -25,6 +26,24 @@ def packaged_model() -> Path:
             "`magicbokeh convert` or `export`, or train one: `magicbokeh train small --out RUN`"
         )
     return PACKAGED_MODEL
+
+
+def saved_depth(source: Path) -> Path:
+    """The folder of the depth network that a run or a pipeline holds; any other `source` is returned unchanged."""
+    if (source / "run.json").is_file():
+        best = source / "checkpoints" / "best"
+        if not (best / "pipeline" / "depth_estimator").is_dir():
+            raise UsageError(f"{source}: this run has no depth network yet; a stage `depth` trains one")
+        check_files(SavedCheckpoint(best, read_state(best)))
+        return best / "pipeline" / "depth_estimator"
+    inside = source / "depth_estimator"
+    return inside if inside.is_dir() else source
+
+
+def packaged_depth() -> Path | None:
+    """The folder of the packaged depth network; None where this copy of the package has none."""
+    folder = PACKAGED_MODEL / "depth_estimator"
+    return folder if (folder / "config.json").is_file() else None
 
 
 def fetch(repository: str, files: Sequence[str], otherwise: str, **options: Any) -> Path:

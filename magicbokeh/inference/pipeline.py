@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bokehsynth import BokehsynthError, DataError, UsageError
 from magicbokeh.inference.depth import DEFAULT_MODEL, estimate_disparity, load_depth_model, read_map
-from magicbokeh.inference.model_source import HUB_OPTIONS, PIPELINE_FILES, fetch, first_line
+from magicbokeh.inference.model_source import HUB_OPTIONS, PIPELINE_FILES, fetch, first_line, packaged_depth
 from magicbokeh.inference.photo import Photo, open_photo
 from magicbokeh.inference.tile_grid import TileOptions
 from magicbokeh.inference.tiled_forward import Canvas, TiledForward
@@ -259,7 +259,8 @@ class MagicBokehPipeline(DiffusionPipeline):
         if depth is not None:
             return read_map(depth, photo.size)
         if self.depth_estimator is None:
-            self.register_modules(depth_estimator=load_depth_model(DEFAULT_MODEL).to(self.device, self.dtype))
+            source = packaged_depth() or DEFAULT_MODEL
+            self.register_modules(depth_estimator=load_depth_model(source).to(self.device, self.dtype))
         model = self.depth_estimator
         device = self._execution_device if hasattr(model, "_hf_hook") else model.device  # the hook moves it there
         return estimate_disparity(model, photo.srgb(), device)

@@ -66,6 +66,16 @@ BOUNDS = {
 }
 """Bounds of the numbers of ModelConfig, checked before anything is allocated for them."""
 
+LITE_MULTIPLE = 32
+"""What the sides of the small depth network's pictures must be multiples of."""
+LITE_BOUNDS = {
+    "lite_side": Bound(LITE_MULTIPLE, 4096),
+    "lite_channels": Bound(1, 1024, entries=(7, 7)),
+    "lite_repeats": Bound(1, 16, entries=(6, 6)),
+    "lite_decoder_channels": Bound(1, 1024, entries=(4, 4)),
+}
+"""Bounds of the numbers of the small depth network."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:

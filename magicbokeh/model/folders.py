@@ -12,7 +12,7 @@ from typing import Any
 
 from bokehsynth import DataError, UsageError
 from magicbokeh.given_files import read_json
-from magicbokeh.model.config import BOUNDS
+from magicbokeh.model.config import BOUNDS, LITE_BOUNDS
 from magicbokeh.model.depth_folder import check_depth_folder
 from magicbokeh.model.folder_files import check_entries, check_weights
 
@@ -22,7 +22,11 @@ COMPONENTS: dict[str, list[list[str | None]]] = {
     "unet": [["magicbokeh.model", "BokehUNet"]],
     "controlnet": [["magicbokeh.model", "DefocusControlNet"]],
     "vae": [["magicbokeh.model", "BokehVAE"], ["magicbokeh.model", "HaarCodec"]],
-    "depth_estimator": [["transformers", "DepthAnythingForDepthEstimation"], [None, None]],
+    "depth_estimator": [
+        ["transformers", "DepthAnythingForDepthEstimation"],
+        ["magicbokeh.model", "LiteDepthNetwork"],
+        [None, None],
+    ],
 }
 """The (library, class) pairs that `save_pretrained` writes, today and in 0.4.0."""
 
@@ -51,6 +55,10 @@ _FIELDS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
         (),
     ),
     "HaarCodec": ({"levels": "haar_levels", "scaling_factor": "scaling_factor"}, ()),
+    "LiteDepthNetwork": (
+        {name: f"lite_{name}" for name in ("side", "channels", "repeats", "decoder_channels")},
+        (),
+    ),
 }
 """By class: its numbers with their names in BOUNDS, and its flags."""
 _PIPELINE_NUMBERS = ("alpha_bar", "blur_reference", "focus_threshold")
@@ -73,10 +81,22 @@ def check_pipeline_folder(folder: Path) -> None:
     for name in COMPONENTS:
         if content.get(name, [None, None]) == [None, None]:
             continue
-        if name == "depth_estimator":
+        if name == "depth_estimator" and not is_lite_depth(folder / name):
             check_depth_folder(folder / name)
         else:
             check_component(folder / name, str(content[name][1]))
+
+
+def is_lite_depth(folder: Path) -> bool:
+    """Whether a folder holds the small depth network rather than a Depth Anything model."""
+    file = folder / "config.json"
+    return file.is_file() and read_json(file).get("_class_name") == "LiteDepthNetwork"
+
+
+def check_lite_depth_folder(folder: Path) -> None:
+    """Check the folder of the small depth network; DataError where it holds what ours do not."""
+    check_entries(folder)
+    check_component(folder, "LiteDepthNetwork")
 
 
 def _check_index(index: Path, content: Mapping[str, Any]) -> None:
@@ -116,5 +136,5 @@ def _check_known(file: Path, content: Mapping[str, Any], known: set[str]) -> Non
 
 def _check_numbers(file: Path, content: Mapping[str, Any], names: Mapping[str, str]) -> None:
     for name, bound in names.items():
-        if name in content and (fault := BOUNDS[bound].fault(content[name])):
+        if name in content and (fault := {**BOUNDS, **LITE_BOUNDS}[bound].fault(content[name])):
             raise DataError(f"{file}: {name} {fault}, not {content[name]!r:.100}")

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cosine_similarity, interpolate, l1_loss
 
 from magicbokeh.data.loader import Batch
-from magicbokeh.inference.depth import IMAGENET_MEAN, IMAGENET_STD
+from magicbokeh.inference.depth import depth_input
+from magicbokeh.model.lite_depth import LiteDepthNetwork
 from magicbokeh.recipe import DepthStage
 
 
@@ -51,12 +52,15 @@ class DepthLoss(nn.Module):
 
 
 def network_input(picture: Tensor, model: Any) -> Tensor:
-    """Prepare pictures [B, 3, H, W] in -1..1 for Depth Anything: multiples of its patch, ImageNet normalisation."""
-    patch = model.config.backbone_config.patch_size
-    size = [max(patch, round(length / patch) * patch) for length in picture.shape[2:]]
+    """Prepare pictures [B, 3, H, W] in -1..1 for a depth network: multiples of its patch, its normalisation; for the
+    small one, which is made of convolutions, also its size."""
+    side, patch, *normalisation = depth_input(model)
+    lite = isinstance(model, LiteDepthNetwork)
+    scale = side / min(picture.shape[2:]) if lite else 1
+    size = [max(patch, round(length * scale / patch) * patch) for length in picture.shape[2:]]
     if tuple(size) != tuple(picture.shape[2:]):
-        picture = interpolate(picture, size=size, mode="bicubic", align_corners=False)
-    mean, std = (picture.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+        picture = interpolate(picture, size=size, mode="bicubic", align_corners=False, antialias=lite)
+    mean, std = (picture.new_tensor(values)[:, None, None] for values in normalisation)
     return (picture / 2 + 0.5 - mean) / std
 
 

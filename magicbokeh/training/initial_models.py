@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from bokehsynth import UsageError
+from magicbokeh.conversion.imagenet import read_imagenet_encoder
 from magicbokeh.conversion.official import base_sizes, base_unet_tensors, base_vae_tensors
 from magicbokeh.inference.depth import load_depth_model
 from magicbokeh.inference.model_source import check_finite_weights
@@ -17,6 +18,7 @@ from magicbokeh.model.checkpoint_files import SavedCheckpoint, check_files, read
 from magicbokeh.model.config import ModelConfig
 from magicbokeh.model.haar import HaarCodec
 from magicbokeh.model.init import init_map_embedding, zero_init_residuals
+from magicbokeh.model.lite_depth import LiteDepthNetwork
 from magicbokeh.model.networks import BokehVAE
 from magicbokeh.recipe import DepthStage, FromScratchStage, TrainRecipe
 from magicbokeh.training.depth_distillation import small_depth_network
@@ -218,11 +220,16 @@ def _depth_network(recipe: TrainRecipe, given: Any, side: int) -> Any:
         return load_depth_teacher(stage.teacher)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
+        if stage.network == "lite":
+            network = LiteDepthNetwork()
+            if stage.encoder is not None:
+                network.backbone.load_state_dict(read_imagenet_encoder(Path(stage.encoder)))
+            return network
         return copy_depth_model(small_depth_network(stage.width, side))
 
 
 def load_depth_teacher(source: str) -> Any:
-    """Load Depth Anything V2 from a folder or repository."""
+    """Load Depth Anything V2 from a folder or repository, or the small network of a run."""
     return copy_depth_model(load_depth_model(source))
 
 
@@ -230,6 +237,11 @@ def copy_depth_model(given: Any) -> Any:
     """Rebuild a depth network with the given one's weights: aligned memory, and no path in its configuration."""
     if given is None:
         return None
+    if isinstance(given, LiteDepthNetwork):
+        sizes = {name: given.config[name] for name in ("side", "channels", "repeats", "decoder_channels")}
+        lite = LiteDepthNetwork(**sizes)
+        lite.load_state_dict(given.state_dict())
+        return lite
     content = given.config.to_dict()
     content.pop("_name_or_path", None)
     config = type(given.config).from_dict(content)

@@ -117,11 +117,12 @@ def phases_of(stage: Stage, loss: PictureLoss | DepthLoss, has_sr_source: bool =
     """The phases of the stage's steps, repeated cyclically."""
     if isinstance(stage, DepthStage):
         assert isinstance(loss, DepthLoss)
+        is_pretrained = stage.teacher is not None or stage.encoder is not None
         return [
             Phase(
                 "depth",
                 lambda name: name.startswith("depth."),
-                lambda name: stage.lr if name.startswith("depth.backbone.") and stage.teacher else stage.head_lr,
+                lambda name: stage.lr if name.startswith("depth.backbone.") and is_pretrained else stage.head_lr,
                 lambda models, batch: loss(models.depth, batch),
             )
         ]

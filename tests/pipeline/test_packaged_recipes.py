@@ -17,7 +17,7 @@ from bokehsynth.generation.replay import replay_sample
 from bokehsynth.optics import Plane
 from bokehsynth.shards import verify_dataset
 
-NEED_PHOTOS = ("paper", "isr", "depth", "paired", "small")
+NEED_PHOTOS = ("paper", "isr", "depth", "paired", "small", "small-depth")
 
 
 def run(*arguments: object) -> "subprocess.CompletedProcess[str]":

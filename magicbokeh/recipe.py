@@ -153,12 +153,22 @@ class _Stage(Spec):
     """Steps over which the learning rate rises from 0."""
     schedule: Literal["constant", "cosine"] = "constant"
     """constant, or cosine down to a hundredth."""
+    decay: PositiveInt | None = None
+    """Of a cosine: over how many steps at the end it falls, after a constant rate; over all of them by default."""
     clip: PositiveFloat = 1.0
     """Largest norm of the gradients."""
     betas: Annotated[list[Probability], Field(min_length=2, max_length=2)] = [0.9, 0.999]
     """AdamW's decay rates of the moments."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     """AdamW's weight decay."""
+
+    @model_validator(mode="after")
+    def _decay_of_a_cosine(self) -> "_Stage":
+        if self.decay is not None and self.schedule != "cosine":
+            raise ValueError("decay: is of schedule: cosine; the rate is constant without it")
+        if self.decay is not None and self.decay > self.steps:
+            raise ValueError(f"decay: {self.decay} steps of {self.steps}; give at most all of them")
+        return self
 
 
 class FromScratchStage(_Stage):

@@ -79,4 +79,6 @@ def rate_factor(step: int, stage: Stage) -> float:
     warm = min(1.0, (step + 1) / stage.warmup) if stage.warmup else 1.0
     if stage.schedule == "constant":
         return warm
-    return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / stage.steps)))
+    decay = stage.steps if stage.decay is None else stage.decay
+    fallen = max(0, step - (stage.steps - decay)) / decay
+    return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fallen)))

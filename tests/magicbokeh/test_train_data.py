@@ -355,6 +355,8 @@ def test_packaged_recipes_load(name):
         ("data.windows=2", r"windows: several of a sample need crop"),
         ("stages.0.stage=autoencoder", r"from_scratch"),
         ("seed=no", r"seed"),
+        ("stages.0.decay=1", r"decay: is of schedule: cosine"),
+        ("stages.1={stage: sr, steps: 3, schedule: cosine, decay: 4}", r"decay: 4 steps of 3; give at most"),
         ("stages.0.sharp=0.25", r"a batch of 1 is no whole sample.*batch of 4"),
     ],
 )

@@ -112,6 +112,13 @@ def test_phases_alternate():
     assert 0.01 < rate_factor(9, SrStage(stage="sr", steps=10, schedule="cosine")) < 0.05
 
 
+def test_a_cosine_may_fall_at_the_end_alone():
+    late = SrStage(stage="sr", steps=10, schedule="cosine", decay=4)
+    whole = SrStage(stage="sr", steps=4, schedule="cosine")
+    assert [rate_factor(step, late) for step in range(7)] == [1.0] * 7
+    assert [rate_factor(step, late) for step in range(6, 10)] == [rate_factor(step, whole) for step in range(4)]
+
+
 @pytest.mark.parametrize("parts", [["unet", "controlnet", "vae"]])
 def test_checkpointed_activations_give_the_same_gradients(tmp_path, parts):
     gradients = []

@@ -53,6 +53,7 @@ from bokehsynth.recipe import Recipe, load_recipe
 from bokehsynth.shards import Layout, ShardPlan, common_identity, refuse_lost_hidden, sweep_temporaries
 from bokehsynth.workers import signals
 from bokehsynth.workers.pool import LocalEngine
+from bokehsynth.workers.supervisor import RunPolicy
 from bokehsynth.workers.timeouts import TimeoutPolicy
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class GenerateOptions:
         timeouts = TimeoutPolicy(factor=TimeoutPolicy.factor * allocation.threads)  # threads share one median
         if self.time_limit is not None:
             timeouts = TimeoutPolicy.constant(self.time_limit)
-        return LocalEngine(allocation.workers, timeouts, self.grace, environments=allocation.environments)
+        return LocalEngine(allocation.workers, RunPolicy(timeouts, self.grace), allocation.environments)
 
 
 def generate(recipe: Recipe | str | Path, out: str | Path, **options: "Unpack[GenerateKeywords]") -> GenerateResult:

@@ -1,44 +1,17 @@
-"""Supervised processes on this machine: one spec per worker at a time, spawned, single-threaded, replaced if killed.
-
-`multiprocessing.Pool` hangs for ever when a worker is killed, and `ProcessPoolExecutor` gives up everything; here each
-worker has a pipe of its own, so that the supervisor knows which spec a dead worker had, and the others go on.
-"""
+"""Worker processes on this machine: spawned, single-threaded, replaced if killed."""
 
 import multiprocessing
 import os
 import pickle
-import time
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from multiprocessing import connection
-from typing import Any, NamedTuple
+from typing import Any
 
-from bokehsynth.errors import BokehsynthError, UsageError
-from bokehsynth.workers import signals
-from bokehsynth.workers.events import Cancelled, DeathKind, Died, Done, Event, Failed, Progress, Task, WorkerWarning
-from bokehsynth.workers.timeouts import STARTING, ReportInterval, TimeoutPolicy
-from bokehsynth.workers.worker import Job, Worker, death_kind, describe_exit
-
-MAX_ATTEMPTS = 30
-"""How often a spec may end its worker in one run; a task that reads what it left on disk needs far fewer."""
-
-MAX_FAILED_STARTS = 50
-"""How many workers in a row may be killed from outside before any has started."""
-
-TICK = 0.25
-"""Seconds between two checks of the clock and of the signals."""
-
-SETTLE_SECONDS = 1.0
-"""Seconds for which this process has to outlive a worker before it says so: what takes a whole run away may take the
-workers first, and what strikes several of them does so in about that time."""
-
-SERIAL_AFTER = 3
-"""Attempts after which a spec whose worker died beside others is tried while no other such spec is."""
-
-LIFETIME = 900.0
-"""Seconds after which a worker is replaced, between two specs: whatever a library leaks goes with it."""
+from bokehsynth.errors import UsageError
+from bokehsynth.workers.events import Event, Task
+from bokehsynth.workers.supervisor import RunPolicy, supervise
+from bokehsynth.workers.worker import Worker
 
 
 def usable_cpus() -> int:
@@ -51,216 +24,36 @@ class LocalEngine:
     """Runs a task over specs in `workers` processes."""
 
     workers: int
-    timeouts: TimeoutPolicy = field(default_factory=TimeoutPolicy)
-    grace: float = 25.0
-    """Seconds that work in flight gets when the run is told to stop."""
-    lifetime: float = LIFETIME
+    policy: RunPolicy = field(default_factory=RunPolicy)
     environments: tuple[Mapping[str, str], ...] = ()
     """Variables that the workers are started with, assigned in turn; a replacement gets those of the worker before."""
 
     def run(self, task: Task, specs: Iterable[Any]) -> Generator[Event, None, None]:
-        """Yield events as they happen, results in any order; a spec with a length tells how many units it holds.
+        """Yield the events of `supervisor.supervise`; the task is pickled once per worker.
 
-        The task is pickled once per worker. SIGTERM and SIGINT are deferred: no spec is assigned any more, those in
-        flight get `grace` seconds, and Stopped is raised. When the iterator is closed or an exception passes through,
-        the workers are ended; they also die by themselves when this process does. Raises UsageError if workers cannot
-        even start.
+        The workers also die by themselves when this process does. Raises UsageError if they cannot even start.
         """
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             raise UsageError(
                 "a worker process is importing your script, which calls bokehsynth again; put the call under "
                 "`if __name__ == '__main__':`"
             )
-        pool = _Pool(self, pickle.dumps(task), deque(Job(spec) for spec in specs))
-        with signals.defer_signals():
-            try:
-                yield from pool.work()
-            finally:
-                pool.close()
+        yield from supervise(_LocalCrew(self, pickle.dumps(task)), specs, self.policy)
 
 
-class _Death(NamedTuple):
-    """The end of a worker; `began` is its last message, the times are those of `time.monotonic`."""
+class _LocalCrew:
+    """The processes of one run."""
 
-    job: Job | None
-    cause: str
-    kind: DeathKind
-    began: float
-    at: float
+    def __init__(self, engine: LocalEngine, payload: bytes) -> None:
+        self.engine, self.payload = engine, payload
 
+    def wanted(self) -> int:
+        return self.engine.workers
 
-class _Pool:
-    """The workers of one run and what is still to be done."""
+    def start(self, slot: int) -> Worker:
+        environments = self.engine.environments or ({},)
+        return Worker(self.payload, slot, environments[slot % len(environments)])
 
-    def __init__(self, engine: LocalEngine, payload: bytes, waiting: "deque[Job]") -> None:
-        self.engine, self.payload, self.waiting = engine, payload, waiting
-        self.workers: list[Worker] = []
-        self.interval = ReportInterval(engine.timeouts)
-        self.failed_starts = 0
-        self.deaths: deque[_Death] = deque(maxlen=1000)
-        self.unsettled: list[_Death] = []
-        """Deaths over a job that are too recent to be told."""
-        self.now = time.monotonic()
-        self.stop_by: float | None = None
-
-    @property
-    def busy(self) -> list[Worker]:
-        return [worker for worker in self.workers if worker.job]
-
-    def work(self) -> Iterator[Event]:
-        """Yield events until every spec is done or a stop was requested."""
-        while self.busy or self.unsettled or (self.waiting and self.stop_by is None):
-            if self.stop_by is None:
-                self._spawn()
-            awaited = [worker for worker in self.workers if worker.job or not worker.ready]
-            readable = connection.wait([worker.pipe for worker in awaited], TICK)
-            for worker in awaited:
-                if worker.pipe in readable:  # it sent something, or died
-                    yield from self._receive(worker)
-            before, self.now = self.now, time.monotonic()
-            # A pause of this process itself (Ctrl-Z, a suspended machine) hardly counts.
-            yield from self._kill_timed_out(min(self.now - before, 2 * TICK))
-            yield from self._settle()
-            if signals.stop_requested():
-                yield from self._drain()
-
-    def close(self) -> None:
-        """End every worker."""
-        for worker in self.workers:
-            worker.end()
-        self.workers.clear()
-
-    def _spawn(self) -> None:
-        """Start the workers that are missing, and give each one that is idle a job."""
-        wanted = min(self.engine.workers, len(self.waiting) + len(self.unsettled) + len(self.busy))
-        while len(self.workers) < wanted:
-            taken = {worker.slot for worker in self.workers}
-            slot = next(slot for slot in count() if slot not in taken)
-            environments = self.engine.environments or ({},)
-            self.workers.append(Worker(self.payload, slot, environments[slot % len(environments)]))
-
-        for worker in self.workers:
-            if worker.ready and worker.job is None and (job := self._next_job()) is not None:
-                worker.give(job)
-
-    def _next_job(self) -> Job | None:
-        """Take the first job that may be tried now."""
-        tried = [worker.job for worker in self.workers] + [death.job for death in self.unsettled]
-        occupied = any(job is not None and job.serial for job in tried)
-        for place, job in enumerate(self.waiting):
-            if not (job.serial and occupied):
-                del self.waiting[place]
-                return job
-        return None
-
-    def _receive(self, worker: Worker) -> Iterator[Event]:
-        """Read one message of a worker, or handle its death."""
-        try:
-            kind, value = worker.pipe.recv()
-        except (EOFError, OSError):
-            yield from self._reap(worker)
-            return
-        if kind == "warning":
-            yield WorkerWarning(value)
-            return
-        now = time.monotonic()
-        since, worker.last_message, worker.idle_s = now - worker.last_message, now, 0.0
-        job = worker.job
-        if job is None:  # its first message
-            worker.ready, self.failed_starts = True, 0
-        elif kind == "progress":
-            job.units += value
-            self.interval.add(since, value)
-            yield Progress(job.spec, value)
-        else:
-            worker.job = None
-            if kind == "done":
-                yield Done(job.spec, value, job.attempts, now - job.started)
-            else:
-                error, trace = value
-                yield Failed(job.spec, error, trace, job.attempts)
-            if now - worker.started > self.engine.lifetime:
-                self.workers.remove(worker)
-                worker.end()
-
-    def _reap(self, worker: Worker, silence: float = 0.0) -> Iterator[Event]:
-        """Remove a dead or timed-out worker; its death is told, and its spec tried again, once it has settled."""
-        self.workers.remove(worker)
-        job = worker.job
-        if not silence:
-            worker.process.join()
-        code = worker.end()
-        cause = f"silence for {silence:.0f} s" if silence else describe_exit(code)
-        kind: DeathKind = "timed_out" if silence else death_kind(code)
-        death = _Death(job, cause, kind, worker.last_message, time.monotonic())
-        self.deaths.append(death)
-        if job is None:
-            self._count_failed_start(code, cause)
-            return
-        self.unsettled.append(death)
-        job.timeouts += bool(silence)
-        if job.units:
-            yield Progress(job.spec, -job.units)
-
-    def _settle(self) -> Iterator[Event]:
-        """Tell of the deaths that this process has outlived by now; their specs go first again."""
-        for death in [death for death in self.unsettled if death.at + SETTLE_SECONDS <= self.now]:
-            self.unsettled.remove(death)
-            job = death.job
-            assert job is not None
-            others = (other for other in self.deaths if other is not death)
-            in_company = any(death.began <= other.at <= death.at + SETTLE_SECONDS for other in others)
-            yield Died(job.spec, death.cause, death.kind, in_company, death.at - death.began, job.attempts)
-            job.serial = job.serial or (in_company and job.attempts >= SERIAL_AFTER)
-            if job.attempts < MAX_ATTEMPTS:
-                self.waiting.appendleft(job)
-            else:
-                error = BokehsynthError(f"its worker was ended {job.attempts} times, at last by {death.cause}")
-                yield Failed(job.spec, error, "", job.attempts)
-
-    def _count_failed_start(self, code: int | None, cause: str) -> None:
-        self.failed_starts += 1
-        if code is not None and code >= 0:  # it ended itself; a signal may strike at any time
-            raise UsageError(
-                f"a worker process ended with code {code} while starting; its message stands above. If you call "
-                "bokehsynth from a script, the call must stand under `if __name__ == '__main__':`"
-            )
-        if self.failed_starts == MAX_FAILED_STARTS:
-            raise BokehsynthError(
-                f"{MAX_FAILED_STARTS} workers in a row were ended by {cause} while starting; is there enough "
-                "memory for --workers of them?"
-            )
-
-    def _kill_timed_out(self, passed: float) -> Iterator[Event]:
-        """End the workers that sent nothing for longer than the timeout of what they do."""
-        for worker in list(self.workers):
-            if worker.ready and worker.job is None:
-                continue
-            worker.idle_s += passed
-            limit = self.interval.limit(worker.job.timeouts) if worker.job else STARTING
-            if worker.idle_s > max(limit, 4 * TICK):
-                yield from self._reap(worker, worker.idle_s)
-
-    def _drain(self) -> Iterator[Event]:
-        """After a request to stop: a worker that can finish in the time that is left may, the others are ended."""
-        if self.stop_by is None:
-            self.stop_by = self.now + self.engine.grace
-        left = self.stop_by - self.now
-        for death in self.unsettled:  # whatever asked for the stop may have ended them, too
-            assert death.job is not None
-            yield Cancelled(death.job.spec)
-        self.unsettled.clear()
-        for worker in list(self.workers):
-            job = worker.job
-            if job is None or self._needs(job) > left:
-                self.workers.remove(worker)
-                worker.end()
-                if job is not None:
-                    yield Cancelled(job.spec)
-
-    def _needs(self, job: Job) -> float:
-        """Seconds to the end of a job, as far as that is known; never less than 0."""
-        median = self.interval.median
-        if median is None or not hasattr(job.spec, "__len__"):
-            return 0.0
-        return max(0.0, (len(job.spec) - job.units) * median / 2)  # it may be twice as fast as most: let it try
+    def wait(self, workers: Sequence[Worker], seconds: float) -> list[Worker]:
+        readable = connection.wait([worker.pipe for worker in workers], seconds)
+        return [worker for worker in workers if worker.pipe in readable]

@@ -9,15 +9,14 @@ import pickle
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from multiprocessing import connection, util
 from typing import Any
 
 from bokehsynth.errors import BokehsynthError, user_error
 from bokehsynth.workers.events import DeathKind, Task, is_fatal_to_worker
+from bokehsynth.workers.handle import Exit, WorkerHandle
 
 OUT_OF_MEMORY = 137
 """Exit code of a worker whose task raised MemoryError: it ends as if the kernel had killed it."""
@@ -43,55 +42,39 @@ _STARTING = threading.Lock()
 """Held while a child is started: the variables it inherits are those of this process."""
 
 
-@dataclass
-class Job:
-    """A spec, and its attempts so far."""
-
-    spec: Any
-    attempts: int = 0
-    timeouts: int = 0
-    """How many of its attempts were ended for silence."""
-    units: int = 0
-    started: float = 0.0
-    serial: bool = False
-    """Whether it waits for others of this kind: its workers died again and again while those of others did."""
-
-
-class Worker:
-    """A process, the supervisor's end of its pipe, and the job it holds."""
+class Worker(WorkerHandle):
+    """A spawned process, and the supervisor's end of its pipe."""
 
     def __init__(self, payload: bytes, slot: int = 0, environment: Mapping[str, str] | None = None) -> None:
-        self.slot = slot
-        """Its place in the pool, which its replacement takes."""
+        super().__init__(slot)
         self.pipe, theirs = _CONTEXT.Pipe()
         self.process = _CONTEXT.Process(
             target=_serve, args=(theirs, payload, _SAFE_PATH in os.environ), name="bokehsynth-worker", daemon=True
         )
-        self.job: Job | None = None
-        self.ready = False
-        """Whether it has unpickled the task and can take a job."""
-        self.idle_s = 0.0
-        """Seconds since its last message while the supervisor was running: time suspended does not count."""
-        self.started = self.last_message = time.monotonic()
         with _inherited({**SINGLE_THREAD, _SAFE_PATH: "1", **(environment or {})}), _isolated_on_python_310():
             self.process.start()
         theirs.close()
 
-    def give(self, job: Job) -> None:
-        """Hand over a job; a worker that is already dead is noticed when its pipe is read."""
-        job.attempts, job.units, job.started = job.attempts + 1, 0, time.monotonic()
-        self.job, self.last_message, self.idle_s = job, job.started, 0.0
+    def send(self, spec: Any) -> None:
+        """Send a spec down the pipe."""
         with contextlib.suppress(OSError):
-            self.pipe.send(job.spec)
+            self.pipe.send(spec)
 
-    def end(self) -> int | None:
-        """End the process at once, wait for it, and return what it exited with (negative: a signal)."""
+    def receive(self) -> tuple[str, Any]:
+        """The next message in the pipe."""
+        kind, value = self.pipe.recv()
+        return kind, value
+
+    def end(self, ended: bool = False) -> Exit:
+        """Kill the process unless it has `ended` by itself, wait for it, and say how it ended."""
+        if ended:
+            self.process.join()
         self.process.kill()
         self.process.join()
         code = self.process.exitcode
         self.pipe.close()
         self.process.close()
-        return code
+        return Exit(describe_exit(code), death_kind(code), by_itself=code is not None and code >= 0)
 
 
 def describe_exit(code: int | None) -> str:

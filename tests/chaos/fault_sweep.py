@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.promised import promised_files, torn_shards
 
 from bokehsynth.cli import main
-from bokehsynth.workers import pool, worker
+from bokehsynth.workers import supervisor, worker
 from magicbokeh.cli import main as magic_main
 
 RECIPE = """\
@@ -270,7 +270,7 @@ class Sweep:
 def main_sweep(folder: Path, part: str, names: list[str]) -> int:
     """Sweep, say what was found, and return 1 if anything was."""
     worker._CONTEXT = multiprocessing.get_context("fork")
-    pool.SETTLE_SECONDS = 0.0
+    supervisor.SETTLE_SECONDS = 0.0
     begun, sweep, turn = time.monotonic(), Sweep(folder), -1
     first, stride = map(int, part.split("/"))
     sweep.warm_up()

@@ -11,9 +11,10 @@ import pytest
 from support.engine_tasks import Work
 
 from bokehsynth.errors import BokehsynthError, StorageError
-from bokehsynth.workers import pool, signals
+from bokehsynth.workers import signals, supervisor
 from bokehsynth.workers.events import Cancelled, Died, Done, Failed, Progress, WorkerWarning
-from bokehsynth.workers.pool import SERIAL_AFTER, LocalEngine
+from bokehsynth.workers.pool import LocalEngine
+from bokehsynth.workers.supervisor import SERIAL_AFTER, RunPolicy
 from bokehsynth.workers.timeouts import ReportInterval, TimeoutPolicy
 from bokehsynth.workers.worker import DEVICE_LOST, OUT_OF_MEMORY, death_kind
 
@@ -46,7 +47,7 @@ def test_what_a_task_raises_arrives_and_is_not_tried_again(tmp_path: Path) -> No
 def test_a_killed_worker_costs_one_attempt_and_a_poison_spec_all_it_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "MAX_ATTEMPTS", 6)
+    monkeypatch.setattr(supervisor, "MAX_ATTEMPTS", 6)
     specs = [("square", 1), ("once", 5), ("poison", 0), ("square", 2), ("square", 4)]
     events = list(LocalEngine(2).run(Work(tmp_path), specs))
     got = outcomes(events)
@@ -61,7 +62,7 @@ def test_a_killed_worker_costs_one_attempt_and_a_poison_spec_all_it_has(
 
 
 def test_a_worker_that_times_out_is_ended_and_the_others_go_on(tmp_path: Path) -> None:
-    engine = LocalEngine(2, TimeoutPolicy.constant(2.5))
+    engine = LocalEngine(2, RunPolicy(TimeoutPolicy.constant(2.5)))
     events = list(engine.run(Work(tmp_path), [("hang", 9), ("square", 3), ("square", 5)]))
     assert outcomes(events) == {("hang", 9): "survived", ("square", 3): 9, ("square", 5): 25}
     (death,) = [event for event in events if isinstance(event, Died)]
@@ -118,7 +119,7 @@ def test_deaths_in_company_are_told_apart_and_then_tried_one_at_a_time(tmp_path:
 
 def test_a_death_is_told_only_once_its_engine_has_outlived_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stop that is requested meanwhile, as before a node is taken away, makes it nobody's."""
-    monkeypatch.setattr(pool, "SETTLE_SECONDS", 1000.0)
+    monkeypatch.setattr(supervisor, "SETTLE_SECONDS", 1000.0)
     events = []
 
     def run() -> None:
@@ -143,7 +144,7 @@ def test_what_the_threads_of_a_task_warn_of_arrives(tmp_path: Path) -> None:
 def test_a_replacement_gets_the_environment_of_the_worker_before(tmp_path: Path) -> None:
     """One stays while the other is replaced after each spec: the slot that it left is taken again every time."""
     environments = ({"PLACE": "a"}, {"PLACE": "b"})
-    engine = LocalEngine(2, lifetime=0.0, environments=environments)
+    engine = LocalEngine(2, RunPolicy(lifetime=0.0), environments)
     got = outcomes(list(engine.run(Work(tmp_path), [("stay", 3), *(("place", n) for n in range(3))])))
     other = {"a": "b", "b": "a"}[got.pop(("stay", 3))]
     assert set(got.values()) == {other}
@@ -154,7 +155,7 @@ def test_workers_are_replaced_after_their_lifetime(tmp_path: Path) -> None:
     specs = [("pid", n) for n in range(3)]
     kept = outcomes(list(LocalEngine(1).run(Work(tmp_path), specs)))
     assert len(set(kept.values())) == 1
-    replaced = outcomes(list(LocalEngine(1, lifetime=0.0).run(Work(tmp_path), specs)))
+    replaced = outcomes(list(LocalEngine(1, RunPolicy(lifetime=0.0)).run(Work(tmp_path), specs)))
     assert len(set(replaced.values())) == 3
 
 

@@ -1,0 +1,137 @@
+"""Connects to a Ray cluster, or starts one on this machine for the length of a run; keeps Ray off the terminal."""
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from bokehsynth.errors import UsageError
+from bokehsynth.workers.signals import SIGNALS
+
+OBJECT_STORE = 80 << 20
+"""Bytes of the object store of a cluster that is started here: the task, and messages of some hundred bytes."""
+
+MOST_TEMPORARY = 20
+"""Characters of a folder for temporary files under which Ray's sockets still have names short enough (107)."""
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # Ray would send statistics over the network
+    "RAY_SCHEDULER_EVENTS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning, and the behaviour that is to come
+    "RAY_worker_niceness": "0",  # of a cluster started here: else its workers give way to all other processes
+}
+
+
+def import_ray() -> Any:
+    """The module `ray`; a UsageError that names the extra where it is not installed."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError(
+            f"engine ray needs Ray, which cannot be imported ({error}); pip install 'bokehsynth[ray]', or use --engine "
+            "local"
+        ) from None
+    return ray
+
+
+def cluster_address(address: str | None) -> str | None:
+    """The address of the cluster to join: the one given, else RAY_ADDRESS as Ray's own programs take it; None: none."""
+    return address or os.environ.get("RAY_ADDRESS") or None
+
+
+@contextlib.contextmanager
+def connected(address: str | None, cpus: int, gpus: int) -> Iterator[Any]:
+    """Yield `ray`, connected to the cluster at `address`, or to one with these resources that ends with the block.
+
+    A connection that the calling program has already is used and left open. UsageError if there is no such cluster,
+    or it cannot be joined (another version of Ray or Python).
+    """
+    ray = import_ray()
+    if ray.is_initialized():
+        yield ray
+        return
+    with contextlib.ExitStack() as stack:
+        options: dict[str, Any] = {"address": address}
+        if address is None:
+            options = {
+                "address": "local", "num_cpus": cpus, "num_gpus": gpus, "object_store_memory": OBJECT_STORE,
+                "include_dashboard": False, **stack.enter_context(_temporary_folder()),
+            }  # fmt: skip
+        quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+        with _own_signals():
+            try:
+                ray.init(**options, **quiet, job_config=_job_config())
+            except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+                ray.shutdown()
+                where = f"no Ray cluster can be joined at {address}" if address else "Ray cannot be started here"
+                raise UsageError(f"{where}: {' '.join(str(error).split())[:500]}") from None
+        stack.callback(ray.shutdown)
+        stack.enter_context(_without_reports())
+        yield ray
+
+
+def _job_config() -> Any:
+    """A job whose workers import nothing from the directories of the caller and its script, which Ray puts first.
+
+    A file there would replace a module of the same name. Workers are told the caller's module path themselves.
+    """
+    from ray.job_config import JobConfig
+
+    class Job(JobConfig):  # type: ignore[misc]
+        def _runtime_env_has_working_dir(self) -> bool:
+            return True  # the one case in which Ray leaves those directories out
+
+    return Job()
+
+
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[dict[str, str]]:
+    """The option for a folder of Ray's logs and sockets that goes with the cluster, where names are short enough."""
+    if len(tempfile.gettempdir()) > MOST_TEMPORARY:
+        yield {}
+        return
+    folder = tempfile.mkdtemp(prefix="bsray-")
+    try:
+        yield {"_temp_dir": folder}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep this process's handlers in spite of Ray's, and a signal to the process group from Ray's processes.
+
+    Those that are started in the block inherit the blocked signals: only this process decides when they end, so that
+    shards in flight get their seconds when a batch system ends the whole job.
+    """
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextlib.contextmanager
+def _without_reports() -> Iterator[None]:
+    """Keep what Ray's daemons say of dead workers off stdout: the run itself tells of them, and nothing else stops it.
+
+    `log_to_driver=False` stops the workers' lines, not these; Ray has no public switch for them.
+    """
+    from ray._private import worker
+
+    name = "print_to_stdstream"
+    before = getattr(worker, name, None)
+    setattr(worker, name, lambda *arguments, **options: None)
+    try:
+        yield
+    finally:
+        setattr(worker, name, before)

@@ -89,7 +89,8 @@ def run_options(command: Command) -> Command:
     options: list[Callable[[Command], Command]] = [
         click.option(
             "--workers", type=click.IntRange(min=1), metavar="N",
-            help="Processes in all  [default: one per CPU; on cuda one per two CPUs, at least one per GPU]",
+            help="Processes in all  [default: one per CPU; on cuda one per two CPUs, at least one per GPU; in a Ray "
+            "cluster that is there already as many as it has room for]",
         ),
         device_option,
         click.option(
@@ -97,7 +98,13 @@ def run_options(command: Command) -> Command:
             help="On cuda: how many of the visible GPUs to use, the workers spread over them  [default: all]",
         ),
         click.option(
-            "--engine", default="local", show_default=True, type=click.Choice(["local"]), help="Where the workers run."
+            "--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]),
+            help="Where the workers run: on this machine, or in a Ray cluster (docs/cluster.md).",
+        ),
+        click.option(
+            "--ray-address", metavar="ADDRESS",
+            help="With --engine ray: the cluster to join (auto, HOST:PORT)  [default: RAY_ADDRESS, else one started on "
+            "this machine for the run]",
         ),
         click.option(
             "--shards", default="0/1", metavar="I/N", help="Make only the I-th of N ranges of the shards, zero-based."

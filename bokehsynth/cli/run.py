@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bokehsynth.generation.generate import GenerateResult
 
 
-def supervise(work: "Callable[..., GenerateResult]", out: Path, *, engine: str, quiet: bool, **options: Any) -> None:
+def supervise(work: "Callable[..., GenerateResult]", out: Path, *, quiet: bool, **options: Any) -> None:
     """Call `work(say=, progress=, **options)`, print how it ended, and exit with 0, 3, 130 or 143; errors pass through.
 
     Messages that cannot be written (a full disk, a reader that has gone) change nothing: the data are what counts.

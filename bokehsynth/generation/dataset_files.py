@@ -74,7 +74,7 @@ def check_output_dir(layout: Layout, recipe: Recipe, machine: Machine, allow_mix
     if known and not allow_mixed and not _is_known(machine, known):
         raise ChangedError(
             f"{layout.root}: was begun on another kind of machine or with other versions (there -> here):\n  "
-            + "\n  ".join(_differences(pixel_facts(known[0], machine), pixel_facts(machine, known[0])))
+            + "\n  ".join(differences(pixel_facts(known[0], machine), pixel_facts(machine, known[0])))
             + "\nIts bytes would no longer be those of one machine; --allow-mixed goes on all the same."
         )
 
@@ -132,9 +132,9 @@ def check_format(layout: Layout) -> None:
 
 
 def _refuse(layout: Layout, what: str, begun: Any, asked: Any) -> None:
-    if differences := "\n  ".join(_differences(begun, asked)):
+    if lines := "\n  ".join(differences(begun, asked)):
         raise ChangedError(
-            f"{layout.root}: was begun with {what} (there -> asked for):\n  {differences}\n"
+            f"{layout.root}: was begun with {what} (there -> asked for):\n  {lines}\n"
             "Go on with what it was begun with, or choose another --out."
         )
 
@@ -156,8 +156,14 @@ def write_root_files(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan],
     write_quarantine(layout, recipe, plans)
     if not is_schema(file_text(layout.schema), recipe):
         atomic_write(layout.schema, schema_text())
+    if machine is not None:
+        record_machine(layout, machine)
+
+
+def record_machine(layout: Layout, machine: Machine) -> None:
+    """Add a machine to the record of those that have worked on the set, unless one like it is there."""
     known = machines_of(layout, strict=True)
-    if machine is not None and not _is_known(machine, known):
+    if not _is_known(machine, known):
         atomic_write(layout.machines, pretty_json([*known, machine]))
 
 
@@ -275,11 +281,11 @@ def _is_known(machine: Machine, known: Sequence[Machine]) -> bool:
     return any(pixel_facts(machine, other) == pixel_facts(other, machine) for other in known)
 
 
-def _differences(old: Any, new: Any, place: str = "") -> list[str]:
+def differences(old: Any, new: Any, place: str = "") -> list[str]:
     """Lines `dotted.path: old -> new` for every leaf that differs."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(key for key in new if key not in old)]
-        nested = (_differences(old.get(key), new.get(key), f"{place}.{key}" if place else key) for key in keys)
+        nested = (differences(old.get(key), new.get(key), f"{place}.{key}" if place else key) for key in keys)
         return [line for lines in nested for line in lines]
     if old == new:
         return []

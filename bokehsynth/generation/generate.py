@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from bokehsynth.assets.catalogue import RejectedFile
-from bokehsynth.assets.load import foreground_colors
 from bokehsynth.errors import BokehsynthError, UsageError, printable
 from bokehsynth.files import local_path
 from bokehsynth.generation.batching import BatchOptions
@@ -33,7 +32,9 @@ from bokehsynth.generation.devices import (
     resolve_dataset_device,
 )
 from bokehsynth.generation.disk_space import check_free_space, largest_sample_pixels, typical_bytes
+from bokehsynth.generation.engines import NodeCheck, make_engine
 from bokehsynth.generation.event_log import EventLog
+from bokehsynth.generation.kernels import compile_kernels
 from bokehsynth.generation.plan import (
     all_plans,
     check_shard_boundaries,
@@ -51,8 +52,7 @@ from bokehsynth.generation.shard_task import ShardTask
 from bokehsynth.generation.stored_recipe import find_pictures, stored_recipe
 from bokehsynth.recipe import Recipe, load_recipe
 from bokehsynth.shards import Layout, ShardPlan, common_identity, refuse_lost_hidden, sweep_temporaries
-from bokehsynth.workers import signals
-from bokehsynth.workers.pool import LocalEngine
+from bokehsynth.workers.events import Engine
 from bokehsynth.workers.supervisor import RunPolicy
 from bokehsynth.workers.timeouts import TimeoutPolicy
 
@@ -64,6 +64,8 @@ if TYPE_CHECKING:
 
         workers: int | None
         device: str
+        engine: str
+        ray_address: str | None
         gpus: int | None
         shards: str
         allow_mixed: bool
@@ -110,9 +112,14 @@ class GenerateOptions:
     """How to make a data set; nothing here changes a byte of it."""
 
     workers: int | None = None
-    """Processes; None: the CPUs this process may use, on `cuda` half as many and at least one per GPU."""
+    """Processes; None: the CPUs this process may use, on `cuda` half as many and at least one per GPU; in a Ray cluster
+    that is there already, as many as there is room for."""
     device: str = "auto"
     """`auto`: that of the set where it is begun, else CUDA when it works, else the CPU."""
+    engine: str = "local"
+    """Where the workers run: `local`, or `ray`, a Ray cluster (extra `ray`)."""
+    ray_address: str | None = None
+    """With engine `ray`: the cluster to join, as ray.init takes it; None: RAY_ADDRESS, else one started for the run."""
     gpus: int | None = None
     """On `cuda`, how many of the visible GPUs are used; None: all."""
     batching: BatchOptions | None = None
@@ -134,21 +141,22 @@ class GenerateOptions:
     say: Callable[[str], None] = lambda message: None
     """Receives messages for the user."""
 
-    def engine(self, allocation: WorkerAllocation) -> LocalEngine:
+    def make_engine(self, allocation: WorkerAllocation) -> Engine:
         """The engine that these options ask for; a UsageError if they cannot be."""
         if (self.time_limit is not None and self.time_limit <= 0) or self.grace < 0:
             raise UsageError(f"time_limit must be above 0 and grace 0 or more, got {self.time_limit}, {self.grace}")
         timeouts = TimeoutPolicy(factor=TimeoutPolicy.factor * allocation.threads)  # threads share one median
         if self.time_limit is not None:
             timeouts = TimeoutPolicy.constant(self.time_limit)
-        return LocalEngine(allocation.workers, RunPolicy(timeouts, self.grace), allocation.environments)
+        policy = RunPolicy(timeouts, self.grace)
+        return make_engine(self.engine, self.ray_address, self.workers, allocation, policy)
 
 
 def generate(recipe: Recipe | str | Path, out: str | Path, **options: "Unpack[GenerateKeywords]") -> GenerateResult:
     """Make a data set in the directory `out`, or go on with it.
 
-    `options` are the fields of `GenerateOptions` (in this module), which says what each does: workers, device, gpus,
-    shards, allow_mixed, quarantine, grace, time_limit, lock, progress, say.
+    `options` are the fields of `GenerateOptions` (in this module), which says what each does: workers, device, engine,
+    ray_address, gpus, shards, allow_mixed, quarantine, grace, time_limit, lock, progress, say.
 
     The bytes do not depend on workers, ranges, order or interruptions. Raises ChangedError if `out` belongs to
     another recipe, LockedError if another run has these shards, StorageError where the disk refuses,
@@ -173,7 +181,7 @@ class _Run:
     options: GenerateOptions
     device: str
     threads: int
-    engine: LocalEngine
+    engine: Engine
     identity: dict[str, str]
     """Digests of recipe, assets and code; to know them, the assets were indexed."""
     machine: Machine
@@ -200,7 +208,7 @@ def _prepare(recipe: Recipe, layout: Layout, options: GenerateOptions) -> _Run:
     device = resolve_dataset_device(options.device, devices_of(layout), layout.root, options.allow_mixed)
     device = recipe.lens.device_for(options.device, device)
     allocation = allocate_workers(device, options.workers, options.gpus)
-    engine = options.engine(allocation)
+    engine = options.make_engine(allocation)
     identity = recipe.identity
     everything = all_plans(recipe, layout)
     shards = shard_range(everything, options.shards)
@@ -241,14 +249,15 @@ def _make_shards(run: _Run, todo: list[ShardPlan]) -> None:
     if not todo:
         return
     check_free_space(run.layout, todo, typical_bytes(run.recipe))
-    _compile_kernels(run)
+    compile_kernels(run.recipe, run.device)
     batching = run.options.batching or BatchOptions()
     if run.device == "cuda" and run.options.batching is None:
         batching = BatchOptions.for_device(run.threads, largest_sample_pixels(run.recipe))
     log = EventLog(run.layout, run.options.say)
     monitor = RunMonitor(run.recipe, run.layout, todo, log)
     log.write("started", shards=run.options.shards, workers=run.engine.workers, missing=len(todo), of=len(run.shards))
-    task = ShardTask(run.recipe, run.layout, run.device, batching)
+    nodes = NodeCheck(run.machine, run.options.allow_mixed, run.options.lock) if run.options.engine != "local" else None
+    task = ShardTask(run.recipe, run.layout, run.device, batching, nodes)
     try:
         bar = monitor.bar(sample_count(run.shards), run.options.progress)
         with bar, closing(run.engine.run(task, todo)) as events:
@@ -259,21 +268,6 @@ def _make_shards(run: _Run, todo: list[ShardPlan]) -> None:
         log.write("stopped", error=type(error).__name__, message=str(error))
         raise
     log.write("finished")
-
-
-def _compile_kernels(run: _Run) -> None:
-    """Compile once here what every worker would compile; they load it from the cache."""
-    with signals.defer_signals():
-        from bokehsynth.rendering.cpu import renderer as cpu
-
-        cpu.warm_up()
-        run.recipe.lens.prepare(run.recipe.frame)
-        if run.device == "cuda":
-            from bokehsynth.rendering.cuda import renderer as cuda
-
-            cuda.warm_up()
-        if any(asset.colors == "photographed" for asset in run.recipe.catalogue.assets):
-            foreground_colors.warm_up()
 
 
 def _complete(run: _Run) -> bool:

@@ -106,7 +106,7 @@ class RunMonitor:
         self.bytes += event.result.bytes
         self.log.write(
             "committed", shard=plan.name, attempts=event.attempts, seconds=round(event.seconds, 3), samples=plan.count,
-            bytes=event.result.bytes,
+            bytes=event.result.bytes, host=event.result.host,
         )  # fmt: skip
         for draw in event.result.quarantined:
             self.log.write("quarantined", **asdict(draw))

@@ -1,6 +1,7 @@
 """The task of a worker: make the samples of one shard and commit them, taking account of earlier crashes over it."""
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ class ShardResult:
     bytes: int
     quarantined: tuple[QuarantinedDraw, ...]
     """Draws of this shard in quarantine, from this run or before."""
+    host: str = ""
+    """The machine of the worker that committed it, or found it committed."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +55,17 @@ class ShardTask:
     layout: Layout
     device: str
     batching: BatchOptions = field(default_factory=BatchOptions)
+    check_node: Callable[[Layout, Recipe, str], None] | None = None
+    """Called first where workers may be on other machines than the run: raises what they cannot do."""
 
     def prepare(self) -> None:
         """Load the device's kernels: where nothing can be cached they are compiled, which takes long once.
 
         A device that fails here fails before any sample, so that no sample is suspected.
         """
-        if self.device == "cuda":
+        if self.check_node is not None:
+            self.check_node(self.layout, self.recipe, self.device)
+        elif self.device == "cuda":
             from bokehsynth.rendering.cuda import renderer as cuda
 
             cuda.warm_up()
@@ -70,7 +77,7 @@ class ShardTask:
         if committed is not None:  # its worker was killed before it could report the result
             crash_log.delete()
             report(plan.count)
-            return ShardResult(committed.bytes, tuple(read_shard_list(self.layout, plan)))
+            return ShardResult(committed.bytes, tuple(read_shard_list(self.layout, plan)), os.uname().nodename)
         while (suspect := crash_log.suspect()) is not None:
             self._retry_isolated(plan, suspect, crash_log, report)
             report(0)
@@ -96,7 +103,7 @@ class ShardTask:
                     crash_log.not_at_fault()
             raise
         crash_log.delete()
-        return ShardResult(marker.bytes, tuple(attempt.quarantined))
+        return ShardResult(marker.bytes, tuple(attempt.quarantined), os.uname().nodename)
 
     def _retry_isolated(self, plan: ShardPlan, suspect: Suspect, crash_log: CrashLog, report: Report) -> None:
         """Make a suspect alone; or wait, where a control is due; or, after enough deaths, quarantine its draw."""

@@ -1,8 +1,8 @@
 """The contract between an engine and its caller: the task it runs, and the events it yields."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from bokehsynth.errors import DeviceError
 
@@ -88,3 +88,16 @@ class WorkerWarning:
 
 
 Event = Progress | Died | Cancelled | Done | Failed | WorkerWarning
+
+
+class Engine(Protocol):
+    """Runs a task over specs somewhere: the place for another cluster system is beside `pool` and `ray_engine`."""
+
+    @property
+    def workers(self) -> int | None:
+        """Workers in all; None: as many as there is room for."""
+        ...
+
+    def run(self, task: Task, specs: Iterable[Any]) -> Generator[Event, None, None]:
+        """Yield events as they happen; every spec ends in one Done, Failed, or Cancelled at a stop."""
+        ...

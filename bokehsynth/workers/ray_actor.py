@@ -6,8 +6,7 @@ code a process ended. It dies with the actor, and the actor with its driver or i
 
 import os
 import socket
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bokehsynth.workers.handle import Exit
@@ -20,11 +19,10 @@ Message = tuple[str, Any]
 class NodeWorker:
     """An actor: one worker process on the node where Ray has placed it."""
 
-    def __init__(self, folder: str, paths: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Work as in the driver's `folder` (where the node has it), and find modules where the driver does."""
+    def __init__(self, folder: str, environment: Mapping[str, str]) -> None:
+        """Work in the driver's `folder`, where the node has it: a recipe or data set may have a relative path."""
         if os.path.isdir(folder):
             os.chdir(folder)
-        sys.path += [path for path in paths if path not in sys.path]
         self._environment = environment
         self._worker: Worker | None = None
 

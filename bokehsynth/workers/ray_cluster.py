@@ -79,11 +79,11 @@ def connected(address: str | None, cpus: int, gpus: int) -> Iterator[Any]:
 def _job_config() -> Any:
     """A job whose workers import nothing from the directories of the caller and its script, which Ray puts first.
 
-    A file there would replace a module of the same name. Workers are told the caller's module path themselves.
+    A file there would replace a module of the same name; PYTHONPATH of the nodes says where classes of one's own lie.
     """
     from ray.job_config import JobConfig
 
-    class Job(JobConfig):  # type: ignore[misc]
+    class Job(JobConfig):
         def _runtime_env_has_working_dir(self) -> bool:
             return True  # the one case in which Ray leaves those directories out
 

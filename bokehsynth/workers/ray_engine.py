@@ -7,7 +7,6 @@ or loses nodes never holds more than its workers' specs. Retries, time limits an
 import multiprocessing
 import os
 import pickle
-import sys
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,7 +54,9 @@ class RayEngine:
         cannot be joined, or its nodes cannot start workers.
         """
         if getattr(multiprocessing.current_process(), "_inheriting", False):
-            raise UsageError("a worker process is importing your script; put its call under `if __name__ == '__main__'`")
+            raise UsageError(
+                "a worker process is importing your script; put its call under `if __name__ == '__main__'`"
+            )
         address = cluster_address(self.address)
         room = (self.workers or 1) if address is None else 0
         with signals.defer_signals(), connected(address, room * self.cpus, -int(-room * self.gpus // 1)) as ray:
@@ -107,7 +108,7 @@ class _RayWorker(WorkerHandle):
         super().__init__(slot)
         self.placed = False
         self._ray = ray
-        self._actor = actor.remote(os.getcwd(), [os.path.abspath(path) for path in sys.path], dict(environment))
+        self._actor = actor.remote(os.getcwd(), dict(environment))
         self.stream = self._actor.start.options(num_returns="streaming").remote(payload)
         self._exit = Exit("the engine", "killed", by_itself=False, outside=True)
 
@@ -140,8 +141,8 @@ def _exit_of(ray: Any, error: Exception) -> Exit:
     text = " ".join(str(error).split())
     if getattr(error, "actor_init_failed", False) or isinstance(error, ray.exceptions.RayTaskError):
         raise UsageError(
-            "a worker cannot be started on a node of the Ray cluster; every node needs the bokehsynth of this one, with "
-            f"its packages, and this working directory's modules: {text[-400:]}"
+            "a worker cannot be started on a node of the Ray cluster; every node needs the bokehsynth of this one, "
+            f"and its packages: {text[-400:]}"
         ) from None
     if isinstance(error, ray.exceptions.OutOfMemoryError) or "memory monitor" in text:
         return Exit("out of memory (Ray)", "killed", by_itself=False)

@@ -33,6 +33,9 @@ workers first, and what strikes several of them does so in about that time."""
 SERIAL_AFTER = 3
 """Attempts after which a spec whose worker died beside others is tried while no other such spec is."""
 
+NO_ROOM_SECONDS = 15.0
+"""How long no worker may find room in a cluster before that is said."""
+
 LIFETIME = 900.0
 """Seconds after which a worker is replaced, between two specs: whatever a library leaks goes with it."""
 
@@ -85,7 +88,8 @@ class _Supervisor(Generic[AnyWorker]):
         self.deaths: deque[_Death] = deque(maxlen=1000)
         self.unsettled: list[_Death] = []
         """Deaths over a job that are too recent to be told."""
-        self.now = time.monotonic()
+        self.now = self.begun = time.monotonic()
+        self.told_of_room = False
         self.stop_by: float | None = None
 
     @property
@@ -104,6 +108,7 @@ class _Supervisor(Generic[AnyWorker]):
             # A pause of this process itself (Ctrl-Z, a suspended machine) hardly counts.
             yield from self._kill_timed_out(min(self.now - before, 2 * TICK))
             yield from self._settle()
+            yield from self._say_no_room()
             if signals.stop_requested():
                 yield from self._drain()
 
@@ -222,6 +227,14 @@ class _Supervisor(Generic[AnyWorker]):
             limit = self.interval.limit(worker.job.timeouts) if worker.job else self.policy.starting
             if worker.idle_s > max(limit, 4 * TICK):
                 yield from self._reap(worker, worker.idle_s)
+
+    def _say_no_room(self) -> Iterator[Event]:
+        """Say once that the run waits for others, or for a cluster to grow."""
+        if any(worker.placed for worker in self.workers):
+            self.told_of_room = True
+        elif self.workers and not self.told_of_room and self.now - self.begun > NO_ROOM_SECONDS:
+            self.told_of_room = True
+            yield WorkerWarning("no node of the cluster has room for a worker yet; the run waits for one")
 
     def _drain(self) -> Iterator[Event]:
         """After a request to stop: a worker that can finish in the time that is left may, the others are ended."""

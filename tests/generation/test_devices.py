@@ -151,9 +151,13 @@ def test_gpus_on_a_machine_without_are_refused_before_anything_is_written(recipe
 
 def test_a_worker_of_many_threads_may_be_silent_for_as_many_times_longer() -> None:
     """While a sample of it takes long, the others come at the pace of all threads together."""
-    assert GenerateOptions().engine(WorkerAllocation(3, 1)).timeouts == TimeoutPolicy()
-    assert GenerateOptions().engine(WorkerAllocation(3, 4)).timeouts == TimeoutPolicy(factor=4 * TimeoutPolicy.factor)
-    assert GenerateOptions(time_limit=9).engine(WorkerAllocation(3, 4)).timeouts == TimeoutPolicy.constant(9)
+
+    def limits(threads: int, **options: float) -> TimeoutPolicy:
+        return GenerateOptions(**options).make_engine(WorkerAllocation(3, threads)).policy.timeouts
+
+    assert limits(1) == TimeoutPolicy()
+    assert limits(4) == TimeoutPolicy(factor=4 * TimeoutPolicy.factor)
+    assert limits(4, time_limit=9) == TimeoutPolicy.constant(9)
 
 
 # --- auto is resolved once per data set

@@ -1,0 +1,126 @@
+"""Runs in Ray clusters, and what happens to them: nodes that die, samples that kill, the driver killed, signals.
+
+Whatever happens, the bytes are those of an undisturbed local run, and nothing lives on after ten seconds.
+"""
+
+import os
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import HERE, assert_same, ended, events, kill, markers, quarantine, run, start, torn_shards, until
+from support.ray_clusters import ray_cluster
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
+
+LIVES_ON = 10.0
+"""Seconds after which no process of a run may be left."""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Three nodes of one CPU each, on which every sample takes its time."""
+    with ray_cluster(3, PYTHONPATH=str(HERE), FAULT="slow:0.4") as made:
+        yield made
+
+
+def living(mark: str) -> list[int]:
+    """The processes whose environment holds a mark."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark.encode() in place.read_bytes():
+                found.append(int(place.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def assert_none_lives(mark: str) -> None:
+    deadline = time.monotonic() + LIVES_ON
+    while (left := living(mark)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left, [(Path(f"/proc/{pid}/cmdline").read_bytes()) for pid in left]
+
+
+def test_a_node_that_is_killed_costs_time_and_no_byte(cluster: Any, recipe: Path, clean: Path, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    node = cluster.add_node(num_cpus=1, num_gpus=0, object_store_memory=80 << 20)
+    process = start("generate", recipe, "--out", out, "--engine", "ray", "--ray-address", cluster.address)
+    until(lambda: len(list(out.glob(".bokehsynth/tmp/*.crashes"))) >= 4, process)  # all four have a shard
+    cluster.remove_node(node, allow_graceful=False)
+    words = ended(process)
+    assert process.returncode == 0, words
+    deaths = events(out, "died")
+    assert [(death["cause"], death["counted"]) for death in deaths] == [("the end of its Ray worker or node", False)]
+    assert_same(out, clean)
+    assert "Traceback" not in words
+    assert "ray" not in words.lower(), "Ray's own noise"
+
+
+def test_a_sample_that_kills_is_found_alone(
+    recipe: Path, clean: Path, victim: tuple[str, int, float], tmp_path: Path
+) -> None:
+    """In a cluster of the run's own; the list is that of the local engine."""
+    out, local, mark = tmp_path / "set", tmp_path / "local", uuid.uuid4().hex
+    fault = f"kill:{victim[2]}"
+    done = run("generate", recipe, "--out", out, "--engine", "ray", "--workers", 2, FAULT=fault, MARK=mark)
+    assert done.returncode == 3, done.stderr
+    entry = quarantine(out)
+    assert [(e["split"], e["index"], e["reason"]) for e in entry] == [(victim[0], victim[1], "killed")]
+    assert len(events(out, "died")) == 3 + 5
+    assert_none_lives(mark)
+    assert run("generate", recipe, "--out", local, "--workers", 2, FAULT=fault).returncode == 3
+    assert_same(out, local)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_driver_that_is_killed_leaves_nothing_and_goes_on(
+    own: bool, cluster: Any, recipe: Path, clean: Path, tmp_path: Path
+) -> None:
+    out, mark = tmp_path / "set", uuid.uuid4().hex
+    where = ("--workers", 2) if own else ("--ray-address", cluster.address)
+    line = ("generate", recipe, "--out", out, "--engine", "ray", *where)
+    process = start(*line, FAULT="slow:0.4", MARK=mark)
+    until(lambda: markers(out) and list(out.glob(".bokehsynth/tmp/*.crashes")), process)
+    kill(process.pid)
+    ended(process)
+    assert_none_lives(mark)
+    time.sleep(0 if own else LIVES_ON)  # workers of a cluster carry no mark of the run
+    assert torn_shards(out) == []
+    written = {path: path.stat().st_mtime_ns for path in out.rglob("*.crashes")}
+    time.sleep(1)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.crashes")} == written, "a worker lives on"
+    again = run(*line)
+    assert again.returncode == 0, again.stderr
+    assert_same(out, clean)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_the_whole_group_lets_shards_in_flight_end(
+    number: signal.Signals, code: int, recipe: Path, clean: Path, tmp_path: Path
+) -> None:
+    """As a batch system sends it, hence also to what the run has started."""
+    out, mark = tmp_path / "set", uuid.uuid4().hex
+    process = start("generate", recipe, "--out", out, "--engine", "ray", "--workers", 1, FAULT="slow:0.5", MARK=mark)
+    until((out / ".bokehsynth/tmp/train-000001.crashes").exists, process)
+    os.killpg(process.pid, number)
+    words = ended(process)
+    assert process.returncode == code, words
+    assert 2 <= len(markers(out)) < 5, "the shard in flight is finished, and no other begun"
+    assert not events(out, "died")
+    assert "To go on: bokehsynth generate" in words
+    assert_none_lives(mark)
+    assert run("generate", recipe, "--out", out, "--workers", 2).returncode == 0
+    assert_same(out, clean)
+
+
+def test_no_cluster_at_an_address_is_a_line(recipe: Path, tmp_path: Path) -> None:
+    done = run("generate", recipe, "--out", tmp_path / "set", "--engine", "ray", "--ray-address", "127.0.0.1:1")
+    assert done.returncode == 2, done.stderr
+    assert "no Ray cluster can be joined at 127.0.0.1:1" in done.stderr
+    assert len([line for line in done.stderr.splitlines() if not line.startswith(("\r", "0%"))]) == 1

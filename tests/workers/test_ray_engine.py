@@ -1,0 +1,77 @@
+"""The Ray engine, in one cluster for all tests: the outcomes, events and bytes of the local one, and no noise."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.engine_tasks import Work
+from support.promised import promised_files
+from support.ray_clusters import ray_cluster
+
+import bokehsynth as bs
+from bokehsynth.errors import StorageError
+from bokehsynth.workers.events import Died, Done, Failed, Progress
+from bokehsynth.workers.ray_engine import RayEngine
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with ray_cluster(1, cpus=2) as cluster:
+        yield cluster.address
+
+
+def test_outcomes_deaths_and_progress_are_those_of_the_local_engine(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also with modules of the same names in the working directory, which Ray itself would import first."""
+    trap = tmp_path / "here"
+    trap.mkdir()
+    for name in ("bokehsynth.py", "numpy.py", "support.py"):
+        (trap / name).write_text("raise SystemExit(f'{__file__} was imported')\n")
+    monkeypatch.chdir(trap)
+    specs = [("square", 3), ("once", 5), ("raise", 7), ("memory", 1), ("threads", 0)]
+    engine = RayEngine(None, address=address)
+    events = list(engine.run(Work(tmp_path), specs))
+    got = {e.spec: e.result if isinstance(e, Done) else e.error for e in events if isinstance(e, (Done, Failed))}
+    assert got["square", 3] == 9
+    assert got["once", 5] == got["memory", 1] == "survived"
+    assert isinstance(got["raise", 7], StorageError)
+    assert got["threads", 0] == {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    deaths = {event.spec: (event.cause, event.kind) for event in events if isinstance(event, Died)}
+    assert deaths == {("once", 5): ("signal SIGKILL", "killed"), ("memory", 1): ("out of memory", "killed")}
+    attempts = {e.spec: e.attempts for e in events if isinstance(e, (Done, Failed))}
+    assert attempts == {("square", 3): 1, ("once", 5): 2, ("raise", 7): 1, ("memory", 1): 2, ("threads", 0): 1}
+    assert sum(event.units for event in events if isinstance(event, Progress)) == 10
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_set_has_the_bytes_of_the_local_engine(
+    address: str, tiny_recipe: Path, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under a relative path, which workers elsewhere have to understand."""
+    monkeypatch.chdir(tmp_path)
+    done = bs.generate(tiny_recipe, "set", engine="ray", ray_address=address, workers=2)
+    assert done.complete
+    assert promised_files(tmp_path / "set") == promised_files(tiny_dataset)
+
+
+def test_without_ray_the_extra_is_named(
+    tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bokehsynth import cli
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    line = ["bokehsynth", "generate", str(tiny_recipe), "--out", str(tmp_path / "set")]
+    monkeypatch.setattr(sys, "argv", [*line, "--engine", "ray"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    (words,) = capsys.readouterr().err.splitlines()
+    assert "pip install 'bokehsynth[ray]'" in words
+    assert not (tmp_path / "set").exists()
+    monkeypatch.setattr(sys, "argv", [*line, "--ray-address", "auto"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert "is for --engine ray" in capsys.readouterr().err

@@ -27,7 +27,8 @@ def compose_layers(draw: SceneDraw, store: AssetStore, scene_lens: SceneLens) ->
     for foreground in draw.foregrounds:
         color, alpha = _foreground(foreground, store, draw, margin)
         gain = matching_gain(light, ambient_light(color, alpha), draw.light_match)
-        layers.append(Layer(color * np.array(gain, np.float32), alpha, foreground.plane))
+        row = np.tile(np.array(gain, np.float32), alpha.shape[1])  # NumPy loops along rows, not over 3 channels
+        layers.append(Layer((color.reshape(len(color), -1) * row).reshape(color.shape), alpha, foreground.plane))
         gains.append(gain)
     layers.append(Layer(backdrop, np.ones((height, width), np.float32), draw.background.plane))
     focus = draw.focus.disparity

@@ -70,9 +70,9 @@ def place_cutout(
     A cut-out that one or two sides of its own picture cut off is placed against those sides of the canvas, so that
     the cut is never seen; one that three or four sides cut off (a fence, a veil) covers the canvas.
     """
-    premultiplied = np.dstack([cutout.color * cutout.alpha[..., None], cutout.alpha])
+    premultiplied = _premultiplied(cutout)
     if draw.flip:
-        premultiplied = np.ascontiguousarray(premultiplied[:, ::-1])
+        premultiplied = cv2.flip(premultiplied, 1)  # type: ignore[assignment]
     touches = touching_sides(premultiplied[..., 3])
     canvas_h, canvas_w = height + 2 * margin, width + 2 * margin
     h, w = premultiplied.shape[:2]
@@ -84,11 +84,38 @@ def place_cutout(
     top = round(margin + draw.bottom * height - h)
     left = round(margin + draw.x * width - w / 2)
     top, left = _against_sides(touches, top, left, (h, w), (canvas_h, canvas_w))
-    canvas = np.zeros((canvas_h, canvas_w, 4), np.float32)
-    _paste(canvas, sized, top, left)
-    # Straight colour before clipping: resampling may carry alpha a little over 1, and colour with it.
-    color = np.maximum(canvas[..., :3], 0) / np.maximum(canvas[..., 3:], 1e-4)
-    return color.astype(np.float32, copy=False), np.clip(canvas[..., 3], np.float32(0), np.float32(1))
+    color, alpha = np.zeros((canvas_h, canvas_w, 3), np.float32), np.zeros((canvas_h, canvas_w), np.float32)
+    y0, x0 = max(top, 0), max(left, 0)
+    y1, x1 = min(top + h, canvas_h), min(left + w, canvas_w)
+    if y0 < y1 and x0 < x1:
+        part = sized[y0 - top : y1 - top, x0 - left : x1 - left]
+        color[y0:y1, x0:x1], alpha[y0:y1, x0:x1] = _straight(part)
+    return color, alpha
+
+
+# Arithmetic of three channels with one is many times faster once that one is repeated: NumPy's own broadcasting would
+# run loops of three numbers.
+
+
+def _premultiplied(cutout: Cutout) -> FloatArray:
+    """R, G, B times alpha, and alpha, [h, w, 4]."""
+    color = cutout.color * cv2.merge([cutout.alpha] * 3)
+    both = np.empty((*cutout.alpha.shape, 4), np.float32)
+    cv2.mixChannels([color, cutout.alpha], [both], [0, 0, 1, 1, 2, 2, 3, 3])
+    return both
+
+
+def _straight(premultiplied: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Straight colour and alpha of [h, w, 4].
+
+    Colour is divided before alpha is clipped: resampling may carry alpha a little over 1, and colour with it.
+    """
+    size = premultiplied.shape[:2]
+    color, alpha = np.empty((*size, 3), np.float32), np.empty(size, np.float32)
+    cv2.mixChannels([premultiplied], [color, alpha], [0, 0, 1, 1, 2, 2, 3, 3])
+    np.maximum(color, 0, out=color)
+    color /= cv2.merge([np.maximum(alpha, np.float32(1e-4))] * 3)
+    return color, np.clip(alpha, np.float32(0), np.float32(1))
 
 
 def side_on_canvas(cutout: Cutout, draw: ForegroundDraw, height: int, width: int, margin: int) -> int:
@@ -149,11 +176,3 @@ def _rotate(image: FloatArray, degrees: float) -> FloatArray:
     matrix[:, 2] += ((new_w - w) / 2, (new_h - h) / 2)
     turned = cv2.warpAffine(image, matrix, (new_w, new_h), flags=cv2.INTER_CUBIC)
     return np.maximum(turned, 0).astype(np.float32, copy=False)
-
-
-def _paste(canvas: FloatArray, image: FloatArray, top: int, left: int) -> None:
-    """Copy the part of `image` that lies on the canvas when its corner is at (top, left)."""
-    y0, x0 = max(top, 0), max(left, 0)
-    y1, x1 = min(top + image.shape[0], canvas.shape[0]), min(left + image.shape[1], canvas.shape[1])
-    if y0 < y1 and x0 < x1:
-        canvas[y0:y1, x0:x1] = image[y0 - top : y1 - top, x0 - left : x1 - left]

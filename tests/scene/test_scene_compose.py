@@ -1,6 +1,7 @@
 """From a scene's numbers to layers: synthetic pictures in an asset store of the test's own."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import bokehsynth as bs
 from bokehsynth.color import LUMINANCE
 from bokehsynth.files import canonical_json
 from bokehsynth.imaging.pictures import Cutout, Landscape
-from bokehsynth.scene import SceneLens, compose
+from bokehsynth.scene import SceneLens, compose, place
 from bokehsynth.scene.draw import BackgroundDraw, FocusDraw, ForegroundDraw, SceneDraw
 from bokehsynth.scene.place import ENLARGE_MAX, place_cutout, show_landscape, touching_sides
 
@@ -458,3 +459,37 @@ def test_no_foregrounds():
     assert len(result.layers) == 1
     assert result.notes["light_gains"] == []
     assert (result.layers[0].alpha == 1).all()
+
+
+def placed_plainly(cutout: Cutout, draw: ForegroundDraw, height: int, width: int, margin: int) -> list[np.ndarray]:
+    """What `place_cutout` promises, one whole array after the other; for cut-outs that touch no side."""
+    premultiplied = np.dstack([cutout.color * cutout.alpha[..., None], cutout.alpha])
+    premultiplied = np.ascontiguousarray(premultiplied[:, ::-1]) if draw.flip else premultiplied
+    h, w = premultiplied.shape[:2]
+    factor = math.ceil(draw.scale * min(height, width)) / max(h, w)
+    sized = place._rotate(place._resize(premultiplied, round(h * factor), round(w * factor)), draw.rotation)
+    h, w = sized.shape[:2]
+    beside = 2 * max(h, w)
+    canvas = np.zeros((height + 2 * (margin + beside), width + 2 * (margin + beside), 4), np.float32)
+    top, left = round(margin + draw.bottom * height - h), round(margin + draw.x * width - w / 2)
+    canvas[beside + top : beside + top + h, beside + left : beside + left + w] = sized
+    canvas = canvas[beside:-beside, beside:-beside]
+    color = np.maximum(canvas[..., :3], 0) / np.maximum(canvas[..., 3:], 1e-4)
+    return [color, np.clip(canvas[..., 3], np.float32(0), np.float32(1))]
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(
+    ("scale", "rotation", "x", "bottom"),
+    [(0.8, 0.0, 0.5, 0.9), (1.1, 7.0, 0.1, 1.2), (2.0, -12.0, 0.9, 0.3), (0.3, 3.0, 1.1, 0.2), (0.3, 0.0, 0.5, -0.3)],
+    ids=["inside", "over a corner", "enlarged", "over a side", "beside the canvas"],
+)
+def test_placing_is_plain_arithmetic_to_the_last_bit(flip, scale, rotation, x, bottom):
+    rng = np.random.RandomState(5)
+    alpha = np.clip(rng.normal(0.5, 0.6, (90, 70)), 0, 1).astype(np.float32)
+    alpha[:2] = alpha[-2:] = alpha[:, :2] = alpha[:, -2:] = 0
+    cutout = Cutout((4 * rng.rand(90, 70, 3) ** 3).astype(np.float32), alpha)
+    draw = foreground(flip=flip, scale=scale, rotation=rotation, x=x, bottom=bottom)
+    found, plain = place_cutout(cutout, draw, 64, 80, 10), placed_plainly(cutout, draw, 64, 80, 10)
+    assert [array.tobytes() for array in found] == [array.tobytes() for array in plain]
+    assert found[1].any() == (bottom > 0)

@@ -87,7 +87,7 @@ def _background(
     draw: BackgroundDraw, store: AssetStore, height: int, width: int, boost: float
 ) -> tuple[FloatArray, float]:
     """The landscape on the canvas [height, width, 3], and by how much it had to be enlarged."""
-    landscape = store.landscape(draw.asset, round(draw.zoom * max(height, width * 3 / 4)))
+    landscape = store.landscape(draw.asset, background_side(draw, height, width))
     color, enlarged = show_landscape(landscape.color, draw, height, width)
     if landscape.highlights is not None and boost > 1:
         # Cubic interpolation would ring round small lights.
@@ -99,12 +99,22 @@ def _background(
 def _foreground(
     draw: ForegroundDraw, store: AssetStore, scene: SceneDraw, margin: int
 ) -> tuple[FloatArray, FloatArray]:
-    cutout = store.cutout(draw.asset, round(draw.scale * min(scene.height, scene.width)))
+    cutout = store.cutout(draw.asset, foreground_side(draw, scene))
     side = side_on_canvas(cutout, draw, scene.height, scene.width, margin)
     if side > max(cutout.alpha.shape):  # a fence that has to cover the canvas is shown larger than drawn
         cutout = store.cutout(draw.asset, side)
     color, alpha = place_cutout(cutout, draw, scene.height, scene.width, margin)
     return color * np.float32(2**draw.exposure), alpha
+
+
+def background_side(draw: BackgroundDraw, height: int, width: int) -> int:
+    """Shorter side in pixels of the landscape that a canvas of height x width is filled from."""
+    return round(draw.zoom * max(height, width * 3 / 4))
+
+
+def foreground_side(draw: ForegroundDraw, scene: SceneDraw) -> int:
+    """Longer side in pixels of the cut-out that is placed; one that has to cover the canvas may be wanted larger."""
+    return round(draw.scale * min(scene.height, scene.width))
 
 
 Ambient = tuple[float, list[float]]

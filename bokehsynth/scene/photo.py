@@ -93,10 +93,14 @@ def choose(pool: tuple[Asset, ...], order: Order, index: int, rng: np.random.Gen
 
 def compose_photo(draw: PhotoDraw, store: AssetStore, aperture: Aperture) -> ComposedScene:
     """One opaque layer at disparity 0, in focus; a photograph says nothing about depth."""
-    enough = min(draw.height, draw.width) if draw.take == "fit" else WHOLE
-    color, notes = window_of(draw, store.photo(draw.asset, enough))
+    color, notes = window_of(draw, store.photo(draw.asset, photo_side(draw)))
     layer = Layer(color, np.ones(color.shape[:2], np.float32), Plane(0.0))
     return ComposedScene(layers=[layer], lens=Lens(0.0, 0.0, aperture), margin=0, notes=notes)
+
+
+def photo_side(draw: PhotoDraw) -> int:
+    """Shorter side in pixels of the photograph that the window is taken from."""
+    return min(draw.height, draw.width) if draw.take == "fit" else WHOLE
 
 
 def window_of(draw: WindowDraw, color: Any) -> tuple[Any, dict[str, Any]]:

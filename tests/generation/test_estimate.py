@@ -1,6 +1,7 @@
 """`bokehsynth estimate`: counts and distributions from draws, cost from a table or from samples made."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -11,8 +12,13 @@ from support import photo_folders as folders
 
 import bokehsynth as bs
 from bokehsynth import pipeline
+from bokehsynth.assets.catalogue import Asset, AssetFiles, Catalogue
+from bokehsynth.assets.load.picture_cache import SETTING, PictureCache
 from bokehsynth.cli.estimate import estimate as command
 from bokehsynth.generation.estimate import estimate, evenly_spaced
+from bokehsynth.generation.picture_cost import CUT_OUT, DECODE, DRAW, REDUCE, picture_seconds
+from bokehsynth.recipe import Recipe
+from bokehsynth.sample_draw import SampleDraw, draw_sample
 
 PLAIN = """\
 name: plain
@@ -139,3 +145,62 @@ def test_the_command(plain: Path, tmp_path: Path) -> None:
     assert re.search(r"K, px +0 \|[ ▁▂▃▄▅▆▇█]{40}\| 32", done.output)
     assert cv2.imread(str(plot)).shape[0] > 300
     assert isinstance(CliRunner().invoke(command, [str(plain), "--plot", "x.jpg"]).exception, bs.UsageError)
+
+
+def photographed(recipe: Recipe, side: int, count: int = 40) -> Recipe:
+    """The recipe with cut-outs and landscapes of such sides, as their index would list them; none of them exists."""
+    pairs = []
+    for kind in ("foreground", "background"):
+        for i in range(count):
+            image = Path(f"/nowhere/{kind}{i}.jpg")
+            files = AssetFiles(
+                kind=kind, image=image, root=image.parent, name=image.name, image_sha256=f"{kind}{i}", size=(side, side)
+            )
+            words = {"kind": kind, "split": "train", "licence": "mine", "weight": 1.0, "colors": "photographed"}
+            pairs.append((Asset(id=image.stem, sha256=f"{kind}{i}", height=side, width=side, **words), files))
+    return recipe.with_catalogue(Catalogue(tuple(a for a, _ in pairs), files={a.id: files for a, files in pairs}))
+
+
+@pytest.mark.usefixtures("nothing_is_rendered")
+def test_the_table_knows_the_resolution_of_the_sources(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SETTING, "off")
+    three_files = (DECODE[".jpg"] + REDUCE + 2 * (DECODE[".jpg"] + CUT_OUT)) * 16
+    recipe = bs.load_recipe(plain, ["samples.val=0", "samples.train=1000000", "scene.foregrounds=2"])
+    small, large = (estimate(photographed(recipe, side), 200).cost for side in (1000, 4000))
+    assert large.seconds - small.seconds < 0.05 * three_files  # of 64 px all pictures stay in a worker's memory
+    assert large.bytes == small.bytes
+    big = bs.load_recipe(plain, ["samples.val=0", "samples.train=1000", "scene.foregrounds=2", "size=1024"])
+    small, large = (estimate(photographed(big, side, 1000), 200).cost for side in (1000, 4000))
+    assert large.seconds - small.seconds > 0.7 * three_files
+
+
+@pytest.mark.usefixtures("nothing_is_rendered")
+def test_pictures_that_are_kept_are_made_once(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = ["samples.val=0", "scene.foregrounds=2", "size=512"]
+    few, many = (bs.load_recipe(plain, [*shape, f"samples.train={count}"]) for count in (20, 200_000))
+    few, many = photographed(few, 4000, 200), photographed(many, 4000, 200)
+    monkeypatch.setattr(PictureCache, "room", lambda self: self.most)
+    seconds = {}
+    for setting in ("off", "100MB", "1TB"):
+        monkeypatch.setenv(SETTING, setting)
+        seconds[setting] = [picture_seconds(each, list(draws_of(each))) for each in (few, many)]
+    off, little, kept = seconds["off"], seconds["100MB"], seconds["1TB"]
+    assert kept[0] == pytest.approx(off[0], rel=0.1)  # a first shard meets each picture for the first time
+    assert kept[1] < 0.15 * off[1]
+    assert 0.8 * off[1] < little[1] < off[1]
+
+
+def draws_of(recipe: Recipe) -> Iterator[SampleDraw]:
+    for index in range(0, recipe.count("train"), max(1, recipe.count("train") // 100)):
+        yield draw_sample(recipe, index)
+
+
+@pytest.mark.usefixtures("nothing_is_rendered")
+def test_the_table_knows_what_embedded_pictures_take(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty samples draw almost all of their pictures anew; of a hundred thousand hardly one does."""
+    monkeypatch.setenv(SETTING, "1TB")
+    monkeypatch.setattr(PictureCache, "room", lambda self: self.most)
+    few, many = (bs.load_recipe(plain, ["size=256"], total=count) for count in (60, 100_000))
+    first, later = (estimate(recipe, 60).cost.seconds for recipe in (few, many))
+    drawn = sum(a + b * 0.065 for a, b in (DRAW["background"], DRAW["foreground"]))  # at 256 px, two or three a sample
+    assert 0.7 * drawn < first - later < 2 * drawn

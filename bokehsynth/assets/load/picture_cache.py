@@ -81,6 +81,15 @@ class PictureCache(NamedTuple):
             self._keep(path, whole, found)
         return found
 
+    def bound(self, disk: int) -> int:
+        """Bytes that it holds at most on a disk of so many."""
+        return min(self.most, int(_SHARE_OF_DISK * disk))
+
+    def room(self) -> int:
+        """Bytes that it holds at most where it lies."""
+        place = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        return self.bound(shutil.disk_usage(place).total)
+
     def _keep(self, path: Path, key: dict[str, Any], picture: Cutout | Landscape) -> None:
         """Write an entry, if there is room for it."""
         arrays = _arrays(picture)
@@ -88,7 +97,7 @@ class PictureCache(NamedTuple):
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             disk = shutil.disk_usage(path.parent)
-            most = min(self.most, int(_SHARE_OF_DISK * disk.total)) // _GROUPS
+            most = self.bound(disk.total) // _GROUPS
             if size > most // 2 or disk.free - size < _SHARE_OF_DISK * disk.total:
                 return
             _write(path, key, arrays)

@@ -53,9 +53,9 @@ class AssetStore:
         """The cut-out with a longer side of at least `longer_side` pixels, or its largest."""
         asset, files = self._find(asset_id)
         if files is None or asset is None:
-            size = _drawn_size(longer_side)
+            size = drawn_size(longer_side)
             return self._get(_drawn_key(asset_id, size), Cutout, lambda: draw_foreground(asset_id, size))
-        colors, factor = asset.colors, max(1, max(files.box[2:] if files.box else files.size) // max(longer_side, 1))
+        colors, factor = asset.colors, cutout_factor(files, longer_side)
         key = {**_contents(files), "colors": colors, "factor": factor}
         return self._get(key, Cutout, lambda: cutout_from(read_asset(files), colors, factor))
 
@@ -63,9 +63,9 @@ class AssetStore:
         """The landscape with a shorter side of at least `shorter_side` pixels, or its largest."""
         _, files = self._find(asset_id)
         if files is None:
-            size = _drawn_size(shorter_side)
+            size = drawn_size(shorter_side)
             return self._get(_drawn_key(asset_id, size), Landscape, lambda: draw_background(asset_id, size))
-        factor = max(1, min(files.size) // max(shorter_side, 1))
+        factor = landscape_factor(files, shorter_side)
         shorter = min(files.size) // factor
         key = {**_contents(files), "lamps": True, "shorter": shorter}
         return self._get(key, Landscape, lambda: landscape_from(read_asset(files), shorter), on_disk=factor > 1)
@@ -75,7 +75,7 @@ class AssetStore:
         _, files = self._find(asset_id)
         if files is None:
             return self.landscape(asset_id, shorter_side).color
-        factor = whole_factor(files.size, shorter_side)
+        factor = landscape_factor(files, shorter_side)
         shorter = min(files.size) // factor
         key = {**_contents(files), "lamps": False, "shorter": shorter}
         return self._get(
@@ -105,6 +105,21 @@ class AssetStore:
         if self._catalogue is None or asset_id not in self._catalogue.files:
             return None, None
         return self._catalogue.by_id[asset_id], self._catalogue.files[asset_id]
+
+
+def cutout_factor(files: AssetFiles, longer_side: int) -> int:
+    """The whole factor by which a cut-out's file is reduced, so that its subject keeps `longer_side` pixels."""
+    return max(1, max(files.box[2:] if files.box else files.size) // max(longer_side, 1))
+
+
+def landscape_factor(files: AssetFiles, shorter_side: int) -> int:
+    """The whole factor by which a landscape or photograph is reduced, so that it keeps `shorter_side` pixels."""
+    return whole_factor(files.size, max(shorter_side, 1))
+
+
+def drawn_size(pixels: int) -> int:
+    """The size at which an embedded picture is drawn, for one of so many pixels."""
+    return next((size for size in DRAWN_SIZES if size >= pixels), DRAWN_SIZES[-1])
 
 
 def _contents(files: AssetFiles) -> dict[str, Any]:
@@ -225,7 +240,3 @@ class LruCache:
                 self._held -= self._items.popitem(last=False)[1][1]
             self._items[key] = (item, size)
             self._held += size
-
-
-def _drawn_size(pixels: int) -> int:
-    return next((size for size in DRAWN_SIZES if size >= pixels), DRAWN_SIZES[-1])

@@ -18,7 +18,7 @@ from bokehsynth.scene.photo import photo_side
 # Measured on one core of an AMD EPYC: CPU seconds per megapixel of the file, of what is kept of it, and of a drawing.
 DECODE = {".jpg": 0.011, ".jpeg": 0.011, ".png": 0.028, ".webp": 0.020}
 DECODE_OTHERS = 0.015
-REDUCE, CUT_OUT = 0.010, 0.011
+REDUCE, CUT_OUT = 0.012, 0.014
 OWN_COLORS = {"photographed": 0.26}
 OWN_COLORS_KNOWN = 0.045
 DRAW = {"foreground": (0.03, 0.19), "background": (0.04, 0.27)}

@@ -6,7 +6,7 @@ import pytest
 from support.photographs import cutout, folders, landscape, save
 
 from bokehsynth.assets.catalogue import Catalogue
-from bokehsynth.assets.decode.downscale import reduced
+from bokehsynth.assets.decode.downscale import averaged, reduced, weighted
 from bokehsynth.assets.decode.raster import Raster
 from bokehsynth.assets.index.build import build_catalogue
 from bokehsynth.assets.index.measure import colors_under_alpha
@@ -165,6 +165,15 @@ def test_by_day_there_are_no_highlights():
     assert night_weight(srgb_to_linear(day)) == 0
     assert highlights_of(day) is None
     assert highlights_of(np.full((50, 60, 3), 90, np.uint8)) is None
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 7])
+def test_light_is_weighted_strip_by_strip_to_the_last_bit(factor):
+    """The box means of a strip are those of the whole picture."""
+    rgba = cutout(7, 700, 211)
+    raster, weight = Raster(rgba[..., :3], rgba[..., 3], "PNG", "RGBA"), rgba[..., 3].astype(np.float32) / 255
+    whole = averaged(raster.light() * weight[..., None], factor)
+    assert weighted(raster, factor, weight).tobytes() == whole.tobytes()
 
 
 # --- the store

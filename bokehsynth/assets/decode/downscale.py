@@ -24,13 +24,20 @@ def whole_factor(size: tuple[int, int], shorter: int) -> int:
 
 def in_strips(raster: Raster, factor: int, change: Callable[[FloatArray], FloatArray]) -> FloatArray:
     """`change` applied to linear light [h, W, 3] strip by strip, each reduced by a whole factor at once."""
+    return _reduced_strips(raster, factor, lambda rows: change(raster.light(rows)))
+
+
+def weighted(raster: Raster, factor: int, weight: FloatArray) -> FloatArray:
+    """Linear light times `weight` [H, W], reduced by a whole factor."""
+    return _reduced_strips(raster, factor, lambda rows: raster.light(rows) * cv2.merge([weight[rows]] * 3))
+
+
+def _reduced_strips(raster: Raster, factor: int, light: Callable[[slice], FloatArray]) -> FloatArray:
     height = raster.size[0]
     if factor == 1:
-        return change(raster.light())
+        return light(slice(None))
     strip = max(1, STRIP // factor) * factor
-    rows = [
-        averaged(change(raster.light(slice(top, min(top + strip, height)))), factor) for top in range(0, height, strip)
-    ]
+    rows = [averaged(light(slice(top, min(top + strip, height))), factor) for top in range(0, height, strip)]
     return np.concatenate([row for row in rows if row.size])
 
 

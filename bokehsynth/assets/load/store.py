@@ -10,7 +10,7 @@ import numpy as np
 
 from bokehsynth.assets.catalogue import Asset, AssetFiles, Catalogue
 from bokehsynth.assets.decode.decoder import Limits, decode_raster
-from bokehsynth.assets.decode.downscale import averaged, in_strips, reduced, whole_factor
+from bokehsynth.assets.decode.downscale import averaged, in_strips, reduced, weighted, whole_factor
 from bokehsynth.assets.decode.matte import visible_bounds, with_matte
 from bokehsynth.assets.decode.raster import Raster, straight, unpremultiplied
 from bokehsynth.assets.decode.safe_read import read_unchanged
@@ -156,7 +156,7 @@ def cutout_from(raster: Raster, colors: str, factor: int = 1) -> Cutout:
     if colors == "photographed" or factor == 1:
         color = in_strips(raster, factor, lambda light: light)
     else:  # straight colour is weighted by alpha
-        color = straight(averaged(raster.light() * alpha[..., None], factor), small)
+        color = straight(weighted(raster, factor, alpha), small)
     own = foreground_colors(color, small, colors)
     top, bottom, left, right = _subject_bounds(small, 2)
     return Cutout(own[top:bottom, left:right].copy(), small[top:bottom, left:right].copy())

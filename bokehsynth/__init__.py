@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bokehsynth.degradation import degrade
     from bokehsynth.files import atomic_write
     from bokehsynth.generation.generate import generate
+    from bokehsynth.generation.open_dataset import open_dataset
     from bokehsynth.imaging.contact_sheet import contact_sheet
     from bokehsynth.imaging.icc import RgbProfile, read_profile
     from bokehsynth.optics import (
@@ -66,13 +67,13 @@ if TYPE_CHECKING:
     from bokehsynth.rendering.frames import Frames
     from bokehsynth.sample_draw import SampleDraw, draw_sample
     from bokehsynth.schema import Sample
-    from bokehsynth.shards import open_dataset
 
 _HOME = {
     "color": ["linear_to_srgb", "srgb_to_linear"],
     "degradation": ["degrade"],
     "files": ["atomic_write"],
     "generation.generate": ["generate"],
+    "generation.open_dataset": ["open_dataset"],
     "imaging.contact_sheet": ["contact_sheet"],
     "imaging.icc": ["RgbProfile", "read_profile"],
     "aperture_check": ["LensReport", "check_aperture"],
@@ -89,7 +90,6 @@ _HOME = {
     "rendering.frames": ["Frames"],
     "sample_draw": ["SampleDraw", "draw_sample"],
     "schema": ["Sample"],
-    "shards": ["open_dataset"],
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

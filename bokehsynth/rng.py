@@ -36,6 +36,14 @@ def stream(seed: int, split: str, stage: Stage, index: int, attempt: int = 0) ->
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
 
 
+def reading_order(seed: int, epoch: int, place: int = 0) -> np.random.Generator:
+    """The generator of the order in which an epoch is read: of the shards, or of one reader's samples.
+
+    Its addresses are apart from those of samples, whose keys begin with a split.
+    """
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(len(SPLITS), epoch, place))))
+
+
 def from_seed(seed: int) -> np.random.Generator:
     """The generator behind a seed that a draw recorded (noise fields, procedural pictures)."""
     return np.random.Generator(np.random.PCG64(seed))

@@ -6,19 +6,19 @@ and shared by threads), and reads no tar whose marker is not valid.
 
 import hashlib
 import io
-import operator
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bokehsynth.errors import DataError, UsageError
-from bokehsynth.files import canonical_json, local_path, sha256_bytes
-from bokehsynth.schema import FIELDS, FORMAT_VERSION, Sample, sample_key
+from bokehsynth.errors import DataError
+from bokehsynth.files import local_path
+from bokehsynth.schema import FIELDS, Sample, sample_key
 from bokehsynth.shards.codec import META_MEMBER, SMALL_SAMPLE, decode_meta, decode_sample, field_members
 from bokehsynth.shards.dataset import check_entries, read_dataset, read_meta, stored_plans
 from bokehsynth.shards.index import ShardIndex, adjacent_runs, read_index
+from bokehsynth.shards.iteration import SampleReader
 from bokehsynth.shards.layout import Layout, refuse_lost_hidden
 from bokehsynth.shards.marker import check_shard
 from bokehsynth.shards.plan import ShardPlan
@@ -37,20 +37,16 @@ def open_dataset(
     return ShardDataset(Layout(local_path(path)), split, fields)
 
 
-class ShardDataset:
-    """The samples of one split, in index order.
-
-    Iterate, index or take its length; it also serves as map-style data set of a torch DataLoader. A `for` loop starts
-    at sample 0, or where `load_state_dict` put it; `state_dict` says where the loop that ran last stands.
-    """
+class ShardDataset(SampleReader):
+    """The samples of one split in shards; it also serves as map-style data set of a torch DataLoader."""
 
     def __init__(
         self, layout: Layout, split: str, fields: Sequence[str] | None = None, record: dict[str, Any] | None = None
     ) -> None:
-        self.layout, self.split = layout, split
         self.record: dict[str, Any] = read_dataset(layout) if record is None else record
         """The content of `dataset.json`, or what it will be."""
-        self.plans: list[ShardPlan] = stored_plans(self.record, split)
+        super().__init__(split, stored_plans(self.record, split), self.record["identity"])
+        self.layout = layout
         self.fields = list(self.record["fields"] if fields is None else fields)
         """Names of the arrays that each sample will hold."""
         unknown = [name for name in self.fields if name not in self.record["fields"]]
@@ -62,23 +58,6 @@ class ShardDataset:
             check_shard(layout, plan, self.record["identity"])
         self._firsts = [plan.first for plan in self.plans]
         self._indices: dict[int, ShardIndex] = {}
-        self._start = self._position = 0
-
-    def __len__(self) -> int:
-        return self.plans[-1].first + self.plans[-1].count
-
-    def __iter__(self) -> Iterator[Sample]:
-        start, self._start = self._start, 0
-        self._position = start
-        for index in range(start, len(self)):
-            sample = self._read(index)
-            # Counted before it is yielded: a state taken while sample i is in use resumes at i + 1.
-            self._position = index + 1
-            yield sample
-
-    def __getitem__(self, index: int) -> Sample:
-        number = operator.index(index)
-        return self._read(number + len(self) if number < 0 else number)
 
     def meta(self, index: int) -> dict[str, Any]:
         """The JSON record of a sample, its pictures left unread; IndexError unless it is 0 or above, and there."""
@@ -119,21 +98,8 @@ class ShardDataset:
         if digest.hexdigest() != check_shard(self.layout, plan).sha256:
             raise DataError(f"{path}: its bytes are not those that were committed (`bokehsynth verify` tells which)")
 
-    def state_dict(self) -> dict[str, Any]:
-        """The position of the last loop, as plain JSON: `load_state_dict` continues with the sample after it."""
-        identity = sha256_bytes(canonical_json(self.record["identity"]))
-        return {"format": FORMAT_VERSION, "identity": identity, "split": self.split, "position": self._position}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let the next loop start where `state` was taken; a UsageError if that was another data set or split."""
-        own = {**self.state_dict(), "position": state.get("position")}
-        if dict(state) != own:
-            raise UsageError(f"this position was saved for another data set or split: {dict(state)}; here it is {own}")
-        if type(state["position"]) is not int or not 0 <= state["position"] <= len(self):
-            raise UsageError(f"a position must be 0 to {len(self)}, got {state['position']!r}")
-        self._start = self._position = state["position"]
-
-    def _read(self, index: int) -> Sample:
+    def read(self, index: int) -> Sample:
+        """Sample `index`, decoded; IndexError unless it is 0 or above, and there, DataError if it is damaged."""
         plan = self._plan_of(index)
         tar, key = self.layout.tar(plan), sample_key(self.split, index)
         entries = [entry for entry in self._index(plan).entries(index) if self._is_wanted(entry)]

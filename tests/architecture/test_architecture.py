@@ -143,9 +143,9 @@ def test_workers_know_neither_shards_nor_pixels():
         assert set(re.findall(r"cv2\.(\w+)", sources()[module].read_text())) <= {"setNumThreads"}, module
 
 
-def test_torch_is_asked_for_by_the_basicsr_backend_only():
+def test_torch_is_asked_for_by_the_basicsr_backend_and_the_readers_data_set_only():
     users = {module for module in MODULES if {"torch", "basicsr", "torchvision"} & foreign(module)}
-    assert users <= {"bokehsynth.degradation.basicsr_backend"}
+    assert users <= {"bokehsynth.degradation.basicsr_backend", "bokehsynth.shards.torch_samples"}
 
 
 def test_pipeline_is_one_page():

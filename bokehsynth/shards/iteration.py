@@ -97,8 +97,8 @@ class SampleReader(ABC):
         UsageError if that was another data set, split, part or order, or is no position of this one.
         """
         order = state.get("order")
-        epoch = order.get("epoch") if isinstance(order, Mapping) else self.epoch
-        position = state.get("position")
+        epoch: Any = order.get("epoch") if isinstance(order, Mapping) else self.epoch
+        position: Any = state.get("position")
         own = self._state(position)
         if isinstance(order, Mapping) and "order" in own:
             own["order"]["epoch"] = epoch

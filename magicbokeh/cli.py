@@ -201,6 +201,32 @@ def export(source: Path | None, target: Path | None, model: str | None, out: Pat
     echo(f"wrote {export_model(str(source or model), folder, **options)}")
 
 
+@cli.command()
+@click.option(
+    "--model", type=_MODEL, help="Folder made by convert or export, or a repository of one.  [default: packaged]"
+)
+@click.option("--depth-model", metavar="DIR", type=_MODEL, help="Depth network, as infer takes it.")
+@click.option(
+    "--compare", multiple=True, metavar="NAME=FOLDER",
+    help="A method and its pictures, two or more of equal names: a second page asks which is best.",
+)  # fmt: skip
+@click.option(
+    "--votes", default="votes.csv", show_default=True, type=_PATH, help="CSV file of the second page's votes."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Whose requests are answered; 0.0.0.0 for all.")
+@click.option("--port", default=7860, show_default=True, type=click.IntRange(0, 65535), help="0 for any that is free.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where to run.")
+def demo(**options: Any) -> None:
+    """Open a page to try a model on: click what shall be sharp, compare before and after, download.
+
+    With --compare a second page shows pictures of several methods without their names and counts which is liked best.
+    Nothing leaves this computer; there is no password, so think before you open it to others with --host.
+    """
+    from magicbokeh.demo.server import DemoOptions, run_demo
+
+    run_demo(DemoOptions(report=echo, **options))
+
+
 class _UnreadableError(BokehsynthError):
     exit_code = 3
 

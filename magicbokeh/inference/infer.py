@@ -59,11 +59,7 @@ def infer_photos(
     _check(photos, out, options)
     work_size = _work_size(options.work_size)
     focus = parse_focus(options.focus)
-    model = str(packaged_model()) if options.model is None else options.model
-    pipe = open_pipeline(model, options.device, options.dtype)
-    pipe.fuse()
-    if options.depth_model is not None:
-        pipe.register_modules(depth_estimator=load_depth_model(options.depth_model).to(pipe.device, pipe.dtype))
+    pipe = open_for_use(options.model, options.depth_model, options.device, options.dtype)
     call: dict[str, Any] = {
         "focus_range": options.focus_range,
         "work_size": work_size,
@@ -117,6 +113,17 @@ def describe(result: BokehOutput) -> str:
     far, near = (min(max(end, 0.0), 1.0) for end in result.focus[0])
     focus = f"{far:.3f}" if near == far else f"{far:.3f} to {near:.3f}"
     return f"{width} x {height}, focus at disparity {focus}, blur to {float(result.defocus[0].max()):.1f} px"
+
+
+def open_for_use(
+    model: str | None, depth_model: str | None = None, device: str = "auto", dtype: str | None = None
+) -> MagicBokehPipeline:
+    """Open a model, the packaged one if none is named, fused and with its depth network."""
+    pipe = open_pipeline(str(packaged_model()) if model is None else model, device, dtype)
+    pipe.fuse()
+    if depth_model is not None:
+        pipe.register_modules(depth_estimator=load_depth_model(depth_model).to(pipe.device, pipe.dtype))
+    return pipe
 
 
 def open_pipeline(model: str, device: str = "auto", dtype: str | None = None) -> MagicBokehPipeline:

@@ -1,0 +1,74 @@
+"""Blind preferences without a browser: methods, votes in a file, shares with intervals; the demo's command line."""
+
+import socket
+
+import pytest
+from click.testing import CliRunner
+from support.demo_pages import two_halves
+
+from bokehsynth import UsageError
+from magicbokeh.cli import cli
+from magicbokeh.demo.server import listening
+from magicbokeh.demo.votes import Vote, VoteFile, common_photos, read_methods, shares, wilson
+
+
+def vote(chosen: str, shown: str = "a|b") -> Vote:
+    return Vote("2026-01-01T00:00:00+00:00", "0f", "one", shown, chosen)
+
+
+def test_shares_of_what_was_voted_between_the_same_methods(tmp_path):
+    file = VoteFile(tmp_path / "votes.csv")
+    for one in (vote("a"), vote("a", "b|a"), vote("b"), vote("c", "a|c")):
+        file.add(one)
+    found = shares(VoteFile(tmp_path / "votes.csv").read(), ["b", "a"])
+    assert [(one.method, one.votes, round(one.share, 3)) for one in found] == [("a", 2, 0.667), ("b", 1, 0.333)]
+    assert (tmp_path / "votes.csv").read_text().splitlines()[0] == "time,voter,photo,shown,chosen"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "count", "low", "high"),
+    # Newcombe (1998), Statistics in Medicine 17, table I, method 3: the score interval
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilsons_interval_as_published(chosen, count, low, high):
+    assert wilson(chosen, count) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_the_pictures_that_all_methods_have(tmp_path):
+    for name, photos in (("a", ("one", "two")), ("b", ("two", "three"))):
+        (tmp_path / name).mkdir()
+        for photo in photos:
+            two_halves(tmp_path / name / f"{photo}.png")
+    methods = read_methods([f"a={tmp_path / 'a'}", f"b={tmp_path / 'b'}"])
+    assert common_photos(methods) == {"two": {name: tmp_path / name / "two.png" for name in "ab"}}
+    (tmp_path / "b" / "two.png").unlink()
+    with pytest.raises(UsageError, match="a has 2, b has 1"):
+        common_photos(methods)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [(["a"], "NAME=FOLDER"), (["a=."], "at least two"), (["a=.", "a=."], "twice"), (["a=nowhere", "b=."], "no such")],
+)
+def test_methods_that_are_none(words, says):
+    with pytest.raises(UsageError, match=says):
+        read_methods(words)
+
+
+def test_another_file_is_never_taken_for_votes(tmp_path):
+    (tmp_path / "votes.csv").write_text("name,salary\nx,1\n")
+    with pytest.raises(UsageError, match="no file of votes"):
+        VoteFile(tmp_path / "votes.csv")
+
+
+def test_a_port_that_is_taken_is_said():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=f"--port {port}.*choose another"), listening("127.0.0.1", port):
+            raise AssertionError("listened")
+
+
+def test_the_command_says_what_it_does():
+    shown = CliRunner().invoke(cli, ["demo", "--help"])
+    assert shown.exit_code == 0
+    assert "Nothing leaves this computer" in shown.output

@@ -58,6 +58,7 @@ class LiteDepthNetwork(StrictModel):
         self.head = nn.Conv2d(decoder_channels[-1], 1, 3, padding=1)
         nn.init.zeros_(self.context.weight)
         nn.init.zeros_(self.head.weight)
+        assert self.head.bias is not None
         nn.init.constant_(self.head.bias, 0.3)  # about the mean disparity of a scene, from which it starts
 
     def forward(self, picture: Tensor, output_hidden_states: bool = False) -> DepthOutput:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,18 @@ import pytest
 from ruamel.yaml import YAML
 from support.promised import promised_files
 
+from bokehsynth.errors import RecipeError
+
 PAGE = (Path(__file__).parents[2] / "docs/cluster.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.M | re.S)
 SHELL = [text for kind, text in BLOCKS if kind == "sh"]
-MANIFEST = YAML(typ="safe").load(next(text for kind, text in BLOCKS if kind == "yaml"))
+MANIFEST, RAY_JOB = (YAML(typ="safe").load(text) for kind, text in BLOCKS if kind == "yaml")
 
 
-@pytest.mark.parametrize("script", [*SHELL, MANIFEST["spec"]["template"]["spec"]["containers"][0]["args"][0]])
+@pytest.mark.parametrize(
+    "script",
+    [*SHELL, MANIFEST["spec"]["template"]["spec"]["containers"][0]["args"][0], RAY_JOB["spec"]["entrypoint"]],
+)
 def test_scripts_are_shell(script: str) -> None:
     done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -28,6 +34,36 @@ def test_the_manifest_asks_for_as_many_ranges_as_it_makes() -> None:
     container = spec["template"]["spec"]["containers"][0]
     assert f'"$JOB_COMPLETION_INDEX/{spec["completions"]}"' in container["args"][0]
     assert spec["podFailurePolicy"]["rules"][1]["onExitCodes"]["containerName"] == container["name"]
+
+
+def _lines_of_ray() -> list[str]:
+    """Every line on the page that runs bokehsynth in a Ray cluster, its variables set."""
+    text = "\n".join([*SHELL, RAY_JOB["spec"]["entrypoint"].replace("'", "\n")]).replace("\\\n", " ")
+    found = re.findall(r"^\s*(bokehsynth .*--engine ray.*?)\s*(?:#.*|&|\|\|.*)?$", text, re.M)
+    return [re.sub(r'"?\$(\w+)(:6379)?"?', r"\1\2", line) for line in found]
+
+
+@pytest.mark.parametrize("line", _lines_of_ray())
+def test_lines_with_ray_are_understood(line: str) -> None:
+    """Up to the recipe, which is not there."""
+    from click.testing import CliRunner
+
+    from bokehsynth.cli import cli
+
+    done = CliRunner().invoke(cli, shlex.split(line)[1:])
+    assert isinstance(done.exception, RecipeError), done.output
+
+
+def test_all_lines_with_ray_are_found_and_the_cluster_is_one_that_ends() -> None:
+    assert len(_lines_of_ray()) == 5
+    spec = RAY_JOB["spec"]
+    assert spec["shutdownAfterJobFinishes"] is True
+    (group,) = spec["rayClusterSpec"]["workerGroupSpecs"]
+    assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    for pod in (spec["rayClusterSpec"]["headGroupSpec"], group):
+        claims = {volume["name"] for volume in pod["template"]["spec"]["volumes"]}
+        (container,) = pod["template"]["spec"]["containers"]
+        assert {mount["name"] for mount in container["volumeMounts"]} == claims == {"data", "recipes"}
 
 
 def test_the_slurm_script_makes_a_set(tiny_recipe: Path, tiny_dataset: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from bokehsynth.cli import assets, estimate, export, generate, preview, recipes, render, replay, report
+from bokehsynth.cli.json_end import JsonEnd, json_option
 from bokehsynth.cli.run import echo
 from bokehsynth.errors import BokehsynthError, printable, shortened, user_error
 from bokehsynth.version import __version__
@@ -87,6 +88,7 @@ def cli(picture_cache: str | None) -> None:
 
 
 for _command in COMMANDS:
+    _command.params.append(json_option())
     cli.add_command(_command)
 
 
@@ -94,31 +96,37 @@ def main() -> None:
     """Entry point of the console script: errors as messages, interrupts as 130 and 143, never 0."""
     _open_standard_streams()
     warnings.simplefilter("default")
+    end = JsonEnd(sys.argv[1:])
     try:
         code = cli.main(standalone_mode=False)
         code = code if isinstance(code, int) else 0
-    except SystemExit as end:  # of click, which completes words for a shell before it runs a command
-        code = end.code if isinstance(end.code, int) else 0
+    except SystemExit as done:  # of click, which completes words for a shell before it runs a command
+        code = done.code if isinstance(done.code, int) else 0
     except click.ClickException as error:
         with contextlib.suppress(OSError):
             error.show()
-        code = error.exit_code
+        code, end.error = error.exit_code, error.format_message()
     except BokehsynthError as error:
-        echo(f"error: {shortened(printable(str(error), keep=_LINES))}", err=True)
+        end.error = shortened(printable(str(error), keep=_LINES))
+        echo(f"error: {end.error}", err=True)
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        echo("interrupted", err=True)
+        end.error = "interrupted"
+        echo(end.error, err=True)
         code = 130
     except (BrokenPipeError, _ReaderHasGoneError):  # as with `| head`
         code = 0
     except OSError as error:  # of an output stream: whatever touches files of ours says so itself
         advice = "; raise the limit (`ulimit -n`) to 64 or more" if error.errno == errno.EMFILE else ""
-        echo(f"error: {error.filename or 'output'}: {error.strerror}{advice}", err=True)
+        end.error = f"{error.filename or 'output'}: {error.strerror}{advice}"
+        echo(f"error: {end.error}", err=True)
         code = 4
     except Exception as error:
         missing = _missing_requirement(error)
-        echo(f"error: {missing or _unexpected(error)}", err=True)
+        end.error = missing or _unexpected(error)
+        echo(f"error: {end.error}", err=True)
         code = 2 if missing else 1
+    end.print(code)
     _leave(code)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bokehsynth.cli.facts import record
 from bokehsynth.cli.options import LOCAL_PATH
 
 if TYPE_CHECKING:
@@ -67,6 +68,12 @@ def assets(
             bar.update(done - bar.n)
 
         report = FolderReport.of(folder, kind, {k: v for k, v in changes.items() if v is not None}, progress)
+    split_of = Counter(report.split_of.values())
+    record(
+        folder=report.folder, kind=report.kind, usable=len(report.usable), train=split_of["train"], val=split_of["val"],
+        quarantine=[vars(rejected) for rejected in report.quarantine], notes=report.notes, index=report.index_place,
+        sheet=sheet if report.usable else None,
+    )  # fmt: skip
     _print_report(report, list_all)
     if report.usable:
         draw_assets_sheet(report, sheet)

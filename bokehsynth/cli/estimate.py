@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from bokehsynth.cli.facts import record
 from bokehsynth.cli.options import LOCAL_PATH, recipe_options, samples_option
 from bokehsynth.cli.preview import check_png
 
@@ -57,7 +58,16 @@ def estimate(
         check_png(plot)
     loaded = load_recipe(recipe, overrides, samples)
     found = estimate_recipe(loaded, draws, measure)
-    for line in _lines(loaded, found, workers or usable_cpus()):
+    workers = workers or usable_cpus()
+    record(
+        name=loaded.name, counts=found.counts, shards=found.shards, workers=workers, draws=found.draws,
+        seconds=found.samples * found.cost.seconds / workers, bytes=found.bytes,
+        seconds_per_sample=found.cost.seconds, bytes_per_sample=found.cost.bytes, measured=found.cost.measured,
+        quantiles={each.name: [each.quantile(share) for share in (0.05, 0.5, 0.95)] for each in found.distributions},
+        shares={topic: table for topic, table in found.shares.items() if topic != "pictures"},
+        notes=[*found.notes, *loaded.catalogue.notes],
+    )  # fmt: skip
+    for line in _lines(loaded, found, workers):
         click.echo(line)
     if plot is not None:
         plot_distributions(found, plot)

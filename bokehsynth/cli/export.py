@@ -5,6 +5,7 @@ from typing import Literal
 
 import click
 
+from bokehsynth.cli.facts import record
 from bokehsynth.cli.options import LOCAL_PATH, progress_bar
 
 
@@ -29,4 +30,5 @@ def export(dataset: Path, form: Literal["folder", "parquet"], out: Path) -> None
     from bokehsynth.generation.export.run import export_dataset
 
     samples = export_dataset(dataset, out, form, progress_bar("shard"))
+    record(out=out, samples=samples, form=form)
     click.echo(f"{out}: {samples} samples as {form}")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bokehsynth.cli.facts import record
 from bokehsynth.cli.options import (
     LOCAL_PATH,
     LocalPath,
@@ -112,6 +113,10 @@ def verify(dataset: Path, decode: float, workers: int, fix: bool, trust_code: bo
     from bokehsynth.generation.verify import verify as check
 
     report = check(dataset, decode, workers, fix, trust_code, lock)
+    record(
+        shards=report.shards, samples=report.samples, decoded=report.decoded, bytes=report.bytes, mended=report.mended,
+        faults=[vars(fault) for fault in report.faults], not_compared=report.not_compared,
+    )  # fmt: skip
     for fault in report.faults:
         where = fault.split if fault.shard is None else f"{fault.split} shard {fault.shard}"
         echo(printable(f"{where}: {fault.kind}: {fault.message}".removeprefix(": "), keep="\n"))
@@ -141,4 +146,5 @@ def finalize(dataset: Path, overrides: tuple[str, ...], trust_code: bool, lock: 
     from bokehsynth.generation.generate import finalize as finish
 
     result = finish(dataset, trust_code, lock, overrides)
+    record(out=dataset, samples=result.samples, complete=result.complete)
     echo(f"{dataset}: complete, {result.samples} samples.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from bokehsynth.cli.facts import record
 from bokehsynth.cli.options import LOCAL_PATH, device_option, recipe_options
 from bokehsynth.errors import AssetError, UsageError
 
@@ -67,6 +68,7 @@ def preview(recipe: str, overrides: tuple[str, ...], out: Path, device: str, **o
         contact_sheet(samples, out, shown.cell)
     else:
         gallery(samples, out, shown.cell, shown.columns, shown.only)
+    record(out=out, keys=[sample.key for sample in samples])
     click.echo(f"wrote {out}")
 
 
@@ -95,6 +97,7 @@ def degrade(source: Path, target: Path, preset: str, seed: int, backend: str) ->
         raise UsageError(str(error)) from None
     result = apply(image, preset, seed, backend=backend)  # type: ignore[arg-type]
     atomic_write(target, cv2.imencode(".png", result[..., ::-1])[1].tobytes())
+    record(out=target)
     click.echo(f"wrote {target}")
 
 

@@ -4,6 +4,8 @@ import json
 
 import click
 
+from bokehsynth.cli.facts import record
+
 
 @click.command()
 @click.argument("name", required=False)
@@ -19,13 +21,18 @@ def recipes(name: str | None) -> None:
     from bokehsynth.recipe import Recipe, find_recipe, packaged_recipes
 
     if name is not None:
-        click.echo(find_recipe(name).read_text(encoding="utf-8"), nl=False)
+        text = find_recipe(name).read_text(encoding="utf-8")
+        record(name=name, text=text)
+        click.echo(text, nl=False)
         return
+    lines: dict[str, str] = {}
     for known, path in packaged_recipes().items():
         recipe = load_yaml(path, Recipe)  # as written: it need not have its photographs here
         first_line = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        lines[known] = first_line
         size = f"{recipe.width}x{recipe.height}" if recipe.frame else "own size"
         click.echo(f"{known:14} {recipe.samples.train:>6} + {recipe.samples.val:<5} {size:>10}   {first_line}")
+    record(recipes=lines)
 
 
 @click.command()
@@ -36,4 +43,6 @@ def schema() -> None:
     """
     from bokehsynth.generation.recipe_schema import recipe_schema
 
-    click.echo(json.dumps(recipe_schema(), indent=2))
+    found = recipe_schema()
+    record(schema=found)
+    click.echo(json.dumps(found, indent=2))

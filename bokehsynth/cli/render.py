@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from bokehsynth.cli.facts import record
 from bokehsynth.cli.options import LOCAL_PATH, device_option
 from bokehsynth.errors import AssetError, UsageError
 from bokehsynth.files import local_path
@@ -85,6 +86,7 @@ def render(out: Path, bits: str, maps: bool, device: str, **scene_options: Any) 
         raise UsageError(str(error)) from None
     frames = render_layers(scene.layers, scene.lens, scene.margin, backend)
     written = _save(frames, out, int(bits), maps)
+    record(out=written, focus=scene.lens.focus, radius_max=float(frames.defocus.max()))
     click.echo(
         f"wrote {', '.join(map(str, written))}: focus {scene.lens.focus:.3f}, largest radius "
         f"{float(frames.defocus.max()):.1f} px"

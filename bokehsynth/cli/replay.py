@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from bokehsynth.cli.facts import record
 from bokehsynth.cli.options import LOCAL_PATH, device_option, moved_option, trust_option
 from bokehsynth.errors import DataError
 
@@ -27,6 +28,7 @@ def replay(
 
     made_on, device = replay_device(dataset, device)
     stored, remade, differing = replay_sample(dataset, key, device, trust_code, overrides)
+    record(key=key, device=device, made_on=made_on, fields=list(stored.arrays), differing=differing, out=out)
     if out is not None:
         contact_sheet([stored, remade], out)
         click.echo(f"wrote {out}: above as stored, below as made again")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from bokehsynth.cli.facts import record
 from bokehsynth.cli.options import LOCAL_PATH, progress_bar
 from bokehsynth.errors import UsageError
 
@@ -31,6 +32,7 @@ def report(dataset: Path, out: Path, samples: int, records: int) -> None:
 
     check_html(out)
     size = write_report(dataset, out, samples, records, progress_bar("sample"))
+    record(out=out, bytes=size)
     click.echo(f"wrote {out} ({size / 1e6:.1f} MB)")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bokehsynth.cli.facts import record
 from bokehsynth.workers.signals import Stopped, stop_on_signals
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ def supervise(work: "Callable[..., GenerateResult]", out: Path, *, quiet: bool, 
     except Stopped as stop:
         echo(f"\ninterrupted; what was committed stays. To go on: {line}", err=True)
         raise click.exceptions.Exit(128 + stop.number) from None
+    record(
+        out=out, samples=result.samples, made=result.made, complete=result.complete, notes=result.notes,
+        quarantined_samples=len({(draw.split, draw.index) for draw in result.quarantined}),
+        quarantined_files=len(result.rejected),
+    )  # fmt: skip
     if not quiet:
         echo(_summary(out, result))
     if result.exit_code:

@@ -28,6 +28,9 @@ DEFAULT_MODEL = "depth-anything/Depth-Anything-V2-Small-hf"
 _MOST_ASPECT = 16
 """Ratio of the sides up to which the depth model sees a picture with its own size as the shorter side."""
 
+_EDGE_RADIUS, _EDGE_NOISE = 5, 2e-3
+"""Of `follow_edges`: window in pixels of the network's picture, and the variance of brightness that counts as noise."""
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Depth Anything's input normalisation, RGB."""
 
@@ -125,7 +128,29 @@ def estimate_disparity(model: Any, srgb: FloatArray, device: torch.device) -> Fl
     found = model(pixels.to(device, model.dtype)).predicted_depth[0].float().cpu().numpy()
     if not np.isfinite(found).all():
         raise DataError("depth: the model gives NaN or infinity; use it in float32 or float16, or give a map")
+    if isinstance(model, LiteDepthNetwork):  # its maps are coarse
+        return stretch(follow_edges(found, resized, srgb))
     return stretch(cv2.resize(found, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def follow_edges(coarse: FloatArray, small: FloatArray, picture: FloatArray) -> FloatArray:
+    """Enlarge a coarse map to the size of a picture [H, W, 3] so that its edges become the picture's.
+
+    `small` is the picture at the size at which the map is seen as a linear function of its brightness around each pixel
+    (He and Sun, Fast guided filter, 2015); the map may be coarser still.
+    """
+    size, window = (small.shape[1], small.shape[0]), (2 * _EDGE_RADIUS + 1, 2 * _EDGE_RADIUS + 1)
+    values, guide = cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR), small.mean(2, dtype=np.float32)
+
+    def around(field: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return cv2.blur(field, window, borderType=cv2.BORDER_REFLECT_101)
+
+    mean, mean_guide = around(values), around(guide)
+    slope = (around(values * guide) - mean * mean_guide) / (around(guide * guide) - mean_guide**2 + _EDGE_NOISE)
+    level = mean - slope * mean_guide
+    full = (picture.shape[1], picture.shape[0])
+    slope, level = (cv2.resize(around(one), full, interpolation=cv2.INTER_LINEAR) for one in (slope, level))
+    return np.asarray(slope * picture.mean(2, dtype=np.float32) + level, np.float32)
 
 
 def stretch(values: npt.NDArray[Any]) -> FloatArray:

@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,7 @@ from magicbokeh import MagicBokehPipeline
 from magicbokeh.conversion.imagenet import read_imagenet_encoder
 from magicbokeh.data.loader import Batch
 from magicbokeh.inference import model_source
-from magicbokeh.inference.depth import load_depth_model
+from magicbokeh.inference.depth import follow_edges, load_depth_model
 from magicbokeh.inference.infer import InferOptions, export_model, taken_by_default
 from magicbokeh.model.lite_depth import LiteDepthNetwork, encoder_from_imagenet
 from magicbokeh.recipe import DepthStage
@@ -194,3 +195,18 @@ def descend(network, loss, batch, steps):
         value.backward()
         optimizer.step()
     return found
+
+
+def test_a_coarse_map_takes_the_edges_of_the_picture():
+    """A square on a dark ground, its disparity given at an eighth of the size: its border is found to the pixel."""
+    picture, exact = np.full((256, 320, 3), 0.2, np.float32), np.full((256, 320), 0.1, np.float32)
+    picture[83:190, 71:214], exact[83:190, 71:214] = 0.7, 0.8
+    coarse = cv2.resize(exact, (40, 32), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(picture, (160, 128), interpolation=cv2.INTER_AREA)
+    found = follow_edges(coarse, small, picture)
+    plain = cv2.resize(coarse, (320, 256), interpolation=cv2.INTER_LINEAR)
+    wrong = [int(((one > 0.45) != (exact > 0.45)).sum()) for one in (found, plain)]
+    assert wrong[0] <= 20 < wrong[1]  # 0 and 399 seen
+    assert np.abs(found - exact).mean() < np.abs(plain - exact).mean()
+    flat = follow_edges(np.full((16, 20), 0.3, np.float32), small, picture)
+    assert np.abs(flat - 0.3).max() < 1e-4, "what is flat stays flat, whatever the picture shows"

@@ -227,6 +227,40 @@ def demo(**options: Any) -> None:
     run_demo(DemoOptions(report=echo, **options))
 
 
+@cli.command()
+@click.argument("dataset", metavar="SET", type=_PATH)
+@click.option(
+    "--methods", multiple=True, required=True, metavar="A,B,...",
+    help="lq, classical, two-stage (or two-stage=MODEL), a model's folder or NAME=FOLDER of a model or of pictures.",
+)  # fmt: skip
+@click.option("--out", required=True, type=_PATH, help="Folder for tables, pictures and a sheet.")
+@click.option("--metrics", multiple=True, metavar="A,B,...", help="Some of the metrics only.  [default: all]")
+@click.option("--baseline", metavar="NAME", help="What differences are taken to.  [default: classical, or the first]")
+@click.option("--split", help="Of a generated set.  [default: val, or the only one]")
+@click.option("--samples", type=click.IntRange(min=1), help="The first so many only.")
+@click.option(
+    "--depth", default="exact", show_default=True, type=click.Choice(["exact", "model"]),
+    help="What models get: the set's disparity, or that of their own depth network.",
+)  # fmt: skip
+@click.option("--color", default="focus", show_default=True, type=click.Choice(["focus", "wavelet", "adain", "none"]))
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where networks run.")
+@click.option("--dtype", type=click.Choice(["float32", "float16"]), help="As for infer.")
+@click.option("--quiet", "progress", is_flag=True, flag_value=False, default=True, help="No progress bar.")
+def evaluate(dataset: Path, out: Path, **options: Any) -> None:
+    """Compare methods on SET: a generated set, pairs in RealSR's layout, or depth in NYUv2's or KITTI's.
+
+    An interrupted evaluation goes on with the same line. Metrics whose weights are not there are empty cells.
+    """
+    from magicbokeh.evaluation.evaluate import EvaluateOptions
+    from magicbokeh.evaluation.evaluate import evaluate as compare
+    from magicbokeh.evaluation.tables import terminal
+
+    results = compare(dataset, out, EvaluateOptions(**options))
+    for line in terminal(results).splitlines():
+        echo(line)
+    echo(f"{results.count} samples, {len(results.methods)} methods: {out / 'table.md'}, {out / 'sheet.png'}")
+
+
 class _UnreadableError(BokehsynthError):
     exit_code = 3
 

@@ -161,7 +161,7 @@ def export_model(
     """
     check_new_folder(out)
     # Merged in float32, then rounded once.
-    pipe = open_pipeline(_pipeline_folder(model, checkpoint), "cpu", "float32")
+    pipe = open_pipeline(pipeline_folder(model, checkpoint), "cpu", "float32")
     if depth_model is not None:
         pipe.register_modules(depth_estimator=load_depth_model(depth_model))
     check_finite_weights(pipe, model)
@@ -171,7 +171,7 @@ def export_model(
     return out
 
 
-def _pipeline_folder(model: str, checkpoint: str) -> str:
+def pipeline_folder(model: str, checkpoint: str) -> str:
     """The pipeline folder of a training run's checkpoint; any other `model` is returned unchanged."""
     saved = Path(model) / "checkpoints"
     if not (Path(model) / "run.json").is_file():

@@ -53,9 +53,10 @@ class GeneratedSet:
     @staticmethod
     def open(path: Path, split: str | None, count: int | None) -> "GeneratedSet":
         """Open the val split, or the given one; without val samples the train split."""
-        record = open_dataset(path, split or _only_split(path)).record
-        split = split or ("val" if "val" in record["splits"] else "train")
-        data = open_dataset(path, split, [name for name in _FIELDS if name in record["fields"]])
+        split = split or _default_split(path)
+        whole: Any = open_dataset(path, split)  # a folder: a reader of shards
+        record = whole.record
+        data: Any = open_dataset(path, split, [name for name in _FIELDS if name in record["fields"]])
         if missing := [name for name in ("lq", "hq") if name not in data.fields]:
             raise DataError(f"{path}: an evaluation needs {', '.join(missing)}, which the set does not store")
         metas = list(data.records(range(check_count(count, len(data), str(path)))))
@@ -71,7 +72,7 @@ class GeneratedSet:
             yield item_of(self.data[index])
 
 
-def _only_split(path: Path) -> str:
+def _default_split(path: Path) -> str:
     """`val` where the set has it, else `train`."""
     try:
         open_dataset(path, "val", [])

@@ -86,7 +86,7 @@ def test_the_public_api_is_for_users():
         (boxes("bokehsynth.rendering"), 10, 26),
         # given_files and one_exit: files of strangers are read in one way by five rooms, errors leave by one door
         # demo: pages over inference, opened by cli
-        # evaluation: sets and models compared; it reads sets, opens models, renders, and keeps files of strangers at bay
+        # evaluation: sets, models and pictures of others compared
         (boxes("magicbokeh"), 13, 34),
     ],
     ids=["project", "rendering", "magicbokeh"],

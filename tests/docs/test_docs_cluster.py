@@ -68,7 +68,7 @@ def test_all_lines_with_ray_are_found_and_the_cluster_is_one_that_ends() -> None
 
 def test_the_slurm_script_makes_a_set(tiny_recipe: Path, tiny_dataset: Path, tmp_path: Path) -> None:
     """With an srun that runs what it is given, as one of one task does."""
-    script = next(text for text in SHELL if "SBATCH" in text)
+    script = next(text for text in SHELL if "SBATCH --array" in text)
     (tmp_path / "job.sh").write_text(script)
     srun = tmp_path / "srun"
     srun.write_text('#!/bin/bash\nshift\nexec "$@"\n')

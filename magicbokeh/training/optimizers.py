@@ -80,5 +80,5 @@ def rate_factor(step: int, stage: Stage) -> float:
     if stage.schedule == "constant":
         return warm
     decay = stage.steps if stage.decay is None else stage.decay
-    fallen = max(0, step - (stage.steps - decay)) / decay
-    return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fallen)))
+    fallen = max(0, step - (stage.steps - decay))
+    return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fallen / decay)))

@@ -130,6 +130,19 @@ def test_an_index_that_claims_a_content_keeps_nothing_under_it(catalogue, tmp_pa
     assert not np.array_equal(AssetStore().of(catalogue).landscape(second.id, 40).color, poison)
 
 
+def test_an_index_without_a_matte_s_digest_keeps_nothing(tmp_path, monkeypatch):
+    """Else the cut-out would be kept as that of the picture alone, whose own opacity may be another."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv(SETTING, "1GB")
+    both = cutout(101, 240, 200)
+    matte = save(tmp_path / "c_matte.png", 255 - both[..., 3])
+    asset, files = listed(save(tmp_path / "c.png", both), "foreground", (240, 200), matte)
+    lying = Catalogue((asset,), files={asset.id: replace(files, matte_sha256=None)})
+    with pytest.raises(ChangedError):
+        AssetStore().of(lying).cutout(asset.id, 40)
+    assert entries(tmp_path) == []
+
+
 def test_the_least_recently_used_go_first(tmp_path):
     def picture(value: int) -> Landscape:
         return Landscape(np.full((50, 50, 3), value, np.float32))
@@ -169,6 +182,22 @@ def test_temporary_files_of_killed_processes_are_removed(tmp_path):
     assert (old.exists(), new.exists()) == (False, True)
 
 
+def test_other_files_in_the_folder_stay_and_stop_nothing(tmp_path):
+    """A folder among the entries, files of another name, and the mark of temporary files in the cache's own path."""
+    cache = PictureCache(tmp_path / "job.tmp-42", 1 << 30)
+    cache.get({}, Landscape, lambda: Landscape(np.ones((4, 4, 3), np.float32)))
+    entry = next((tmp_path / "job.tmp-42").rglob("*.picture"))
+    folder, foreign = entry.parent / "a.picture", entry.parent / "mine.txt"
+    folder.mkdir()
+    foreign.write_text("not of the cache")
+    for path in (folder, foreign):
+        os.utime(path, (1e9, 1e9))
+    module._evict(entry.parent, 1 << 30)
+    assert (folder.exists(), foreign.exists(), entry.exists()) == (True, True, True)
+    module._evict(entry.parent, 0)
+    assert (folder.exists(), foreign.exists(), entry.exists()) == (True, True, False)
+
+
 def test_nothing_is_kept_where_nothing_can_be_written_or_room_is_short(tmp_path, monkeypatch):
     light = Landscape(np.ones((64, 64, 3), np.float32))
     (tmp_path / "file").write_text("no folder")
@@ -178,6 +207,19 @@ def test_nothing_is_kept_where_nothing_can_be_written_or_room_is_short(tmp_path,
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: full)
     assert PictureCache(tmp_path / "full", 1 << 30).get({}, Landscape, lambda: light) is light
     assert not list(tmp_path.rglob("*.picture*"))
+    monkeypatch.undo()
+    cache = PictureCache(tmp_path / "kept", 1 << 30)
+    cache.get({}, Landscape, lambda: light)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: full)
+    key = next({"number": i} for i in range(1000) if _group(tmp_path / "kept", {"number": i}))
+    assert cache.get(key, Landscape, lambda: light) is light
+    assert not list((tmp_path / "kept").rglob("*.picture*"))  # what was kept gives way to data sets
+
+
+def _group(folder: Path, key: dict[str, int]) -> bool:
+    """Whether a key's entry would lie where one lies already."""
+    whole = {"format": module.FORMAT, "made_by": module.made_by(), "kind": "Landscape", **key}
+    return (folder / sha256_bytes(canonical_json(whole))[0]).exists()
 
 
 @pytest.mark.parametrize(

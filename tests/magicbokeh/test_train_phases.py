@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import socket
 import subprocess
@@ -115,6 +116,10 @@ def test_phases_alternate():
 def test_a_cosine_may_fall_at_the_end_alone():
     late = SrStage(stage="sr", steps=10, schedule="cosine", decay=4)
     whole = SrStage(stage="sr", steps=4, schedule="cosine")
+    long = SrStage(stage="sr", steps=1500, schedule="cosine")  # to the bit what 0.4 did, so that its runs go on
+    assert [rate_factor(step, long) for step in range(1500)] == [
+        0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / 1500)) for step in range(1500)
+    ]
     assert [rate_factor(step, late) for step in range(7)] == [1.0] * 7
     assert [rate_factor(step, late) for step in range(6, 10)] == [rate_factor(step, whole) for step in range(4)]
 

@@ -98,7 +98,10 @@ class PictureCache(NamedTuple):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             disk = shutil.disk_usage(path.parent)
             most = self.bound(disk.total) // _GROUPS
-            if size > most // 2 or disk.free - size < _SHARE_OF_DISK * disk.total:
+            if size > most // 2:
+                return
+            if disk.free - size < _SHARE_OF_DISK * disk.total:
+                _evict(path.parent, 0)
                 return
             _write(path, key, arrays)
             _evict(path.parent, most)
@@ -118,6 +121,7 @@ def made_by() -> str:
 
     The source is part of it rather than a revision, which a change may forget to raise.
     """
+    import numba
     from llvmlite import binding
 
     package = Path(__file__).parents[2]
@@ -129,7 +133,12 @@ def made_by() -> str:
     versions = [cv2.__version__, *(importlib.metadata.version(name) for name in names)]
     codecs = [PIL.features.version(name) for name in ("jpg", "libjpeg_turbo", "webp", "zlib", "libtiff", "littlecms2")]
     flags = ",".join(sorted(name for name, on in binding.get_host_cpu_features().items() if on))
-    facts = [source.hexdigest(), versions, codecs, platform.machine(), flags, library_dispatch(flags)]
+    built: dict[str, Any] = np.show_config(mode="dicts") or {}  # type: ignore[assignment]
+    builds = [
+        cv2.getBuildInformation(), built.get("Build Dependencies", {}).get("blas", {}),
+        os.environ.get("OPENBLAS_CORETYPE"), platform.libc_ver(), numba.config.DISABLE_JIT, str(numba.config.OPT),  # type: ignore[attr-defined]
+    ]  # fmt: skip
+    facts = [source.hexdigest(), versions, codecs, builds, platform.machine(), flags, library_dispatch(flags)]
     return sha256_bytes(canonical_json(facts))
 
 
@@ -176,7 +185,8 @@ def _read(path: Path, key: dict[str, Any], kind: type[Picture]) -> Picture | Non
                 checksum = zlib.crc32(arrays[name], checksum)
         if checksum != record["crc32"]:
             return None
-        os.utime(path)  # the least recently used go first
+        with contextlib.suppress(OSError):  # a cache that can only be read is read
+            os.utime(path)  # the least recently used go first
         return kind(**arrays)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
@@ -187,14 +197,15 @@ def _evict(folder: Path, most: int) -> None:
     entries = []
     with os.scandir(folder) as listed:
         for entry in listed:
-            with contextlib.suppress(FileNotFoundError):  # another process removed it
-                status = entry.stat(follow_symlinks=False)
-                entries.append((status.st_mtime, status.st_size, entry.path))
+            if entry.name.endswith(".picture") or TMP_MARK in entry.name:  # other files are not the cache's
+                with contextlib.suppress(OSError):  # another process removed it
+                    status = entry.stat(follow_symlinks=False)
+                    entries.append((status.st_mtime, status.st_size, entry.name))
     entries.sort()
     held = sum(size for _, size, _ in entries)
-    for used, size, path in entries:
-        stale = TMP_MARK in path and entries[-1][0] - used > _STALE_SECONDS  # the last one was written just now
-        if stale or (held > most and TMP_MARK not in path):
-            held -= size
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+    for used, size, name in entries:
+        stale = TMP_MARK in name and entries[-1][0] - used > _STALE_SECONDS  # the last one was written just now
+        if stale or (held > most and TMP_MARK not in name):
+            with contextlib.suppress(OSError):  # one that cannot be removed keeps no other
+                (folder / name).unlink(missing_ok=True)
+                held -= size

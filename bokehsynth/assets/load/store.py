@@ -137,7 +137,8 @@ def read_asset(files: AssetFiles) -> Raster:
     raster = decode_raster(read_unchanged(files.image, files.root, files.image_sha256), files.name, _UNLIMITED)
     if files.matte is None:
         return raster
-    data = read_unchanged(files.matte, files.root, files.matte_sha256)
+    # An index without the matte's digest would otherwise have it kept as the picture's own: "" is no file's digest.
+    data = read_unchanged(files.matte, files.root, files.matte_sha256 or "")
     return with_matte(raster, decode_raster(data, f"{files.name}'s matte", _UNLIMITED), files.matte)
 
 

@@ -6,15 +6,11 @@ code a process ended. It dies with the actor, and the actor with its driver or i
 
 import os
 import socket
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bokehsynth.workers.handle import Exit
 from bokehsynth.workers.worker import Worker
-
-PROGRESS_SECONDS = 0.25
-"""How often progress is passed on: a message costs milliseconds, as much as a quick sample."""
 
 Message = tuple[str, Any]
 """What `handle.WorkerHandle.receive` returns; or `ended` with the Exit of the process, the last one."""
@@ -43,9 +39,7 @@ class NodeWorker:
         yield from self._messages({"done", "failed"})
 
     def _messages(self, last: set[str]) -> Iterator[Message]:
-        """What the process sends until one of the kinds `last`; progress in steps of PROGRESS_SECONDS at least."""
         assert self._worker is not None
-        units, told = 0, -PROGRESS_SECONDS
         while True:
             try:
                 kind, value = self._worker.receive()
@@ -53,14 +47,6 @@ class NodeWorker:
                 how: Exit = self._worker.end(ended=True)
                 yield "ended", how
                 return
-            if kind == "progress":
-                units += value
-                if time.monotonic() - told < PROGRESS_SECONDS:
-                    continue
-            if units or kind == "progress":
-                yield "progress", units
-                units, told = 0, time.monotonic()
-            if kind != "progress":
-                yield kind, value
+            yield kind, value
             if kind in last:
                 return

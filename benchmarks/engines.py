@@ -1,6 +1,6 @@
 """Samples per second of a Ray cluster's workers beside as many of the local engine, interleaved.
 
-python -m benchmarks.engines [--size 384] [--samples 32] [--workers 2] [--rounds 3]
+python -m benchmarks.engines [--size 384] [--samples 64] [--shard 8] [--workers 2] [--rounds 3]
 
 The rate is that of the run once it runs: all samples but those of the first shard to be committed, over the time from
 that one's marker to the last one's. Starts (of the cluster, of workers) are in the whole time, beside it.
@@ -23,7 +23,7 @@ size: {size}
 scene:
   foregrounds: 2
   blur: {{kind: uniform, low: 0, high: 32}}
-shards: {{samples: 4}}
+shards: {{samples: {shard}}}
 """
 
 
@@ -34,14 +34,15 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=384)
-    parser.add_argument("--samples", type=int, default=32)
+    parser.add_argument("--samples", type=int, default=64)
+    parser.add_argument("--shard", type=int, default=8, help="samples in a shard")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     found: dict[str, list[tuple[float, float]]] = {"local": [], "ray": []}
     with TemporaryDirectory() as folder, connected(None, asked.workers, 0):
         path = Path(folder) / "benchmark.yaml"
-        path.write_text(RECIPE.format(size=asked.size, samples=asked.samples))
+        path.write_text(RECIPE.format(size=asked.size, samples=asked.samples, shard=asked.shard))
         tars: dict[str, bytes] = {}
         for number in range(asked.rounds):
             for engine in ("local", "ray") if number % 2 == 0 else ("ray", "local"):

@@ -2,11 +2,12 @@
 
 python -m benchmarks.engines [--size 384] [--samples 64] [--shard 8] [--workers 2] [--rounds 3]
 
-The rate is that of the run once it runs: all samples but those of the first shard to be committed, over the time from
-that one's marker to the last one's. Starts (of the cluster, of workers) are in the whole time, beside it.
+The rate is that of the median shard, from being handed out to its result, times the workers; the first shard of each
+worker, which loads the kernels, is left out. The whole time has starts, too: of workers, not of the cluster.
 """
 
 import argparse
+import json
 import statistics
 import time
 from pathlib import Path
@@ -52,19 +53,16 @@ def main() -> None:
                 whole = time.perf_counter() - begun
                 made = {tar.name: tar.read_bytes() for tar in out.glob("train/*.tar")}
                 assert made == (tars := tars or made), "the engines' bytes differ"
-                found[engine].append((rate(out, asked.samples), whole))
+                found[engine].append((rate(out, asked.shard, asked.workers), whole))
                 print(f"round {number} {engine}: {found[engine][-1][0]:.3f} samples/s, {whole:.1f} s", flush=True)
     report(found)
 
 
-def rate(out: Path, samples: int) -> float:
-    """Samples per second from the first marker to the last."""
-    import json
-
-    markers = sorted(out.glob(".bokehsynth/train/*.done.json"), key=lambda path: path.stat().st_mtime_ns)
-    first = json.loads(markers[0].read_text())["n"]
-    seconds = (markers[-1].stat().st_mtime_ns - markers[0].stat().st_mtime_ns) / 1e9
-    return float((samples - first) / seconds)
+def rate(out: Path, shard: int, workers: int) -> float:
+    """Samples per second of all workers, from the times of full shards in the event log."""
+    events = [json.loads(line) for line in (out / "logs/events.jsonl").read_text().splitlines()]
+    seconds = [event["seconds"] for event in events if event["event"] == "committed" and event["samples"] == shard]
+    return shard * workers / statistics.median(seconds[workers:])
 
 
 def report(found: dict[str, list[Any]]) -> None:

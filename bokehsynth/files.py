@@ -6,13 +6,15 @@ import hashlib
 import json
 import os
 import re
+import socket
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bokehsynth.errors import StorageError, UsageError
+from bokehsynth.errors import ChangedError, StorageError, UsageError
+from bokehsynth.stores import Change, ObjectPath, StoredPath, TakenError, is_object_url
 
 TMP_MARK = ".tmp-"
 """Part of every temporary name; such a file is never data and may be deleted when its writer is dead."""
@@ -44,6 +46,27 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     return path.absolute() if _SCHEME.match(str(path)) else path
 
 
+def data_path(path: str | os.PathLike[str] | ObjectPath) -> StoredPath:
+    """Where a data set lies: a local path, or the place in a bucket that a URL names. UsageError for other URLs."""
+    if isinstance(path, ObjectPath):
+        return path
+    text = os.fspath(path)
+    if is_object_url(text):
+        return ObjectPath.from_url(text)
+    if _SCHEME.match(text):
+        raise UsageError(
+            f"{text}: is a URL of another kind than data sets have: a folder, s3://bucket/folder, gs://bucket/folder "
+            f"or az://container/folder (a local path of that name is ./{text})"
+        )
+    return local_path(text)
+
+
+def files_in(folder: StoredPath, pattern: str = "*") -> list[StoredPath]:
+    """The files and folders of a folder whose names are of a pattern, sorted; none where the folder is not there."""
+    found: Iterable[StoredPath] = folder.glob(pattern)
+    return sorted(found, key=lambda path: path.name)
+
+
 def user_cache(*parts: str) -> Path | None:
     """A path in the user's cache, `~/.cache` or XDG_CACHE_HOME; None where that is no absolute path."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
@@ -51,7 +74,7 @@ def user_cache(*parts: str) -> Path | None:
 
 
 @contextlib.contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
+def storage_errors(path: StoredPath) -> Iterator[None]:
     """Turn an OSError inside the block into a StorageError that names `path` and the way out."""
     try:
         yield
@@ -88,10 +111,57 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             raise
 
 
-def atomic_write(path: str | Path, data: bytes | str) -> None:
+def atomic_write(path: str | StoredPath, data: bytes | str) -> None:
     """Write `data` (text as UTF-8) so that `path` holds either the old or the new content, never a part."""
+    content = data.encode() if isinstance(data, str) else data
+    if isinstance(path, ObjectPath):
+        path.change(lambda old: content)
+        return
     with atomic_file(Path(path)) as file:
-        file.write(data.encode() if isinstance(data, str) else data)
+        file.write(content)
+
+
+def change_file(path: StoredPath, change: Change) -> None:
+    """Write what `change` makes of a file, None where there is none; what it raises passes through.
+
+    On a file system the caller holds a lock. In a bucket the object is written over the very version that was read, and
+    where another machine was faster, what that one wrote is read and changed in turn.
+    """
+    if isinstance(path, ObjectPath):
+        path.change(change)
+        return
+    try:
+        with storage_errors(path):
+            old = path.read_bytes()
+    except StorageError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        atomic_write(path, change(None))
+    else:
+        atomic_write(path, change(old))
+
+
+def commit_file(path: StoredPath, data: "bytes | str | memoryview") -> None:
+    """Write a file whose bytes follow from the data set, so that every machine makes the same.
+
+    In a bucket it is put only where there is none, and one that holds these bytes is as good. ChangedError, which names
+    both machines, where it holds others.
+    """
+    if not isinstance(path, ObjectPath):
+        atomic_write(path, bytes(data) if isinstance(data, memoryview) else data)
+        return
+    content, here = data.encode() if isinstance(data, str) else data, socket.gethostname()
+    try:
+        path.create(content, here)
+    except TakenError:
+        maker = path.maker()
+        there = f"machine {maker}" if maker else "another machine"
+        raise ChangedError(
+            f"{path}: {there} put other bytes there than this machine, {here}, makes (sha256 "
+            f"{hashlib.sha256(content).hexdigest()}): machines of another kind or other versions worked on one set, or "
+            "the object was altered. What is there stays; `bokehsynth verify` tells whether it is whole, and `verify "
+            "--fix` deletes it where it is not"
+        ) from None
 
 
 def open_own(path: Path, flags: int) -> int:
@@ -115,8 +185,10 @@ def append_line(path: Path, line: str) -> None:
         os.close(handle)
 
 
-def make_directory(path: Path) -> None:
-    """Create `path` with its parents; a StorageError says why it cannot be."""
+def make_directory(path: StoredPath) -> None:
+    """Create `path` with its parents; a StorageError says why it cannot be. Buckets have no folders to create."""
+    if isinstance(path, ObjectPath):
+        return
     with storage_errors(path):
         path.mkdir(parents=True, exist_ok=True)
 

@@ -11,9 +11,10 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn, cast
 
 from bokehsynth.errors import DataError
+from bokehsynth.stores import ObjectPath, RangedFile, StoredPath
 
 MAX_JSON = 1 << 20
 """Bytes of a small record: a marker, an identity."""
@@ -41,11 +42,14 @@ def irregular_kind(status: os.stat_result) -> str:
     return "" if stat.S_ISREG(status.st_mode) else _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
 
 
-def open_regular(path: str | Path) -> BinaryIO:
+def open_regular(path: str | StoredPath) -> BinaryIO:
     """Open a regular file for reading, without a buffer; DataError for anything else. Links are followed.
 
     Opening never blocks: FIFOs and devices are refused before and, in case one replaces the file in between, after.
+    An object of a bucket is first asked for when it is read; FileNotFoundError then where it is not there.
     """
+    if isinstance(path, ObjectPath):
+        return cast(BinaryIO, path.open_read())
     _refuse_irregular(path, os.stat(path))
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     try:
@@ -61,8 +65,20 @@ def _refuse_irregular(path: str | Path, status: os.stat_result) -> None:
         raise DataError(f"{path}: is {kind}, not a file")
 
 
-def refuse_holes(file: BinaryIO, path: str | Path) -> None:
+def size_of(file: BinaryIO) -> int:
+    """Bytes of a file that `open_regular` opened."""
+    return file.size if isinstance(file, RangedFile) else os.fstat(file.fileno()).st_size
+
+
+def read_at(file: BinaryIO, size: int, offset: int) -> bytes:
+    """Bytes at a place of a file that `open_regular` opened, fewer only at its end; its position stays."""
+    return file.read_at(size, offset) if isinstance(file, RangedFile) else os.pread(file.fileno(), size, offset)
+
+
+def refuse_holes(file: BinaryIO, path: str | StoredPath) -> None:
     """DataError if most of a large file are holes that nothing was written to: reading it would take for ever."""
+    if isinstance(file, RangedFile):
+        return
     size = os.fstat(file.fileno()).st_size
     if size >= _SPARSE_FROM and _stored_bytes(file.fileno(), size) < size // 2:
         raise DataError(f"{path}: more than half of its {size:,} bytes are holes that nothing was written to")
@@ -83,8 +99,10 @@ def _stored_bytes(handle: int, size: int) -> int:
     return stored
 
 
-def read_bytes(path: str | Path, most: int = MAX_JSON) -> bytes:
+def read_bytes(path: str | StoredPath, most: int = MAX_JSON) -> bytes:
     """The content of a regular file of at most `most` bytes."""
+    if isinstance(path, ObjectPath):
+        return path.read_bytes(most)
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
@@ -96,7 +114,7 @@ def read_bytes(path: str | Path, most: int = MAX_JSON) -> bytes:
     return data
 
 
-def read_text(path: str | Path, most: int = MAX_JSON) -> str:
+def read_text(path: str | StoredPath, most: int = MAX_JSON) -> str:
     """The text of a regular file of at most `most` bytes of UTF-8."""
     try:
         return read_bytes(path, most).decode("utf-8")
@@ -104,12 +122,12 @@ def read_text(path: str | Path, most: int = MAX_JSON) -> str:
         raise DataError(f"{path}: is no UTF-8 text ({error.reason} at byte {error.start})") from None
 
 
-def read_json(path: str | Path, most: int = MAX_JSON, pictures: int = 0) -> Any:
+def read_json(path: str | StoredPath, most: int = MAX_JSON, pictures: int = 0) -> Any:
     """What a JSON file of at most `most` bytes holds, within the bounds of `parse_json`."""
     return parse_json(read_text(path, most), str(path), pictures)
 
 
-def read_lines(path: str | Path, most: int = MAX_LIST) -> list[str]:
+def read_lines(path: str | StoredPath, most: int = MAX_LIST) -> list[str]:
     """The lines of a text file of at most `most` bytes and MAX_LINES lines, without their ends."""
     text = read_text(path, most)
     if text.count("\n") > MAX_LINES:

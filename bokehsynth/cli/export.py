@@ -6,17 +6,18 @@ from typing import Literal
 import click
 
 from bokehsynth.cli.facts import record
-from bokehsynth.cli.options import LOCAL_PATH, progress_bar
+from bokehsynth.cli.options import DATA_PATH, LOCAL_PATH, progress_bar
+from bokehsynth.stores import StoredPath
 
 
 @click.command()
-@click.argument("dataset", metavar="DATASET", type=LOCAL_PATH)
+@click.argument("dataset", metavar="DATASET", type=DATA_PATH)
 @click.option(
     "--to", "form", required=True, type=click.Choice(["folder", "parquet"]),
     help="folder: a folder of files for each field. parquet: a file for each shard, pictures as Hugging Face's Image.",
 )  # fmt: skip
 @click.option("--out", required=True, type=LOCAL_PATH, help="Folder to write; a new one, or one to go on with.")
-def export(dataset: Path, form: Literal["folder", "parquet"], out: Path) -> None:
+def export(dataset: StoredPath, form: Literal["folder", "parquet"], out: Path) -> None:
     """Write DATASET in another form, each member as it is stored: nothing is encoded anew, so nothing is lost.
 
     Every shard is compared with its sha256 first, and no file that is there is written over. The same line goes on

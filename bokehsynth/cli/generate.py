@@ -7,7 +7,7 @@ import click
 
 from bokehsynth.cli.facts import record
 from bokehsynth.cli.options import (
-    LOCAL_PATH,
+    DATA_PATH,
     LocalPath,
     lock_option,
     moved_option,
@@ -18,6 +18,7 @@ from bokehsynth.cli.options import (
 )
 from bokehsynth.cli.run import echo, supervise
 from bokehsynth.errors import DataError, printable
+from bokehsynth.stores import StoredPath
 
 if TYPE_CHECKING:
     from bokehsynth.generation.generate import GenerateResult
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @recipe_options
-@click.option("--out", required=True, type=LOCAL_PATH, help="Directory of the data set.")
+@click.option(
+    "--out", required=True, type=DATA_PATH, help="Folder of the data set, or s3://bucket/folder (gs://, az://)."
+)
 @samples_option
 @click.option(
     "--quarantine", type=LocalPath(exists=True, dir_okay=False), metavar="FILE",
@@ -33,7 +36,12 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @run_options
 def generate(
-    recipe: str, overrides: tuple[str, ...], out: Path, samples: int | None, quarantine: Path | None, **options: Any
+    recipe: str,
+    overrides: tuple[str, ...],
+    out: StoredPath,
+    samples: int | None,
+    quarantine: Path | None,
+    **options: Any,
 ) -> None:
     """Make a data set from RECIPE, a file or the name of a packaged recipe.
 
@@ -50,6 +58,7 @@ def generate(
       bokehsynth generate my.yaml --out set --samples 10000 --workers 16
       bokehsynth generate my.yaml --out set --set scene.blur=24 --set size=768
       bokehsynth generate my.yaml --out /shared/set --shards 3/8       (docs/cluster.md)
+      bokehsynth generate my.yaml --out s3://bucket/set
     """
     from bokehsynth.generation.generate import GenerateOptions, run_generation
     from bokehsynth.recipe import load_recipe
@@ -63,7 +72,7 @@ def generate(
 
 
 @click.command()
-@click.argument("dataset", metavar="DATASET", type=LOCAL_PATH)
+@click.argument("dataset", metavar="DATASET", type=DATA_PATH)
 @click.option(
     "--samples", required=True, type=click.IntRange(min=1), metavar="N",
     help="Samples in all after the extension, shared out in the set's own proportion (val rounded up).",
@@ -71,7 +80,7 @@ def generate(
 @moved_option
 @trust_option
 @run_options
-def extend(dataset: Path, samples: int, overrides: tuple[str, ...], trust_code: bool, **options: Any) -> None:
+def extend(dataset: StoredPath, samples: int, overrides: tuple[str, ...], trust_code: bool, **options: Any) -> None:
     """Make the finished DATASET larger. Shards are appended; those that are there keep every byte.
 
     Run the same line again after any interruption. Readers of the set see the old one until the new one is whole.
@@ -92,7 +101,7 @@ def extend(dataset: Path, samples: int, overrides: tuple[str, ...], trust_code: 
 
 
 @click.command()
-@click.argument("dataset", metavar="DATASET", type=LOCAL_PATH)
+@click.argument("dataset", metavar="DATASET", type=DATA_PATH)
 @click.option(
     "--decode", default=1.0, show_default=True, type=click.FloatRange(0, 1),
     help="Share of the samples whose pictures are decoded and compared with their digests.",
@@ -105,7 +114,7 @@ def extend(dataset: Path, samples: int, overrides: tuple[str, ...], trust_code: 
 )  # fmt: skip
 @trust_option
 @lock_option
-def verify(dataset: Path, decode: float, workers: int, fix: bool, trust_code: bool, lock: bool) -> None:
+def verify(dataset: StoredPath, decode: float, workers: int, fix: bool, trust_code: bool, lock: bool) -> None:
     """Check every byte of DATASET against its markers: hashes, members, keys, pixels, totals, strays, recipe, assets.
 
     Reads everything and, without --fix, changes nothing. Exit code 1 if anything is wrong, with one line per fault.
@@ -134,11 +143,11 @@ def verify(dataset: Path, decode: float, workers: int, fix: bool, trust_code: bo
 
 
 @click.command()
-@click.argument("dataset", metavar="DATASET", type=LOCAL_PATH)
+@click.argument("dataset", metavar="DATASET", type=DATA_PATH)
 @moved_option
 @trust_option
 @lock_option
-def finalize(dataset: Path, overrides: tuple[str, ...], trust_code: bool, lock: bool) -> None:
+def finalize(dataset: StoredPath, overrides: tuple[str, ...], trust_code: bool, lock: bool) -> None:
     """Write dataset.json, the card and the preview of DATASET once all its shards are committed.
 
     `generate` does this by itself; this is for sets whose ranges were made by jobs that never saw the end.

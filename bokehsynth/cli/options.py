@@ -3,11 +3,12 @@
 import os
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 
-from bokehsynth.files import local_path
+from bokehsynth.files import data_path, local_path
 
 Command = Callable[..., Any]
 
@@ -20,7 +21,17 @@ class LocalPath(click.Path):
         return local_path(str(super().convert(local_path(os.fsdecode(value)), param, ctx)))
 
 
+class DataPath(LocalPath):
+    """Where a data set lies: a path of this computer, or a URL of a bucket."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Convert the word of a command line."""
+        place = data_path(os.fsdecode(value))
+        return super().convert(value, param, ctx) if isinstance(place, Path) else place
+
+
 LOCAL_PATH = LocalPath()
+DATA_PATH = DataPath()
 
 
 def progress_bar(unit: str) -> Callable[[Iterable[Any], str, int], Iterable[Any]]:

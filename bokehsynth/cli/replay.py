@@ -5,19 +5,20 @@ from pathlib import Path
 import click
 
 from bokehsynth.cli.facts import record
-from bokehsynth.cli.options import LOCAL_PATH, device_option, moved_option, trust_option
+from bokehsynth.cli.options import DATA_PATH, LOCAL_PATH, device_option, moved_option, trust_option
 from bokehsynth.errors import DataError
+from bokehsynth.stores import StoredPath
 
 
 @click.command()
-@click.argument("dataset", metavar="DATASET", type=LOCAL_PATH)
+@click.argument("dataset", metavar="DATASET", type=DATA_PATH)
 @click.argument("key", metavar="KEY")
 @click.option("--out", type=LOCAL_PATH, help="Write the stored and the new sample as a contact sheet.")
 @device_option
 @moved_option
 @trust_option
 def replay(
-    dataset: Path, key: str, out: Path | None, device: str, overrides: tuple[str, ...], trust_code: bool
+    dataset: StoredPath, key: str, out: Path | None, device: str, overrides: tuple[str, ...], trust_code: bool
 ) -> None:
     """Make the sample KEY (such as train-000000012) of DATASET again from its JSON record and compare every pixel.
 

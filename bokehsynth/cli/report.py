@@ -5,19 +5,20 @@ from pathlib import Path
 import click
 
 from bokehsynth.cli.facts import record
-from bokehsynth.cli.options import LOCAL_PATH, progress_bar
+from bokehsynth.cli.options import DATA_PATH, LOCAL_PATH, progress_bar
 from bokehsynth.errors import UsageError
+from bokehsynth.stores import StoredPath
 
 
 @click.command()
-@click.argument("dataset", metavar="DATASET", type=LOCAL_PATH)
+@click.argument("dataset", metavar="DATASET", type=DATA_PATH)
 @click.option("--out", default="report.html", show_default=True, type=LOCAL_PATH, help="HTML file to write.")
 @click.option("--samples", default=64, show_default=True, type=click.IntRange(1, 256), help="Samples to show.")
 @click.option(
     "--records", default=20_000, show_default=True, type=click.IntRange(1, 1_000_000),
     help="Samples whose records the distributions are taken from, at most.",
 )  # fmt: skip
-def report(dataset: Path, out: Path, samples: int, records: int) -> None:
+def report(dataset: StoredPath, out: Path, samples: int, records: int) -> None:
     """Write one HTML page about DATASET: samples, distributions, assets and licences, quarantine, how it was made.
 
     The page is one file that loads nothing, so it can be mailed, and it runs nothing that the data set names. Damage

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bokehsynth.cli.facts import record
+from bokehsynth.stores import StoredPath
 from bokehsynth.workers.signals import Stopped, stop_on_signals
 
 if TYPE_CHECKING:
     from bokehsynth.generation.generate import GenerateResult
 
 
-def supervise(work: "Callable[..., GenerateResult]", out: Path, *, quiet: bool, **options: Any) -> None:
+def supervise(work: "Callable[..., GenerateResult]", out: StoredPath, *, quiet: bool, **options: Any) -> None:
     """Call `work(say=, progress=, **options)`, print how it ended, and exit with 0, 3, 130 or 143; errors pass through.
 
     Messages that cannot be written (a full disk, a reader that has gone) change nothing: the data are what counts.
@@ -50,7 +51,7 @@ def echo(message: str, err: bool = False) -> None:
             echo(f"warning: stdout: {error.strerror}; the data set is not affected", err=True)
 
 
-def _summary(out: Path, result: "GenerateResult") -> str:
+def _summary(out: StoredPath, result: "GenerateResult") -> str:
     if not result.complete:
         return f"{out}: this range is done ({result.made} samples made now); other ranges are still missing."
     if result.made == 0:
@@ -58,7 +59,7 @@ def _summary(out: Path, result: "GenerateResult") -> str:
     return f"{out}: complete, {result.samples} samples. Look at {out / 'preview.png'}"
 
 
-def _quarantine_summary(out: Path, result: "GenerateResult") -> str:
+def _quarantine_summary(out: StoredPath, result: "GenerateResult") -> str:
     parts = []
     if result.rejected:
         reasons = sorted({rejected.reason for rejected in result.rejected})

@@ -18,6 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scanner import RoundTripScanner, Scanner
 
 from bokehsynth.errors import DataError, RecipeError
+from bokehsynth.stores import StoredPath
 from bokehsynth.untrusted_files import read_text
 
 MAX_BYTES = 1 << 20
@@ -35,13 +36,13 @@ Place = tuple[str | int, ...]
 """Keys and list positions from the top of a file down to a value."""
 
 
-def load_yaml(path: str | Path, model: type[ModelT], overrides: Sequence[str] = ()) -> ModelT:
+def load_yaml(path: str | StoredPath, model: type[ModelT], overrides: Sequence[str] = ()) -> ModelT:
     """Read a YAML file into `model`.
 
     `overrides` are `KEY=VALUE` strings, KEY a dotted path, VALUE read as YAML 1.2; they replace what the file says.
     Raises RecipeError with all faults: file, line, dotted path, the rule, and the nearest valid name.
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     try:
         return _load(path, model, overrides)
     except RecursionError:
@@ -55,7 +56,7 @@ def load_yaml(path: str | Path, model: type[ModelT], overrides: Sequence[str] = 
         raise RecipeError(f"{path}: holds a value that cannot be read: {fault}") from None
 
 
-def _load(path: Path, model: type[ModelT], overrides: Sequence[str]) -> ModelT:
+def _load(path: StoredPath, model: type[ModelT], overrides: Sequence[str]) -> ModelT:
     data = _read(path)
     set_places: dict[Place, str] = {}
     for override in overrides:
@@ -110,7 +111,7 @@ def _parser(kind: str) -> YAML:
     return parser
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: StoredPath) -> dict[str, Any]:
     try:
         text = read_text(path, MAX_BYTES)
     except OSError as error:
@@ -192,7 +193,7 @@ def _plain(value: Any) -> Any:
 
 
 def _describe(
-    error: ValidationError, data: Any, model: type[BaseModel], path: Path, set_places: Mapping[Place, str]
+    error: ValidationError, data: Any, model: type[BaseModel], path: StoredPath, set_places: Mapping[Place, str]
 ) -> list[str]:
     found: dict[tuple[Place, str], list[str]] = {}
     for fault in error.errors(include_url=False):

@@ -5,21 +5,29 @@ Hold `shard_lock.set_up_lock` to check or write them: runs of other ranges of th
 
 import contextlib
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from bokehsynth.assets.catalogue import Catalogue
 from bokehsynth.config.strict_yaml import load_yaml
 from bokehsynth.config.user_code import user_code
 from bokehsynth.errors import ChangedError, DataError, StorageError
-from bokehsynth.files import TMP_MARK, atomic_write, make_directory, pretty_json, storage_errors
+from bokehsynth.files import (
+    TMP_MARK,
+    atomic_write,
+    change_file,
+    commit_file,
+    files_in,
+    make_directory,
+    pretty_json,
+    storage_errors,
+)
 from bokehsynth.generation.provenance import pixel_facts
 from bokehsynth.generation.quarantine import merged_list, write_lines
 from bokehsynth.generation.recipe_schema import is_schema, schema_text
 from bokehsynth.imaging.contact_sheet import contact_sheet, take_spread
+from bokehsynth.imaging.drawing import encode_sheet
 from bokehsynth.recipe import Recipe
 from bokehsynth.rng import SPLITS
 from bokehsynth.schema import FORMAT_VERSION
@@ -34,9 +42,11 @@ from bokehsynth.shards import (
     refuse_lost_hidden,
     write_dataset_json,
 )
+from bokehsynth.stores import Change, ObjectPath, StoredPath
 from bokehsynth.untrusted_files import MAX_JSON, MAX_LIST, parse_json, read_json, read_lines, read_text
 
 PREVIEW_ROWS = 10
+PREVIEW_COMPRESSION = 9
 UNREADABLE = "\0"
 """No text of a file of a data set."""
 MAX_RECORDS = 16 << 20
@@ -117,7 +127,7 @@ def check_format(layout: Layout) -> None:
 
     Such shards would otherwise count as missing, and be written over.
     """
-    markers = [path for split in SPLITS for path in sorted(layout.split_markers(split).glob("*.done.json"))]
+    markers = [path for split in SPLITS for path in files_in(layout.split_markers(split), "*.done.json")]
     for path in [layout.dataset, *markers]:
         try:
             record = read_json(path, MAX_DATASET_JSON if path == layout.dataset else MAX_JSON)
@@ -147,10 +157,10 @@ def write_root_files(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan],
     """
     for folder in (layout.root, layout.hidden, layout.staging, layout.logs):
         make_directory(folder)
-    for folder in (layout.root, layout.hidden):
+    for folder in () if layout.remote else (layout.root, layout.hidden):
         for leftover in folder.glob(f".*{TMP_MARK}*"):
             leftover.unlink(missing_ok=True)
-    atomic_write(layout.identity, pretty_json(recipe.identity))
+    commit_file(layout.identity, pretty_json(recipe.identity))
     atomic_write(layout.recipe, recipe.text())
     atomic_write(layout.assets, recipe.catalogue.lines())
     write_quarantine(layout, recipe, plans)
@@ -164,7 +174,24 @@ def record_machine(layout: Layout, machine: Machine) -> None:
     """Add a machine to the record of those that have worked on the set, unless one like it is there."""
     known = machines_of(layout, strict=True)
     if not _is_known(machine, known):
-        atomic_write(layout.machines, pretty_json([*known, machine]))
+        change_file(layout.machines, lambda old: _with_machine(layout, old, machine))
+
+
+def missing_conditions(layout: Layout) -> str:
+    """Words for a bucket that does not keep the conditions of puts, once its set is begun; empty for all others.
+
+    The identity is put again as if it were not there: with the same bytes, so that nothing can be lost.
+    """
+    if not isinstance(layout.identity, ObjectPath):
+        return ""
+    bucket = layout.identity.bucket
+    if bucket.conditional and bucket.has_conditions(layout.identity.key, layout.identity.read_bytes(MAX_RECORDS)):
+        return ""
+    bucket.conditional = False
+    return (
+        f"{bucket.url}: does not keep the conditions of puts (If-None-Match), so every object is compared before and "
+        "after it is put; do not run two machines on one range here"
+    )
 
 
 def write_description(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]) -> None:
@@ -173,7 +200,8 @@ def write_description(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]
     machines = machines_of(layout, strict=True)  # one that cannot be read just now must not be left out
     record = expected_description(layout, recipe, recipe.identity, plans, machines)
     stored = ShardDataset(layout, recipe.splits[0], record=record)
-    contact_sheet([stored[i] for i in take_spread(range(len(stored)), PREVIEW_ROWS)], layout.preview)
+    sheet = contact_sheet([stored[i] for i in take_spread(range(len(stored)), PREVIEW_ROWS)])
+    atomic_write(layout.preview, encode_sheet(sheet, PREVIEW_COMPRESSION))
     write_dataset_json(layout, record, f"Format {FORMAT_VERSION}; the recipe it follows from is `recipe.yaml`.")
 
 
@@ -224,7 +252,7 @@ def machines_of(layout: Layout, strict: bool = False) -> list[Machine]:
     except DataError as error:
         fault = error
     machines = machines if all(isinstance(machine, dict) for machine in machines) else []
-    if strict and not machines and os.path.lexists(layout.machines):
+    if strict and not machines and (layout.machines.exists() or layout.machines.is_symlink()):
         raise DataError(f"{fault}; if it is damaged and the set is not finished, delete it")
     return machines
 
@@ -240,8 +268,8 @@ def _licence_text(layout: Layout, catalogue: Catalogue, record: dict[str, Any]) 
     samples: Counter[str] = Counter()
     for split in record["splits"]:
         stored = ShardDataset(layout, split, fields=[], record=record)
-        for index in range(len(stored)):
-            samples.update({licence_of[name] for name in stored.meta(index)["assets"]})
+        for meta in stored.records(range(len(stored))):
+            samples.update({licence_of[name] for name in meta["assets"]})
     assets = Counter(licence_of.values())
     rows = "".join(f"\n| {licence} | {assets[licence]} | {samples[licence]} |" for licence in sorted(assets))
     return (
@@ -256,7 +284,18 @@ def write_quarantine(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan])
     write_lines(layout.quarantine, recipe.catalogue.quarantine_lines() + draws)
 
 
-def file_text(path: Path) -> str:
+def unchanged(layout: Layout, before: bytes | None, after: str) -> Change:
+    """What writes `after` over a file that still holds `before`; ChangedError where another run was faster."""
+
+    def change(old: bytes | None) -> bytes:
+        if old not in {before, after.encode()}:
+            raise ChangedError(f"{layout.root}: another run is changing this set; wait for it, and run the line again")
+        return after.encode()
+
+    return change
+
+
+def file_text(path: StoredPath) -> str:
     """The text of a file; empty where it is missing, UNREADABLE where it is none that can be read."""
     try:
         return read_text(path, MAX_LIST)
@@ -266,7 +305,7 @@ def file_text(path: Path) -> str:
         return UNREADABLE
 
 
-def _read_json(path: Path, kind: type) -> Any:
+def _read_json(path: StoredPath, kind: type) -> Any:
     try:
         value = read_json(path, MAX_RECORDS)
         if not isinstance(value, kind):
@@ -275,6 +314,12 @@ def _read_json(path: Path, kind: type) -> Any:
         fault = error if isinstance(error, DataError) else f"{path}: cannot be read ({error})"
         raise DataError(f"{fault}; `bokehsynth verify --fix` restores it where the set is finished") from None
     return value
+
+
+def _with_machine(layout: Layout, old: bytes | None, machine: Machine) -> bytes:
+    """The record of machines with one more, if it is not in it."""
+    known = parse_json(old.decode(), str(layout.machines)) if old else []
+    return pretty_json(known if _is_known(machine, known) else [*known, machine]).encode()
 
 
 def _is_known(machine: Machine, known: Sequence[Machine]) -> bool:

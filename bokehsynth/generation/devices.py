@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bokehsynth.errors import DeviceError, UsageError
@@ -11,7 +10,7 @@ from bokehsynth.rendering.cuda.device import visible_gpus
 from bokehsynth.workers.pool import usable_cpus
 
 
-def resolve_dataset_device(asked: str, begun: Sequence[str], where: Path, allow_mixed: bool) -> str:
+def resolve_dataset_device(asked: str, begun: Sequence[str], where: object, allow_mixed: bool) -> str:
     """Resolve the device of a run over the data set at `where`; `auto` is resolved once per data set.
 
     `begun`: the devices that have worked on it, the first one first. Raises DeviceError for a device that is not

@@ -1,21 +1,21 @@
 """Extend a finished data set: new shards are appended, and no shard that is there changes."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from bokehsynth.errors import UsageError
-from bokehsynth.files import atomic_write, local_path, pretty_json
-from bokehsynth.generation.dataset_files import check_identity
+from bokehsynth.files import change_file, data_path, pretty_json
+from bokehsynth.generation.dataset_files import check_identity, file_text, unchanged
 from bokehsynth.generation.generate import GenerateOptions, GenerateResult, run_generation
 from bokehsynth.generation.plan import all_plans, check_shard_boundaries, read_extensions, uncommitted
 from bokehsynth.generation.shard_lock import set_up_lock
 from bokehsynth.generation.stored_recipe import find_pictures, stored_recipe
 from bokehsynth.recipe import Recipe, SamplesSpec
 from bokehsynth.shards import Layout, common_identity, refuse_lost_hidden
+from bokehsynth.stores import StoredPath
 
 
 def extend(
-    out: str | Path,
+    out: str | StoredPath,
     samples: int,
     options: GenerateOptions | None = None,
     trust_code: bool = False,
@@ -28,7 +28,7 @@ def extend(
     set, or if it is not finished (finish it first), ChangedError if its pictures are others or not there; otherwise as
     `generate`. `trust_code` and `overrides` as in `stored_recipe`.
     """
-    layout, options = Layout(local_path(out)), options or GenerateOptions()
+    layout, options = Layout(data_path(out)), options or GenerateOptions()
     refuse_lost_hidden(layout)
     old = stored_recipe(layout, trust_code, overrides)
     find_pictures(layout, old)
@@ -58,5 +58,6 @@ def _begin(layout: Layout, old: Recipe, new: Recipe) -> None:
         raise UsageError(f"{layout.root}: already holds {before}, more than {after} asked for; shards never shrink")
     steps = read_extensions(layout)
     if before not in steps:
-        atomic_write(layout.extensions, pretty_json([*steps, before]))
-    atomic_write(layout.recipe, new.text())
+        known = pretty_json(steps).encode() if steps else None
+        change_file(layout.extensions, unchanged(layout, known, pretty_json([*steps, before])))
+    change_file(layout.recipe, unchanged(layout, file_text(layout.recipe).encode(), new.text()))

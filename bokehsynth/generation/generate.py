@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from bokehsynth.assets.catalogue import RejectedFile
 from bokehsynth.errors import BokehsynthError, UsageError, printable
-from bokehsynth.files import local_path
+from bokehsynth.files import data_path
 from bokehsynth.generation.batching import BatchOptions
 from bokehsynth.generation.crash_log import CrashLog
 from bokehsynth.generation.dataset_files import (
@@ -21,6 +21,7 @@ from bokehsynth.generation.dataset_files import (
     check_identity,
     check_output_dir,
     devices_of,
+    missing_conditions,
     restore_records,
     write_description,
     write_root_files,
@@ -52,6 +53,7 @@ from bokehsynth.generation.shard_task import ShardTask
 from bokehsynth.generation.stored_recipe import find_pictures, stored_recipe
 from bokehsynth.recipe import Recipe, load_recipe
 from bokehsynth.shards import Layout, ShardPlan, common_identity, refuse_lost_hidden, sweep_temporaries
+from bokehsynth.stores import StoredPath
 from bokehsynth.workers.events import Engine
 from bokehsynth.workers.supervisor import RunPolicy
 from bokehsynth.workers.timeouts import TimeoutPolicy
@@ -88,7 +90,7 @@ REJECTIONS_SHOWN = 10
 class GenerateResult:
     """What a call to `generate` found and did."""
 
-    out: Path
+    out: StoredPath
     samples: int
     """Samples of the whole data set."""
     made: int
@@ -152,8 +154,10 @@ class GenerateOptions:
         return make_engine(self.engine, self.ray_address, self.workers, allocation, policy)
 
 
-def generate(recipe: Recipe | str | Path, out: str | Path, **options: "Unpack[GenerateKeywords]") -> GenerateResult:
-    """Make a data set in the directory `out`, or go on with it.
+def generate(
+    recipe: Recipe | str | Path, out: str | StoredPath, **options: "Unpack[GenerateKeywords]"
+) -> GenerateResult:
+    """Make a data set in the folder or bucket (`s3://bucket/folder`) `out`, or go on with it.
 
     `options` are the fields of `GenerateOptions` (in this module), which says what each does: workers, device, engine,
     ray_address, gpus, shards, allow_mixed, quarantine, grace, time_limit, lock, progress, say.
@@ -163,7 +167,7 @@ def generate(recipe: Recipe | str | Path, out: str | Path, **options: "Unpack[Ge
     FailureBudgetError if too much fails; committed shards stay valid whatever happens.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    return run_generation(recipe, Layout(local_path(out)), GenerateOptions(**options))
+    return run_generation(recipe, Layout(data_path(out)), GenerateOptions(**options))
 
 
 _KEYWORDS = [parameter for parameter in signature(GenerateOptions).parameters.values() if parameter.name != "batching"]
@@ -230,6 +234,8 @@ def _claim(run: _Run) -> list[ShardPlan] | None:
             return None
         run.recipe.lens.check_tables(run.recipe.frame)
         write_root_files(layout, run.recipe, run.everything, run.machine)
+        if note := missing_conditions(layout):
+            run.options.say(f"note: {note}")
         todo = [plan for plan in run.shards if plan in absent]
         if quarantine is not None:
             import_list(layout, Path(quarantine), run.shards, set(run.shards) - absent)
@@ -296,13 +302,13 @@ def _result(
 
 
 def finalize(
-    out: str | Path, trust_code: bool = False, lock: bool = True, overrides: Sequence[str] = ()
+    out: str | StoredPath, trust_code: bool = False, lock: bool = True, overrides: Sequence[str] = ()
 ) -> GenerateResult:
     """Write `dataset.json`, card and preview of a data set whose shards are all there; else say which are missing.
 
     `trust_code` and `overrides` as in `stored_recipe`, `lock` as in `GenerateOptions`.
     """
-    layout = Layout(local_path(out))
+    layout = Layout(data_path(out))
     refuse_lost_hidden(layout)
     recipe = stored_recipe(layout, trust_code, overrides)
     find_pictures(layout, recipe)

@@ -8,25 +8,29 @@ import os
 from collections.abc import Sequence
 
 from bokehsynth.errors import LockedError, UsageError
-from bokehsynth.files import storage_errors
+from bokehsynth.files import files_in, storage_errors
 from bokehsynth.generation.dataset_files import restore_records
 from bokehsynth.generation.plan import restore_extensions
 from bokehsynth.generation.quarantine import read_list, write_shard_list
 from bokehsynth.recipe import Recipe
 from bokehsynth.rng import SPLITS
 from bokehsynth.shards import Layout, ShardPlan, VerifyReport, restore_shard
+from bokehsynth.stores import ObjectPath
 
-Stamps = dict[str, tuple[int, int, int]]
-"""Inode, size and time of the files that decide what is deleted, by path."""
+Stamps = dict[str, tuple[int, int, int] | str]
+"""Inode, size and time of the files that decide what is deleted, by path; of an object its version."""
 
 
 def take_stamps(layout: Layout) -> Stamps:
     """What the markers and records of a set are now, to be compared later (`refuse_changed`)."""
     paths = [layout.dataset, layout.recipe, layout.identity, layout.machines, layout.extensions]
-    paths += [path for split in SPLITS for path in sorted(layout.split_markers(split).glob("*.done.json"))]
-    stamps = {}
+    paths += [path for split in SPLITS for path in files_in(layout.split_markers(split), "*.done.json")]
+    stamps: Stamps = {}
     for path in paths:
         with contextlib.suppress(OSError):
+            if isinstance(path, ObjectPath):
+                stamps[str(path)] = path.held().version
+                continue
             status = os.stat(path)
             stamps[str(path)] = (status.st_ino, status.st_size, status.st_mtime_ns)
     return stamps
@@ -65,10 +69,15 @@ def restore_lost(layout: Layout, report: VerifyReport, recipe: Recipe | None) ->
 
 
 def delete_markers(layout: Layout, plans: Sequence[ShardPlan]) -> None:
-    """Delete the markers of damaged shards, so that the next `generate` remakes just those."""
+    """Delete the markers of damaged shards, so that the next `generate` remakes just those.
+
+    In a bucket tars and indices are never put over others, so those of the shards are deleted after the markers.
+    """
     for plan in plans:
-        with storage_errors(layout.marker(plan)):
-            layout.marker(plan).unlink(missing_ok=True)
+        others = [layout.tar(plan), layout.index(plan)] if layout.remote else []
+        for path in [layout.marker(plan), *others]:
+            with storage_errors(path):
+                path.unlink(missing_ok=True)
 
 
 def _is_of(plan: ShardPlan, split: str, index: int) -> bool:

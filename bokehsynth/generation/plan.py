@@ -15,7 +15,7 @@ from bokehsynth.shards import (
     ShardPlan,
     committed_plans,
     contiguous,
-    find_shard,
+    find_shards,
     plan_shards,
     read_dataset,
     read_marker,
@@ -138,7 +138,9 @@ def read_extensions(layout: Layout) -> list[dict[str, int]]:
 
 def uncommitted(layout: Layout, plans: Sequence[ShardPlan], identity: Mapping[str, str]) -> list[ShardPlan]:
     """The shards that are not committed with this identity."""
-    return [plan for plan in plans if find_shard(layout, plan, identity) is None]
+    plans = list(plans)
+    found = find_shards(layout, plans, identity)
+    return [plan for plan, marker in zip(plans, found, strict=True) if marker is None]
 
 
 def shard_range(plans: Sequence[ShardPlan], shards: str) -> list[ShardPlan]:

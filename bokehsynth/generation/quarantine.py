@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from bokehsynth.errors import ChangedError, DataError, UsageError
-from bokehsynth.files import atomic_write, canonical_json, make_directory, storage_errors
+from bokehsynth.files import atomic_write, canonical_json, files_in, make_directory, storage_errors
 from bokehsynth.rng import SPLITS
 from bokehsynth.schema import MAX_SAMPLES, sample_key
 from bokehsynth.shards import Layout, ShardPlan
+from bokehsynth.stores import ObjectPath, StoredPath
 from bokehsynth.untrusted_files import parse_json, read_lines
 
 MAX_DRAWS = 1000
@@ -44,17 +45,26 @@ class QuarantinedDraw:
 def read_shard_list(layout: Layout, plan: ShardPlan) -> list[QuarantinedDraw]:
     """The draws of a shard that are in quarantine so far, in order."""
     path = layout.shard_quarantine(plan)
-    return read_list(path) if path.exists() else []
+    return read_list(path) if (path.is_file() if layout.remote else path.exists()) else []
 
 
 def write_shard_list(layout: Layout, plan: ShardPlan, entries: Iterable[QuarantinedDraw]) -> None:
-    """Replace the list of a shard; no entries, no file."""
+    """Replace the list of a shard; no entries, no file. In a bucket they are added to what other machines put there."""
     path = layout.shard_quarantine(plan)
+    if isinstance(path, ObjectPath):
+        if added := set(entries):
+            path.change(lambda old: _with_entries(path, old, added))
+        return
     make_directory(path.parent)
     write_lines(path, "".join(entry.line() for entry in sorted(set(entries))))
 
 
-def write_lines(path: Path, text: str) -> None:
+def _with_entries(path: ObjectPath, old: bytes | None, added: set[QuarantinedDraw]) -> bytes:
+    there = _parsed(path, old.decode().splitlines()) if old else []
+    return "".join(entry.line() for entry in sorted({*there, *added})).encode()
+
+
+def write_lines(path: StoredPath, text: str) -> None:
     """Write a list; without any line there is no file."""
     if text:
         atomic_write(path, text)
@@ -63,7 +73,7 @@ def write_lines(path: Path, text: str) -> None:
             path.unlink(missing_ok=True)
 
 
-def read_list(path: Path) -> list[QuarantinedDraw]:
+def read_list(path: StoredPath) -> list[QuarantinedDraw]:
     """Read the draws in a list, sorted; lines of another kind (assets) are skipped. UsageError if it is no list."""
     try:
         lines = read_lines(path)
@@ -71,6 +81,10 @@ def read_list(path: Path) -> list[QuarantinedDraw]:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     except DataError as error:
         raise UsageError(str(error)) from None
+    return _parsed(path, lines)
+
+
+def _parsed(path: StoredPath, lines: Iterable[str]) -> list[QuarantinedDraw]:
     try:
         entries = [entry for line in lines for entry in _entries_of(parse_json(line, "a line"))]
     except DataError as error:
@@ -122,6 +136,10 @@ def import_list(layout: Layout, path: Path, plans: Sequence[ShardPlan], committe
 
 def merged_list(layout: Layout, plans: Iterable[ShardPlan]) -> list[QuarantinedDraw]:
     """The quarantined draws of all these shards."""
+    if layout.remote:  # most have no list, and asking for each takes time
+        folders = [layout.split_markers(split) for split in SPLITS]
+        there = {path.name for folder in folders for path in files_in(folder, "*.quarantine.jsonl")}
+        plans = [plan for plan in plans if layout.shard_quarantine(plan).name in there]
     return sorted(entry for plan in plans for entry in read_shard_list(layout, plan))
 
 

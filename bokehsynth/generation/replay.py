@@ -1,7 +1,6 @@
 """Remake a stored sample from nothing but its own record and the recipe beside it."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy.typing as npt
 
 from bokehsynth.config.user_code import user_code
 from bokehsynth.errors import DeviceError, UsageError
-from bokehsynth.files import local_path
+from bokehsynth.files import data_path
 from bokehsynth.generation.dataset_files import devices_of
 from bokehsynth.generation.stored_recipe import find_pictures, stored_recipe
 from bokehsynth.pipeline import sample_from_draw, scene_renderer
@@ -20,6 +19,7 @@ from bokehsynth.scene import SceneDraw
 from bokehsynth.scene.compose import margin_of
 from bokehsynth.schema import Sample, sample_key
 from bokehsynth.shards import Layout, open_dataset
+from bokehsynth.stores import StoredPath
 
 TEXEL = 16
 """Bytes of a texel of a layer: colour and alpha as float32."""
@@ -27,13 +27,13 @@ LAYER_BYTES = 400_000_000
 """Bytes of the layers of a scene that is made again without trust; composing and rendering take some four times it."""
 
 
-def replay_device(dataset: str | Path, asked: str = "auto") -> tuple[list[str], str]:
+def replay_device(dataset: str | StoredPath, asked: str = "auto") -> tuple[list[str], str]:
     """The devices that the set was made on, and the one to make a sample on again: `auto` is the set's own.
 
     Raises DeviceError if that is not there. Of a set made on several, no sample tells on which; `auto` is then as
     everywhere.
     """
-    made_on = devices_of(Layout(local_path(dataset)))
+    made_on = devices_of(Layout(data_path(dataset)))
     if asked != "auto" or len(made_on) != 1:
         return made_on, resolve_device(asked)
     try:
@@ -47,7 +47,7 @@ def replay_device(dataset: str | Path, asked: str = "auto") -> tuple[list[str], 
 
 
 def replay_sample(
-    dataset: str | Path, key: str, device: str = "auto", trust_code: bool = False, overrides: Sequence[str] = ()
+    dataset: str | StoredPath, key: str, device: str = "auto", trust_code: bool = False, overrides: Sequence[str] = ()
 ) -> tuple[Sample, Sample, dict[str, int]]:
     """The stored sample, the remade one, and for each field that differs the number of differing pixels.
 
@@ -61,8 +61,9 @@ def replay_sample(
     if stored_split is None or int(number) >= len(stored_split) or key != sample_key(split, int(number)):
         raise UsageError(f"{dataset}: has no sample {key!r}; keys look like {sample_key('train', 12)}")
     stored = stored_split[int(number)]
-    recipe = stored_recipe(Layout(local_path(dataset)), trust_code, overrides)
-    find_pictures(Layout(local_path(dataset)), recipe)
+    layout = Layout(data_path(dataset))
+    recipe = stored_recipe(layout, trust_code, overrides)
+    find_pictures(layout, recipe)
     render_scene = scene_renderer(replay_device(dataset, device)[1])
     with user_code(trust_code):
         draw = draw_from_meta(stored.meta)

@@ -3,9 +3,10 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Event, Thread
 
 from bokehsynth.errors import BokehsynthError, StorageError
 from bokehsynth.generation.batching import BatchOptions, RenderQueue
@@ -31,6 +32,9 @@ DISK_FULL_RETRY_SECONDS = 3.0
 
 CONTROL_TICK = 0.25
 """Seconds between two signs of life while a worker only waits."""
+
+SIGN_SECONDS = 5.0
+"""Between two signs of life of a worker that stores a shard in a bucket."""
 
 SampleResult = tuple[PackedSample, list[QuarantinedDraw]]
 """A sample as the tar holds it, and the draws of it that were quarantined on the way."""
@@ -83,6 +87,9 @@ class ShardTask:
             report(0)
         try:
             return self._commit(plan, crash_log, report)
+        except _ListChangedError:  # its draws are to be made anew
+            report(0)
+            return self(plan, report)
         except StorageError as error:
             if not error.full:
                 raise
@@ -95,7 +102,7 @@ class ShardTask:
         attempt = _ShardAttempt(self, plan, crash_log, report, batching, read_shard_list(self.layout, plan))
         crash_log.begin()
         try:
-            with contextlib.closing(attempt.samples()) as samples:
+            with contextlib.closing(attempt.samples()) as samples, _signs_of_life(attempt, self.layout.remote):
                 marker = write_shard(self.layout, plan, samples, self.recipe.shards, self.recipe.identity)
         except BaseException as error:
             if not is_fatal_to_worker(error):  # otherwise the log has to say what was in flight
@@ -134,6 +141,31 @@ class ShardTask:
         crash_log.isolated_ok()
 
 
+class _ListChangedError(BokehsynthError):
+    """Another machine has put draws of the shard into quarantine while it was being made."""
+
+
+@contextlib.contextmanager
+def _signs_of_life(attempt: "_ShardAttempt", remote: bool) -> Iterator[None]:
+    """While a shard is put into a bucket, which may be busy for as long as its patience goes, report that it lives."""
+    done = Event()
+
+    def report() -> None:
+        while not done.wait(SIGN_SECONDS):
+            if attempt.committing:
+                attempt.report(0)
+
+    thread = Thread(target=report, daemon=True)
+    if remote:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if remote:
+            thread.join()
+
+
 def _wait(seconds: float, crash_log: CrashLog, report: Report) -> None:
     """The control of a trial: do nothing for so long, to see whether this worker is killed all the same."""
     crash_log.control_start()
@@ -154,6 +186,8 @@ class _ShardAttempt:
     report: Report
     batching: BatchOptions
     quarantined: list[QuarantinedDraw]
+    committing: bool = False
+    """Whether all samples are made, and what is left is to store them."""
 
     def __post_init__(self) -> None:
         render = partial(render_batch, backend=self.task.device)
@@ -175,7 +209,11 @@ class _ShardAttempt:
                     self.report(unreported)
                     unreported = 0
         self.crash_log.committing()
-        write_shard_list(self.task.layout, self.plan, self.quarantined)
+        self.committing = True
+        layout = self.task.layout
+        write_shard_list(layout, self.plan, self.quarantined)
+        if layout.remote and read_shard_list(layout, self.plan) != sorted(set(self.quarantined)):
+            raise _ListChangedError(f"{layout.shard_quarantine(self.plan)}: was changed by another machine")
 
     def make(self, index: int, record: Callable[[QuarantinedDraw], None] = lambda draw: None) -> SampleResult:
         """Make one sample, in any thread; `record` is called with each draw as soon as it is quarantined."""

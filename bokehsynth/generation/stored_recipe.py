@@ -1,6 +1,8 @@
 """The recipe of a data set that is there, and the pictures that it was made from, also where they have been moved."""
 
-from collections.abc import Sequence
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bokehsynth.assets.spec import SOURCE_LISTS, AssetsSpec, SourceSpec
@@ -8,6 +10,8 @@ from bokehsynth.config.user_code import refuse, user_code
 from bokehsynth.errors import ChangedError, RecipeError, UsageError
 from bokehsynth.recipe import Recipe, load_recipe
 from bokehsynth.shards import Layout
+from bokehsynth.stores import StoredPath
+from bokehsynth.untrusted_files import read_text
 
 
 def stored_recipe(layout: Layout, trust_code: bool = False, overrides: Sequence[str] = ()) -> Recipe:
@@ -18,10 +22,25 @@ def stored_recipe(layout: Layout, trust_code: bool = False, overrides: Sequence[
     """
     if not layout.recipe.is_file():
         raise UsageError(f"{layout.root}: holds no recipe.yaml; it is not a data set of bokehsynth")
-    with user_code(trust_code):
-        recipe = load_recipe(layout.recipe)
+    with user_code(trust_code), _local_copy(layout.recipe) as path:
+        recipe = load_recipe(path)
         refuse(layout.recipe, recipe.class_paths)
-        return _moved(layout, recipe, load_recipe(layout.recipe, overrides)) if overrides else recipe
+        return _moved(layout, recipe, load_recipe(path, overrides)) if overrides else recipe
+
+
+@contextlib.contextmanager
+def _local_copy(path: StoredPath) -> Iterator[Path]:
+    """A recipe in a bucket as a local file, while the block runs; errors in it name the object."""
+    if isinstance(path, Path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, path.name)
+        copy.write_text(read_text(path), encoding="utf-8")
+        try:
+            yield copy
+        except RecipeError as error:
+            raise RecipeError(str(error).replace(str(copy), str(path))) from None
 
 
 def find_pictures(layout: Layout, recipe: Recipe) -> None:

@@ -2,14 +2,13 @@
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from bokehsynth.assets.catalogue import Catalogue, assets_of
 from bokehsynth.config.strict_yaml import load_yaml
 from bokehsynth.config.user_code import UntrustedCodeError, is_refused, user_code
 from bokehsynth.errors import BokehsynthError, DataError, UsageError
-from bokehsynth.files import canonical_json, local_path, pretty_json
+from bokehsynth.files import canonical_json, data_path, pretty_json
 from bokehsynth.generation.dataset_files import (
     check_format,
     expected_description,
@@ -35,11 +34,12 @@ from bokehsynth.shards import (
     refuse_lost_hidden,
     verify_dataset,
 )
+from bokehsynth.stores import StoredPath
 from bokehsynth.untrusted_files import MAX_LINES, parse_json
 
 
 def verify(
-    out: str | Path,
+    out: str | StoredPath,
     decode: float = 1.0,
     workers: int = 1,
     fix: bool = False,
@@ -56,7 +56,7 @@ def verify(
     `not_compared` names them. `lock` as in `GenerateOptions`, for `fix`.
     """
     with user_code(trust_code):
-        return _verify(Layout(local_path(out)), decode, workers, fix, lock)
+        return _verify(Layout(data_path(out)), decode, workers, fix, lock)
 
 
 def _verify(layout: Layout, decode: float, workers: int, fix: bool, lock: bool) -> VerifyReport:

@@ -48,5 +48,10 @@ def grid(cells: Sequence[ByteArray], columns: int, empty: ByteArray) -> ByteArra
 
 def write_sheet(path: Path, sheet: ByteArray, compression: int | None = None) -> None:
     """Write a sheet as PNG, at a compression of 0 to 9 or as OpenCV finds fast."""
+    atomic_write(path, encode_sheet(sheet, compression))
+
+
+def encode_sheet(sheet: ByteArray, compression: int | None = None) -> bytes:
+    """A sheet as the bytes of a PNG file, at a compression of 0 to 9 or as OpenCV finds fast."""
     options = [] if compression is None else [cv2.IMWRITE_PNG_COMPRESSION, compression]
-    atomic_write(path, cv2.imencode(".png", sheet[..., ::-1], options)[1].tobytes())
+    return bytes(cv2.imencode(".png", sheet[..., ::-1], options)[1].tobytes())

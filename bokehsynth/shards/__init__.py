@@ -6,7 +6,7 @@
 from bokehsynth.shards.codec import encode_sample, pixels_digest
 from bokehsynth.shards.dataset import MAX_DATASET_JSON, describe_dataset, read_dataset, stored_plans, write_dataset_json
 from bokehsynth.shards.layout import Layout, refuse_lost_hidden, sweep_temporaries
-from bokehsynth.shards.marker import committed_plans, common_identity, find_shard, read_marker
+from bokehsynth.shards.marker import committed_plans, common_identity, find_shard, find_shards, read_marker
 from bokehsynth.shards.plan import ShardPlan, contiguous, plan_shards
 from bokehsynth.shards.reader import ShardDataset, open_dataset
 from bokehsynth.shards.verify import VerifyReport, verify_dataset
@@ -27,6 +27,7 @@ __all__ = [
     "describe_dataset",
     "encode_sample",
     "find_shard",
+    "find_shards",
     "open_dataset",
     "pack",
     "pixels_digest",

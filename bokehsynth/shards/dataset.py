@@ -1,23 +1,23 @@
 """The files that describe a whole data set: `dataset.json`, which makes it complete, and the Hugging Face card."""
 
+import contextlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, BinaryIO
 
-from bokehsynth.errors import DataError
-from bokehsynth.files import atomic_write, pretty_json, sha256_bytes
+from bokehsynth.errors import ChangedError, DataError
+from bokehsynth.files import atomic_write, change_file, pretty_json, sha256_bytes
 from bokehsynth.rng import SPLITS
 from bokehsynth.schema import FIELDS, FORMAT_VERSION, MAX_SAMPLES
 from bokehsynth.shards.codec import MAX_RECORD, META_MEMBER, check_sizes, decode_meta
 from bokehsynth.shards.index import read_index
 from bokehsynth.shards.layout import Layout
-from bokehsynth.shards.marker import ShardMarker, check_shard
+from bokehsynth.shards.marker import ShardMarker, check_shards
 from bokehsynth.shards.plan import ShardPlan
 from bokehsynth.shards.tar import TarEntry, split_name
-from bokehsynth.untrusted_files import open_regular, read_json
+from bokehsynth.stores import StoredPath
+from bokehsynth.untrusted_files import open_regular, parse_json, read_at, read_json
 
 _DECODE = {
     "color": "uint8 [height, width, 3], sRGB: np.asarray(Image.open(f))",
@@ -48,8 +48,8 @@ def describe_dataset(
     and device. Raises DataError if a shard does not exist: a data set is complete or has no `dataset.json`.
     """
     markers: dict[str, list[ShardMarker]] = {}
-    for plan in sorted(plans):
-        markers.setdefault(plan.split, []).append(check_shard(layout, plan, identity))
+    for marker in check_shards(layout, sorted(plans), identity):
+        markers.setdefault(marker.split, []).append(marker)
     if not markers:
         raise DataError(f"{layout.root}: a data set without any shard")
     return {
@@ -67,7 +67,24 @@ def describe_dataset(
 def write_dataset_json(layout: Layout, record: Mapping[str, Any], description: str = "") -> None:
     """Write the card, with a paragraph of `description`, and, last of all, `dataset.json`."""
     atomic_write(layout.card, card_text(record, description))
-    atomic_write(layout.dataset, pretty_json(record))
+    change_file(layout.dataset, lambda old: _successor(layout, old, record))
+
+
+def _successor(layout: Layout, old: bytes | None, record: Mapping[str, Any]) -> bytes:
+    """The text of `record`; ChangedError where another machine has meanwhile written that of a larger set."""
+    if layout.remote and old is not None:
+        with contextlib.suppress(DataError, UnicodeDecodeError):
+            there = parse_json(old.decode(), str(layout.dataset))
+            if not _fault_of(there) and _samples(there) > _samples(record):
+                raise ChangedError(
+                    f"{layout.dataset}: describes {_samples(there)} samples, more than the {_samples(record)} of this "
+                    "run: another machine has extended the set; there is nothing left to do"
+                )
+    return pretty_json(record).encode()
+
+
+def _samples(record: Mapping[str, Any]) -> int:
+    return sum(plan.count for split in record["splits"] for plan in stored_plans(record, split))
 
 
 def read_dataset(layout: Layout) -> dict[str, Any]:
@@ -242,7 +259,7 @@ def _field_table(layout: Layout, markers: Sequence[ShardMarker]) -> dict[str, di
     return table
 
 
-def read_meta(tar: Path, entries: Iterable[TarEntry], key: str) -> dict[str, Any]:
+def read_meta(tar: StoredPath, entries: Iterable[TarEntry], key: str) -> dict[str, Any]:
     """The JSON record of the sample with these members, its pictures left unread."""
     entry = next((entry for entry in entries if split_name(entry.name)[1] == META_MEMBER), None)
     if entry is None:
@@ -259,7 +276,7 @@ def read_record(file: BinaryIO, entry: TarEntry) -> bytes:
     """The bytes of a sample's JSON record in an open tar, whose position stays; DataError for one that is too large."""
     if entry.size > MAX_RECORD:
         raise DataError(f"{entry.name} would hold {entry.size:,} bytes; a record has at most {MAX_RECORD:,}")
-    data = os.pread(file.fileno(), entry.size, entry.offset)
+    data = read_at(file, entry.size, entry.offset)
     if len(data) != entry.size:
         raise DataError(f"{entry.name}: the tar ends within it")
     return data

@@ -5,17 +5,21 @@ index stand there with the recorded size. A tar without a marker is nothing. Onl
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 
 from bokehsynth.errors import DataError
-from bokehsynth.files import pretty_json
+from bokehsynth.files import files_in, pretty_json
 from bokehsynth.rng import SPLITS
 from bokehsynth.schema import FORMAT_VERSION, MAX_SAMPLES
 from bokehsynth.shards.layout import Layout
 from bokehsynth.shards.plan import ShardPlan
+from bokehsynth.stores import StoredPath
 from bokehsynth.untrusted_files import irregular_kind, parse_json, read_text
+
+ASKED_AT_A_TIME = 32
+"""Shards of a set in a bucket that are asked for at a time: each answer takes milliseconds to come."""
 
 REMAKE_HINT = "run the same `bokehsynth generate` line again to make it anew"
 
@@ -53,7 +57,7 @@ class ShardMarker:
         return pretty_json(asdict(self))
 
 
-def parse_marker(text: str, where: Path) -> ShardMarker:
+def parse_marker(text: str, where: StoredPath) -> ShardMarker:
     """Parse the text of a marker file; a DataError, naming `where`, unless it is exactly one marker."""
     try:
         values = parse_json(text, str(where))
@@ -115,7 +119,18 @@ def check_shard(layout: Layout, plan: ShardPlan, identity: Mapping[str, str] | N
     return marker
 
 
-def _size_of(path: Path) -> int:
+def check_shards(
+    layout: Layout, plans: Iterable[ShardPlan], identity: Mapping[str, str] | None = None
+) -> Iterator[ShardMarker]:
+    """`check_shard` of each of these shards, in their order; in a bucket many are asked for at a time."""
+    if not layout.remote:
+        yield from (check_shard(layout, plan, identity) for plan in plans)
+        return
+    with ThreadPoolExecutor(ASKED_AT_A_TIME) as pool:
+        yield from pool.map(lambda plan: check_shard(layout, plan, identity), plans)
+
+
+def _size_of(path: StoredPath) -> int:
     """The size of a file of a shard, in bytes; DataError unless it is a regular file."""
     try:
         status = path.stat()
@@ -126,6 +141,17 @@ def _size_of(path: Path) -> int:
     if kind := irregular_kind(status):
         raise DataError(f"{path}: is {kind}, not a file; {REMAKE_HINT}")
     return status.st_size
+
+
+def find_shards(
+    layout: Layout, plans: Iterable[ShardPlan], identity: Mapping[str, str] | None = None
+) -> Iterator[ShardMarker | None]:
+    """`find_shard` of each of these shards, in their order; in a bucket many are asked for at a time."""
+    if not layout.remote:
+        yield from (find_shard(layout, plan, identity) for plan in plans)
+        return
+    with ThreadPoolExecutor(ASKED_AT_A_TIME) as pool:
+        yield from pool.map(lambda plan: find_shard(layout, plan, identity), plans)
 
 
 def find_shard(layout: Layout, plan: ShardPlan, identity: Mapping[str, str] | None = None) -> ShardMarker | None:
@@ -149,7 +175,7 @@ def committed_plans(layout: Layout, split: str) -> list[ShardPlan]:
 
 def _readable_markers(layout: Layout, split: str) -> Iterator[ShardMarker]:
     """The markers of a split that parse and stand in their place."""
-    for path in sorted(layout.split_markers(split).glob("*.done.json")):
+    for path in files_in(layout.split_markers(split), "*.done.json"):
         with contextlib.suppress(DataError, OSError):
             marker = parse_marker(read_text(path), path)
             if layout.marker(marker.plan) == path:

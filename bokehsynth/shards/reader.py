@@ -9,32 +9,33 @@ import io
 import os
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from bokehsynth.errors import DataError
-from bokehsynth.files import local_path
+from bokehsynth.files import data_path
 from bokehsynth.schema import FIELDS, Sample, sample_key
 from bokehsynth.shards.codec import META_MEMBER, SMALL_SAMPLE, decode_meta, decode_sample, field_members
 from bokehsynth.shards.dataset import check_entries, read_dataset, read_meta, stored_plans
 from bokehsynth.shards.index import ShardIndex, adjacent_runs, read_index
 from bokehsynth.shards.iteration import SampleReader
 from bokehsynth.shards.layout import Layout, refuse_lost_hidden
-from bokehsynth.shards.marker import check_shard
+from bokehsynth.shards.marker import ASKED_AT_A_TIME, check_shards, read_marker
 from bokehsynth.shards.plan import ShardPlan
 from bokehsynth.shards.tar import BLOCK, TarEntry, padded, read_entry, split_name
+from bokehsynth.stores import ObjectPath, StoredPath
 from bokehsynth.untrusted_files import open_regular, refuse_holes
 
 
 def open_dataset(
-    path: str | os.PathLike[str], split: str = "train", fields: Sequence[str] | None = None
+    path: str | os.PathLike[str] | ObjectPath, split: str = "train", fields: Sequence[str] | None = None
 ) -> "ShardDataset":
-    """Open one split of a finished data set.
+    """Open one split of a finished data set in a folder or a bucket (`s3://bucket/folder`, read by ranges).
 
     `fields` limits which arrays are decoded (default: all that are stored). Raises DataError, naming the file and
     what to do, if the data set is missing, unfinished or damaged, or if it has no such split or field.
     """
-    return ShardDataset(Layout(local_path(path)), split, fields)
+    return ShardDataset(Layout(data_path(path)), split, fields)
 
 
 class ShardDataset(SampleReader):
@@ -54,8 +55,8 @@ class ShardDataset(SampleReader):
             stored = ", ".join(name for name in FIELDS if name in self.record["fields"])
             raise DataError(f"{layout.root} does not store {', '.join(unknown)}; it has {stored}")
         refuse_lost_hidden(layout)
-        for plan in self.plans:
-            check_shard(layout, plan, self.record["identity"])
+        for _ in check_shards(layout, self.plans, self.record["identity"]):
+            pass
         self._firsts = [plan.first for plan in self.plans]
         self._indices: dict[int, ShardIndex] = {}
 
@@ -66,6 +67,10 @@ class ShardDataset(SampleReader):
 
     def records(self, indices: Iterable[int]) -> Iterator[dict[str, Any]]:
         """The JSON records of samples in rising order, pictures unread, with the index of one shard at a time."""
+        if self.layout.remote:  # each answer takes milliseconds to come
+            with ThreadPoolExecutor(ASKED_AT_A_TIME) as pool:
+                yield from pool.map(self.meta, indices)
+            return
         shard: ShardIndex | None = None
         for index in indices:
             plan = self._plan_of(index)
@@ -95,7 +100,7 @@ class ShardDataset(SampleReader):
                     digest.update(block)
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error})") from None
-        if digest.hexdigest() != check_shard(self.layout, plan).sha256:
+        if digest.hexdigest() != read_marker(self.layout, plan).sha256:
             raise DataError(f"{path}: its bytes are not those that were committed (`bokehsynth verify` tells which)")
 
     def read(self, index: int) -> Sample:
@@ -127,7 +132,7 @@ class ShardDataset(SampleReader):
         return self._indices[plan.shard]
 
 
-def _read_members(tar: Path, entries: Sequence[TarEntry], key: str) -> dict[str, bytes]:
+def _read_members(tar: StoredPath, entries: Sequence[TarEntry], key: str) -> dict[str, bytes]:
     """These members of sample `key`; a DataError unless they stand in the tar where the index has them."""
     members: dict[str, bytes] = {}
     try:
@@ -147,7 +152,7 @@ def _read_members(tar: Path, entries: Sequence[TarEntry], key: str) -> dict[str,
     return members
 
 
-def _parse_run(tar: Path, run: Sequence[TarEntry], data: bytes) -> dict[str, bytes]:
+def _parse_run(tar: StoredPath, run: Sequence[TarEntry], data: bytes) -> dict[str, bytes]:
     """The payloads of members that stand side by side, by name without key."""
     read, members = io.BytesIO(data).read, {}
     for entry in run:

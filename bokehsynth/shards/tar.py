@@ -5,12 +5,12 @@ truncated archive for a short one. Here one (name, size) has exactly one header,
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from bokehsynth.errors import DataError
+from bokehsynth.untrusted_files import read_at, size_of
 
 BLOCK = 512
 RECORD = 10240
@@ -186,10 +186,9 @@ def iter_headers(file: BinaryIO, where: str) -> Iterator[list[TarEntry]]:
 
     Raises DataError for a cut or altered header, a payload beyond the end and a sample of more than MAX_MEMBERS.
     """
-    handle, offset = file.fileno(), 0
-    size = os.fstat(handle).st_size
+    size, offset = size_of(file), 0
     entries: list[TarEntry] = []
-    while (entry := parse_header(os.pread(handle, BLOCK, offset), offset, where)) is not None:
+    while (entry := parse_header(read_at(file, BLOCK, offset), offset, where)) is not None:
         offset = entry.offset + padded(entry.size)
         if offset > size:
             raise DataError(

@@ -11,17 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from bokehsynth.errors import DataError, UsageError
-from bokehsynth.files import local_path, sha256_bytes
+from bokehsynth.files import data_path, files_in, sha256_bytes
 from bokehsynth.rng import SPLITS
 from bokehsynth.shards.dataset import read_dataset, split_record, stored_plans
 from bokehsynth.shards.layout import Layout
 from bokehsynth.shards.marker import ShardMarker, committed_plans, common_identity
 from bokehsynth.shards.plan import ShardPlan, contiguous
 from bokehsynth.shards.verify_shard import Fault, ShardCheck, verify_shard
+from bokehsynth.stores import ObjectPath, StoredPath
 
 ABSENT_SHOWN = 100
 """Shards of which nothing is there that are named one by one."""
@@ -31,7 +31,7 @@ ABSENT_SHOWN = 100
 class VerifyReport:
     """What `verify_dataset` read and what it found."""
 
-    root: Path
+    root: StoredPath
     faults: list[Fault] = field(default_factory=list)
     shards: int = 0
     samples: int = 0
@@ -66,7 +66,7 @@ class VerifyReport:
         return sorted({(fault.split, fault.shard) for fault in self.faults if fault.shard is not None})
 
 
-def verify_dataset(path: str | os.PathLike[str], decode: float = 1.0, workers: int = 1) -> VerifyReport:
+def verify_dataset(path: str | os.PathLike[str] | ObjectPath, decode: float = 1.0, workers: int = 1) -> VerifyReport:
     """Check a data set, finished or not, on `workers` threads.
 
     Every byte is hashed. `decode` is the share of samples that are also decoded, spread evenly over each shard; the
@@ -75,7 +75,7 @@ def verify_dataset(path: str | os.PathLike[str], decode: float = 1.0, workers: i
     """
     if not 0 <= decode <= 1:
         raise UsageError(f"decode is a share of the samples, 0 to 1, got {decode}")
-    layout = Layout(local_path(path))
+    layout = Layout(data_path(path))
     if not layout.root.is_dir():
         raise DataError(f"{layout.root}: no such data set directory")
     report = VerifyReport(layout.root)
@@ -154,7 +154,7 @@ def _looked_at(layout: Layout, split: str, plans: list[ShardPlan], report: Verif
     `dataset.json` may count millions of shards that never were.
     """
     folders = [folder for folder in (layout.split(split), layout.split_markers(split)) if folder.is_dir()]
-    there = {name.partition(".")[0] for folder in folders for name in os.listdir(folder)}
+    there = {name.partition(".")[0] for folder in folders for name in _names(folder)}
     looked_at, absent, last = [], 0, ""
     for plan in plans:
         if plan.name not in there:
@@ -213,13 +213,17 @@ def _find_lost(layout: Layout, record: Mapping[str, Any], checks: list[ShardChec
             report.fault("dataset", message, split)
 
 
+def _names(folder: StoredPath) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
 def _check_strays(layout: Layout, split: str, plans: list[ShardPlan], report: VerifyReport) -> None:
     tars = {layout.tar(plan).name for plan in plans}
     folder = layout.split(split)
-    for name in sorted(os.listdir(folder)) if folder.is_dir() else []:
+    for name in sorted(_names(folder)) if folder.is_dir() else []:
         if name not in tars:
             report.fault("stray", f"{folder / name}: no shard of this data set, but readers may take it for one", split)
     expected = {layout.marker(plan).name for plan in plans}
-    for path in sorted(layout.split_markers(split).glob("*.done.json")):
+    for path in files_in(layout.split_markers(split), "*.done.json"):
         if path.name not in expected:
             report.fault("marker", f"{path}: no marker of a shard of this data set", split)

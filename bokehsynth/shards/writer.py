@@ -2,15 +2,17 @@
 
 import contextlib
 import hashlib
+import io
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 from bokehsynth.errors import DataError
-from bokehsynth.files import TMP_MARK, atomic_write, fsync_directory, make_directory, storage_errors
+from bokehsynth.files import TMP_MARK, atomic_write, commit_file, fsync_directory, make_directory, storage_errors
 from bokehsynth.schema import FORMAT_VERSION, META_TYPES, Sample, ShardSpec
 from bokehsynth.shards.codec import encode_stored, member_names, stored_arrays, stored_digest
 from bokehsynth.shards.layout import Layout
@@ -49,7 +51,8 @@ def write_shard(
 
     A sample that is not encoded yet is packed as it comes, so one is in memory at a time. The order is: temporary file,
     fsync, rename, index, marker, fsync of the directories; a crash at any point leaves a shard without a marker, which
-    is no shard.
+    is no shard. In a bucket the tar is put whole from memory, then index and marker, each only where none is: with the
+    bytes that are there already the shard is committed, with others ChangedError names both machines.
     `identity` goes into the marker; where it names a metadata key (`recipe_digest`), every sample must carry its value.
 
     Raises DataError if the samples are not exactly those of the plan or do not follow the format, StorageError if the
@@ -88,8 +91,8 @@ def write_shard(
             members=members,
             identity=dict(identity),
         )
-    atomic_write(layout.index(plan), index_text(tar.entries))
-    atomic_write(layout.marker(plan), marker.text())
+    commit_file(layout.index(plan), index_text(tar.entries))
+    commit_file(layout.marker(plan), marker.text())
     return marker
 
 
@@ -112,6 +115,11 @@ def _committed(layout: Layout, plan: ShardPlan) -> Iterator[TarWriter]:
     turn into a StorageError: an OSError of the code that makes the samples is not the disk's.
     """
     final = layout.tar(plan)
+    if not isinstance(final, Path):
+        memory = io.BytesIO()
+        yield TarWriter(memory)
+        commit_file(final, memory.getbuffer())
+        return
     staged = layout.staging / f"{final.name}{TMP_MARK}{os.getpid()}-{threading.get_ident()}"
     with storage_errors(staged):
         file = open(staged, "xb")  # noqa: SIM115  # closed below, whatever its end

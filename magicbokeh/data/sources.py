@@ -131,8 +131,10 @@ def open_source(spec: SourceSpec, run_data: Path, workers: int, is_main: bool = 
     what is missing.
     """
     if spec.shards is not None:
-        folder = Path(spec.shards)
-        if "://" in spec.shards:
+        folder: str | Path = Path(spec.shards)
+        if spec.shards.startswith(BUCKETS) and not (spec.cache or (run_data / "dataset.json").is_file()):
+            folder = spec.shards
+        elif "://" in spec.shards:
             folder = Path(spec.cache) if spec.cache else run_data
             if is_main:
                 fetch_dataset(spec.shards, folder)
@@ -179,7 +181,7 @@ def _with_defaults(source: Source, stored: Collection[str]) -> Source:
     return source if all(name in stored for name in TRAINING_FIELDS) else WithDefaults(source)
 
 
-def _open_shards(folder: Path) -> OpenSource:
+def _open_shards(folder: str | Path) -> OpenSource:
     stored = open_dataset(folder, "train").record["fields"]
     used = [*REQUIRED_FIELDS, *(name for name in TRAINING_FIELDS if name in stored and name not in REQUIRED_FIELDS)]
     train, val = (open_dataset(folder, split, used) for split in ("train", "val"))

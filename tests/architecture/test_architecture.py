@@ -11,7 +11,7 @@ from support.import_graph import ROOT, boxes, circle, figures, imported, imports
 import bokehsynth as bs
 
 # Groups of modules that do not import each other; `generation` and what stands above it bring them together.
-BASE = {"errors", "rng", "color", "files", "schema", "version", "numba_cache", "config", "untrusted_files"}
+BASE = {"errors", "rng", "color", "files", "schema", "version", "numba_cache", "config", "untrusted_files", "stores"}
 MAKING = {
     "imaging", "procedural", "assets", "optics", "lenses", "scene", "rendering", "degradation", "recipe",
     "pipeline", "sample_checks", "sample_draw", "aperture_check",
@@ -82,7 +82,8 @@ def test_the_public_api_is_for_users():
 @pytest.mark.parametrize(
     ("graph", "most_boxes", "most_arrows"),
     [
-        (whole_project(), 28, 131),
+        # stores: one room under all that reads or writes a data set, asked by six
+        (whole_project(), 29, 138),
         (boxes("bokehsynth.rendering"), 10, 26),
         # given_files and one_exit: files of strangers are read in one way by five rooms, errors leave by one door
         # demo: pages over inference, opened by cli
@@ -134,7 +135,7 @@ def test_shards_know_no_lens_and_need_little():
 
 def test_the_base_needs_numpy_at_most():
     for module in modules_in(*BASE - {"config"}):
-        assert foreign(module) <= {"numpy", "numba"}, module
+        assert foreign(module) <= {"numpy", "numba", *({"obstore"} if child_of(module) == "stores" else ())}, module
 
 
 def test_workers_know_neither_shards_nor_pixels():
@@ -148,6 +149,11 @@ def test_workers_know_neither_shards_nor_pixels():
 def test_torch_is_asked_for_by_the_basicsr_backend_and_the_readers_data_set_only():
     users = {module for module in MODULES if {"torch", "basicsr", "torchvision"} & foreign(module)}
     assert users <= {"bokehsynth.degradation.basicsr_backend", "bokehsynth.shards.torch_samples"}
+
+
+def test_only_stores_know_what_a_bucket_answers():
+    """Messages of obstore hold parts of what servers answer, key ids among them."""
+    assert {module for module in MODULES if "obstore" in foreign(module)} == {"bokehsynth.stores.bucket"}
 
 
 def test_pipeline_is_one_page():

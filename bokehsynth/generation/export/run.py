@@ -9,10 +9,19 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from bokehsynth.errors import ChangedError, DataError, StorageError, UsageError
-from bokehsynth.files import TMP_MARK, canonical_json, local_path, make_directory, sha256_bytes, storage_errors
+from bokehsynth.files import (
+    TMP_MARK,
+    canonical_json,
+    data_path,
+    local_path,
+    make_directory,
+    sha256_bytes,
+    storage_errors,
+)
 from bokehsynth.generation.export.create import create
 from bokehsynth.generation.export.folders import export_shard_to_folders
 from bokehsynth.shards import Layout, ShardDataset, ShardPlan, read_dataset
+from bokehsynth.stores import StoredPath
 
 Form = Literal["folder", "parquet"]
 RECORD = "export.json"
@@ -27,17 +36,17 @@ Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
 """Shows how far a loop over shards is: what it goes over, its name, and how many there are."""
 
 
-def export_dataset(dataset: str | Path, out: str | Path, form: Form, progress: Progress | None = None) -> int:
+def export_dataset(dataset: str | StoredPath, out: str | Path, form: Form, progress: Progress | None = None) -> int:
     """Export every split of a finished data set to the folder `out`, and return the number of samples.
 
     Each shard is compared with its sha256 before its samples are taken. The same call goes on after an interruption: a
     file that is there has to hold what belongs there. Raises ChangedError for a folder or file that is something else,
     DataError for damage in the data set, UsageError for `parquet` without pyarrow and for an `out` in the data set.
     """
-    layout, target = Layout(local_path(dataset)), local_path(out)
+    layout, target = Layout(data_path(dataset)), local_path(out)
     if form == "parquet" and importlib.util.find_spec("pyarrow") is None:
         raise UsageError("--to parquet needs pyarrow: pip install 'bokehsynth[parquet]'")
-    if layout.root.resolve() in target.resolve().parents:
+    if isinstance(layout.root, Path) and layout.root.resolve() in target.resolve().parents:
         raise UsageError(f"{target}: lies in the data set, which an export leaves as it is; choose another --out")
     record = read_dataset(layout)
     splits = {split: ShardDataset(layout, split, record=record) for split in sorted(record["splits"])}

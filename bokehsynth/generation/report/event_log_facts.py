@@ -5,15 +5,15 @@ The log is read line by line. A line that is none of ours is counted and passed 
 
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bokehsynth.errors import DataError
+from bokehsynth.stores import StoredPath
 from bokehsynth.untrusted_files import open_regular, parse_json, refuse_holes
 
 BINS = 60
@@ -76,9 +76,15 @@ class EventFacts:
         return [max(0.0, float(rate)) for rate in np.diff([*made, samples.sum()]) / (edges[1] - edges[0])]
 
 
-def read_events(path: Path) -> EventFacts:
-    """Read the log of all runs on a set."""
+def read_events(paths: Sequence[StoredPath]) -> EventFacts:
+    """Read the logs of all runs on a set: one file in a folder, one for each run in a bucket."""
     facts = EventFacts()
+    for path in paths:
+        _read_log(path, facts)
+    return facts
+
+
+def _read_log(path: StoredPath, facts: EventFacts) -> None:
     try:
         for line in _lines(path):
             try:
@@ -90,10 +96,9 @@ def read_events(path: Path) -> EventFacts:
         facts.fault = f"there is no {path.parent.name}/{path.name}: the log stays where a set was made"
     except (OSError, DataError) as error:
         facts.fault = str(error)
-    return facts
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _lines(path: StoredPath) -> Iterator[bytes]:
     """The lines of a regular file; DataError after MAX_LINES or MAX_BYTES. A line beyond MAX_LINE is several."""
     with open_regular(path) as raw:
         refuse_holes(raw, path)

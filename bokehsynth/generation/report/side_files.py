@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from bokehsynth.errors import DataError
 from bokehsynth.shards import Layout
+from bokehsynth.stores import StoredPath
 from bokehsynth.untrusted_files import MAX_LIST, parse_json, read_lines, read_text
 
 EXAMPLES = 20
@@ -105,7 +105,7 @@ def read_quarantine(layout: Layout) -> QuarantineFacts:
     return facts
 
 
-def read_recipe_text(path: Path) -> tuple[str, str]:
+def read_recipe_text(path: StoredPath) -> tuple[str, str]:
     """The text of `recipe.yaml`, cut to MAX_RECIPE characters, and what is wrong with it."""
     try:
         text = read_text(path, MAX_LIST)
@@ -131,7 +131,7 @@ def _leaves(value: Any, place: str) -> Iterator[tuple[str, str]]:
         yield place, "" if value is None else str(value)[:MAX_NAME]
 
 
-def _record(line: str, path: Path) -> dict[str, Any]:
+def _record(line: str, path: StoredPath) -> dict[str, Any]:
     record = parse_json(line, f"{path}: a line")
     if not isinstance(record, dict):
         raise DataError(f"{path}: a line is no table")

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from bokehsynth.errors import DataError
-from bokehsynth.files import atomic_write, local_path
+from bokehsynth.files import atomic_write, data_path, local_path
+from bokehsynth.generation.event_log import event_logs
 from bokehsynth.generation.plan import read_extensions
 from bokehsynth.generation.report.event_log_facts import read_events
 from bokehsynth.generation.report.findings import Findings
@@ -23,6 +24,7 @@ from bokehsynth.generation.report.side_files import read_assets, read_quarantine
 from bokehsynth.imaging.contact_sheet import take_spread
 from bokehsynth.schema import FIELDS, MAP_MAX, Sample, quantize_map
 from bokehsynth.shards import Layout, ShardDataset, read_dataset, read_marker
+from bokehsynth.stores import StoredPath
 
 RECORDS = 20_000
 """Records that distributions are taken from; of a larger set, evenly spread ones."""
@@ -35,7 +37,11 @@ Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
 
 def write_report(
-    dataset: str | Path, out: str | Path, samples: int = 64, records: int = RECORDS, progress: Progress | None = None
+    dataset: str | StoredPath,
+    out: str | Path,
+    samples: int = 64,
+    records: int = RECORDS,
+    progress: Progress | None = None,
 ) -> int:
     """Write the report on a finished data set to the file `out`, and return its size in bytes.
 
@@ -43,7 +49,7 @@ def write_report(
     files make the same page. Raises DataError, as any reader, if the set is not there, unfinished or damaged where it
     is read; files beside the shards that are missing or damaged are named on the page.
     """
-    layout = Layout(local_path(dataset))
+    layout, out = Layout(data_path(dataset)), local_path(out)
     show: Progress = progress or (lambda items, name, total: items)
     record = read_dataset(layout)
     splits = {split: ShardDataset(layout, split, record=record) for split in sorted(record["splits"])}
@@ -53,7 +59,7 @@ def write_report(
         name=str(record.get("name", "data set"))[:200], record=record,
         splits={split: (len(data), len(data.plans), _bytes(data)) for split, data in splits.items()},
         numbers=RecordNumbers(), assets=read_assets(layout), quarantine=read_quarantine(layout),
-        events=read_events(layout.logs / "events.jsonl"), recipe=read_recipe_text(layout.recipe),
+        events=read_events(event_logs(layout)), recipe=read_recipe_text(layout.recipe),
     )  # fmt: skip
     try:
         found.steps = read_extensions(layout)

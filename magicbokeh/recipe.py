@@ -61,9 +61,10 @@ class SourceSpec(Spec):
     set: list[str] = []
     """KEY=VALUE changes to that recipe, as `bokehsynth generate --set` takes them."""
     shards: str | None = None
-    """A finished data set: a folder, or the URL of one (http, https, s3, gs, file), downloaded into `cache`."""
+    """A finished data set: a folder, or the URL of one. s3://, gs:// and az:// are read where they are (pip install
+    'bokehsynth[cloud]'); with `cache`, and of other kinds (http, https, file), the set is downloaded first."""
     cache: str | None = None
-    """Folder for downloaded shards; without it `data/` in the run's folder."""
+    """Folder for downloaded shards; without it `data/` in the run's folder, and none for what is read where it is."""
     store: bool = False
     """Render the recipe's samples once, into `data/` of the run's folder, instead of on the fly."""
     endless: bool = False

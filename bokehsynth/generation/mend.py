@@ -80,5 +80,18 @@ def delete_markers(layout: Layout, plans: Sequence[ShardPlan]) -> None:
                 path.unlink(missing_ok=True)
 
 
+def delete_uncommitted(layout: Layout) -> None:
+    """Delete the tars and indices of shards in a bucket that have no marker: nothing is put over them.
+
+    Of a run that is just committing one, that costs the shard, which the next run makes anew.
+    """
+    for split in SPLITS if layout.remote else ():
+        for tar in files_in(layout.split(split), f"{split}-*.tar"):
+            name = tar.name.removesuffix(".tar")
+            if not (layout.split_markers(split) / f"{name}.done.json").is_file():
+                (layout.split_markers(split) / f"{name}.idx").unlink(missing_ok=True)
+                tar.unlink(missing_ok=True)
+
+
 def _is_of(plan: ShardPlan, split: str, index: int) -> bool:
     return split == plan.split and plan.first <= index < plan.first + plan.count

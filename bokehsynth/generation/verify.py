@@ -16,7 +16,14 @@ from bokehsynth.generation.dataset_files import (
     machines_of,
     read_identity,
 )
-from bokehsynth.generation.mend import Stamps, delete_markers, refuse_changed, restore_lost, take_stamps
+from bokehsynth.generation.mend import (
+    Stamps,
+    delete_markers,
+    delete_uncommitted,
+    refuse_changed,
+    restore_lost,
+    take_stamps,
+)
 from bokehsynth.generation.plan import all_plans, check_shard_boundaries, is_complete, lock_ranges
 from bokehsynth.generation.quarantine import first_attempt, merged_list, read_shard_list
 from bokehsynth.generation.recipe_schema import is_schema
@@ -98,6 +105,7 @@ def _fix(layout: Layout, report: VerifyReport, stamps: Stamps, lock: bool) -> No
         report.mended = bool(mended) and not left and not _still_wrong(layout, report, lost_hidden)
         if not report.mended and not lost_hidden:
             delete_markers(layout, left)
+            delete_uncommitted(layout)
             layout.dataset.unlink(missing_ok=True)
 
 

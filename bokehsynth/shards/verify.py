@@ -153,7 +153,7 @@ def _looked_at(layout: Layout, split: str, plans: list[ShardPlan], report: Verif
 
     `dataset.json` may count millions of shards that never were.
     """
-    folders = [folder for folder in (layout.split(split), layout.split_markers(split)) if folder.is_dir()]
+    folders = (layout.split(split), layout.split_markers(split))
     there = {name.partition(".")[0] for folder in folders for name in _names(folder)}
     looked_at, absent, last = [], 0, ""
     for plan in plans:
@@ -214,13 +214,14 @@ def _find_lost(layout: Layout, record: Mapping[str, Any], checks: list[ShardChec
 
 
 def _names(folder: StoredPath) -> list[str]:
-    return [path.name for path in folder.iterdir()]
+    """What lies in a folder, sorted; nothing where it is not there."""
+    return sorted(path.name for path in folder.iterdir()) if isinstance(folder, ObjectPath) or folder.is_dir() else []
 
 
 def _check_strays(layout: Layout, split: str, plans: list[ShardPlan], report: VerifyReport) -> None:
     tars = {layout.tar(plan).name for plan in plans}
     folder = layout.split(split)
-    for name in sorted(_names(folder)) if folder.is_dir() else []:
+    for name in _names(folder):
         if name not in tars:
             report.fault("stray", f"{folder / name}: no shard of this data set, but readers may take it for one", split)
     expected = {layout.marker(plan).name for plan in plans}

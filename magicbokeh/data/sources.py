@@ -37,6 +37,8 @@ def usable_cpus() -> int:
 
 REQUIRED_FIELDS = ("lq", "hq")
 """Fields without which nothing can be trained."""
+BUCKETS = ("s3://", "gs://", "az://")
+"""URLs of data sets that are read where they are, by ranges; all others are downloaded."""
 TRAINING_FIELDS = (*REQUIRED_FIELDS, "aif", "defocus", "disparity")
 """Fields that training reads where they are stored. Photographs without a lens (blur 0) need only the first two."""
 

@@ -1,7 +1,5 @@
 """A real S3 server (moto's) in a process of its own, and a proxy before it that answers wrongly on demand."""
 
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -66,16 +64,19 @@ class Fault:
     part: str
     """A part of the path that it strikes."""
     kind: str
-    """`drop`: serve, then close without an answer. `refuse`: close at once. A number: answer with that status, unserved.
-    `slow`: answer after SLOW seconds. `unconditional`: strip the conditions of puts before they are served. `expired`:
-    answer as S3 does for old credentials. `kill`: send SIGKILL to the process group `group`, and close."""
+    """`drop`: serve, then close without an answer. `refuse`: close at once. A number: answer with that status, not
+    served. `slow`: answer after SLOW seconds. `unconditional`: strip the conditions of puts before they are served.
+    `expired`: answer as S3 does for old credentials."""
     times: int = 1
     skip: int = 0
-    group: int = 0
+    every: int = 1
+    """Of those that it could strike, it strikes each n-th."""
+    met: int = 0
     struck: int = 0
 
 
 SLOW = 0.3
+STRUCK = b"<Error><Code>Struck</Code></Error>"
 EXPIRED = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
 
 
@@ -113,7 +114,7 @@ class FaultProxy:
                 for name, value in headers:
                     if name.lower() not in {"transfer-encoding", "connection", "content-length"}:
                         self.send_header(name, value)
-                length = dict((name.lower(), value) for name, value in headers).get("content-length", str(len(data)))
+                length = {name.lower(): value for name, value in headers}.get("content-length", str(len(data)))
                 self.send_header("Content-Length", length if self.command == "HEAD" else str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
@@ -132,9 +133,8 @@ class FaultProxy:
             self.seen.append((method, path))
             for fault in self.faults:
                 if fault.method in {method, "*"} and fault.part in path:
-                    if fault.skip:
-                        fault.skip -= 1
-                    elif fault.struck < fault.times:
+                    fault.met += 1
+                    if fault.met > fault.skip and fault.struck < fault.times and fault.met % fault.every == 0:
                         fault.struck += 1
                         return fault
         return None
@@ -150,11 +150,9 @@ class FaultProxy:
             handler.answer(400, [("Content-Type", "application/xml")], EXPIRED)
             return False
         elif fault.kind.isdecimal():
-            handler.answer(int(fault.kind), [("Content-Type", "application/xml")], b"<Error><Code>Struck</Code></Error>")
+            handler.answer(int(fault.kind), [("Content-Type", "application/xml")], STRUCK)
             return False
-        elif fault.kind in {"refuse", "kill"}:
-            if fault.kind == "kill":
-                os.killpg(fault.group, signal.SIGKILL)
+        elif fault.kind == "refuse":
             handler.close_connection = True
             handler.connection.shutdown(socket.SHUT_RDWR)
             return False

@@ -4,6 +4,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from bokehsynth.stores import ObjectPath
+
 FACTS: dict[str, Any] = {}
 """Of the command that this process runs."""
 
@@ -21,4 +23,4 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in (sorted(value) if isinstance(value, set) else value)]
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else str(value)
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, Path | ObjectPath) else value

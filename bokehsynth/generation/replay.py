@@ -69,13 +69,13 @@ def replay_sample(
         draw = draw_from_meta(stored.meta)
         check_draw(recipe, draw, stored.meta)
         if not trust_code:
-            _check_size(recipe, draw, key)
+            check_size(recipe, draw, key)
         remade = sample_from_draw(recipe, draw, render_scene)
-    counts = {name: _differing(stored[name], remade[name]) for name in stored.arrays}
+    counts = {name: differing_pixels(stored[name], remade[name]) for name in stored.arrays}
     return stored, remade, {name: count for name, count in counts.items() if count}
 
 
-def _check_size(recipe: Recipe, draw: SampleDraw, key: str) -> None:
+def check_size(recipe: Recipe, draw: SampleDraw, key: str) -> None:
     """UsageError for a scene whose layers would take more than LAYER_BYTES: a recipe can ask for any number."""
     height, width, layers = draw.scene.height, draw.scene.width, 1
     if isinstance(draw.scene, SceneDraw):
@@ -89,7 +89,8 @@ def _check_size(recipe: Recipe, draw: SampleDraw, key: str) -> None:
         )
 
 
-def _differing(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> int:
+def differing_pixels(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> int:
+    """The number of pixels in which two pictures differ; all of the larger one where their sizes do."""
     if a.shape != b.shape:
         return max(a.shape[0] * a.shape[1], b.shape[0] * b.shape[1])
     unequal = a != b

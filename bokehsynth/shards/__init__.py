@@ -4,7 +4,14 @@
 """
 
 from bokehsynth.shards.codec import encode_sample, pixels_digest
-from bokehsynth.shards.dataset import MAX_DATASET_JSON, describe_dataset, read_dataset, stored_plans, write_dataset_json
+from bokehsynth.shards.dataset import (
+    MAX_DATASET_JSON,
+    check_totals,
+    describe_dataset,
+    read_dataset,
+    stored_plans,
+    write_dataset_json,
+)
 from bokehsynth.shards.layout import Layout, refuse_lost_hidden, sweep_temporaries
 from bokehsynth.shards.marker import committed_plans, common_identity, find_shard, find_shards, read_marker
 from bokehsynth.shards.plan import ShardPlan, contiguous, plan_shards
@@ -21,6 +28,7 @@ __all__ = [
     "ShardDataset",
     "ShardPlan",
     "VerifyReport",
+    "check_totals",
     "committed_plans",
     "common_identity",
     "contiguous",

@@ -14,6 +14,7 @@ from bokehsynth.shards.codec import MAX_RECORD, META_MEMBER, check_sizes, decode
 from bokehsynth.shards.index import read_index
 from bokehsynth.shards.layout import Layout
 from bokehsynth.shards.marker import ShardMarker, check_shards
+from bokehsynth.shards.pixels_root import pixels_root
 from bokehsynth.shards.plan import ShardPlan
 from bokehsynth.shards.tar import TarEntry, split_name
 from bokehsynth.stores import StoredPath
@@ -61,7 +62,29 @@ def describe_dataset(
         "key": "{split}-{index:09d}",
         "fields": _field_table(layout, [marker for group in markers.values() for marker in group]),
         "splits": {split: split_record(group) for split, group in markers.items()},
+        "pixels_root": pixels_root([marker for group in markers.values() for marker in group]),
     }
+
+
+def check_totals(layout: Layout, record: Mapping[str, Any]) -> bool:
+    """DataError unless the totals and pixel hashes of `dataset.json` are those of the markers.
+
+    Returns whether it has a root of pixel hashes: sets that were completed before version 0.5 have none.
+    """
+    every = []
+    for split in record["splits"]:
+        markers = list(check_shards(layout, stored_plans(record, split), record["identity"]))
+        every += markers
+        if wrong := [
+            name for name, value in split_record(markers).items() if record["splits"][split].get(name) != value
+        ]:
+            raise DataError(f"{layout.dataset}: {', '.join(wrong)} of split {split} are not those of the markers")
+    root = record.get("pixels_root")
+    if root is not None and (not every or root != pixels_root(every)):
+        raise DataError(
+            f"{layout.dataset}: its root of pixel hashes is not that of the markers: one of them was altered"
+        )
+    return root is not None
 
 
 def write_dataset_json(layout: Layout, record: Mapping[str, Any], description: str = "") -> None:

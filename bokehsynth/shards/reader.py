@@ -62,7 +62,7 @@ class ShardDataset(SampleReader):
 
     def meta(self, index: int) -> dict[str, Any]:
         """The JSON record of a sample, its pictures left unread; IndexError unless it is 0 or above, and there."""
-        plan = self._plan_of(index)
+        plan = self.plan_of(index)
         return read_meta(self.layout.tar(plan), self._index(plan).entries(index), sample_key(self.split, index))
 
     def records(self, indices: Iterable[int]) -> Iterator[dict[str, Any]]:
@@ -73,7 +73,7 @@ class ShardDataset(SampleReader):
             return
         shard: ShardIndex | None = None
         for index in indices:
-            plan = self._plan_of(index)
+            plan = self.plan_of(index)
             if shard is None or plan != shard.plan:
                 shard = read_index(self.layout, plan)
             yield read_meta(self.layout.tar(plan), shard.entries(index), sample_key(self.split, index))
@@ -83,7 +83,7 @@ class ShardDataset(SampleReader):
 
         Raises IndexError unless `index` is 0 or above, and there, and DataError as any reader.
         """
-        plan = self._plan_of(index)
+        plan = self.plan_of(index)
         key = sample_key(self.split, index)
         members = _read_members(self.layout.tar(plan), self._index(plan).entries(index), key)
         decode_meta(key, members)
@@ -105,7 +105,7 @@ class ShardDataset(SampleReader):
 
     def read(self, index: int) -> Sample:
         """Sample `index`, decoded; IndexError unless it is 0 or above, and there, DataError if it is damaged."""
-        plan = self._plan_of(index)
+        plan = self.plan_of(index)
         tar, key = self.layout.tar(plan), sample_key(self.split, index)
         entries = [entry for entry in self._index(plan).entries(index) if self._is_wanted(entry)]
         try:
@@ -114,7 +114,7 @@ class ShardDataset(SampleReader):
             where = "" if str(tar) in str(error) else f"{tar}: "
             raise DataError(f"{where}{error} (`bokehsynth verify {self.layout.root}` finds every fault)") from None
 
-    def _plan_of(self, index: int) -> ShardPlan:
+    def plan_of(self, index: int) -> ShardPlan:
         """The shard of a sample; IndexError if there is no such sample."""
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)} in split {self.split}")

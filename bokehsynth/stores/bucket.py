@@ -143,9 +143,9 @@ class Bucket:
             except NoConditionsError:
                 self.conditional = False
             except BusyError as busy:
-                pauses.send(str(busy))
+                pauses.wait(str(busy))
             except TakenError:
-                pauses.send("others put and delete it")
+                pauses.wait("others put and delete it")
             if put and self.conditional:
                 return True
             there = self.holds(key, data)
@@ -175,9 +175,9 @@ class Bucket:
             except NoConditionsError:
                 self.conditional = False
             except BusyError as busy:
-                pauses.send(str(busy))
+                pauses.wait(str(busy))
             except (TakenError, FileNotFoundError):  # changed or deleted since it was read
-                pauses.send("other writers are changing it")
+                pauses.wait("other writers are changing it")
             else:
                 return
 
@@ -192,7 +192,7 @@ class Bucket:
             except NoConditionsError:
                 return False
             except BusyError as busy:
-                pauses.send(str(busy))
+                pauses.wait(str(busy))
             else:
                 return False
 
@@ -217,7 +217,7 @@ class Bucket:
                 try:
                     raise_meaning(error, f"{self.url}/{key}")
                 except BusyError as busy:
-                    pauses.send(str(busy))
+                    pauses.wait(str(busy))
                 except NoConditionsError:
                     raise StorageError(f"{self.url}/{key}: the store does not know this kind of request") from None
 
@@ -243,7 +243,7 @@ class Pauses:
     start: float = field(default_factory=time.monotonic)
     bound: float = FIRST_PAUSE
 
-    def send(self, reason: str) -> None:
+    def wait(self, reason: str) -> None:
         """Wait before the next try; StorageError, with the last reason, where there have been tries for too long."""
         most = patience()
         if time.monotonic() - self.start > most:

@@ -9,6 +9,7 @@ from functools import partial
 from threading import Event, Thread
 
 from bokehsynth.errors import BokehsynthError, StorageError
+from bokehsynth.files import make_directory
 from bokehsynth.generation.batching import BatchOptions, RenderQueue
 from bokehsynth.generation.crash_log import CrashLog, Suspect
 from bokehsynth.generation.quarantine import (
@@ -76,6 +77,8 @@ class ShardTask:
 
     def __call__(self, plan: ShardPlan, report: Report) -> ShardResult:
         """Make and commit one shard. StorageError where the disk refuses twice; else what a sample raises for good."""
+        if self.layout.remote:
+            make_directory(self.layout.staging)  # of this machine, on which no run may have begun
         crash_log = CrashLog(self.layout.crash_log(plan))
         committed = find_shard(self.layout, plan, self.recipe.identity)
         if committed is not None:  # its worker was killed before it could report the result

@@ -49,6 +49,9 @@ class Layout:
         self.logs = root / "logs"
         """Times, hosts, attempts; the only part that differs from run to run."""
 
+    def __reduce__(self) -> tuple[type["Layout"], tuple[StoredPath]]:
+        return Layout, (self.root,)  # another machine has folders of its own
+
     @property
     def lost_hidden(self) -> bool:
         """Whether it is a finished set that was copied without `.bokehsynth`, as programs do that skip such folders."""

@@ -71,7 +71,7 @@ def test_draws_are_those_that_the_recipe_can_make(tmp_path: Path) -> None:
     """What `replay` checks before it makes a sample of a data set of strangers."""
     from dataclasses import replace
 
-    from bokehsynth.generation.replay import _check_size
+    from bokehsynth.generation.replay import check_size
     from bokehsynth.sample_draw import check_draw
 
     for lens in (
@@ -83,7 +83,7 @@ def test_draws_are_those_that_the_recipe_can_make(tmp_path: Path) -> None:
         draw = bs.draw_sample(drawn, 1)
         meta = {"split": "train", "index": 1, "attempt": 0, "width": 36, "height": 24}
         check_draw(drawn, draw, meta)
-        _check_size(drawn, draw, "train-000000001")
+        check_size(drawn, draw, "train-000000001")
         with pytest.raises(DataError, match=r"camera\.f_number"):
             check_draw(drawn, replace(draw, camera=replace(draw.camera, f_number=1.0)), meta)
 

@@ -45,8 +45,8 @@ class EngineHere:
 
 @pytest.fixture(autouse=True)
 def tasks_run_here(monkeypatch, tmp_path):
-    monkeypatch.setattr(GenerateOptions, "engine", lambda self, allocation: EngineHere())
-    monkeypatch.setattr("bokehsynth.generation.generate._compile_kernels", lambda run: None)
+    monkeypatch.setattr(GenerateOptions, "make_engine", lambda self, allocation: EngineHere())
+    monkeypatch.setattr("bokehsynth.generation.generate.compile_kernels", lambda recipe, device: None)
     monkeypatch.setattr("bokehsynth.shards.layout.user_cache", lambda *parts: tmp_path.joinpath("machine", *parts))
 
 

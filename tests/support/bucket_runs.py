@@ -56,7 +56,7 @@ def start(recipe: str, url: str, machine: str) -> int:
 
 def kills(recipe: str, bucket: str, count: int, seed: int) -> None:
     """Kill runs at random moments; whenever a set is complete, print its URL and begin another one."""
-    GenerateOptions.engine = lambda self, allocation: EngineHere()  # type: ignore[method-assign,assignment]
+    GenerateOptions.make_engine = lambda self, allocation: EngineHere()  # type: ignore[method-assign,return-value]
     loaded = load_recipe(recipe)
     make_sample(loaded, 0, "train", "cpu")
     chance, done, number = random.Random(seed), 0, 0

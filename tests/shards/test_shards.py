@@ -420,7 +420,7 @@ def test_an_old_marker_never_stands_beside_a_new_tar(written, monkeypatch):
     def no_index(*args):
         raise Interrupted
 
-    monkeypatch.setattr("bokehsynth.shards.writer.atomic_write", no_index)
+    monkeypatch.setattr("bokehsynth.shards.writer.commit_file", no_index)
     with pytest.raises(Interrupted):
         write_shard(layout, PLAN, samples_of(PLAN), SPEC, IDENTITY)
     assert layout.tar(PLAN).exists()

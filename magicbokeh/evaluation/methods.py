@@ -12,7 +12,7 @@ import numpy as np
 from bokehsynth import Lens, UsageError
 from magicbokeh.data.augment import classical_bokeh
 from magicbokeh.evaluation import real_esrgan
-from magicbokeh.evaluation.items import ByteArray, Item, ItemSet
+from magicbokeh.evaluation.items import BoolArray, ByteArray, Item, ItemSet, Scene
 from magicbokeh.evaluation.sets import PICTURES, read_picture
 from magicbokeh.inference.infer import check_device, open_pipeline, pipeline_folder
 from magicbokeh.inference.model_source import packaged_model
@@ -109,11 +109,18 @@ def model_method(name: str, source: str, options: MethodOptions) -> Method:
         blur = scene.blur * BLUR_SIZE / min(item.lq.shape[:2])
         depth = scene.disparity if options.exact_depth else None
         if depth is None:  # the focus is a disparity of the set; the network's own has another scale
-            return _call(pipe, item.lq, options, blur=blur, focus=item.in_focus)
+            return _call(pipe, item.lq, options, blur=blur, focus=_focal_mask(item, scene))
         return _call(pipe, item.lq, options, blur=blur, focus=scene.focus, depth=depth)
 
     depth = "the exact disparity" if options.exact_depth else "its own depth network and the focal mask"
     return Method(name, run, identity, f"the model {name} with {depth}, colour {options.color}", counts_flops=True)
+
+
+def _focal_mask(item: Item, scene: Scene) -> BoolArray:
+    """What is in focus; where nothing is, the hundredth of the picture that comes nearest to it."""
+    if item.in_focus is not None and item.in_focus.any():
+        return item.in_focus
+    return np.asarray(scene.defocus <= np.quantile(scene.defocus, 0.01), np.bool_)
 
 
 def _two_stage(source: str | None, parts: Sequence[str], options: MethodOptions) -> Method:

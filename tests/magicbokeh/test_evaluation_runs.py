@@ -187,6 +187,23 @@ def test_a_model_is_given_the_set_s_focus_blur_and_depth(dataset, pipe, tmp_path
     assert cost.seconds > 0
 
 
+def test_with_its_own_depth_a_model_focuses_where_the_set_is_sharp(dataset, model, pipe, monkeypatch):
+    items = map(item_of, bs.open_dataset(dataset, "val"))
+    item = next(item for item in items if item.in_focus.any())
+    method = parse_methods([str(model)], MethodOptions(device="cpu", exact_depth=False))[0]
+    seen, own = [], (1 - item.scene.disparity) / 2
+    real = MagicBokehPipeline.disparity
+    monkeypatch.setattr(
+        MagicBokehPipeline, "disparity", lambda self, photo, depth=None: seen.append(depth) or real(self, photo, own)
+    )
+    found = method.run(item)
+    assert seen == [None]
+    blur = item.scene.blur * 512 / 96
+    wanted = pipe(item.lq, focus=item.in_focus, blur=blur, depth=own, output_type="np")
+    assert np.abs(found / 255 - wanted.images[0]).max() < 0.003
+    assert wanted.focus[0][0] == pytest.approx(float(np.median(own[item.in_focus])), abs=0.02)
+
+
 def test_torch_s_operations_are_counted_a_multiply_add_as_two():
     weight, picture = torch.ones(8, 3, 3, 3), torch.ones(1, 3, 16, 16)
     cost = measure(lambda: torch.conv2d(picture, weight, padding=1), on_cuda=False, count_flops=True)

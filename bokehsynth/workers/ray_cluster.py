@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,9 @@ OBJECT_STORE = 80 << 20
 
 MOST_TEMPORARY = 20
 """Characters of a folder for temporary files under which Ray's sockets still have names short enough (107)."""
+
+CONNECT_SECONDS = 10.0
+"""How long the head of a cluster may take to answer a connection."""
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # Ray would send statistics over the network
@@ -56,6 +60,8 @@ def connected(address: str | None, cpus: int, gpus: int) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
+    if address is not None:
+        _check_address(address)
     with contextlib.ExitStack() as stack:
         options: dict[str, Any] = {"address": address}
         if address is None:
@@ -74,6 +80,21 @@ def connected(address: str | None, cpus: int, gpus: int) -> Iterator[Any]:
         stack.callback(ray.shutdown)
         stack.enter_context(_without_reports())
         yield ray
+
+
+def _check_address(address: str) -> None:
+    """UsageError for a place where nothing listens, which Ray itself would ask for minutes, or a client's address."""
+    if address.startswith("ray://"):
+        raise UsageError(
+            f"{address}: is an address of Ray's client, which cannot follow a run; start the line on a node of the "
+            "cluster (`ray job submit`), with --ray-address auto"
+        )
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise UsageError(f"no Ray cluster can be joined at {address}: {error}") from None
 
 
 def _job_config() -> Any:

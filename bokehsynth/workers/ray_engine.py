@@ -36,7 +36,7 @@ class RayEngine:
     """Workers in all; None: as many as the cluster has room for, nodes that join later included."""
     policy: RunPolicy = field(default_factory=lambda: RunPolicy(starting=STARTING))
     address: str | None = None
-    """`auto`, HOST:PORT or ray://HOST:PORT; None: RAY_ADDRESS, and without that a cluster of one's own."""
+    """`auto` or HOST:PORT; None: RAY_ADDRESS, and without that a cluster of one's own."""
     cpus: int = 1
     """CPUs of each worker."""
     gpus: float = 0.0

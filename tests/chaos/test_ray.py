@@ -117,10 +117,3 @@ def test_a_signal_to_the_whole_group_lets_shards_in_flight_end(
     assert_none_lives(mark)
     assert run("generate", recipe, "--out", out, "--workers", 2).returncode == 0
     assert_same(out, clean)
-
-
-def test_no_cluster_at_an_address_is_a_line(recipe: Path, tmp_path: Path) -> None:
-    done = run("generate", recipe, "--out", tmp_path / "set", "--engine", "ray", "--ray-address", "127.0.0.1:1")
-    assert done.returncode == 2, done.stderr
-    assert "no Ray cluster can be joined at 127.0.0.1:1" in done.stderr
-    assert len([line for line in done.stderr.splitlines() if not line.startswith(("\r", "0%"))]) == 1

@@ -10,7 +10,7 @@ from support.promised import promised_files
 from support.ray_clusters import ray_cluster
 
 import bokehsynth as bs
-from bokehsynth.errors import StorageError
+from bokehsynth.errors import StorageError, UsageError
 from bokehsynth.workers.events import Died, Done, Failed, Progress
 from bokehsynth.workers.ray_engine import RayEngine
 
@@ -54,6 +54,15 @@ def test_a_set_has_the_bytes_of_the_local_engine(
     done = bs.generate(tiny_recipe, "set", engine="ray", ray_address=address, workers=2)
     assert done.complete
     assert promised_files(tmp_path / "set") == promised_files(tiny_dataset)
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [("127.0.0.1:1", "no Ray cluster can be joined at 127.0.0.1:1: .*refused"), ("ray://head:10001", "ray job submit")],
+)
+def test_a_cluster_that_is_not_there_is_a_line(place: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=words):
+        next(RayEngine(1, address=place).run(Work(tmp_path), [("square", 1)]))
 
 
 def test_without_ray_the_extra_is_named(

@@ -2,6 +2,7 @@
 
 import click
 
+from bokehsynth.cli.facts import record
 from bokehsynth.cli.options import DATA_PATH, device_option, moved_option, progress_bar, trust_option
 from bokehsynth.stores import StoredPath
 
@@ -31,6 +32,10 @@ def audit(
     from bokehsynth.generation.audit import refuse_differences
 
     report = look(dataset, samples, device, seed, trust_code, overrides, progress_bar("sample"))
+    record(
+        total=report.total, audited=report.audited, differing=report.differing, most_that_differ=report.bound,
+        has_root=report.has_root,
+    )  # fmt: skip
     refuse_differences(dataset, report)
     if not report.has_root:
         click.echo("note: dataset.json has no root of pixel hashes: the set was completed before version 0.5", err=True)

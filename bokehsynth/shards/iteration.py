@@ -22,6 +22,9 @@ class SampleReader(ABC):
     next epoch. `state_dict` says where the loop that ran last stands.
     """
 
+    fields: list[str]
+    """Names of the arrays that each sample will hold."""
+
     def __init__(self, split: str, plans: list[ShardPlan], identity: Mapping[str, str]) -> None:
         self.split, self.plans = split, plans
         self.identity = dict(identity)

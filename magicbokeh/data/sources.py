@@ -184,7 +184,7 @@ def _with_defaults(source: Source, stored: Collection[str]) -> Source:
 
 
 def _open_shards(folder: str | Path) -> OpenSource:
-    stored = open_dataset(folder, "train").record["fields"]
+    stored = open_dataset(folder, "train").fields
     used = [*REQUIRED_FIELDS, *(name for name in TRAINING_FIELDS if name in stored and name not in REQUIRED_FIELDS)]
     train, val = (open_dataset(folder, split, used) for split in ("train", "val"))
     meta = train[0].meta
@@ -192,7 +192,7 @@ def _open_shards(folder: str | Path) -> OpenSource:
     return OpenSource(
         train=_with_defaults(train, used),
         val=_with_defaults(val, used),
-        identity={**train.record["identity"], "samples": counts},
+        identity={**train.identity, "samples": counts},
         radius_bound=meta["defocus_scale"] * 65535,
         size=(meta["height"], meta["width"]),
         endless=False,

@@ -70,6 +70,8 @@ def load_depth_model(source: str | Path = DEFAULT_MODEL, dtype: torch.dtype | No
             f"depth: the model {source} is neither on this machine nor can it be fetched; give a map (depth=..., "
             "--depth MAP.png), a folder with the model (--depth-model DIR), or run once with a connection"
         )
+        if "/" not in str(source):  # repositories are OWNER/NAME
+            raise UsageError(otherwise)
         folder = fetch(str(source), DEPTH_FILES, otherwise)
     if is_lite_depth(folder):
         return _load_lite(folder, torch.float32 if dtype is None else dtype)
@@ -129,7 +131,7 @@ def estimate_disparity(model: Any, srgb: FloatArray, device: torch.device) -> Fl
     if not np.isfinite(found).all():
         raise DataError("depth: the model gives NaN or infinity; use it in float32 or float16, or give a map")
     if isinstance(model, LiteDepthNetwork):  # its maps are coarse
-        return stretch(follow_edges(found, resized, srgb))
+        return stretch(follow_edges(found, np.asarray(resized, np.float32), srgb))
     return stretch(cv2.resize(found, (width, height), interpolation=cv2.INTER_LINEAR))
 
 

@@ -82,7 +82,8 @@ def taken_by_default(options: InferOptions) -> list[str]:
         return [f"model: {packaged_model().name}, which comes with magicbokeh; --model takes another"]
     folder, wants_depth = Path(options.model), options.depth is None and options.depth_model is None
     alone = folder.is_dir() and not (folder / "depth_estimator").is_dir()
-    if not wants_depth or not alone or options.blur == 0 or packaged_depth() is None:
+    needed = options.blur != 0 or options.sweep is not None
+    if not wants_depth or not alone or not needed or packaged_depth() is None:
         return []
     return ["depth: by the network that comes with magicbokeh, because the model has none; --depth-model takes another"]
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from bokehsynth import DataError, UsageError
+from magicbokeh.given_files import read_json
 from magicbokeh.model.checkpoint_files import SavedCheckpoint, check_files, read_state
 
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
@@ -34,7 +35,11 @@ def saved_depth(source: Path) -> Path:
         best = source / "checkpoints" / "best"
         if not (best / "pipeline" / "depth_estimator").is_dir():
             raise UsageError(f"{source}: this run has no depth network yet; a stage `depth` trains one")
-        check_files(SavedCheckpoint(best, read_state(best)))
+        state = read_state(best)
+        stages = [stage["stage"] for stage in read_json(source / "run.json")["recipe"]["stages"]]
+        if "depth" in stages and state["stage"] < stages.index("depth"):  # so far as it was initialised
+            raise UsageError(f"{source}: its stage `depth` has not been validated yet; let the run go on first")
+        check_files(SavedCheckpoint(best, state))
         return best / "pipeline" / "depth_estimator"
     inside = source / "depth_estimator"
     return inside if inside.is_dir() else source

@@ -69,7 +69,7 @@ BOUNDS = {
 LITE_MULTIPLE = 32
 """What the sides of the small depth network's pictures must be multiples of."""
 LITE_BOUNDS = {
-    "lite_side": Bound(LITE_MULTIPLE, 4096),
+    "lite_side": Bound(LITE_MULTIPLE, 1024),
     "lite_channels": Bound(1, 1024, entries=(7, 7)),
     "lite_repeats": Bound(1, 16, entries=(6, 6)),
     "lite_decoder_channels": Bound(1, 1024, entries=(4, 4)),

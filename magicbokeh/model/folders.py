@@ -81,8 +81,11 @@ def check_pipeline_folder(folder: Path) -> None:
     for name in COMPONENTS:
         if content.get(name, [None, None]) == [None, None]:
             continue
-        if name == "depth_estimator" and not is_lite_depth(folder / name):
-            check_depth_folder(folder / name)
+        if name == "depth_estimator":
+            lite = is_lite_depth(folder / name)
+            if lite != (content[name][1] == "LiteDepthNetwork"):
+                raise DataError(f"{index}: {name} is {content[name][1]}, and its config.json that of another network")
+            (check_lite_depth_folder if lite else check_depth_folder)(folder / name)
         else:
             check_component(folder / name, str(content[name][1]))
 

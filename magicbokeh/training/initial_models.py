@@ -214,7 +214,11 @@ def load_base_weights(model: nn.Module, tensors: dict[str, torch.Tensor], what: 
 def _depth_network(recipe: TrainRecipe, given: Any, side: int) -> Any:
     """The depth stage's student; without that stage the folder's depth network, if any."""
     stage = next((stage for stage in recipe.stages if isinstance(stage, DepthStage)), None)
-    if stage is None or given is not None:
+    if stage is None:
+        return given
+    if given is not None:
+        if stage.network is not None or stage.encoder is not None:
+            raise UsageError("stages: --init brings a depth network; leave network and encoder out, or --init")
         return given
     if stage.teacher is not None:
         return load_depth_teacher(stage.teacher)
@@ -226,6 +230,16 @@ def _depth_network(recipe: TrainRecipe, given: Any, side: int) -> Any:
                 network.backbone.load_state_dict(read_imagenet_encoder(Path(stage.encoder)))
             return network
         return copy_depth_model(small_depth_network(stage.width, side))
+
+
+def check_encoders(recipe: TrainRecipe) -> None:
+    """UsageError or DataError unless the weights that depth networks start from can be read.
+
+    Called before a run is begun: its data may take an hour to make.
+    """
+    for stage in recipe.stages:
+        if isinstance(stage, DepthStage) and stage.encoder is not None:
+            read_imagenet_encoder(Path(stage.encoder))
 
 
 def load_depth_teacher(source: str) -> Any:

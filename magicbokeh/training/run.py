@@ -23,6 +23,7 @@ from magicbokeh.training.checkpoint import Checkpoints
 from magicbokeh.training.depth_distillation import DepthLoss
 from magicbokeh.training.initial_models import (
     build_initial_models,
+    check_encoders,
     init_untrained_controlnet,
     load_depth_teacher,
     load_saved_models,
@@ -93,6 +94,8 @@ def train(
         _finish_interrupted(folder, checkpoints, newest, state)
         report(f"{out}: finished already, at step {state.global_step}; nothing to do")
         return TrainResult(folder.path, state.global_step, state.scores, summary_table(state.losses, state.scores))
+    if not folder.started:
+        check_encoders(recipe)
     options = _RunOptions(recipe, folder, checkpoints, resume, init, progress, report)
     accelerator = make_accelerator(recipe)
     if accelerator.is_main_process:

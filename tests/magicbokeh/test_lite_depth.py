@@ -1,6 +1,7 @@
 """The small depth network: its shapes, its weights from ImageNet's, how it is saved, trained and found."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -9,17 +10,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from support.magic_toys import TOY, toy_networks
 
-from bokehsynth import DataError
+from bokehsynth import DataError, UsageError
 from magicbokeh import MagicBokehPipeline
 from magicbokeh.conversion.imagenet import read_imagenet_encoder
 from magicbokeh.data.loader import Batch
+from magicbokeh.inference import depth as depth_module
 from magicbokeh.inference import model_source
 from magicbokeh.inference.depth import follow_edges, load_depth_model
 from magicbokeh.inference.infer import InferOptions, export_model, taken_by_default
 from magicbokeh.model.lite_depth import LiteDepthNetwork, encoder_from_imagenet
-from magicbokeh.recipe import DepthStage
+from magicbokeh.recipe import DepthStage, load_train_recipe
 from magicbokeh.training.depth_distillation import DepthLoss, network_input
-from magicbokeh.training.initial_models import copy_depth_model
+from magicbokeh.training.initial_models import build_initial_models, copy_depth_model
+from magicbokeh.training.run import train
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -210,3 +213,42 @@ def test_a_coarse_map_takes_the_edges_of_the_picture():
     assert np.abs(found - exact).mean() < np.abs(plain - exact).mean()
     flat = follow_edges(np.full((16, 20), 0.3, np.float32), small, picture)
     assert np.abs(flat - 0.3).max() < 1e-4, "what is flat stays flat, whatever the picture shows"
+
+
+def test_an_index_that_names_another_network_is_refused(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "model")
+    index = tmp_path / "model" / "model_index.json"
+    content = json.loads(index.read_text())
+    content["depth_estimator"] = ["transformers", "DepthAnythingForDepthEstimation"]
+    index.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"is DepthAnythingForDepthEstimation, and its config\.json that of another"):
+        MagicBokehPipeline.from_pretrained(tmp_path / "model")
+
+
+def test_a_run_whose_depth_stage_has_not_come_has_no_depth_network(tmp_path):
+    """Its checkpoints hold the network as it was initialised."""
+    best = tmp_path / "checkpoints" / "best"
+    (best / "pipeline" / "depth_estimator").mkdir(parents=True)
+    (best / "state.json").write_text(json.dumps({"format": 1, "stage": 0, "global_step": 2, "files": {}}))
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": {"stages": [{"stage": "sr"}, {"stage": "depth"}]}}))
+    with pytest.raises(UsageError, match="its stage `depth` has not been validated yet"):
+        load_depth_model(tmp_path)
+
+
+def test_a_missing_teacher_is_no_repository(monkeypatch):
+    monkeypatch.setattr(depth_module, "fetch", lambda *_: pytest.fail("a connection"))
+    with pytest.raises(UsageError, match="run-depth is neither on this machine"):
+        load_depth_model("run-depth")
+
+
+def test_what_a_depth_network_starts_from_is_checked_before_anything_is_made(tmp_path):
+    recipe = load_train_recipe("small-depth", [f"stages.0.encoder={tmp_path / 'missing.pth'}"])
+    with pytest.raises((UsageError, DataError), match=r"missing\.pth"):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_that_init_brings_is_not_replaced(folder):
+    recipe = load_train_recipe("small-depth", ["model={preset: toy}", "data.crop=64"])
+    with pytest.raises(UsageError, match="--init brings a depth network; leave network and encoder out"):
+        build_initial_models(recipe, folder, 8.0, 64)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from difflib import get_close_matches
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +13,7 @@ from bokehsynth.assets.catalogue import Catalogue
 from bokehsynth.assets.index.build import build_catalogue
 from bokehsynth.assets.spec import SOURCE_LISTS, AssetsSpec, absolute_source, portable
 from bokehsynth.config.distributions import Spec
+from bokehsynth.config.fault_words import did_you_mean
 from bokehsynth.config.strict_yaml import dump_yaml, load_yaml
 from bokehsynth.degradation import Degradation, DegradationSpec, resolve
 from bokehsynth.errors import RecipeError, UsageError
@@ -311,8 +311,7 @@ def find_recipe(path_or_name: str | Path, kind: str = "data") -> Path:
     known = packaged_recipes(kind)
     if str(path_or_name) in known:
         return known[str(path_or_name)]
-    close = get_close_matches(str(path_or_name), known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = did_you_mean(str(path_or_name), known)
     raise RecipeError(
         f"{path_or_name}: no such file and no packaged recipe of that name; {hint}packaged are: {', '.join(known)}"
     )

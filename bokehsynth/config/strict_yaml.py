@@ -17,6 +17,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scanner import RoundTripScanner, Scanner
 
+from bokehsynth.config.fault_words import did_you_mean, said_once
 from bokehsynth.errors import DataError, RecipeError
 from bokehsynth.stores import StoredPath
 from bokehsynth.untrusted_files import read_text
@@ -195,16 +196,16 @@ def _plain(value: Any) -> Any:
 def _describe(
     error: ValidationError, data: Any, model: type[BaseModel], path: StoredPath, set_places: Mapping[Place, str]
 ) -> list[str]:
-    found: dict[tuple[Place, str], list[str]] = {}
+    found: dict[tuple[Place, str], list[tuple[str, str]]] = {}
     for fault in error.errors(include_url=False):
         place = _place(fault["loc"], data, fault["type"])
         where = _override(place, set_places) or f"{path}:{_line(data, place)}"
         messages = found.setdefault((place, where), [])
-        message = _message(fault, model)
+        message = (fault["type"], _message(fault, model))
         if message not in messages:
             messages.append(message)
     return [
-        f"{where}: {'.'.join(map(str, place)) or 'recipe'}: {'; or '.join(messages)}"
+        f"{where}: {'.'.join(map(str, place)) or 'recipe'}: {said_once(messages)}"
         for (place, where), messages in found.items()
     ]
 
@@ -255,8 +256,7 @@ def _message(fault: Any, model: type[BaseModel]) -> str:
         return "this key is required"
     if kind == "union_tag_invalid":
         known = [tag.strip("' ") for tag in str(fault["ctx"]["expected_tags"]).split(",")]
-        close = difflib.get_close_matches(str(fault["ctx"]["tag"]), known, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        hint = did_you_mean(str(fault["ctx"]["tag"]), known)
         return f"unknown kind {fault['ctx']['tag']!r}; {hint}known are: {', '.join(known)}"
     message = str(fault["msg"]).removeprefix("Value error, ")
     shown = fault.get("input")

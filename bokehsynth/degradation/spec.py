@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from bokehsynth.config.distributions import Spec
+from bokehsynth.config.fault_words import did_you_mean
 from bokehsynth.config.user_code import is_refused
 from bokehsynth.degradation.custom import check_step_path, load_step, step_source
 from bokehsynth.errors import UsageError
@@ -223,7 +224,8 @@ def _check_name(name: str) -> str:
         return name
     if ":" in name:
         return check_step_path(name)
-    raise ValueError(f"must be {', '.join(PRESETS)}, package.module:Class or a list of steps, got {name!r}")
+    hint = did_you_mean(name, PRESETS)
+    raise ValueError(f"{hint}must be {', '.join(PRESETS)}, package.module:Class or a list of steps, got {name!r}")
 
 
 SPEC_TAGS = frozenset({"string", "mapping", "list"})

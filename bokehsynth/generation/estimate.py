@@ -33,7 +33,9 @@ UNBLURRED = 3.0
 # Measured by `measure_cost` on one core of an AMD EPYC, one thread, at 512 px (pairs at 1536 x 1024), on photographed
 # cut-outs and landscapes that were in memory, the same landscapes as photographs, two real pairs with all that loads
 # them. What loads or draws pictures comes from `picture_cost`. Other lenses: a factor of two either way.
-SECONDS_PER_MEGAPIXEL = {"layers": 0.42, "photo": 0.2, "pair": 1.0}
+SECONDS_PER_MEGAPIXEL = {"layers": 0.47, "photo": 0.2, "pair": 1.0}
+SECONDS_PER_SAMPLE = 0.015
+"""What does not depend on its size."""
 SECONDS_PER_PAIR = 0.8
 """The search for K, which is made at one size."""
 COLOR_BYTES = {"lq": 0.93, "hq": 1.25, "aif": 1.75, "hq16": 4.6, "lq_native": 2.1}
@@ -136,7 +138,7 @@ def table_cost(recipe: Recipe, drawn: Sequence[SampleDraw]) -> Cost:
     kind = recipe.scene.kind
     pixels = statistics.mean(draw.scene.height * draw.scene.width for draw in drawn)
     seconds = SECONDS_PER_MEGAPIXEL[kind] * pixels / 1e6 + (SECONDS_PER_PAIR if kind == "pair" else 0.0)
-    seconds += picture_seconds(recipe, drawn)
+    seconds += SECONDS_PER_SAMPLE + picture_seconds(recipe, drawn)
     return Cost(
         seconds, pixels * sum(_bytes_per_pixel(recipe, name) for name in recipe.shards.fields) + RECORD_BYTES, 0
     )

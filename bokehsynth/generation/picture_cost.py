@@ -21,7 +21,7 @@ DECODE_OTHERS = 0.015
 REDUCE, CUT_OUT = 0.012, 0.014
 OWN_COLORS = {"photographed": 0.26}
 OWN_COLORS_KNOWN = 0.045
-DRAW = {"foreground": (0.03, 0.19), "background": (0.04, 0.27)}
+DRAW = {"foreground": (0.035, 0.22), "background": (0.05, 0.31)}
 """Seconds, and seconds per megapixel of size x size."""
 READ = 0.012
 """From the user's cache."""

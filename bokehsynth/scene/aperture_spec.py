@@ -11,6 +11,7 @@ from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.decode.safe_read import read_file
 from bokehsynth.assets.single import WEIGHTS_BYTES, weights_from
 from bokehsynth.config.distributions import Spec
+from bokehsynth.config.fault_words import did_you_mean
 from bokehsynth.config.user_code import UntrustedCodeError, load_module
 from bokehsynth.errors import UsageError, user_error
 from bokehsynth.files import local_path, sha256_bytes
@@ -201,11 +202,18 @@ def build_aperture(spec: Any) -> Aperture:
     return Disc() if spec == "disc" else _load(str(spec))
 
 
+def _meant_by_form(name: str) -> str:
+    blades = {"triangle": 3, "pentagon": 5, "hexagon": 6, "heptagon": 7, "octagon": 8, "nonagon": 9}
+    words = {form: f"polygon:{count}" for form, count in blades.items()} | {"circle": "disc", "round": "disc"}
+    return f"did you mean {words[name]!r}? " if name in words else ""
+
+
 def _load(name: str) -> Aperture:
     if ":" not in name:
+        hint = did_you_mean(name, ["disc", *_SHAPES]) or _meant_by_form(name)
         raise UsageError(
-            f"aperture {name!r}: use disc, polygon:BLADES, ring:INNER, cat_eye:STRENGTH, apodized:EDGE, onion:RINGS, "
-            "anamorphic:SQUEEZE, image:FILE, or package.module:Class"
+            f"aperture {name!r}: {hint}use disc, polygon:BLADES, ring:INNER, cat_eye:STRENGTH, apodized:EDGE, "
+            "onion:RINGS, anamorphic:SQUEEZE, image:FILE, or package.module:Class"
         )
     try:
         found = getattr(load_module(name), name.partition(":")[2])

@@ -19,7 +19,7 @@ from magicbokeh.evaluation.depth import DEPTH_METRICS, measure_depth, parse_dept
 from magicbokeh.evaluation.depth_sets import DepthSet, open_depth
 from magicbokeh.evaluation.items import DEPTH_SPLITS, PICTURE_SPLITS, Item, ItemSet, Values
 from magicbokeh.evaluation.methods import Method, MethodOptions, parse_methods
-from magicbokeh.evaluation.metrics import ALL, MetricSuite
+from magicbokeh.evaluation.metrics import ALL, Metric, MetricSuite
 from magicbokeh.evaluation.results import Results, cells, costs
 from magicbokeh.evaluation.sets import open_pictures, read_picture
 from magicbokeh.evaluation.sheet import MOST_ROWS, SheetRow, draw_sheet
@@ -62,7 +62,7 @@ def evaluate(path: Path, out: Path, options: EvaluateOptions) -> Results:
         if method.needs_lens and items.task != "bokeh":
             raise UsageError(f"--methods: {method.name}: nothing in {path} is blurred by a lens; leave it out")
         method.check(items)
-    store = Store.open(out, {"set": items.identity, "samples": len(items.outlines), "metrics": list(suite.chosen)})
+    store = Store.open(out, _identity(items.identity, len(items.outlines), suite.metrics))
     table = _measure_all(items, methods, suite, store, options)
     splits = PICTURE_SPLITS if items.task == "bokeh" else PICTURE_SPLITS[:1]
     results = Results(
@@ -81,6 +81,12 @@ def evaluate(path: Path, out: Path, options: EvaluateOptions) -> Results:
     return results
 
 
+def _identity(set_identity: str, count: int, metrics: Sequence[Metric]) -> dict[str, Any]:
+    """What must be the same for an evaluation to be gone on with: metrics that were missing then are others now."""
+    there = {metric.name: metric.missing is None for metric in metrics}
+    return {"set": set_identity, "samples": count, "metrics": there, "version": bokehsynth.__version__}
+
+
 def _method_options(options: EvaluateOptions) -> MethodOptions:
     return MethodOptions(options.device, options.dtype, options.color, options.depth == "exact")
 
@@ -96,7 +102,7 @@ def _evaluate_depth(path: Path, items: DepthSet, out: Path, options: EvaluateOpt
         raise UsageError("--metrics, --split: a depth set has its own metrics and no splits; leave them out")
     methods = parse_depth_methods(options.methods, _method_options(options), items)
     baseline = _baseline(options.baseline, [method.name for method in methods])
-    store = Store.open(out, {"set": items.identity, "samples": len(items), "metrics": [m.name for m in DEPTH_METRICS]})
+    store = Store.open(out, _identity(items.identity, len(items), DEPTH_METRICS))
     with _bar(len(items) * len(methods), options) as bar:
         table = measure_depth(items, methods, store, bar.update)
     results = Results(

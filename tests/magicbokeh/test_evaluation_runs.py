@@ -163,6 +163,8 @@ def test_another_evaluation_s_folder_is_left_alone(dataset, tmp_path):
     evaluate(dataset, out, _options("lq", samples=1))
     with pytest.raises(UsageError, match=r"another .*samples"):
         evaluate(dataset, out, _options("lq"))
+    with pytest.raises(UsageError, match=r"another metrics;"):
+        evaluate(dataset, out, _options("lq", samples=1, metrics=("PSNR",)))
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "mine.txt").touch()
     with pytest.raises(UsageError, match=r"holds other files \(mine.txt\)"):

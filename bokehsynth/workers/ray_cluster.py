@@ -8,6 +8,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from bokehsynth.errors import UsageError
@@ -77,7 +78,7 @@ def connected(address: str | None, cpus: int, gpus: int) -> Iterator[Any]:
                 ray.shutdown()
                 where = f"no Ray cluster can be joined at {address}" if address else "Ray cannot be started here"
                 raise UsageError(f"{where}: {' '.join(str(error).split())[:500]}") from None
-        stack.callback(ray.shutdown)
+        stack.callback(_end, ray, options.get("_temp_dir"))
         stack.enter_context(_without_reports())
         yield ray
 
@@ -111,6 +112,36 @@ def _job_config() -> Any:
     return Job()
 
 
+def _end(ray: Any, folder: str | None) -> None:
+    """Disconnect; of a cluster in `folder` end also the agents of its node, which Ray may leave behind."""
+    begun = _processes_of(folder) if folder else {}
+    ray.shutdown()
+    for pid, start in begun.items():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            if _stat(pid)[1] == start:  # not another process that was given its number
+                os.kill(pid, signal.SIGKILL)
+
+
+def _processes_of(folder: str) -> dict[int, str]:
+    """The daemons whose command names the folder and all that they have started, each with the time of its start."""
+    stats, found = {}, set()
+    for place in Path("/proc").glob("[0-9]*"):
+        pid = int(place.name)
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            stats[pid] = _stat(pid)
+            if folder.encode() in (place / "cmdline").read_bytes():
+                found.add(pid)
+    while more := {pid for pid, (parent, _) in stats.items() if parent in found} - found:
+        found |= more
+    return {pid: stats[pid][1] for pid in found if pid in stats and pid != os.getpid()}
+
+
+def _stat(pid: int) -> tuple[int, str]:
+    """Parent and time of start of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[1]), fields[19]
+
+
 @contextlib.contextmanager
 def _temporary_folder() -> Iterator[dict[str, str]]:
     """The option for a folder of Ray's logs and sockets that goes with the cluster, where names are short enough."""
@@ -126,13 +157,13 @@ def _temporary_folder() -> Iterator[dict[str, str]]:
 
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep this process's handlers in spite of Ray's, and a signal to the process group from Ray's processes.
+    """Keep this process's handlers in spite of Ray's, and Ctrl-C, which reaches the whole group, from Ray's processes.
 
-    Those that are started in the block inherit the blocked signals: only this process decides when they end, so that
-    shards in flight get their seconds when a batch system ends the whole job.
+    Those that are started in the block inherit what is blocked. SIGTERM is left to them: with it Ray's reaper ends them
+    once this process is gone.
     """
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:

@@ -1,11 +1,13 @@
 """A data set as torch takes it; the only module of the reader that knows torch."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from bokehsynth.errors import UsageError
+from bokehsynth.schema import Sample
+from bokehsynth.shards.epoch import ReadingOrder
 
 try:
     import torch
@@ -16,9 +18,21 @@ except ImportError as error:
         "the data set itself"
     ) from None
 
-if TYPE_CHECKING:
-    from bokehsynth.schema import Sample
-    from bokehsynth.shards.iteration import SampleReader
+
+class Reader(Protocol):
+    """What is asked of a data set here; `shards.iteration.SampleReader` is one."""
+
+    order: ReadingOrder
+
+    def __len__(self) -> int: ...
+
+    def part(self, worker: int, workers: int) -> Iterator[Sample]: ...
+
+    def set_epoch(self, epoch: int) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 class TorchSamples(IterableDataset[dict[str, Any]]):
@@ -29,7 +43,7 @@ class TorchSamples(IterableDataset[dict[str, Any]]):
     DataLoader take `SampleReader.state_after`.
     """
 
-    def __init__(self, reader: "SampleReader") -> None:
+    def __init__(self, reader: Reader) -> None:
         super().__init__()
         self.reader = reader
 
@@ -55,7 +69,7 @@ class TorchSamples(IterableDataset[dict[str, Any]]):
         self.reader.load_state_dict(state)
 
 
-def tensors(sample: "Sample") -> dict[str, Any]:
+def tensors(sample: Sample) -> dict[str, Any]:
     """A sample as a dict of tensors, channels first."""
     arrays = {
         name: torch.from_numpy(np.array(array[None] if array.ndim == 2 else np.moveaxis(array, 2, 0)))

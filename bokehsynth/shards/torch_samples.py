@@ -26,13 +26,17 @@ class Reader(Protocol):
 
     def __len__(self) -> int: ...
 
-    def part(self, worker: int, workers: int) -> Iterator[Sample]: ...
+    def part(self, worker: int, workers: int) -> Iterator[Sample]:
+        """The loop of one of several loader workers."""
 
-    def set_epoch(self, epoch: int) -> None: ...
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next loop."""
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loop stands."""
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
 
 
 class TorchSamples(IterableDataset[dict[str, Any]]):

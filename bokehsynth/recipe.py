@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -59,6 +59,9 @@ class SamplesSpec(Spec):
         """Split `total` samples in the proportion of two numbers, val rounded up."""
         val = min(total, math.ceil(total * val / (train + val)))
         return SamplesSpec(train=total - val, val=val)
+
+
+AnyPart = TypeVar("AnyPart", bound=Spec)
 
 
 class Recipe(Spec):
@@ -164,6 +167,14 @@ class Recipe(Spec):
         copy.__dict__["catalogue"] = catalogue
         return copy
 
+    def without_derived(self) -> "Recipe":
+        """Return the recipe without what was computed from it, but for the asset list.
+
+        Where it is unpickled, classes are imported and digests computed anew.
+        """
+        copy = _bare(self.model_copy(update={"lens": _bare(self.lens)}))
+        return copy.with_catalogue(self.catalogue)
+
     @cached_property
     def digest(self) -> str:
         """Identity of everything that shapes a sample or its packing; the number of samples is not part of it.
@@ -199,6 +210,14 @@ class Recipe(Spec):
     def text(self) -> str:
         """The resolved recipe as the data set keeps it: every key written out."""
         return dump_yaml(self.model_dump(mode="json"), "yaml-language-server: $schema=schema.json")
+
+
+def _bare(spec: AnyPart) -> AnyPart:
+    """A copy with its fields alone."""
+    copy = spec.model_copy()
+    for name in copy.__dict__.keys() - type(spec).model_fields.keys():
+        del copy.__dict__[name]
+    return copy
 
 
 def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = (), total: int | None = None) -> Recipe:

@@ -1,11 +1,12 @@
 """Chooses the engine of a run, and checks a node on which an engine starts workers of it."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bokehsynth.errors import ChangedError, UsageError
 from bokehsynth.generation.dataset_files import Machine, differences, read_identity, record_machine
-from bokehsynth.generation.devices import WorkerAllocation
+from bokehsynth.generation.devices import WorkerAllocation, allocate_workers
 from bokehsynth.generation.kernels import compile_kernels
 from bokehsynth.generation.provenance import describe_machine, pixel_facts
 from bokehsynth.generation.shard_lock import set_up_lock
@@ -16,6 +17,28 @@ from bokehsynth.workers.pool import LocalEngine
 from bokehsynth.workers.supervisor import RunPolicy
 
 ENGINES = ("local", "ray")
+
+
+def allocate(
+    name: str, ray_address: str | None, device: str, workers: int | None, gpus: int | None
+) -> WorkerAllocation:
+    """What each worker gets: `allocate_workers` of this machine.
+
+    In a cluster that is there already, `workers` are those of all nodes: each gets what it would get here by default.
+    Raises UsageError where the numbers do not fit each other or the engine, DeviceError for GPUs that are not there.
+    """
+    if name == "ray":
+        from bokehsynth.workers.ray_cluster import joins_cluster
+
+        if joins_cluster(ray_address):
+            if gpus is not None:
+                raise UsageError(
+                    f"--gpus {gpus}: in a Ray cluster that is there already, GPUs are Ray's to assign; leave --gpus "
+                    "out, and ask for --workers"
+                )
+            if workers is None or workers >= 1:
+                workers = None
+    return allocate_workers(device, workers, gpus)
 
 
 def make_engine(
@@ -31,18 +54,19 @@ def make_engine(
         if ray_address is not None:
             raise UsageError(f"--ray-address {ray_address}: is for --engine ray, and this run has --engine local")
         return LocalEngine(allocation.workers, policy, allocation.environments)
-    from bokehsynth.workers.ray_cluster import cluster_address
-    from bokehsynth.workers.ray_engine import STARTING, RayEngine
+    from bokehsynth.workers.ray_cluster import joins_cluster
+    from bokehsynth.workers.ray_engine import SILENCE, STARTING, RayEngine
 
+    groups = len(allocation.environments)
     # A GPU is Ray's to assign; how much of its memory a worker may fill is the same for all that share one.
     environment = dict(allocation.environments[0]) if allocation.environments else {}
     environment.pop("CUDA_VISIBLE_DEVICES", None)
     return RayEngine(
-        workers if cluster_address(ray_address) else allocation.workers,
-        RunPolicy(policy.timeouts, policy.grace, starting=STARTING),
+        workers if joins_cluster(ray_address) else allocation.workers,
+        RunPolicy(policy.timeouts.at_least(SILENCE), policy.grace, starting=STARTING),
         ray_address,
         cpus=allocation.threads,
-        gpus=len(allocation.environments) / allocation.workers,
+        sharing=-(-allocation.workers // groups) if groups else 0,
         environment=environment,
     )
 
@@ -52,17 +76,21 @@ class NodeCheck:
     """What a node must share with the machine that the run was started on."""
 
     machine: Machine
+    identity: Mapping[str, str]
+    """Digests of the recipe on the machine that the run was started on."""
     allow_mixed: bool
     lock: bool
 
     def __call__(self, layout: Layout, recipe: Recipe, device: str) -> None:
         """Check this node, and compile its kernels.
 
-        Raises UsageError where the node does not see the data set, ChangedError where it would make other pixels.
+        Raises ChangedError where the node does not see the data set, or would make other pixels. The recipe must have
+        been pickled `without_derived`: digests that came with it would be compared with themselves.
         """
         host = os.uname().nodename
-        if read_identity(layout) != recipe.identity:
-            raise UsageError(
+        self._check_classes(recipe, host)
+        if read_identity(layout) != self.identity:
+            raise ChangedError(
                 f"{layout.root}: node {host} does not see the data set there; --out must be a folder that every node "
                 "of the cluster shares, under the same name"
             )
@@ -78,3 +106,19 @@ class NodeCheck:
             with set_up_lock(layout.lock, self.lock):
                 record_machine(layout, here)
         compile_kernels(recipe, device)
+
+    def _check_classes(self, recipe: Recipe, host: str) -> None:
+        """Raise ChangedError if a class that the recipe names is another one on this node, or cannot be used."""
+        advice = (
+            "put the same modules on PYTHONPATH of every node before Ray is started there (here: "
+            f"{os.environ.get('PYTHONPATH') or 'not set'})"
+        )
+        try:
+            here = recipe.code_identity
+        except UsageError as error:
+            raise ChangedError(f"node {host}: {error}; {advice}") from error
+        if any(self.identity[name] != digest for name, digest in here.items()):
+            raise ChangedError(
+                f"node {host} has other code of a class that the recipe names ({', '.join(recipe.class_paths)}), and "
+                f"would make other pixels; {advice}"
+            )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bokehsynth.errors import UsageError
 from bokehsynth.files import change_file, data_path, pretty_json
 from bokehsynth.generation.dataset_files import check_identity, file_text, unchanged
-from bokehsynth.generation.generate import GenerateOptions, GenerateResult, run_generation
+from bokehsynth.generation.generate import GenerateOptions, GenerateResult, choose_engine, run_generation
 from bokehsynth.generation.plan import all_plans, check_shard_boundaries, read_extensions, uncommitted
 from bokehsynth.generation.shard_lock import set_up_lock
 from bokehsynth.generation.stored_recipe import find_pictures, stored_recipe
@@ -38,6 +38,7 @@ def extend(
         return run_generation(old, layout, options)
     grown = SamplesSpec.split_total(samples, train, val)
     new = old.model_copy(update={"samples": grown})
+    choose_engine(new, layout, options)  # one that cannot be is refused before the set is touched
     with set_up_lock(layout.lock, options.lock):
         _begin(layout, old, new)
     return run_generation(new, layout, options)

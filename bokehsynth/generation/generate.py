@@ -28,12 +28,11 @@ from bokehsynth.generation.dataset_files import (
 )
 from bokehsynth.generation.devices import (
     WorkerAllocation,
-    allocate_workers,
     check_same_gpus,
     resolve_dataset_device,
 )
 from bokehsynth.generation.disk_space import check_free_space, largest_sample_pixels, typical_bytes
-from bokehsynth.generation.engines import NodeCheck, make_engine
+from bokehsynth.generation.engines import NodeCheck, allocate, make_engine
 from bokehsynth.generation.event_log import EventLog
 from bokehsynth.generation.kernels import compile_kernels
 from bokehsynth.generation.plan import (
@@ -121,7 +120,8 @@ class GenerateOptions:
     engine: str = "local"
     """Where the workers run: `local`, or `ray`, a Ray cluster (extra `ray`)."""
     ray_address: str | None = None
-    """With engine `ray`: the cluster to join, as ray.init takes it; None: RAY_ADDRESS, else one started for the run."""
+    """With engine `ray`: the cluster to join, `auto` or HOST:PORT; None: the one that the program is connected to, that
+    of RAY_ADDRESS, or one started for the run."""
     gpus: int | None = None
     """On `cuda`, how many of the visible GPUs are used; None: all."""
     batching: BatchOptions | None = None
@@ -135,7 +135,8 @@ class GenerateOptions:
     grace: float = GRACE
     """Seconds for shards in flight after a signal."""
     time_limit: float | None = None
-    """Seconds after which a worker that finished no sample is ended; None: by the running median."""
+    """Seconds after which a worker that finished no sample is ended; None: by the running median, at least 20, with
+    engine `ray` 90."""
     lock: bool = True
     """Hold locks against other runs; without them (a file system that has none), nothing else may work on the set."""
     progress: bool = False
@@ -209,10 +210,7 @@ def run_generation(recipe: Recipe, layout: Layout, options: GenerateOptions) -> 
 
 def _prepare(recipe: Recipe, layout: Layout, options: GenerateOptions) -> _Run:
     """Resolve device, workers, assets and plan, and check them against `out`; nothing is written."""
-    device = resolve_dataset_device(options.device, devices_of(layout), layout.root, options.allow_mixed)
-    device = recipe.lens.device_for(options.device, device)
-    allocation = allocate_workers(device, options.workers, options.gpus)
-    engine = options.make_engine(allocation)
+    device, allocation, engine = choose_engine(recipe, layout, options)
     identity = recipe.identity
     everything = all_plans(recipe, layout)
     shards = shard_range(everything, options.shards)
@@ -220,6 +218,14 @@ def _prepare(recipe: Recipe, layout: Layout, options: GenerateOptions) -> _Run:
     check_same_gpus(machine, options.allow_mixed)
     check_output_dir(layout, recipe, machine, options.allow_mixed)
     return _Run(recipe, layout, options, device, allocation.threads, engine, identity, machine, everything, shards)
+
+
+def choose_engine(recipe: Recipe, layout: Layout, options: GenerateOptions) -> tuple[str, WorkerAllocation, Engine]:
+    """The device of a run, what its workers get, and its engine; UsageError where there is none."""
+    device = resolve_dataset_device(options.device, devices_of(layout), layout.root, options.allow_mixed)
+    device = recipe.lens.device_for(options.device, device)
+    allocation = allocate(options.engine, options.ray_address, device, options.workers, options.gpus)
+    return device, allocation, options.make_engine(allocation)
 
 
 def _claim(run: _Run) -> list[ShardPlan] | None:
@@ -262,8 +268,11 @@ def _make_shards(run: _Run, todo: list[ShardPlan]) -> None:
     log = EventLog(run.layout, run.options.say)
     monitor = RunMonitor(run.recipe, run.layout, todo, log)
     log.write("started", shards=run.options.shards, workers=run.engine.workers, missing=len(todo), of=len(run.shards))
-    nodes = NodeCheck(run.machine, run.options.allow_mixed, run.options.lock) if run.options.engine != "local" else None
-    task = ShardTask(run.recipe, run.layout, run.device, batching, nodes)
+    recipe, nodes = run.recipe, None
+    if run.options.engine != "local":
+        recipe = recipe.without_derived()
+        nodes = NodeCheck(run.machine, run.identity, run.options.allow_mixed, run.options.lock)
+    task = ShardTask(recipe, run.layout, run.device, batching, nodes)
     try:
         bar = monitor.bar(sample_count(run.shards), run.options.progress)
         with bar, closing(run.engine.run(task, todo)) as events:

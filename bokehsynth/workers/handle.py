@@ -17,6 +17,8 @@ class Job:
     attempts: int = 0
     timeouts: int = 0
     """How many of its attempts were ended for silence."""
+    lost: int = 0
+    """How many of its attempts ended with their node, by no fault of the spec's."""
     units: int = 0
     started: float = 0.0
     serial: bool = False
@@ -33,6 +35,8 @@ class Exit(NamedTuple):
     """Whether it left with an exit code, rather than by a signal, which may strike at any time."""
     outside: bool = False
     """Whether it is known that no spec can be the cause: its whole node has gone."""
+    message: str = "its message stands above"
+    """Where to find what it wrote to stderr."""
 
 
 class WorkerHandle(ABC):
@@ -44,6 +48,8 @@ class WorkerHandle(ABC):
         self.job: Job | None = None
         self.placed = True
         """Whether its process is being started; False while a cluster has no room for it."""
+        self.host = ""
+        """The machine it was placed on; empty: this one."""
         self.ready = False
         """Whether it has unpickled the task and can take a job."""
         self.idle_s = 0.0
@@ -64,8 +70,8 @@ class WorkerHandle(ABC):
     def receive(self) -> tuple[str, Any]:
         """The next message, as (kind, value); EOFError or OSError when there is none, since the worker has ended.
 
-        Kinds: `placed`, `ready`, then per spec any number of `progress` and one `done` or `failed`; `warning` at any
-        time.
+        Kinds: `placed` with the name of the machine, `ready`, then per spec any number of `progress` and one `done` or
+        `failed`; `warning` at any time.
         """
 
     @abstractmethod

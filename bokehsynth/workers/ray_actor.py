@@ -4,6 +4,7 @@ The process is the same as on one machine, so its ends are told as exactly: Ray 
 code a process ended. It dies with the actor, and the actor with its driver or its node.
 """
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -29,8 +30,10 @@ class NodeWorker:
     def start(self, payload: bytes) -> Iterator[Message]:
         """Start the process; its messages until it is ready."""
         yield "placed", socket.gethostname()
+        written = _stderr_size()
         self._worker = Worker(payload, environment=self._environment)
-        yield from self._messages({"ready"})
+        for kind, value in self._messages({"ready"}):
+            yield kind, value._replace(message=_last_words(written)) if kind == "ended" else value
 
     def work(self, spec: Any) -> Iterator[Message]:
         """Hand the process a spec; its messages until there is an outcome."""
@@ -50,3 +53,23 @@ class NodeWorker:
             yield kind, value
             if kind in last:
                 return
+
+
+def _stderr_size() -> int:
+    """Bytes in the log file of Ray that this process and its children write their stderr to; 0 if it is none."""
+    with contextlib.suppress(OSError):
+        return os.fstat(2).st_size
+    return 0
+
+
+def _last_words(written: int) -> str:
+    """Where the stderr of this actor is, and the last line in it after the first `written` bytes."""
+    place, line = "worker-*.err among Ray's logs (/tmp/ray/session_latest/logs, if Ray was started as usual)", ""
+    with contextlib.suppress(OSError):
+        path = os.readlink("/proc/self/fd/2")
+        if os.path.isfile(path):
+            place = path
+            with open(path, encoding="utf-8", errors="replace") as log:
+                log.seek(written)
+                line = next((text.strip() for text in reversed(log.readlines()) if text.strip()), "")
+    return f"its message stands on node {socket.gethostname()} in {place}" + (f": {line[-400:]}" if line else "")

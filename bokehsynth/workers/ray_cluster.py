@@ -3,15 +3,19 @@
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
+import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bokehsynth.errors import UsageError
+from bokehsynth.errors import UsageError, printable
 from bokehsynth.workers.signals import SIGNALS
 
 OBJECT_STORE = 80 << 20
@@ -46,56 +50,120 @@ def import_ray() -> Any:
 
 
 def cluster_address(address: str | None) -> str | None:
-    """The address of the cluster to join: the one given, else RAY_ADDRESS as Ray's own programs take it; None: none."""
-    return address or os.environ.get("RAY_ADDRESS") or None
+    """The address of the cluster to join: the one given, else RAY_ADDRESS as Ray's own programs take it.
+
+    None where a cluster is to be started here: without either, and for `local`. UsageError for a Ray Client's address.
+    """
+    found = address or os.environ.get("RAY_ADDRESS") or "local"
+    if "://" in found:
+        raise UsageError(
+            f"{printable(found)[:200]}: is an address of Ray's client, which cannot follow a run; start the line on a node "
+            "of the cluster (`ray job submit`), with --ray-address auto"
+        )
+    return None if found == "local" else found
+
+
+def joins_cluster(address: str | None) -> bool:
+    """Whether a run finds its cluster there: by an address, or since this program is connected to one already."""
+    ray = sys.modules.get("ray")
+    return cluster_address(address) is not None or (ray is not None and ray.is_initialized())
 
 
 @contextlib.contextmanager
 def connected(address: str | None, cpus: int, gpus: int) -> Iterator[Any]:
-    """Yield `ray`, connected to the cluster at `address`, or to one with these resources that ends with the block.
+    """Yield `ray`, connected to the cluster at `cluster_address`, or to one started with these resources for the block.
 
     A connection that the calling program has already is used and left open. UsageError if there is no such cluster,
-    or it cannot be joined (another version of Ray or Python).
+    it is not the one connected to, or it cannot be joined (another version of Ray or Python).
     """
     ray = import_ray()
     if ray.is_initialized():
+        _check_same_cluster(address, ray.get_runtime_context().gcs_address)
         yield ray
         return
+    address = cluster_address(address)
     if address is not None:
         _check_address(address)
     with contextlib.ExitStack() as stack:
         options: dict[str, Any] = {"address": address}
         if address is None:
+            stack.enter_context(_token())
             options = {
                 "address": "local", "num_cpus": cpus, "num_gpus": gpus, "object_store_memory": OBJECT_STORE,
                 "include_dashboard": False, **stack.enter_context(_temporary_folder()),
             }  # fmt: skip
         quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+        stack.callback(_end, ray, options.get("_temp_dir"))  # also one that was started in part
         with _own_signals():
             try:
                 ray.init(**options, **quiet, job_config=_job_config())
             except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
-                ray.shutdown()
                 where = f"no Ray cluster can be joined at {address}" if address else "Ray cannot be started here"
                 raise UsageError(f"{where}: {' '.join(str(error).split())[:500]}") from None
-        stack.callback(_end, ray, options.get("_temp_dir"))
         stack.enter_context(_without_reports())
         yield ray
 
 
 def _check_address(address: str) -> None:
-    """UsageError for a place where nothing listens, which Ray itself would ask for minutes, or a client's address."""
-    if address.startswith("ray://"):
-        raise UsageError(
-            f"{address}: is an address of Ray's client, which cannot follow a run; start the line on a node of the "
-            "cluster (`ray job submit`), with --ray-address auto"
-        )
+    """UsageError for a place where nothing listens, which Ray itself would ask for minutes."""
     host, colon, port = address.rpartition(":")
     if colon and port.isdecimal():
         try:
             socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         except (OSError, OverflowError) as error:
             raise UsageError(f"no Ray cluster can be joined at {address}: {error}") from None
+
+
+def _check_same_cluster(asked: str | None, connected_to: str) -> None:
+    """UsageError if an address was asked for, and this program is connected to another."""
+
+    def resolved(address: str) -> str:
+        host, _, port = address.rpartition(":")
+        with contextlib.suppress(OSError):
+            host = socket.gethostbyname(host)
+        return f"{host}:{port}"
+
+    if asked not in {None, "", "auto"} and (asked == "local" or resolved(str(asked)) != resolved(connected_to)):
+        raise UsageError(
+            f"Ray address {asked!r:.100}: this program is connected to the Ray cluster at {connected_to} already; "
+            "leave the address out to use that one, or call ray.shutdown() first"
+        )
+
+
+@cache
+def _own_token() -> str:
+    """The secret of clusters of this process; Ray keeps the first one that it reads."""
+    return secrets.token_hex(32)
+
+
+@contextlib.contextmanager
+def _token() -> Iterator[None]:
+    """Within the block a cluster that is started obeys only processes that know a secret of this one.
+
+    Whatever can reach the ports of a cluster without one may run any code as its user. The secret is in the environment
+    of its processes alone, no file. Variables of these names that are set decide.
+    """
+    if "RAY_AUTH_MODE" in os.environ:
+        yield
+        return
+    added = {"RAY_AUTH_MODE": "token"}
+    if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        added["RAY_AUTH_TOKEN"] = _own_token()
+    os.environ.update(added)
+    _read_variables()
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+        _read_variables()
+
+
+def _read_variables() -> None:
+    """Have Ray read its variables again, as it does itself where it turns tokens on: it may have read them before."""
+    from ray._raylet import Config
+
+    Config.initialize("")
 
 
 def _job_config() -> Any:
@@ -167,8 +235,9 @@ def _own_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        if threading.current_thread() is threading.main_thread():  # in another one Ray sets none, and none can be set
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 

@@ -4,6 +4,7 @@ Only as many specs are handed to Ray as there are workers; all else waits here, 
 or loses nodes never holds more than its workers' specs. Retries, time limits and signals are the supervisor's.
 """
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -24,6 +25,16 @@ STARTING = 900.0
 """Seconds in which a worker that was placed has to start: imports from the file system of a node that did none yet, and
 kernels that are compiled there once."""
 
+SILENCE = 90.0
+"""Seconds of silence, at least, before a worker is taken for one that hangs: Ray takes some 50 to notice that a machine
+has vanished, and then says so."""
+
+SHARES = 10_000
+"""Parts of a GPU that Ray counts in."""
+
+END_SECONDS = 5.0
+"""How long the end of an actor that is killed is waited for."""
+
 RESOURCES_SECONDS = 2.0
 """How long the resources of a cluster are believed before they are asked for again."""
 
@@ -39,13 +50,14 @@ class RayEngine:
     """`auto` or HOST:PORT; None: RAY_ADDRESS, and without that a cluster of one's own."""
     cpus: int = 1
     """CPUs of each worker."""
-    gpus: float = 0.0
-    """GPUs of each worker: 1/n where n of them share one."""
+    sharing: int = 0
+    """How many workers share a GPU; 0: they need none."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables of every worker, besides those that Ray sets for the GPU."""
 
     def __post_init__(self) -> None:
         import_ray()
+        cluster_address(self.address)
 
     def run(self, task: Task, specs: Iterable[Any]) -> Generator[Event, None, None]:
         """Yield the events of `supervisor.supervise`; the task goes to each node once.
@@ -57,9 +69,9 @@ class RayEngine:
             raise UsageError(
                 "a worker process is importing your script; put its call under `if __name__ == '__main__'`"
             )
-        address = cluster_address(self.address)
-        room = (self.workers or 1) if address is None else 0
-        with signals.defer_signals(), connected(address, room * self.cpus, -int(-room * self.gpus // 1)) as ray:
+        workers = self.workers or 1
+        gpus = -(-workers // self.sharing) if self.sharing else 0
+        with signals.defer_signals(), connected(self.address, workers * self.cpus, gpus) as ray:
             yield from supervise(_RayCrew(self, ray, pickle.dumps(task)), specs, self.policy)
 
 
@@ -70,7 +82,7 @@ class _RayCrew:
         self.engine, self.ray = engine, ray
         self.payload = ray.put(payload)
         self.actor = ray.remote(NodeWorker).options(
-            num_cpus=engine.cpus, num_gpus=engine.gpus, max_restarts=0, max_task_retries=0
+            num_cpus=engine.cpus, num_gpus=gpu_share(engine.sharing), max_restarts=0, max_task_retries=0
         )
         self.room, self.asked = 1, -RESOURCES_SECONDS
 
@@ -81,8 +93,8 @@ class _RayCrew:
             self.asked = time.monotonic()
             resources = self.ray.cluster_resources()
             room = resources.get("CPU", 0.0) // self.engine.cpus
-            if self.engine.gpus:
-                room = min(room, resources.get("GPU", 0.0) // self.engine.gpus)
+            if self.engine.sharing:
+                room = min(room, resources.get("GPU", 0.0) * self.engine.sharing)
             self.room = max(1, int(room))  # one waits for a cluster that is empty now
         return self.room
 
@@ -132,8 +144,15 @@ class _RayWorker(WorkerHandle):
 
     def end(self, ended: bool = False) -> Exit:
         """Kill the actor, and its process with it."""
-        self._ray.kill(self._actor, no_restart=True)
+        with contextlib.suppress(self._ray.exceptions.RayError):
+            self._ray.kill(self._actor, no_restart=True)
+            self._ray.wait([self.stream.completed()], timeout=END_SECONDS)
         return self._exit
+
+
+def gpu_share(sharing: int) -> float:
+    """The part of a GPU that each of so many workers asks for, rounded down as Ray counts: all of them find room."""
+    return SHARES // sharing / SHARES if sharing else 0.0
 
 
 def _exit_of(ray: Any, error: Exception) -> Exit:

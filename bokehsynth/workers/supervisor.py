@@ -20,6 +20,10 @@ from bokehsynth.workers.timeouts import STARTING, ReportInterval, TimeoutPolicy
 MAX_ATTEMPTS = 30
 """How often a spec may end its worker in one run; a task that reads what it left on disk needs far fewer."""
 
+MAX_LOST = 100
+"""How often a spec may lose its worker with its node in one run; spot machines go often, but a spec that takes its node
+away every time (memory that a whole container is ended for) must not run for ever."""
+
 MAX_FAILED_STARTS = 50
 """How many workers in a row may be killed from outside before any has started."""
 
@@ -75,6 +79,7 @@ class _Death(NamedTuple):
     exit: Exit
     began: float
     at: float
+    host: str
 
 
 class _Supervisor(Generic[AnyWorker]):
@@ -152,7 +157,7 @@ class _Supervisor(Generic[AnyWorker]):
         since, worker.last_message, worker.idle_s = now - worker.last_message, now, 0.0
         job = worker.job
         if kind == "placed":
-            worker.placed = True
+            worker.placed, worker.started, worker.host = True, now, value
         elif job is None:
             worker.ready, self.failed_starts = True, 0
         elif kind == "progress":
@@ -177,13 +182,14 @@ class _Supervisor(Generic[AnyWorker]):
         how = worker.end(ended=not silence)
         if silence:
             how = Exit(f"silence for {silence:.0f} s", "timed_out", by_itself=False)
-        death = _Death(job, how, worker.last_message, time.monotonic())
+        death = _Death(job, how, worker.last_message, time.monotonic(), worker.host)
         self.deaths.append(death)
         if job is None:
             self._count_failed_start(how)
             return
         self.unsettled.append(death)
         job.timeouts += bool(silence)
+        job.lost += how.outside
         if job.units:
             yield Progress(job.spec, -job.units)
 
@@ -193,13 +199,15 @@ class _Supervisor(Generic[AnyWorker]):
             self.unsettled.remove(death)
             job = death.job
             assert job is not None
-            others = (other for other in self.deaths if other is not death)
+            # What strikes several workers at once strikes one machine: deaths on others are no excuse.
+            others = (other for other in self.deaths if other is not death and other.host == death.host)
             in_company = death.exit.outside or any(
                 death.began <= other.at <= death.at + SETTLE_SECONDS for other in others
             )
             yield Died(job.spec, death.exit.cause, death.exit.kind, in_company, death.at - death.began, job.attempts)
-            job.serial = job.serial or (in_company and job.attempts >= SERIAL_AFTER)
-            if job.attempts < MAX_ATTEMPTS:
+            tries = job.attempts - job.lost
+            job.serial = job.serial or (in_company and not death.exit.outside and tries >= SERIAL_AFTER)
+            if tries < MAX_ATTEMPTS and job.lost < MAX_LOST:
                 self.waiting.appendleft(job)
             else:
                 error = BokehsynthError(f"its worker was ended {job.attempts} times, at last by {death.exit.cause}")
@@ -209,7 +217,7 @@ class _Supervisor(Generic[AnyWorker]):
         self.failed_starts += 1
         if how.by_itself:
             raise UsageError(
-                f"a worker process ended with {how.cause} while starting; its message stands above. If you call "
+                f"a worker process ended with {how.cause} while starting; {how.message}. If you call "
                 "bokehsynth from a script, the call must stand under `if __name__ == '__main__':`"
             )
         if self.failed_starts == MAX_FAILED_STARTS:

@@ -2,7 +2,7 @@
 
 import statistics
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 MOST_DOUBLINGS = 3
 """Enough for a machine that is slow just now; more would have a spec that hangs hold a worker for hours."""
@@ -25,6 +25,10 @@ class TimeoutPolicy:
     def constant(cls, seconds: float) -> "TimeoutPolicy":
         """The same limit from the first report to the last."""
         return cls(initial=seconds, minimum=seconds, factor=0.0)
+
+    def at_least(self, seconds: float) -> "TimeoutPolicy":
+        """With a minimum of no less than that; a constant limit stays as it is."""
+        return replace(self, minimum=max(seconds, self.minimum)) if self.factor else self
 
 
 @dataclass

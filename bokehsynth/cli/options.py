@@ -130,8 +130,8 @@ def run_options(command: Command) -> Command:
         ),
         click.option(
             "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-            help="End a worker that finishes no sample for so long  [default: 20 s, or 50 times the running median, on "
-            "cuda for each of a worker's threads]",
+            help="End a worker that finishes no sample for so long  [default: 20 s (engine ray: 90 s), or 50 times the "
+            "running median, on cuda for each of a worker's threads]",
         ),
         lock_option,
         click.option("--quiet", "-q", is_flag=True, help="No progress bar and no summary."),

@@ -57,8 +57,8 @@ def cluster_address(address: str | None) -> str | None:
     found = address or os.environ.get("RAY_ADDRESS") or "local"
     if "://" in found:
         raise UsageError(
-            f"{printable(found)[:200]}: is an address of Ray's client, which cannot follow a run; start the line on a node "
-            "of the cluster (`ray job submit`), with --ray-address auto"
+            f"{printable(found)[:200]}: is an address of Ray's client, which cannot follow a run; start the line on a "
+            "node of the cluster (`ray job submit`), with --ray-address auto"
         )
     return None if found == "local" else found
 

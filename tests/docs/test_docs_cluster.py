@@ -39,7 +39,7 @@ def test_the_manifest_asks_for_as_many_ranges_as_it_makes() -> None:
 def _lines_of_ray() -> list[str]:
     """Every line on the page that runs bokehsynth in a Ray cluster, its variables set."""
     text = "\n".join([*SHELL, RAY_JOB["spec"]["entrypoint"].replace("'", "\n")]).replace("\\\n", " ")
-    found = re.findall(r"^\s*(bokehsynth .*--engine ray.*?)\s*(?:#.*|&|\|\|.*)?$", text, re.M)
+    found = re.findall(r"(?:^|do)\s*(bokehsynth [^;\n]*--engine ray[^;\n]*?)\s*(?:#.*|&|;.*)?$", text, re.M)
     return [re.sub(r'"?\$(\w+)(:6379)?"?', r"\1\2", line) for line in found]
 
 
@@ -58,12 +58,34 @@ def test_all_lines_with_ray_are_found_and_the_cluster_is_one_that_ends() -> None
     assert len(_lines_of_ray()) == 5
     spec = RAY_JOB["spec"]
     assert spec["shutdownAfterJobFinishes"] is True
+    assert spec["backoffLimit"] == 0
     (group,) = spec["rayClusterSpec"]["workerGroupSpecs"]
     assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
     for pod in (spec["rayClusterSpec"]["headGroupSpec"], group):
         claims = {volume["name"] for volume in pod["template"]["spec"]["volumes"]}
         (container,) = pod["template"]["spec"]["containers"]
         assert {mount["name"] for mount in container["volumeMounts"]} == claims == {"data", "recipes"}
+
+
+@pytest.mark.parametrize(
+    ("codes", "end", "runs"), [([0], 0, 1), ([3], 0, 1), ([2], 2, 1), ([6], 6, 1), ([4, 1, 0], 0, 3), ([1] * 9, 1, 6)]
+)
+def test_the_ray_job_tries_again_what_may_go_better(codes: list[int], end: int, runs: int, tmp_path: Path) -> None:
+    (tmp_path / "codes").write_text("".join(f"{code}\n" for code in codes))
+    fake = '#!/bin/bash\necho x >> runs; exit "$(sed -n "$(wc -l < runs)p" codes)"\n'
+    for name, text in (("bokehsynth", fake), ("sleep", "#!/bin/bash\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", RAY_JOB["spec"]["entrypoint"]],
+        cwd=tmp_path,
+        env={"PATH": path},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (end, b"")
+    assert len((tmp_path / "runs").read_text().split()) == runs
 
 
 def test_the_slurm_script_makes_a_set(tiny_recipe: Path, tiny_dataset: Path, tmp_path: Path) -> None:

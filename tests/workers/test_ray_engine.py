@@ -1,8 +1,13 @@
 """The Ray engine, in one cluster for all tests: the outcomes, events and bytes of the local one, and no noise."""
 
+import importlib
+import os
+import socket
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.engine_tasks import Work
@@ -11,7 +16,9 @@ from support.ray_clusters import ray_cluster
 
 import bokehsynth as bs
 from bokehsynth.errors import StorageError, UsageError
+from bokehsynth.workers import ray_cluster as ray_cluster_module
 from bokehsynth.workers.events import Died, Done, Failed, Progress
+from bokehsynth.workers.ray_cluster import connected, joins_cluster
 from bokehsynth.workers.ray_engine import RayEngine
 
 
@@ -54,6 +61,53 @@ def test_a_set_has_the_bytes_of_the_local_engine(
     done = bs.generate(tiny_recipe, "set", engine="ray", ray_address=address, workers=2)
     assert done.complete
     assert promised_files(tmp_path / "set") == promised_files(tiny_dataset)
+
+
+def test_a_worker_that_cannot_start_says_where_its_message_is(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a class that no node can import."""
+    (tmp_path / "only_here.py").write_text("class Task:\n    def __call__(self, spec, report):\n        pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    task = importlib.import_module("only_here").Task()
+    words = rf"its message stands on node {socket.gethostname()} in /.*worker-.*\.err: ModuleNotFoundError: .*only_here"
+    with pytest.raises(UsageError, match=words):
+        list(RayEngine(1, address=address).run(task, [1]))
+
+
+def test_a_connection_that_is_there_is_used_from_any_thread_and_not_swapped(address: str, tmp_path: Path) -> None:
+    """Not even the main thread's handlers of signals are needed."""
+    got: list[Any] = []
+
+    def run() -> None:
+        with connected(address, 1, 0):
+            assert joins_cluster(None)
+            with pytest.raises(UsageError, match=r"is connected to the Ray cluster at .* already"):
+                next(RayEngine(1, address="10.0.0.1:6379").run(Work(tmp_path), [("square", 1)]))
+            got.extend(RayEngine(1).run(Work(tmp_path), [("square", 5)]))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert [event.result for event in got if isinstance(event, Done)] == [25]
+    assert not joins_cluster(None)
+
+
+def test_a_cluster_of_ones_own_asks_for_a_token_and_leaves_no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private.authentication.authentication_utils import is_token_auth_enabled
+
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    with ray_cluster_module._token():
+        assert os.environ["RAY_AUTH_MODE"] == "token"
+        assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+        assert is_token_auth_enabled()
+    assert not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN"} & os.environ.keys()
+    assert not is_token_auth_enabled()
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with ray_cluster_module._token():
+        assert os.environ["RAY_AUTH_MODE"] == "disabled"
+        assert "RAY_AUTH_TOKEN" not in os.environ
 
 
 @pytest.mark.parametrize(

@@ -96,3 +96,7 @@ class Crew(Protocol[AnyWorker]):
     def wait(self, workers: Sequence[AnyWorker], seconds: float) -> Iterable[AnyWorker]:
         """Wait until some of these have sent something or ended, for so long at most; return those."""
         ...
+
+    def end(self, workers: Sequence[AnyWorker]) -> None:
+        """End these workers at once, all together."""
+        ...

@@ -57,3 +57,7 @@ class _LocalCrew:
     def wait(self, workers: Sequence[Worker], seconds: float) -> list[Worker]:
         readable = connection.wait([worker.pipe for worker in workers], seconds)
         return [worker for worker in workers if worker.pipe in readable]
+
+    def end(self, workers: Sequence[Worker]) -> None:
+        for worker in workers:
+            worker.end()

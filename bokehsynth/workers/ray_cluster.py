@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -161,9 +162,7 @@ def _token() -> Iterator[None]:
 
 def _read_variables() -> None:
     """Have Ray read its variables again, as it does itself where it turns tokens on: it may have read them before."""
-    from ray._raylet import Config
-
-    Config.initialize("")
+    import_module("ray._raylet").Config.initialize("")
 
 
 def _job_config() -> Any:

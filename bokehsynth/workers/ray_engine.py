@@ -33,7 +33,7 @@ SHARES = 10_000
 """Parts of a GPU that Ray counts in."""
 
 END_SECONDS = 5.0
-"""How long the end of an actor that is killed is waited for."""
+"""How long the end of actors that are killed is waited for."""
 
 RESOURCES_SECONDS = 2.0
 """How long the resources of a cluster are believed before they are asked for again."""
@@ -112,6 +112,12 @@ class _RayCrew:
             ready += self.ray.wait(rest, num_returns=len(rest), timeout=0)[0]
         return [by_stream[id(stream)] for stream in ready]
 
+    def end(self, workers: Sequence["_RayWorker"]) -> None:
+        for worker in workers:
+            worker.kill()
+        if workers:
+            _await_end(self.ray, workers)
+
 
 class _RayWorker(WorkerHandle):
     """An actor, and the stream of messages of its call."""
@@ -144,10 +150,21 @@ class _RayWorker(WorkerHandle):
 
     def end(self, ended: bool = False) -> Exit:
         """Kill the actor, and its process with it."""
+        self.kill()
+        if not ended:
+            _await_end(self._ray, [self])
+        return self._exit
+
+    def kill(self) -> None:
+        """Have Ray kill the actor, some time soon."""
         with contextlib.suppress(self._ray.exceptions.RayError):
             self._ray.kill(self._actor, no_restart=True)
-            self._ray.wait([self.stream.completed()], timeout=END_SECONDS)
-        return self._exit
+
+
+def _await_end(ray: Any, workers: Sequence["_RayWorker"]) -> None:
+    """Wait until the calls of killed actors have ended, as far as Ray can tell: what they wrote to is free then."""
+    with contextlib.suppress(ray.exceptions.RayError):
+        ray.wait([worker.stream.completed() for worker in workers], num_returns=len(workers), timeout=END_SECONDS)
 
 
 def gpu_share(sharing: int) -> float:

@@ -119,8 +119,7 @@ class _Supervisor(Generic[AnyWorker]):
 
     def close(self) -> None:
         """End every worker."""
-        for worker in self.workers:
-            worker.end()
+        self.crew.end(self.workers)
         self.workers.clear()
 
     def _spawn(self) -> None:
@@ -253,13 +252,14 @@ class _Supervisor(Generic[AnyWorker]):
             assert death.job is not None
             yield Cancelled(death.job.spec)
         self.unsettled.clear()
-        for worker in list(self.workers):
-            job = worker.job
-            if job is None or self._needs(job) > left:
-                self.workers.remove(worker)
-                worker.end()
-                if job is not None:
-                    yield Cancelled(job.spec)
+        ended = [worker for worker in self.workers if worker.job is None or self._needs(worker.job) > left]
+        if not ended:
+            return
+        self.workers = [worker for worker in self.workers if worker not in ended]
+        self.crew.end(ended)
+        for worker in ended:
+            if worker.job is not None:
+                yield Cancelled(worker.job.spec)
 
     def _needs(self, job: Job) -> float:
         """Seconds to the end of a job, as far as that is known; never less than 0."""

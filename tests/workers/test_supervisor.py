@@ -62,6 +62,9 @@ class ScriptedCrew:
         time.sleep(0.001)
         return [worker for worker in workers if worker.messages]
 
+    def end(self, workers: Sequence[ScriptedWorker]) -> None:
+        """Nothing runs."""
+
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -220,7 +220,8 @@ def demo(**options: Any) -> None:
     """Open a page to try a model on: click what shall be sharp, compare before and after, download.
 
     With --compare a second page shows pictures of several methods without their names and counts which is liked best.
-    Nothing leaves this computer; there is no password, so think before you open it to others with --host.
+    Photographs are sent nowhere; a model that is not on this computer is fetched at start. There is no password, so
+    think before you open it to others with --host.
     """
     from magicbokeh.demo.server import DemoOptions, run_demo
 

@@ -11,12 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bokehsynth import UsageError
+from magicbokeh.demo.request_guard import only_from_here
 
-_POLICY = (
-    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
-    "style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
-)
-"""What a browser may load: gradio writes scripts and styles into its page, and nothing may come from elsewhere."""
 _MOST_UPLOAD = "256mb"
 
 
@@ -54,9 +50,11 @@ def make_server(options: DemoOptions, folder: Path) -> Any:
         import uvicorn
     except ImportError as error:
         raise UsageError(f"demo: needs gradio ({error}): pip install 'bokehsynth[demo]'") from None
+    pages = build_pages(options, folder)
+    pages.has_launched = True  # until then gradio opens any file that a request names, and mounting does not set it
     app = gr.mount_gradio_app(
         fastapi.FastAPI(openapi_url=None),
-        build_pages(options, folder),
+        pages,
         "",
         server_name=options.host,
         footer_links=[],
@@ -118,21 +116,3 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         raise UsageError(f"--host {host} --port {port}: {error.strerror or error}; choose another port") from None
     with listener:
         yield listener
-
-
-def only_from_here(app: Any) -> Any:
-    """Wrap an ASGI application so that its pages load nothing from elsewhere, even if they ask for it."""
-
-    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
-        async def add_policy(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    (b"content-security-policy", _POLICY.encode()),
-                    (b"referrer-policy", b"no-referrer"),
-                ]
-            await send(message)
-
-        await app(scope, receive, add_policy)
-
-    return wrapped

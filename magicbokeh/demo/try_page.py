@@ -58,7 +58,7 @@ class _Parts:
 
 def build_try_page(desk: PhotoDesk, examples: list[Path], folder: Path) -> None:
     """Lay the page out in the current Blocks; full-size results are written into `folder`."""
-    gr.Markdown("# MagicBokeh\nRestore a photograph and blur what is out of focus. Nothing leaves this computer.")
+    gr.Markdown("# MagicBokeh\nRestore a photograph and blur what is out of focus. It is sent to no other service.")
     with gr.Row():
         drop = gr.File(label="Photograph", file_types=["image"], height=118, elem_id="drop", min_width=300)
         gallery = gr.Gallery(

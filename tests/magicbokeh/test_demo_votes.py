@@ -71,4 +71,4 @@ def test_a_port_that_is_taken_is_said():
 def test_the_command_says_what_it_does():
     shown = CliRunner().invoke(cli, ["demo", "--help"])
     assert shown.exit_code == 0
-    assert "Nothing leaves this computer" in shown.output
+    assert "Photographs are sent nowhere" in shown.output

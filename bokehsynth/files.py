@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bokehsynth.errors import ChangedError, StorageError, UsageError
-from bokehsynth.stores import Change, ObjectPath, StoredPath, TakenError, is_object_url
+from bokehsynth.stores import MAX_CHANGED, Change, ObjectPath, StoredPath, TakenError, is_object_url
+from bokehsynth.untrusted_files import read_bytes
 
 TMP_MARK = ".tmp-"
 """Part of every temporary name; such a file is never data and may be deleted when its writer is dead."""
@@ -125,14 +126,15 @@ def change_file(path: StoredPath, change: Change) -> None:
     """Write what `change` makes of a file, None where there is none; what it raises passes through.
 
     On a file system the caller holds a lock. In a bucket the object is written over the very version that was read, and
-    where another machine was faster, what that one wrote is read and changed in turn.
+    where another machine was faster, what that one wrote is read and changed in turn. DataError for what is no regular
+    file or larger than MAX_CHANGED: a set may be a stranger's.
     """
     if isinstance(path, ObjectPath):
         path.change(change)
         return
     try:
         with storage_errors(path):
-            old = path.read_bytes()
+            old = read_bytes(path, MAX_CHANGED)
     except StorageError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise

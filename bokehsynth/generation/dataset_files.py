@@ -43,7 +43,7 @@ from bokehsynth.shards import (
     write_dataset_json,
 )
 from bokehsynth.stores import Change, ObjectPath, StoredPath
-from bokehsynth.untrusted_files import MAX_JSON, MAX_LIST, parse_json, read_json, read_lines, read_text
+from bokehsynth.untrusted_files import MAX_JSON, MAX_LIST, parse_json, read_bytes, read_json, read_lines, read_text
 
 PREVIEW_ROWS = 10
 PREVIEW_COMPRESSION = 9
@@ -293,6 +293,15 @@ def unchanged(layout: Layout, before: bytes | None, after: str) -> Change:
         return after.encode()
 
     return change
+
+
+def file_bytes(path: StoredPath) -> bytes | None:
+    """What a file of at most MAX_LIST bytes holds, however it is written; None where it is missing."""
+    with storage_errors(path):
+        try:
+            return read_bytes(path, MAX_LIST)
+        except FileNotFoundError:
+            return None
 
 
 def file_text(path: StoredPath) -> str:

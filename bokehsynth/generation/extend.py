@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bokehsynth.errors import UsageError
 from bokehsynth.files import change_file, data_path, pretty_json
-from bokehsynth.generation.dataset_files import check_identity, file_text, unchanged
+from bokehsynth.generation.dataset_files import check_identity, file_bytes, file_text, unchanged
 from bokehsynth.generation.generate import GenerateOptions, GenerateResult, choose_engine, run_generation
 from bokehsynth.generation.plan import all_plans, check_shard_boundaries, read_extensions, uncommitted
 from bokehsynth.generation.shard_lock import set_up_lock
@@ -57,8 +57,8 @@ def _begin(layout: Layout, old: Recipe, new: Recipe) -> None:
     if any(new.count(split) < count for split, count in before.items()):
         after = {split: new.count(split) for split in old.splits}
         raise UsageError(f"{layout.root}: already holds {before}, more than {after} asked for; shards never shrink")
+    known = file_bytes(layout.extensions)
     steps = read_extensions(layout)
     if before not in steps:
-        known = pretty_json(steps).encode() if steps else None
         change_file(layout.extensions, unchanged(layout, known, pretty_json([*steps, before])))
     change_file(layout.recipe, unchanged(layout, file_text(layout.recipe).encode(), new.text()))

@@ -90,12 +90,15 @@ def check_totals(layout: Layout, record: Mapping[str, Any]) -> bool:
 def write_dataset_json(layout: Layout, record: Mapping[str, Any], description: str = "") -> None:
     """Write the card, with a paragraph of `description`, and, last of all, `dataset.json`."""
     atomic_write(layout.card, card_text(record, description))
-    change_file(layout.dataset, lambda old: _successor(layout, old, record))
+    if layout.remote:
+        change_file(layout.dataset, lambda old: _successor(layout, old, record))
+    else:
+        atomic_write(layout.dataset, pretty_json(record))  # whatever is there is replaced, and never read
 
 
 def _successor(layout: Layout, old: bytes | None, record: Mapping[str, Any]) -> bytes:
     """The text of `record`; ChangedError where another machine has meanwhile written that of a larger set."""
-    if layout.remote and old is not None:
+    if old is not None:
         with contextlib.suppress(DataError, UnicodeDecodeError):
             there = parse_json(old.decode(), str(layout.dataset))
             if not _fault_of(there) and _samples(there) > _samples(record):

@@ -10,10 +10,10 @@ from typing import TypeAlias
 
 from bokehsynth.stores.bucket import Change
 from bokehsynth.stores.failures import TakenError
-from bokehsynth.stores.object_path import ObjectPath, is_object_url
+from bokehsynth.stores.object_path import MAX_CHANGED, ObjectPath, is_object_url
 from bokehsynth.stores.ranged_file import RangedFile
 
 StoredPath: TypeAlias = Path | ObjectPath
 """Where a file of a data set lies: on a file system or in a bucket."""
 
-__all__ = ["Change", "ObjectPath", "RangedFile", "StoredPath", "TakenError", "is_object_url"]
+__all__ = ["MAX_CHANGED", "Change", "ObjectPath", "RangedFile", "StoredPath", "TakenError", "is_object_url"]

@@ -1,6 +1,8 @@
 """`verify --fix`: what follows from the tars is written anew; `dataset.json` goes only where it can be made again."""
 
 import importlib
+import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,8 +12,10 @@ from support.shard_samples import tree
 from support.small_set import make_small_set
 
 import bokehsynth as bs
+from bokehsynth.files import change_file
 from bokehsynth.generation.extend import extend
 from bokehsynth.generation.generate import finalize
+from bokehsynth.generation.plan import read_extensions
 from bokehsynth.generation.quarantine import QuarantinedDraw, write_shard_list
 from bokehsynth.generation.verify import verify
 from bokehsynth.shards import Layout, ShardPlan
@@ -168,3 +172,26 @@ def test_an_extended_set_is_rebuilt_with_its_record_of_extensions(copied: Layout
     assert verify(copied.root, fix=True).mended
     after = files(copied.root)
     assert [name for name in before if before[name] != after.get(name)] == []
+
+
+@pytest.mark.timeout(60)
+def test_a_dataset_json_that_cannot_be_read_to_its_end_is_replaced_unread(copied: Layout, good: Path) -> None:
+    """A stranger's set may have a FIFO there, or a link to a device that never ends."""
+    whole = copied.dataset.read_bytes()
+    copied.dataset.unlink()
+    os.mkfifo(copied.dataset)
+    assert finalize(copied.root).complete
+    assert copied.dataset.read_bytes() == whole
+    os.mkfifo(copied.root / "pipe")
+    with pytest.raises(bs.DataError, match="pipe: is a FIFO"):
+        change_file(copied.root / "pipe", lambda old: b"new")
+
+
+@pytest.mark.parametrize("text", ["[]", '[{"train":2,"val":1}]'])
+def test_a_record_of_extensions_may_be_written_otherwise(copied: Layout, text: str, monkeypatch) -> None:
+    copied.extensions.write_text(text)
+    monkeypatch.setattr("bokehsynth.generation.extend.check_shard_boundaries", lambda layout, plans: None)
+    monkeypatch.setattr("bokehsynth.generation.extend.uncommitted", lambda layout, plans, identity: [])
+    monkeypatch.setattr("bokehsynth.generation.extend.run_generation", lambda recipe, layout, options: recipe)
+    assert extend(copied.root, 8).count("train") == 6
+    assert read_extensions(copied) == [*json.loads(text), {"train": 3, "val": 1}]

@@ -141,7 +141,7 @@ class Bucket:
                 self._put(key, data, "create" if self.conditional else "overwrite", attributes)
                 put = True
             except NoConditionsError:
-                self.conditional = False
+                self._give_up_conditions(key)
             except BusyError as busy:
                 pauses.wait(str(busy))
             except TakenError:
@@ -149,6 +149,8 @@ class Bucket:
             if put and self.conditional:
                 return True
             there = self.holds(key, data)
+            if put and there is None:
+                pauses.wait("what was put is not there")
         if not there:
             raise TakenError(f"{self.url}/{key}")
         return put
@@ -173,7 +175,7 @@ class Bucket:
             try:
                 self._put(key, new, mode)
             except NoConditionsError:
-                self.conditional = False
+                self._give_up_conditions(key)
             except BusyError as busy:
                 pauses.wait(str(busy))
             except (TakenError, FileNotFoundError):  # changed or deleted since it was read
@@ -195,6 +197,12 @@ class Bucket:
                 pauses.wait(str(busy))
             else:
                 return False
+
+    def _give_up_conditions(self, key: str) -> None:
+        """Put without conditions from now on; StorageError where the refused put had none."""
+        if not self.conditional:
+            raise StorageError(f"{self.url}/{key}: the store does not take puts (501): check the endpoint") from None
+        self.conditional = False
 
     def _put(self, key: str, data: "bytes | memoryview", mode: Any, attributes: dict[str, str] | None = None) -> None:
         """One put, whole, without a second try."""

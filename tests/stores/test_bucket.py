@@ -113,6 +113,24 @@ def test_a_store_without_conditions_is_found_out_and_compared_instead(place, pro
     assert not place.bucket.has_conditions("set/z", b"content")
 
 
+@pytest.mark.timeout(60)
+def test_a_store_that_takes_no_puts_at_all_is_said_after_the_second(place, proxy):
+    proxy.faults = [Fault("PUT", "/set/x", "501", times=10**6)]
+    with pytest.raises(StorageError, match=r"does not take puts \(501\): check the endpoint"):
+        commit_file(place / "x", b"content")
+    with pytest.raises(StorageError, match="does not take puts"):
+        (place / "x").change(lambda old: b"content")
+    assert proxy.faults[0].struck == 3
+
+
+def test_a_put_that_is_taken_and_not_kept_is_asked_for_with_pauses(place, proxy, monkeypatch):
+    monkeypatch.setenv("BOKEHSYNTH_STORE_SECONDS", "0.2")
+    place.bucket.conditional = False
+    proxy.faults = [Fault("PUT", "/set/x", "swallow", times=10**6)]
+    with pytest.raises(StorageError, match="the last time because what was put is not there"):
+        commit_file(place / "x", b"content")
+
+
 def test_an_object_is_read_as_a_file_whatever_the_order(place):
     content = random.Random(3).randbytes(5_300_000)
     commit_file(place / "x", content)

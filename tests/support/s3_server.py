@@ -66,7 +66,7 @@ class Fault:
     kind: str
     """`drop`: serve, then close without an answer. `refuse`: close at once. A number: answer with that status, not
     served. `slow`: answer after SLOW seconds. `unconditional`: strip the conditions of puts before they are served.
-    `expired`: answer as S3 does for old credentials."""
+    `expired`: answer as S3 does for old credentials. `swallow`: answer that it was done, not served."""
     times: int = 1
     skip: int = 0
     every: int = 1
@@ -76,8 +76,10 @@ class Fault:
 
 
 SLOW = 0.3
-STRUCK = b"<Error><Code>Struck</Code></Error>"
-EXPIRED = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
+_QUOTED = f"<AWSAccessKeyId>{KEY_ID}</AWSAccessKeyId><StringToSign>Signature={SECRET}</StringToSign>"
+"""Stores repeat parts of the request in their answers; none of that may be told."""
+STRUCK = f"<Error><Code>Struck</Code>{_QUOTED}</Error>".encode()
+EXPIRED = f"<Error><Code>ExpiredToken</Code><Message>It has expired.</Message>{_QUOTED}</Error>".encode()
 
 
 class FaultProxy:
@@ -151,6 +153,9 @@ class FaultProxy:
             return False
         elif fault.kind.isdecimal():
             handler.answer(int(fault.kind), [("Content-Type", "application/xml")], STRUCK)
+            return False
+        elif fault.kind == "swallow":
+            handler.answer(200, [("ETag", '"0"')], b"")
             return False
         elif fault.kind == "refuse":
             handler.close_connection = True

@@ -1,6 +1,7 @@
 """Serves the pages on this computer: no analytics, nothing loaded from elsewhere, no file that outlives the program."""
 
 import os
+import signal
 import socket
 import tempfile
 import warnings
@@ -33,9 +34,14 @@ class DemoOptions:
 
 
 def run_demo(options: DemoOptions) -> None:
-    """Serve until Ctrl-C. UsageError where options are wrong or the port is taken."""
-    with listening(options.host, options.port) as listener, tempfile.TemporaryDirectory(prefix="magicbokeh-") as folder:
+    """Serve until Ctrl-C, SIGTERM or SIGHUP. UsageError where options are wrong or the port is taken."""
+    with (
+        unwinding_on_signals() as servers,
+        listening(options.host, options.port) as listener,
+        tempfile.TemporaryDirectory(prefix="magicbokeh-") as folder,
+    ):
         server = make_server(options, Path(folder))
+        servers.append(server)
         address = f"http://{options.host}:{listener.getsockname()[1]}"
         options.report(f"{address}  (Ctrl-C ends it)")
         server.run(sockets=[listener])
@@ -78,11 +84,12 @@ def build_pages(options: DemoOptions, folder: Path) -> Any:
     from magicbokeh.demo.example_scenes import write_examples
     from magicbokeh.demo.photo_session import PhotoDesk
     from magicbokeh.demo.try_page import build_try_page
-    from magicbokeh.demo.votes import VoteFile, common_photos, read_methods
+    from magicbokeh.demo.votes import VoteFile, check_pictures, common_photos, read_methods
     from magicbokeh.inference.infer import open_for_use
 
     methods = read_methods(options.compare)
     photos = common_photos(methods) if methods else {}
+    check_pictures(photos)
     votes = VoteFile(options.votes) if methods else None
     desk = PhotoDesk(open_for_use(options.model, options.depth_model, options.device))
     with gr.Blocks(title="MagicBokeh", analytics_enabled=False, fill_width=True) as pages:
@@ -105,6 +112,38 @@ def quiet_gradio(folder: Path) -> None:
         "GRADIO_TEMP_DIR": str(folder / "gradio"),
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
+
+
+class _Ended(BaseException):
+    """A signal that came before there was a server to end."""
+
+
+@contextmanager
+def unwinding_on_signals() -> Iterator[list[Any]]:
+    """SIGTERM and SIGHUP end the block in order, so that its folder goes, and have their usual effect after it.
+
+    The server that is put into the list is asked to end. A signal that is ignored (nohup) stays so.
+    """
+    servers: list[Any] = []
+    received: list[int] = []
+
+    def receive(number: int, _: Any) -> None:
+        received.append(number)
+        if not servers:
+            raise _Ended
+        servers[0].should_exit = True
+
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, receive) for number in numbers}
+    try:
+        yield servers
+    except _Ended:
+        pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if received:
+        signal.raise_signal(received[0])
 
 
 @contextmanager

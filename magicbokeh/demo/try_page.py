@@ -78,7 +78,13 @@ def build_try_page(desk: PhotoDesk, examples: list[Path], folder: Path) -> None:
     with gr.Row():
         view = gr.Image(label="Click what shall be sharp", visible=False, **_picture("view"))
         result = gr.ImageSlider(
-            label="Before and after", visible=False, buttons=[], elem_id="result", max_height=900, min_width=300
+            label="Before and after",
+            visible=False,
+            buttons=[],
+            elem_id="result",
+            max_height=900,
+            min_width=300,
+            format="png",
         )
     with gr.Row():
         blur = gr.Slider(0, 32, 16, step=1, label="Blur (0 restores only)", elem_id="blur", min_width=300)
@@ -98,8 +104,8 @@ def build_try_page(desk: PhotoDesk, examples: list[Path], folder: Path) -> None:
 
 
 def _picture(name: str) -> dict[str, Any]:
-    """The options of a picture that is looked at."""
-    return {"interactive": False, "buttons": [], "elem_id": name, "min_width": 300}
+    """The options of a picture that is looked at; PNG, as gradio's WebP changes the pixels that are compared."""
+    return {"interactive": False, "buttons": [], "elem_id": name, "min_width": 300, "format": "png"}
 
 
 def _connect(

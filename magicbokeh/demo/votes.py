@@ -1,13 +1,19 @@
 """Blind preferences: which methods there are, the votes in a CSV file, and shares with intervals."""
 
+import contextlib
 import csv
+import errno
+import io
 import math
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from bokehsynth import StorageError, UsageError
+from magicbokeh.inference.photo import MIN_SIDE
+from magicbokeh.inference.picture_header import read_header
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 _HEADER = ("time", "voter", "photo", "shown", "chosen")
@@ -71,37 +77,76 @@ def common_photos(methods: dict[str, Path]) -> dict[str, dict[str, Path]]:
     return {photo: {name: by_method[name][photo] for name in methods} for photo in names}
 
 
+def check_pictures(photos: dict[str, dict[str, Path]]) -> None:
+    """AssetError or UsageError for the first picture whose header tells that it cannot be shown."""
+    for by_method in photos.values():
+        for path in by_method.values():
+            height, width = read_header(path).size
+            if min(height, width) < MIN_SIDE:
+                raise UsageError(f"{path}: must have at least {MIN_SIDE} px on each side, it is {width} x {height}")
+
+
 class VoteFile:
-    """Votes in a CSV file, which is begun with the first one and only ever grows."""
+    """Votes in a CSV file that only ever grows; it is begun, and so found to be writable, before the first vote."""
 
     def __init__(self, path: Path) -> None:
         self.path, self._lock = path, threading.Lock()
         self.read()
+        self._append((), "choose another --votes")
 
     def add(self, vote: Vote) -> None:
-        """Append a vote; StorageError where it cannot be kept."""
+        """Append a vote; StorageError where it cannot be kept, and nothing of it stays in the file."""
+        self._append((vote,), "the vote was not kept")
+
+    def _append(self, votes: Sequence[Vote], consequence: str) -> None:
         with self._lock:
             try:
-                with open(self.path, "a", newline="", encoding="utf-8") as file:
-                    writer = csv.writer(file)
-                    if file.tell() == 0:
-                        writer.writerow(_HEADER)
-                    writer.writerow(vote)
+                with open(self.path, "a+b", buffering=0) as file:
+                    size = file.seek(0, os.SEEK_END)
+                    file.seek(max(0, size - 1))
+                    unended = file.read(1) not in (b"", b"\n")  # a line that a kill has torn, or that was typed
+                    _write_whole(file, size, unended, votes)
             except OSError as error:
-                raise StorageError(f"{self.path}: {error.strerror} (the vote was not kept)") from None
+                raise StorageError(f"{self.path}: {error.strerror} ({consequence})") from None
 
     def read(self) -> list[Vote]:
         """All votes; UsageError where the file holds something else."""
         if not self.path.exists():
             return []
+        votes: list[Vote] = []
         try:
             with open(self.path, newline="", encoding="utf-8") as file:
-                rows = list(csv.reader(file))
+                rows = csv.reader(file)
+                for number, row in enumerate(rows):
+                    if number == 0 and tuple(row) != _HEADER:
+                        raise UsageError(
+                            f"{self.path}: is no file of votes, its head is {row!s:.100}; choose another --votes"
+                        )
+                    if len(row) != len(_HEADER):
+                        raise UsageError(
+                            f"{self.path}: line {rows.line_num} has {len(row)} values, a vote has {len(_HEADER)}; "
+                            "remove the line, or choose another --votes"
+                        )
+                    if number:
+                        votes.append(Vote(*row))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise UsageError(f"{self.path}: cannot be read as CSV ({error}); choose another --votes") from None
-        if rows and (tuple(rows[0]) != _HEADER or any(len(row) != len(_HEADER) for row in rows)):
-            raise UsageError(f"{self.path}: is no file of votes, its head is {rows[0]!s:.100}; choose another --votes")
-        return [Vote(*row) for row in rows[1:]]
+        return votes
+
+
+def _write_whole(file: io.FileIO, size: int, unended: bool, votes: Sequence[Vote]) -> None:
+    """Append the votes in one piece to a file of `size` bytes, or nothing; OSError where that fails."""
+    text = io.StringIO()
+    csv.writer(text).writerows([*([] if size else [_HEADER]), *votes])
+    data = (b"\n" if unended and votes else b"") + text.getvalue().encode()
+    try:
+        if data and file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.truncate(size)
+        raise
 
 
 def shares(votes: Sequence[Vote], methods: Sequence[str]) -> list[Share]:

@@ -1,11 +1,15 @@
-"""What the demo's server gives to whoever asks it directly, without its page: no file that was not uploaded."""
+"""What the demo's server gives to a client that asks it directly, without its page: no file that was not uploaded."""
 
+import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from support.demo_pages import painting_pipeline, serving, two_halves
 
 from magicbokeh.demo.server import DemoOptions
@@ -49,10 +53,19 @@ def opened(client: Any, path: str) -> dict[str, Any]:
     raise AssertionError("no result")
 
 
+def pixels(answer: Any) -> Any:
+    return np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGB"))
+
+
 def test_only_uploads_are_opened(client: Any, tmp_path: Path) -> None:
     private = two_halves(tmp_path / "private.png")
     (uploaded,) = client.post(f"{API}/upload", files={"files": ("mine.png", private.read_bytes())}).json()
-    assert "320 × 240 px" in str(opened(client, uploaded)["output"])
+    shown = str(opened(client, uploaded)["output"])
+    assert "320 × 240 px" in shown
+    pictures = [pixels(client.get(f"{API}/file={path}")) for path in re.findall(r"'path': '([^']*)'", shown)]
+    assert len(pictures) == 3, "what is clicked, before and after"
+    with Image.open(private) as picture:
+        assert all(np.array_equal(found, np.asarray(picture)) for found in pictures[:2]), "shown without loss"
     refused = opened(client, str(private))
     assert not refused["success"]
     assert "320 × 240 px" not in str(refused["output"])

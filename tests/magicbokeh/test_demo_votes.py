@@ -1,15 +1,20 @@
 """Blind preferences without a browser: methods, votes in a file, shares with intervals; the demo's command line."""
 
+import errno
+import os
+import signal
 import socket
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from support.demo_pages import two_halves
 
-from bokehsynth import UsageError
+from bokehsynth import AssetError, StorageError, UsageError
 from magicbokeh.cli import cli
-from magicbokeh.demo.server import listening
-from magicbokeh.demo.votes import Vote, VoteFile, common_photos, read_methods, shares, wilson
+from magicbokeh.demo import server
+from magicbokeh.demo.server import DemoOptions, listening, run_demo
+from magicbokeh.demo.votes import Vote, VoteFile, check_pictures, common_photos, read_methods, shares, wilson
 
 
 def vote(chosen: str, shown: str = "a|b") -> Vote:
@@ -59,6 +64,72 @@ def test_another_file_is_never_taken_for_votes(tmp_path):
     (tmp_path / "votes.csv").write_text("name,salary\nx,1\n")
     with pytest.raises(UsageError, match="no file of votes"):
         VoteFile(tmp_path / "votes.csv")
+
+
+def test_a_torn_line_is_named_and_none_is_torn_by_a_full_disk(tmp_path, monkeypatch):
+    file = VoteFile(tmp_path / "votes.csv")
+    file.add(vote("a"))
+    whole = file.path.read_bytes()
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match=r"No space left on device \(the vote was not kept\)"):
+            file.add(vote("b"))
+    assert file.path.read_bytes() == whole
+    file.path.write_bytes(whole.rstrip())  # the end of the line alone is missing
+    file.add(vote("b"))
+    assert [one.chosen for one in file.read()] == ["a", "b"]
+    file.path.write_bytes(file.path.read_bytes() + b"2026-01-01T00:0")
+    with pytest.raises(UsageError, match=r"line 4 has 1 values, a vote has 5"):
+        VoteFile(file.path)
+
+
+def test_a_folder_that_takes_no_votes_is_found_at_start(tmp_path):
+    with pytest.raises(StorageError, match=r"No such file or directory \(choose another --votes\)"):
+        VoteFile(tmp_path / "nowhere" / "votes.csv")
+
+
+def test_a_picture_that_is_none_is_found_at_start(tmp_path):
+    good = two_halves(tmp_path / "good.png")
+    small = two_halves(tmp_path / "small.png", size=(15, 40))
+    (tmp_path / "none.png").write_bytes(b"no picture")
+    check_pictures({"one": {"a": good}})
+    with pytest.raises(AssetError, match=r"none.png: is not a picture that can be read"):
+        check_pictures({"one": {"a": good, "b": tmp_path / "none.png"}})
+    with pytest.raises(UsageError, match="at least 16 px on each side, it is 40 x 15"):
+        check_pictures({"one": {"a": small}})
+
+
+@pytest.mark.parametrize("while_serving", [True, False], ids=["serving", "starting"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_it_without_a_folder_left(monkeypatch, number, while_serving):
+    folders: list[Path] = []
+    after: list[tuple[int, bool]] = []
+
+    class Server:
+        should_exit = False
+
+        def run(self, sockets):
+            os.kill(os.getpid(), number)
+            assert self.should_exit
+
+    def made(_, folder):
+        folders.append(folder)
+        if not while_serving:
+            os.kill(os.getpid(), number)
+            raise AssertionError("went on")
+        return Server()
+
+    monkeypatch.setattr(server, "make_server", made)
+    before = signal.signal(number, lambda came, _: after.append((came, folders[0].exists())))
+    try:
+        run_demo(DemoOptions(port=0, report=lambda _: None))
+    finally:
+        signal.signal(number, before)
+    assert after == [(number, False)], "the signal has its usual effect, when the folder is gone"
 
 
 def test_a_port_that_is_taken_is_said():

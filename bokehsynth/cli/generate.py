@@ -110,7 +110,7 @@ def extend(dataset: StoredPath, samples: int, overrides: tuple[str, ...], trust_
 @click.option(
     "--fix", is_flag=True,
     help="Write lost markers and indices anew from the tars; let the next `generate` remake what is damaged (takes its "
-    "markers away).",
+    "markers away; in a bucket, where no run puts a tar over another, also damaged tars and what has no valid marker).",
 )  # fmt: skip
 @trust_option
 @lock_option

@@ -5,7 +5,8 @@ Hold the locks of the shards and of the files beside them.
 
 import contextlib
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 
 from bokehsynth.errors import LockedError, UsageError
 from bokehsynth.files import files_in, storage_errors
@@ -14,7 +15,7 @@ from bokehsynth.generation.plan import restore_extensions
 from bokehsynth.generation.quarantine import read_list, write_shard_list
 from bokehsynth.recipe import Recipe
 from bokehsynth.rng import SPLITS
-from bokehsynth.shards import Layout, ShardPlan, VerifyReport, restore_shard
+from bokehsynth.shards import Layout, ShardPlan, VerifyReport, committed_plans, restore_shard
 from bokehsynth.stores import ObjectPath
 
 Stamps = dict[str, tuple[int, int, int] | str]
@@ -68,29 +69,43 @@ def restore_lost(layout: Layout, report: VerifyReport, recipe: Recipe | None) ->
     return [*report.lost_indices, *(marker.plan for marker in report.lost_markers)]
 
 
-def delete_markers(layout: Layout, plans: Sequence[ShardPlan]) -> None:
+def names_of_whole(report: VerifyReport) -> set[str]:
+    """Names of the shards whose tars have no fault, and whose marker or index has: `train-000000`."""
+    kinds: dict[str, set[str]] = {}
+    for fault in report.faults:
+        if fault.shard is not None:
+            kinds.setdefault(ShardPlan(fault.split, fault.shard, 0, 1).name, set()).add(fault.kind)
+    return {name for name, found in kinds.items() if found <= {"marker", "index"}}
+
+
+def delete_markers(layout: Layout, plans: Sequence[ShardPlan], whole: Collection[str]) -> None:
     """Delete the markers of damaged shards, so that the next `generate` remakes just those.
 
-    In a bucket tars and indices are never put over others, so those of the shards are deleted after the markers.
+    In a bucket tars and indices are never put over others, so those of the shards are deleted after the markers; the
+    tars that `whole` names stay, since a run that makes the same bytes takes them as they are.
     """
     for plan in plans:
-        others = [layout.tar(plan), layout.index(plan)] if layout.remote else []
+        others = [layout.index(plan)] if layout.remote else []
+        others += [layout.tar(plan)] if layout.remote and plan.name not in whole else []
         for path in [layout.marker(plan), *others]:
             with storage_errors(path):
                 path.unlink(missing_ok=True)
 
 
-def delete_uncommitted(layout: Layout) -> None:
-    """Delete the tars and indices of shards in a bucket that have no marker: nothing is put over them.
+def delete_uncommitted(layout: Layout, whole: Collection[str]) -> None:
+    """Delete what is there of shards in a bucket without a marker that can be read: nothing is put over it.
 
-    Of a run that is just committing one, that costs the shard, which the next run makes anew.
+    That are damaged markers, indices and, but for those that `whole` names, tars. Of a run that is just committing one,
+    that costs the shard, which the next run makes anew.
     """
     for split in SPLITS if layout.remote else ():
-        for tar in files_in(layout.split(split), f"{split}-*.tar"):
-            name = tar.name.removesuffix(".tar")
-            if not (layout.split_markers(split) / f"{name}.done.json").is_file():
-                (layout.split_markers(split) / f"{name}.idx").unlink(missing_ok=True)
-                tar.unlink(missing_ok=True)
+        hidden, part = layout.split_markers(split), re.compile(rf"({split}-[0-9]{{6,}})\.(done\.json|idx|tar)")
+        there = [part.fullmatch(path.name) for path in [*files_in(layout.split(split)), *files_in(hidden)]]
+        names = {match[1] for match in there if match is not None}
+        for name in sorted(names - {plan.name for plan in committed_plans(layout, split)}):  # asked last: runs go on
+            tars = [] if name in whole else [layout.split(split) / f"{name}.tar"]
+            for path in [hidden / f"{name}.done.json", hidden / f"{name}.idx", *tars]:
+                path.unlink(missing_ok=True)
 
 
 def _is_of(plan: ShardPlan, split: str, index: int) -> bool:

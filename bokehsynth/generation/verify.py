@@ -20,6 +20,7 @@ from bokehsynth.generation.mend import (
     Stamps,
     delete_markers,
     delete_uncommitted,
+    names_of_whole,
     refuse_changed,
     restore_lost,
     take_stamps,
@@ -57,7 +58,8 @@ def verify(
 
     With `fix`, lost markers and indices are written anew where the tars and dataset.json give them. The markers of
     damaged shards and dataset.json are deleted, so that the next `generate` remakes just those shards and writes all
-    files beside them; no shard is deleted. Raises LockedError if a run is working on one of them or has worked on the
+    files beside them; no shard is deleted, but in a bucket, where no run puts a tar over another, the damaged ones are,
+    and what is there of shards without a valid marker. Raises LockedError if a run is working on one of them or has worked on the
     set meanwhile, ChangedError for a data set of another format. The code of classes outside bokehsynth that the
     recipe names is compared with `trust_code` alone; without it nothing is imported, and the report's
     `not_compared` names them. `lock` as in `GenerateOptions`, for `fix`.
@@ -104,8 +106,9 @@ def _fix(layout: Layout, report: VerifyReport, stamps: Stamps, lock: bool) -> No
         left = [plan for plan in broken if (plan.split, plan.shard) not in mended]
         report.mended = bool(mended) and not left and not _still_wrong(layout, report, lost_hidden)
         if not report.mended and not lost_hidden:
-            delete_markers(layout, left)
-            delete_uncommitted(layout)
+            whole = names_of_whole(report)
+            delete_markers(layout, left, whole)
+            delete_uncommitted(layout, whole)
             layout.dataset.unlink(missing_ok=True)
 
 

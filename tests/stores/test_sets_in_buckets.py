@@ -136,6 +136,29 @@ def test_two_machines_that_make_other_bytes_are_both_named(bucket_set, local_set
     assert tree(bucket_set) == tree(local_set)
 
 
+def test_a_damaged_marker_of_an_unfinished_set_does_not_block_it(bucket_set, local_set):
+    whole, layout, second = tree(bucket_set), Layout(bucket_set), ShardPlan("train", 1, 2, 1)
+    layout.dataset.unlink()
+    layout.marker(FIRST).change(lambda old: b"damaged")
+    layout.tar(second).unlink()
+    layout.marker(second).unlink()
+    layout.index(second).change(lambda old: b"damaged")
+    (layout.split("train") / "train-notes.tar").create(b"mine", "alpha")
+    verify(str(bucket_set), fix=True)
+    assert not {name for name in tree(bucket_set) if "train-0" in name}
+    assert generate(local_set.with_suffix(".yaml"), str(bucket_set), device="cpu").made == 3
+    assert tree(bucket_set) == whole | {"train/train-notes.tar": b"mine"}
+
+
+def test_verify_fix_deletes_no_whole_tar_whose_marker_is_damaged(bucket_set, local_set):
+    whole, layout = tree(bucket_set), Layout(bucket_set)
+    layout.marker(FIRST).change(lambda old: b"damaged")
+    assert not verify(str(bucket_set), decode=0, fix=True).mended  # the tar was not decoded, so no marker follows
+    left = tree(bucket_set)
+    assert left["train/train-000000.tar"] == whole["train/train-000000.tar"]
+    assert not {name for name in left if name.startswith(".bokehsynth/train/train-000000.")}
+
+
 def test_another_recipe_is_refused(bucket_set, local_set):
     with pytest.raises(ChangedError, match="another recipe"):
         generate(bs.load_recipe(local_set.with_suffix(".yaml"), ["seed=9"]), str(bucket_set), device="cpu")

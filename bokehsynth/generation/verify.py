@@ -59,9 +59,9 @@ def verify(
     With `fix`, lost markers and indices are written anew where the tars and dataset.json give them. The markers of
     damaged shards and dataset.json are deleted, so that the next `generate` remakes just those shards and writes all
     files beside them; no shard is deleted, but in a bucket, where no run puts a tar over another, the damaged ones are,
-    and what is there of shards without a valid marker. Raises LockedError if a run is working on one of them or has worked on the
-    set meanwhile, ChangedError for a data set of another format. The code of classes outside bokehsynth that the
-    recipe names is compared with `trust_code` alone; without it nothing is imported, and the report's
+    and what is there of shards without a valid marker. Raises LockedError if a run is working on one of them or has
+    worked on the set meanwhile, ChangedError for a data set of another format. The code of classes outside bokehsynth
+    that the recipe names is compared with `trust_code` alone; without it nothing is imported, and the report's
     `not_compared` names them. `lock` as in `GenerateOptions`, for `fix`.
     """
     with user_code(trust_code):

@@ -80,12 +80,13 @@ def _mixed(indices: Indices, window: int, seed: int, epoch: int, place: int) -> 
     return out
 
 
-def positions_after(counts: Sequence[int], batch: int, batches: int) -> list[int]:
+def positions_after(counts: Sequence[int], batch: int, batches: int, start: Sequence[int] = ()) -> list[int]:
     """Samples that each worker of a torch DataLoader has given after so many batches of `batch` samples.
 
-    Batches come from the workers in turn, from those that still have some; each worker's last one may be smaller.
+    Batches come from the workers in turn, the first one's turn first wherever the loader began (`start`; none given: at
+    0), from those that still have some; each worker's last batch may be smaller.
     """
-    given = [0] * len(counts)
+    given = list(start) or [0] * len(counts)
     while batches > 0 and any(done < count for done, count in zip(given, counts, strict=True)):
         for worker, count in enumerate(counts):
             if batches > 0 and given[worker] < count:

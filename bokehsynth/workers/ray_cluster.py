@@ -93,6 +93,7 @@ def connected(address: str | None, cpus: int, gpus: int) -> Iterator[Any]:
                 "address": "local", "num_cpus": cpus, "num_gpus": gpus, "object_store_memory": OBJECT_STORE,
                 "include_dashboard": False, **stack.enter_context(_temporary_folder()),
             }  # fmt: skip
+        _check_one_mode()
         quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         stack.callback(_end, ray, options.get("_temp_dir"))  # also one that was started in part
         with _own_signals():
@@ -129,6 +130,24 @@ def _check_same_cluster(asked: str | None, connected_to: str) -> None:
             f"Ray address {asked!r:.100}: this program is connected to the Ray cluster at {connected_to} already; "
             "leave the address out to use that one, or call ray.shutdown() first"
         )
+
+
+_modes: set[str] = set()
+"""RAY_AUTH_MODE of the first cluster of this process."""
+
+
+def _check_one_mode() -> None:
+    """UsageError for clusters with tokens and without in one process, of which Ray's core keeps the first one's mode.
+
+    Workers of the other would wait and die: it takes their owner for gone.
+    """
+    mode = "token" if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" else "disabled"
+    if _modes | {mode} != {mode}:
+        raise UsageError(
+            "this process has run a Ray cluster with token authentication, or without, and this one is not like it (a "
+            "cluster started for a run has it, see RAY_AUTH_MODE); Ray keeps to the first: use another process"
+        )
+    _modes.add(mode)
 
 
 @cache

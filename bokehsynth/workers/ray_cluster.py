@@ -133,19 +133,19 @@ def _check_same_cluster(asked: str | None, connected_to: str) -> None:
 
 
 _modes: set[str] = set()
-"""RAY_AUTH_MODE of the first cluster of this process."""
+"""RAY_AUTH_MODE of the clusters of this process."""
 
 
 def _check_one_mode() -> None:
-    """UsageError for clusters with tokens and without in one process, of which Ray's core keeps the first one's mode.
+    """UsageError for a cluster without tokens after one with them: Ray's core asks for them as long as a process lives.
 
-    Workers of the other would wait and die: it takes their owner for gone.
+    The cluster's calls would be refused: it would take the owner of its workers for gone, and end them.
     """
     mode = "token" if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" else "disabled"
-    if _modes | {mode} != {mode}:
+    if mode != "token" and "token" in _modes:
         raise UsageError(
-            "this process has run a Ray cluster with token authentication, or without, and this one is not like it (a "
-            "cluster started for a run has it, see RAY_AUTH_MODE); Ray keeps to the first: use another process"
+            "this process has run a Ray cluster with token authentication, as one that is started for a run has, and "
+            "this cluster has none (RAY_AUTH_MODE); Ray cannot go back within a process: use another one"
         )
     _modes.add(mode)
 

@@ -110,13 +110,13 @@ def test_a_cluster_of_ones_own_asks_for_a_token_and_leaves_no_variable(monkeypat
         assert "RAY_AUTH_TOKEN" not in os.environ
 
 
-def test_clusters_with_tokens_and_without_are_not_mixed_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_without_tokens_cannot_follow_one_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_cluster_module, "_modes", set())
-    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    for _ in range(2):
+    for mode in ("disabled", "token", "token"):
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
         ray_cluster_module._check_one_mode()
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    with pytest.raises(UsageError, match="use another process"):
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    with pytest.raises(UsageError, match="use another one"):
         ray_cluster_module._check_one_mode()
 
 

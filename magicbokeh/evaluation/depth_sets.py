@@ -1,7 +1,5 @@
 """Depth sets in the layouts in which NYUv2 and KITTI are handed out: photographs with measured metres."""
 
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ import numpy as np
 
 from bokehsynth import AssetError, DataError, UsageError
 from magicbokeh.evaluation.items import BoolArray, ByteArray, FloatArray, check_count
-from magicbokeh.evaluation.sets import read_picture
+from magicbokeh.evaluation.sets import files_identity, read_picture
 from magicbokeh.inference.picture_header import decode_deep, read_header
 
 Kind = Literal["NYUv2", "KITTI"]
@@ -46,9 +44,8 @@ class DepthSet:
 
     @property
     def identity(self) -> str:
-        """The names and sizes of the files."""
-        words = [(key, picture.stat().st_size, depth.stat().st_size) for key, picture, depth in self.pairs]
-        return hashlib.sha256(json.dumps([self.kind, words]).encode()).hexdigest()
+        """The names, sizes and times of change of the files."""
+        return files_identity(self.kind, self.pairs)
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -62,7 +62,7 @@ def evaluate(path: Path, out: Path, options: EvaluateOptions) -> Results:
         if method.needs_lens and items.task != "bokeh":
             raise UsageError(f"--methods: {method.name}: nothing in {path} is blurred by a lens; leave it out")
         method.check(items)
-    store = Store.open(out, _identity(items.identity, len(items.outlines), suite.metrics))
+    store = Store.open(out, _identity(items.identity, len(items.outlines), suite.metrics, options.device))
     table = _measure_all(items, methods, suite, store, options)
     splits = PICTURE_SPLITS if items.task == "bokeh" else PICTURE_SPLITS[:1]
     results = Results(
@@ -75,16 +75,27 @@ def evaluate(path: Path, out: Path, options: EvaluateOptions) -> Results:
         cells=cells(table, suite.metrics, splits, baseline),
         costs={name: costs(values) for name, values in table.items()},
         device=_device_name(options.device),
+        set_split=items.split,
     )
     write_tables(store, results, table)
     _write_sheet(items, methods, table, store)
     return results
 
 
-def _identity(set_identity: str, count: int, metrics: Sequence[Metric]) -> dict[str, Any]:
-    """What must be the same for an evaluation to be gone on with: metrics that were missing then are others now."""
+def _identity(set_identity: str, count: int, metrics: Sequence[Metric], device: str) -> dict[str, Any]:
+    """What must be the same for an evaluation to be gone on with.
+
+    Metrics that were missing then are others now, and times of two devices have no common median.
+    """
     there = {metric.name: metric.missing is None for metric in metrics}
-    return {"set": set_identity, "samples": count, "metrics": there, "version": bokehsynth.__version__}
+    device_name = _device_name(device)
+    return {
+        "set": set_identity,
+        "samples": count,
+        "metrics": there,
+        "device": device_name,
+        "version": bokehsynth.__version__,
+    }
 
 
 def _method_options(options: EvaluateOptions) -> MethodOptions:
@@ -102,7 +113,7 @@ def _evaluate_depth(path: Path, items: DepthSet, out: Path, options: EvaluateOpt
         raise UsageError("--metrics, --split: a depth set has its own metrics and no splits; leave them out")
     methods = parse_depth_methods(options.methods, _method_options(options), items)
     baseline = _baseline(options.baseline, [method.name for method in methods])
-    store = Store.open(out, _identity(items.identity, len(items), DEPTH_METRICS))
+    store = Store.open(out, _identity(items.identity, len(items), DEPTH_METRICS, options.device))
     with _bar(len(items) * len(methods), options) as bar:
         table = measure_depth(items, methods, store, bar.update)
     results = Results(
@@ -199,8 +210,9 @@ def _write_sheet(
             continue
         pictures = [item.lq]
         for method in shown:
-            path = store.picture_path(method.name, item.key)
-            pictures.append(read_picture(path) if path.is_file() else method.run(item))
+            path = store.picture_path(method.name, item.key)  # of an earlier method of this name, if not measured
+            kept = method.is_measured and path.is_file()
+            pictures.append(read_picture(path) if kept else method.run(item))
         captions = [item.key, *(_caption(table[method.name][item.key]) for method in shown), ""]
         rows.append(SheetRow(item.key, [*pictures, item.target], captions))
     sheet = draw_sheet(["lq", *(method.name for method in shown), "target"], rows)

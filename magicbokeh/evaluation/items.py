@@ -80,6 +80,11 @@ class ItemSet(Protocol):
         ...
 
     @property
+    def split(self) -> str | None:
+        """The split of a generated set; None where a set has none."""
+        ...
+
+    @property
     def identity(self) -> str:
         """Differs between sets that differ."""
         ...

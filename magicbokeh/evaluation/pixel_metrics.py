@@ -92,23 +92,35 @@ class _Gradients(NamedTuple):
     length: float
 
 
+class _Truth(NamedTuple):
+    """What the pictures of one item are compared with."""
+
+    key: str
+    renders: list[_Gradients]
+    """By factor of K."""
+    factor: float
+    """What the target itself shows."""
+
+
 @dataclass
 class BlurRadius:
     """The blur that a picture shows out of focus, beside the one it should."""
 
-    _newest: tuple[str, list[_Gradients]] | None = field(default=None, init=False)
+    _newest: _Truth | None = field(default=None, init=False)
 
     def error(self, found: ByteArray, item: Item) -> dict[str, float]:
         """How far the mean blur radius out of focus is off, in pixels, >= 0.
 
-        |factor - 1| times the mean radius there, where `factor` times K is the blur that the picture shows there
-        (`factor`). What a layer hides is missing in the renders it is compared with, so that the truth itself is a few
-        hundredths of the radius off.
+        |factor - factor of the target| times the mean radius there, where `factor` times K is the blur that a picture
+        shows there. The target's is not 1: what a layer hides is missing in the renders it is compared with. Measured
+        against 1, a method that renders one layer itself would come out nearer than the truth.
         """
         mask = item.parts().get("out of focus")
         if item.scene is None or mask is None:
             return {}
-        return {"out of focus": abs(self.factor(found, item, mask) - 1) * float(item.scene.defocus[mask].mean())}
+        truth = self._truth(item, item.scene, mask)
+        off = abs(_best_factor(truth.renders, _gradients(found, mask)) - truth.factor)
+        return {"out of focus": off * float(item.scene.defocus[mask].mean())}
 
     def factor(self, found: ByteArray, item: Item, mask: BoolArray) -> float:
         """The factor of K that a picture shows where `mask` is true, 0 to 2.
@@ -118,21 +130,26 @@ class BlurRadius:
         error would take the smoothest render for the nearest to anything noisy.
         """
         assert item.scene is not None
-        renders, ours = self._renders(item.key, item.scene, mask), _gradients(found, mask).values
-        fits = [float(ours @ render.values) / max(render.length, 1e-9) for render in renders]
-        best = int(np.argmax(fits))
-        if best in (0, len(fits) - 1):
-            return BLUR_FACTORS[best]
-        x, y = np.array(BLUR_FACTORS[best - 1 : best + 2]), np.array(fits[best - 1 : best + 2])
-        a, b, _ = np.polyfit(x, y, 2)
-        return float(np.clip(-b / (2 * a), x[0], x[2])) if a < 0 else float(x[1])
+        return _best_factor(self._truth(item, item.scene, mask).renders, _gradients(found, mask))
 
-    def _renders(self, key: str, scene: Scene, mask: BoolArray) -> list[_Gradients]:
-        if self._newest is None or self._newest[0] != key:
+    def _truth(self, item: Item, scene: Scene, mask: BoolArray) -> _Truth:
+        if self._newest is None or self._newest.key != item.key:
             lenses = (Lens(blur=factor * scene.blur, focus=scene.focus) for factor in BLUR_FACTORS)
             pictures = (classical_bokeh(scene.aif, scene.disparity, lens) for lens in lenses)
-            self._newest = key, [_gradients(picture, mask) for picture in pictures]
-        return self._newest[1]
+            renders = [_gradients(picture, mask) for picture in pictures]
+            self._newest = _Truth(item.key, renders, _best_factor(renders, _gradients(item.target, mask)))
+        return self._newest
+
+
+def _best_factor(renders: list[_Gradients], found: _Gradients) -> float:
+    """The factor of K whose render correlates best, between the factors by a parabola through the best three."""
+    fits = [float(found.values @ render.values) / max(render.length, 1e-9) for render in renders]
+    best = int(np.argmax(fits))
+    if best in (0, len(fits) - 1):
+        return BLUR_FACTORS[best]
+    x, y = np.array(BLUR_FACTORS[best - 1 : best + 2]), np.array(fits[best - 1 : best + 2])
+    a, b, _ = np.polyfit(x, y, 2)
+    return float(np.clip(-b / (2 * a), x[0], x[2])) if a < 0 else float(x[1])
 
 
 def _gradients(picture: ByteArray, mask: BoolArray) -> _Gradients:

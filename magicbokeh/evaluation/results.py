@@ -44,6 +44,8 @@ class Results:
     """By method, metric, split."""
     costs: Mapping[str, Costs]
     device: str
+    set_split: str | None = None
+    """The split of a generated set."""
 
     def empty_splits(self, metric: str) -> list[str]:
         """The splits in which a metric has no number of any method."""

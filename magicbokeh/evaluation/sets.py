@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,13 @@ import numpy as np
 
 from bokehsynth import DataError, Sample, UsageError, open_dataset
 from magicbokeh.evaluation.items import IN_FOCUS_RADIUS, ByteArray, Item, ItemSet, Outline, Scene, Task, check_count
+from magicbokeh.given_files import read_json
 from magicbokeh.inference.photo import open_photo
 from magicbokeh.inference.picture_header import read_header
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_LARGEST_RECORD = 64 << 20
+"""Bytes of a `dataset.json`, which lists the counts of all shards."""
 _FIELDS = ("lq", "hq", "aif", "defocus", "disparity", "mask", "lq_native")
 _HIGH = re.compile(r"[-_](hr|gt|hq|x1)$", re.IGNORECASE)
 _LOW = re.compile(r"[-_](lr|lq|x)(?:[-_]?x?([234]))?$", re.IGNORECASE)
@@ -46,13 +49,14 @@ class GeneratedSet:
 
     data: Any
     """The opened ShardDataset."""
+    split: str
     task: Task
     identity: str
     outlines: list[Outline]
 
     @staticmethod
     def open(path: Path, split: str | None, count: int | None) -> "GeneratedSet":
-        """Open the val split, or the given one; without val samples the train split."""
+        """Open the given split; else val, or train where `dataset.json` lists no val."""
         split = split or _default_split(path)
         whole: Any = open_dataset(path, split)  # a folder: a reader of shards
         record = whole.record
@@ -65,7 +69,7 @@ class GeneratedSet:
             raise DataError(f"{path}: is blurred by a lens; an evaluation needs {', '.join(missing)} too")
         digest = hashlib.sha256(json.dumps([record["identity"], split, len(metas)], sort_keys=True).encode())
         outlines = [Outline(f"{split}-{meta['index']:09d}", (meta["height"], meta["width"])) for meta in metas]
-        return GeneratedSet(data, "bokeh" if blurred else "restoration", digest.hexdigest(), outlines)
+        return GeneratedSet(data, split, "bokeh" if blurred else "restoration", digest.hexdigest(), outlines)
 
     def __iter__(self) -> Iterator[Item]:
         for index in range(len(self.outlines)):
@@ -73,12 +77,9 @@ class GeneratedSet:
 
 
 def _default_split(path: Path) -> str:
-    """`val` where the set has it, else `train`."""
-    try:
-        open_dataset(path, "val", [])
-    except DataError:
-        return "train"
-    return "val"
+    """`val`, or `train` where `dataset.json` lists that alone: a damaged `val` is no reason to evaluate on `train`."""
+    splits = read_json(path / "dataset.json", _LARGEST_RECORD).get("splits")
+    return "train" if isinstance(splits, dict) and "train" in splits and "val" not in splits else "val"
 
 
 def item_of(sample: Sample) -> Item:
@@ -103,12 +104,12 @@ class PairSet:
     pairs: list[tuple[str, Path, Path]]
     """Key, degraded, clean."""
     task: Task = "restoration"
+    split: None = None
 
     @property
     def identity(self) -> str:
-        """The names and sizes of the files."""
-        words = [(key, low.stat().st_size, high.stat().st_size) for key, low, high in self.pairs]
-        return hashlib.sha256(json.dumps(words).encode()).hexdigest()
+        """The names, sizes and times of change of the files."""
+        return files_identity("pairs", self.pairs)
 
     @property
     def outlines(self) -> list[Outline]:
@@ -126,6 +127,13 @@ class PairSet:
                 raise DataError(f"{low}: {native.shape[1]} x {native.shape[0]} px do not fit {high.name}")
             enlarged = np.asarray(cv2.resize(native, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
             yield Item(key, enlarged, target, lq_native=native)
+
+
+def files_identity(kind: str, pairs: Sequence[tuple[str, Path, Path]]) -> str:
+    """A digest of the keys, sizes and times of change of pairs of files."""
+    stats = [(key, one.stat(), two.stat()) for key, one, two in pairs]
+    words = [(key, *((each.st_size, each.st_mtime_ns) for each in both)) for key, *both in stats]
+    return hashlib.sha256(json.dumps([kind, words]).encode()).hexdigest()
 
 
 def _upright_size(path: Path) -> tuple[int, int] | None:

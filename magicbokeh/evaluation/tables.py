@@ -16,7 +16,8 @@ ARROWS = {"higher": "↑", "lower": "↓", "nearest 1": "→1"}
 
 def markdown(results: Results) -> str:
     """The report: a table per split, differences to the baseline, costs, notes."""
-    lines = [f"# {results.set_name}: {results.count} samples", ""]
+    split_name = f", split {results.set_split}" if results.set_split else ""
+    lines = [f"# {results.set_name}{split_name}: {results.count} samples", ""]
     lines += [
         f"Mean over the samples [{LEVEL:.0%} interval: percentile bootstrap, {RESAMPLES} resamples]. "
         "↑ higher is better, ↓ lower, →1 nearest to 1. docs/evaluation.md says what each number means.",
@@ -111,6 +112,7 @@ def as_json(results: Results) -> str:
     """All figures."""
     found: dict[str, Any] = {
         "set": results.set_name,
+        "set_split": results.set_split,
         "samples": results.count,
         "baseline": results.baseline,
         "device": results.device,

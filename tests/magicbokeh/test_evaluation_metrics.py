@@ -119,8 +119,14 @@ def test_the_blur_radius_is_found(items, noise, tolerance):
         found = classical_bokeh(item.scene.aif, item.scene.disparity, lens)
         found = np.clip(found + np.random.default_rng(3).normal(0, noise, found.shape), 0, 255).astype(np.uint8)
         assert measured.factor(found, item, mask) == pytest.approx(factor, abs=tolerance)
-        wanted = abs(factor - 1) * item.scene.defocus[mask].mean()
+        wanted = abs(factor - measured.factor(item.target, item, mask)) * item.scene.defocus[mask].mean()
         assert measured.error(found, item)["out of focus"] == pytest.approx(wanted, abs=8 * tolerance)
+
+
+def test_no_picture_has_less_blur_error_than_the_truth(items):
+    """The renders that blur is measured by lack what layers hide: the truth is measured by them too, and has 0."""
+    for item in items:
+        assert BlurRadius().error(item.target, item)["out of focus"] == 0
 
 
 # --- features

@@ -2,14 +2,16 @@
 
 import csv
 import json
+import os
 import sys
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from support.evaluated import make_set, write_pictures
+from support.evaluated import RECIPE, make_set, write_pictures
 from support.magic_toys import TOY, toy_networks
+from support.small_set import make_small_set
 
 import bokehsynth as bs
 from bokehsynth import DataError, Lens, UsageError
@@ -171,6 +173,42 @@ def test_another_evaluation_s_folder_is_left_alone(dataset, tmp_path):
         evaluate(dataset, tmp_path / "photos", _options("lq"))
 
 
+def test_a_damaged_val_is_no_evaluation_on_train(tmp_path):
+    layout = make_small_set(tmp_path / "set", RECIPE.replace("train: 0", "train: 1"))
+    results = evaluate(layout.root, tmp_path / "out", _options("lq", samples=1, metrics=("PSNR",)))
+    assert results.set_split == "val"
+    assert (tmp_path / "out" / "table.md").read_text().startswith("# set, split val: 1 samples\n")
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["set_split"] == "val"
+    for path in (layout.root / "val").rglob("*"):
+        path.unlink()
+    with pytest.raises(DataError, match="val"):
+        open_pictures(layout.root, None, None)
+    assert open_pictures(layout.root, "train", None).split == "train"
+
+
+def test_a_set_of_train_alone_is_evaluated_on_it(tmp_path):
+    layout = make_small_set(tmp_path / "set", RECIPE.replace("train: 0, val: 2", "train: 1"))
+    assert open_pictures(layout.root, None, None).split == "train"
+
+
+def test_the_sheet_shows_what_was_scored_and_not_what_an_earlier_method_of_that_name_made(dataset, given, tmp_path):
+    out = tmp_path / "out"
+    evaluate(dataset, out, _options(f"mine={given['truth']}"))
+    sheet = (out / "sheet.png").read_bytes()
+    (out / "pictures" / "mine").mkdir(parents=True)
+    for path in given["truth"].iterdir():
+        (out / "pictures" / "mine" / path.name).write_bytes((given["noisy"] / path.name).read_bytes())
+    evaluate(dataset, out, _options(f"mine={given['truth']}"))
+    assert (out / "sheet.png").read_bytes() == sheet
+
+
+def test_another_device_needs_another_folder(dataset, tmp_path, monkeypatch):
+    evaluate(dataset, tmp_path / "out", _options("lq", samples=1))
+    monkeypatch.setattr(evaluation, "_device_name", lambda word: "another processor")
+    with pytest.raises(UsageError, match="another device;"):
+        evaluate(dataset, tmp_path / "out", _options("lq", samples=1))
+
+
 # --- methods
 
 
@@ -258,6 +296,15 @@ def test_realsr_pairs_in_their_layouts(tmp_path):
     _write(real / "Canon" / "Test" / "4" / "Canon_001_LR3.png")
     with pytest.raises(UsageError, match="give the folder of one scale"):
         find_pairs(real)
+
+
+def test_pairs_that_were_written_anew_are_another_set(tmp_path):
+    for name in ("a_HR", "a_LR4"):
+        _write(tmp_path / f"{name}.png", (64, 64))
+    before = open_pictures(tmp_path, None, None).identity
+    assert open_pictures(tmp_path, None, None).identity == before
+    os.utime(tmp_path / "a_HR.png", ns=(1, 1))
+    assert open_pictures(tmp_path, None, None).identity != before
 
 
 def test_pairs_are_restored_and_never_rendered(tmp_path, model, pipe):

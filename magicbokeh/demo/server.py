@@ -103,10 +103,11 @@ def build_pages(options: DemoOptions, folder: Path) -> Any:
 
 
 def quiet_gradio(folder: Path) -> None:
-    """Tell gradio, before it is imported, to send nothing and to keep its files in `folder`; its warnings about pandas
-    and about what it switches off itself are not for users.
+    """Tell gradio, before it is imported, to send nothing and to keep its files in `folder`; its warnings about pandas,
+    about what it switches off itself and about event loops that it leaves are not for users.
     """
     warnings.filterwarnings("ignore", module=r"gradio(\.|$)")
+    warnings.filterwarnings("ignore", "unclosed event loop", ResourceWarning)
     os.environ |= {
         "GRADIO_ANALYTICS_ENABLED": "False",
         "GRADIO_TEMP_DIR": str(folder / "gradio"),

@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import socket
+import warnings
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,17 @@ def test_signals_end_it_without_a_folder_left(monkeypatch, number, while_serving
     finally:
         signal.signal(number, before)
     assert after == [(number, False)], "the signal has its usual effect, when the folder is gone"
+
+
+def test_what_gradio_leaves_behind_is_not_told_to_users(tmp_path, monkeypatch):
+    for name in ("GRADIO_ANALYTICS_ENABLED", "GRADIO_TEMP_DIR", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, "")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")  # as the command line sets it
+        server.quiet_gradio(tmp_path)
+        warnings.warn("unclosed event loop <_UnixSelectorEventLoop>", ResourceWarning, stacklevel=1)
+        warnings.warn("unclosed file", ResourceWarning, stacklevel=1)
+    assert [str(one.message) for one in told] == ["unclosed file"]
 
 
 def test_a_port_that_is_taken_is_said():

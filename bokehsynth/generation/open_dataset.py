@@ -25,21 +25,23 @@ def open_dataset(
     world: int = 1,
     shuffle: int = 0,
     seed: int = 0,
+    even: bool = False,
 ) -> SampleReader:
     """Open one split of a finished data set, or of a recipe (`my.yaml`, `my.yaml@DIGEST`, a packaged name).
 
-    A recipe is a data set without shards: sample i is rendered when it is read, on the backend `auto`, and equals
-    sample i of its shards bit for bit (but for one that another machine had to put in quarantine). `DIGEST`, eight or
-    more digits of `digest`, is compared with that of the recipe, its pictures and its code.
+    A recipe is a data set without shards: sample i is rendered when it is read, on the device that is found here, and
+    equals sample i of its shards bit for bit (but for one that another machine had to put in quarantine). `DIGEST`,
+    eight or more digits of `digest`, is compared with that of the recipe, its pictures and its code.
 
     `fields` limits which arrays are decoded (default: all that are stored). A loop reads the `rank`-th of `world` parts
     of an epoch; with `shuffle`, in an order that `seed` and the epoch decide: shards at random, and samples from a
-    window of so many. `len` and indices are those of the whole split.
+    window of so many. With `even` all parts have the same number, and what is left over is not read. `len` and indices
+    are those of the whole split.
 
     Raises DataError, naming the file and what to do, if the data set is missing, unfinished or damaged, or if it has no
     such split or field; RecipeError and UsageError if the recipe or an argument cannot work.
     """
-    order = ReadingOrder(rank, world, shuffle, seed)
+    order = ReadingOrder(rank, world, shuffle, seed, even)
     text = os.fspath(path)
     named = _DIGEST.fullmatch(text)
     name, digest = (named[1], named[2]) if named and not os.path.lexists(text) else (text, "")

@@ -8,6 +8,7 @@ from bokehsynth.errors import DataError
 from bokehsynth.generation.plan import all_plans
 from bokehsynth.pipeline import make_sample
 from bokehsynth.recipe import Recipe
+from bokehsynth.rendering import resolve_device
 from bokehsynth.schema import FIELDS, Sample
 from bokehsynth.shards.iteration import SampleReader
 
@@ -20,7 +21,9 @@ class RecipeReader(SampleReader):
         if not plans:
             raise DataError(f"no split {split!r} in this recipe; it has {', '.join(recipe.splits)}")
         super().__init__(split, plans, recipe.identity)
-        self.recipe, self.backend = recipe, backend
+        self.recipe = recipe
+        self.backend = recipe.lens.device_for(backend, resolve_device(backend))
+        """Where samples are rendered: chosen once, as a loader worker might find another device, with other pixels."""
         self.fields = list(recipe.shards.fields if fields is None else fields)
         """Names of the arrays that each sample will hold."""
         unknown = [name for name in self.fields if name not in recipe.shards.fields]

@@ -24,7 +24,8 @@ class ReadingOrder:
     """Which samples one process reads in an epoch, and in which order.
 
     Ranks have parts that follow each other in an order of the shards, so that each rank reads few shards; two parts
-    differ by one sample at most. Within the part of a rank and worker, `shuffle` mixes samples over a window.
+    differ by one sample at most, or with `even` by none. Within the part of a rank and worker, `shuffle` mixes samples
+    over a window.
     """
 
     rank: int = 0
@@ -32,6 +33,8 @@ class ReadingOrder:
     shuffle: int = 0
     """0: index order. n: shards in random order, and each sample from a window of n of the part's next ones."""
     seed: int = 0
+    even: bool = False
+    """Whether all parts have the same number of samples: those left over at the end are not read."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world:
@@ -64,6 +67,8 @@ class ReadingOrder:
 
     def _bounds(self, samples: int, worker: int, workers: int) -> tuple[int, int]:
         """Where the part begins and ends in the order of all ranks."""
+        if self.even:
+            samples -= samples % (self.world * workers)
         low, high = (samples * rank // self.world for rank in (self.rank, self.rank + 1))
         first, last = ((high - low) * number // workers for number in (worker, worker + 1))
         return low + first, low + last

@@ -35,6 +35,20 @@ def test_all_parts_together_hold_every_sample_once(
         assert ReadingOrder(rank, world, shuffle).count(samples) == size
 
 
+@given(
+    samples=st.integers(1, 60), world=st.integers(1, 4), workers=st.integers(1, 3), shuffle=st.integers(0, 20),
+    epoch=st.integers(0, 3),
+)  # fmt: skip
+def test_even_parts_give_each_rank_the_same_number_of_batches(
+    samples: int, world: int, workers: int, shuffle: int, epoch: int
+) -> None:
+    plans = plan_shards("train", samples, 7)
+    orders = [ReadingOrder(rank, world, shuffle, even=True) for rank in range(world)]
+    parts = [order.indices(plans, epoch, worker, workers) for order in orders for worker in range(workers)]
+    assert {len(part) for part in parts} == {samples // (world * workers)}
+    assert len(set(np.concatenate(parts))) == sum(map(len, parts))
+
+
 def test_shuffling_mixes_shards_and_a_window_and_each_epoch_anew() -> None:
     plans = plan_shards("train", 2000, 100)
 

@@ -309,7 +309,7 @@ def test_init_takes_a_run_with_its_ranks_and_begins_with_its_pictures(tmp_path, 
     assert before.keys() == after.keys()
     assert all(torch.allclose(value, after[name], atol=1e-9) for name, value in before.items())
     wrong = recipe.model_copy(update={"model": recipe.model.model_copy(update={"sr_rank": 7})})
-    with pytest.raises(UsageError, match="sr_rank is 4, not 7"):
+    with pytest.raises(UsageError, match="sr_rank is 2, not 7"):
         train(wrong, tmp_path / "other", init=whole)
     with pytest.raises(UsageError, match="--init takes a run's folder"):
         train(recipe, tmp_path / "third", init=tmp_path)

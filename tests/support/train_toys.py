@@ -17,7 +17,8 @@ DATA = ["name=mini", "size=64", "samples.train=8", "samples.val=2"]
 MINI = """\
 name: mini
 seed: 3
-model: {{preset: toy}}
+model: {{preset: toy, block_out_channels: [16, 16, 32], heads: [2, 2, 2], layers_per_block: 1, sr_rank: 2,
+  bokeh_rank: 2}}
 data: {{source: {source}, workers: {workers}, corruption: {{}}}}
 stages:
   - {{stage: from_scratch, steps: 2, batch: 1, accumulation: 2, sharp: 0, lr: 2e-3}}

@@ -203,7 +203,8 @@ def test_a_script_without_main_guard_is_told_so(tmp_path: Path, tiny_recipe: Pat
     assert "if __name__ == '__main__':" in result.stderr
 
 
-@pytest.mark.parametrize("closed", [True, pytest.param(False, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("closed", [True, False])
 def test_kernels_compile_where_neither_package_nor_home_can_be_written(tmp_path: Path, closed: bool) -> None:
     """A copy of the package that is read-only, run by a user without a home; workers find the kernels too."""
     import shutil

@@ -251,6 +251,7 @@ def test_zero_blur_needs_no_depth(pipe):
 
 def test_depth_that_cannot_be_had(pipe, monkeypatch, tmp_path):
     monkeypatch.setattr("magicbokeh.inference.pipeline.DEFAULT_MODEL", str(tmp_path / "nowhere"))
+    monkeypatch.setattr("magicbokeh.inference.model_source.PACKAGED_MODEL", tmp_path / "none")
     with pytest.raises(UsageError, match=r"depth: the model .* give a map"):
         pipe(photo(), blur=8)
 

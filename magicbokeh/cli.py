@@ -89,8 +89,8 @@ def cli() -> None:
 @click.option("--steps", default=5, show_default=True, type=click.IntRange(2, 50), help="Pictures of a strip.")
 @click.option("--work-size", metavar="PX|full", help="Shorter side at which the network works.  [default: by the blur]")
 @click.option(
-    "--color", default="focus", show_default=True, type=click.Choice(["focus", "wavelet", "adain", "none"]),
-    help="How colour is brought back to the photo's.",
+    "--color", default="auto", show_default=True, type=click.Choice(["auto", "focus", "wavelet", "adain", "none"]),
+    help="How colour is brought back to the photo's; auto: not at all where the codec loses nothing, else focus.",
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), help="Draw the latents from this seed instead of their mode.")
 @click.option("--tile-batch", default=1, show_default=True, type=click.IntRange(min=1), help="Tiles at once.")
@@ -243,7 +243,10 @@ def demo(**options: Any) -> None:
     "--depth", default="exact", show_default=True, type=click.Choice(["exact", "model"]),
     help="What models get: the set's disparity, or that of their own depth network.",
 )  # fmt: skip
-@click.option("--color", default="focus", show_default=True, type=click.Choice(["focus", "wavelet", "adain", "none"]))
+@click.option(
+    "--color", default="auto", show_default=True, type=click.Choice(["auto", "focus", "wavelet", "adain", "none"]),
+    help="As for infer.",
+)  # fmt: skip
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where networks run.")
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), help="As for infer.")
 @click.option("--quiet", "progress", is_flag=True, flag_value=False, default=True, help="No progress bar.")

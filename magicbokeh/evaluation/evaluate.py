@@ -38,7 +38,7 @@ class EvaluateOptions:
     samples: int | None = None
     baseline: str | None = None
     depth: str = "exact"
-    color: str = "focus"
+    color: str = "auto"
     device: str = "auto"
     dtype: str | None = None
     pictures: bool = True

@@ -27,7 +27,7 @@ class MethodOptions(NamedTuple):
 
     device: str = "auto"
     dtype: str | None = None
-    color: str = "focus"
+    color: str = "auto"
     """How colour is brought back to the degraded picture's, as in `infer`."""
     exact_depth: bool = True
     """Models get the set's disparity; False: their own depth network's, on the degraded picture."""

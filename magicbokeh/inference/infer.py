@@ -41,7 +41,7 @@ class InferOptions:
     sweep: Literal["aperture", "focus"] | None = None
     steps: int = 5
     work_size: str | None = None
-    color: ColorFix = "focus"
+    color: ColorFix = "auto"
     seed: int | None = None
     tile_batch: int = 1
     maps: bool = False

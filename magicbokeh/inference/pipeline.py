@@ -191,7 +191,7 @@ class MagicBokehPipeline(DiffusionPipeline):
         generator: Any = None,
         focus_range: float = 0.0,
         work_size: int | Literal["full"] | None = None,
-        color: ColorFix = "focus",
+        color: ColorFix = "auto",
         tiles: TileOptions | None = None,
         output_type: OutputType = "pil",
     ) -> BokehOutput:
@@ -206,14 +206,15 @@ class MagicBokehPipeline(DiffusionPipeline):
         focus_range: half width of a zone of sharp disparities around the focus.
         work_size: shorter side, in pixels, at which the network sees the photo; "full" the photo's own; None the
             largest at which the blur stays within what the model was trained for. Finer detail comes from the photo.
-        color: focus, wavelet, adain or none: how colour is brought back to the photo's.
+        color: focus, wavelet, adain or none: how colour is brought back to the photo's. auto: none with a codec that
+            loses nothing, where noise in the photo would be taken for contrast, else focus.
         output_type: pil; np (float32 [H, W, 3] sRGB 0..1); photo (16 bits and profile kept, with `save`).
         """
         options = _CallOptions(
             blur=blur,
             focus_range=focus_range,
             work_size=work_size,
-            color=_one_of("color", color, COLOR_FIXES),
+            color=self._color_fix(_one_of("color", color, COLOR_FIXES)),
             tiles=tiles or TileOptions(),
             output_type=_one_of("output_type", output_type, ("pil", "np", "photo")),
         )
@@ -306,6 +307,11 @@ class MagicBokehPipeline(DiffusionPipeline):
             options=tiles,
             progress=lambda total: self.progress_bar(total=total),
         )
+
+    def _color_fix(self, wanted: ColorFix) -> ColorFix:
+        if wanted != "auto":
+            return wanted
+        return "none" if isinstance(self.vae, HaarCodec) else "focus"
 
     def _work_size(self, size: tuple[int, int], blur: float, wanted: int | str | None) -> tuple[int, int]:
         """(height, width) of the network's picture; never larger than the photo."""

@@ -11,8 +11,8 @@ from magicbokeh.inference.photo import Photo
 
 FloatArray = npt.NDArray[np.float32]
 
-ColorFix = Literal["focus", "wavelet", "adain", "none"]
-COLOR_FIXES = ("focus", "wavelet", "adain", "none")
+ColorFix = Literal["auto", "focus", "wavelet", "adain", "none"]
+COLOR_FIXES = ("auto", "focus", "wavelet", "adain", "none")
 OutputType = Literal["pil", "np", "photo"]
 
 _SHARP_RADIUS, _SOFT_RADIUS = 0.5, 2.0

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from support.magic_toys import toy_input, toy_networks
+from support.magic_toys import TOY, toy_input, toy_networks
 
 from bokehsynth import DataError, UsageError
 from magicbokeh import MagicBokehPipeline, ModelConfig, build_networks
@@ -63,6 +63,15 @@ def test_an_untrained_model_returns_its_input():
     found = build_networks(HAAR, 0).restore(lq, defocus)
     assert torch.allclose(found.image, lq, atol=1e-6)
     assert found.latent.shape == (1, 48, 16, 16)
+
+
+@pytest.mark.parametrize(("config", "fix"), [(HAAR, "none"), (TOY, "focus")])
+def test_colour_is_left_alone_where_the_codec_loses_nothing(config, fix):
+    pipe = MagicBokehPipeline.from_networks(toy_networks(config), config)
+    photo = np.random.default_rng(2).random((64, 64, 3), np.float32)
+    found, named = (pipe(photo, blur=0, output_type="np", **call).images[0] for call in ({}, {"color": fix}))
+    assert np.array_equal(found, named)
+    assert not np.array_equal(found, pipe(photo, blur=0, output_type="np", color="wavelet").images[0])
 
 
 def test_a_saved_model_opens_as_it_was_and_holds_no_weights_of_the_codec(tmp_path):

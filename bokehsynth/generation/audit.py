@@ -6,7 +6,7 @@ recipe, not the sample's own record, says what each must be.
 
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,19 +14,25 @@ from bokehsynth.config.user_code import user_code
 from bokehsynth.errors import DataError, UsageError
 from bokehsynth.files import data_path
 from bokehsynth.generation.dataset_files import check_identity
+from bokehsynth.generation.plan import all_plans, read_extensions
 from bokehsynth.generation.quarantine import first_attempt, read_shard_list
 from bokehsynth.generation.replay import check_size, differing_pixels, replay_device
 from bokehsynth.generation.stored_recipe import find_pictures, stored_recipe
 from bokehsynth.pipeline import sample_from_draw, scene_renderer
 from bokehsynth.recipe import Recipe
+from bokehsynth.sample_checks import NOT_RETRYABLE
 from bokehsynth.sample_draw import draw_sample
 from bokehsynth.schema import Sample
-from bokehsynth.shards import Layout, ShardDataset, check_totals, read_dataset
+from bokehsynth.shards import Layout, ShardDataset, check_totals, read_dataset, stored_plans
 from bokehsynth.stores import StoredPath
 
 CONFIDENCE = 0.95
 RECORD = "its record"
 """Stands among the fields of a sample for its JSON record."""
+NOT_MADE = "the recipe makes no such sample"
+"""Stands there where the draw of the sample raises, as it must have done when the set was made."""
+
+WORDS = {RECORD, NOT_MADE}
 
 Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
 """Shows how far a loop is: what it goes over, its name, and how many there are."""
@@ -40,7 +46,8 @@ class AuditReport:
     """Samples of the set."""
     audited: int = 0
     differing: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Per key of a sample that is not what the recipe makes: the pixels that differ of each field; RECORD counts 1."""
+    """Per key of a sample that is not what the recipe makes: the pixels that differ of each field; RECORD and NOT_MADE
+    count 1."""
     has_root: bool = True
     """Whether `dataset.json` has the root of the pixel hashes, which sets made before 0.5 lack."""
 
@@ -89,6 +96,7 @@ def audit(
     recipe = stored_recipe(layout, trust_code, overrides)
     find_pictures(layout, recipe)
     check_identity(layout, recipe, record["identity"])
+    refuse_missing(layout, recipe, record)
     total = sum(len(data) for data in splits.values())
     report = AuditReport(total, has_root=has_root)
     chance: random.Random = random.SystemRandom() if seed is None else random.Random(seed)
@@ -102,20 +110,48 @@ def audit(
             stored = splits[split][index]
             remade = _make(layout, recipe, splits[split], index, render_scene, trust_code)
             report.audited += 1
-            if found := _differences(stored, remade):
+            if found := {NOT_MADE: 1} if remade is None else _differences(stored, remade):
                 report.differing[stored.key] = found
     return report
 
 
 def _make(
     layout: Layout, recipe: Recipe, data: ShardDataset, index: int, render_scene: Callable[..., Any], trust_code: bool
-) -> Sample:
-    """The sample that the recipe makes, by the first of its draws that is not in quarantine."""
+) -> Sample | None:
+    """The sample that the recipe makes, by the first of its draws that is not in quarantine; None where that raises.
+
+    What is no sample's fault (missing memory, a device that fails) passes through.
+    """
     attempt = first_attempt(read_shard_list(layout, data.plan_of(index)), index)
     draw = draw_sample(recipe, index, data.split, attempt)
     if not trust_code:
         check_size(recipe, draw, f"{data.split} {index}")
-    return sample_from_draw(recipe, draw, render_scene)
+    try:
+        return sample_from_draw(recipe, draw, render_scene)
+    except NOT_RETRYABLE:
+        raise
+    except Exception:
+        return None
+
+
+def refuse_missing(layout: Layout, recipe: Recipe, record: Mapping[str, Any]) -> None:
+    """DataError unless `dataset.json` counts just the shards that the recipe has: a bound holds for those it counts."""
+    counted = {plan for split in record["splits"] for plan in stored_plans(record, split)}
+    planned = set(all_plans(recipe, layout))
+    if counted == planned:
+        return
+    steps = read_extensions(layout)
+    totals = {split: sum(plan.count for plan in counted if plan.split == split) for split in recipe.splits}
+    if steps and totals == {split: steps[-1].get(split, 0) for split in recipe.splits}:
+        raise DataError(
+            f"{layout.root}: is being extended from {sum(totals.values()):,} samples to "
+            f"{sum(map(recipe.count, recipe.splits)):,}: run the extend line again to its end first"
+        )
+    names = [plan.name for plan in sorted(counted ^ planned)]
+    raise DataError(
+        f"{layout.dataset}: {len(names)} shards are not those of {layout.recipe.name}, {', '.join(names[:5])}"
+        f"{' ...' if len(names) > 5 else ''}: one of them was altered; `bokehsynth verify` tells more"
+    )
 
 
 def _differences(stored: Sample, remade: Sample) -> dict[str, int]:
@@ -169,10 +205,11 @@ def rounded_up(value: float) -> float:
 def refuse_differences(dataset: object, report: AuditReport) -> None:
     """DataError that names the first samples that are not what the recipe makes, if there are any."""
     if report.differing:
-        shown = [
-            f"{key} ({', '.join(f'{name}: {count} px' if name != RECORD else name for name, count in found.items())})"
+        words = {
+            key: ", ".join(name if name in WORDS else f"{name}: {count} px" for name, count in found.items())
             for key, found in list(report.differing.items())[:5]
-        ]
+        }
+        shown = [f"{key} ({text})" for key, text in words.items()]
         more = f" and {len(report.differing) - 5} more" if len(report.differing) > 5 else ""
         raise DataError(
             f"{dataset}: {report.sentence}. Others: {', '.join(shown)}{more}. They were altered, or made on another "

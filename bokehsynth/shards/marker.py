@@ -5,6 +5,7 @@ index stand there with the recorded size. A tar without a marker is nothing. Onl
 """
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
@@ -20,6 +21,8 @@ from bokehsynth.untrusted_files import irregular_kind, parse_json, read_text
 
 ASKED_AT_A_TIME = 32
 """Shards of a set in a bucket that are asked for at a time: each answer takes milliseconds to come."""
+
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 REMAKE_HINT = "run the same `bokehsynth generate` line again to make it anew"
 
@@ -80,6 +83,7 @@ def parse_marker(text: str, where: StoredPath) -> ShardMarker:
     plan = marker.plan
     possible = plan.split in SPLITS and min(plan.shard, plan.first, marker.bytes) >= 0 and plan.count >= 1
     possible = possible and plan.shard + plan.first + plan.count <= 2 * MAX_SAMPLES
+    possible = possible and all(_DIGEST.fullmatch(digest) for digest in (marker.sha256, marker.pixels_sha256))
     if not (whole and possible) or (marker.first_key, marker.last_key) != (plan.first_key, plan.last_key):
         raise DataError(f"{where}: the marker was altered after it was written; {REMAKE_HINT}")
     return marker

@@ -101,7 +101,7 @@ class Bucket:
         try:
             options = {"range": (0, 1)}
             found = self._read(key, lambda obs, client: dict(obs.get(client, key, options=options).attributes))
-        except FileNotFoundError:
+        except (FileNotFoundError, EOFError):  # an empty object has no first byte
             return {}
         return {str(name): str(value) for name, value in found.items()}
 

@@ -19,8 +19,8 @@ from bokehsynth.generation.audit import AuditReport, audit, rounded_up, upper_bo
 from bokehsynth.generation.generate import finalize
 from bokehsynth.generation.verify import verify
 from bokehsynth.schema import Sample
-from bokehsynth.shards import Layout, ShardDataset, stored_plans, write_shard
-from bokehsynth.shards.pixels_root import merkle_root
+from bokehsynth.shards import Layout, ShardDataset, ShardPlan, read_marker, stored_plans, write_shard
+from bokehsynth.shards.pixels_root import merkle_root, pixels_root
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +88,49 @@ def test_a_forged_dataset_json_fails(small, key):
     assert not verify(small).ok
 
 
+def test_a_dataset_json_that_leaves_shards_out_fails(small):
+    layout = Layout(small)
+    record = json.loads(layout.dataset.read_text())
+    del record["splits"]["val"]
+    markers = [read_marker(layout, plan) for plan in stored_plans(record, "train")]
+    layout.dataset.write_text(pretty_json({**record, "pixels_root": pixels_root(markers)}))  # all that is left fits
+    with pytest.raises(DataError, match=r"1 shards are not those of recipe\.yaml, val-000000: one of them was altered"):
+        audit(small, 1, "cpu")
+    layout.dataset.write_text(
+        pretty_json({name: v for name, v in record.items() if name != "pixels_root"} | {"splits": {}})
+    )
+    with pytest.raises(DataError, match=r"3 shards are not those of recipe\.yaml"):
+        audit(small, 1, "cpu")
+
+
+def test_a_set_that_is_being_extended_is_not_audited(small):
+    layout = Layout(small)
+    layout.extensions.write_text(pretty_json([{"train": 3, "val": 1}]))
+    layout.recipe.write_text(layout.recipe.read_text().replace("train: 3", "train: 6"))
+    with pytest.raises(DataError, match=r"is being extended from 4 samples to 7: run the extend line again"):
+        audit(small, 1, "cpu")
+
+
+def test_a_sample_whose_draw_raises_differs(whole, monkeypatch):
+    def raises(*args):
+        raise RuntimeError("as it did when the set was made")
+
+    monkeypatch.setattr(audits, "sample_from_draw", raises)
+    assert audit(whole, 1, "cpu", seed=1).differing == {"train-000000001": {audits.NOT_MADE: 1}}
+    with pytest.raises(DataError, match=r"train-000000001 \(the recipe makes no such sample\)"):
+        audits.refuse_differences(whole, audit(whole, 1, "cpu", seed=1))
+
+
+def test_a_marker_with_a_digest_that_is_none_is_named(small):
+    layout, plan = Layout(small), ShardPlan("train", 0, 0, 2)
+    text = read_marker(layout, plan).text()
+    for name in ("sha256", "pixels_sha256"):
+        digest = json.loads(text)[name]
+        layout.marker(plan).write_text(text.replace(digest, "no hexadecimal digits"))
+        with pytest.raises(DataError, match="the marker was altered"):
+            audit(small, 1, "cpu")
+
+
 def test_a_set_without_a_root_stays_valid(small):
     record = json.loads((small / "dataset.json").read_text())
     root = record.pop("pixels_root")
@@ -144,6 +187,7 @@ def test_one_altered_pixel_is_found_with_the_stated_probability(whole, monkeypat
         audits, "read_dataset", lambda layout: {**record, "splits": {"train": record["splits"]["train"]}}
     )
     monkeypatch.setattr(audits, "check_totals", lambda layout, record: True)
+    monkeypatch.setattr(audits, "refuse_missing", lambda *args: None)
     monkeypatch.setattr(audits, "_make", lambda *args: sample)
     recipe = audits.stored_recipe(layout)
     monkeypatch.setattr(audits, "stored_recipe", lambda *args: recipe)

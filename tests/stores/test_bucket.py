@@ -8,7 +8,7 @@ import traceback
 import pytest
 from support.s3_server import KEY_ID, SECRET, Fault
 
-from bokehsynth.errors import DataError, StorageError, UsageError
+from bokehsynth.errors import ChangedError, DataError, StorageError, UsageError
 from bokehsynth.files import commit_file, data_path
 from bokehsynth.stores import ObjectPath, TakenError
 
@@ -128,6 +128,12 @@ def test_a_put_that_is_taken_and_not_kept_is_asked_for_with_pauses(place, proxy,
     place.bucket.conditional = False
     proxy.faults = [Fault("PUT", "/set/x", "swallow", times=10**6)]
     with pytest.raises(StorageError, match="the last time because what was put is not there"):
+        commit_file(place / "x", b"content")
+
+
+def test_an_empty_object_has_no_maker_and_is_other_bytes(place):
+    (place / "x").create(b"", "alpha")
+    with pytest.raises(ChangedError, match="another machine put other bytes there"):
         commit_file(place / "x", b"content")
 
 

@@ -67,8 +67,10 @@ class Outline(NamedTuple):
     """What is known of an item before it is read."""
 
     key: str
-    size: tuple[int, int] | None
-    """(height, width) where that is cheap to know."""
+    size: tuple[int, int]
+    """(height, width) of its picture."""
+    may_turn: bool = False
+    """Whether the two may be the other way round, because a file's EXIF may turn it."""
 
 
 class ItemSet(Protocol):

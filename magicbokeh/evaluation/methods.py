@@ -14,6 +14,7 @@ from magicbokeh.data.augment import classical_bokeh
 from magicbokeh.evaluation import real_esrgan
 from magicbokeh.evaluation.items import BoolArray, ByteArray, Item, ItemSet, Scene
 from magicbokeh.evaluation.sets import PICTURES, read_picture
+from magicbokeh.given_files import local_path
 from magicbokeh.inference.infer import check_device, open_pipeline, pipeline_folder
 from magicbokeh.inference.model_source import packaged_model
 from magicbokeh.inference.picture_header import read_header
@@ -57,30 +58,49 @@ def parse_methods(words: Sequence[str], options: MethodOptions) -> list[Method]:
     parts = [part.strip() for word in words for part in word.split(",") if part.strip()]
     if not parts:
         raise UsageError("--methods: name at least one: lq, classical, two-stage, a model's folder, NAME=FOLDER")
-    methods = [_parse(part, parts, options) for part in parts]
+    given = [_named(part) for part in parts]
+    methods = [_method(one, given, options) for one in given]
     names = [method.name for method in methods]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"--methods: {', '.join(twice)} twice; give one of them another name, NAME=FOLDER")
     return methods
 
 
-def _parse(part: str, parts: Sequence[str], options: MethodOptions) -> Method:
-    if part == "lq":
+class _Named(NamedTuple):
+    """A method as the command line names it."""
+
+    name: str
+    source: str | None
+    """A folder or repository, `packaged` and `~` resolved; None for a word that stands alone."""
+    must_be_model: bool
+
+
+def _named(part: str) -> _Named:
+    name, equals, source = part.partition("=")
+    if not equals and part in ("lq", "classical", "two-stage"):
+        return _Named(part, None, False)
+    if equals and not _NAME.fullmatch(name):
+        raise UsageError(f"--methods: a name has letters, digits, spaces and ._+-, at most 40 of them, not {name!r}")
+    if equals and not source:
+        raise UsageError(f"--methods: {part} names no folder; write {name}=FOLDER")
+    word = source if equals else part
+    path = packaged_model() if word == "packaged" else local_path(word)
+    default = word if word == "packaged" else path.name or word
+    found = str(path) if word == "packaged" or word.startswith("~") else word  # a repository keeps its slash
+    return _Named(name if equals else default, found, not equals)
+
+
+def _method(one: _Named, given: Sequence[_Named], options: MethodOptions) -> Method:
+    if one.source is None and one.name == "lq":
         return Method("lq", lambda item: item.lq, "lq", "the degraded picture as it is", is_measured=False)
-    if part == "classical":
+    if one.source is None and one.name == "classical":
         about = "the renderer on the degraded picture, as one layer with the exact disparity and a disc for aperture"
         return Method("classical", lambda item: render(item.lq, item), "classical", about, needs_lens=True)
-    part = str(packaged_model()) if part == "packaged" else part
-    name, equals, folder = part.partition("=")
-    if name == "two-stage":
-        return _two_stage(folder if equals else None, parts, options)
-    if not equals:
-        return model_method(Path(part).name or part, part, options)
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"--methods: a name has letters, digits, spaces and ._+-, at most 40 of them, not {name!r}")
-    if is_model(Path(folder)):
-        return model_method(name, folder, options)
-    return folder_method(name, Path(folder).expanduser())
+    if one.source is None or (one.name == "two-stage" and not one.must_be_model):
+        return _two_stage(one.source, given, options)
+    if one.must_be_model or is_model(Path(one.source)):
+        return model_method(one.name, one.source, options)
+    return folder_method(one.name, Path(one.source))
 
 
 def is_model(folder: Path) -> bool:
@@ -123,15 +143,13 @@ def _focal_mask(item: Item, scene: Scene) -> BoolArray:
     return np.asarray(scene.defocus <= np.quantile(scene.defocus, 0.01), np.bool_)
 
 
-def _two_stage(source: str | None, parts: Sequence[str], options: MethodOptions) -> Method:
+def _two_stage(source: str | None, given: Sequence[_Named], options: MethodOptions) -> Method:
     """Restoration, then the renderer with the exact disparity: by Real-ESRGAN, or by a model without blur.
 
     Where Real-ESRGAN is not installed, by the first model among the methods; the note says which it was.
     """
     if source is None and real_esrgan.weight_files() is None:
-        source = next(
-            (part.partition("=")[2] or part for part in parts if is_model(Path(part.partition("=")[2] or part))), None
-        )
+        source = next((one.source for one in given if one.source is not None and is_model(Path(one.source))), None)
         if source is None:
             raise UsageError(
                 f"two-stage: Real-ESRGAN's weights are not installed; {real_esrgan.INSTALL}, or restore by a model: "
@@ -143,7 +161,7 @@ def _two_stage(source: str | None, parts: Sequence[str], options: MethodOptions)
             "two-stage",
             lambda item: render(_call(pipe, item.lq, options, blur=0.0), item),
             f"sr {identity}",
-            f"restored by {Path(source).name} without blur, then rendered as classical",
+            f"restored by {Path(source).name} without blur, then rendered as classical with the exact disparity",
             counts_flops=True,
         )
     network = real_esrgan.load_real_esrgan(_device(options.device))
@@ -151,7 +169,7 @@ def _two_stage(source: str | None, parts: Sequence[str], options: MethodOptions)
         "two-stage",
         lambda item: render(real_esrgan.restore(network, item.lq, item.lq_native), item),
         "real-esrgan-x4plus",
-        "restored by Real-ESRGAN x4plus, then rendered as classical",
+        "restored by Real-ESRGAN x4plus, then rendered as classical with the exact disparity",
         counts_flops=True,
     )
 
@@ -196,12 +214,13 @@ def folder_method(name: str, folder: Path) -> Method:
         files[path.stem] = path
 
     def check(items: ItemSet) -> None:
-        if missing := [key for key, _ in items.outlines if key not in files]:
+        if missing := [outline.key for outline in items.outlines if outline.key not in files]:
             more = f" (and of {len(missing) - 1} more)" if len(missing) > 1 else ""
             raise UsageError(f"--methods: {name}: {folder} holds no picture of {missing[0]}{more}: {missing[0]}.png")
-        for key, size in items.outlines:
+        for key, size, may_turn in items.outlines:
             header = read_header(files[key])
-            if size is not None and header.format == "PNG":
+            turns = may_turn or header.format != "PNG"  # EXIF may tell that height and width are to be swapped
+            if not turns or sorted(header.size) != sorted(size):
                 _check_size(name, files[key], header.size, size)
 
     def run(item: Item) -> ByteArray:

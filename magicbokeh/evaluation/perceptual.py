@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import avg_pool2d, normalize, pad
 
 from magicbokeh.evaluation.imagenet import Features
 from magicbokeh.evaluation.items import BoolArray, ByteArray, FloatArray
@@ -37,7 +37,7 @@ class FeatureDistance:
         ]
         distance, pooled, target_pooled = {}, {}, {}
         for name, mask in parts.items():
-            weights = [_share(mask, one) for one in maps]
+            weights = [_share(mask, one, level) for level, one in enumerate(maps, start=1)]
             distance[name] = float(
                 np.mean([float((one * share).sum()) for one, share in zip(maps, weights, strict=True)])
             )
@@ -54,12 +54,16 @@ class FeatureDistance:
         return self.network(tensor)
 
 
-def _share(mask: BoolArray | None, like: Tensor) -> Tensor:
-    """The share of each place of a feature map in a part, [1, 1, h, w], summing to 1."""
+def _share(mask: BoolArray | None, like: Tensor, level: int) -> Tensor:
+    """The share of each place of a feature map in a part, [1, 1, h, w], summing to 1.
+
+    A place is for the 2^level pixels of both directions from its own on, of which the last ones may lie outside.
+    """
     if mask is None:
         return torch.full_like(like, 1 / like.numel())
-    pixels = torch.from_numpy(mask).float()[None, None]
-    share = interpolate(pixels, size=like.shape[-2:], mode="area")
+    rows, columns = (side * 2**level for side in like.shape[-2:])
+    pixels = pad(torch.from_numpy(mask).float()[None, None], (0, columns - mask.shape[1], 0, rows - mask.shape[0]))
+    share = avg_pool2d(pixels, 2**level)
     return share / share.sum().clamp_min(1e-12)
 
 

@@ -27,6 +27,8 @@ class Costs(NamedTuple):
     seconds: float | None
     memory: float | None
     flops: float | None
+    untimed: str = ""
+    """Why there are no seconds although the work is its own."""
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,17 @@ def _set_level(metric: Metric, values: Mapping[str, Values], split: str) -> Inte
 
 
 def costs(values: Mapping[str, Values]) -> Costs:
-    """The median time of warm calls (of all, if none was), the largest memory, the mean of the counted operations."""
+    """The median time of warm calls, the largest memory, the mean of the counted operations.
+
+    The first call of a process counts operations, which slows it down: a method with no other has no time.
+    """
     timed = [one for one in values.values() if one.seconds is not None]
-    warm = [one for one in timed if one.warm] or timed
+    warm = [one for one in timed if one.warm]
     memory = [one.memory for one in values.values() if one.memory is not None]
     flops = [one.flops for one in values.values() if one.flops is not None]
     return Costs(
         float(np.median([one.seconds for one in warm])) if warm else None,
         max(memory) if memory else None,
         float(np.mean(flops)) if flops else None,
+        "the first call of a method is not timed, and there was no other" if timed and not warm else "",
     )

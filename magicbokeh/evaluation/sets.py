@@ -114,7 +114,8 @@ class PairSet:
     @property
     def outlines(self) -> list[Outline]:
         """Keys, and the sizes that the clean pictures' headers tell."""
-        return [Outline(key, _upright_size(high)) for key, _, high in self.pairs]
+        headers = [(key, read_header(high)) for key, _, high in self.pairs]
+        return [Outline(key, header.size, header.format != "PNG") for key, header in headers]
 
     def __iter__(self) -> Iterator[Item]:
         for key, low, high in self.pairs:
@@ -134,12 +135,6 @@ def files_identity(kind: str, pairs: Sequence[tuple[str, Path, Path]]) -> str:
     stats = [(key, one.stat(), two.stat()) for key, one, two in pairs]
     words = [(key, *((each.st_size, each.st_mtime_ns) for each in both)) for key, *both in stats]
     return hashlib.sha256(json.dumps([kind, words]).encode()).hexdigest()
-
-
-def _upright_size(path: Path) -> tuple[int, int] | None:
-    """(height, width); None for a JPEG, which EXIF may turn."""
-    header = read_header(path)
-    return header.size if header.format == "PNG" else None
 
 
 def find_pairs(folder: Path) -> list[tuple[str, Path, Path]]:

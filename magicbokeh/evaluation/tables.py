@@ -42,7 +42,7 @@ def markdown(results: Results) -> str:
             ])  # fmt: skip
     lines += ["## cost of one picture", ""]
     lines += _table(["method", "seconds", "memory above the loaded model", "GFLOP"], [
-        [method, *_costs(results, method)] for method in results.methods
+        [method, *_costs(results, method, notes)] for method in results.methods
     ])  # fmt: skip
     lines += [f"On {results.device}. Seconds: median of warm calls. GFLOP: torch's products and convolutions only, a "
               "multiply-add as two.", ""]  # fmt: skip
@@ -145,6 +145,9 @@ class _Notes:
         if value is not None:
             return _interval(value, metric, "")
         text = f"{metric.name}: {_reason(self.results, metric, split)}"
+        return self.mark(text)
+
+    def mark(self, text: str) -> str:
         if text not in self.texts:
             self.texts.append(text)
         return f"[^{self.texts.index(text) + 1}]"
@@ -186,10 +189,11 @@ def _numbers(value: Interval | None, metric: Metric) -> list[str]:
     return [str(value.count), f"{value.mean:.6g}", *ends]
 
 
-def _costs(results: Results, method: str) -> list[str]:
-    seconds, memory, flops = results.costs[method]
+def _costs(results: Results, method: str, notes: _Notes) -> list[str]:
+    seconds, memory, flops, untimed = results.costs[method]
+    empty = notes.mark(f"seconds: {untimed}") if untimed else ""
     return [
-        "" if seconds is None else f"{seconds:.3g}",
+        empty if seconds is None else f"{seconds:.3g}",
         "" if memory is None else f"{memory / 2**20:.0f} MiB",
         "" if flops is None else f"{flops / 1e9:.4g}",
     ]

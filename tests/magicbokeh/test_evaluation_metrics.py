@@ -1,5 +1,7 @@
 """The metrics of `magicbokeh evaluate`: equal to other libraries' where those have them, and right in closed cases."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,10 @@ from support.evaluated import make_set, worse
 import bokehsynth as bs
 from bokehsynth import DataError, Lens, UsageError
 from magicbokeh.data.augment import classical_bokeh
-from magicbokeh.evaluation.bootstrap import interval
+from magicbokeh.evaluation.bootstrap import LEVEL, interval
 from magicbokeh.evaluation.imagenet import load_features, weight_file
 from magicbokeh.evaluation.metrics import ALL, OFFLINE, MetricSuite
-from magicbokeh.evaluation.perceptual import FeatureDistance, flip, frechet_distance
+from magicbokeh.evaluation.perceptual import FeatureDistance, _share, flip, frechet_distance
 from magicbokeh.evaluation.pixel_metrics import BlurRadius, edge_energy, psnr, ssim
 from magicbokeh.evaluation.real_esrgan import RealEsrgan, read_ncnn, restore
 from magicbokeh.evaluation.sets import item_of
@@ -198,6 +200,30 @@ def test_the_interval_is_the_percentile_bootstrap_s():
     alone = interval([2.0])
     assert alone is not None
     assert (alone.low, alone.mean, alone.high) == (2, 2, 2)
+
+
+def test_resamples_are_drawn_in_blocks_and_are_those_of_one_draw():
+    values = np.random.default_rng(5).gamma(2.0, size=3000)
+    tracemalloc.start()
+    ours = interval(list(values))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 32 << 20  # seen: 17 MB; all at once are 96
+    rng = np.random.default_rng(0)
+    means = values[rng.integers(0, 3000, size=(2000, 3000))].mean(axis=1)
+    assert ours is not None
+    assert (ours.low, ours.high) == tuple(np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+
+
+def test_a_part_weighs_the_places_of_its_own_pixels():
+    """Of 70 x 101 px, the 32 x 32 in the corner are one place of the coarsest map, and all of the next 2 x 2."""
+    mask = np.zeros((70, 101), bool)
+    mask[:32, :32] = True
+    coarse = _share(mask, torch.zeros(1, 1, 3, 4), 5)[0, 0]
+    assert (coarse[0, 0], coarse.sum()) == (1, 1)
+    fine = _share(mask, torch.zeros(1, 1, 5, 7), 4)[0, 0]
+    assert (fine[:2, :2] == 0.25).all()
+    assert fine.sum() == 1
 
 
 def test_an_unknown_metric_is_named_and_a_missing_one_has_a_reason():

@@ -21,7 +21,9 @@ from magicbokeh.evaluation import evaluate as evaluation
 from magicbokeh.evaluation import methods, real_esrgan
 from magicbokeh.evaluation.cost import measure
 from magicbokeh.evaluation.evaluate import EvaluateOptions, evaluate
+from magicbokeh.evaluation.items import Values
 from magicbokeh.evaluation.methods import MethodOptions, parse_methods
+from magicbokeh.evaluation.results import costs
 from magicbokeh.evaluation.sets import find_pairs, item_of, open_pictures
 
 CHEAP = ("PSNR,SSIM", "LPIPS", "FID")
@@ -270,6 +272,30 @@ def test_two_stage_is_restoration_and_then_the_renderer(dataset, model, pipe, mo
     assert "restored by toy without blur" in instead.about
 
 
+def test_the_packaged_model_may_be_named_wherever_a_model_may(model, monkeypatch):
+    monkeypatch.setattr(methods, "packaged_model", lambda: model)
+    monkeypatch.setenv("HOME", str(model.parent))
+    monkeypatch.setenv("USERPROFILE", str(model.parent))
+    words = ["two-stage=packaged,packaged", "ours=packaged", "home=~/toy", "~/toy"]
+    found = parse_methods(words, MethodOptions(device="cpu"))
+    assert [one.name for one in found] == ["two-stage", "packaged", "ours", "home", "toy"]
+    assert all(one.counts_flops for one in found)
+    assert "by toy without blur, then rendered as classical with the exact disparity" in found[0].about
+    monkeypatch.setattr(real_esrgan, "weight_files", lambda: None)
+    instead = parse_methods(["two-stage", "ours=packaged"], MethodOptions(device="cpu"))[0]
+    assert "restored by toy" in instead.about
+    with pytest.raises(UsageError, match="ours= names no folder"):
+        parse_methods(["ours="], MethodOptions(device="cpu"))
+
+
+def test_one_call_gives_no_time():
+    first, second = Values({}, seconds=9.0, warm=False), Values({}, seconds=1.0, warm=True)
+    assert costs({"a": first, "b": second}).seconds == 1
+    alone = costs({"a": first})
+    assert (alone.seconds, alone.untimed) == (None, "the first call of a method is not timed, and there was no other")
+    assert costs({"a": Values({})}).untimed == ""
+
+
 # --- pairs
 
 
@@ -296,6 +322,18 @@ def test_realsr_pairs_in_their_layouts(tmp_path):
     _write(real / "Canon" / "Test" / "4" / "Canon_001_LR3.png")
     with pytest.raises(UsageError, match="give the folder of one scale"):
         find_pairs(real)
+
+
+def test_pictures_of_any_format_are_checked_before_anything_runs(tmp_path):
+    for name in ("a_HR.jpg", "a_LR4.jpg"):
+        _write(tmp_path / "pairs" / name, (48, 64))
+    items = open_pictures(tmp_path / "pairs", None, None)
+    _write(tmp_path / "mine" / "a.jpg", (64, 48))  # EXIF might turn it
+    method = parse_methods([f"mine={tmp_path / 'mine'}"], MethodOptions())[0]
+    method.check(items)
+    _write(tmp_path / "mine" / "a.jpg", (64, 50))
+    with pytest.raises(UsageError, match=r"a.jpg has 50 x 64 px, the sample 64 x 48$"):
+        method.check(items)
 
 
 def test_pairs_that_were_written_anew_are_another_set(tmp_path):

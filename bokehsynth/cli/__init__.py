@@ -96,10 +96,11 @@ def main() -> None:
     """Entry point of the console script: errors as messages, interrupts as 130 and 143, never 0."""
     _open_standard_streams()
     warnings.simplefilter("default")
-    end = JsonEnd(sys.argv[1:])
+    end = JsonEnd(sys.argv[1:], cli.commands.keys())
     try:
         code = cli.main(standalone_mode=False)
         code = code if isinstance(code, int) else 0
+        end.error = "interrupted" if code in {130, 143} else None
     except SystemExit as done:  # of click, which completes words for a shell before it runs a command
         code = done.code if isinstance(done.code, int) else 0
     except click.ClickException as error:
@@ -114,8 +115,8 @@ def main() -> None:
         end.error = "interrupted"
         echo(end.error, err=True)
         code = 130
-    except (BrokenPipeError, _ReaderHasGoneError):  # as with `| head`
-        code = 0
+    except (BrokenPipeError, _ReaderHasGoneError):  # as with `| head`; with --json the object says what was done
+        code, end.error = (0, None) if end.stdout is None else (4, "the reader of the text has gone")
     except OSError as error:  # of an output stream: whatever touches files of ours says so itself
         advice = "; raise the limit (`ulimit -n`) to 64 or more" if error.errno == errno.EMFILE else ""
         end.error = f"{error.filename or 'output'}: {error.strerror}{advice}"
@@ -126,8 +127,7 @@ def main() -> None:
         end.error = missing or _unexpected(error)
         echo(f"error: {end.error}", err=True)
         code = 2 if missing else 1
-    end.print(code)
-    _leave(code)
+    _leave(end.print(code))
 
 
 def _missing_requirement(error: Exception) -> str:

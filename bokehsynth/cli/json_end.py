@@ -1,11 +1,13 @@
 """--json: one JSON object at stdout says how a command ended; all other text goes to stderr.
 
 `{"command": "verify", "exit_code": 1, "error": "...", "result": {...}}`: `error` is null where there was none, `result`
-holds what the command recorded until then. It is printed at every end but a kill.
+holds what the command recorded until then. It is printed at every end but a kill, which a second signal is, too, and
+SIGTERM to a command that makes no set.
 """
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -24,22 +26,42 @@ class JsonEnd:
 
     words: Sequence[str]
     """Of the command line."""
+    commands: Collection[str]
+    """Names of all commands."""
     error: str | None = None
     stdout: TextIO | None = field(default=None, init=False)
     """Where the object goes; None where none was asked for."""
+    _descriptor: int = field(default=-1, init=False)
+    """A second one of the file that stdout is."""
 
     def __post_init__(self) -> None:
         FACTS.clear()
         if OPTION in self.words:
             self.stdout, sys.stdout = sys.stdout, sys.stderr
+            self._descriptor = os.dup(1)
+            os.dup2(2, 1)  # what workers and libraries print goes to stderr, too
 
-    def print(self, exit_code: int) -> None:
-        """Print the object, if one was asked for."""
+    def print(self, exit_code: int) -> int:
+        """Print the object, if one was asked for, and return the exit code: 4 where it would be 0 but there is no room.
+
+        A reader of the object that has gone changes nothing.
+        """
         if self.stdout is None:
-            return
+            return exit_code
+        os.dup2(self._descriptor, 1)
+        os.close(self._descriptor)
         sys.stdout = self.stdout
-        command = next((word for word in self.words if not word.startswith("-")), None)
-        echo(canonical_json({"command": command, "exit_code": exit_code, "error": self.error, "result": FACTS}))
+        command = next((word for word in self.words if word in self.commands), None)
+        try:
+            click.echo(
+                canonical_json({"command": command, "exit_code": exit_code, "error": self.error, "result": FACTS})
+            )
+        except BrokenPipeError:
+            return exit_code
+        except OSError as error:
+            echo(f"error: stdout: {error.strerror}; the object of {OPTION} is not whole", err=True)
+            return exit_code or 4
+        return exit_code
 
 
 def json_option() -> click.Option:

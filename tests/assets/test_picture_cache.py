@@ -216,6 +216,23 @@ def test_nothing_is_kept_where_nothing_can_be_written_or_room_is_short(tmp_path,
     assert not list((tmp_path / "kept").rglob("*.picture*"))  # what was kept gives way to data sets
 
 
+def test_room_is_none_where_nothing_would_be_kept(tmp_path, monkeypatch):
+    """An estimate asks for it, and must neither fail nor promise a cache where `get` keeps nothing."""
+    usage = module.shutil._ntuple_diskusage
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage(1000 << 30, 500 << 30, 500 << 30))
+    assert PictureCache(tmp_path / "none" / "yet", 1 << 50).room() == 100 << 30
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage(1000 << 30, 950 << 30, 50 << 30))
+    assert PictureCache(tmp_path, 1 << 30).room() == 0
+
+    def closed(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(module.shutil, "disk_usage", closed)
+    assert PictureCache(tmp_path, 1 << 30).room() == 0
+    monkeypatch.setattr(Path, "exists", closed)
+    assert PictureCache(tmp_path, 1 << 30).room() == 0
+
+
 def _group(folder: Path, key: dict[str, int]) -> bool:
     """Whether a key's entry would lie where one lies already."""
     whole = {"format": module.FORMAT, "made_by": module.made_by(), "kind": "Landscape", **key}

@@ -1,15 +1,21 @@
 """--json: one object at stdout at every end of a command, text at stderr."""
 
+import errno
+import io
 import json
+import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from support.small_set import make_small_set
 
 from bokehsynth import cli
+from bokehsynth.assets.load.picture_cache import SETTING
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +95,62 @@ def test_without_it_nothing_changes(
     with pytest.raises(SystemExit):
         cli.main()
     assert capsys.readouterr().out.startswith(f"{made / 'set'}: whole.")
+
+
+class FullDisk(io.StringIO):
+    """A stream that takes nothing."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _exit_code(monkeypatch: pytest.MonkeyPatch, does: Callable[[], None], *words: str) -> int | str | None:
+    """How `recipes` leaves where it does that."""
+    monkeypatch.setattr(cli.cli.commands["recipes"], "callback", lambda **_: does())
+    monkeypatch.setattr(sys, "argv", ["bokehsynth", *words])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    return left.value.code
+
+
+def test_what_is_cut_short_is_no_success(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def broken_pipe() -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(cli, "_reader_has_gone", lambda: True)
+    assert _exit_code(monkeypatch, broken_pipe, "recipes") == 0, "as with | head"
+    assert _exit_code(monkeypatch, broken_pipe, "recipes", "--json") == 4
+    found = json.loads(capfd.readouterr().out)
+    assert (found["exit_code"], found["error"]) == (4, "the reader of the text has gone")
+    monkeypatch.setattr(sys, "stdout", FullDisk())
+    assert _exit_code(monkeypatch, lambda: None, "recipes", "--json") == 4
+    assert "error: stdout: No space left on device" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("code", [130, 143])
+def test_an_interrupted_run_says_so(
+    code: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise click.exceptions.Exit(code)
+
+    assert _exit_code(monkeypatch, interrupted, "recipes", "--json") == code
+    found = json.loads(capfd.readouterr().out)
+    assert (found["exit_code"], found["error"]) == (code, "interrupted")
+
+
+def test_nothing_but_the_object_reaches_stdout(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A worker's or a library's text goes to stderr, and the command's name is found after options of the group."""
+    monkeypatch.setenv(SETTING, "off")  # which the option changes
+
+    def does() -> None:
+        os.write(1, b"stray\n")
+
+    assert not _exit_code(monkeypatch, does, "--picture-cache", "5GB", "recipes", "--json")
+    out, err = capfd.readouterr()
+    assert json.loads(out)["command"] == "recipes"
+    assert "stray" in err
+    assert not _exit_code(monkeypatch, does, "recipes")
+    assert capfd.readouterr().out == "stray\n"

@@ -86,9 +86,13 @@ class PictureCache(NamedTuple):
         return min(self.most, int(_SHARE_OF_DISK * disk))
 
     def room(self) -> int:
-        """Bytes that it holds at most where it lies."""
-        place = next(path for path in (self.folder, *self.folder.parents) if path.exists())
-        return self.bound(shutil.disk_usage(place).total)
+        """Bytes that it holds at most where it lies: none where its disk is nearly full or nothing can be looked at."""
+        try:
+            place = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+            disk = shutil.disk_usage(place)
+        except OSError:
+            return 0
+        return 0 if disk.free < _SHARE_OF_DISK * disk.total else self.bound(disk.total)
 
     def _keep(self, path: Path, key: dict[str, Any], picture: Cutout | Landscape) -> None:
         """Write an entry, if there is room for it."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from threading import Event, Thread
 
-from bokehsynth.errors import BokehsynthError, StorageError
+from bokehsynth.errors import BokehsynthError, ChangedError, StorageError
 from bokehsynth.files import make_directory
 from bokehsynth.generation.batching import BatchOptions, RenderQueue
 from bokehsynth.generation.crash_log import CrashLog, Suspect
@@ -85,10 +85,10 @@ class ShardTask:
             crash_log.delete()
             report(plan.count)
             return ShardResult(committed.bytes, tuple(read_shard_list(self.layout, plan)), os.uname().nodename)
-        while (suspect := crash_log.suspect()) is not None:
-            self._retry_isolated(plan, suspect, crash_log, report)
-            report(0)
         try:
+            while (suspect := crash_log.suspect()) is not None:
+                self._retry_isolated(plan, suspect, crash_log, report)
+                report(0)
             return self._commit(plan, crash_log, report)
         except _ListChangedError:  # its draws are to be made anew
             report(0)
@@ -126,26 +126,35 @@ class ShardTask:
             how = "hung over it" if suspect.verdict == "hung" else "was killed by it"
             message = f"its worker {how} again and again, also when it was made alone"
             draw = QuarantinedDraw(plan.split, suspect.index, attempt, suspect.verdict, message)
+            self.refuse_committed(plan)
             write_shard_list(self.layout, plan, [*quarantined, draw])
             crash_log.quarantined(suspect.index)
             return
 
         def record(draw: QuarantinedDraw) -> None:  # at once: if the next draw is fatal, that one is the suspect
             if draw.attempt < MAX_ATTEMPTS - 1:  # after the last one the shard fails, and has to find that itself
+                self.refuse_committed(plan)
                 write_shard_list(self.layout, plan, [*read_shard_list(self.layout, plan), draw])
 
         crash_log.isolated_start(suspect.index)
         try:
             _ShardAttempt(self, plan, crash_log, report, BatchOptions(), quarantined).make(suspect.index, record)
+        except _ListChangedError:
+            raise
         except Exception as error:
             if is_fatal_to_worker(error):
                 raise
             # no crash: what it raises is dealt with when the shard is made
         crash_log.isolated_ok()
 
+    def refuse_committed(self, plan: ShardPlan) -> None:
+        """_ListChangedError if another machine has committed the shard, which a draw listed now would contradict."""
+        if self.layout.remote and find_shard(self.layout, plan, self.recipe.identity) is not None:
+            raise _ListChangedError(f"{self.layout.marker(plan)}: was put by another machine")
 
-class _ListChangedError(BokehsynthError):
-    """Another machine has put draws of the shard into quarantine while it was being made."""
+
+class _ListChangedError(ChangedError):
+    """Another machine has committed the shard, or quarantined draws of it, while it was being made."""
 
 
 @contextlib.contextmanager
@@ -214,6 +223,8 @@ class _ShardAttempt:
         self.crash_log.committing()
         self.committing = True
         layout = self.task.layout
+        if self.quarantined:
+            self.task.refuse_committed(self.plan)
         write_shard_list(layout, self.plan, self.quarantined)
         if layout.remote and read_shard_list(layout, self.plan) != sorted(set(self.quarantined)):
             raise _ListChangedError(f"{layout.shard_quarantine(self.plan)}: was changed by another machine")

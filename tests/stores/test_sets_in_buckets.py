@@ -13,6 +13,7 @@ import bokehsynth as bs
 from bokehsynth.cli import cli
 from bokehsynth.errors import ChangedError, DataError, LockedError, StorageError
 from bokehsynth.files import commit_file
+from bokehsynth.generation.crash_log import CrashLog
 from bokehsynth.generation.dataset_files import missing_conditions, unchanged
 from bokehsynth.generation.export.run import export_dataset
 from bokehsynth.generation.extend import extend
@@ -21,7 +22,9 @@ from bokehsynth.generation.quarantine import QuarantinedDraw, read_shard_list, w
 from bokehsynth.generation.replay import replay_sample
 from bokehsynth.generation.report.write import write_report
 from bokehsynth.generation.shard_lock import shard_lock
+from bokehsynth.generation.shard_task import ShardTask
 from bokehsynth.generation.verify import verify
+from bokehsynth.pipeline import sample_from_draw
 from bokehsynth.shards import Layout, ShardPlan, find_shard, write_dataset_json
 from bokehsynth.workers.events import Done, Failed
 
@@ -229,6 +232,36 @@ def test_draws_that_another_machine_quarantines_meanwhile_are_made_anew(place, l
     assert read_shard_list(layout, FIRST) == [draw]
     assert [meta["attempt"] for meta in bs.open_dataset(str(place)).records(range(3))] == [0, 1, 0]
     assert verify(str(place)).ok
+
+
+@pytest.mark.parametrize("found", ["fatal", "raises"])
+def test_no_draw_is_quarantined_of_a_shard_that_another_machine_has_committed(
+    bucket_set, local_set, monkeypatch, found
+):
+    layout, asked = Layout(bucket_set), []
+    layout.staging.mkdir(parents=True)
+    log = CrashLog(layout.crash_log(FIRST))
+    for _ in range(3 if found == "fatal" else 0):
+        log.isolated_start(1)
+        log.died("crashed", 1.0)
+
+    def not_yet(*args):
+        asked.append(args)
+        return find_shard(*args) if len(asked) > 1 else None
+
+    def fails_first(recipe, draw, render):
+        if not raised:
+            raised.append(draw)
+            raise RuntimeError("its draw")
+        return sample_from_draw(recipe, draw, render)
+
+    raised = []
+    monkeypatch.setattr("bokehsynth.generation.shard_task.find_shard", not_yet)
+    monkeypatch.setattr("bokehsynth.generation.shard_task.sample_from_draw", fails_first)
+    task = ShardTask(bs.load_recipe(local_set.with_suffix(".yaml")), layout, "cpu")
+    assert task(FIRST, lambda units: None).quarantined == ()
+    assert len(asked) == 3
+    assert tree(bucket_set) == tree(local_set)
 
 
 def test_a_bucket_without_conditions_is_told_of(bucket_set, local_set, proxy):

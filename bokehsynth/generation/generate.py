@@ -239,6 +239,9 @@ def _claim(run: _Run) -> list[ShardPlan] | None:
         if not absent and quarantine is None and is_complete(layout, run.everything):
             return None
         run.recipe.lens.check_tables(run.recipe.frame)
+        if layout.remote and not layout.identity.is_file():  # logs of another set that had this URL, since deleted
+            for plan in run.shards:
+                CrashLog(layout.crash_log(plan)).delete()
         write_root_files(layout, run.recipe, run.everything, run.machine)
         if note := missing_conditions(layout):
             run.options.say(f"note: {note}")

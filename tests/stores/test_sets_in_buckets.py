@@ -64,6 +64,11 @@ def bucket_set(local_set, place):
 def test_a_set_in_a_bucket_is_that_of_a_folder_byte_for_byte(place, local_set, proxy, tmp_path, monkeypatch):
     """Whatever the server does meanwhile."""
     monkeypatch.chdir(tmp_path)
+    Layout(place).staging.mkdir(parents=True)
+    log = CrashLog(Layout(place).crash_log(FIRST))  # of another set that was there: three deaths over its sample 1
+    for _ in range(3):
+        log.isolated_start(1)
+        log.died("crashed", 1.0)
     proxy.faults = [Fault("PUT", "", kind, times=2, skip=3 * i) for i, kind in enumerate(("drop", "500", "409"))]
     proxy.faults += [Fault("GET", "", "refuse", times=3, skip=5), Fault("HEAD", "", "503", times=3, skip=7)]
     assert generate(local_set.with_suffix(".yaml"), str(place), device="cpu").complete

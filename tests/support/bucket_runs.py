@@ -81,7 +81,8 @@ def kills(recipe: str, bucket: str, count: int, seed: int) -> None:
         if complete:
             print(url, flush=True)
             number += 1
-    if start_and_wait(recipe, url, machines[0]):
+    if not complete:
+        assert start_and_wait(recipe, url, machines[0]), f"{url}: the run after the last kill did not end well"
         print(url, flush=True)
 
 

@@ -80,11 +80,13 @@ class ShardTask:
         if self.layout.remote:
             make_directory(self.layout.staging)  # of this machine, on which no run may have begun
         crash_log = CrashLog(self.layout.crash_log(plan))
-        committed = find_shard(self.layout, plan, self.recipe.identity)
+        with _signs_of_life(report, self.layout.remote):
+            committed = find_shard(self.layout, plan, self.recipe.identity)
+            quarantined = tuple(read_shard_list(self.layout, plan)) if committed is not None else ()
         if committed is not None:  # its worker was killed before it could report the result
             crash_log.delete()
             report(plan.count)
-            return ShardResult(committed.bytes, tuple(read_shard_list(self.layout, plan)), os.uname().nodename)
+            return ShardResult(committed.bytes, quarantined, os.uname().nodename)
         try:
             while (suspect := crash_log.suspect()) is not None:
                 self._retry_isolated(plan, suspect, crash_log, report)
@@ -102,10 +104,12 @@ class ShardTask:
 
     def _commit(self, plan: ShardPlan, crash_log: CrashLog, report: Report) -> ShardResult:
         batching = BatchOptions() if crash_log.has_isolated_ok() else self.batching
-        attempt = _ShardAttempt(self, plan, crash_log, report, batching, read_shard_list(self.layout, plan))
+        with _signs_of_life(report, self.layout.remote):
+            quarantined = read_shard_list(self.layout, plan)
+        attempt = _ShardAttempt(self, plan, crash_log, report, batching, quarantined)
         crash_log.begin()
         try:
-            with contextlib.closing(attempt.samples()) as samples, _signs_of_life(attempt, self.layout.remote):
+            with contextlib.closing(attempt.samples()) as samples, _signs_of_life(report, self.layout.remote, attempt):
                 marker = write_shard(self.layout, plan, samples, self.recipe.shards, self.recipe.identity)
         except BaseException as error:
             if not is_fatal_to_worker(error):  # otherwise the log has to say what was in flight
@@ -120,21 +124,24 @@ class ShardTask:
         if suspect.control_s:
             _wait(suspect.control_s, crash_log, report)
             return
-        quarantined = read_shard_list(self.layout, plan)
+        with _signs_of_life(report, self.layout.remote):
+            quarantined = read_shard_list(self.layout, plan)
         if suspect.verdict is not None:
             attempt = first_attempt(quarantined, suspect.index)
             how = "hung over it" if suspect.verdict == "hung" else "was killed by it"
             message = f"its worker {how} again and again, also when it was made alone"
             draw = QuarantinedDraw(plan.split, suspect.index, attempt, suspect.verdict, message)
-            self.refuse_committed(plan)
-            write_shard_list(self.layout, plan, [*quarantined, draw])
+            with _signs_of_life(report, self.layout.remote):
+                self.refuse_committed(plan)
+                write_shard_list(self.layout, plan, [*quarantined, draw])
             crash_log.quarantined(suspect.index)
             return
 
         def record(draw: QuarantinedDraw) -> None:  # at once: if the next draw is fatal, that one is the suspect
             if draw.attempt < MAX_ATTEMPTS - 1:  # after the last one the shard fails, and has to find that itself
-                self.refuse_committed(plan)
-                write_shard_list(self.layout, plan, [*read_shard_list(self.layout, plan), draw])
+                with _signs_of_life(report, self.layout.remote):
+                    self.refuse_committed(plan)
+                    write_shard_list(self.layout, plan, [*read_shard_list(self.layout, plan), draw])
 
         crash_log.isolated_start(suspect.index)
         try:
@@ -158,14 +165,17 @@ class _ListChangedError(ChangedError):
 
 
 @contextlib.contextmanager
-def _signs_of_life(attempt: "_ShardAttempt", remote: bool) -> Iterator[None]:
-    """While a shard is put into a bucket, which may be busy for as long as its patience goes, report that it lives."""
+def _signs_of_life(report_life: Report, remote: bool, attempt: "_ShardAttempt | None" = None) -> Iterator[None]:
+    """While a bucket is asked, which may be busy for as long as its patience goes, report that the worker lives.
+
+    Of an `attempt` only once its samples are made: while they are, they are what may hang.
+    """
     done = Event()
 
     def report() -> None:
         while not done.wait(SIGN_SECONDS):
-            if attempt.committing:
-                attempt.report(0)
+            if attempt is None or attempt.committing:
+                report_life(0)
 
     thread = Thread(target=report, daemon=True)
     if remote:

@@ -2,6 +2,7 @@
 
 import json
 import traceback
+from threading import Event
 
 import numpy as np
 import pytest
@@ -267,6 +268,20 @@ def test_no_draw_is_quarantined_of_a_shard_that_another_machine_has_committed(
     assert task(FIRST, lambda units: None).quarantined == ()
     assert len(asked) == 3
     assert tree(bucket_set) == tree(local_set)
+
+
+def test_a_worker_lives_while_a_busy_store_is_asked_for_its_shard(bucket_set, local_set, monkeypatch):
+    sign, signs = Event(), []
+
+    def busy(*args):
+        signs.append(sign.wait(10))
+        return find_shard(*args)
+
+    monkeypatch.setattr("bokehsynth.generation.shard_task.SIGN_SECONDS", 0.01)
+    monkeypatch.setattr("bokehsynth.generation.shard_task.find_shard", busy)
+    task = ShardTask(bs.load_recipe(local_set.with_suffix(".yaml")), Layout(bucket_set), "cpu")
+    task(FIRST, lambda units: sign.set())
+    assert signs == [True]
 
 
 def test_a_bucket_without_conditions_is_told_of(bucket_set, local_set, proxy):

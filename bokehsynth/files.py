@@ -13,9 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bokehsynth.errors import ChangedError, StorageError, UsageError
+from bokehsynth.errors import ChangedError, DataError, StorageError, UsageError
 from bokehsynth.stores import MAX_CHANGED, Change, ObjectPath, StoredPath, TakenError, is_object_url
-from bokehsynth.untrusted_files import read_bytes
 
 TMP_MARK = ".tmp-"
 """Part of every temporary name; such a file is never data and may be deleted when its writer is dead."""
@@ -134,7 +133,10 @@ def change_file(path: StoredPath, change: Change) -> None:
         return
     try:
         with storage_errors(path):
-            old = read_bytes(path, MAX_CHANGED)
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_CHANGED:
+                raise DataError(f"{path}: is no regular file of at most {MAX_CHANGED:,} bytes")
+            old = path.read_bytes()
     except StorageError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise

@@ -184,7 +184,7 @@ def test_generate_prints_names_of_files_escaped(monkeypatch: pytest.MonkeyPatch)
         lens=SimpleNamespace(check_tables=lambda frame: None),
     )  # fmt: skip
     options = SimpleNamespace(quarantine=None, allow_mixed=False, lock=True, say=said.append)
-    layout = SimpleNamespace(lock=None, remote=False)
+    layout = SimpleNamespace(lock=None, remote=False, identity=None)
     run = SimpleNamespace(
         layout=layout, options=options, recipe=recipe, machine=None, everything=[], identity={}, shards=[]
     )

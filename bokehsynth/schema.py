@@ -192,7 +192,9 @@ def quantize_map(values: Array, scale: float, name: str) -> WordArray:
 
 def dequantize_map(counts: WordArray, scale: float) -> FloatArray:
     """Turn 16-bit counts back into the quantity, float32, as every reader must."""
-    return counts.astype(np.float32) * np.float32(scale)
+    values = counts.astype(np.float32)
+    values *= np.float32(scale)  # in place: of a picture of 89 megapixels it is 358 MB
+    return values
 
 
 def quantized(name: str, values: Array, scales: Mapping[str, Any]) -> Array:

@@ -53,6 +53,13 @@ _KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
 _INT64 = 2**63
 _WEBP_SIDE_MAX = 16383
 
+MAX_DECODED = 1_600_000_000
+"""Bytes of the arrays of a sample, at most: the usual fields of the largest picture. A file of some kilobytes can hold
+as much, so a reader needs no more than 2 GB whatever it is given."""
+_DECODED_BYTES = {"color": 3, "color16": 6, "map": 4}
+_STRIP = 1 << 24
+"""Bytes that are turned from BGR to RGB at once in larger pictures, where they lie."""
+
 # OpenCV 4.12 gave this parameter its name; before that it is ignored: same pixels, other bytes.
 _PNG_FILTER = 19
 _PNG_FILTER_PAETH = 128
@@ -85,6 +92,13 @@ def decode_sample(key: str, members: Mapping[str, bytes], fields: Iterable[str] 
     Raises DataError, naming the key, if a member is missing, unknown, damaged or of another size than its metadata.
     """
     meta = decode_meta(key, members)
+    names = [*(field_members(key, members) if fields is None else fields)]
+    size = meta["height"] * meta["width"] * sum(_DECODED_BYTES[FIELDS[name].kind] for name in names if name in FIELDS)
+    if size > MAX_DECODED:
+        raise DataError(
+            f"sample {key}: {meta['width']} x {meta['height']} px in {len(names)} fields are {size / 1e9:.1f} GB, and "
+            f"at most {MAX_DECODED / 1e9:g} are decoded at once; name fewer fields (open_dataset(..., fields=[...]))"
+        )
     arrays: dict[str, Array] = {}
     for name, values in iter_stored(key, meta, members, fields):
         field = FIELDS[name]
@@ -244,7 +258,17 @@ def decode_image(data: bytes, form: StoredForm, where: str) -> Array:
         raise DataError(f"{where} cannot be decoded: {len(data)} bytes that are no whole picture")
     if values.dtype != form.dtype or values.shape != form.shape:
         raise DataError(f"{where} cannot be decoded: {values.dtype} {list(values.shape)}, its header says {form}")
-    return cv2.cvtColor(values, cv2.COLOR_BGR2RGB) if values.ndim == 3 else values
+    return _rgb(values) if values.ndim == 3 else values
+
+
+def _rgb(values: Array) -> Array:
+    """BGR to RGB; a large picture in place, because two of it are half a gigabyte."""
+    if values.nbytes <= _STRIP:
+        return cv2.cvtColor(values, cv2.COLOR_BGR2RGB)
+    rows = max(1, _STRIP * len(values) // values.nbytes)
+    for top in range(0, len(values), rows):
+        values[top : top + rows] = cv2.cvtColor(values[top : top + rows], cv2.COLOR_BGR2RGB)
+    return values
 
 
 def _check_form(where: str, form: StoredForm, dtype: type, size: tuple[int, int], name: str) -> None:

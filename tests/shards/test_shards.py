@@ -66,6 +66,29 @@ def test_sample_survives_encoding_exactly(height, width, index, webp, fields):
     assert codec.pixels_digest(back) == codec.pixels_digest(sample)
 
 
+def test_large_pictures_are_turned_to_rgb_in_strips(monkeypatch):
+    """Of 7 rows and of one at a time; 16 bits, too."""
+    fields = ["lq", "hq16"]
+    sample = make_sample("val", 3, 40, 30, fields)
+    members = codec.encode_sample(sample, ShardSpec(fields=fields))
+    for strip in (7 * 30 * 3, 1):
+        monkeypatch.setattr(codec, "_STRIP", strip)
+        assert same(codec.decode_sample(sample.key, members), sample)
+
+
+def test_a_sample_is_decoded_within_bounds(monkeypatch):
+    """40 x 30 px of color, map and 16-bit color: 3, 4 and 6 bytes each."""
+    fields = ["lq", "defocus", "hq16"]
+    sample = make_sample("val", 3, 40, 30, fields)
+    members = codec.encode_sample(sample, ShardSpec(fields=fields))
+    monkeypatch.setattr(codec, "MAX_DECODED", 40 * 30 * 13)
+    assert same(codec.decode_sample(sample.key, members), sample)
+    monkeypatch.setattr(codec, "MAX_DECODED", 40 * 30 * 13 - 1)
+    with pytest.raises(DataError, match=r"30 x 40 px in 3 fields are .*name fewer fields"):
+        codec.decode_sample(sample.key, members)
+    assert codec.decode_sample(sample.key, members, fields=["lq", "hq16"]).arrays.keys() == {"lq", "hq16"}
+
+
 def test_colour_order_is_rgb():
     red = make_sample("train", 0)
     red.arrays["lq"][:] = (255, 0, 0)

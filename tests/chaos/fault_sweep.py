@@ -43,7 +43,9 @@ shards: {samples: 1, fields: [hq, defocus]}
 TRAIN = """\
 name: sweep
 seed: 5
-model: {preset: toy}
+model: {preset: toy, block_out_channels: [8, 8], heads: [1, 0], layers_per_block: 1, norm_groups: 4,
+  vae_block_out_channels: [4, 4, 4], vae_layers_per_block: 1, vae_norm_groups: 4, map_channels: [4, 4, 4],
+  sr_rank: 2, bokeh_rank: 2}
 data: {source: {shards: SHARDS}, workers: 0, corruption: {}}
 stages: [{stage: sr, steps: 2, batch: 1, lr: 1e-3, loss: {perceptual: edges}}]
 compute: {threads: 1, device: cpu}

@@ -5,6 +5,7 @@ Everything follows from (seed, epoch, shard counts) and the part's place, so tha
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -49,11 +50,14 @@ class ReadingOrder:
         first, last = self._bounds(samples, worker, workers)
         return last - first
 
-    def indices(self, plans: Sequence[ShardPlan], epoch: int, worker: int = 0, workers: int = 1) -> Indices:
-        """Numbers of the samples of one worker of this rank in an epoch, in order."""
+    def indices(self, plans: Sequence[ShardPlan], epoch: int, worker: int = 0, workers: int = 1) -> Sequence[int]:
+        """Numbers of the samples of one worker of this rank in an epoch, in order.
+
+        Without shuffling they take no memory, however many samples a set says that it has.
+        """
         first, last = self._bounds(plans[-1].first + plans[-1].count, worker, workers)
         if not self.shuffle:
-            return np.arange(first, last)
+            return range(first, last)
         shards = reading_order(self.seed, epoch).permutation(len(plans))
         ends = np.cumsum([plans[shard].count for shard in shards])
         found: list[Indices] = []
@@ -63,7 +67,8 @@ class ReadingOrder:
             if low < high:
                 found.append(np.arange(low, high) - begin + plans[shard].first)
         place = self.rank * workers + worker
-        return _mixed(np.concatenate(found) if found else np.arange(0), self.shuffle, self.seed, epoch, place)
+        mixed = _mixed(np.concatenate(found) if found else np.arange(0), self.shuffle, self.seed, epoch, place)
+        return cast("Sequence[int]", mixed)
 
     def _bounds(self, samples: int, worker: int, workers: int) -> tuple[int, int]:
         """Where the part begins and ends in the order of all ranks."""

@@ -2,14 +2,14 @@
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bokehsynth.errors import UsageError
 from bokehsynth.files import canonical_json, sha256_bytes
 from bokehsynth.schema import FORMAT_VERSION, Sample
-from bokehsynth.shards.epoch import Indices, ReadingOrder, positions_after
+from bokehsynth.shards.epoch import ReadingOrder, positions_after
 from bokehsynth.shards.plan import ShardPlan
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class SampleReader(ABC):
             raise UsageError(f"this position was saved for {len(loaded)} loader workers; here are {workers}")
         return [0] * workers if loaded is None else loaded
 
-    def _loop(self, indices: Indices, start: int) -> Iterator[Sample]:
+    def _loop(self, indices: Sequence[int], start: int) -> Iterator[Sample]:
         for place in range(start, len(indices)):
             sample = self.read(int(indices[place]))
             # Counted before it is yielded: a state taken while sample i is in use resumes at i + 1.

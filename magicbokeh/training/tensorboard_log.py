@@ -45,8 +45,12 @@ class TensorBoardLog:
         """Append one event; the first of a resumed run lets TensorBoard drop what a killed run wrote beyond it."""
         first = self._path is None
         if self._path is None:
-            name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
-            self._path = self.folder / name
+            stamp = f"{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+            names = (
+                f"events.out.tfevents.{stamp}{more}" for more in ("", *(f".{number}" for number in range(1, 1000)))
+            )
+            # A process that goes on with a run within a second has the same name twice.
+            self._path = next(path for path in map(self.folder.joinpath, names) if not path.exists())
         try:
             if first:
                 self.folder.mkdir(parents=True, exist_ok=True)

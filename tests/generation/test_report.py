@@ -525,7 +525,7 @@ def test_an_extended_set_is_made_again_step_by_step(layout: Layout, tmp_path: Pa
 
 
 def test_throughput_holds_every_sample(layout: Layout, page: Page) -> None:
-    facts = read_events(layout.logs / "events.jsonl")
+    facts = read_events([layout.logs / "events.jsonl"])
     first, last = facts.span
     assert last - first == 31 - (10 - 8)
     assert sum(facts.throughput()) * (last - first) / 60 == pytest.approx(6)
@@ -546,7 +546,7 @@ def test_throughput_holds_every_sample(layout: Layout, page: Page) -> None:
 def test_lines_that_are_no_events_are_counted(line: str, tmp_path: Path) -> None:
     good = '{"time": "2026-01-02T03:04:05+0000", "event": "died", "host": "a", "cause": "signal SIGKILL"}'
     (tmp_path / "events.jsonl").write_text(f"{good}\n{line}\n{good}\n")
-    facts = read_events(tmp_path / "events.jsonl")
+    facts = read_events([tmp_path / "events.jsonl"])
     assert facts.passed_over >= 1
     assert facts.causes["signal SIGKILL"] == 2
     assert facts.commits == []
@@ -555,15 +555,15 @@ def test_lines_that_are_no_events_are_counted(line: str, tmp_path: Path) -> None
 def test_a_long_log_is_read_from_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text(f"{COMMITTED}\n" * 10)
-    assert read_events(path).fault == ""
+    assert read_events([path]).fault == ""
     for bound, most in (("MAX_BYTES", 5 * len(COMMITTED) + 5), ("MAX_LINES", 5)):
         with monkeypatch.context() as patch:
             patch.setattr(event_log_facts, bound, most)
-            facts = read_events(path)
+            facts = read_events([path])
         assert (len(facts.commits), f"only its first {most}" in facts.fault) == (5, True)
     with monkeypatch.context() as patch:
         patch.setattr(event_log_facts, "MAX_LINES", 10)
-        assert read_events(path).fault == ""
+        assert read_events([path]).fault == ""
 
 
 # --- the command

@@ -178,7 +178,6 @@ def test_convert_export_infer(monkeypatch, capsys, photo, tmp_path):
         (["infer", "PHOTO", "--model", "MODEL", "--out", "o", "--depth", "absent.png"], "absent.png"),
         (["infer", "PHOTO", "--model", "MODEL", "--out", "o", "--depth-model", "ABSENT"], "depth: the model"),
         (["convert", "--base", "absent", "--lora", "absent.pkl", "--out", "o"], "no such file"),
-        (["infer", "PHOTO", "--out", "o"], "--model"),
     ],
 )
 def test_what_cannot_work_is_named_and_exits_2(monkeypatch, capsys, model, photo, tmp_path, line, says):

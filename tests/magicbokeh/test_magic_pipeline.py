@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import PIL
 import pytest
 import torch
 from PIL import Image, ImageCms
@@ -464,7 +465,14 @@ def test_srgb_profiles_change_nothing(echo, tmp_path):
     assert np.abs(np.asarray(through(echo, tmp_path / "x.png")).astype(int) - photo()).max() <= 1
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK", "YCbCr"])
+OLD_PILLOW = pytest.mark.xfail(
+    int(PIL.__version__.partition(".")[0]) < 13,
+    reason="Pillow before 13 takes such TIFFs of its own for cut",
+    strict=True,
+)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK", pytest.param("YCbCr", marks=OLD_PILLOW)])
 def test_modes(echo, mode, tmp_path):
     image = Image.fromarray(photo())
     if mode in ("LA", "RGBA"):

@@ -37,6 +37,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         sys.modules.pop(module, None)
 
 
+@pytest.mark.long
 def test_python_snippets_run_in_order(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
     for snippet in blocks("python"):

@@ -115,8 +115,9 @@ def wait_for_step(process, run, step):
 
 @pytest.mark.parametrize(
     "signals",
-    [[(3, signal.SIGKILL)], pytest.param([(3, signal.SIGTERM), (7, signal.SIGKILL)], marks=pytest.mark.long)],
+    [[(3, signal.SIGKILL)], [(3, signal.SIGTERM), (7, signal.SIGKILL)]],
 )
+@pytest.mark.long
 def test_killed_from_outside_with_a_worker(tmp_path, whole, mini_shards, signals):
     """SIGKILL in the second stage; a worker, two micro-batches a step. `whole` had no workers."""
     write_mini(tmp_path / "mini.yaml", mini_shards, workers=1)

@@ -1,7 +1,7 @@
 """Audit a data set: random samples are made again from its recipe, and a bound on the others follows.
 
-The samples are chosen after the set was made, so whoever altered some could not know which would be looked at. The
-recipe, not the sample's own record, says what each must be.
+The samples are chosen after the set was made, so that a change to some of them cannot avoid the ones that are looked
+at. The recipe, not the sample's own record, says what each must be.
 """
 
 import math

@@ -46,7 +46,7 @@ class Work(NamedTuple):
 
     @property
     def bytes(self) -> float:
-        """Of what is kept."""
+        """Size of what the cache keeps."""
         return 14e6 * self.pixels
 
     @property

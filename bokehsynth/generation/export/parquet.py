@@ -27,7 +27,7 @@ _TYPES: dict[type, tuple[pa.DataType, Any]] = {
     str: (pa.string(), {"dtype": "string", "_type": "Value"}),
     list: (pa.list_(pa.string()), {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"}),
 }
-"""Of the record's values: the column, and what Hugging Face calls it."""
+"""Type of each value of the record: that of the column, and what Hugging Face calls it."""
 _PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 

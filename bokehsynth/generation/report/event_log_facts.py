@@ -20,7 +20,7 @@ BINS = 60
 """Parts of the time from the first event to the last."""
 MAX_LINES = 1_000_000
 MAX_BYTES = 64 << 20
-"""Of the log, from its start: some 300,000 lines as runs write them."""
+"""Bytes of the log that are read, from its start: some 300,000 lines as runs write them."""
 MAX_LINE = 1 << 16
 """Bytes of a line; only the traceback of a failed shard comes near it."""
 MAX_HOSTS = 200
@@ -37,7 +37,7 @@ class HostFacts:
     samples: int = 0
     bytes: int = 0
     seconds: float = 0.0
-    """Of its workers, all together, over the shards that they committed."""
+    """Seconds that its workers spent, all together, on the shards that they committed."""
     deaths: int = 0
     failures: int = 0
     first: float = float("inf")
@@ -54,7 +54,7 @@ class EventFacts:
     causes: Counter[str] = field(default_factory=Counter)
     """Deaths of workers by cause."""
     commits: list[tuple[float, float, int]] = field(default_factory=list)
-    """Of each committed shard: when, after how many seconds, how many samples."""
+    """Each committed shard: when, after how many seconds, how many samples."""
     passed_over: int = 0
     """Lines that are no events."""
     fault: str = ""

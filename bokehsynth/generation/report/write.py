@@ -29,7 +29,7 @@ from bokehsynth.stores import StoredPath
 RECORDS = 20_000
 """Records that distributions are taken from; of a larger set, evenly spread ones."""
 PICTURE_BYTES = 4_300_000
-"""Of a page with at most 64 samples, for their pictures and maps; more samples get as many bytes each."""
+"""Bytes of a page with at most 64 samples, for their pictures and maps; more samples get as many bytes each."""
 SHARE = 64
 
 Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]

@@ -35,7 +35,7 @@ from bokehsynth.shards import Layout
 MOST_MEMORY = 600_000_000
 ARGUMENTS = {"replay": ["train-000000000"], "extend": ["--samples", "4", "--workers", "1", "--quiet"], "finalize": [],
              "export": ["--to", "folder"]}  # fmt: skip
-READ_ONLY = ["open", "verify", "replay", "report", "export"]
+READ_ONLY = ["open", "verify", "replay", "report", "export", "audit"]
 WORDS = {
     "picture: bomb": "got uint8 [30000, 30000]",
     "picture: TIFF": "is no PNG",

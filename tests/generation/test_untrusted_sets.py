@@ -103,6 +103,7 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["verify"], 0),
         (["report", "--out", "PAGE"], 0),
         (["export", "--to", "folder", "--out", "PAGE.folder"], 0),
+        (["audit"], 2),
         (["replay", "train-000000001"], 2),
         (["finalize"], 2),
         (["extend", "--samples", "4", "--workers", "1"], 2),
@@ -130,6 +131,7 @@ def test_trusted_code_is_imported(strange: Path, tmp_path: Path) -> None:
     shutil.copy(strange / "stranger_code.py", tmp_path)
     for command in (
         ["verify"],
+        ["audit", "--samples", "1"],
         ["replay", "train-000000001"],
         ["finalize"],
         ["extend", "--samples", "4", "--workers", "1"],

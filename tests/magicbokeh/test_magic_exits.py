@@ -14,7 +14,7 @@ from support.magic_toys import TOY, toy_networks
 
 from bokehsynth import AssetError, DataError, DeviceError, LockedError, RecipeError, StorageError, UsageError
 from magicbokeh import MagicBokehPipeline
-from magicbokeh.cli import main
+from magicbokeh.cli import cli, main
 from magicbokeh.given_files import printable
 
 COMMANDS = {
@@ -25,6 +25,8 @@ COMMANDS = {
     ),
     "export": (["export", "--model", "m", "--out", "o"], "magicbokeh.inference.infer.export_model"),
     "train": (["train", "tiny", "--out", "o"], "magicbokeh.training.run.train"),
+    "evaluate": (["evaluate", ".", "--methods", "lq", "--out", "o"], "magicbokeh.evaluation.evaluate.evaluate"),
+    "demo": (["demo"], "magicbokeh.demo.server.run_demo"),
 }  # fmt: skip
 
 
@@ -100,6 +102,10 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 112, 3), np.uint8)).save("photo.png")
     return tmp_path
+
+
+def test_every_command_is_tried():
+    assert COMMANDS.keys() == cli.commands.keys()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

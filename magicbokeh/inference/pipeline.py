@@ -278,7 +278,7 @@ class MagicBokehPipeline(DiffusionPipeline):
     ) -> tuple[Any, FloatArray, FloatArray | None, tuple[float, float] | None]:
         """Restore one photo at the network's size, fix its colour, and bring it to the photo's size and form."""
         photo, radius = prepared.photo, prepared.radius()
-        size = self._work_size(photo.size, prepared.blur, options.work_size)
+        size = self._work_size(photo.size, float(radius.max()), options.work_size)
         scale = size[0] / photo.size[0]
         small = shrink(photo.srgb(), size)
         small_radius = shrink(radius, size) * np.float32(scale)
@@ -313,14 +313,17 @@ class MagicBokehPipeline(DiffusionPipeline):
             return wanted
         return "none" if isinstance(self.vae, HaarCodec) else "focus"
 
-    def _work_size(self, size: tuple[int, int], blur: float, wanted: int | str | None) -> tuple[int, int]:
-        """(height, width) of the network's picture; never larger than the photo."""
+    def _work_size(self, size: tuple[int, int], radius: float, wanted: int | str | None) -> tuple[int, int]:
+        """(height, width) of the network's picture, never larger than the photo; `radius`: its largest, in pixels."""
         short, least = min(size), 2 * self.vae.scale
         if wanted is None:
-            work = min(short, int(short * self.config.blur_reference / blur)) if blur > 0 else short
+            work = min(short, int(short * self.config.blur_reference / radius)) if radius > 0 else short
             if work < min(short, least):
                 most = self.config.blur_reference * BLUR_SIZE / least
-                raise UsageError(f"blur: at most {most:g} with this model, not {blur * BLUR_SIZE / short:g}")
+                raise UsageError(
+                    f"blur: radii of at most {most:g} px (at {BLUR_SIZE} px of the shorter side) with this model, not "
+                    f"{radius * BLUR_SIZE / short:g}; give less blur"
+                )
         elif wanted == "full":
             work = short
         elif isinstance(wanted, int) and wanted >= least:

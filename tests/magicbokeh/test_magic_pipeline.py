@@ -374,7 +374,7 @@ def test_blur_beyond_the_training_warns(echo):
 
 
 def test_work_size_follows_the_blur(echo):
-    """K at the network's resolution stays within what it was trained for; the report is in photo pixels."""
+    """The largest radius at the network's resolution is what it was trained for; the report is in photo pixels."""
     out = echo(photo(256, 320), focus=0.0, blur=128, depth=ramp(256, 320))
     assert max(float(defocus.max()) for _, defocus in echo.seen) == pytest.approx(1, abs=0.02)
     assert len(echo.seen) == 9  # 128 x 160 at the network, of tiles of 64
@@ -382,6 +382,9 @@ def test_work_size_follows_the_blur(echo):
     echo.seen.clear()
     echo(photo(256, 320), focus=0.0, blur=8, depth=ramp(256, 320))
     assert len(echo.seen) == 35  # the photo's own size
+    echo.seen.clear()
+    echo(photo(256, 320), focus=0.5, blur=128, depth=ramp(256, 320))  # K 64, of which the picture has half
+    assert len(echo.seen) == 35
 
 
 # --- photographs

@@ -108,20 +108,26 @@ def extend(dataset: StoredPath, samples: int, overrides: tuple[str, ...], trust_
 )  # fmt: skip
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Threads.")
 @click.option(
+    "--shards", default="0/1", metavar="I/N",
+    help="Read only the I-th of N ranges of the shards, zero-based: N machines share the work.",
+)  # fmt: skip
+@click.option(
     "--fix", is_flag=True,
     help="Write lost markers and indices anew from the tars; let the next `generate` remake what is damaged (takes its "
     "markers away; in a bucket, where no run puts a tar over another, also damaged tars and what has no valid marker).",
 )  # fmt: skip
 @trust_option
 @lock_option
-def verify(dataset: StoredPath, decode: float, workers: int, fix: bool, trust_code: bool, lock: bool) -> None:
+def verify(
+    dataset: StoredPath, decode: float, workers: int, shards: str, fix: bool, trust_code: bool, lock: bool
+) -> None:
     """Check every byte of DATASET against its markers: hashes, members, keys, pixels, totals, strays, recipe, assets.
 
     Reads everything and, without --fix, changes nothing. Exit code 1 if anything is wrong, with one line per fault.
     """
     from bokehsynth.generation.verify import verify as check
 
-    report = check(dataset, decode, workers, fix, trust_code, lock)
+    report = check(dataset, decode, workers, fix, trust_code, lock, shards)
     record(
         shards=report.shards, samples=report.samples, decoded=report.decoded, bytes=report.bytes, mended=report.mended,
         faults=[vars(fault) for fault in report.faults], not_compared=report.not_compared,
@@ -137,7 +143,7 @@ def verify(dataset: StoredPath, decode: float, workers: int, fix: bool, trust_co
         way_out = f"{'now run' if fix else '`verify --fix`, then'} the generate (or extend) line again"
         raise DataError(f"{dataset}: {len(report.faults)} faults; to mend them: {way_out} (strays: move them away)")
     echo(
-        f"{dataset}: whole. {report.shards} shards, {report.samples} samples ({report.decoded} decoded), "
+        f"{dataset}: whole{'' if shards.endswith('/1') else f' in range {shards}'}. {report.shards} shards, {report.samples} samples ({report.decoded} decoded), "
         f"{report.bytes / 1e6:.1f} MB"
     )
 

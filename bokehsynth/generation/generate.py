@@ -41,7 +41,6 @@ from bokehsynth.generation.plan import (
     is_complete,
     lock_ranges,
     sample_count,
-    shard_range,
     uncommitted,
 )
 from bokehsynth.generation.progress import RunMonitor
@@ -51,7 +50,14 @@ from bokehsynth.generation.shard_lock import set_up_lock, shard_lock
 from bokehsynth.generation.shard_task import ShardTask
 from bokehsynth.generation.stored_recipe import find_pictures, stored_recipe
 from bokehsynth.recipe import Recipe, load_recipe
-from bokehsynth.shards import Layout, ShardPlan, common_identity, refuse_lost_hidden, sweep_temporaries
+from bokehsynth.shards import (
+    Layout,
+    ShardPlan,
+    common_identity,
+    refuse_lost_hidden,
+    shard_range,
+    sweep_temporaries,
+)
 from bokehsynth.stores import StoredPath
 from bokehsynth.workers.events import Engine
 from bokehsynth.workers.supervisor import RunPolicy

@@ -143,15 +143,6 @@ def uncommitted(layout: Layout, plans: Sequence[ShardPlan], identity: Mapping[st
     return [plan for plan, marker in zip(plans, found, strict=True) if marker is None]
 
 
-def shard_range(plans: Sequence[ShardPlan], shards: str) -> list[ShardPlan]:
-    """The I-th of N nearly equal consecutive ranges of the shards, `I/N`, zero-based."""
-    number, slash, of = shards.partition("/")
-    if not (slash and number.isdecimal() and of.isdecimal() and int(number) < int(of)):
-        raise UsageError(f"--shards must be I/N with 0 <= I < N, for example 0/3; got {shards!r}")
-    i, n = int(number), int(of)
-    return list(plans[len(plans) * i // n : len(plans) * (i + 1) // n])
-
-
 def lock_ranges(plans: Sequence[ShardPlan]) -> Ranges:
     """First and last shard of each split, for `shard_lock`."""
     ranges: Ranges = {}

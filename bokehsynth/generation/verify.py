@@ -53,6 +53,7 @@ def verify(
     fix: bool = False,
     trust_code: bool = False,
     lock: bool = True,
+    shards: str = "0/1",
 ) -> VerifyReport:
     """Check every byte of a data set, and the files beside its shards against what the shards were made from.
 
@@ -62,16 +63,26 @@ def verify(
     and what is there of shards without a valid marker. Raises LockedError if a run is working on one of them or has
     worked on the set meanwhile, ChangedError for a data set of another format. The code of classes outside bokehsynth
     that the recipe names is compared with `trust_code` alone; without it nothing is imported, and the report's
-    `not_compared` names them. `lock` as in `GenerateOptions`, for `fix`.
+    `not_compared` names them. `lock` as in `GenerateOptions`, for `fix`. `shards` as in `verify_dataset`; UsageError
+    with `fix`, which needs to have seen the whole set.
     """
+    if fix and shards.partition("/")[2] != "1":
+        raise UsageError(f"verify: --fix needs the whole set: leave out --shards {shards}")
+    layout = Layout(data_path(out))
     with user_code(trust_code):
-        return _verify(Layout(data_path(out)), decode, workers, fix, lock)
+        check_format(layout)
+        stamps = take_stamps(layout)
+        report = verify_dataset(layout.root, decode, workers, shards)
+        _verify_beside(layout, report)
+        if decode == 1:
+            _check_attempts(layout, report)
+        if fix and not report.ok:
+            _fix(layout, report, stamps, lock)
+    return report
 
 
-def _verify(layout: Layout, decode: float, workers: int, fix: bool, lock: bool) -> VerifyReport:
-    check_format(layout)
-    stamps = take_stamps(layout)
-    report = verify_dataset(layout.root, decode=decode, workers=workers)
+def _verify_beside(layout: Layout, report: VerifyReport) -> None:
+    """Check the files beside the shards, once the shards have been."""
     try:
         refuse_lost_hidden(layout)
     except DataError as error:
@@ -83,11 +94,6 @@ def _verify(layout: Layout, decode: float, workers: int, fix: bool, lock: bool) 
     if report.ok:
         for message in _verify_records(layout):
             report.fault("dataset", message)
-    if decode == 1:
-        _check_attempts(layout, report)
-    if fix and not report.ok:
-        _fix(layout, report, stamps, lock)
-    return report
 
 
 def _fix(layout: Layout, report: VerifyReport, stamps: Stamps, lock: bool) -> None:
@@ -241,7 +247,7 @@ def _check_attempts(layout: Layout, report: VerifyReport) -> None:
     """Report samples whose record has another attempt than the quarantine lists give."""
     for split in SPLITS:
         for plan in committed_plans(layout, split):
-            if (plan.split, plan.shard) in report.broken():
+            if (plan.split, plan.shard) in report.broken() or (plan.split, plan.shard) not in report.attempts:
                 continue
             try:
                 entries = read_shard_list(layout, plan)

@@ -14,7 +14,7 @@ from bokehsynth.shards.dataset import (
 )
 from bokehsynth.shards.layout import Layout, refuse_lost_hidden, sweep_temporaries
 from bokehsynth.shards.marker import committed_plans, common_identity, find_shard, find_shards, read_marker
-from bokehsynth.shards.plan import ShardPlan, contiguous, plan_shards
+from bokehsynth.shards.plan import ShardPlan, contiguous, plan_shards, shard_range
 from bokehsynth.shards.reader import ShardDataset, open_dataset
 from bokehsynth.shards.verify import VerifyReport, verify_dataset
 from bokehsynth.shards.verify_shard import Fault
@@ -44,6 +44,7 @@ __all__ = [
     "read_marker",
     "refuse_lost_hidden",
     "restore_shard",
+    "shard_range",
     "stored_plans",
     "sweep_temporaries",
     "verify_dataset",

@@ -63,3 +63,12 @@ def contiguous(plans: Sequence[ShardPlan]) -> list[ShardPlan]:
             return []
         first += plan.count
     return list(plans)
+
+
+def shard_range(plans: Sequence[ShardPlan], shards: str) -> list[ShardPlan]:
+    """The I-th of N nearly equal consecutive ranges of the shards, `I/N`, zero-based."""
+    number, slash, of = shards.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and int(number) < int(of)):
+        raise UsageError(f"--shards must be I/N with 0 <= I < N, for example 0/3; got {shards!r}")
+    i, n = int(number), int(of)
+    return list(plans[len(plans) * i // n : len(plans) * (i + 1) // n])

@@ -4,6 +4,7 @@
 `dataset.json`.
 """
 
+import contextlib
 import operator
 import os
 from collections.abc import Mapping
@@ -18,8 +19,8 @@ from bokehsynth.files import data_path, files_in, sha256_bytes
 from bokehsynth.rng import SPLITS
 from bokehsynth.shards.dataset import read_dataset, split_record, stored_plans
 from bokehsynth.shards.layout import Layout
-from bokehsynth.shards.marker import ShardMarker, committed_plans, common_identity
-from bokehsynth.shards.plan import ShardPlan, contiguous
+from bokehsynth.shards.marker import ShardMarker, committed_plans, common_identity, read_marker
+from bokehsynth.shards.plan import ShardPlan, contiguous, shard_range
 from bokehsynth.shards.verify_shard import Fault, ShardCheck, verify_shard
 from bokehsynth.stores import ObjectPath, StoredPath
 
@@ -66,12 +67,15 @@ class VerifyReport:
         return sorted({(fault.split, fault.shard) for fault in self.faults if fault.shard is not None})
 
 
-def verify_dataset(path: str | os.PathLike[str] | ObjectPath, decode: float = 1.0, workers: int = 1) -> VerifyReport:
+def verify_dataset(
+    path: str | os.PathLike[str] | ObjectPath, decode: float = 1.0, workers: int = 1, shards: str = "0/1"
+) -> VerifyReport:
     """Check a data set, finished or not, on `workers` threads.
 
     Every byte is hashed. `decode` is the share of samples that are also decoded, spread evenly over each shard; the
-    pixel digests can only be checked at 1. Raises only DataError, if there is no such directory, and UsageError, if
-    `decode` is no share.
+    pixel digests can only be checked at 1. `shards`: `I/N`, read the tars of the I-th of N ranges of the shards alone
+    (zero-based), of the others the markers: what N such calls find together is what one over everything finds. Raises
+    only DataError, if there is no such directory, and UsageError, if `decode` is no share or `shards` no range.
     """
     if not 0 <= decode <= 1:
         raise UsageError(f"decode is a share of the samples, 0 to 1, got {decode}")
@@ -85,10 +89,11 @@ def verify_dataset(path: str | os.PathLike[str] | ObjectPath, decode: float = 1.
     except DataError as error:
         report.fault("dataset" if layout.dataset.exists() else "unfinished", str(error))
     plans = {split: _plans(layout, record, split, report) for split in SPLITS}
-    everything = [plan for split, shards in plans.items() for plan in _looked_at(layout, split, shards, report)]
+    everything = [plan for split, planned in plans.items() for plan in _looked_at(layout, split, planned, report)]
+    mine = shard_range(everything, shards)
     checks: list[ShardCheck] = []
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        for check in pool.map(partial(verify_shard, layout, record=record, decode=decode), everything):
+        for check in pool.map(partial(verify_shard, layout, record=record, decode=decode), mine):
             checks.append(check)
             report.faults += check.faults
             report.shards += 1
@@ -96,15 +101,29 @@ def verify_dataset(path: str | os.PathLike[str] | ObjectPath, decode: float = 1.
             report.decoded += check.decoded
             report.attempts[check.plan.split, check.plan.shard] = check.attempts
             report.bytes += check.bytes
-    _check_duplicates(checks, report)
+    others = _only_marked(layout, everything, mine)
+    _check_duplicates([*others, *checks], report)
     if contradicted := [check.contradicted for check in checks if check.contradicted]:
         report.fault("dataset", f"{layout.dataset}: {contradicted[0]}")
     if record is not None:
-        _check_totals(layout, record, checks, report)
-        _find_lost(layout, record, checks, report)
-    for split, shards in plans.items():
-        _check_strays(layout, split, shards, report)
+        _check_totals(layout, record, sorted([*checks, *others], key=lambda check: check.plan), report)
+        if not others:
+            _find_lost(layout, record, checks, report)
+    for split, planned in plans.items():
+        _check_strays(layout, split, planned, report)
     return report
+
+
+def _only_marked(layout: Layout, everything: list[ShardPlan], mine: list[ShardPlan]) -> list[ShardCheck]:
+    """The shards of other ranges with what their markers say: whether that is so is found where they are read."""
+    checks = []
+    for plan in sorted({*everything} - {*mine}):
+        check = ShardCheck(plan)
+        with contextlib.suppress(DataError):  # a fault of its own range
+            check.marker = read_marker(layout, plan)
+            check.sha256 = check.marker.sha256
+        checks.append(check)
+    return checks
 
 
 def _as_marked(layout: Layout, record: dict[str, Any], report: VerifyReport) -> dict[str, Any]:

@@ -17,8 +17,8 @@ import bokehsynth as bs
 from bokehsynth.generation import progress
 from bokehsynth.generation.batching import BatchOptions
 from bokehsynth.generation.generate import GenerateOptions, finalize, run_generation
-from bokehsynth.generation.plan import all_plans, shard_range
-from bokehsynth.shards import Layout, verify_dataset
+from bokehsynth.generation.plan import all_plans
+from bokehsynth.shards import Layout, shard_range, verify_dataset
 
 COMMAND = [sys.executable, "-c", "from bokehsynth.cli import main; main()", "generate"]
 

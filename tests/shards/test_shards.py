@@ -614,6 +614,7 @@ def test_verify_finds_every_tamper_and_deletes_nothing(tmp_path, pristine, tampe
         (tmp_path / name).write_bytes(data)
     layout = Layout(tmp_path)
     assert verify_dataset(tmp_path).faults == []
+    assert verify_dataset(tmp_path, shards="1/3").faults == []
     assert parse_index(layout.index(SECOND).read_text(), "x")[0][1].offset == MEMBER_END + 512
     act, kinds = TAMPER[tamper]
     act(layout)
@@ -623,6 +624,10 @@ def test_verify_finds_every_tamper_and_deletes_nothing(tmp_path, pristine, tampe
     assert kinds <= found, report.faults
     assert not report.ok
     assert tree(tmp_path) == before
+    ranges = [verify_dataset(tmp_path, shards=f"{i}/3") for i in range(3)]
+    assert kinds <= {fault.kind for part in ranges for fault in part.faults}
+    assert {shard for part in ranges for shard in part.broken()} == set(report.broken())
+    assert sum(part.samples for part in ranges) == report.samples
     if kinds == {"dataset"}:
         assert report.broken() == [], "no shard is broken by what stands beside it"
     if kinds & {"sha256", "tar", "pixels", "marker"}:

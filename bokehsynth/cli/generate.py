@@ -142,8 +142,9 @@ def verify(
     if report.faults:
         way_out = f"{'now run' if fix else '`verify --fix`, then'} the generate (or extend) line again"
         raise DataError(f"{dataset}: {len(report.faults)} faults; to mend them: {way_out} (strays: move them away)")
+    part = "" if shards.endswith("/1") else f" in range {shards}"
     echo(
-        f"{dataset}: whole{'' if shards.endswith('/1') else f' in range {shards}'}. {report.shards} shards, {report.samples} samples ({report.decoded} decoded), "
+        f"{dataset}: whole{part}. {report.shards} shards, {report.samples} samples ({report.decoded} decoded), "
         f"{report.bytes / 1e6:.1f} MB"
     )
 

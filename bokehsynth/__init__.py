@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         Anamorphic,
         Aperture,
         Apodized,
+        Band,
         CatEye,
         Disc,
         ImageAperture,
@@ -50,7 +51,9 @@ if TYPE_CHECKING:
         Polygon,
         Prescription,
         Ring,
+        halves_of,
         load_prescription,
+        part_of,
     )
     from bokehsynth.optics.layer import Layer
     from bokehsynth.pipeline import (
@@ -63,7 +66,7 @@ if TYPE_CHECKING:
         set_up_sample,
     )
     from bokehsynth.recipe import Recipe, find_recipe, load_recipe
-    from bokehsynth.rendering import render, render_batch, resolve_device
+    from bokehsynth.rendering import render, render_batch, render_views, resolve_device
     from bokehsynth.rendering.frames import Frames
     from bokehsynth.sample_draw import SampleDraw, draw_sample
     from bokehsynth.schema import Sample
@@ -79,14 +82,14 @@ _HOME = {
     "aperture_check": ["LensReport", "check_aperture"],
     "config.strict_yaml": ["load_yaml"],
     "optics": [
-        "Anamorphic", "Aperture", "Apodized", "CatEye", "Disc", "ImageAperture", "Layer", "Lens", "OnionRings", "Plane",
-        "Polygon", "Prescription", "Ring", "load_prescription",
+        "Anamorphic", "Aperture", "Apodized", "Band", "CatEye", "Disc", "ImageAperture", "Layer", "Lens", "OnionRings",
+        "Plane", "Polygon", "Prescription", "Ring", "halves_of", "load_prescription", "part_of",
     ],
     "pipeline": [
         "make_sample", "ComposedSample", "compose_sample", "render_samples", "SetUp", "set_up_sample", "make_samples",
     ],
     "recipe": ["Recipe", "find_recipe", "load_recipe"],
-    "rendering": ["render", "render_batch", "resolve_device"],
+    "rendering": ["render", "render_batch", "render_views", "resolve_device"],
     "rendering.frames": ["Frames"],
     "sample_draw": ["SampleDraw", "draw_sample"],
     "schema": ["Sample"],
@@ -95,8 +98,8 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [  # noqa: RUF022  # by room, as in the docs
     "Plane", "Layer", "Lens", "Aperture", "Disc", "Polygon", "CatEye", "Ring", "Apodized",
-    "OnionRings", "Anamorphic", "ImageAperture", "check_aperture", "LensReport",
-    "Prescription", "load_prescription", "render", "render_batch", "resolve_device", "Frames",
+    "OnionRings", "Anamorphic", "ImageAperture", "Band", "part_of", "halves_of", "check_aperture", "LensReport",
+    "Prescription", "load_prescription", "render", "render_batch", "render_views", "resolve_device", "Frames",
     "Recipe", "load_recipe", "find_recipe", "load_yaml", "SampleDraw", "draw_sample", "make_sample", "Sample",
     "ComposedSample", "compose_sample", "render_samples", "SetUp", "set_up_sample", "make_samples",
     "degrade", "generate", "open_dataset", "contact_sheet", "srgb_to_linear", "linear_to_srgb", "RgbProfile",

@@ -3,6 +3,7 @@
 from bokehsynth.optics.apertures import Aperture, CatEye, Disc, Polygon, Ring, SameAperture
 from bokehsynth.optics.layer import Layer
 from bokehsynth.optics.prescription import Prescription, load_prescription
+from bokehsynth.optics.pupil_parts import Band, PupilPart, halves_of, part_of
 from bokehsynth.optics.thin_lens import HeightField, Lens, Plane, Surface
 from bokehsynth.optics.weighted_apertures import Anamorphic, Apodized, ImageAperture, OnionRings
 
@@ -10,6 +11,7 @@ __all__ = [
     "Anamorphic",
     "Aperture",
     "Apodized",
+    "Band",
     "CatEye",
     "Disc",
     "HeightField",
@@ -20,8 +22,11 @@ __all__ = [
     "Plane",
     "Polygon",
     "Prescription",
+    "PupilPart",
     "Ring",
     "SameAperture",
     "Surface",
+    "halves_of",
     "load_prescription",
+    "part_of",
 ]

@@ -6,7 +6,7 @@ This package knows layers and lenses, and no files, recipes or random numbers.
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from bokehsynth.errors import DeviceError, UsageError
 from bokehsynth.optics import Lens
@@ -41,6 +41,23 @@ def render(
     if backend == "auto" and unbaked_part(lens.aperture):
         backend = "cpu"
     return Frames(scene, _backend(backend), samples)
+
+
+def render_views(
+    layers: Sequence[Layer], lenses: Sequence[Lens], margin: int, backend: str = "auto", samples: int | None = None
+) -> list[Frames]:
+    """Render one scene through several lenses: what `render` gives for each, to the bit.
+
+    What does not depend on the lens is made once: the packed layers and their bounds, and on cuda the copy on the
+    device. Raises what `render` raises.
+    """
+    return render_batch([_View(layers, lens, margin) for lens in lenses], backend, samples)
+
+
+class _View(NamedTuple):
+    layers: Sequence[Layer]
+    lens: Lens
+    margin: int
 
 
 class Scene(Protocol):

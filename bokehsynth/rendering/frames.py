@@ -79,6 +79,17 @@ class Frames:
         """Light that a field-dependent aperture lets pass, relative to none being blocked, [H, W] in 0..1."""
         return self._backend.transmission(self._scene)
 
+    @cached_property
+    def part_light(self) -> FloatArray:
+        """Light through a part of an opening (`optics.pupil_parts`) over that through the whole, for R, G and B.
+
+        [H, W, 3] or [1, 1, 3]. `bokeh` is normalised; times this it is what the part adds to the whole's picture, where
+        the layers let nothing through. UsageError for another opening.
+        """
+        from bokehsynth.rendering.aperture.part_light import part_light
+
+        return part_light(self._scene)
+
 
 def _visible_disparity(scene: RenderInput) -> Float64Array:
     x, y = scene.offsets()

@@ -21,7 +21,7 @@ def light_at(table: FieldTable, width: int, height: int) -> FloatArray:
     """
     lattice = light_integral(table)
     x, y = (np.arange(side, dtype=np.float64) for side in (width, height))
-    light, centre = _between(table, lattice, x, y), _between(table, lattice, *_centre(table))
+    light, centre = light_on_lattice(table, lattice, x, y), light_on_lattice(table, lattice, *_centre(table))
     result: FloatArray = np.divide(light, centre, out=np.zeros_like(light), where=centre > 0).astype(np.float32)
     return result
 
@@ -39,7 +39,7 @@ def light_integral(table: FieldTable) -> Float64Array:
     return result
 
 
-def _between(table: FieldTable, lattice: Float64Array, x: Float64Array, y: Float64Array) -> Float64Array:
+def light_on_lattice(table: FieldTable, lattice: Float64Array, x: Float64Array, y: Float64Array) -> Float64Array:
     """Values [ny, nx, C] of the nodes at pixels of columns x and rows y, linear between: [H, W, C]."""
     ny, nx = lattice.shape[:2]
     if table.round:
@@ -63,9 +63,9 @@ def field_transmission(aperture: Aperture, table: FieldTable, width: int, height
     """
     x, y = (np.arange(side, dtype=np.float64) for side in (width, height))
     lattice = light_integral(table)
-    light = _between(table, lattice, x, y).mean(axis=-1)
+    light = light_on_lattice(table, lattice, x, y).mean(axis=-1)
     if aperture.weight_depends_on_field:
-        whole = float(_between(table, lattice, *_centre(table)).mean())
+        whole = float(light_on_lattice(table, lattice, *_centre(table)).mean())
     else:
         points = aperture.extent * vogel_points(_LIGHT_POINTS)
         inside = points[check_inside(aperture, points)]

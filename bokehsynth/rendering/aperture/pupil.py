@@ -81,6 +81,11 @@ def drift(scene: RenderInput) -> float:
     return max(float(np.abs(np.diff(pupils, axis=axis)).max()) * 32 / side for axis, side in enumerate(sides))
 
 
+def lattice_step(scene: RenderInput) -> int:
+    """Pixels between the points at which the light that passes is integrated."""
+    return min(8, max(1, min(scene.width, scene.height) // _LATTICE))
+
+
 def transmission(scene: RenderInput) -> FloatArray:
     """Share of the opening's light that its pupil lets pass at each pixel, float32 [H, W]."""
     tables = tables_of(scene.lens.aperture)
@@ -90,7 +95,7 @@ def transmission(scene: RenderInput) -> FloatArray:
     if not has_pupil(scene.lens.aperture):
         return np.ones((scene.height, scene.width), np.float32)
     opening = tables.opening
-    step = min(8, max(1, min(scene.width, scene.height) // _LATTICE))
+    step = lattice_step(scene)
     x, y = (np.arange(-(-side // step) + 1, dtype=np.float64) * step for side in (scene.width, scene.height))
     pupils = pupils_at(scene, *(a.ravel() for a in np.meshgrid(x, y)))
     everything = footprint_kernel.passed_light(opening, UNVIGNETTED)

@@ -9,6 +9,7 @@ import numpy as np
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture, SameAperture
 from bokehsynth.optics.prescription.aperture import PrescriptionAperture
+from bokehsynth.optics.pupil_parts import PupilPart
 from bokehsynth.rendering.aperture.field_motion import FieldMotion, motion_of
 from bokehsynth.rendering.aperture.field_table import (
     FieldTable,
@@ -167,6 +168,25 @@ class LensTables:
         return self._ray_sets[sides[-1]]
 
 
+class HalfTables(LensTables):
+    """Tables of one of two parts of an opening, whose rays are those of the whole: what rays miss adds up as well."""
+
+    def __init__(self, half: PupilPart) -> None:
+        super().__init__(half)
+        self.whole = half.whole
+
+    def grid(self, side: int) -> LensPoints:
+        """The rays of the whole's grid that pass, weighted by what passes."""
+        if side not in self._grids:
+            points = tables_of(self.whole).grid(side).points
+            points = np.ascontiguousarray(points[check_inside(self.aperture, points)])
+            weights = check_weights(self.aperture, points)
+            if len(points) == 0 or weights.sum() <= 0:
+                raise UsageError(f"a part of {type(self.whole).__name__} lets no light through")
+            self._grids[side] = LensPoints(points, np.ascontiguousarray(weights, dtype=np.float32))
+        return self._grids[side]
+
+
 class FieldLensTables(LensTables):
     """Tables of an aperture that `field_table` bakes: rays of equal weight, what they do is in the table."""
 
@@ -275,7 +295,8 @@ def tables_of(aperture: Aperture) -> LensTables:
 
     An inherited equality does not count: it would not see what the subclass added.
     """
-    if isinstance(aperture, PrescriptionAperture):
+    whole = aperture.whole if isinstance(aperture, PupilPart) else aperture
+    if isinstance(whole, PrescriptionAperture):
         return _kept_traced(SameAperture(aperture))
     if "__eq__" in vars(type(aperture)):
         try:
@@ -302,4 +323,8 @@ def _kept_traced(key: SameAperture) -> LensTables:
 
 
 def _tables(aperture: Aperture) -> LensTables:
-    return FieldLensTables(aperture) if needs_field_table(aperture) else LensTables(aperture)
+    if needs_field_table(aperture):
+        return FieldLensTables(aperture)
+    if isinstance(aperture, PupilPart) and aperture.column.count * aperture.row.count == 2:
+        return HalfTables(aperture)
+    return LensTables(aperture)

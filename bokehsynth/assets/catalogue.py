@@ -30,6 +30,18 @@ class Asset:
     """Pixels; 0 for procedural pictures, which are drawn as large as they are wanted."""
     colors: str = "straight"
     """What a cut-out's file holds under soft alpha: photographed, straight or premultiplied colour."""
+    author: str = ""
+    url: str = ""
+    title: str = ""
+    """What the source's table of credits says; empty where it says nothing."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Its line of assets.jsonl, without credits that are not given: 0.4.0 had none."""
+        return {key: value for key, value in asdict(self).items() if value != "" or key not in _CREDITS}
+
+
+_CREDITS = ("author", "url", "title")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +118,7 @@ class Catalogue:
     @cached_property
     def digest(self) -> str:
         """Identity of the list: any change of an asset, its split or its weight changes it."""
-        return sha256_bytes(canonical_json([asdict(asset) for asset in self.assets]))
+        return sha256_bytes(canonical_json([asset.record for asset in self.assets]))
 
     @cached_property
     def by_id(self) -> dict[str, Asset]:
@@ -128,7 +140,7 @@ class Catalogue:
     def lines(self) -> str:
         """The list as `assets.jsonl` holds it: identity, and the file's name within its source."""
         records = [
-            asdict(asset) | ({"file": self.files[asset.id].name} if asset.id in self.files else {})
+            asset.record | ({"file": self.files[asset.id].name} if asset.id in self.files else {})
             for asset in self.assets
         ]
         return "".join(f"{canonical_json(record)}\n" for record in records)

@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from bokehsynth.assets.decode.decoder import MAX_PIXELS, MIN_SIDE, Limits
 from bokehsynth.config.distributions import Spec
@@ -38,6 +45,28 @@ class SourceSpec(Spec):
     """What stands under soft alpha: the photograph with its old background (the foreground's own colour is then
     estimated), that colour already, or that colour times alpha. `auto` looks at each picture; a matte in a file of its
     own means photographed."""
+    credits: str | None = None
+    """A table of who made the pictures, a .csv file in the folder of the source: columns `file` (the picture's path in
+    that folder) and any of `author`, `url`, `title` and `licence` (which goes before the source's). It is recorded in
+    assets.jsonl and told on the card."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """`credits` is left out where it is not used: 0.4.0 did not know it, and its recipes keep their bytes."""
+        return {key: value for key, value in serialize(self).items() if key != "credits" or value is not None}
+
+    @field_validator("credits")
+    @classmethod
+    def _in_the_folder(cls, value: str | None) -> str | None:
+        if value is not None and ("/" in value or "\\" in value or not value.lower().endswith(".csv")):
+            raise ValueError(f"is the name of a .csv file in the source's folder, not a path; got {value!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _credits_have_a_folder(self) -> "SourceSpec":
+        if self.credits is not None and self.procedural:
+            raise ValueError("credits: the embedded pictures have no folder, and no authors but this project's")
+        return self
 
     @property
     def procedural(self) -> bool:

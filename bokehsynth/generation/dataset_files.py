@@ -5,7 +5,6 @@ Hold `shard_lock.set_up_lock` to check or write them: runs of other ranges of th
 
 import contextlib
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from bokehsynth.files import (
     pretty_json,
     storage_errors,
 )
+from bokehsynth.generation.card_licences import licence_text
 from bokehsynth.generation.provenance import pixel_facts
 from bokehsynth.generation.quarantine import merged_list, write_lines
 from bokehsynth.generation.recipe_schema import is_schema, schema_text
@@ -215,7 +215,7 @@ def expected_description(
     """The content that `dataset.json` must have; photographs need not be there. DataError if a shard is not."""
     made_with = machines[0] if len(machines) == 1 else {"mixed": list(machines)}
     record = describe_dataset(layout, plans, recipe.name, identity, made_with)
-    record["licence"] = _licence_text(layout, recipe.catalogue, record)
+    record["licence"] = licence_text(layout, recipe.catalogue, record)
     return record
 
 
@@ -260,22 +260,6 @@ def machines_of(layout: Layout, strict: bool = False) -> list[Machine]:
 def devices_of(layout: Layout) -> list[str]:
     """The devices that have worked on the set, the first one first."""
     return list(dict.fromkeys(str(machine["device"]) for machine in machines_of(layout) if "device" in machine))
-
-
-def _licence_text(layout: Layout, catalogue: Catalogue, record: dict[str, Any]) -> str:
-    """A table for the card: for each licence, its assets and the samples that show at least one of them."""
-    licence_of = {asset.id: asset.licence for asset in catalogue.assets}
-    samples: Counter[str] = Counter()
-    for split in record["splits"]:
-        stored = ShardDataset(layout, split, fields=[], record=record)
-        for meta in stored.records(range(len(stored))):
-            samples.update({licence_of[name] for name in meta["assets"]})
-    assets = Counter(licence_of.values())
-    rows = "".join(f"\n| {licence} | {assets[licence]} | {samples[licence]} |" for licence in sorted(assets))
-    return (
-        "Samples inherit the licences of the pictures in them (one line per picture in `assets.jsonl`); a sample\n"
-        f"counts once for each licence in it.\n\n| licence | assets | samples |\n| --- | --- | --- |{rows}"
-    )
 
 
 def write_quarantine(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]) -> None:

@@ -7,6 +7,7 @@ import json
 import sys
 from typing import Any
 
+from bokehsynth.assets.spec import SOURCE_LISTS
 from bokehsynth.files import pretty_json, sha256_bytes
 from bokehsynth.recipe import Recipe
 
@@ -37,10 +38,14 @@ def _restore_docstrings() -> None:
 
 
 def is_schema(text: str, recipe: Recipe) -> bool:
-    """Whether `text` is the schema of this version, or of an earlier one that has every key of the recipe's lens."""
+    """Whether `text` is the schema of this version, or of an earlier one that has every key the recipe uses."""
     if text == schema_text():
         return True
     if sha256_bytes(text) not in _EARLIER:
         return False
-    known = json.loads(text)["$defs"]["LensSpec"]["properties"].keys()
-    return bool(recipe.lens.model_dump(mode="json").keys() <= known)
+    known = json.loads(text)["$defs"]
+    sources = [source for name in SOURCE_LISTS for source in getattr(recipe.assets, name)]
+    return all(
+        part.model_dump(mode="json").keys() <= known[type(part).__name__]["properties"].keys()
+        for part in [recipe.lens, *sources]
+    )

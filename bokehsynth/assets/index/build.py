@@ -40,6 +40,7 @@ def build_catalogue(
             notes += _other_licences(indexed, usable)
             indexed |= {item.sha256: item for item in usable}  # the source named last decides
             quarantine += rejected
+        _check_own_licences(spec, kind, indexed)
         if not indexed:
             raise RecipeError(_none_usable(kind, [rejected for rejected in quarantine if rejected.kind == kind]))
         split_of = decide_splits(list(indexed.values()), kind, spec.val_fraction, splits, notes, quarantine)
@@ -121,9 +122,9 @@ def _other_licences(indexed: dict[str, Indexed], usable: list[Indexed]) -> list[
     notes = []
     for item in usable:
         before = indexed.get(item.sha256)
-        if before is not None and before.source.licence_name != item.source.licence_name:
+        if before is not None and before.licence != item.licence:
             name = item.files.name if item.files else item.id
-            licences = f"{before.source.licence_name!r} and as {item.source.licence_name!r}"
+            licences = f"{before.licence!r} and as {item.licence!r}"
             notes.append(f"{name} is in two sources, as {licences}; the source named last decides")
     return notes
 
@@ -134,9 +135,23 @@ def _check_licences(spec: AssetsSpec, kinds: Sequence[Kind]) -> None:
         return
     for kind in kinds:
         for source in spec.sources(kind):
-            if source.licence_name not in allowed:
+            if source.licence_name not in allowed and source.credits is None:  # else each picture is looked at
                 raise RecipeError(
                     f"assets.{kind}s: the source {source.path!r} has the licence {source.licence_name!r}, which "
                     f"assets.licences.allow does not list ({', '.join(allowed) or 'none'}); leave the source out, "
                     "state its licence, or allow it"
                 )
+
+
+def _check_own_licences(spec: AssetsSpec, kind: Kind, indexed: dict[str, Indexed]) -> None:
+    """RecipeError for a picture whose licence in its source's table of credits is not allowed."""
+    allowed = spec.licences.allow
+    if allowed is None:
+        return
+    for item in indexed.values():
+        if item.licence not in allowed:
+            name = item.files.name if item.files else item.id
+            raise RecipeError(
+                f"assets.{kind}s: {name} has the licence {item.licence!r} in {item.source.credits}, which "
+                f"assets.licences.allow does not list ({', '.join(allowed) or 'none'}); take it away, or allow it"
+            )

@@ -7,6 +7,7 @@ from pathlib import Path
 from bokehsynth.assets.catalogue import Asset, AssetFiles, Candidate, Kind, RejectedFile
 from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.index.cache import IndexCache, fingerprint, relative_name
+from bokehsynth.assets.index.credits import NO_CREDIT, Credit, read_credits
 from bokehsynth.assets.index.discover import Found, find_candidates, find_pairs
 from bokehsynth.assets.index.probe import Probe
 from bokehsynth.assets.index.probe_pool import probe_all
@@ -38,6 +39,13 @@ class Indexed:
     files: AssetFiles | None = None
     cache: IndexCache | None = None
     """The index of its folder; None for procedural pictures."""
+    credit: Credit = NO_CREDIT
+    """What the source's table of credits says of it."""
+
+    @property
+    def licence(self) -> str:
+        """Its own licence where the table of credits gives one, else that of the source."""
+        return self.credit.licence or self.source.licence_name
 
     def split_candidate(self, val_fraction: float) -> SplitCandidate:
         """What is needed to decide its split."""
@@ -56,7 +64,8 @@ class Indexed:
         height, width = self.files.size if self.files is not None else (0, 0)
         return Asset(
             id=self.id, kind=self.kind, height=height, width=width, split=split,
-            sha256=self.sha256, licence=self.source.licence_name, weight=self.source.weight, colors=colors,
+            sha256=self.sha256, licence=self.licence, weight=self.source.weight, colors=colors,
+            author=self.credit.author, url=self.credit.url, title=self.credit.title,
         )  # fmt: skip
 
 
@@ -82,6 +91,7 @@ def index_source(
         if source.first is not None:
             found.candidates = sorted(found.candidates, key=lambda candidate: candidate.image)[: source.first]
         cache = IndexCache.open(found.folder, len(found.candidates))
+        credits_of = read_credits(Path(found.folder, source.credits)) if source.credits is not None else {}
         for candidate, answer in _probe_candidates(found, cache, spec, progress):
             name = relative_name(candidate.image, found.folder)
             if isinstance(answer, Probe):
@@ -90,8 +100,10 @@ def index_source(
                 message = str(answer).replace(f"{found.folder}/", "")  # the same on every machine
                 rejected.append(RejectedFile(kind=kind, name=name, reason=answer.reason, message=message))
             elif answer.sha256 not in usable:  # copies under other names count once
-                usable[answer.sha256] = _photographed(candidate, answer, name, source, kind, cache)
+                credit = credits_of.get(name, NO_CREDIT)
+                usable[answer.sha256] = _photographed(candidate, answer, name, source, kind, cache, credit)
         cache.save()
+        notes += _uncredited(found, source, usable, credits_of)
         unmapped = sum(candidate.kind == "pair" and candidate.disparity is None for candidate in found.candidates)
         if unmapped:
             notes.append(
@@ -140,7 +152,7 @@ def _apply_recipe_limits(candidate: Candidate, found: Probe, spec: AssetsSpec) -
 
 
 def _photographed(
-    candidate: Candidate, found: Probe, name: str, source: SourceSpec, kind: Kind, cache: IndexCache
+    candidate: Candidate, found: Probe, name: str, source: SourceSpec, kind: Kind, cache: IndexCache, credit: Credit
 ) -> Indexed:
     files = AssetFiles(
         **vars(candidate), name=name, image_sha256=found.image_sha256, size=(found.height, found.width), box=found.box,
@@ -148,8 +160,24 @@ def _photographed(
     )  # fmt: skip
     return Indexed(
         kind=kind, id=f"{'pair' if kind == 'pair' else 'photo'}-{found.sha256[:16]}", sha256=found.sha256,
-        source=source, probe=found, files=files, cache=cache,
+        source=source, probe=found, files=files, cache=cache, credit=credit,
     )  # fmt: skip
+
+
+def _uncredited(
+    found: Found, source: SourceSpec, usable: dict[str, Indexed], credits_of: dict[str, Credit]
+) -> list[str]:
+    """A note about pictures that the table of credits has no line for, and one about lines that no picture has."""
+    if source.credits is None:
+        return []
+    names = {relative_name(candidate.image, found.folder) for candidate in found.candidates}
+    without, unused = sorted(names - credits_of.keys()), sorted(credits_of.keys() - names)
+    notes = []
+    if without:
+        notes.append(f"{found.folder}: {source.credits} has no line for {len(without)} pictures, such as {without[0]}")
+    if unused:
+        notes.append(f"{found.folder}: {source.credits} has {len(unused)} lines for no picture, such as {unused[0]}")
+    return notes
 
 
 def _limited(usable: list[Indexed], source: SourceSpec, val_fraction: float) -> list[Indexed]:

@@ -25,8 +25,8 @@ _LINES = "\n\t"
 
 COMMANDS = [
     generate.generate, preview.preview, estimate.estimate, assets.assets, generate.verify, generate.extend,
-    audit.audit, replay.replay, report.report, export.export, generate.finalize, render.render, preview.degrade,
-    recipes.recipes, recipes.schema,
+    audit.audit, replay.replay, report.report, export.export, generate.finalize, generate.merge, render.render,
+    preview.degrade, recipes.recipes, recipes.schema,
 ]  # fmt: skip
 
 

@@ -164,3 +164,42 @@ def finalize(dataset: StoredPath, overrides: tuple[str, ...], trust_code: bool, 
     result = finish(dataset, trust_code, lock, overrides)
     record(out=dataset, samples=result.samples, complete=result.complete)
     echo(f"{dataset}: complete, {result.samples} samples.")
+
+
+@click.command()
+@click.argument("dataset", metavar="SET", type=DATA_PATH)
+@click.argument("parts", metavar="PART...", nargs=-1, required=True, type=DATA_PATH)
+@click.option("--allow-mixed", is_flag=True, help="Take parts of another kind of machine or of other versions, too.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@moved_option
+@trust_option
+@lock_option
+def merge(
+    dataset: StoredPath, parts: tuple[StoredPath, ...], allow_mixed: bool, quiet: bool, overrides: tuple[str, ...],
+    trust_code: bool, lock: bool,
+) -> None:  # fmt: skip
+    """Copy into SET the shards that it lacks from PARTs, and complete it: parts of one set that were made apart.
+
+    A part is what `generate RECIPE --out PART --shards I/N` made, here, or on a machine that shares no folder with this
+    one; SET is one of them. Run the same line again after any interruption. Exit code 1 while shards are missing.
+
+    \b
+    Example:
+      bokehsynth generate my.yaml --out a --shards 0/2     on one machine
+      bokehsynth generate my.yaml --out b --shards 1/2     on another
+      bokehsynth merge a b
+    """
+    from bokehsynth.generation.merge import merge as put_together
+
+    result = put_together(
+        dataset, parts, trust_code=trust_code, lock=lock, allow_mixed=allow_mixed, overrides=overrides,
+        progress=not quiet,
+    )  # fmt: skip
+    record(out=dataset, copied=result.copied, missing=result.missing, complete=result.finished is not None)
+    if result.finished is None:
+        names = f"{', '.join(result.missing[:8])}{' ...' if len(result.missing) > 8 else ''}"
+        raise DataError(
+            f"{dataset}: {result.copied} shards copied, {len(result.missing)} are in no part: {names}; merge the parts "
+            "that have them, or run the generate line here to make them"
+        )
+    echo(f"{dataset}: {result.copied} shards copied; complete, {result.finished.samples} samples.")

@@ -80,8 +80,14 @@ def check_output_dir(layout: Layout, recipe: Recipe, machine: Machine, allow_mix
             there = load_yaml(layout.recipe, Recipe)
         _refuse(layout, "another recipe", there.portable_dict, recipe.portable_dict)
     check_identity(layout, recipe, _read_json(layout.identity, dict))
+    if not allow_mixed:
+        refuse_other_machine(layout, machine)
+
+
+def refuse_other_machine(layout: Layout, machine: Machine) -> None:
+    """Raise ChangedError if none of those that have worked on the set is like `machine` in what decides on pixels."""
     known = machines_of(layout, strict=True)
-    if known and not allow_mixed and not _is_known(machine, known):
+    if known and not _is_known(machine, known):
         raise ChangedError(
             f"{layout.root}: was begun on another kind of machine or with other versions (there -> here):\n  "
             + "\n  ".join(differences(pixel_facts(known[0], machine), pixel_facts(machine, known[0])))

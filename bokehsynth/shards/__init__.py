@@ -18,7 +18,7 @@ from bokehsynth.shards.plan import ShardPlan, contiguous, plan_shards, shard_ran
 from bokehsynth.shards.reader import ShardDataset, open_dataset
 from bokehsynth.shards.verify import VerifyReport, verify_dataset
 from bokehsynth.shards.verify_shard import Fault
-from bokehsynth.shards.writer import PackedSample, pack, restore_shard, write_shard
+from bokehsynth.shards.writer import PackedSample, copy_shard, pack, restore_shard, write_shard
 
 __all__ = [
     "MAX_DATASET_JSON",
@@ -32,6 +32,7 @@ __all__ = [
     "committed_plans",
     "common_identity",
     "contiguous",
+    "copy_shard",
     "describe_dataset",
     "encode_sample",
     "find_shard",

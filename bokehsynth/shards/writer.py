@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bokehsynth.errors import DataError
 from bokehsynth.files import TMP_MARK, atomic_write, commit_file, fsync_directory, make_directory, storage_errors
@@ -20,6 +20,9 @@ from bokehsynth.shards.marker import ShardMarker
 from bokehsynth.shards.plan import ShardPlan
 from bokehsynth.shards.tar import TarWriter, index_line, index_text, iter_headers, join_index
 from bokehsynth.untrusted_files import open_regular
+
+COPIED_AT_A_TIME = 1 << 20
+"""Bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +65,8 @@ def write_shard(
         make_directory(folder)
     tar_path, members = layout.tar(plan), member_names(spec)
     pixels = hashlib.sha256()
-    with _committed(layout, plan) as tar:
+    with _committed(layout, plan) as file:
+        tar = TarWriter(file)
         for sample in _in_order(plan, samples):
             for name, value in identity.items():
                 if name in META_TYPES and (own := sample.meta.get(name)) != value:
@@ -96,6 +100,31 @@ def write_shard(
     return marker
 
 
+def copy_shard(source: Layout, layout: Layout, marker: ShardMarker) -> None:
+    """Commit in `layout` the shard that `marker` promises in `source`, byte by byte.
+
+    DataError if the tar there is not what its marker says; then nothing is committed here.
+    """
+    plan, tar = marker.plan, source.tar(marker.plan)
+    for folder in (layout.split(plan.split), layout.split_markers(plan.split), layout.staging):
+        make_directory(folder)
+    digest = hashlib.sha256()
+    try:
+        with _committed(layout, plan) as file, open_regular(tar) as original:
+            lines = [index_line(entries) for entries in iter_headers(original, str(tar))]
+            original.seek(0)
+            while block := original.read(COPIED_AT_A_TIME):
+                digest.update(block)
+                with storage_errors(layout.tar(plan)):
+                    file.write(block)
+            if digest.hexdigest() != marker.sha256:
+                raise DataError(f"{tar}: is not what its marker says; `bokehsynth verify --fix` there, then again")
+    except OSError as error:
+        raise DataError(f"{tar}: cannot be read ({error.strerror})") from None
+    commit_file(layout.index(plan), join_index(lines))
+    commit_file(layout.marker(plan), marker.text())
+
+
 def restore_shard(layout: Layout, plan: ShardPlan, marker: ShardMarker | None) -> None:
     """Write the index of a whole tar anew and, if given, the marker that follows from it (`verify_dataset`)."""
     make_directory(layout.split_markers(plan.split))
@@ -108,8 +137,8 @@ def restore_shard(layout: Layout, plan: ShardPlan, marker: ShardMarker | None) -
 
 
 @contextlib.contextmanager
-def _committed(layout: Layout, plan: ShardPlan) -> Iterator[TarWriter]:
-    """Open a tar that moves into the split when the block ends well, and is deleted when it does not.
+def _committed(layout: Layout, plan: ShardPlan) -> Iterator[BinaryIO]:
+    """Open the file of a tar that moves into the split when the block ends well, and is deleted when it does not.
 
     It grows in the staging folder, since the split's folder may hold tars and nothing else. Only file operations here
     turn into a StorageError: an OSError of the code that makes the samples is not the disk's.
@@ -117,7 +146,7 @@ def _committed(layout: Layout, plan: ShardPlan) -> Iterator[TarWriter]:
     final = layout.tar(plan)
     if not isinstance(final, Path):
         memory = io.BytesIO()
-        yield TarWriter(memory)
+        yield memory
         commit_file(final, memory.getbuffer())
         return
     staged = layout.staging / f"{final.name}{TMP_MARK}{os.getpid()}-{threading.get_ident()}"
@@ -125,7 +154,7 @@ def _committed(layout: Layout, plan: ShardPlan) -> Iterator[TarWriter]:
         file = open(staged, "xb")  # noqa: SIM115  # closed below, whatever its end
     try:
         try:
-            yield TarWriter(file)
+            yield file
             with storage_errors(final):
                 file.flush()
                 os.fsync(file.fileno())

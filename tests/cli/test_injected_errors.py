@@ -20,6 +20,7 @@ COMMANDS = {
     "extend": ("generation.extend:extend", ["set", "--samples", "9"]),
     "verify": ("generation.verify:verify", ["set"]),
     "finalize": ("generation.generate:finalize", ["set"]),
+    "merge": ("generation.merge:merge", ["set", "part"]),
     "audit": ("generation.audit:audit", ["set"]),
     "replay": ("generation.replay:replay_sample", ["set", "train-000000000"]),
     "report": ("generation.report.write:write_report", ["set"]),

@@ -22,6 +22,8 @@ LINES = [
     ["verify", OTHER],
     ["verify", OTHER, "--fix"],
     ["finalize", OTHER],
+    ["merge", OTHER, "part"],
+    ["merge", "set", OTHER],
     ["export", OTHER, "--to", "folder", "--out", "x"],
     ["export", "set", "--to", "parquet", "--out", URL],
     ["report", OTHER],

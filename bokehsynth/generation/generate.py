@@ -245,13 +245,14 @@ def _claim(run: _Run) -> list[ShardPlan] | None:
         if not absent and quarantine is None and is_complete(layout, run.everything):
             return None
         run.recipe.lens.check_tables(run.recipe.frame)
+        todo = [plan for plan in run.shards if plan in absent]
+        check_free_space(layout, todo, typical_bytes(run.recipe))  # before anything ties the folder to this recipe
         if layout.remote and not layout.identity.is_file():  # logs of another set that had this URL, since deleted
             for plan in run.shards:
                 CrashLog(layout.crash_log(plan)).delete()
         write_root_files(layout, run.recipe, run.everything, run.machine)
         if note := missing_conditions(layout):
             run.options.say(f"note: {note}")
-        todo = [plan for plan in run.shards if plan in absent]
         if quarantine is not None:
             import_list(layout, Path(quarantine), run.shards, set(run.shards) - absent)
     sweep_temporaries(layout, run.shards)  # of runs that were killed
@@ -269,7 +270,6 @@ def _make_shards(run: _Run, todo: list[ShardPlan]) -> None:
     """Have shards made; raises as soon as enough has failed, or at the end if anything has."""
     if not todo:
         return
-    check_free_space(run.layout, todo, typical_bytes(run.recipe))
     compile_kernels(run.recipe, run.device)
     batching = run.options.batching or BatchOptions()
     if run.device == "cuda" and run.options.batching is None:

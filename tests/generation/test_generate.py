@@ -14,10 +14,13 @@ import pytest
 from support.promised import PROMISED, promised_files
 
 import bokehsynth as bs
-from bokehsynth.generation import progress
+from bokehsynth.errors import StorageError
+from bokehsynth.generation import disk_space, progress
 from bokehsynth.generation.batching import BatchOptions
+from bokehsynth.generation.dataset_files import check_output_dir
 from bokehsynth.generation.generate import GenerateOptions, finalize, run_generation
 from bokehsynth.generation.plan import all_plans
+from bokehsynth.generation.provenance import describe_machine
 from bokehsynth.shards import Layout, shard_range, verify_dataset
 
 COMMAND = [sys.executable, "-c", "from bokehsynth.cli import main; main()", "generate"]
@@ -153,3 +156,11 @@ def test_the_bar_of_a_log_file_is_lines(terminal: bool) -> None:
         assert quiet.write(text) == len(text)
     expected = "\r 0%|   | 0/2\r 50%|#  | 1/2\n" if terminal else "0%|   | 0/2\n50%|#  | 1/2\n"
     assert stream.getvalue() == expected
+
+
+def test_a_folder_whose_disk_is_too_full_is_free_for_a_smaller_set(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk_space, "_free", lambda path: 1e5)
+    many, few = (bs.load_recipe("quickstart", [f"samples={{train: {n}}}", "size=32"]) for n in (40, 4))
+    with pytest.raises(StorageError, match="or ask for fewer --samples"):
+        bs.generate(many, tmp_path / "set")
+    check_output_dir(Layout(tmp_path / "set"), few, describe_machine("cpu", few), allow_mixed=False)

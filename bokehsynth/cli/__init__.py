@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from bokehsynth.cli import assets, audit, estimate, export, generate, preview, recipes, render, replay, report
+from bokehsynth.cli import assets, audit, estimate, export, generate, preview, publish, recipes, render, replay, report
 from bokehsynth.cli.json_end import JsonEnd, json_option
 from bokehsynth.cli.run import echo
 from bokehsynth.errors import BokehsynthError, printable, shortened, user_error
@@ -25,8 +25,8 @@ _LINES = "\n\t"
 
 COMMANDS = [
     generate.generate, preview.preview, estimate.estimate, assets.assets, generate.verify, generate.extend,
-    audit.audit, replay.replay, report.report, export.export, generate.finalize, generate.merge, render.render,
-    preview.degrade, recipes.recipes, recipes.schema,
+    audit.audit, replay.replay, report.report, export.export, publish.publish, generate.finalize, generate.merge,
+    render.render, preview.degrade, recipes.recipes, recipes.schema,
 ]  # fmt: skip
 
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "replay": ("generation.replay:replay_sample", ["set", "train-000000000"]),
     "report": ("generation.report.write:write_report", ["set"]),
     "export": ("generation.export.run:export_dataset", ["set", "--to", "folder", "--out", "set"]),
+    "publish": ("generation.publish:publish", ["set", "me/set"]),
     "preview": ("pipeline:make_sample", ["quickstart", "--count", "1"]),
     "estimate": ("generation.estimate:estimate", ["quickstart"]),
     "assets": ("assets.index.report:FolderReport", ["."]),

@@ -23,6 +23,7 @@ LINES = [
     ["verify", OTHER, "--fix"],
     ["finalize", OTHER],
     ["merge", OTHER, "part"],
+    ["publish", URL, "me/set"],
     ["merge", "set", OTHER],
     ["export", OTHER, "--to", "folder", "--out", "x"],
     ["export", "set", "--to", "parquet", "--out", URL],

@@ -84,7 +84,7 @@ def real_stages() -> list[Stage]:
               45, 110, (python, *tests, "-n0", "-x", *gpu, "-k", "brute_force")),
         Stage("clocks", (python, *own, "clocks"), 70, 130, (python, *own, "clocks", "--rows", "2")),
         Stage("sanitizer", ("bash", "-c", f"{checks}; {wait}"), 60, 120),
-        Stage("profiler", ("bash", "-c", 'ncu --clock-control none --set full -k "regex:trace_rays|composite_tiles|'
+        Stage("profiler", ("bash", "-c", 'ncu --clock-control none --set full -k "regex:add_control_variate|composite_tiles|'
               f'plan_tiles|fold_rays" -c 8 -f -o "$OUT/ncu" {shlex.quote(python)} -m benchmarks.gpu_stages frame && '
               'ncu -i "$OUT/ncu.ncu-rep" --page raw --csv > "$OUT/ncu.csv"'), 40, 80, (python, *own, "frame")),
         Stage("networks", (python, *own, "networks"), 80, 140, (python, *own, "attention")),
@@ -124,8 +124,8 @@ class Session:
 
     @property
     def left(self) -> float:
-        """Seconds of the budget that stages may still take."""
-        return self.budget - PACKING - (time.monotonic() - self.started)
+        """Seconds of the budget that stages may still take, so that one that does not end by itself can be ended."""
+        return self.budget - PACKING - GRACE - (time.monotonic() - self.started)
 
     def run(self, stages: Sequence[Stage]) -> int:
         """Run all stages that the budget allows; returns the exit code."""

@@ -119,9 +119,100 @@ def test_a_short_budget_runs_what_is_wanted_most(session, tmp_path):
     assert [stage.name for stage in stages if stage.expected <= 20 - session.PACKING][:1] == ["probe"]
     assert sum(stage.expected for stage in stages) < 500, "a lent machine has ten minutes for a command"
     assert all(stage.expected < stage.limit for stage in stages)
-    day = session.Session(tmp_path, 4.0)
-    assert day.run([session.Stage("first", python("pass"), 0.5, 9), session.Stage("second", python("pass"), 3, 9)]) == 3
+    day = session.Session(tmp_path, 200.0)
+    assert (
+        day.run([session.Stage("first", python("pass"), 9, 90), session.Stage("second", python("pass"), 300, 9)]) == 3
+    )
     assert [outcome.status for outcome in day.outcomes] == ["done", "skipped"]
+
+
+class SimulatedStages:
+    """In place of `subprocess` and of clocks: each process takes so many seconds, which go by at once."""
+
+    DEVNULL, TimeoutExpired = subprocess.DEVNULL, subprocess.TimeoutExpired
+
+    def __init__(self, session, monkeypatch, seconds_and_code, deaf=False):
+        self.now, self.started, self.ends = 0.0, [], 0.0
+        self.seconds_and_code, self.deaf = seconds_and_code, deaf
+        monkeypatch.setattr(session, "subprocess", self)
+        monkeypatch.setattr(session.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(session.os, "killpg", self.signal)
+
+    def Popen(self, command, **_):  # noqa: N802  # its name there
+        seconds, self.code = self.seconds_and_code(command)
+        self.started.append(tuple(command))
+        self.ends, self.pid = self.now + seconds, 1
+        return self
+
+    def wait(self, timeout=None):
+        if timeout is not None and self.ends - self.now > timeout:
+            self.now += timeout
+            raise subprocess.TimeoutExpired("stage", timeout)
+        self.now = max(self.now, self.ends)
+        return self.code
+
+    def signal(self, _, number):
+        if number == signal.SIGKILL or not self.deaf:
+            self.ends = min(self.ends, self.now)
+
+
+@pytest.mark.parametrize("budget", [20, 120, 300, 530, 2000])
+@pytest.mark.parametrize("stage", ["hangs", "hangs and is deaf", "takes what is expected", "is quick", "fails late"])
+def test_the_budget_is_kept_within_5_percent(session, tmp_path, monkeypatch, budget, stage):
+    """The real stages, whatever they do: with the report written the session ends in time, and uses what it has."""
+    monkeypatch.setattr(session, "GRACE", 2.0)
+    stages = session.real_stages()
+    expected = {each.command: each.expected for each in stages}
+    seconds = {"is quick": lambda _: 1, "fails late": lambda _: 38, "takes what is expected": expected.get}
+    takes = seconds.get(stage, lambda _: 1e9)
+    code = int("fails" in stage)
+    simulated = SimulatedStages(session, monkeypatch, lambda line: (takes(line) or 1, code), "deaf" in stage)
+    day = session.Session(tmp_path, budget)
+    day.run(stages)
+    assert simulated.now + session.PACKING <= 1.05 * budget
+    if "hangs" in stage and budget < sum(each.limit for each in stages):
+        left = budget - simulated.now
+        assert left < max(each.expected for each in stages) + session.PACKING, "what was left was used"
+    if stage == "takes what is expected" and budget >= 530:
+        assert {outcome.status for outcome in day.outcomes} == {"done"}
+
+
+def test_every_fallback_is_taken_once(session, tmp_path, monkeypatch):
+    stages = session.real_stages()
+    fallbacks = [each.fallback for each in stages if each.fallback]
+    simulated = SimulatedStages(session, monkeypatch, lambda line: (1, int(line not in fallbacks)))
+    day = session.Session(tmp_path, 530)
+    assert day.run(stages) == 1, "some have none"
+    assert [line for line in simulated.started if line in fallbacks] == fallbacks
+    assert len(simulated.started) == len(stages) + len(fallbacks)
+    statuses = {outcome.name: outcome.status for outcome in day.outcomes}
+    assert statuses == {each.name: "fallback" if each.fallback else "failed" for each in stages}
+
+
+BARE = """
+import sys
+class Bare:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"pydantic", "pydantic_core", "ruamel", "webdataset", "braceexpand", "pymatting",
+                                      "OpenEXR", "tqdm", "scipy", "PIL", "click", "diffusers", "transformers", "peft",
+                                      "accelerate", "safetensors", "psutil", "torchvision"}:
+            raise ImportError(f"{name} is not on this machine")
+sys.meta_path.insert(0, Bare())
+import bokehsynth as bs
+import benchmarks.gpu_stages, benchmarks.render_cuda, benchmarks.scenes
+import bokehsynth.rendering.cpu.renderer, bokehsynth.rendering.cuda.renderer
+print(bs.Lens(4.0, 0.5).margin([bs.Plane(0.9)], 32, 32))
+"""
+
+
+def test_a_bare_machine_can_render(tmp_path):
+    """Stages of bits and clocks need NumPy, Numba and OpenCV alone, and CuPy to run."""
+    environment = {**os.environ, "PYTHONPATH": str(FILE.parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", BARE], capture_output=True, text=True, check=False, env=environment, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == "4\n"
 
 
 def test_predictions_stand_beside_times(session):

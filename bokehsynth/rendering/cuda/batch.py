@@ -14,7 +14,21 @@ from bokehsynth.rendering.aperture.tables import RaySet, tables_of
 from bokehsynth.rendering.cuda.device import DeviceArray
 from bokehsynth.rendering.cuda.footprint_nodes import FootprintNodes
 from bokehsynth.rendering.cuda.layer_cache import LARGEST_SIDE, LayerCache
-from bokehsynth.rendering.cuda.structs import LAYER, MAX_LAYERS, NODE, ROWS, SCENE, TILE, TILE_W, as_bytes, rows
+from bokehsynth.rendering.cuda.structs import (
+    LAYER,
+    LINES,
+    LINES_RGB,
+    MAX_LAYERS,
+    MOST_PLANES,
+    NODE,
+    ROWS,
+    SCENE,
+    TILE,
+    TILE_W,
+    WARPS,
+    as_bytes,
+    rows,
+)
 from bokehsynth.rendering.types import RenderInput
 
 
@@ -42,6 +56,7 @@ class Batch:
         _check(scenes)
         cache.upload([layer for scene in scenes for layer in scene.layers])
         self.scenes = scenes
+        self._sets = [len(table.weights) for table in tables]
         self.outputs: list[DeviceOutput] = []
         """Filled by `render` or `trace_all`."""
         self._keep: list[Any] = []
@@ -62,12 +77,16 @@ class Batch:
     def render(self) -> None:
         """Make the pictures; once, since kernels are summed up where they lie."""
         self.make_footprints()
-        for kernel in ("plan_tiles", "composite_tiles", "trace_rays"):
-            self._launch(kernel)
+        self._launch("plan_tiles", 1)
+        self._launch("composite_tiles", WARPS)
+        self._launch("trace_rays", ROWS)
+        for sets, suffix, lines in ((1, "", LINES), (3, "_rgb", LINES_RGB)):
+            for layers in range(2, self._most_planes(sets) + 1):
+                self._launch(f"add_control_variate_{layers}{suffix}", ROWS // lines)
 
     def trace_all(self) -> None:
         """Make the pictures by every ray of the tables through every layer."""
-        self._launch("trace_all")
+        self._launch("trace_all", ROWS)
 
     def make_footprints(self) -> None:
         """Make the texel weights of all nodes."""
@@ -84,11 +103,16 @@ class Batch:
             self.device.launch("normalise_chords", (len(large), 1, 1), (256, 1, 1), table)
         self.device.launch("measure_columns", (len(nodes), half // 32 + 1, 1), (64, 1, 1), self._node_table)
 
-    def _launch(self, kernel: str) -> None:
+    def _most_planes(self, sets: int) -> int:
+        """Most layers that a tile of `add_control_variate_N` may have, of scenes with so many sets of weights."""
+        blurred = zip(self.scenes, self._sets, strict=True)
+        found = [len(scene.layers) for scene, count in blurred if count == sets and scene.lens.blur > 0]
+        return min(max(found, default=0), MOST_PLANES)
+
+    def _launch(self, kernel: str, warps: int) -> None:
         columns = max(-(-scene.width // TILE_W) for scene in self.scenes)
         lines = max(-(-scene.height // ROWS) for scene in self.scenes)
-        block = (32, 1, 1) if kernel in {"plan_tiles", "composite_tiles"} else (TILE_W, ROWS, 1)
-        self.device.launch(kernel, (columns, lines, len(self.scenes)), block, self._table)
+        self.device.launch(kernel, (columns, lines, len(self.scenes)), (TILE_W, warps, 1), self._table)
 
     def _layer_entries(self, scene: RenderInput, nodes: FootprintNodes) -> Iterator[dict[str, Any]]:
         """A row of `structs.LAYER` for each layer of a scene."""

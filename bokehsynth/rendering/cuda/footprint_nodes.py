@@ -16,7 +16,7 @@ from bokehsynth.rendering.cuda.structs import NODE
 from bokehsynth.rendering.types import Float64Array, RenderInput
 
 LARGEST_HALF = 767
-"""Texels from the pixel that a kernel may reach: one of its columns must fit into what `layer_filter.cuh` stages."""
+"""Texels from the pixel that a kernel may reach: two million weights, as many as were tried."""
 
 NodeTable = np.ndarray[tuple[int], np.dtype[Any]]
 """Rows of `structs.NODE`."""

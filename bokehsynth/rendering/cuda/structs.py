@@ -10,6 +10,10 @@ import numpy as np
 
 MAX_LAYERS = 32
 TILE_W, ROWS, BLOCK = 32, 8, 8
+WARPS, LINES, LINES_RGB = 4, 4, 2
+"""Of a block of `composite_tiles`; rows that a thread of `add_control_variate_N` does, and of `..._rgb`."""
+MOST_PLANES = 4
+"""Layers for which there is an `add_control_variate_N`, from 2 on."""
 
 _P, _I, _U, _F, _D = np.uint64, np.int32, np.uint32, np.float32, np.float64
 
@@ -40,7 +44,7 @@ NODE = np.dtype(
 TILE = np.dtype(
     [
         ("path", _I), ("count", _I), ("start", _I), ("stop", _I), ("sharp", _U), ("opaque", _U), ("moving", _U),
-        ("sorted", _I), ("order", np.uint8, (MAX_LAYERS,)),
+        ("sorted", _I), ("planes", _I), ("order", np.uint8, (MAX_LAYERS,)),
     ],
     align=True,
 )  # fmt: skip

@@ -38,6 +38,12 @@ KERNEL(plan_tiles, true)
 KERNEL(composite_tiles, true)
 KERNEL(trace_rays, false)
 KERNEL(trace_all, false)
+KERNEL(add_control_variate_2, true)
+KERNEL(add_control_variate_3, true)
+KERNEL(add_control_variate_4, true)
+KERNEL(add_control_variate_2_rgb, true)
+KERNEL(add_control_variate_3_rgb, true)
+KERNEL(add_control_variate_4_rgb, true)
 
 // No kernel of ours: reads shared memory that its block never wrote, then leaves something there.
 struct Readings {
@@ -75,7 +81,7 @@ extern "C" void measure_Node(size_t* out) {
 extern "C" void measure_Tile(size_t* out) {
     const size_t found[] = {sizeof(Tile), offsetof(Tile, path), offsetof(Tile, count), offsetof(Tile, start),
                             offsetof(Tile, stop), offsetof(Tile, sharp), offsetof(Tile, opaque), offsetof(Tile, moving),
-                            offsetof(Tile, sorted), offsetof(Tile, order)};
+                            offsetof(Tile, sorted), offsetof(Tile, planes), offsetof(Tile, order)};
     std::copy(std::begin(found), std::end(found), out);
 }
 extern "C" void measure_Scene(size_t* out) {
@@ -92,6 +98,6 @@ extern "C" void measure_Scene(size_t* out) {
 
 // Numbers that Python and the kernels must agree on.
 extern "C" void measure_constants(int* out) {
-    const int found[] = {MAX_LAYERS, TILE_W, ROWS, BLOCK, STAGED, COPY, DIRECT, CONTROL_VARIATE, RAY_TRACED};
+    const int found[] = {MAX_LAYERS, TILE_W, ROWS, BLOCK, WARPS, LINES, LINES_RGB, MOST_PLANES, COPY, DIRECT, CONTROL_VARIATE, RAY_TRACED};
     std::copy(std::begin(found), std::end(found), out);
 }

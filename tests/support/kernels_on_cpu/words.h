@@ -16,6 +16,7 @@
 #define __device__
 #define __global__
 #define __forceinline__ inline
+#define __launch_bounds__(...)
 #ifdef __ELF__  // in a section of their own, whose ends the linker knows
 #define __shared__ static __attribute__((section("shared_memory")))
 extern char __start_shared_memory[], __stop_shared_memory[];

@@ -5,6 +5,7 @@
 #include "scene.cuh"
 #include "tile_plan.cuh"
 #include "layer_filter.cuh"
+#include "control_variate.cuh"
 
 // Premultiply: threads (256) over texels.
 extern "C" __global__ void pack(const Canvas* canvases) {
@@ -83,27 +84,27 @@ extern "C" __global__ void plan_tiles(const Scene* scenes) {
     if (threadIdx.x > 0) return;
     Tile& tile = scene.tiles[blockIdx.y * tile_columns(scene) + blockIdx.x];
     order_layers(scene, views, tile);
-    choose_path(scene, views, tile);
+    choose_path(scene, views, y0, tile);
 }
 
-// Tiles without rays, and what rays are added to: a block of 32 threads for each tile.
-extern "C" __global__ void composite_tiles(const Scene* scenes) {
-    __shared__ float staged[STAGED + HELD];
+// Tiles without rays, and what rays are added to: a block of 32 x WARPS threads for each tile.
+extern "C" __global__ void __launch_bounds__(TILE_W * WARPS, 2) composite_tiles(const Scene* scenes) {
+    __shared__ float sums[WARPS * SUMS];
     const Scene& scene = scenes[blockIdx.z];
     if ((int)blockIdx.x >= tile_columns(scene) || (int)blockIdx.y >= tile_rows(scene)) return;
     const Tile& tile = scene.tiles[blockIdx.y * tile_columns(scene) + blockIdx.x];
     if (tile.path == RAY_TRACED) return;
-    int x0 = blockIdx.x * TILE_W, y0 = blockIdx.y * ROWS;
+    int x0 = blockIdx.x * TILE_W, y0 = blockIdx.y * ROWS, mine = y0 + threadIdx.y * OWN;
     int x = x0 + (int)threadIdx.x < scene.width ? x0 + (int)threadIdx.x : scene.width - 1;
     bool inside = x0 + (int)threadIdx.x < scene.width;
-    float light[ROWS][3], through[ROWS];
+    float light[OWN][3], through[OWN];
     size_t plane = (size_t)scene.height * scene.width;
     for (int set = 0; set < scene.sets; set++) {
-        composite(scene, tile, set, x0, y0, x, staged, light, through);
+        composite(scene, tile, set, x0, y0, x, sums, light, through);
 #pragma unroll
-        for (int p = 0; p < ROWS; p++) {
-            float* base = scene.base + (size_t)(y0 + p) * scene.width + x;
-            if (!inside || y0 + p >= scene.height) continue;
+        for (int p = 0; p < OWN; p++) {
+            float* base = scene.base + (size_t)(mine + p) * scene.width + x;
+            if (!inside || mine + p >= scene.height) continue;
 #pragma unroll
             for (int c = 0; c < 3; c++) {
                 if (scene.sets > 1 && c != set) continue;
@@ -113,20 +114,20 @@ extern "C" __global__ void composite_tiles(const Scene* scenes) {
         }
     }
     if (tile.path == CONTROL_VARIATE || !inside) return;
-    for (int p = 0; p < ROWS && y0 + p < scene.height; p++) {
-        const float* base = scene.base + (size_t)(y0 + p) * scene.width + x;
+    for (int p = 0; p < OWN && mine + p < scene.height; p++) {
+        const float* base = scene.base + (size_t)(mine + p) * scene.width + x;
         float all[6];
         for (int k = 0; k < 6; k++) all[k] = base[k * plane];
-        write_pixel(scene, x, y0 + p, all, all + 3, scene.channels_passed);
+        write_pixel(scene, x, mine + p, all, all + 3, scene.channels_passed);
     }
 }
 
-// Tiles with rays: a block of 32 x ROWS threads for each tile, one for each pixel.
+// Tiles with rays, but those that the kernels below do: a block of 32 x ROWS threads for each tile, one for each pixel.
 extern "C" __global__ void trace_rays(const Scene* scenes) {
     const Scene& scene = scenes[blockIdx.z];
     if ((int)blockIdx.x >= tile_columns(scene) || (int)blockIdx.y >= tile_rows(scene)) return;
     const Tile& tile = scene.tiles[blockIdx.y * tile_columns(scene) + blockIdx.x];
-    if (tile.path != RAY_TRACED && tile.path != CONTROL_VARIATE) return;
+    if (tile.path != RAY_TRACED && (tile.path != CONTROL_VARIATE || tile.planes > 0)) return;
     Pixel pixel;
     pixel.x = blockIdx.x * TILE_W + threadIdx.x;
     pixel.y = blockIdx.y * ROWS + threadIdx.y;
@@ -141,6 +142,26 @@ extern "C" __global__ void trace_rays(const Scene* scenes) {
     else
         trace_plain(scene, pixel, tile.opaque, tile.sorted, tile.start, tile.stop, tile.moving);
 }
+
+// CONTROL_VARIATE tiles of 2 to MOST_PLANES planes: a block of 32 x ROWS / LINES threads for each tile. The bounds are
+// what keeps all sums in registers, and as many threads at work as they leave room for.
+#define ADD_CONTROL_VARIATE(name, LAYERS, SETS, PIXELS, BLOCKS)                                               \
+    extern "C" __global__ void __launch_bounds__(TILE_W * ROWS / PIXELS, BLOCKS) name(const Scene* scenes) {  \
+        __shared__ Hit hits[STAGED_RAYS * LAYERS];                                                            \
+        __shared__ LayerInTile in_tile[LAYERS];                                                               \
+        const Scene& scene = scenes[blockIdx.z];                                                              \
+        if ((int)blockIdx.x >= tile_columns(scene) || (int)blockIdx.y >= tile_rows(scene)) return;            \
+        const Tile& tile = scene.tiles[blockIdx.y * tile_columns(scene) + blockIdx.x];                        \
+        if (tile.planes != LAYERS || scene.sets != SETS) return;                                              \
+        correct_tile<LAYERS, SETS, PIXELS>(scene, tile, blockIdx.x * TILE_W, blockIdx.y * ROWS, hits, in_tile);\
+    }
+
+ADD_CONTROL_VARIATE(add_control_variate_2, 2, 1, LINES, 8)
+ADD_CONTROL_VARIATE(add_control_variate_3, 3, 1, LINES, 6)
+ADD_CONTROL_VARIATE(add_control_variate_4, 4, 1, LINES, 4)
+ADD_CONTROL_VARIATE(add_control_variate_2_rgb, 2, 3, LINES_RGB, 4)
+ADD_CONTROL_VARIATE(add_control_variate_3_rgb, 3, 3, LINES_RGB, 4)
+ADD_CONTROL_VARIATE(add_control_variate_4_rgb, 4, 3, LINES_RGB, 3)
 
 // Brute force, the measure of the other kernels: every ray of the whole table meets every layer and is sorted.
 extern "C" __global__ void trace_all(const Scene* scenes) {

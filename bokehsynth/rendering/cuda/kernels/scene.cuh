@@ -11,6 +11,8 @@
 
 const int MAX_LAYERS = 32;
 const int TILE_W = 32, ROWS = 8;        // of a tile; a thread of `composite_tiles` holds one column of ROWS pixels
+const int LINES = 4, LINES_RGB = 2;     // rows that a thread of `add_control_variate_N` does, and of its kind for 3 sets
+const int MOST_PLANES = 4;              // layers for which there is an `add_control_variate_N`
 const int BLOCK = 8;                    // side of the blocks of texels whose extremes are known
 
 enum Path { COPY = 0, DIRECT = 1, CONTROL_VARIATE = 3, RAY_TRACED = 4 };  // indices into `rendering.PATHS`
@@ -64,6 +66,7 @@ struct Tile {
     int start, stop;                    // its rays in the tables
     unsigned int sharp, opaque, moving; // one bit per layer: in focus; hides what is behind. Anything moves at all
     int sorted;                         // whether one order holds for every ray
+    int planes;                         // layers of `add_control_variate_N` that does it; 0: `trace_rays` does
     unsigned char order[MAX_LAYERS];    // layers that are seen, near to far
 };
 

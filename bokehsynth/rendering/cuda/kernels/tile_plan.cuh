@@ -145,8 +145,15 @@ DEVICE int control_variate_side(double widest, double second, bool seam) {
     return even < 64 ? even : 64;
 }
 
-// Which way a tile goes, and with which rays.
-DEVICE void choose_path(const Scene& scene, const LayerView* views, Tile& tile) {
+// Layers of a CONTROL_VARIATE tile if it is a whole one of few planes, seen nowhere beyond the canvas; otherwise 0.
+DEVICE int planes_of_tile(const Scene& scene, const Tile& tile, double reach, int y0) {
+    bool planes = tile.count >= 2 && tile.count <= MOST_PLANES;
+    for (int k = 0; k < tile.count; k++) planes = planes && !scene.layers[tile.order[k]].values;
+    return planes && reach + 2 <= scene.margin && y0 + ROWS <= scene.height ? tile.count : 0;
+}
+
+// Which way the tile goes whose first row is y0, and with which rays.
+DEVICE void choose_path(const Scene& scene, const LayerView* views, int y0, Tile& tile) {
     double widest = 0, second = 0;
     bool dimming = false, together = false, seam = false, field = false;
     tile.sharp = tile.opaque = 0;
@@ -167,6 +174,7 @@ DEVICE void choose_path(const Scene& scene, const LayerView* views, Tile& tile) 
     tile.moving = widest > 0;
     tile.path = !tile.moving ? COPY : together ? CONTROL_VARIATE : DIRECT;
     if (!tile.sorted || (tile.moving && (field || scene.pupils))) tile.path = RAY_TRACED;
+    tile.planes = tile.path == CONTROL_VARIATE ? planes_of_tile(scene, tile, widest, y0) : 0;
     int side = tile.path == CONTROL_VARIATE ? control_variate_side(widest, second, seam) : plain_side(widest);
     if (scene.pupils) side = 2 * side < 128 ? 2 * side : 128;  // its rim cuts between rays, and stops many
     side = side < scene.sides ? side : scene.sides - 1;

@@ -84,7 +84,7 @@ def real_stages() -> list[Stage]:
               45, 110, (python, *tests, "-n0", "-x", *gpu, "-k", "brute_force")),
         Stage("clocks", (python, *own, "clocks"), 70, 130, (python, *own, "clocks", "--rows", "2")),
         Stage("sanitizer", ("bash", "-c", f"{checks}; {wait}"), 60, 120),
-        Stage("profiler", ("bash", "-c", 'ncu --clock-control none --set full -k "regex:add_control_variate|composite_tiles|'
+        Stage("profiler", ("bash", "-c", 'ncu --clock-control none --set full -k "regex:add_control|composite_tiles|'
               f'plan_tiles|fold_rays" -c 8 -f -o "$OUT/ncu" {shlex.quote(python)} -m benchmarks.gpu_stages frame && '
               'ncu -i "$OUT/ncu.ncu-rep" --page raw --csv > "$OUT/ncu.csv"'), 40, 80, (python, *own, "frame")),
         Stage("networks", (python, *own, "networks"), 80, 140, (python, *own, "attention")),

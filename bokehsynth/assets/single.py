@@ -13,6 +13,7 @@ from bokehsynth.assets.decode.raster import unit
 from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.decode.safe_read import read_file
 from bokehsynth.assets.index.probe import probe
+from bokehsynth.assets.load.highlights import recover_lamps
 from bokehsynth.assets.load.store import cutout_from, landscape_from
 from bokehsynth.color import FloatArray, linear_to_srgb
 from bokehsynth.errors import UsageError
@@ -76,3 +77,15 @@ def open_landscape(path: Path, boost: float = 1.0, limits: Limits = DEFAULT_LIMI
     if landscape.highlights is None or boost == 1:
         return landscape.color
     return landscape.color + landscape.highlights * np.float32(boost - 1)
+
+
+def open_photograph(path: Path, boost: float = 1.0, limits: Limits = DEFAULT_LIMITS) -> FloatArray:
+    """The picture in a file, [H, W, 3] linear; lamps that it clipped in all channels become `boost` times as bright.
+
+    RejectedPicture for one with transparent parts.
+    """
+    raster = decode_raster(read_file(path), str(path), limits)
+    reject_transparency(raster, path)
+    photo = raster.light()
+    lamps = None if boost == 1 else recover_lamps(photo)
+    return photo if lamps is None else photo + lamps * np.float32(boost - 1)

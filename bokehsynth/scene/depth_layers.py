@@ -25,18 +25,20 @@ def normalize_depth(disparity: FloatArray) -> FloatArray:
     return result
 
 
-def sharpen_depth_edges(disparity: FloatArray, grow: int = 1) -> FloatArray:
+def sharpen_depth_edges(
+    disparity: FloatArray, grow: int = 1, window: int = EDGE_WINDOW, step: float = EDGE_STEP
+) -> FloatArray:
     """Turn ramps of depth edges into steps, then grow the near side by `grow` pixels; [H, W].
 
     A pixel on a ramp takes the nearer of the extremes round it. The near side grows because the pixels beside an edge
     have colours of both sides, which the blur of the far side would spread otherwise.
     """
-    window = np.ones((EDGE_WINDOW, EDGE_WINDOW), np.uint8)
-    high, low = cv2.dilate(disparity, window), cv2.erode(disparity, window)
+    around = np.ones((window, window), np.uint8)
+    high, low = cv2.dilate(disparity, around), cv2.erode(disparity, around)
     steep = np.where(high - disparity < disparity - low, high, low)
-    sharp = np.where(high - low > EDGE_STEP, steep, disparity)
+    sharp = np.where(high - low > step, steep, disparity)
     near = cv2.dilate(sharp, np.ones((2 * grow + 1, 2 * grow + 1), np.uint8))
-    return np.where(near - sharp > EDGE_STEP, near, sharp).astype(np.float32, copy=False)
+    return np.where(near - sharp > step, near, sharp).astype(np.float32, copy=False)
 
 
 def reflect_pad(picture: FloatArray, margin: int) -> FloatArray:

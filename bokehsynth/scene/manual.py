@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -10,12 +10,15 @@ import numpy as np
 from bokehsynth.color import FloatArray
 from bokehsynth.errors import UsageError
 from bokehsynth.imaging.pictures import Cutout
-from bokehsynth.optics import Aperture, HeightField, Lens, Plane, Surface
+from bokehsynth.optics import Aperture, Disc, Lens, Plane, Prescription, Surface
 from bokehsynth.optics.layer import Layer
+from bokehsynth.optics.prescription import focus_tables
+from bokehsynth.scene.camera import CameraDraw, SceneLens
 from bokehsynth.scene.composed_scene import ComposedScene, disparity_seen_at
-from bokehsynth.scene.depth_layers import height_field_layer, normalize_depth, reflect_pad, sharpen_depth_edges
+from bokehsynth.scene.depth_layers import normalize_depth, reflect_pad
+from bokehsynth.scene.depth_photo import DepthPhoto, cut_photo
 from bokehsynth.scene.draw import ForegroundDraw, disparity_gradient
-from bokehsynth.scene.place import place_cutout, side_on_canvas
+from bokehsynth.scene.place import place_in_picture, side_on_canvas
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -49,14 +52,32 @@ class CameraSettings:
     """The lens and what it is focused on: a disparity, or what is seen at a pixel (x, y)."""
 
     blur: float
-    """K, pixels of blur radius per unit of disparity difference."""
+    """K, pixels of blur radius per unit of disparity difference; not of a real lens, which has its own."""
     focus: float | tuple[int, int]
-    aperture: Aperture
+    aperture: Aperture = field(default_factory=Disc)
     falloff: bool = False
+    real: SceneLens | None = None
+    """A prescription and its camera, in place of `blur` and `aperture`."""
 
-    def lens(self, focus: float) -> Lens:
-        """Return the lens focused on a disparity."""
+    def lens(self, focus: float, size: tuple[int, int]) -> Lens:
+        """Return the lens focused on a disparity, for pictures of `size` (height, width)."""
+        if self.real is not None:
+            return replace(self.real.focused(focus, size), falloff=self.falloff)
         return Lens(self.blur, focus, self.aperture, self.falloff)
+
+
+def real_lens(
+    prescription: Prescription, f_number: float, near_m: float, sensor_width_mm: float, size: tuple[int, int]
+) -> SceneLens:
+    """Return a prescription at a stop for pictures of `size` (height, width); UsageError for what it cannot do.
+
+    Disparity is near_m / distance.
+    """
+    half_diagonal = sensor_width_mm / 2 * math.hypot(1, size[0] / size[1])
+    camera = CameraDraw(
+        focal_length_mm=None, f_number=f_number, sensor_width_mm=sensor_width_mm, near_m=near_m, focus_m=None
+    )
+    return SceneLens(camera=camera, tables=focus_tables(prescription, half_diagonal, near_m))
 
 
 def scale_to_cover(color: FloatArray, size: tuple[int, int] | None) -> FloatArray:
@@ -84,38 +105,40 @@ def compose_cutouts(
     focuses = [d for surface in planes for d in surface.extremes(width, height)]
     if not isinstance(camera.focus, tuple):
         focuses = [camera.focus]
-    margin = max(camera.lens(focus).margin(planes, width, height) for focus in focuses)
+    margin = max(camera.lens(focus, (height, width)).margin(planes, width, height) for focus in focuses)
     layers = []
     for item in near_to_far:
         draw = ForegroundDraw(
             asset="", flip=item.flip, exposure=0.0, scale=item.scale, rotation=item.rotation, x=item.x,
             bottom=item.bottom, plane=Plane(item.disparity),
         )  # fmt: skip
-        side = side_on_canvas(item.cutout, draw, height, width, margin)
+        side = side_on_canvas(item.cutout, draw, height, width, 0)
         if side > 16 * max(item.cutout.alpha.shape):
             raise UsageError(f"a foreground of {max(item.cutout.alpha.shape)} px would be shown {side} px large")
-        layers.append(Layer(*place_cutout(item.cutout, draw, height, width, margin), draw.plane))
+        layers.append(Layer(*place_in_picture(item.cutout, draw, height, width, margin), draw.plane))
     canvas = reflect_pad(background, margin)
     layers.append(Layer(canvas, np.ones(canvas.shape[:2], np.float32), plane))
     focus = camera.focus
     if isinstance(focus, tuple):
         focus = disparity_seen_at(_inside(focus, height, width), layers, margin)
-    return ComposedScene(layers=layers, lens=camera.lens(focus), margin=margin)
+    return ComposedScene(layers=layers, lens=camera.lens(focus, (height, width)), margin=margin)
 
 
-def compose_depth_photo(photo: FloatArray, disparity: FloatArray, camera: CameraSettings) -> ComposedScene:
-    """Compose a photograph [H, W, 3] as a height field by a disparity map [h, w] of any scale, bright = near."""
+def compose_depth_photo(photo: FloatArray, disparity: FloatArray, camera: CameraSettings) -> tuple[DepthPhoto, Lens]:
+    """Cut a photograph [H, W, 3] by a disparity map [h, w] of any scale, bright = near; with the lens before it.
+
+    UsageError for a focus outside the picture.
+    """
     height, width = photo.shape[:2]
     if disparity.shape != (height, width):
         disparity = np.asarray(cv2.resize(disparity, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
-    field = sharpen_depth_edges(normalize_depth(disparity))
+    field = normalize_depth(disparity)
     focus = camera.focus
     if isinstance(focus, tuple):
         x, y = _inside(focus, height, width)
         focus = float(field[y, x])
-    lens = camera.lens(focus)
-    margin = lens.margin([HeightField(field)], width, height)
-    return ComposedScene(layers=[height_field_layer(photo, field, margin)], lens=lens, margin=margin)
+    lens = camera.lens(focus, (height, width))
+    return cut_photo(photo, field, [lens]), lens
 
 
 def _inside(at: tuple[int, int], height: int, width: int) -> tuple[int, int]:

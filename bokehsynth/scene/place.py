@@ -70,20 +70,47 @@ def place_cutout(
     A cut-out that one or two sides of its own picture cut off is placed against those sides of the canvas, so that
     the cut is never seen; one that three or four sides cut off (a fence, a veil) covers the canvas.
     """
+    return _placed(cutout, draw, (height, width), margin, margin)
+
+
+def place_in_picture(
+    cutout: Cutout, draw: ForegroundDraw, height: int, width: int, margin: int
+) -> tuple[FloatArray, FloatArray]:
+    """As `place_cutout`, but against the sides of the picture itself, so that its place does not depend on the margin.
+
+    Beyond those sides it goes on mirrored.
+    """
+    color, alpha = _placed(cutout, draw, (height, width), margin, 0)
+    touches = touching_sides(cutout.alpha)
+    if draw.flip:
+        touches = frozenset({"left": "right", "right": "left"}.get(side, side) for side in touches)
+    missing = [margin * (side in touches) for side in ("top", "bottom", "left", "right")]
+    top, bottom, left, right = missing
+    inside = slice(top, margin + height + margin - bottom), slice(left, margin + width + margin - right)
+    both = (cv2.copyMakeBorder(kept[inside], *missing, cv2.BORDER_REFLECT) for kept in (color, alpha))
+    return tuple(np.asarray(whole, np.float32) for whole in both)  # type: ignore[return-value]
+
+
+def _placed(
+    cutout: Cutout, draw: ForegroundDraw, size: tuple[int, int], margin: int, frame: int
+) -> tuple[FloatArray, FloatArray]:
+    """Straight colour and alpha on the canvas, cut sides against a frame `frame` px larger than the picture."""
+    height, width = size
     premultiplied = _premultiplied(cutout)
     if draw.flip:
         premultiplied = cv2.flip(premultiplied, 1)  # type: ignore[assignment]
     touches = touching_sides(premultiplied[..., 3])
     canvas_h, canvas_w = height + 2 * margin, width + 2 * margin
     h, w = premultiplied.shape[:2]
-    factor = side_on_canvas(cutout, draw, height, width, margin) / max(h, w)
+    factor = side_on_canvas(cutout, draw, height, width, frame) / max(h, w)
     sized = _resize(premultiplied, max(1, round(h * factor)), max(1, round(w * factor)))
     if not touches:
         sized = _rotate(sized, draw.rotation)
     h, w = sized.shape[:2]
-    top = round(margin + draw.bottom * height - h)
-    left = round(margin + draw.x * width - w / 2)
-    top, left = _against_sides(touches, top, left, (h, w), (canvas_h, canvas_w))
+    top = round(frame + draw.bottom * height - h)
+    left = round(frame + draw.x * width - w / 2)
+    top, left = _against_sides(touches, top, left, (h, w), (height + 2 * frame, width + 2 * frame))
+    top, left = top + margin - frame, left + margin - frame
     color, alpha = np.zeros((canvas_h, canvas_w, 3), np.float32), np.zeros((canvas_h, canvas_w), np.float32)
     y0, x0 = max(top, 0), max(left, 0)
     y1, x1 = min(top + h, canvas_h), min(left + w, canvas_w)

@@ -98,7 +98,30 @@ def test_tilt_is_seen_in_the_map(files: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(np.load(tmp_path / "o_defocus.npy"), 24 * np.abs(disparity - 0.3), atol=1e-5)
 
 
-def test_photo_with_a_map_is_a_height_field(files: Path, tmp_path: Path) -> None:
+def test_blur_does_not_move_what_a_side_cuts_off(files: Path, tmp_path: Path) -> None:
+    """In focus, a cut-out looks the same whatever the blur of the rest asks for beyond the borders."""
+    cut = folders.cutout(2, 60, 50)
+    cut[-12:, :, 3] = 255  # its lower side cuts it off
+    folders.save(tmp_path / "cut.png", cut)
+    for blur in (2, 40):
+        run("--background", files / "wall.png", "--foreground", f"{tmp_path / 'cut.png'}:0.9,x=0.4", "--focus", 0.9,
+            "--blur", blur, "--out", tmp_path / f"{blur}.npy", "--maps")  # fmt: skip
+    np.testing.assert_array_equal(np.load(tmp_path / "2_aif.npy"), np.load(tmp_path / "40_aif.npy"))
+    assert np.load(tmp_path / "40_disparity.npy")[-1].max() == np.float32(0.9)
+
+
+def test_a_photo_through_a_prescription(files: Path, tmp_path: Path) -> None:
+    common = ("--photo", files / "wall.png", "--disparity", files / "depth.png", "--focus", 0.5, "--size", "48x32")
+    out = tmp_path / "o.png"
+    words = run(*common, "--prescription", "tessar-1903-f5.5", "--near-m", 1, "--out", out)
+    assert "focus 0.500" in words
+    assert folders.load(out).shape == (32, 48, 3)
+    assert "--near-m" in fails(*common, "--prescription", "tessar-1903-f5.5", "--out", out)
+    assert "own blur" in fails(*common, "--prescription", "tessar-1903-f5.5", "--near-m", 1, "--blur", 3, "--out", out)
+    assert "belongs to a --prescription" in fails(*common, "--f-number", 4, "--out", out)
+
+
+def test_photo_with_a_map_is_blurred_by_it(files: Path, tmp_path: Path) -> None:
     """The map's scale does not matter; where it equals the focus, the photograph stays."""
     out = tmp_path / "o.exr"
     run("--photo", files / "wall.png", "--disparity", files / "depth.png", "--focus-at", "60,40", "--blur", 12,

@@ -5,6 +5,8 @@ lamps. Large clipped areas are sky, wall or paper, and about as bright as they l
 By day small clipped spots are glints and gaps between leaves, and are left unchanged.
 """
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +25,22 @@ ANALYSIS_SIDE = 256
 """Shorter side in pixels at which neighbourhoods are analysed."""
 
 
+class _Limits(NamedTuple):
+    """Values at which lamps begin to be doubted, and from which nothing is one."""
+
+    near: tuple[float, float]
+    """Share of clipped pixels within NEAR."""
+    far: tuple[float, float]
+    """Within FAR."""
+    luminance: tuple[float, float]
+    """Mean within NEAR."""
+
+
+HIGHLIGHTS = _Limits((0.08, 0.25), (0.03, 0.08), (0.15, 0.4))
+WHITE_LAMPS = _Limits((0.25, 0.6), (0.06, 0.15), (0.4, 0.8))
+"""For what all channels clip, which is hardly anything else: a lamp may fill a fortieth of the shorter side."""
+
+
 def recover_highlights(raster: Raster, color: FloatArray, factor: int) -> FloatArray | None:
     """Light [H, W, 3] of the lamps, already part of `color`, for a boost to multiply; None if there are none.
 
@@ -33,6 +51,22 @@ def recover_highlights(raster: Raster, color: FloatArray, factor: int) -> FloatA
     if night == 0:
         return None
     light = _clipped(color) if factor == 1 else in_strips(raster, factor, _clipped)
+    return _of_lamps(light, color, night, HIGHLIGHTS)
+
+
+def recover_lamps(photo: FloatArray) -> FloatArray | None:
+    """Light [H, W, 3] of lamps that a photograph clips in all channels, for a boost to multiply; None without any.
+
+    Stricter than `recover_highlights`: a blue lake or a red sign that one channel clips is about as bright as it looks.
+    """
+    night = night_weight(photo)
+    least = np.minimum(np.minimum(photo[..., 0], photo[..., 1]), photo[..., 2])
+    rise = _fall(least, 1, CLIPPED)
+    return _of_lamps(photo * (rise * rise)[..., None], photo, night, WHITE_LAMPS) if night > 0 and rise.any() else None
+
+
+def _of_lamps(light: FloatArray, color: FloatArray, night: float, limits: "_Limits") -> FloatArray | None:
+    """The part of clipped light [H, W, 3] that is small, isolated and in the dark, in the hue of its glow, or None."""
     share = brightest(light)
     found = share > 0
     if not found.any():
@@ -45,7 +79,9 @@ def recover_highlights(raster: Raster, color: FloatArray, factor: int) -> FloatA
     bright = small_share > 0.1
     isolated = _fall(np.array([np.median(far_share[bright])]), 0.018, 0.035)[0] if bright.any() else 1.0
     weight = (
-        _fall(near_share, 0.08, 0.25) * _fall(far_share, 0.03, 0.08) * _fall(_local_mean(luminance, NEAR), 0.15, 0.4)
+        _fall(near_share, *limits.near)
+        * _fall(far_share, *limits.far)
+        * _fall(_local_mean(luminance, NEAR), *limits.luminance)
     )
     weight = cv2.resize(weight, share.shape[::-1], interpolation=cv2.INTER_LINEAR) * np.float32(night * isolated)
     highlights = np.zeros_like(light)

@@ -84,11 +84,7 @@ class SceneOptions:
 
         real = None
         if self.prescription is not None and self.near_m is not None:
-            from bokehsynth.optics import load_prescription
-
-            lens = load_prescription(self.prescription)
-            width = self.sensor_width_mm or FULL_FRAME_MM
-            real = real_lens(lens, self.f_number or lens.f_number, self.near_m, width, size)
+            real = real_lens(self.prescription, self.f_number, self.near_m, self.sensor_width_mm or FULL_FRAME_MM, size)
         return CameraSettings(
             blur=DEFAULT_BLUR if self.blur is None else self.blur, focus=self._focus(),
             aperture=read_aperture(self.aperture), falloff=self.falloff, real=real,

@@ -10,7 +10,7 @@ import numpy as np
 from bokehsynth.color import FloatArray
 from bokehsynth.errors import UsageError
 from bokehsynth.imaging.pictures import Cutout
-from bokehsynth.optics import Aperture, Disc, Lens, Plane, Prescription, Surface
+from bokehsynth.optics import Aperture, Disc, Lens, Plane, Surface, load_prescription
 from bokehsynth.optics.layer import Layer
 from bokehsynth.optics.prescription import focus_tables
 from bokehsynth.scene.camera import CameraDraw, SceneLens
@@ -67,15 +67,20 @@ class CameraSettings:
 
 
 def real_lens(
-    prescription: Prescription, f_number: float, near_m: float, sensor_width_mm: float, size: tuple[int, int]
+    name_or_path: str, f_number: float | None, near_m: float, sensor_width_mm: float, size: tuple[int, int]
 ) -> SceneLens:
     """Return a prescription at a stop for pictures of `size` (height, width); UsageError for what it cannot do.
 
-    Disparity is near_m / distance.
+    Disparity is near_m / distance; without an f-number the lens is wide open.
     """
+    prescription = load_prescription(name_or_path)
     half_diagonal = sensor_width_mm / 2 * math.hypot(1, size[0] / size[1])
     camera = CameraDraw(
-        focal_length_mm=None, f_number=f_number, sensor_width_mm=sensor_width_mm, near_m=near_m, focus_m=None
+        focal_length_mm=None,
+        f_number=f_number or prescription.f_number,
+        sensor_width_mm=sensor_width_mm,
+        near_m=near_m,
+        focus_m=None,
     )
     return SceneLens(camera=camera, tables=focus_tables(prescription, half_diagonal, near_m))
 

@@ -52,7 +52,7 @@ def separate_surfaces(photo: FloatArray, disparity: FloatArray, reach: float) ->
     width = max(1, round(BAND * min(disparity.shape)))
     steps = sharpen_depth_edges(disparity, 0, 2 * width + 1, EDGE)
     window = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
-    near, far = cv2.dilate(steps, window), cv2.erode(steps, window)
+    near, far = (np.asarray(morph(steps, window), np.float32) for morph in (cv2.dilate, cv2.erode))
     band = near - far > EDGE
     if not band.any():
         nothing = np.full_like(steps, np.inf)

@@ -84,11 +84,13 @@ def place_in_picture(
     touches = touching_sides(cutout.alpha)
     if draw.flip:
         touches = frozenset({"left": "right", "right": "left"}.get(side, side) for side in touches)
-    missing = [margin * (side in touches) for side in ("top", "bottom", "left", "right")]
-    top, bottom, left, right = missing
+    top, bottom, left, right = (margin * (side in touches) for side in ("top", "bottom", "left", "right"))
     inside = slice(top, margin + height + margin - bottom), slice(left, margin + width + margin - right)
-    both = (cv2.copyMakeBorder(kept[inside], *missing, cv2.BORDER_REFLECT) for kept in (color, alpha))
-    return tuple(np.asarray(whole, np.float32) for whole in both)  # type: ignore[return-value]
+
+    def mirrored(kept: FloatArray) -> FloatArray:
+        return np.asarray(cv2.copyMakeBorder(kept[inside], top, bottom, left, right, cv2.BORDER_REFLECT), np.float32)
+
+    return mirrored(color), mirrored(alpha)
 
 
 def _placed(

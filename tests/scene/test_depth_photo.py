@@ -48,9 +48,7 @@ def test_what_is_in_front_becomes_transparent_at_its_rim() -> None:
     t = (np.arange(51, 70) - 60.3 + 0.5 - 0.5) / radius
     share = (np.arccos(t) - t * np.sqrt(1 - t * t)) / np.pi
     expected = share * 0.05 + (1 - share) * 0.4
-    np.testing.assert_allclose(
-        made[20, 51:70, 2], expected, atol=0.05
-    )  # worst seen 0.039, where the matte is off by a tenth
+    np.testing.assert_allclose(made[20, 51:70, 2], expected, atol=0.05)  # worst 0.039: the matte is off by a tenth
 
 
 def test_a_sharp_subject_keeps_its_edge_and_lends_no_light() -> None:

@@ -6,6 +6,7 @@ Hold `shard_lock.set_up_lock` to check or write them: runs of other ranges of th
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from bokehsynth.assets.catalogue import Catalogue
@@ -38,6 +39,7 @@ from bokehsynth.shards import (
     ShardPlan,
     common_identity,
     describe_dataset,
+    each,
     read_dataset,
     refuse_lost_hidden,
     write_dataset_json,
@@ -134,17 +136,23 @@ def check_format(layout: Layout) -> None:
     Such shards would otherwise count as missing, and be written over.
     """
     markers = [path for split in SPLITS for path in files_in(layout.split_markers(split), "*.done.json")]
-    for path in [layout.dataset, *markers]:
-        try:
-            record = read_json(path, MAX_DATASET_JSON if path == layout.dataset else MAX_JSON)
-        except (OSError, DataError):
-            continue  # missing or damaged: it will be remade
-        version = record.get("format") if isinstance(record, dict) else None
-        if type(version) is int and version != FORMAT_VERSION:
+    paths = [layout.dataset, *markers]
+    for path, version in zip(paths, each(layout, partial(_format_of, layout), paths), strict=True):
+        if version is not None and version != FORMAT_VERSION:
             raise ChangedError(
                 f"{path}: is of format {version}; this bokehsynth writes format {FORMAT_VERSION} and leaves other "
                 "formats alone. Choose another --out, or go on with the version that began it"
             )
+
+
+def _format_of(layout: Layout, path: StoredPath) -> int | None:
+    """The format that a file names; None where it is missing or damaged: it will be remade."""
+    try:
+        record = read_json(path, MAX_DATASET_JSON if path == layout.dataset else MAX_JSON)
+    except (OSError, DataError):
+        return None
+    version = record.get("format") if isinstance(record, dict) else None
+    return version if type(version) is int else None
 
 
 def _refuse(layout: Layout, what: str, begun: Any, asked: Any) -> None:

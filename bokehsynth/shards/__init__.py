@@ -13,7 +13,7 @@ from bokehsynth.shards.dataset import (
     write_dataset_json,
 )
 from bokehsynth.shards.layout import Layout, refuse_lost_hidden, sweep_temporaries
-from bokehsynth.shards.marker import committed_plans, common_identity, find_shard, find_shards, read_marker
+from bokehsynth.shards.marker import committed_plans, common_identity, each, find_shard, find_shards, read_marker
 from bokehsynth.shards.plan import ShardPlan, contiguous, plan_shards, shard_range
 from bokehsynth.shards.reader import ShardDataset, open_dataset
 from bokehsynth.shards.verify import VerifyReport, verify_dataset
@@ -34,6 +34,7 @@ __all__ = [
     "contiguous",
     "copy_shard",
     "describe_dataset",
+    "each",
     "encode_sample",
     "find_shard",
     "find_shards",

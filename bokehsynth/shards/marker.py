@@ -4,11 +4,12 @@ A shard exists when its marker is valid: it parses, it names this shard of this 
 index stand there with the recorded size. A tar without a marker is nothing. Only `verify` reads a tar to its end.
 """
 
-import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
+from functools import partial
+from typing import TypeVar
 
 from bokehsynth.errors import DataError
 from bokehsynth.files import files_in, pretty_json
@@ -21,6 +22,9 @@ from bokehsynth.untrusted_files import irregular_kind, parse_json, read_text
 
 ASKED_AT_A_TIME = 32
 """Shards of a set in a bucket that are asked for at a time: each answer takes milliseconds to come."""
+
+_Item = TypeVar("_Item")
+_Found = TypeVar("_Found")
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -89,6 +93,15 @@ def parse_marker(text: str, where: StoredPath) -> ShardMarker:
     return marker
 
 
+def each(layout: Layout, function: Callable[[_Item], _Found], items: Iterable[_Item]) -> Iterator[_Found]:
+    """What `function` gives for each item, in order; of a set in a bucket many are asked for at a time."""
+    if not layout.remote:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(ASKED_AT_A_TIME) as pool:
+        yield from pool.map(function, items)
+
+
 def read_marker(layout: Layout, plan: ShardPlan) -> ShardMarker:
     """Read the marker of a shard; a DataError if it is missing or does not parse. Plan and tar are not compared."""
     path = layout.marker(plan)
@@ -127,11 +140,7 @@ def check_shards(
     layout: Layout, plans: Iterable[ShardPlan], identity: Mapping[str, str] | None = None
 ) -> Iterator[ShardMarker]:
     """`check_shard` of each of these shards, in their order; in a bucket many are asked for at a time."""
-    if not layout.remote:
-        yield from (check_shard(layout, plan, identity) for plan in plans)
-        return
-    with ThreadPoolExecutor(ASKED_AT_A_TIME) as pool:
-        yield from pool.map(lambda plan: check_shard(layout, plan, identity), plans)
+    return each(layout, lambda plan: check_shard(layout, plan, identity), plans)
 
 
 def _size_of(path: StoredPath) -> int:
@@ -151,11 +160,7 @@ def find_shards(
     layout: Layout, plans: Iterable[ShardPlan], identity: Mapping[str, str] | None = None
 ) -> Iterator[ShardMarker | None]:
     """`find_shard` of each of these shards, in their order; in a bucket many are asked for at a time."""
-    if not layout.remote:
-        yield from (find_shard(layout, plan, identity) for plan in plans)
-        return
-    with ThreadPoolExecutor(ASKED_AT_A_TIME) as pool:
-        yield from pool.map(lambda plan: find_shard(layout, plan, identity), plans)
+    return each(layout, lambda plan: find_shard(layout, plan, identity), plans)
 
 
 def find_shard(layout: Layout, plan: ShardPlan, identity: Mapping[str, str] | None = None) -> ShardMarker | None:
@@ -178,9 +183,15 @@ def committed_plans(layout: Layout, split: str) -> list[ShardPlan]:
 
 
 def _readable_markers(layout: Layout, split: str) -> Iterator[ShardMarker]:
-    """The markers of a split that parse and stand in their place."""
-    for path in files_in(layout.split_markers(split), "*.done.json"):
-        with contextlib.suppress(DataError, OSError):
-            marker = parse_marker(read_text(path), path)
-            if layout.marker(marker.plan) == path:
-                yield marker
+    """The markers of a split that parse and stand in their place; in a bucket many are asked for at a time."""
+    paths = files_in(layout.split_markers(split), "*.done.json")
+    return (marker for marker in each(layout, partial(_marker_at, layout), paths) if marker is not None)
+
+
+def _marker_at(layout: Layout, path: StoredPath) -> ShardMarker | None:
+    """The marker in a file, if it parses and is that of the shard whose name the file has."""
+    try:
+        marker = parse_marker(read_text(path), path)
+    except (DataError, OSError):
+        return None
+    return marker if layout.marker(marker.plan) == path else None

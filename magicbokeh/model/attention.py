@@ -5,6 +5,7 @@ f² + (1-f)² of the work at a share f in focus. An empty segment costs nothing.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -12,39 +13,60 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention as attention
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Regions:
-    """The focus-aware mask of every sample at one resolution as two segments of sorted tokens, shared by its layers."""
+    """The focus-aware mask of every sample at one resolution as two segments of sorted tokens, shared by its layers.
+
+    All of it stays on the device, so that a forward pass never waits for it there, but for `in_focus` and `single`.
+    """
 
     order: Tensor
     """int64 [B, N]: token indices, those in focus first, each part in its original order."""
     inverse: Tensor
     """int64 [B, N]: the sorted position of each token."""
-    in_focus: tuple[int, ...]
-    """Tokens in focus, per sample."""
+    counts: Tensor
+    """int64 [B]: tokens in focus, per sample."""
 
     @classmethod
     def from_labels(cls, labels: Tensor) -> "Regions":
         """Sort the tokens by `labels`, bool [B, N], True in focus."""
         order = torch.argsort(~labels, dim=1, stable=True)
-        return cls(order, torch.argsort(order, dim=1), tuple(labels.sum(1).tolist()))
+        return cls(order, torch.argsort(order, dim=1), labels.sum(1))
 
     @property
     def tokens(self) -> int:
         """The number of tokens, N."""
         return self.order.shape[1]
 
+    @cached_property
+    def in_focus(self) -> tuple[int, ...]:
+        """Tokens in focus, per sample, on the host."""
+        return tuple(self.counts.tolist())
+
     @property
     def single(self) -> bool:
-        """Whether every sample has one label only, so that attention needs no segments."""
+        """Whether every sample has one label only, so that attention needs no segments. On the host."""
         return all(count in (0, self.tokens) for count in self.in_focus)
 
+    @cached_property
     def segment_ends(self) -> Tensor:
         """int32 [2B+1]: the bounds of all segments of the sorted batch, concatenated, from 0 to B·N."""
-        ends = [0]
-        for count in self.in_focus:
-            ends += [ends[-1] + count, ends[-1] + self.tokens]
-        return torch.tensor(ends, dtype=torch.int32, device=self.order.device)
+        first = torch.arange(len(self.order), device=self.order.device) * self.tokens
+        ends = torch.stack([first + self.counts, first + self.tokens], dim=1).flatten()
+        return torch.nn.functional.pad(ends, (1, 0)).to(torch.int32)
+
+    @cached_property
+    def sorted_rows(self) -> Tensor:
+        """int64 [B·N]: `order` as rows of the concatenated batch."""
+        return self._rows(self.order)
+
+    @cached_property
+    def original_rows(self) -> Tensor:
+        """int64 [B·N]: `inverse` as rows of the concatenated sorted batch."""
+        return self._rows(self.inverse)
+
+    def _rows(self, index: Tensor) -> Tensor:
+        return (index + torch.arange(len(index), device=index.device)[:, None] * self.tokens).flatten()
 
 
 def focus_mask(defocus: Tensor, threshold: float) -> Tensor:
@@ -78,11 +100,11 @@ class VarlenKernel(Protocol):
 
 def segmented_attention(query: Tensor, key: Tensor, value: Tensor, regions: Regions) -> Tensor:
     """Compute softmax(q kᵀ/√d + M) v where M masks pairs of different labels. All tensors [B, heads, N, d]."""
+    kernel = varlen_kernel(query)
+    if kernel is not None:  # without a look at the regions, for which the host would have to wait
+        return varlen_attention(query, key, value, regions, kernel)
     if regions.single:
         return attention(query, key, value)
-    kernel = varlen_kernel(query)
-    if kernel is not None:
-        return varlen_attention(query, key, value, regions, kernel)
     each = zip(query.chunk(len(query)), key.chunk(len(query)), value.chunk(len(query)), strict=True)
     return torch.cat([_two_segments(q, k, v, regions, index) for index, (q, k, v) in enumerate(each)])
 
@@ -102,14 +124,13 @@ def varlen_attention(query: Tensor, key: Tensor, value: Tensor, regions: Regions
     """Attention of all samples and both labels as 2B segments of one kernel call. Tensors [B, heads, N, d]."""
     batch, heads, tokens, dim = query.shape
 
-    def sort(part: Tensor) -> Tensor:  # -> [B·N, heads, d]
-        index = regions.order[:, :, None, None].expand(-1, -1, heads, dim)
-        return part.transpose(1, 2).gather(1, index).reshape(batch * tokens, heads, dim)
+    def sort(part: Tensor) -> Tensor:  # -> [B·N, heads, d]; whole rows: an index for each element costs as much again
+        rows = part.transpose(1, 2).reshape(batch * tokens, heads * dim)
+        return rows.index_select(0, regions.sorted_rows).view(batch * tokens, heads, dim)
 
-    ends = regions.segment_ends()
-    out = kernel(sort(query), sort(key), sort(value), ends, ends, tokens, tokens)
-    inverse = regions.inverse[:, :, None, None].expand(-1, -1, heads, dim)
-    return out.reshape(batch, tokens, heads, dim).gather(1, inverse).transpose(1, 2)
+    ends = regions.segment_ends
+    out = kernel(sort(query), sort(key), sort(value), ends, ends, tokens, tokens).reshape(batch * tokens, heads * dim)
+    return out.index_select(0, regions.original_rows).view(batch, tokens, heads, dim).transpose(1, 2)
 
 
 def varlen_kernel(query: Tensor) -> VarlenKernel | None:

@@ -23,7 +23,10 @@ class PhaseOptimizer:
             for rate in self.base
         ]
         first, second = stage.betas
-        self.adamw = torch.optim.AdamW(groups, betas=(first, second), eps=1e-8, weight_decay=stage.weight_decay)
+        fused = {"fused": True} if all(value.is_cuda for value in active.values()) else {}
+        self.adamw = torch.optim.AdamW(
+            groups, betas=(first, second), eps=1e-8, weight_decay=stage.weight_decay, **fused
+        )
 
     def set_rate(self, step: int) -> float:
         """The learning rates of a step of the stage, counted from 0; returns the highest."""
@@ -69,8 +72,8 @@ class PhaseOptimizer:
             if name not in self.active or (tensor.ndim and tensor.shape != self.active[name].shape):
                 raise DataError(f"optimizer.safetensors: {key} belongs to no parameter of this run")
             value = self.active[name]
-            # AdamW counts its steps on the CPU. Clones are aligned as fresh tensors are.
-            device = "cpu" if moment == "step" else value.device
+            # AdamW counts its steps on the CPU, unless it is fused. Clones are aligned as fresh tensors are.
+            device = "cpu" if moment == "step" and not self.adamw.defaults["fused"] else value.device
             self.adamw.state[value][moment] = tensor.to(device).clone()
 
 

@@ -47,7 +47,7 @@ def test_segments_need_less_than_the_whole():
     labels = torch.zeros((1, 1000), dtype=torch.bool)
     labels[0, :300] = True
     query, found = torch.empty((1, 2, 1000, 8), device="meta"), Regions.from_labels(labels)
-    regions = Regions(found.order.to("meta"), found.inverse.to("meta"), found.in_focus)
+    regions = Regions(found.order.to("meta"), found.inverse.to("meta"), found.counts)
     whole = tflop(lambda: torch.nn.functional.scaled_dot_product_attention(query, query, query))
     split = tflop(lambda: segmented_attention(query, query, query, regions))
     assert abs(split / whole - 0.58) < 1e-6

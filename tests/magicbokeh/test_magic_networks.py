@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bokehsynth import UsageError
 from magicbokeh import ModelConfig, build_networks
 from magicbokeh.conversion.official import kept_by_pruning, sr_tensor_name
+from magicbokeh.model import attention as attention_module
 from magicbokeh.model.attention import (
     Regions,
     regions_by_size,
@@ -301,6 +302,29 @@ def test_flash_attention_is_asked_for_only_where_it_works(monkeypatch, capabilit
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     query = types.SimpleNamespace(is_cuda=True, dtype=dtype, shape=(1, 5, 100, dim), device="cuda:0")
     assert varlen_kernel(query) is (loop_kernel if taken else None)
+
+
+def test_a_forward_pass_never_waits_for_the_device(monkeypatch):
+    """On the meta device no number can be read; where flash attention works, none is asked for. Gradients as well."""
+    kernel = lambda query, *_: query.clone()  # noqa: E731
+    monkeypatch.setattr(attention_module, "varlen_kernel", lambda query: kernel)
+    with torch.device("meta"):
+        networks = build_networks(TOY)
+        lq, defocus = torch.empty((2, 3, 64, 64)), torch.empty((2, 1, 64, 64))
+        found = networks.restore(lq, defocus)
+        found.x0.sum().backward()
+    assert found.x0.device.type == "meta"
+    assert sum(value.grad is not None for value in networks.unet.parameters()) > 0
+
+
+@pytest.mark.parametrize("focused", [0, 5, 16])
+def test_segments_of_a_batch_are_bounded_on_the_device(focused):
+    labels = torch.arange(16).expand(2, 16) < torch.tensor([[focused], [3]])
+    regions = Regions.from_labels(labels)
+    assert regions.segment_ends.dtype == torch.int32
+    assert regions.segment_ends.tolist() == [0, focused, 16, 19, 32]
+    assert regions.in_focus == (focused, 3)
+    assert regions.sorted_rows.tolist() == list(range(32)), "those in focus come first already"
 
 
 def test_varlen_on_the_gpu():

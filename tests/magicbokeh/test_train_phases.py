@@ -77,6 +77,28 @@ def test_only_the_active_phase_moves(stage):
         assert not left
 
 
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_the_optimizer_is_fused_on_a_gpu_alone(on_gpu, monkeypatch):
+    """Elsewhere it is not asked for, so that runs on a CPU keep their bits."""
+    options = {}
+    monkeypatch.setattr(torch.optim, "AdamW", lambda groups, **given: options.update(given))
+    phase = types.SimpleNamespace(name="sr", rates=lambda name: 1e-3)
+    PhaseOptimizer(phase, {"weight": types.SimpleNamespace(is_cuda=on_gpu)}, STAGES["sr"])
+    assert options.get("fused", False) == on_gpu
+
+
+@pytest.mark.parametrize(("fused", "device"), [(True, "meta"), (None, "cpu")])
+def test_counts_of_steps_go_where_the_optimizer_keeps_them(fused, device):
+    """A fused one beside the moments; "meta" stands for a GPU."""
+    weight = torch.nn.Parameter(torch.empty(2, device="meta"))
+    phase = types.SimpleNamespace(name="sr", rates=lambda name: 1e-3)
+    optimizer = PhaseOptimizer(phase, {"weight": weight}, STAGES["sr"])
+    optimizer.adamw.defaults["fused"] = fused
+    optimizer.load({"sr/weight/step": torch.tensor(3.0), "sr/weight/exp_avg": torch.ones(2)})
+    found = optimizer.adamw.state[weight]
+    assert {name: value.device.type for name, value in found.items()} == {"step": device, "exp_avg": "meta"}
+
+
 def test_alternate_begins_exactly_where_sr_ended():
     models, batch = toy_models(moved=False), picture_batch(2)
     with torch.no_grad():  # an SR stage has been

@@ -1,7 +1,8 @@
 """The path of a sample on one page: draw -> compose -> render -> degrade -> Sample."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from bokehsynth.assets.load.store import AssetStore
@@ -11,9 +12,9 @@ from bokehsynth.recipe import Recipe
 from bokehsynth.rendering import Scene, render, render_batch
 from bokehsynth.rendering.frames import Frames
 from bokehsynth.sample_checks import raise_unless_retryable, retry_until_valid
-from bokehsynth.sample_draw import SampleDraw, draw_sample, sample_meta
+from bokehsynth.sample_draw import SampleDraw, draw_sample, more_pictures, sample_meta
 from bokehsynth.scene import ComposedScene, compose
-from bokehsynth.schema import Sample, quantized, sample_key
+from bokehsynth.schema import SOURCE, Sample, quantized, sample_key
 
 ASSET_STORE = AssetStore()
 """The pictures that this process used last; its content never changes a sample."""
@@ -39,16 +40,29 @@ def sample_from_draw(
     """
     scene = scene or compose_draw(recipe, draw)
     frames = render_scene(scene)
+    pictures = {name: more_picture(name, render_scene(scene.pictures[name])) for name in needed_pictures(recipe)}
     aif = encode_8bit(frames.all_in_focus)
-    degraded = apply_degradation(aif, draw.degradation)
-    arrays = sample_arrays(recipe, scene, frames, aif, degraded)
+    degraded = apply_degradation(pictures.get(SOURCE, aif), draw.degradation)
+    arrays = sample_arrays(recipe, scene, frames, aif, degraded, pictures)
     return Sample(sample_key(draw.split, draw.index), sample_meta(recipe, draw, scene, frames), arrays)
 
 
 def compose_draw(recipe: Recipe, draw: SampleDraw) -> ComposedScene:
     """Read the drawn pictures and lay them out in front of the drawn lens."""
     lens = recipe.lens.scene_lens(draw.aperture, draw.camera, recipe.frame)
-    return compose(draw.scene, ASSET_STORE.of(recipe.catalogue), lens)
+    return compose(draw.scene, ASSET_STORE.of(recipe.catalogue), lens, more_pictures(recipe, draw))
+
+
+def needed_pictures(recipe: Recipe) -> list[str]:
+    """The further pictures that are rendered: views that are stored, and the source, from which LQ starts."""
+    views = [] if recipe.views is None else [name for name in recipe.views.names if name in recipe.shards.fields]
+    return views if recipe.source is None else [SOURCE, *views]
+
+
+def more_picture(name: str, frames: Frames) -> ByteArray:
+    """A view, or the source. The halves of a dual pixel have their share of the light, so that their mean is `hq`."""
+    halved = name in {"left", "right"}
+    return encode_8bit(2 * frames.bokeh * frames.part_light if halved else frames.bokeh)
 
 
 def scene_renderer(backend: str = "auto") -> Callable[[Scene], Frames]:
@@ -57,17 +71,18 @@ def scene_renderer(backend: str = "auto") -> Callable[[Scene], Frames]:
 
 
 def sample_arrays(
-    recipe: Recipe, scene: ComposedScene, frames: Frames, aif: ByteArray, degraded: Degraded
-) -> dict[str, Any]:
+    recipe: Recipe, scene: ComposedScene, frames: Frames, aif: ByteArray, degraded: Degraded,
+    pictures: Mapping[str, ByteArray] = MappingProxyType({}),
+) -> dict[str, Any]:  # fmt: skip
     """The recipe's fields, each quantised to the steps that a file holds."""
-    bokeh = frames.bokeh if scene.captured is None else scene.captured
     made: dict[str, Any] = {
-        "lq": degraded.lq, "hq": encode_8bit(bokeh), "aif": aif, "defocus": frames.defocus,
+        "lq": degraded.lq, "aif": aif, "defocus": frames.defocus,
         "disparity": frames.disparity, "lq_native": degraded.lq_native,
-        "mask": frames.defocus <= IN_FOCUS if scene.mask is None else scene.mask,
+        "mask": frames.defocus <= IN_FOCUS if scene.mask is None else scene.mask, **pictures,
     }  # fmt: skip
-    if "hq16" in recipe.shards.fields:
-        made["hq16"] = encode_16bit(bokeh)
+    for name, encode in (("hq", encode_8bit), ("hq16", encode_16bit)):
+        if name in recipe.shards.fields:  # else it is not even rendered
+            made[name] = encode(frames.bokeh if scene.captured is None else scene.captured)
     return {name: quantized(name, made[name], recipe.scales) for name in recipe.shards.fields}
 
 
@@ -92,22 +107,24 @@ def compose_sample(recipe: Recipe, index: int, split: str = "train") -> Composed
 def render_samples(recipe: Recipe, composed: Sequence[ComposedSample], backend: str = "auto") -> list[Sample]:
     """The part of `make_sample` from rendering on, for several samples whose scenes are rendered together."""
     try:
-        batch: Sequence[Frames | None] = render_batch([each.scene for each in composed], backend)
+        names = needed_pictures(recipe)
+        scenes = [scene for each in composed for scene in (each.scene, *map(each.scene.pictures.get, names)) if scene]
+        batch: dict[int, Frames] = dict(zip(map(id, scenes), render_batch(scenes, backend), strict=True))
     except BaseException as raised:  # one scene cannot be rendered: each by itself, so that only it is drawn again
         raise_unless_retryable(raised)
-        batch = [None] * len(composed)
+        batch = {}
     render_scene = scene_renderer(backend)
 
-    def finish(each: ComposedSample, frames: Frames | None) -> Sample:
+    def finish(each: ComposedSample) -> Sample:
         def attempt_sample(attempt: int) -> Sample:
-            if frames is not None and attempt == each.draw.attempt:
-                return sample_from_draw(recipe, each.draw, lambda _: frames, each.scene)
+            if batch and attempt == each.draw.attempt:
+                return sample_from_draw(recipe, each.draw, lambda scene: batch[id(scene)], each.scene)
             draw = draw_sample(recipe, each.draw.index, each.draw.split, attempt)
             return sample_from_draw(recipe, draw, render_scene)
 
         return retry_until_valid(attempt_sample, each.draw.attempt)
 
-    return [finish(each, frames) for each, frames in zip(composed, batch, strict=True)]
+    return [finish(each) for each in composed]
 
 
 SetUp = ComposedSample  # the public names of 0.4

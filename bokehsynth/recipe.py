@@ -2,12 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from bokehsynth.assets.catalogue import Catalogue
 from bokehsynth.assets.index.build import build_catalogue
@@ -19,6 +27,7 @@ from bokehsynth.degradation import Degradation, DegradationSpec, resolve
 from bokehsynth.errors import RecipeError, UsageError
 from bokehsynth.files import canonical_json, local_path, sha256_bytes
 from bokehsynth.scene import AnySpec, LensSpec, SceneSpec, kinds_of_assets
+from bokehsynth.scene.views_spec import SourceSpec, ViewsSpec, stored_fields
 from bokehsynth.schema import MAP_MAX, ShardSpec
 
 SPLITS = ("train", "val")
@@ -38,6 +47,9 @@ def _resolvable(value: Any) -> Any:
 
 Side = Annotated[int, Field(ge=16, le=8192)]
 Count = Annotated[int, Field(ge=0, le=999_999_999)] | Literal["each"]
+
+
+_ABSENT_UNUSED = ("views", "source")
 
 
 class SamplesSpec(Spec):
@@ -85,6 +97,15 @@ class Recipe(Spec):
     """`real-esrgan`, `none`, a list of steps, or `package.module:Class`."""
     shards: Annotated[ShardSpec, BeforeValidator(_whole_samples)] = ShardSpec()
     """How samples are packed."""
+    views: ViewsSpec | None = None
+    """Further pictures of every scene, through other settings of the lens or parts of its opening."""
+    source: SourceSpec | None = None
+    """Where LQ starts from another picture of the same scene than the one all in focus."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys that 0.4.0 did not know are left out where they are not used: its recipes keep their bytes."""
+        return {key: value for key, value in serialize(self).items() if key not in _ABSENT_UNUSED or value is not None}
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
@@ -100,7 +121,27 @@ class Recipe(Spec):
                 f"lens: a camera needs layers, which stand at known distances; in scene.kind: {self.scene.kind} none "
                 "are known: leave the camera out, or use scene.kind: layers"
             )
+        if not layers and (self.views or self.source):
+            raise ValueError(f"views and source need layers; in scene.kind: {self.scene.kind} there are none to render")
+        if self.source is not None:
+            self._check_source(self.source)
+        self.__dict__["shards"] = replace(
+            self.shards, fields=stored_fields(self.shards.fields, self.views, self.source)
+        )
         return self
+
+    def _check_source(self, source: SourceSpec) -> None:
+        """ValueError for a source whose lens does not fit the scene's distances."""
+        lens, ranges = source.lens, self.lens.ranges
+        if lens is None:
+            if ranges is not None and source.blur is not None:
+                raise ValueError("source.blur: K follows from lens's camera; give source.lens another f_number")
+            return
+        if lens.has_camera != self.lens.has_camera:
+            raise ValueError("source.lens: give both lenses a camera or a prescription, or neither")
+        other = lens.ranges
+        if ranges and other and (ranges.near_m, ranges.sensor_width_mm) != (other.near_m, other.sensor_width_mm):
+            raise ValueError("source.lens: near_m and sensor_width_mm must be those of lens: the scene is the same")
 
     @property
     def frame(self) -> tuple[int, int] | None:
@@ -172,7 +213,10 @@ class Recipe(Spec):
 
         Where it is unpickled, classes are imported and digests computed anew.
         """
-        copy = _bare(self.model_copy(update={"lens": _bare(self.lens)}))
+        bare: dict[str, Any] = {"lens": _bare(self.lens)}
+        if self.source is not None and self.source.lens is not None:
+            bare["source"] = self.source.model_copy(update={"lens": _bare(self.source.lens)})
+        copy = _bare(self.model_copy(update=bare))
         return copy.with_catalogue(self.catalogue)
 
     @cached_property
@@ -186,7 +230,26 @@ class Recipe(Spec):
     @property
     def portable_dict(self) -> dict[str, Any]:
         """The recipe without the paths of folders on this machine."""
-        return self.model_dump(mode="json") | {"assets": portable(self.assets), "lens": self.lens.portable}
+        whole = self.model_dump(mode="json") | {"assets": portable(self.assets), "lens": self.lens.portable}
+        return whole if self.source is None else whole | {"source": self.source.portable}
+
+    @property
+    def lenses(self) -> tuple[LensSpec, ...]:
+        """The lens, and that of the source where it has one of its own."""
+        own = None if self.source is None else self.source.lens
+        return (self.lens,) if own is None else (self.lens, own)
+
+    @property
+    def lens_digest(self) -> str:
+        """Identity of the tables of all lenses."""
+        digests = [lens.digest for lens in self.lenses]
+        return digests[0] if len(digests) == 1 else sha256_bytes("".join(digests))
+
+    def device_for(self, asked: str, found: str) -> str:
+        """Return `found`, or the CPU where `auto` found one that lacks a lens; UsageError where none is there."""
+        for lens in self.lenses:
+            found = lens.device_for(asked, found)
+        return found
 
     @cached_property
     def identity(self) -> dict[str, str]:
@@ -198,14 +261,15 @@ class Recipe(Spec):
         """The digests that follow from the recipe alone, without reading a picture."""
         return {
             "recipe_digest": self.digest,
-            "lens_digest": self.lens.digest,
+            "lens_digest": self.lens_digest,
             "degradation_digest": self.resolved_degradation.digest,
         }
 
     @property
     def class_paths(self) -> list[str]:
         """Everything that it names as `package.module:Class`."""
-        return self.lens.class_paths + self.resolved_degradation.class_paths
+        lenses = [path for lens in self.lenses for path in lens.class_paths]
+        return lenses + self.resolved_degradation.class_paths
 
     def text(self) -> str:
         """The resolved recipe as the data set keeps it: every key written out."""
@@ -230,7 +294,10 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = (), total: 
     recipe = load_yaml(path, Recipe, overrides)
     packaged = path in packaged_recipes().values()
     recipe = recipe.model_copy(update={"assets": _absolute(recipe.assets, path, packaged, overrides)})
-    recipe = recipe.model_copy(update={"lens": _with_files(recipe.lens, path, overrides)})
+    recipe = recipe.model_copy(update={"lens": _with_files(recipe.lens, path, overrides, "lens")})
+    if recipe.source is not None and recipe.source.lens is not None:
+        lens = _with_files(recipe.source.lens, path, overrides, "source")
+        recipe = recipe.model_copy(update={"source": recipe.source.model_copy(update={"lens": lens})})
     _check_blur(recipe, path)
     if total is not None:
         if not 1 <= total < 10**9:
@@ -261,13 +328,13 @@ def _absolute(spec: AssetsSpec, path: Path, packaged: bool, overrides: Sequence[
     return spec.model_copy(update=changed)
 
 
-def _with_files(lens: LensSpec, path: Path, overrides: Sequence[str]) -> LensSpec:
+def _with_files(lens: LensSpec, path: Path, overrides: Sequence[str], section: str) -> LensSpec:
     """Read the files that the lens names: beside the recipe file, or in the working directory if --set names one."""
-    given = any(text.partition("=")[0].strip().split(".")[0] == "lens" for text in overrides)
+    given = any(text.partition("=")[0].strip().split(".")[0] == section for text in overrides)
     try:
         return lens.with_files(Path.cwd() if given else path.parent)
     except UsageError as error:
-        raise RecipeError(f"{path}: lens: {error}") from None
+        raise RecipeError(f"{path}: {section}: {error}") from None
 
 
 def _check_blur(recipe: Recipe, path: Path) -> None:

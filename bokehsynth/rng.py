@@ -25,6 +25,7 @@ class Stage(IntEnum):
     DEGRADE = 3
     APERTURE = 4
     CAMERA = 5
+    SOURCE = 6
 
 
 def stream(seed: int, split: str, stage: Stage, index: int, attempt: int = 0) -> np.random.Generator:

@@ -36,7 +36,7 @@ NOT_RETRYABLE = (StorageError, AssetError, ChangedError, DeviceError, MemoryErro
 
 def check_sample(sample: Sample) -> None:
     """Raise UnsoundError unless the stored arrays of a sample show something and agree with its record."""
-    for name in ("hq", "aif", "lq"):
+    for name in ("hq", "aif", "lq", "source"):
         if name in sample.arrays and int(sample.arrays[name].max()) < BLACK:
             raise UnsoundError(f"{name} is black: no value reaches {BLACK} of 255", "black")
     for name, scale_key in (("defocus", "defocus_scale"), ("disparity", "disparity_scale")):

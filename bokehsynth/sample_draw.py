@@ -12,12 +12,15 @@ from bokehsynth.degradation.check_draw import check_degradation_draw
 from bokehsynth.errors import DataError, UsageError
 from bokehsynth.files import canonical_json
 from bokehsynth.recipe import Recipe
+from bokehsynth.rendering.aperture.lens_points import mean_point
 from bokehsynth.rendering.frames import Frames
 from bokehsynth.rng import Stage, stream
-from bokehsynth.scene import AnyDraw, ComposedScene, draw_scene
+from bokehsynth.scene import AnyDraw, ComposedScene, MorePictures, SceneDraw, SceneSpec, draw_scene
 from bokehsynth.scene.camera import CameraDraw, MetricCamera
-from bokehsynth.scene.check_draw import check_camera_draw, check_scene_draw
-from bokehsynth.schema import FORMAT_VERSION
+from bokehsynth.scene.check_draw import check_camera_draw, check_scene_draw, check_source
+from bokehsynth.scene.compose import margin_of
+from bokehsynth.scene.more_pictures import SourceDraw, draw_source
+from bokehsynth.schema import FORMAT_VERSION, SOURCE
 from bokehsynth.untrusted_files import parse_json
 
 
@@ -34,6 +37,8 @@ class SampleDraw:
     degradation: DegradationDraw
     camera: CameraDraw | None = None
     """Where the recipe has one."""
+    source: SourceDraw | None = None
+    """Where the recipe has one."""
 
 
 def draw_sample(recipe: Recipe, index: int, split: str = "train", attempt: int = 0) -> SampleDraw:
@@ -49,25 +54,60 @@ def draw_sample(recipe: Recipe, index: int, split: str = "train", attempt: int =
     which, aperture = recipe.lens.pick_aperture(index, rng)
     camera = _draw_camera(recipe, stream(recipe.seed, split, Stage.CAMERA, which, attempt))
     scene = draw_scene(recipe.scene, recipe.frame, recipe.catalogue, recipe.seed, split, which, attempt, camera)
+    source = None
+    if recipe.source is not None:
+        rng = stream(recipe.seed, split, Stage.SOURCE, index, attempt)
+        source = _draw_source(recipe, scene, aperture, camera, index, rng)
     rng = stream(recipe.seed, split, Stage.DEGRADE, index, attempt)
     degradation = draw_degradation(recipe.resolved_degradation, rng)
     return SampleDraw(
         split=split, index=index, attempt=attempt, aperture=aperture, scene=scene, degradation=degradation,
-        camera=None if camera is None else camera.draw,
+        camera=None if camera is None else camera.draw, source=source,
     )  # fmt: skip
 
 
 def _draw_camera(recipe: Recipe, rng: np.random.Generator) -> MetricCamera | None:
     ranges = recipe.lens.ranges
-    return None if ranges is None else MetricCamera(ranges.draw(rng), recipe.radius_bound)
+    if ranges is None:
+        return None
+    others = [lens.blur_bound(recipe.frame) for lens in recipe.lenses[1:] if recipe.frame is not None]
+    return MetricCamera(ranges.draw(rng), max(recipe.radius_bound, *(bound or 0.0 for bound in others), 0.0))
+
+
+def _draw_source(
+    recipe: Recipe, scene: AnyDraw, aperture: int, camera: MetricCamera | None, index: int, rng: np.random.Generator
+) -> SourceDraw:
+    assert recipe.source is not None
+    assert isinstance(recipe.scene, SceneSpec)
+    assert isinstance(scene, SceneDraw), "recipes with a source have layers"
+    drawn = None if camera is None else camera.draw
+    return draw_source(recipe.source, recipe.scene, scene, aperture, drawn, index, rng)
+
+
+def more_pictures(recipe: Recipe, draw: SampleDraw) -> MorePictures:
+    """What is photographed of a drawn scene besides `hq`."""
+    source, lens, camera = draw.source, recipe.lens, draw.camera
+    if source is None or recipe.source is None:
+        return MorePictures(recipe.views)
+    if recipe.source.lens is not None:
+        lens, camera = recipe.source.lens, source.camera
+    return MorePictures(recipe.views, source, lens.scene_lens(source.aperture, camera, recipe.frame))
+
+
+def canvas_margin(recipe: Recipe, draw: SampleDraw) -> int:
+    """Pixels that the canvas of a drawn scene of layers has beyond each side of the picture."""
+    assert isinstance(draw.scene, SceneDraw)
+    lens = recipe.lens.scene_lens(draw.aperture, draw.camera, recipe.frame)
+    return margin_of(draw.scene, lens, more_pictures(recipe, draw))
 
 
 def sample_meta(recipe: Recipe, draw: SampleDraw, scene: ComposedScene, frames: Frames) -> dict[str, Any]:
-    """The flat JSON record of a sample (`META_TYPES`; with a camera also `near_m`)."""
+    """The flat JSON record of a sample (`META_TYPES`, and the keys of a camera, of views and of a source)."""
     record = asdict(draw) | {"composed": scene.notes}
     metric = {} if draw.camera is None else {"near_m": float(draw.camera.near_m)}
-    if draw.camera is None:
-        del record["camera"]
+    for name in ("camera", "source"):
+        if record[name] is None:
+            del record[name]
     return {
         "format": FORMAT_VERSION,
         "index": draw.index, "split": draw.split, "seed": recipe.seed, "attempt": draw.attempt,
@@ -76,10 +116,34 @@ def sample_meta(recipe: Recipe, draw: SampleDraw, scene: ComposedScene, frames: 
         "radius_max": float(frames.defocus.max()),
         "aperture": recipe.lens.names[draw.aperture],
         **recipe.scales,
-        **metric,
+        **metric, **_views_meta(recipe, scene), **_source_meta(recipe, draw, scene),
         "assets": draw.scene.assets,
         **recipe.identity,
         "draw": canonical_json(record),
+    }  # fmt: skip
+
+
+def _views_meta(recipe: Recipe, scene: ComposedScene) -> dict[str, Any]:
+    """What each stored view is."""
+    if recipe.views is None:
+        return {}
+    names = [name for name in recipe.views.names if name in recipe.shards.fields]
+    lenses = [scene.pictures[name].lens for name in names]
+    middles = [mean_point(lens.aperture) for lens in lenses]
+    return {
+        "views": recipe.views.kind, "view_names": names,
+        "view_blur": [float(lens.blur) for lens in lenses], "view_focus": [float(lens.focus) for lens in lenses],
+        "view_x": [x for x, _ in middles], "view_y": [y for _, y in middles],
+    }  # fmt: skip
+
+
+def _source_meta(recipe: Recipe, draw: SampleDraw, scene: ComposedScene) -> dict[str, Any]:
+    if recipe.source is None or draw.source is None:
+        return {}
+    lens, spec = scene.pictures[SOURCE].lens, recipe.source.lens or recipe.lens
+    return {
+        "source_blur": float(lens.blur), "source_focus": float(lens.focus),
+        "source_aperture": spec.names[draw.source.aperture],
     }  # fmt: skip
 
 
@@ -113,9 +177,27 @@ def check_draw(recipe: Recipe, draw: SampleDraw, meta: Mapping[str, Any]) -> Non
             raise DataError(f"has aperture {draw.aperture}, the recipe {len(recipe.lens.names)}")
         check_camera_draw(recipe.lens.ranges, draw.camera, draw.scene)
         check_scene_draw(recipe.scene, draw.scene, recipe.frame, recipe.catalogue, draw.split)
+        check_source_draw(recipe, draw)
         check_degradation_draw(recipe.resolved_degradation, draw.degradation)
     except DataError as error:
         raise DataError(f"the sample's `draw` record is not what the recipe can draw: {error}") from None
+
+
+def check_source_draw(recipe: Recipe, draw: SampleDraw) -> None:
+    """DataError unless `draw` has a source that the recipe can draw for its scene."""
+    spec, source = recipe.source, draw.source
+    if (spec is None) != (source is None):
+        raise DataError("has a source where the recipe has none, or the other way round")
+    if spec is None or source is None:
+        return
+    assert isinstance(draw.scene, SceneDraw)
+    assert isinstance(recipe.scene, SceneSpec)
+    count = len((spec.lens or recipe.lens).names)
+    if not 0 <= source.aperture < count:
+        raise DataError(f"has aperture {source.aperture} of the source, the recipe {count}")
+    if spec.lens is None and source.aperture != draw.aperture:
+        raise DataError("the source's aperture is not that of the sample")
+    check_source(spec, recipe.scene, draw.scene, source, draw.camera)
 
 
 _DRAW = TypeAdapter(SampleDraw)

@@ -69,6 +69,33 @@ FIELDS: dict[str, Field] = {
     "hq16": Field(kind="color16", optional=True, about="hq with 16 bits per channel"),
     "lq_native": Field(kind="color", optional=True, own_size=True, about="lq as degraded, before it was enlarged"),
 }
+SOURCE = "source"
+MAX_STACK = 16
+"""Pictures of a focal or aperture stack, at most."""
+LARGEST_GRID = 5
+"""Parts of an opening along one axis, at most: of 25 and the whole, all tables are in memory together."""
+VIEW_FIELDS: dict[str, Field] = {
+    "left": Field(kind="color", optional=True, about="the scene through the left half of the opening (dual pixel)"),
+    "right": Field(kind="color", optional=True, about="the scene through the right half of the opening (dual pixel)"),
+    **{
+        f"hq_{i:02d}": Field(kind="color", optional=True, about=f"picture {i} of a stack of lens settings")
+        for i in range(MAX_STACK)
+    },
+    **{
+        f"view_{y}{x}": Field(kind="color", optional=True, about=f"the scene through part {y}, {x} of the opening")
+        for y in range(LARGEST_GRID)
+        for x in range(LARGEST_GRID)
+    },
+}
+"""Further pictures of a sample's scene, of a recipe with `views`."""
+FIELDS |= VIEW_FIELDS
+FIELDS[SOURCE] = Field(kind="color", optional=True, about="another setting of the lens: lq is its degradation")
+VIEWS = "views"
+"""What stands for all views of a recipe in `shards.fields`."""
+FIELD_NAMES = (
+    "lq, hq, aif, defocus, disparity, mask, hq16, lq_native, source, left, right, "
+    f"hq_00 to hq_{MAX_STACK - 1}, view_00 to view_{LARGEST_GRID - 1}{LARGEST_GRID - 1} (views: all of the recipe's)"
+)
 DEFAULT_FIELDS = tuple(name for name, item in FIELDS.items() if not item.optional)
 
 META_TYPES: dict[str, type] = {
@@ -99,6 +126,26 @@ METRIC_META_TYPES: dict[str, type] = {
 }
 """Further keys of every sample of a data set whose recipe has a camera."""
 
+VIEW_META_TYPES: dict[str, Any] = {
+    "views": str,  # focal_stack | aperture_stack | dual_pixel | sub_apertures
+    "view_names": list,  # of str: the fields that hold them; all further lists are in this order
+    "view_blur": list[float],  # K of each
+    "view_focus": list[float],  # d_f of each
+    "view_x": list[float],  # mean lens point of each, x right and y down, radii of the opening
+    "view_y": list[float],
+}
+"""Further keys of every sample of a data set whose recipe has `views`."""
+
+SOURCE_META_TYPES: dict[str, Any] = {
+    "source_blur": float,  # K of the picture from which lq starts
+    "source_focus": float,  # its d_f
+    "source_aperture": str,  # its aperture, as `aperture`
+}
+"""Further keys of every sample of a data set whose recipe has a `source`."""
+
+OPTIONAL_META_TYPES: tuple[dict[str, Any], ...] = (METRIC_META_TYPES, VIEW_META_TYPES, SOURCE_META_TYPES)
+"""Groups of keys: all keys of a group are there, or none."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShardSpec:
@@ -117,9 +164,9 @@ class ShardSpec:
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise UsageError(f"shards.samples must be at least 1, got {self.samples}")
-        unknown = [name for name in self.fields if name not in FIELDS]
+        unknown = [name for name in self.fields if name not in FIELDS and name != VIEWS]
         if unknown or not self.fields or len(set(self.fields)) != len(self.fields):
-            raise UsageError(f"shards.fields must be distinct names out of {', '.join(FIELDS)}; got {self.fields}")
+            raise UsageError(f"shards.fields must be distinct names out of {FIELD_NAMES}; got {self.fields}")
 
 
 @dataclass(frozen=True)
@@ -206,11 +253,28 @@ def quantized(name: str, values: Array, scales: Mapping[str, Any]) -> Array:
 
 
 def check_meta(meta: Mapping[str, Any]) -> None:
-    """Raise DataError unless `meta` has exactly the keys and types of META_TYPES, with or without the metric ones."""
-    types = META_TYPES | (METRIC_META_TYPES if meta.keys() & METRIC_META_TYPES.keys() else {})
+    """Raise DataError unless `meta` has exactly the keys and types of META_TYPES and of some of the optional groups."""
+    types: dict[str, Any] = dict(META_TYPES)
+    for group in OPTIONAL_META_TYPES:
+        types |= group if meta.keys() & group.keys() else {}
     if meta.keys() != types.keys():
         missing, extra = sorted(types.keys() - meta.keys()), sorted(meta.keys() - types.keys())
         raise DataError(f"sample metadata: missing keys {missing}, unknown keys {extra}")
     for key, kind in types.items():
-        if type(meta[key]) is not kind:
-            raise DataError(f"sample metadata: {key} must be {kind.__name__}, got {type(meta[key]).__name__}")
+        value = meta[key]
+        if kind == list[float]:
+            if type(value) is not list or any(type(each) is not float for each in value):
+                raise DataError(f"sample metadata: {key} must be a list of floats, got {str(value)[:80]}")
+        elif type(value) is not kind:
+            raise DataError(f"sample metadata: {key} must be {kind.__name__}, got {type(value).__name__}")
+    if VIEWS in meta:
+        _check_views(meta)
+
+
+def _check_views(meta: Mapping[str, Any]) -> None:
+    names = meta["view_names"]
+    if not all(isinstance(name, str) and name in VIEW_FIELDS for name in names) or len(set(names)) != len(names):
+        raise DataError(f"sample metadata: view_names must be distinct names of views, got {str(names)[:80]}")
+    for key, kind in VIEW_META_TYPES.items():
+        if kind == list[float] and len(meta[key]) != len(names):
+            raise DataError(f"sample metadata: {key} has {len(meta[key])} numbers for {len(names)} views")

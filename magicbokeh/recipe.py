@@ -114,10 +114,12 @@ class DataSpec(Spec):
     corruption: CorruptionSpec | None = None
     """Corrupt the disparity from which the network's defocus map is made."""
     fresh_lq: str | None = None
-    """Degrade `aif` afresh in each epoch by this preset (real-esrgan), instead of the sample's own LQ."""
+    """Degrade `aif` afresh in each epoch by this preset (real-esrgan), instead of the sample's own LQ; in a data set
+    with a `source`, that picture."""
     refocus: Probability = 0.0
     """Probability that LQ is the scene with another focus: refocusing. `aif` and its disparity are rendered with
-    another focus, then degraded by `fresh_lq` (or real-esrgan)."""
+    another focus, then degraded by `fresh_lq` (or real-esrgan). A data set with a `source` has that picture, rendered
+    from all layers: it is degraded then, and `aif` in the other samples."""
     workers: NonNegativeInt = 2
     """Processes that make samples; 0 makes them in the main process. Changes no sample."""
 

@@ -59,7 +59,7 @@ def preview(recipe: str, overrides: tuple[str, ...], out: Path, device: str, **o
     if shown.only is not None and shown.only not in loaded.shards.fields:
         raise UsageError(f"--only {shown.only}: the recipe stores {', '.join(loaded.shards.fields)} (shards.fields)")
     split = shown.split or loaded.splits[0]
-    backend = loaded.lens.device_for(device, resolve_device(device))
+    backend = loaded.device_for(device, resolve_device(device))
     indices = tqdm(
         range(shown.first, shown.first + shown.count), unit="sample", leave=False, disable=not sys.stderr.isatty()
     )

@@ -15,12 +15,12 @@ from bokehsynth.files import atomic_write
 from bokehsynth.generation.picture_cost import picture_seconds
 from bokehsynth.imaging.drawing import FAINT, INK, PAPER, default_font
 from bokehsynth.optics import Lens
-from bokehsynth.pipeline import make_sample
+from bokehsynth.pipeline import make_sample, needed_pictures
 from bokehsynth.recipe import Recipe
 from bokehsynth.sample_draw import SampleDraw, draw_sample
 from bokehsynth.scene import PairDraw, PhotoDraw, SceneDraw, SceneLens
-from bokehsynth.scene.compose import blur_of, possible_focus
-from bokehsynth.schema import FIELDS
+from bokehsynth.scene.compose_lens import blur_of, possible_focus
+from bokehsynth.schema import FIELDS, SOURCE, VIEW_FIELDS
 from bokehsynth.shards import encode_sample
 
 DRAWS = 2000
@@ -34,6 +34,8 @@ UNBLURRED = 3.0
 # cut-outs and landscapes that were in memory, the same landscapes as photographs, two real pairs with all that loads
 # them. What loads or draws pictures comes from `picture_cost`. Other lenses: a factor of two either way.
 SECONDS_PER_MEGAPIXEL = {"layers": 0.47, "photo": 0.2, "pair": 1.0}
+SHARE_OF_VIEW = 0.4
+"""Time of a further picture of a scene, rendered and encoded, over that of the sample without it."""
 SECONDS_PER_SAMPLE = 0.015
 """What does not depend on its size."""
 SECONDS_PER_PAIR = 0.8
@@ -138,6 +140,7 @@ def table_cost(recipe: Recipe, drawn: Sequence[SampleDraw]) -> Cost:
     kind = recipe.scene.kind
     pixels = statistics.mean(draw.scene.height * draw.scene.width for draw in drawn)
     seconds = SECONDS_PER_MEGAPIXEL[kind] * pixels / 1e6 + (SECONDS_PER_PAIR if kind == "pair" else 0.0)
+    seconds *= 1 + SHARE_OF_VIEW * len(needed_pictures(recipe))
     seconds += SECONDS_PER_SAMPLE + picture_seconds(recipe, drawn)
     return Cost(
         seconds, pixels * sum(_bytes_per_pixel(recipe, name) for name in recipe.shards.fields) + RECORD_BYTES, 0
@@ -149,7 +152,7 @@ def _bytes_per_pixel(recipe: Recipe, name: str) -> float:
     if FIELDS[name].kind == "map":
         return MASK_BYTES if name == "mask" else MAP_BYTES[recipe.scene.kind]
     clean = (name == "hq" and recipe.scene.kind == "photo") or (name == "lq" and not recipe.resolved_degradation.steps)
-    per_pixel = COLOR_BYTES["aif" if clean else name]
+    per_pixel = COLOR_BYTES["aif" if clean else "hq" if name == SOURCE or name in VIEW_FIELDS else name]
     if recipe.shards.codec == "webp" and FIELDS[name].kind == "color":
         per_pixel *= WEBP
     return per_pixel / recipe.resolved_degradation.scale**2 if name == "lq_native" else per_pixel

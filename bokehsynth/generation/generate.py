@@ -229,7 +229,7 @@ def _prepare(recipe: Recipe, layout: Layout, options: GenerateOptions) -> _Run:
 def choose_engine(recipe: Recipe, layout: Layout, options: GenerateOptions) -> tuple[str, WorkerAllocation, Engine]:
     """The device of a run, what its workers get, and its engine; UsageError where there is none."""
     device = resolve_dataset_device(options.device, devices_of(layout), layout.root, options.allow_mixed)
-    device = recipe.lens.device_for(options.device, device)
+    device = recipe.device_for(options.device, device)
     allocation = allocate(options.engine, options.ray_address, device, options.workers, options.gpus)
     return device, allocation, options.make_engine(allocation)
 
@@ -244,7 +244,8 @@ def _claim(run: _Run) -> list[ShardPlan] | None:
         absent = set(uncommitted(layout, run.everything, run.identity))
         if not absent and quarantine is None and is_complete(layout, run.everything):
             return None
-        run.recipe.lens.check_tables(run.recipe.frame)
+        for lens in run.recipe.lenses:
+            lens.check_tables(run.recipe.frame)
         todo = [plan for plan in run.shards if plan in absent]
         check_free_space(layout, todo, typical_bytes(run.recipe))  # before anything ties the folder to this recipe
         if layout.remote and not layout.identity.is_file():  # logs of another set that had this URL, since deleted

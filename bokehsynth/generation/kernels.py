@@ -11,7 +11,8 @@ def compile_kernels(recipe: Recipe, device: str) -> None:
         from bokehsynth.rendering.cpu import renderer as cpu
 
         cpu.warm_up()
-        recipe.lens.prepare(recipe.frame)
+        for lens in recipe.lenses:
+            lens.prepare(recipe.frame)
         if device == "cuda":
             from bokehsynth.rendering.cuda import renderer as cuda
 

@@ -10,9 +10,9 @@ from bokehsynth.assets.catalogue import Asset, AssetFiles, Kind
 from bokehsynth.assets.load.picture_cache import picture_cache
 from bokehsynth.assets.load.store import CACHE_BYTES, cutout_factor, drawn_size, landscape_factor
 from bokehsynth.recipe import Recipe
-from bokehsynth.sample_draw import SampleDraw
+from bokehsynth.sample_draw import SampleDraw, canvas_margin
 from bokehsynth.scene import PhotoDraw, SceneDraw
-from bokehsynth.scene.compose import background_side, foreground_side, margin_of
+from bokehsynth.scene.compose import background_side, foreground_side
 from bokehsynth.scene.photo import photo_side
 
 # Measured on one core of an AMD EPYC: CPU seconds per megapixel of the file, of what is kept of it, and of a drawing.
@@ -102,7 +102,7 @@ def _sides(recipe: Recipe, draw: SampleDraw) -> Iterator[tuple[Kind, int]]:
     """The pictures that a sample shows: kind, and the side in pixels that the store is asked for."""
     scene = draw.scene
     if isinstance(scene, SceneDraw):
-        margin = margin_of(scene, recipe.lens.scene_lens(draw.aperture, draw.camera, recipe.frame))
+        margin = canvas_margin(recipe, draw)
         yield "background", background_side(scene.background, scene.height + 2 * margin, scene.width + 2 * margin)
         yield from (("foreground", foreground_side(each, scene)) for each in scene.foregrounds)
     elif isinstance(scene, PhotoDraw):

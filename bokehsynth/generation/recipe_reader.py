@@ -22,7 +22,7 @@ class RecipeReader(SampleReader):
             raise DataError(f"no split {split!r} in this recipe; it has {', '.join(recipe.splits)}")
         super().__init__(split, plans, recipe.identity)
         self.recipe = recipe
-        self.backend = recipe.lens.device_for(backend, resolve_device(backend))
+        self.backend = recipe.device_for(backend, resolve_device(backend))
         """Where samples are rendered: chosen once, as a loader worker might find another device, with other pixels."""
         self.fields = list(recipe.shards.fields if fields is None else fields)
         """Names of the arrays that each sample will hold."""

@@ -43,9 +43,10 @@ def is_schema(text: str, recipe: Recipe) -> bool:
         return True
     if sha256_bytes(text) not in _EARLIER:
         return False
-    known = json.loads(text)["$defs"]
+    schema = json.loads(text)
+    known = schema["$defs"]
     sources = [source for name in SOURCE_LISTS for source in getattr(recipe.assets, name)]
-    return all(
+    return recipe.model_dump(mode="json").keys() <= schema["properties"].keys() and all(
         part.model_dump(mode="json").keys() <= known[type(part).__name__]["properties"].keys()
         for part in [recipe.lens, *sources]
     )

@@ -14,9 +14,8 @@ from bokehsynth.generation.stored_recipe import find_pictures, stored_recipe
 from bokehsynth.pipeline import sample_from_draw, scene_renderer
 from bokehsynth.recipe import Recipe
 from bokehsynth.rendering import resolve_device
-from bokehsynth.sample_draw import SampleDraw, check_draw, draw_from_meta
+from bokehsynth.sample_draw import SampleDraw, canvas_margin, check_draw, draw_from_meta
 from bokehsynth.scene import SceneDraw
-from bokehsynth.scene.compose import margin_of
 from bokehsynth.schema import Sample, sample_key
 from bokehsynth.shards import Layout, open_dataset
 from bokehsynth.stores import StoredPath
@@ -79,7 +78,7 @@ def check_size(recipe: Recipe, draw: SampleDraw, key: str) -> None:
     """UsageError for a scene whose layers would take more than LAYER_BYTES: a recipe can ask for any number."""
     height, width, layers = draw.scene.height, draw.scene.width, 1
     if isinstance(draw.scene, SceneDraw):
-        margin = margin_of(draw.scene, recipe.lens.scene_lens(draw.aperture, draw.camera, recipe.frame))
+        margin = canvas_margin(recipe, draw)
         height, width, layers = height + 2 * margin, width + 2 * margin, len(draw.scene.planes)
     if (needed := height * width * layers * TEXEL) > LAYER_BYTES:
         raise UsageError(

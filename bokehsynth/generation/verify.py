@@ -201,9 +201,10 @@ def _known_identity(recipe: Recipe) -> dict[str, str]:
     Shards, samples and `dataset.json` still have to agree on these.
     """
     known = {"recipe_digest": recipe.digest}
-    for name, part in (("lens_digest", recipe.lens), ("degradation_digest", recipe.resolved_degradation)):
-        with contextlib.suppress(UntrustedCodeError):
-            known[name] = part.digest
+    with contextlib.suppress(UntrustedCodeError):
+        known["lens_digest"] = recipe.lens_digest
+    with contextlib.suppress(UntrustedCodeError):
+        known["degradation_digest"] = recipe.resolved_degradation.digest
     return known
 
 

@@ -12,11 +12,19 @@ import numpy.typing as npt
 
 from bokehsynth.errors import UsageError
 from bokehsynth.imaging.drawing import FAINT, INK, ByteArray, blank, grid, write_sheet, write_text
-from bokehsynth.schema import FIELDS, Sample
+from bokehsynth.schema import FIELDS, VIEW_FIELDS, Sample
 
-COLUMNS = ("aif", "hq", "lq", "defocus", "disparity", "mask")
+COLUMNS = ("aif", "source", "hq", "lq", "defocus", "disparity", "mask")
+MOST_VIEWS = 5
+"""Columns of views, at most; of more, evenly spread ones are shown."""
+ANAGLYPH = "anaglyph"
+"""The column that shows left in red and right in cyan, for glasses: in focus both meet, elsewhere they part."""
 TITLES = {
     "aif": "all in focus",
+    "source": "lq starts here",
+    "left": "half of the opening",
+    "right": "half of the opening",
+    ANAGLYPH: "left red, right cyan",
     "hq": "through the lens",
     "lq": "degraded",
     "defocus": "blur radius",
@@ -33,14 +41,15 @@ SMALLEST_CELL = 128
 def contact_sheet(samples: Iterable[Sample], path: str | Path | None = None, cell: int = 256) -> ByteArray:
     """Rows of aif | hq | lq | defocus | disparity with captions, colour maps and scale bars: uint8 [H, W, 3].
 
-    Fields that no sample has are left out (as is `mask`, mostly); where only some lack one, their cells say so. `cell`
+    Fields that no sample has are left out (as is `mask`, mostly); where only some lack one, their cells say so. Views
+    come behind lq, at most five of them, and of a dual pixel also an anaglyph. `cell`
     is the longer side of a picture in pixels, at least 128. Each map's colours run over one range for the whole sheet,
     shown by its scale bar. With `path`, the sheet is also written as PNG.
     """
     rows = list(samples)
     if not rows:
         raise UsageError("contact_sheet needs at least one sample")
-    names = [name for name in COLUMNS if any(name in sample.arrays for sample in rows)] or ["hq"]
+    names = _columns(rows)
     sizes = [_cell_size(sample, cell) for sample in rows]
     ranges = {name: _range(name, rows) for name in COLOR_MAPS}
     column = max(SMALLEST_CELL, *(width for _, width in sizes))
@@ -52,6 +61,17 @@ def contact_sheet(samples: Iterable[Sample], path: str | Path | None = None, cel
     if path is not None:
         write_sheet(Path(path), sheet, compression=9)
     return sheet
+
+
+def _columns(rows: list[Sample]) -> list[str]:
+    """What is shown of samples, from left to right."""
+    stored = {name for sample in rows for name in sample.arrays}
+    names = [name for name in COLUMNS if name in stored] or ["hq"]
+    views = take_spread([name for name in VIEW_FIELDS if name in stored], MOST_VIEWS)
+    if {"left", "right"} <= stored:
+        views.append(ANAGLYPH)
+    place = next((i for i, name in enumerate(names) if name in COLOR_MAPS), len(names))
+    return names[:place] + views + names[place:]
 
 
 def gallery(
@@ -101,16 +121,23 @@ def _range(name: str, rows: list[Sample]) -> tuple[float, float]:
 
 
 def _cell(sample: Sample, name: str, height: int, width: int, ranges: dict[str, tuple[float, float]]) -> ByteArray:
-    values = sample.arrays.get(name)
+    values = anaglyph(sample) if name == ANAGLYPH else sample.arrays.get(name)
     if values is None:
         missing = np.full((height, width, 3), 230, np.uint8)
         return write_text(missing, [(width // 2 - 30, height // 2 - 8, "not stored", 14, FAINT)])
-    if FIELDS[name].kind == "map":
+    if name != ANAGLYPH and FIELDS[name].kind == "map":
         low, high = ranges[name]
         values = _colored(np.clip((values - low) / (high - low), 0, 1), COLOR_MAPS[name])
     shrinks = values.shape[0] > height
     resized = cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
     return np.asarray(resized, np.uint8)
+
+
+def anaglyph(sample: Sample) -> ByteArray | None:
+    """Red of the left half's picture, green and blue of the right one's, uint8 [H, W, 3]; None without both."""
+    if not {"left", "right"} <= sample.arrays.keys():
+        return None
+    return np.concatenate([sample["left"][..., :1], sample["right"][..., 1:]], axis=2)
 
 
 def _colored(unit: npt.NDArray[Any], color_map: int) -> ByteArray:
@@ -125,7 +152,7 @@ def _head(width: int, ranges: dict[str, tuple[float, float]], names: Sequence[st
     for i, name in enumerate(names):
         left = GAP + i * (width + GAP)
         texts.append((left, 8, f"{name}", 16, INK))
-        texts.append((left + 12 + 8 * len(name), 10, TITLES[name], 13, FAINT))
+        texts.append((left + 12 + 8 * len(name), 10, TITLES.get(name, ""), 13, FAINT))
         if name in ranges:
             ramp = _colored(np.linspace(0, 1, width - 90)[None].repeat(9, axis=0), COLOR_MAPS[name])
             band[BAR + 6 : BAR + 15, left + 14 : left + 14 + ramp.shape[1]] = ramp

@@ -12,8 +12,8 @@ import numpy as np
 from bokehsynth.errors import UsageError
 from bokehsynth.optics.apertures import Aperture, Array, BoolArray, Float64Array, PupilDisc, SameAperture
 
-LARGEST_GRID = 5
-"""Parts along one axis, at most: 25 of them and the whole have their tables in memory together."""
+NARROWEST = 32
+"""Bands along one axis, at most: each then spans eight points of the tables of fast backends."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Band:
     softness: float
 
     def __post_init__(self) -> None:
-        if not 1 <= self.count <= LARGEST_GRID or not 0 <= self.index < self.count:
-            raise UsageError(f"a band must be one of 1..{LARGEST_GRID}, got {self.index} of {self.count}")
+        if not 1 <= self.count <= NARROWEST or not 0 <= self.index < self.count:
+            raise UsageError(f"a band must be one of 1..{NARROWEST}, got {self.index} of {self.count}")
         if not 0 < self.softness <= 1:
             raise UsageError(f"softness must be in 0..1 (0 excluded), got {self.softness}")
 

@@ -11,17 +11,18 @@ from bokehsynth.assets.catalogue import Catalogue, Kind
 from bokehsynth.assets.load.store import AssetStore
 from bokehsynth.rng import Stage, stream
 from bokehsynth.scene.camera import MetricCamera, SceneLens
-from bokehsynth.scene.compose import compose_layers
+from bokehsynth.scene.compose import NO_MORE, compose_layers
 from bokehsynth.scene.composed_scene import ComposedScene
 from bokehsynth.scene.draw import SceneDraw, draw_layers
 from bokehsynth.scene.lens_spec import LensSpec, read_aperture
+from bokehsynth.scene.more_pictures import MorePictures
 from bokehsynth.scene.pair import PairDraw, PairSpec, compose_pair, draw_pair
 from bokehsynth.scene.photo import PhotoDraw, PhotoSpec, compose_photo, draw_photo
 from bokehsynth.scene.spec import SceneSpec
 
 __all__ = [
-    "AnyDraw", "AnySpec", "ComposedScene", "LensSpec", "PairDraw", "PhotoDraw", "SceneDraw", "SceneLens", "SceneSpec",
-    "compose", "draw_scene", "kinds_of_assets", "read_aperture",
+    "AnyDraw", "AnySpec", "ComposedScene", "LensSpec", "MorePictures", "PairDraw", "PhotoDraw", "SceneDraw",
+    "SceneLens", "SceneSpec", "compose", "draw_scene", "kinds_of_assets", "read_aperture",
 ]  # fmt: skip
 
 
@@ -67,12 +68,15 @@ def draw_scene(
             return draw_layers(spec, size, catalogue, seed, split, index, attempt, camera)
 
 
-def compose(draw: AnyDraw, store: AssetStore, lens: SceneLens) -> ComposedScene:
-    """Load the pictures of a drawn scene and build what the renderer takes, and what was photographed."""
+def compose(draw: AnyDraw, store: AssetStore, lens: SceneLens, more: MorePictures = NO_MORE) -> ComposedScene:
+    """Load the pictures of a drawn scene and build what the renderer takes, and what was photographed.
+
+    `more` says which further pictures are taken of layers.
+    """
     match draw:
         case PhotoDraw():
             return compose_photo(draw, store, lens.aperture)
         case PairDraw():
             return compose_pair(draw, store, lens.aperture)
         case _:
-            return compose_layers(draw, store, lens)
+            return compose_layers(draw, store, lens, more)

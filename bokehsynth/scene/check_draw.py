@@ -5,10 +5,12 @@ from bokehsynth.config.distributions import bounds
 from bokehsynth.errors import DataError
 from bokehsynth.optics import Plane
 from bokehsynth.scene.camera import CameraDraw, CameraRanges
-from bokehsynth.scene.draw import BackgroundDraw, ForegroundDraw, SceneDraw
+from bokehsynth.scene.draw import BackgroundDraw, FocusDraw, ForegroundDraw, SceneDraw
+from bokehsynth.scene.more_pictures import SourceDraw
 from bokehsynth.scene.pair import PairDraw, PairSpec
 from bokehsynth.scene.photo import PhotoDraw, PhotoSpec, WindowDraw, own_size
 from bokehsynth.scene.spec import SceneSpec
+from bokehsynth.scene.views_spec import SourceSpec
 
 AnyDraw = SceneDraw | PhotoDraw | PairDraw
 
@@ -51,6 +53,41 @@ def check_camera_draw(ranges: CameraRanges | None, draw: CameraDraw | None, scen
             _within(f"camera.{name}", value, bounds(given))
 
 
+def check_source(
+    spec: SourceSpec, scene_spec: SceneSpec, scene: SceneDraw, draw: SourceDraw, camera: CameraDraw | None
+) -> None:
+    """DataError, naming the number, unless `spec` can draw `draw` for this scene and its camera."""
+    ranges = None if spec.lens is None else spec.lens.ranges
+    if (ranges is None) != (draw.camera is None):
+        raise DataError("has a camera of the source where the recipe has none, or the other way round")
+    if ranges is not None and draw.camera is not None:
+        for name in draw.camera.__dataclass_fields__:
+            value, given = getattr(draw.camera, name), getattr(ranges, name)
+            if (value is None) != (given is None):
+                raise DataError(f"source.camera.{name} is {value}, the recipe has it in another way")
+            if value is not None:
+                _within(f"source.camera.{name}", value, bounds(given))
+        if camera is None or any(getattr(camera, n) != getattr(draw.camera, n) for n in ("near_m", "sensor_width_mm")):
+            raise DataError("source.camera: near_m and sensor_width_mm are not those of the sample's camera")
+    by_distance = ranges is not None and ranges.focus_m is not None
+    if (draw.focus is not None) != (spec.focus is not None or by_distance):
+        raise DataError("source.focus: the recipe has it in another way")
+    if draw.focus is not None:
+        _check_focus(draw.focus, scene)
+    if (draw.blur is None) != (spec.blur is None):
+        raise DataError(f"source.blur is {draw.blur}, the recipe has it in another way")
+    if draw.blur is not None and spec.blur is not None:
+        scale = scene_spec.blur_scale(min(scene.height, scene.width))
+        low, high = bounds(spec.blur)
+        _within("source.blur", draw.blur, (low * scale, high * scale))
+
+
+def _check_focus(focus: FocusDraw, scene: SceneDraw) -> None:
+    _within("focus", focus.disparity, (0.0, 1.0), _PLANE_SLACK)
+    _within("focus.x", focus.x, (0, scene.width - 1))
+    _within("focus.y", focus.y, (0, scene.height - 1))
+
+
 def _check_layers(spec: SceneSpec, draw: SceneDraw, catalogue: Catalogue, split: str) -> None:
     least, most = map(round, bounds(spec.foregrounds))
     if not least <= len(draw.foregrounds) <= most:
@@ -74,9 +111,7 @@ def _check_layers(spec: SceneSpec, draw: SceneDraw, catalogue: Catalogue, split:
     layers: list[BackgroundDraw | ForegroundDraw] = [draw.background, *draw.foregrounds]
     for layer in layers:
         _check_layer(spec, layer, draw)
-    _within("focus", draw.focus.disparity, (0.0, 1.0), _PLANE_SLACK)
-    _within("focus.x", draw.focus.x, (0, draw.width - 1))
-    _within("focus.y", draw.focus.y, (0, draw.height - 1))
+    _check_focus(draw.focus, draw)
 
 
 def _check_layer(spec: SceneSpec, layer: BackgroundDraw | ForegroundDraw, draw: SceneDraw) -> None:

@@ -1,6 +1,7 @@
 """Composes a drawn scene: layers on one canvas, and the lens in front of them."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -8,18 +9,24 @@ import numpy.typing as npt
 
 from bokehsynth.assets.load.store import AssetStore
 from bokehsynth.color import LUMINANCE, FloatArray
-from bokehsynth.optics import Lens, Plane
+from bokehsynth.optics import Lens
 from bokehsynth.optics.layer import Layer
 from bokehsynth.scene.camera import SceneLens
+from bokehsynth.scene.compose_lens import lens_of, possible_focus
 from bokehsynth.scene.composed_scene import ComposedScene, disparity_seen_at
-from bokehsynth.scene.draw import STEEPEST, BackgroundDraw, ForegroundDraw, SceneDraw
+from bokehsynth.scene.draw import BackgroundDraw, ForegroundDraw, SceneDraw
+from bokehsynth.scene.more_pictures import MorePictures
 from bokehsynth.scene.place import place_cutout, show_landscape, side_on_canvas
+from bokehsynth.schema import SOURCE
+
+NO_MORE = MorePictures()
 
 
-def compose_layers(draw: SceneDraw, store: AssetStore, scene_lens: SceneLens) -> ComposedScene:
-    """Load, scale and place the pictures of a scene on a canvas large enough for every ray of its lens."""
-    lenses = _possible_lenses(draw, scene_lens)
-    margin = _largest_margin(draw, lenses)
+def compose_layers(
+    draw: SceneDraw, store: AssetStore, scene_lens: SceneLens, more: MorePictures = NO_MORE
+) -> ComposedScene:
+    """Load, scale and place the pictures of a scene on a canvas large enough for every ray of its lenses."""
+    margin = margin_of(draw, scene_lens, more)
     height, width = draw.height + 2 * margin, draw.width + 2 * margin
     backdrop, enlarged = _background(draw.background, store, height, width, draw.highlight_boost)
     light = ambient_light(backdrop, np.ones(backdrop.shape[:2], np.float32))
@@ -31,20 +38,19 @@ def compose_layers(draw: SceneDraw, store: AssetStore, scene_lens: SceneLens) ->
         layers.append(Layer((color.reshape(len(color), -1) * row).reshape(color.shape), alpha, foreground.plane))
         gains.append(gain)
     layers.append(Layer(backdrop, np.ones((height, width), np.float32), draw.background.plane))
-    focus = draw.focus.disparity
-    if draw.focus.on == "pixel":
-        focus = disparity_seen_at((draw.focus.x, draw.focus.y), layers, margin)
+    lens = _possible_lenses(draw, scene_lens)[_focus_of(draw, layers, margin)]
     notes = {"background_enlarged": enlarged, "light_gains": gains}
-    return ComposedScene(layers=layers, lens=lenses[focus], margin=margin, notes=notes)
+    scene = ComposedScene(layers=layers, lens=lens, margin=margin, notes=notes)
+    return replace(scene, pictures=_pictures(draw, scene, scene_lens, more))
 
 
-def margin_of(draw: SceneDraw, scene_lens: SceneLens) -> int:
-    """Pixels that the canvas has beyond each side of the picture, so that every ray of the lens meets it."""
-    return _largest_margin(draw, _possible_lenses(draw, scene_lens))
-
-
-def _largest_margin(draw: SceneDraw, lenses: Mapping[float, Lens]) -> int:
-    return max(lens.margin(draw.planes, draw.width, draw.height) for lens in lenses.values())
+def margin_of(draw: SceneDraw, scene_lens: SceneLens, more: MorePictures = NO_MORE) -> int:
+    """Pixels that the canvas has beyond each side of the picture, so that every ray of every lens meets it."""
+    lenses = _possible_lenses(draw, scene_lens)
+    every = list(lenses.values())
+    for lens in lenses.values():
+        every += [*more.lenses(draw, scene_lens, lens).values(), *more.source_lenses(draw, lens).values()]
+    return max(lens.margin(draw.planes, draw.width, draw.height) for lens in every)
 
 
 def _possible_lenses(draw: SceneDraw, scene_lens: SceneLens) -> dict[float, Lens]:
@@ -52,35 +58,21 @@ def _possible_lenses(draw: SceneDraw, scene_lens: SceneLens) -> dict[float, Lens
     return {focus: lens_of(draw, focus, scene_lens, draw.planes) for focus in possible_focus(draw, draw.planes)}
 
 
-def possible_focus(draw: SceneDraw, planes: list[Plane]) -> list[float]:
-    """Disparities that may turn out to be in focus: the drawn one, or every plane's at the drawn pixel."""
-    if draw.focus.on == "disparity":
-        return [draw.focus.disparity]
-    x, y = draw.focus.x - (draw.width - 1) / 2, draw.focus.y - (draw.height - 1) / 2
-    return [float(plane.at(x, y)) for plane in planes]
+def _focus_of(draw: SceneDraw, layers: Sequence[Layer], margin: int) -> float:
+    """The disparity in focus, once it is known what is seen where."""
+    if draw.focus.on == "pixel":
+        return disparity_seen_at((draw.focus.x, draw.focus.y), layers, margin)
+    return draw.focus.disparity
 
 
-def lens_of(draw: SceneDraw, focus: float, scene_lens: SceneLens, planes: list[Plane]) -> Lens:
-    """Build the lens with K as drawn, or such that the most blurred corner has the drawn radius (0 if all is in focus).
-
-    K times the steepest slope stays below STEEPEST: beyond, no canvas is large enough for the rays. Where the recipe
-    has a camera, K is the camera's, and the planes were drawn for it.
-    """
-    if draw.blur is None:
-        return scene_lens.focused(focus, (draw.height, draw.width))
-    return Lens(blur_of(draw, focus, scene_lens, planes), focus, scene_lens.aperture)
-
-
-def blur_of(draw: SceneDraw, focus: float, scene_lens: SceneLens, planes: list[Plane]) -> float:
-    """K of that lens."""
-    blur = draw.blur
-    if blur is None:
-        return scene_lens.blur(focus, (draw.height, draw.width))
-    if draw.blur_is == "largest_radius":
-        farthest = max(Lens(1.0, focus).radius_max(plane, draw.width, draw.height) for plane in planes)
-        blur = blur / farthest if farthest > 0 else 0.0
-    slope = max(plane.slope for plane in planes)
-    return min(blur, STEEPEST / slope) if slope > 0 else blur
+def _pictures(
+    draw: SceneDraw, scene: ComposedScene, scene_lens: SceneLens, more: MorePictures
+) -> dict[str, ComposedScene]:
+    """The same layers through the lens of each view, and of the source."""
+    lenses = more.lenses(draw, scene_lens, scene.lens)
+    if sources := more.source_lenses(draw, scene.lens):
+        lenses[SOURCE] = sources[_focus_of(more.source_scene(draw), scene.layers, scene.margin)]
+    return {name: replace(scene, lens=lens) for name, lens in lenses.items()}
 
 
 def _background(

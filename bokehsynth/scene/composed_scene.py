@@ -23,6 +23,8 @@ class ComposedScene:
     """A photograph of the scene through its lens, [H, W, 3] linear: it takes the place of the render."""
     mask: FloatArray | None = None
     """Where the picture is in focus, [H, W] in 0..1, from a file; without one, it follows from the defocus."""
+    pictures: dict[str, "ComposedScene"] = field(default_factory=dict)
+    """The same layers through other lenses, by the field that holds their picture."""
 
 
 def disparity_seen_at(pixel: tuple[int, int], layers: Sequence[Layer], margin: int) -> float:

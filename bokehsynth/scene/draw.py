@@ -128,7 +128,7 @@ def draw_layers(
 
     rng = stream(seed, split, Stage.LENS, index, attempt)
     blur = sample(spec.blur, rng) * spec.blur_scale(min(size))
-    focus = _draw_focus(spec, scene_background, foregrounds, height, width, rng)
+    focus = draw_focus(spec, scene_background, foregrounds, height, width, rng)
     if camera is not None and camera.draw.focus_m is not None:
         focus = FocusDraw(on="disparity", disparity=camera.draw.near_m / camera.draw.focus_m)
     return SceneDraw(
@@ -151,7 +151,7 @@ def _draw_planes(
 
     The ranges hold over the whole canvas (picture and overscan), so that no two planes cross under any ray. Tilts
     that leave no space for the gaps are scaled down together, and those too steep for a camera's K, which is at most
-    `blur_bound`. Without one K is lowered instead (`compose.lens_of`).
+    `blur_bound`. Without one K is lowered instead (`compose_lens.lens_of`).
     """
     height, width = size
     tilts = [sample(spec.foreground_tilt, rng) for _ in range(count)] + [sample(spec.background_tilt, rng)]
@@ -198,7 +198,7 @@ def _draw_places(count: int, rng: np.random.Generator) -> list[float]:
     return [0.08 + 0.84 * (rank + uniform(rng, 0.25, 0.75)) / count for rank in ranks]
 
 
-def _draw_focus(
+def draw_focus(
     spec: SceneSpec,
     background: BackgroundDraw,
     foregrounds: list[ForegroundDraw],

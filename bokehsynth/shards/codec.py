@@ -19,6 +19,7 @@ import numpy as np
 from bokehsynth.errors import DataError
 from bokehsynth.files import canonical_json
 from bokehsynth.schema import (
+    FIELD_NAMES,
     FIELDS,
     MAX_SAMPLE_PIXELS,
     Array,
@@ -138,7 +139,7 @@ def stored_arrays(sample: Sample, spec: ShardSpec | None = None) -> dict[str, Ar
     stored: dict[str, Array] = {}
     for name, values in sample.arrays.items():
         if name not in FIELDS:
-            raise DataError(f"sample {sample.key}: {name!r} is no field; known are {', '.join(FIELDS)}")
+            raise DataError(f"sample {sample.key}: {name!r} is no field; known are {FIELD_NAMES}")
         is_map, where = FIELDS[name].kind == "map", f"sample {sample.key}, {name}"
         form = StoredForm(values.shape, values.dtype.name)
         _check_form(where, form, np.float32 if is_map else _STORED_AS[name], size, name)
@@ -296,6 +297,8 @@ def _check_record(key: str, meta: Mapping[str, Any]) -> None:
             raise DataError(f"sample {key}: {name} = {_short(value)} does not fit 64 bits, as table readers need")
         if kind is float and not np.isfinite(value):
             raise DataError(f"sample {key}: {name} = {value} has no JSON")
+        if kind is list and any(type(each) is float and not np.isfinite(each) for each in value):
+            raise DataError(f"sample {key}: {name} holds a number that has no JSON")
     if not _KEY.fullmatch(key) or key != sample_key(meta["split"], meta["index"]):
         raise DataError(
             f"sample {key}: the key of {meta['split']} {meta['index']} must be another, and match {_KEY.pattern}"

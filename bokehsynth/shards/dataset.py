@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from bokehsynth.errors import ChangedError, DataError
 from bokehsynth.files import atomic_write, change_file, pretty_json, sha256_bytes
 from bokehsynth.rng import SPLITS
-from bokehsynth.schema import FIELDS, FORMAT_VERSION, MAX_SAMPLES
+from bokehsynth.schema import FIELDS, FORMAT_VERSION, MAX_SAMPLES, SOURCE, VIEW_FIELDS
 from bokehsynth.shards.codec import MAX_RECORD, META_MEMBER, check_sizes, decode_meta
 from bokehsynth.shards.index import read_index
 from bokehsynth.shards.layout import Layout
@@ -188,6 +188,8 @@ def card_text(record: Mapping[str, Any], description: str) -> str:
         _table(["column", "content", "decoded"], [*columns, ["`json`", "one flat record, alike in every sample", "-"]]),
         _CARD_MAPS if scales else "",
         _table(["map", "key of its scale", "scale", "unit"], scales) if scales else "",
+        _CARD_VIEWS if VIEW_FIELDS.keys() & table.keys() else "",
+        _CARD_SOURCE if SOURCE in table else "",
         _CARD_READING.format(
             arrays="\n".join(_card_line(name, item) for name, item in table.items()),
             split=next(iter(splits)),
@@ -209,6 +211,16 @@ _CARD_MAPS = """\
 Maps are 16-bit grey PNG. A scale is the same in every sample of this data set and also stands in its JSON record.
 **Never** bring a map to 8 bits: `Image.convert("RGB")`, `convert("L")`, and readers that do so (webdataset's
 `decode("pil")` and `decode("rgb")`) clip every count above 255 to white. `np.asarray(Image.open(...))` keeps them."""
+
+_CARD_VIEWS = """\
+Views are further pictures of the same scene. The JSON record names them in `view_names`; `view_blur` and `view_focus`
+are K and the focus of each, in the same order, so that its blur radius is `view_blur * abs(disparity - view_focus)`.
+`view_x` and `view_y` are where in the opening its light passes, in radii, x right and y down: what stands at disparity
+d is seen `-blur * (d - focus)` times that further right and further down than through the middle."""
+
+_CARD_SOURCE = """\
+`lq` is not the degraded all-in-focus picture, but that of `source`: another setting of the lens before the same scene,
+with K `source_blur`, focused on `source_focus`, through `source_aperture` (in the JSON record)."""
 
 _CARD_READING = """\
 ## Reading

@@ -125,6 +125,8 @@ def cut_window(whole: SampleArrays, augmentation: Augmentation, spec: DataSpec) 
 
 
 def _input_picture(sample: Sample, augmentation: Augmentation, spec: DataSpec) -> ByteArray:
+    if "source_blur" in sample.meta:
+        return _from_source(sample, augmentation, spec)
     if augmentation.refocus is not None:
         lens = Lens(blur=float(sample.meta["blur"]), focus=augmentation.refocus)
         refocused = classical_bokeh(sample.aif, sample.disparity, lens)
@@ -132,6 +134,23 @@ def _input_picture(sample: Sample, augmentation: Augmentation, spec: DataSpec) -
     if spec.fresh_lq is not None:
         return degrade(sample.aif, spec.fresh_lq, augmentation.degrade_seed)
     return sample.lq
+
+
+def _from_source(sample: Sample, augmentation: Augmentation, spec: DataSpec) -> ByteArray:
+    """LQ of a data set whose LQ starts from another focus or lens: its own, or made afresh from that picture.
+
+    Where the recipe asks for `refocus`, the other samples start from `aif`.
+    """
+    if spec.refocus == 0 and spec.fresh_lq is None:
+        return sample.lq
+    if "source" not in sample.arrays:
+        raise UsageError(
+            "data.fresh_lq, data.refocus: the data set starts LQ from a picture that it does not store; name `source` "
+            "in its shards.fields, or train on its own LQ"
+        )
+    from_source = spec.refocus == 0 or augmentation.refocus is not None
+    picture = sample["source"] if from_source else sample.aif
+    return degrade(picture, spec.fresh_lq or "real-esrgan", augmentation.degrade_seed)
 
 
 def corrupt_disparity(disparity: FloatArray, corruption: Corruption) -> FloatArray:

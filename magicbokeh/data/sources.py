@@ -185,7 +185,8 @@ def _with_defaults(source: Source, stored: Collection[str]) -> Source:
 
 def _open_shards(folder: str | Path) -> OpenSource:
     stored = open_dataset(folder, "train").fields
-    used = [*REQUIRED_FIELDS, *(name for name in TRAINING_FIELDS if name in stored and name not in REQUIRED_FIELDS)]
+    optional = (*TRAINING_FIELDS, "source")  # from which LQ may be made afresh
+    used = [*REQUIRED_FIELDS, *(name for name in optional if name in stored and name not in REQUIRED_FIELDS)]
     train, val = (open_dataset(folder, split, used) for split in ("train", "val"))
     meta = train[0].meta
     counts = {"train": len(train), "val": len(val)}

@@ -322,6 +322,23 @@ def test_refocusing_degrades_another_focus_of_the_scene(sample):
     assert np.abs(sharp.astype(int) - sample.aif).max() <= 1
 
 
+def test_refocusing_takes_the_source_of_a_set_that_has_one(sample):
+    source = 255 - sample.aif
+    with_source = dataclasses.replace(
+        sample, arrays={**sample.arrays, "source": source},
+        meta={**sample.meta, "source_blur": 3.0, "source_focus": 0.9, "source_aperture": "disc"},
+    )  # fmt: skip
+    always = DataSpec(source=SourceSpec(shards="x"), refocus=1.0, fresh_lq="none")
+    assert np.array_equal(augmented(with_source, always, refocus=0.5).lq, source)
+    sometimes = DataSpec(source=SourceSpec(shards="x"), refocus=0.5, fresh_lq="none")
+    assert np.array_equal(augmented(with_source, sometimes).lq, sample.aif)
+    afresh = DataSpec(source=SourceSpec(shards="x"), fresh_lq="none")
+    assert np.array_equal(augmented(with_source, afresh).lq, source)
+    assert np.array_equal(augmented(with_source, DataSpec(source=SourceSpec(shards="x"))).lq, sample.lq)
+    with pytest.raises(UsageError, match="name `source` in its shards"):
+        augmented(dataclasses.replace(with_source, arrays=sample.arrays), always, refocus=0.5)
+
+
 def test_the_flips_of_a_run_come_at_the_asked_rate():
     spec = DataSpec(source=SourceSpec(shards="x"), flip=0.25)
     share = np.mean([draw_augmentation(spec, 0, "train", index, 0).flip for index in range(2000)])

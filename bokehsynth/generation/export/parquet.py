@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from bokehsynth.errors import ChangedError, DataError
 from bokehsynth.files import fsync_directory, storage_errors
 from bokehsynth.generation.export.create import create_folder, is_file, new_file
-from bokehsynth.schema import FIELDS, META_TYPES, METRIC_META_TYPES, sample_key
+from bokehsynth.schema import FIELDS, META_TYPES, OPTIONAL_META_TYPES, sample_key
 from bokehsynth.shards import ShardDataset, ShardPlan, read_marker
 
 ROWS = 64
@@ -21,11 +21,12 @@ ROWS = 64
 GROUP_BYTES = 64 << 20
 """Bytes of the members of a row group, at most, unless one sample has more: a writer holds some copies of them."""
 _SPLITS = {"train": "train", "val": "validation"}
-_TYPES: dict[type, tuple[pa.DataType, Any]] = {
+_TYPES: dict[Any, tuple[pa.DataType, Any]] = {
     int: (pa.int64(), {"dtype": "int64", "_type": "Value"}),
     float: (pa.float64(), {"dtype": "float64", "_type": "Value"}),
     str: (pa.string(), {"dtype": "string", "_type": "Value"}),
     list: (pa.list_(pa.string()), {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"}),
+    list[float]: (pa.list_(pa.float64()), {"feature": {"dtype": "float64", "_type": "Value"}, "_type": "List"}),
 }
 """Type of each value of the record: that of the column, and what Hugging Face calls it."""
 _PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -149,7 +150,7 @@ def _columns(row: dict[str, Any]) -> Iterator[tuple[str, pa.DataType, Any]]:
             yield name, _PICTURE, {"_type": "Image"}
         elif name in row:
             yield name, pa.binary(), {"dtype": "binary", "_type": "Value"}
-    for name, kind in (META_TYPES | METRIC_META_TYPES).items():
+    for name, kind in [*META_TYPES.items(), *(item for group in OPTIONAL_META_TYPES for item in group.items())]:
         if name in row:
             yield name, *_TYPES[kind]
 

@@ -16,10 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.generation.report.markup import MAX_TEXT
-from bokehsynth.schema import FIELDS, Sample, quantize_map
+from bokehsynth.imaging.contact_sheet import take_spread
+from bokehsynth.schema import FIELDS, VIEW_FIELDS, Sample, quantize_map
 
-PICTURES = ("lq", "aif", "hq")
-"""Stops of the slider, in order."""
+PICTURES = ("lq", "source", "aif", "hq")
+"""Stops of the slider, in order; views come behind them."""
+MOST_VIEWS = 5
+"""Views that are shown, evenly spread."""
 MAPS = ("defocus", "disparity", "mask")
 SIDES = (512, 384, 320, 256, 208, 176, 144, 112, 80, 48)
 """Longer sides in pixels that are tried, the largest first."""
@@ -83,13 +86,18 @@ def _at_side(sample: Sample, side: int) -> SampleView:
     height, width = sample.meta["height"], sample.meta["width"]
     factor = min(1.0, side / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    pictures = {name: _webp(_shrunk(sample.arrays[name], size)) for name in PICTURES if name in sample.arrays}
+    pictures = {name: _webp(_shrunk(sample.arrays[name], size)) for name in _shown(sample)}
     if not pictures and "hq16" in sample.arrays:
         pictures["hq"] = _webp(_shrunk((sample.arrays["hq16"] >> 8).astype(np.uint8), size))
     maps = {name: _map_view(name, sample, size) for name in MAPS if name in sample.arrays}
     meta = {name: value for name, value in sample.meta.items() if name != "draw"}
     meta |= {"assets": meta["assets"][:ASSETS_NAMED], "aperture": meta["aperture"][:MAX_TEXT]}
     return SampleView(sample.key, meta, len(sample.meta["assets"]), size[0], size[1], pictures, maps)
+
+
+def _shown(sample: Sample) -> list[str]:
+    views = [name for name in VIEW_FIELDS if name in sample.arrays]
+    return [name for name in PICTURES if name in sample.arrays] + take_spread(views, MOST_VIEWS)
 
 
 def _shrunk(picture: Picture, size: tuple[int, int]) -> Picture:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.errors import UsageError
-from bokehsynth.optics import Aperture
+from bokehsynth.optics import Aperture, SameAperture
 from bokehsynth.rendering.types import Float64Array, FloatArray, RenderInput
 
 _DIGEST_SIDE = 512
@@ -22,6 +22,9 @@ _DIGEST_FIELD = 65
 
 _DIGEST_RAYS = 1000
 """Lens points whose aberrations and weights are noted at each of 9 x 9 field positions."""
+
+_MEAN_SIDE = 128
+"""Grid of lens points whose mean says where an opening lies."""
 
 _FIELD_POINTS = 4096
 """Lens points per pixel of the transmission map."""
@@ -155,6 +158,26 @@ def in_pupil(aperture: Aperture, s: Float64Array, h: Float64Array) -> npt.NDArra
     for centre, radius in aperture.pupil_discs(h):
         result &= np.hypot(s[0] - centre[..., 0], s[1] - centre[..., 1]) <= radius
     return result
+
+
+def mean_point(aperture: Aperture) -> tuple[float, float]:
+    """Mean of the lens points at the picture's centre, weighted by the light that passes: where a part of it lies."""
+    return _mean_point(SameAperture(aperture))
+
+
+@lru_cache(maxsize=64)
+def _mean_point(key: SameAperture) -> tuple[float, float]:
+    aperture = key.aperture
+    points = aperture.extent * concentric_grid(_MEAN_SIDE)
+    points = points[check_inside(aperture, points)]
+    for centre, radius in aperture.pupil_discs(np.zeros((1, 2))):
+        points = points[np.hypot(*(points - centre).T) <= radius]
+    weights = check_weights(aperture, points).mean(axis=1)
+    total = float(weights.sum())
+    if total <= 0:
+        return 0.0, 0.0
+    x, y = (float(round(value, 6)) + 0.0 for value in weights @ points / total)
+    return x, y
 
 
 def table_digest(aperture: Aperture) -> str:

@@ -1,0 +1,136 @@
+"""What a recipe says about further pictures of a scene, and about the picture from which LQ starts."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from bokehsynth.config.distributions import Distribution, Spec, within
+from bokehsynth.scene.lens_spec import LensSpec
+from bokehsynth.scene.spec import FocusMode
+from bokehsynth.schema import DEFAULT_FIELDS, LARGEST_GRID, MAX_STACK, SOURCE, VIEW_FIELDS, VIEWS
+
+Softness = Annotated[float, Field(gt=0, le=1)]
+
+
+class FocalStackSpec(Spec):
+    """The scene through the same lens, focused nearer and nearer: hq_00, hq_01, ..."""
+
+    kind: Literal["focal_stack"]
+    count: Annotated[int, Field(ge=2, le=MAX_STACK)] | None = None
+    """Pictures; focus goes in even steps from the farthest to the nearest disparity of the scene's planes."""
+    focus: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1, max_length=MAX_STACK)] | None = None
+    """Or the disparities in focus, the same in every sample."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "FocalStackSpec":
+        if (self.count is None) == (self.focus is None):
+            raise ValueError("a focal_stack needs count, or focus: a list of disparities")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its fields."""
+        return tuple(f"hq_{i:02d}" for i in range(self.count or len(self.focus or ())))
+
+
+class ApertureStackSpec(Spec):
+    """The scene through the same lens, stopped down: hq_00, hq_01, ..."""
+
+    kind: Literal["aperture_stack"]
+    stops: Annotated[list[Annotated[float, Field(ge=0, le=12)]], Field(min_length=1, max_length=MAX_STACK)] = Field(
+        default=[0.0, 1.0, 2.0, 3.0]
+    )
+    """Stops by which the lens of each picture is closed: the f-number is 2^(stops / 2) times that of `hq`, and K the
+    same part of it (a prescription is traced anew)."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its fields."""
+        return tuple(f"hq_{i:02d}" for i in range(len(self.stops)))
+
+
+class DualPixelSpec(Spec):
+    """The scene through the left and through the right half of the opening: left, right. Their mean is `hq`."""
+
+    kind: Literal["dual_pixel"]
+    softness: Softness = 0.5
+    """Where the halves meet: the share of an opening's radius, to either side, within which both get light."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its fields."""
+        return ("left", "right")
+
+
+class SubAperturesSpec(Spec):
+    """The scene through each of n x n parts of the opening, as a light-field camera sees it: view_YX."""
+
+    kind: Literal["sub_apertures"]
+    count: Annotated[int, Field(ge=2, le=LARGEST_GRID)]
+    """n: parts along x and along y."""
+    softness: Softness = 0.5
+    """Where parts meet: the share of half a part's width, to either side, within which both get light."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its fields, row by row."""
+        return tuple(f"view_{y}{x}" for y in range(self.count) for x in range(self.count))
+
+
+ViewsSpec = Annotated[
+    FocalStackSpec | ApertureStackSpec | DualPixelSpec | SubAperturesSpec, Field(discriminator="kind")
+]
+
+
+def _short_lens(value: Any) -> Any:
+    """An aperture, or a list of them, stands for a lens with it."""
+    return {"aperture": value} if isinstance(value, str | list) else value
+
+
+class SourceSpec(Spec):
+    """Another setting of the lens, or another lens, before the same layers: its picture, degraded, is LQ."""
+
+    lens: Annotated[LensSpec, BeforeValidator(_short_lens)] | None = None
+    """Its opening, or a list of openings, as in `lens.aperture`; or all of a `lens` with a prescription or a camera,
+    where that of `hq` has one, too, and near_m and sensor_width_mm stand there alike. Absent: that of `hq`."""
+    focus: FocusMode | Annotated[Distribution, within(0, 1)] | None = None
+    """What is in focus, drawn anew, as in `scene.focus`. Absent: what is in focus in `hq`."""
+    blur: Annotated[Distribution, within(0, 4096)] | None = None
+    """K, drawn anew, as in `scene.blur` (also its unit and `blur_is`). Absent: that of `hq`, or that of its camera."""
+
+    @model_validator(mode="after")
+    def _differs(self) -> "SourceSpec":
+        if self.lens is None and self.focus is None and self.blur is None:
+            raise ValueError("source needs lens, focus or blur: without them it is the picture through the lens itself")
+        if self.blur is not None and self.lens is not None and self.lens.has_camera:
+            raise ValueError("source.blur: K follows from the camera of source.lens")
+        ranges = None if self.lens is None else self.lens.ranges
+        if self.focus is not None and ranges is not None and ranges.focus_m is not None:
+            raise ValueError("source.focus: the distance in focus is focus_m of source.lens")
+        return self
+
+    @property
+    def portable(self) -> dict[str, Any]:
+        """It as plain data, pictures of openings by their digests."""
+        return self.model_dump(mode="json") | {"lens": None if self.lens is None else self.lens.portable}
+
+
+def stored_fields(fields: list[str], views: "ViewsSpec | None", source: SourceSpec | None) -> list[str]:
+    """What `shards.fields` asks for, written out; ValueError for views that a recipe lacks, or stores none of.
+
+    `views` stands for all views. Where the fields are the default ones, all views and the source are stored, too.
+    """
+    names = () if views is None else views.names
+    if list(fields) == list(DEFAULT_FIELDS):
+        fields = [*fields, *([SOURCE] if source is not None else []), *names]
+    written = [name for each in fields for name in (names if each == VIEWS else (each,))]
+    known = {*names, *([SOURCE] if source is not None else [])}
+    others = [name for name in written if (name in VIEW_FIELDS or name == SOURCE) and name not in known]
+    if others or (VIEWS in fields and views is None):
+        there = ", ".join(sorted(known)) or "none: it has neither `views` nor `source`"
+        raise ValueError(f"shards.fields: {', '.join(others) or VIEWS} is no picture of this recipe; it has {there}")
+    if len(set(written)) != len(written):
+        raise ValueError(f"shards.fields: names a view twice: {', '.join(written)}")
+    if names and not set(names) & set(written):
+        raise ValueError("shards.fields: stores none of the views; name `views` for all of them, or leave `views:` out")
+    return written

@@ -117,7 +117,7 @@ def test_text_round_trip_of_everything_a_recipe_can_say(write):
 def test_text_names_its_schema_and_every_key(write):
     text = load_recipe(write(MINIMAL)).text()
     assert text.startswith("# yaml-language-server: $schema=schema.json\n")
-    for key in Recipe.model_fields:
+    for key in Recipe.model_fields.keys() - {"views", "source"}:  # only where a recipe has them
         assert re.search(rf"^{key}:", text, re.MULTILINE), key
 
 

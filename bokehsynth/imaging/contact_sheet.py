@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from bokehsynth.errors import UsageError
 from bokehsynth.imaging.drawing import FAINT, INK, ByteArray, blank, grid, write_sheet, write_text
-from bokehsynth.schema import FIELDS, VIEW_FIELDS, Sample
+from bokehsynth.schema import FIELDS, SOURCE, VIEW_FIELDS, Sample
 
-COLUMNS = ("aif", "source", "hq", "lq", "defocus", "disparity", "mask")
+COLUMNS = ("aif", "hq", "lq", "defocus", "disparity", "mask")
 MOST_VIEWS = 5
 """Columns of views, at most; of more, evenly spread ones are shown."""
 ANAGLYPH = "anaglyph"
@@ -41,8 +41,8 @@ SMALLEST_CELL = 128
 def contact_sheet(samples: Iterable[Sample], path: str | Path | None = None, cell: int = 256) -> ByteArray:
     """Rows of aif | hq | lq | defocus | disparity with captions, colour maps and scale bars: uint8 [H, W, 3].
 
-    Fields that no sample has are left out (as is `mask`, mostly); where only some lack one, their cells say so. Views
-    come behind lq, at most five of them, and of a dual pixel also an anaglyph. `cell`
+    Fields that no sample has are left out (as is `mask`, mostly); where only some lack one, their cells say so. The
+    source and at most five views come behind lq, and of a dual pixel also an anaglyph. `cell`
     is the longer side of a picture in pixels, at least 128. Each map's colours run over one range for the whole sheet,
     shown by its scale bar. With `path`, the sheet is also written as PNG.
     """
@@ -67,11 +67,12 @@ def _columns(rows: list[Sample]) -> list[str]:
     """What is shown of samples, from left to right."""
     stored = {name for sample in rows for name in sample.arrays}
     names = [name for name in COLUMNS if name in stored] or ["hq"]
-    views = take_spread([name for name in VIEW_FIELDS if name in stored], MOST_VIEWS)
+    more = [name for name in (SOURCE,) if name in stored]
+    more += take_spread([name for name in VIEW_FIELDS if name in stored], MOST_VIEWS)
     if {"left", "right"} <= stored:
-        views.append(ANAGLYPH)
+        more.append(ANAGLYPH)
     place = next((i for i, name in enumerate(names) if name in COLOR_MAPS), len(names))
-    return names[:place] + views + names[place:]
+    return names[:place] + more + names[place:]
 
 
 def gallery(

@@ -162,7 +162,7 @@ def test_readers_agree_on_views(stack_set):
             np.testing.assert_array_equal(picture, rendered[i][name])
         assert record["view_focus"] == ours[i].meta["view_focus"] == rendered[i].meta["view_focus"]
     sheet = contact_sheet([ours[0], ours[1]], cell=128)
-    assert sheet.shape[1] == 8 + 9 * 136  # aif source hq lq hq_00 hq_01 hq_02 defocus disparity
+    assert sheet.shape[1] == 8 + 9 * 136  # aif hq lq source hq_00 hq_01 hq_02 defocus disparity
 
 
 def test_a_forged_source_or_list_is_refused(stack_set):

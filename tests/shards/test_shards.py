@@ -26,7 +26,16 @@ from support.shard_samples import (
 )
 
 from bokehsynth.errors import DataError, StorageError, UsageError
-from bokehsynth.schema import DEFAULT_FIELDS, FIELDS, FORMAT_VERSION, META_TYPES, Sample, ShardSpec
+from bokehsynth.schema import (
+    DEFAULT_FIELDS,
+    FIELDS,
+    FORMAT_VERSION,
+    META_TYPES,
+    OPTIONAL_META_TYPES,
+    VIEW_FIELDS,
+    Sample,
+    ShardSpec,
+)
 from bokehsynth.shards import codec
 from bokehsynth.shards.layout import Layout, sweep_temporaries
 from bokehsynth.shards.marker import ShardMarker, check_shard, committed_plans, find_shard
@@ -727,7 +736,10 @@ def test_dataset_json_tells_how_to_read(tmp_path):
 def test_the_document_names_every_key_and_member():
     text = (Path(__file__).parents[2] / "docs/dataset-format.md").read_text()
     marker_keys = [item.name for item in dataclasses.fields(ShardMarker)]
-    for name in [*META_TYPES, *marker_keys, *(codec.member_name(name, "png") for name in FIELDS)]:
+    stacks = {name for name in VIEW_FIELDS if name[-1].isdigit()} - {"hq_00", "hq_01"}  # `view_YX.png` in words
+    keys = [*META_TYPES, *(name for group in OPTIONAL_META_TYPES for name in group)]
+    members = [codec.member_name(name, "png") for name in FIELDS.keys() - stacks]
+    for name in [*keys, *marker_keys, *members, "view_YX.png"]:
         assert f"`{name}`" in text, name
     assert f"version {FORMAT_VERSION}" in text.splitlines()[0]
 

@@ -27,7 +27,7 @@ from bokehsynth.degradation import Degradation, DegradationSpec, resolve
 from bokehsynth.errors import RecipeError, UsageError
 from bokehsynth.files import canonical_json, local_path, sha256_bytes
 from bokehsynth.scene import AnySpec, LensSpec, SceneSpec, kinds_of_assets
-from bokehsynth.scene.views_spec import SourceSpec, ViewsSpec, stored_fields
+from bokehsynth.scene.views_spec import SourceLensSpec, ViewsSpec, stored_fields
 from bokehsynth.schema import MAP_MAX, ShardSpec
 
 SPLITS = ("train", "val")
@@ -99,7 +99,7 @@ class Recipe(Spec):
     """How samples are packed."""
     views: ViewsSpec | None = None
     """Further pictures of every scene, through other settings of the lens or parts of its opening."""
-    source: SourceSpec | None = None
+    source: SourceLensSpec | None = None
     """Where LQ starts from another picture of the same scene than the one all in focus."""
 
     @model_serializer(mode="wrap")
@@ -130,7 +130,7 @@ class Recipe(Spec):
         )
         return self
 
-    def _check_source(self, source: SourceSpec) -> None:
+    def _check_source(self, source: SourceLensSpec) -> None:
         """ValueError for a source whose lens does not fit the scene's distances."""
         lens, ranges = source.lens, self.lens.ranges
         if lens is None:

@@ -10,7 +10,7 @@ from bokehsynth.scene.more_pictures import SourceDraw
 from bokehsynth.scene.pair import PairDraw, PairSpec
 from bokehsynth.scene.photo import PhotoDraw, PhotoSpec, WindowDraw, own_size
 from bokehsynth.scene.spec import SceneSpec
-from bokehsynth.scene.views_spec import SourceSpec
+from bokehsynth.scene.views_spec import SourceLensSpec
 
 AnyDraw = SceneDraw | PhotoDraw | PairDraw
 
@@ -54,7 +54,7 @@ def check_camera_draw(ranges: CameraRanges | None, draw: CameraDraw | None, scen
 
 
 def check_source(
-    spec: SourceSpec, scene_spec: SceneSpec, scene: SceneDraw, draw: SourceDraw, camera: CameraDraw | None
+    spec: SourceLensSpec, scene_spec: SceneSpec, scene: SceneDraw, draw: SourceDraw, camera: CameraDraw | None
 ) -> None:
     """DataError, naming the number, unless `spec` can draw `draw` for this scene and its camera."""
     ranges = None if spec.lens is None else spec.lens.ranges

@@ -17,7 +17,7 @@ from bokehsynth.scene.views_spec import (
     ApertureStackSpec,
     DualPixelSpec,
     FocalStackSpec,
-    SourceSpec,
+    SourceLensSpec,
     SubAperturesSpec,
 )
 
@@ -68,7 +68,7 @@ class MorePictures(NamedTuple):
 
 
 def draw_source(
-    spec: SourceSpec, scene_spec: SceneSpec, draw: SceneDraw, aperture: int, camera: CameraDraw | None, index: int,
+    spec: SourceLensSpec, scene_spec: SceneSpec, draw: SceneDraw, aperture: int, camera: CameraDraw | None, index: int,
     rng: np.random.Generator,
 ) -> SourceDraw:  # fmt: skip
     """Draw the source of sample `index`, whose scene is `draw`, its aperture and camera those of `hq`."""

@@ -87,7 +87,7 @@ def _short_lens(value: Any) -> Any:
     return {"aperture": value} if isinstance(value, str | list) else value
 
 
-class SourceSpec(Spec):
+class SourceLensSpec(Spec):
     """Another setting of the lens, or another lens, before the same layers: its picture, degraded, is LQ."""
 
     lens: Annotated[LensSpec, BeforeValidator(_short_lens)] | None = None
@@ -99,7 +99,7 @@ class SourceSpec(Spec):
     """K, drawn anew, as in `scene.blur` (also its unit and `blur_is`). Absent: that of `hq`, or that of its camera."""
 
     @model_validator(mode="after")
-    def _differs(self) -> "SourceSpec":
+    def _differs(self) -> "SourceLensSpec":
         if self.lens is None and self.focus is None and self.blur is None:
             raise ValueError("source needs lens, focus or blur: without them it is the picture through the lens itself")
         if self.blur is not None and self.lens is not None and self.lens.has_camera:
@@ -115,7 +115,7 @@ class SourceSpec(Spec):
         return self.model_dump(mode="json") | {"lens": None if self.lens is None else self.lens.portable}
 
 
-def stored_fields(fields: list[str], views: "ViewsSpec | None", source: SourceSpec | None) -> list[str]:
+def stored_fields(fields: list[str], views: "ViewsSpec | None", source: SourceLensSpec | None) -> list[str]:
     """What `shards.fields` asks for, written out; ValueError for views that a recipe lacks, or stores none of.
 
     `views` stands for all views. Where the fields are the default ones, all views and the source are stored, too.

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from bokehsynth.assets.load.store import AssetStore
@@ -14,7 +13,7 @@ from bokehsynth.rendering.frames import Frames
 from bokehsynth.sample_checks import raise_unless_retryable, retry_until_valid
 from bokehsynth.sample_draw import SampleDraw, draw_sample, more_pictures, sample_meta
 from bokehsynth.scene import ComposedScene, compose
-from bokehsynth.schema import SOURCE, Sample, quantized, sample_key
+from bokehsynth.schema import HALVES, SOURCE, Sample, quantized, sample_key
 
 ASSET_STORE = AssetStore()
 """The pictures that this process used last; its content never changes a sample."""
@@ -39,11 +38,12 @@ def sample_from_draw(
     `render_scene` decides where and with which others the scene is rendered; `scene` is given if composed already.
     """
     scene = scene or compose_draw(recipe, draw)
-    frames = render_scene(scene)
-    pictures = {name: more_picture(name, render_scene(scene.pictures[name])) for name in needed_pictures(recipe)}
+    frames, *others = map(render_scene, scene.with_pictures(recipe.more_pictures))
+    named = zip(recipe.more_pictures, others, strict=True)
+    pictures = {name: encode_8bit(each.of_half if name in HALVES else each.bokeh) for name, each in named}
     aif = encode_8bit(frames.all_in_focus)
     degraded = apply_degradation(pictures.get(SOURCE, aif), draw.degradation)
-    arrays = sample_arrays(recipe, scene, frames, aif, degraded, pictures)
+    arrays = sample_arrays(recipe, scene, frames, degraded, {"aif": aif, **pictures})
     return Sample(sample_key(draw.split, draw.index), sample_meta(recipe, draw, scene, frames), arrays)
 
 
@@ -53,31 +53,17 @@ def compose_draw(recipe: Recipe, draw: SampleDraw) -> ComposedScene:
     return compose(draw.scene, ASSET_STORE.of(recipe.catalogue), lens, more_pictures(recipe, draw))
 
 
-def needed_pictures(recipe: Recipe) -> list[str]:
-    """The further pictures that are rendered: views that are stored, and the source, from which LQ starts."""
-    views = [] if recipe.views is None else [name for name in recipe.views.names if name in recipe.shards.fields]
-    return views if recipe.source is None else [SOURCE, *views]
-
-
-def more_picture(name: str, frames: Frames) -> ByteArray:
-    """A view, or the source. The halves of a dual pixel have their share of the light, so that their mean is `hq`."""
-    halved = name in {"left", "right"}
-    return encode_8bit(2 * frames.bokeh * frames.part_light if halved else frames.bokeh)
-
-
 def scene_renderer(backend: str = "auto") -> Callable[[Scene], Frames]:
     """`render` by one backend, as a function of the scene alone."""
     return lambda scene: render(scene.layers, scene.lens, scene.margin, backend)
 
 
 def sample_arrays(
-    recipe: Recipe, scene: ComposedScene, frames: Frames, aif: ByteArray, degraded: Degraded,
-    pictures: Mapping[str, ByteArray] = MappingProxyType({}),
-) -> dict[str, Any]:  # fmt: skip
-    """The recipe's fields, each quantised to the steps that a file holds."""
+    recipe: Recipe, scene: ComposedScene, frames: Frames, degraded: Degraded, pictures: Mapping[str, ByteArray]
+) -> dict[str, Any]:
+    """The recipe's fields, each quantised to the steps that a file holds; `pictures` are encoded already."""
     made: dict[str, Any] = {
-        "lq": degraded.lq, "aif": aif, "defocus": frames.defocus,
-        "disparity": frames.disparity, "lq_native": degraded.lq_native,
+        "lq": degraded.lq, "lq_native": degraded.lq_native, "defocus": frames.defocus, "disparity": frames.disparity,
         "mask": frames.defocus <= IN_FOCUS if scene.mask is None else scene.mask, **pictures,
     }  # fmt: skip
     for name, encode in (("hq", encode_8bit), ("hq16", encode_16bit)):
@@ -107,20 +93,18 @@ def compose_sample(recipe: Recipe, index: int, split: str = "train") -> Composed
 def render_samples(recipe: Recipe, composed: Sequence[ComposedSample], backend: str = "auto") -> list[Sample]:
     """The part of `make_sample` from rendering on, for several samples whose scenes are rendered together."""
     try:
-        names = needed_pictures(recipe)
-        scenes = [scene for each in composed for scene in (each.scene, *map(each.scene.pictures.get, names)) if scene]
-        batch: dict[int, Frames] = dict(zip(map(id, scenes), render_batch(scenes, backend), strict=True))
+        scenes = [scene for each in composed for scene in each.scene.with_pictures(recipe.more_pictures)]
+        batch: dict[Any, Frames] = dict(zip(scenes, render_batch(scenes, backend), strict=True))
     except BaseException as raised:  # one scene cannot be rendered: each by itself, so that only it is drawn again
         raise_unless_retryable(raised)
         batch = {}
-    render_scene = scene_renderer(backend)
 
     def finish(each: ComposedSample) -> Sample:
         def attempt_sample(attempt: int) -> Sample:
             if batch and attempt == each.draw.attempt:
-                return sample_from_draw(recipe, each.draw, lambda scene: batch[id(scene)], each.scene)
+                return sample_from_draw(recipe, each.draw, batch.__getitem__, each.scene)
             draw = draw_sample(recipe, each.draw.index, each.draw.split, attempt)
-            return sample_from_draw(recipe, draw, render_scene)
+            return sample_from_draw(recipe, draw, scene_renderer(backend))
 
         return retry_until_valid(attempt_sample, each.draw.attempt)
 

@@ -27,8 +27,8 @@ from bokehsynth.degradation import Degradation, DegradationSpec, resolve
 from bokehsynth.errors import RecipeError, UsageError
 from bokehsynth.files import canonical_json, local_path, sha256_bytes
 from bokehsynth.scene import AnySpec, LensSpec, SceneSpec, kinds_of_assets
-from bokehsynth.scene.views_spec import SourceLensSpec, ViewsSpec, stored_fields
-from bokehsynth.schema import MAP_MAX, ShardSpec
+from bokehsynth.scene.views_spec import SourceLensSpec, ViewsSpec, check_lenses, stored_fields
+from bokehsynth.schema import MAP_MAX, SOURCE, ShardSpec
 
 SPLITS = ("train", "val")
 
@@ -124,24 +124,11 @@ class Recipe(Spec):
         if not layers and (self.views or self.source):
             raise ValueError(f"views and source need layers; in scene.kind: {self.scene.kind} there are none to render")
         if self.source is not None:
-            self._check_source(self.source)
+            check_lenses(self.source, self.lens)
         self.__dict__["shards"] = replace(
             self.shards, fields=stored_fields(self.shards.fields, self.views, self.source)
         )
         return self
-
-    def _check_source(self, source: SourceLensSpec) -> None:
-        """ValueError for a source whose lens does not fit the scene's distances."""
-        lens, ranges = source.lens, self.lens.ranges
-        if lens is None:
-            if ranges is not None and source.blur is not None:
-                raise ValueError("source.blur: K follows from lens's camera; give source.lens another f_number")
-            return
-        if lens.has_camera != self.lens.has_camera:
-            raise ValueError("source.lens: give both lenses a camera or a prescription, or neither")
-        other = lens.ranges
-        if ranges and other and (ranges.near_m, ranges.sensor_width_mm) != (other.near_m, other.sensor_width_mm):
-            raise ValueError("source.lens: near_m and sensor_width_mm must be those of lens: the scene is the same")
 
     @property
     def frame(self) -> tuple[int, int] | None:
@@ -238,6 +225,12 @@ class Recipe(Spec):
         """The lens, and that of the source where it has one of its own."""
         own = None if self.source is None else self.source.lens
         return (self.lens,) if own is None else (self.lens, own)
+
+    @property
+    def more_pictures(self) -> list[str]:
+        """Further pictures that are rendered: the source, from which LQ starts, and the views that are stored."""
+        views = [] if self.views is None else [name for name in self.views.names if name in self.shards.fields]
+        return views if self.source is None else [SOURCE, *views]
 
     @property
     def lens_digest(self) -> str:

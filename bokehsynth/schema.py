@@ -70,6 +70,7 @@ FIELDS: dict[str, Field] = {
     "lq_native": Field(kind="color", optional=True, own_size=True, about="lq as degraded, before it was enlarged"),
 }
 SOURCE = "source"
+HALVES = ("left", "right")
 MAX_STACK = 16
 """Pictures of a focal or aperture stack, at most."""
 LARGEST_GRID = 5

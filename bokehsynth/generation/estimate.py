@@ -15,7 +15,7 @@ from bokehsynth.files import atomic_write
 from bokehsynth.generation.picture_cost import picture_seconds
 from bokehsynth.imaging.drawing import FAINT, INK, PAPER, default_font
 from bokehsynth.optics import Lens
-from bokehsynth.pipeline import make_sample, needed_pictures
+from bokehsynth.pipeline import make_sample
 from bokehsynth.recipe import Recipe
 from bokehsynth.sample_draw import SampleDraw, draw_sample
 from bokehsynth.scene import PairDraw, PhotoDraw, SceneDraw, SceneLens
@@ -140,7 +140,7 @@ def table_cost(recipe: Recipe, drawn: Sequence[SampleDraw]) -> Cost:
     kind = recipe.scene.kind
     pixels = statistics.mean(draw.scene.height * draw.scene.width for draw in drawn)
     seconds = SECONDS_PER_MEGAPIXEL[kind] * pixels / 1e6 + (SECONDS_PER_PAIR if kind == "pair" else 0.0)
-    seconds *= 1 + SHARE_OF_VIEW * len(needed_pictures(recipe))
+    seconds *= 1 + SHARE_OF_VIEW * len(recipe.more_pictures)
     seconds += SECONDS_PER_SAMPLE + picture_seconds(recipe, drawn)
     return Cost(
         seconds, pixels * sum(_bytes_per_pixel(recipe, name) for name in recipe.shards.fields) + RECORD_BYTES, 0

@@ -90,6 +90,11 @@ class Frames:
 
         return part_light(self._scene)
 
+    @property
+    def of_half(self) -> FloatArray:
+        """The picture through one of two parts with the light it has, doubled: the mean of both is the whole's."""
+        return 2 * self.bokeh * self.part_light
+
 
 def _visible_disparity(scene: RenderInput) -> Float64Array:
     x, y = scene.offsets()

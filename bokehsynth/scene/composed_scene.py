@@ -26,6 +26,10 @@ class ComposedScene:
     pictures: dict[str, "ComposedScene"] = field(default_factory=dict)
     """The same layers through other lenses, by the field that holds their picture."""
 
+    def with_pictures(self, names: Sequence[str]) -> list["ComposedScene"]:
+        """The scene, and then the same layers through the lens of each named picture."""
+        return [self, *(self.pictures[name] for name in names)]
+
 
 def disparity_seen_at(pixel: tuple[int, int], layers: Sequence[Layer], margin: int) -> float:
     """Disparity at pixel (x, y) of the picture of the layer at which the accumulated alpha reaches 0.5."""

@@ -115,6 +115,20 @@ class SourceLensSpec(Spec):
         return self.model_dump(mode="json") | {"lens": None if self.lens is None else self.lens.portable}
 
 
+def check_lenses(source: SourceLensSpec, lens: LensSpec) -> None:
+    """ValueError for a source whose lens does not fit the distances of the scene before `lens`, that of `hq`."""
+    own, ranges = source.lens, lens.ranges
+    if own is None:
+        if ranges is not None and source.blur is not None:
+            raise ValueError("source.blur: K follows from lens's camera; give source.lens another f_number")
+        return
+    if own.has_camera != lens.has_camera:
+        raise ValueError("source.lens: give both lenses a camera or a prescription, or neither")
+    other = own.ranges
+    if ranges and other and (ranges.near_m, ranges.sensor_width_mm) != (other.near_m, other.sensor_width_mm):
+        raise ValueError("source.lens: near_m and sensor_width_mm must be those of lens: the scene is the same")
+
+
 def stored_fields(fields: list[str], views: "ViewsSpec | None", source: SourceLensSpec | None) -> list[str]:
     """What `shards.fields` asks for, written out; ValueError for views that a recipe lacks, or stores none of.
 

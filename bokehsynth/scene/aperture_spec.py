@@ -223,9 +223,10 @@ def _load(name: str) -> Aperture:
         raise
     except BaseException as raised:  # a user's module may raise anything while it is imported or built
         error = user_error(raised)
+        meant = did_you_mean(name.partition(":")[0], [*_SHAPES]) if isinstance(error, ModuleNotFoundError) else ""
         raise UsageError(
-            f"aperture {name!r} cannot be loaded: {type(error).__name__}: {error}; the module must be importable "
-            "(installed, or its folder named in PYTHONPATH)"
+            f"aperture {name!r} cannot be loaded: {type(error).__name__}: {error}; {meant}the module must be "
+            "importable (installed, or its folder named in PYTHONPATH)"
         ) from error
     if not isinstance(aperture, Aperture):
         kind = found.__name__ if isinstance(found, type) else type(found).__name__

@@ -140,18 +140,8 @@ def test_a_schema_that_0_4_0_wrote_is_whole_and_stays(made: Path, tmp_path: Path
     assert (folder / "schema.json").read_bytes() == new
 
 
-@pytest.mark.parametrize(
-    ("lens", "named"),
-    [
-        ("support.apertures:Jagged", r"Jagged"),
-        pytest.param("petzval-f1.4", r"PrescriptionAperture", marks=pytest.mark.long),
-    ],
-)
-def test_a_lens_too_rough_for_the_tables_ends_a_run_before_it_writes(tmp_path: Path, lens: str, named: str) -> None:
-    path = write(tmp_path, lens)
-    if ":" not in lens:
-        of_prescription = RECIPE.replace("size: 32", "size: 512").replace("foregrounds: 1, blur: 12", "foregrounds: 1")
-        path.write_text(of_prescription.replace("aperture: LENS", f"prescription: {lens}, near_m: 1"))
-    with pytest.raises(UsageError, match=rf"{named}\.aberration changes too fast for the tables of cpu: off by"):
+def test_a_lens_too_rough_for_the_tables_ends_a_run_before_it_writes(tmp_path: Path) -> None:
+    path = write(tmp_path, "support.apertures:Jagged")
+    with pytest.raises(UsageError, match=r"Jagged\.aberration changes too fast for the tables of cpu: off by"):
         bs.generate(path, tmp_path / "set", workers=1, device="cpu")
     assert not [file for file in (tmp_path / "set").rglob("*") if file.is_file() and file.suffix != ".lock"]

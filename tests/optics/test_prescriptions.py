@@ -207,6 +207,30 @@ def test_stopped_down_it_is_a_smaller_rounder_lens():
     )
 
 
+def light_at(lens, fields):
+    """Green light at field positions (h, 0), relative to the centre."""
+    line = lens.aperture.extent * ((np.arange(150) + 0.5) / 75 - 1)
+    s = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    light = [lens.aperture.weight(s, np.broadcast_to([h, 0.0], s.shape))[:, 1].sum() for h in (0.0, *fields)]
+    return np.array(light[1:]) / light[0]
+
+
+def test_a_pupil_that_wanders_by_more_than_its_diameter_is_found():
+    """A wide angle at a small stop; light as `support.traced_spots` counts it, 2.6 radii from the axis."""
+    lens = bs.load_prescription("retrofocus-24-f2.8").at(f_number=32, focus_m=1.0, size=SIZE)
+    assert lens.aperture.extent > 2.6
+    np.testing.assert_allclose(light_at(lens, (0.5, 0.85, 0.9)), [0.916, 0.769, 0.742], atol=4e-3)  # worst 2.2e-3
+
+
+def test_beyond_the_edge_of_the_image_it_is_dark():
+    """On a sensor of 80 mm: light falls to nothing where chief rays end, at 0.58 of the way to the corner."""
+    lens = bs.load_prescription("biotar-1927-f1.4").at(focus_m=2.0, sensor_width_mm=80, size=(36, 54))
+    light = light_at(lens, (0.3, 0.5, 0.6, 0.8, 1.0))
+    np.testing.assert_allclose(light[:2], [0.537, 0.169], atol=0.02)
+    assert (light[2:] == 0).all()  # without an edge 0.14 at 0.6
+    assert np.isfinite(lens.aperture.aberration(POINTS, 0 * POINTS + 0.7)).all()
+
+
 def test_focus_at_infinity_works():
     lens = bs.load_prescription("tessar-1903-f5.5").at(size=SIZE, near_m=2.0)
     assert lens.focus == 0
@@ -289,7 +313,18 @@ def test_a_file_of_ones_own(tmp_path):
         (changed(1, stop=True), "surfaces 1, 4 are the stop"),
         (changed(2, asphere=1e-5), "surface 2: 'asphere' must be a list"),
         (changed(f_number=0), "f_number must be a number > 0"),
-        (changed(surfaces=GOOD["surfaces"][1:]), r"the surfaces form no image \(focal length -111\.473 mm\)"),
+        (
+            changed(surfaces=GOOD["surfaces"][1:]),
+            r"the surfaces form no image \(focal length -111\.473 mm\); a surface is missing, or a radius has the",
+        ),
+        (
+            changed(4, semi_diameter=30),
+            r"mine\.json: .*surface 4: the stop \(semi-diameter 30\) is larger than",
+        ),
+        (
+            changed(1, semi_diameter=3),
+            "see the semi_diameter of surface 1, or give the stop a smaller one",
+        ),
         (changed(focal_length_mm=50), r"focal length of 100\.6 mm, focal_length_mm says 50; a surface is missing, or"),
         (changed(wavelengths_nm=[500]), "'wavelengths_nm' must be three numbers"),
     ],
@@ -297,6 +332,13 @@ def test_a_file_of_ones_own(tmp_path):
 def test_a_wrong_file_is_named_with_the_surface(tmp_path, data, message):
     with pytest.raises(UsageError, match=message):
         load(tmp_path, data)
+
+
+def test_close_up_another_rim_than_the_stop_may_bound_the_axis():
+    """The rear of a fast Petzval type, at 0.2 m: a smaller pupil, and no fault of the file."""
+    prescription = bs.load_prescription("petzval-f1.4")
+    far, close = (prescription.state(1.4, focus) for focus in (np.inf, 0.2))
+    assert close.radius < 0.8 * far.radius
 
 
 def test_names_that_are_not_there(tmp_path):
@@ -325,6 +367,7 @@ def test_a_camera_that_cannot_be(tmp_path, how, message):
 
 
 def test_a_stop_larger_than_the_rims(tmp_path):
-    lens = load(tmp_path, changed(1, semi_diameter=8))
-    with pytest.raises(UsageError, match=r"surface 4: the stop \(semi-diameter 12\) is larger .* surface 1"):
-        lens.at(focus_m=2.0, size=(20, 30))
+    with pytest.raises(
+        UsageError, match=r"mine\.json.*surface 4: the stop \(semi-diameter 12\) is larger .* surface 1"
+    ):
+        load(tmp_path, changed(1, semi_diameter=8))

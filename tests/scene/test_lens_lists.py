@@ -46,6 +46,7 @@ def test_short_texts(text: str, aperture: bs.Aperture, name: str) -> None:
         ("ring:1", "inner.*less than 1"),
         ("hexagon", "use disc, polygon:BLADES"),
         ("nowhere.at:All", "cannot be loaded"),
+        ("polygn:6", "did you mean 'polygon'"),
     ],
 )
 def test_wrong_texts(text: str, words: str) -> None:

@@ -50,10 +50,11 @@ class PrescriptionAperture(Aperture):
             with np.errstate(invalid="ignore"):
                 bound = np.where(step[:, None] > 0, near * (1 - step[:, None]) + far * step[:, None], near)
             weight = np.where(sign * (place[:, None] - bound) >= 0, weight, 0)
+        beyond = np.hypot(h[:, 0], h[:, 1]) > self.table.fields[-1] * (1 + 1e-6)
         hits = self._polynomials(self.table.rims, local, h)
         square = np.einsum("ncri,ncri->ncr", hits, hits)
         stopped = ((square > 1) | (square < np.square(self.table.inner))).any(axis=2)
-        return np.where(stopped, 0, weight)
+        return np.where(stopped | beyond[:, None], 0, weight)
 
     def _rows(self, h: Float64Array, count: int) -> tuple[Array, Float64Array]:
         """First of `count` rows of the table to interpolate at h, and the place of h behind it in rows."""

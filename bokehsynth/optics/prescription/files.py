@@ -124,7 +124,7 @@ def read_prescription(data: Any, source: str) -> Prescription:
         raise UsageError(f"{source}: 'wavelengths_nm' must lie in 200..3000 nm, got {red:g}, {green:g}, {blue:g}")
     name, text = _text(data["name"], f"{source}: name", 100), _text(data.get("source", ""), f"{source}: source", 2000)
     try:
-        return Prescription(
+        prescription = Prescription(
             name,
             _number(data["focal_length_mm"], f"{source}: focal_length_mm"),
             _number(data["f_number"], f"{source}: f_number"),
@@ -132,8 +132,10 @@ def read_prescription(data: Any, source: str) -> Prescription:
             text,
             (red, green, blue),
         )
+        prescription.check_opening()
     except UsageError as error:
         raise UsageError(f"{source}: {error}") from error
+    return prescription
 
 
 def _text(value: Any, where: str, longest: int) -> str:

@@ -14,7 +14,8 @@ from bokehsynth.errors import UsageError
 from bokehsynth.optics.apertures import Float64Array
 from bokehsynth.optics.prescription import table_cache
 from bokehsynth.optics.prescription.aperture import PrescriptionAperture
-from bokehsynth.optics.prescription.bake import Camera, LensTable, bake_tables, farthest
+from bokehsynth.optics.prescription.bake import LensTable, bake_tables, farthest
+from bokehsynth.optics.prescription.bundles import Camera
 from bokehsynth.optics.prescription.polynomials import degree_of, exponents
 from bokehsynth.optics.prescription.prescription import LensState, Prescription
 from bokehsynth.optics.prescription.table_cache import TableSet
@@ -54,7 +55,8 @@ class FocusTables:
         """What `Prescription.at` gives for these arguments, its aberration and rims interpolated over focus."""
         state = self.prescription.state(f_number, focus_m)
         f_px = state.mm_per_tangent * size[1] / sensor_width_mm
-        between = self._between(self._set(self._rung(f_number)), state, focus_m)
+        traced = self._set(self._rung(f_number))
+        between = self._between(traced, state, focus_m)
         half = math.hypot(*size) / 2
         table = replace(
             between,
@@ -63,7 +65,7 @@ class FocusTables:
             residual_rms=between.residual_rms * f_px,
             residual_max=between.residual_max * f_px,
         )
-        if table.fields[-1] < 1 - 1e-9:
+        if traced.tangent * f_px / half < 1 - 1e-9:
             raise UsageError(
                 f"{self.prescription.name}: a sensor {sensor_width_mm:g} mm wide and pictures of {size[1]} x {size[0]} "
                 f"reach beyond the {self.half_diagonal_mm:g} mm from the axis for which tables were asked"

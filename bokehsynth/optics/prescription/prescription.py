@@ -8,7 +8,8 @@ import numpy as np
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics.prescription.aperture import PrescriptionAperture
-from bokehsynth.optics.prescription.bake import Camera, bake_tables, pixels_per_tangent, pupil_radius
+from bokehsynth.optics.prescription.bake import bake_tables, pixels_per_tangent, pupil_radius
+from bokehsynth.optics.prescription.bundles import Camera
 from bokehsynth.optics.prescription.paraxial import Paraxial, paraxial
 from bokehsynth.optics.prescription.surfaces import LINES, LensStack, Surface, check_surfaces
 from bokehsynth.optics.thin_lens import Lens
@@ -58,7 +59,10 @@ class Prescription:
         except np.linalg.LinAlgError:
             raise UsageError(f"{self.name}: the surfaces form no image: their numbers are beyond all scale") from None
         if not (math.isfinite(properties.focal_length) and properties.focal_length > 0):
-            raise UsageError(f"{self.name}: the surfaces form no image (focal length {properties.focal_length:g} mm)")
+            raise UsageError(
+                f"{self.name}: the surfaces form no image (focal length {properties.focal_length:g} mm); a surface is "
+                "missing, or a radius has the wrong sign: it is positive where the centre lies behind the surface"
+            )
         if abs(properties.focal_length / self.focal_length_mm - 1) > 0.1:
             raise UsageError(
                 f"{self.name}: the surfaces have a focal length of {properties.focal_length:.4g} mm, focal_length_mm "
@@ -98,7 +102,6 @@ class Prescription:
         """The lens stopped down and focused, with what K follows from; UsageError as `at`."""
         stack, properties = self.focused(f_number, focus_m)
         radius = pupil_radius(stack, self._green, properties)
-        self._check_opening(stack, radius)
         scale = pixels_per_tangent(stack, self._green, properties.entrance_pupil, 1.0)
         return LensState(stack, properties, radius, scale)
 
@@ -114,7 +117,8 @@ class Prescription:
         if not focus_m > nearest:
             raise UsageError(
                 f"{self.name}: focus_m must be beyond {nearest:.4g} m from the entrance pupil, where the sensor would "
-                f"be infinitely far behind the lens or the object within it; got {focus_m:g}"
+                f"be infinitely far behind the lens or the object within it; got {focus_m:g}; focus farther away (in a "
+                "recipe near_m is the nearest focus)"
             )
         beyond = focus_m * 1000 - (properties.entrance_pupil - properties.front_focus)
         stack = stack.stopped_to(open_ * self.f_number / f_number)
@@ -151,18 +155,24 @@ class Prescription:
         sensor = stack.vertices[-1] + behind if behind else paraxial(stack, self._green).back_focus
         return LensStack(self.surfaces, sensor)
 
-    def _check_opening(self, stack: LensStack, radius: float) -> None:
-        """UsageError where a rim lets much less through than the stop."""
-        properties = paraxial(stack, self._green)
+    def check_opening(self) -> None:
+        """UsageError where a rim lets much less through than the stop, wide open and focused at infinity.
+
+        Close up another rim than the stop may well bound what meets the axis.
+        """
+        stack, properties = self.focused(self.f_number, math.inf)
+        radius = pupil_radius(stack, self._green, properties)
         stop = stack.surfaces[stack.stop].semi_diameter or 0.0
         asked = stop * abs(properties.pupil_scale)
         if radius < _LEAST_OPENING * asked:
             rims = [(s.semi_diameter, i) for i, s in enumerate(stack.surfaces, 1) if s.semi_diameter and not s.stop]
             narrowest = min(rims)[1] if rims else 0
+            given = self.surfaces[stack.stop].semi_diameter is not None
+            way = "give the stop a smaller one" if given else "state a larger f_number, to which the stop opens"
             raise UsageError(
                 f"{self.name}, surface {stack.stop + 1}: the stop (semi-diameter {stop:g}) is larger than the other "
                 f"rims let light through: they pass a pupil of radius {radius:.4g} mm where it asks for {asked:.4g}; "
-                f"see the semi_diameter of surface {narrowest}, or give the stop a smaller one"
+                f"see the semi_diameter of surface {narrowest}, or {way}"
             )
 
 

@@ -1,7 +1,8 @@
 """Rays of apertures with an aberration, or with a weight that changes over the picture: read from a `FieldTable`.
 
 Rays of one lens point start beside their pixels, channel by channel, and more or less of their light passes. Over a
-tile both are linear: the table at its centre and its slopes are made once per tile, and looked up once per ray.
+tile both are linear: the table at its centre and its slopes are made once per tile, and looked up once per ray. In
+small pictures, over a tile of which the field changes much, each tile is traced in parts.
 """
 
 from typing import NamedTuple
@@ -22,6 +23,11 @@ from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
 
 COLUMNS = 12
 """Of a tile's table: value, slope per column and slope per row of the four columns of a `FieldTable`."""
+
+
+PART = 4
+"""Nodes of the table that a tile, or a part of one, may be wide: an eighth of the half-diagonal. What is quadratic over
+the field is then off by 1/256 of what it is in the corner."""
 
 
 class FieldRays(NamedTuple):
@@ -49,18 +55,19 @@ def field_rays(table: FieldTable, rays: RaySet) -> FieldRays:
 
 
 @kernel
-def tile_table(table, y, x, spare, out):
-    """Fill float32 [C, SIDE * SIDE, COLUMNS]: the table at pixel (y, x), maybe between nodes, and its slopes.
+def tile_table(table, place, size, spare, out):
+    """Fill float32 [C, SIDE * SIDE, COLUMNS]: the table at a place (y, x), maybe between nodes, and its slopes.
 
-    spare: float32 [6, C, 4, SIDE * SIDE].
+    The slopes are those over `size`, rows and columns; spare: float32 [6, C, 4, SIDE * SIDE].
     """
-    across, down = TILE_W / 2, TILE_H / 2
+    y, x = place
+    across, down = size[1] / 2, size[0] / 2
     grids_in_picture(table, y, x - across, spare[4], spare[0])
     grids_in_picture(table, y, x + across, spare[4], spare[1])
     grids_in_picture(table, y - down, x, spare[4], spare[2])
     grids_in_picture(table, y + down, x, spare[4], spare[3])
     grids_in_picture(table, y, x, spare[4], spare[5])
-    per_column, per_row = np.float32(1 / TILE_W), np.float32(1 / TILE_H)
+    per_column, per_row = np.float32(1 / size[1]), np.float32(1 / size[0])
     for c in range(out.shape[0]):
         for column in range(4):
             left, right = spare[0, c, column], spare[1, c, column]
@@ -90,15 +97,20 @@ def trace_field_tiles(layers, rays, corners, picture):
     channels = rays.table.values.shape[2]
     local = np.empty((channels, SIDE * SIDE, COLUMNS), np.float32)
     spare = np.empty((6, channels, 4, SIDE * SIDE), np.float32)
+    part = max(1, int(PART * rays.table.step))
     for k in range(len(corners)):
-        _trace_tile(layers, rays, corners[k, 0], corners[k, 1], (local, spare), picture)
+        bottom = min(corners[k, 0] + TILE_H, len(picture.color))
+        right = min(corners[k, 1] + TILE_W, picture.color.shape[1])
+        for y0 in range(corners[k, 0], bottom, part):
+            for x0 in range(corners[k, 1], right, part):
+                size = min(part, bottom - y0), min(part, right - x0)
+                _trace_tile(layers, rays, (y0, x0), size, (local, spare), picture)
 
 
 @kernel
-def _trace_tile(layers, rays, y0, x0, memory, picture):
-    local, spare = memory
+def _trace_tile(layers, rays, corner, size, memory, picture):
+    (local, spare), (y0, x0), (rows, n) = memory, corner, size
     count, camera, margin, channels = len(layers.packed), layers.camera, layers.margin, len(local)
-    rows, n = min(TILE_H, len(picture.color) - y0), min(TILE_W, picture.color.shape[1] - x0)
     y, x = y0 + margin - camera.cy, x0 + margin - camera.cx
     visible, ordered = visible_in(layers, Tile(y, x, rows, n))
     reach = 0.0
@@ -106,7 +118,7 @@ def _trace_tile(layers, rays, y0, x0, memory, picture):
         reach = max(reach, visible.state[m, REACH])
     side = min(len(rays.spans) - 1, grid_side(reach))
     middle_y, middle_x = (rows - 1) / 2, (n - 1) / 2
-    tile_table(rays.table, y0 + middle_y, x0 + middle_x, spare, local)
+    tile_table(rays.table, (y0 + middle_y, x0 + middle_x), size, spare, local)
     sums = ray_sums.empty_sums(rows, count, n)
     open_to, columns = np.empty(n, np.float32), np.empty(COLUMNS, np.float32)
     for c in range(channels):

@@ -106,6 +106,25 @@ def probe(arguments: argparse.Namespace) -> None:
     for name, work in {"to the device": lambda: device.put(large), "back": lambda: device.get(there)}.items():
         result[f"GB/s {name}, pageable"] = round(large.nbytes / 1e9 / max(1e-9, seconds(work)), 2)
     keep(result)
+    if not DRY:
+        result |= pinned_rates(there)
+        keep(result)
+
+
+def pinned_rates(there: Any) -> Result:
+    """GB/s of copies between the device and memory that is pinned: what one buffer for all pictures would give."""
+    import cupy
+    import numpy as np
+
+    memory = cupy.cuda.alloc_pinned_memory(there.nbytes)
+    host = np.frombuffer(memory, np.float32, there.size)
+    found: Result = {}
+    for name, work in {"to the device": lambda: there.set(host), "back": lambda: there.get(out=host)}.items():
+        work()
+        cupy.cuda.Device().synchronize()
+        took = seconds(lambda work=work: (work(), cupy.cuda.Device().synchronize()))
+        found[f"GB/s {name}, pinned"] = round(there.nbytes / 1e9 / took, 2)
+    return found
 
 
 # ------------------------------------------------------------------ times of the renderer

@@ -238,6 +238,19 @@ def test_a_signal_ends_the_day_with_what_was_found(session, tmp_path):
     assert not stays(int(child.read_text()))
 
 
+def test_a_short_day_dry(tmp_path):
+    """A stage that writes garbage, one that hangs and one as it should be, then a budget that is too small for any."""
+    line = [sys.executable, str(FILE), "--dry", "--only", "clocks", "--only", "profiler", "--only", "memory"]
+    line += ["--break", "clocks=garbage", "--break", "profiler=hang", "--out", str(tmp_path)]
+    done = subprocess.run([*line, "--budget", "300"], capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stdout[-3000:]
+    assert statuses_of(tmp_path) == {"clocks": "fallback", "profiler": "fallback", "memory": "done"}
+    assert "| 32 near | 0.3 | 32 near |" in done.stdout
+    done = subprocess.run([*line, "--budget", "5"], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert set(statuses_of(tmp_path).values()) == {"skipped"}
+
+
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_whole_day_dry(tmp_path):

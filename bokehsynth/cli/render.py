@@ -7,7 +7,7 @@ import click
 
 from bokehsynth.cli.facts import record
 from bokehsynth.cli.options import LOCAL_PATH, device_option
-from bokehsynth.cli.render_scene import DEFAULT_BLUR, LAMPS, SceneOptions
+from bokehsynth.cli.render_scene import DEFAULT_BLUR, DEFAULT_FRAMES, LAMPS, SceneOptions
 from bokehsynth.errors import AssetError, UsageError
 
 PER_UNIT = {"defocus": 100.0, "disparity": 65535.0, "mask": 65535.0}
@@ -36,11 +36,16 @@ PER_UNIT = {"defocus": 100.0, "disparity": 65535.0, "mask": 65535.0}
     help="Its disparity map: bright = near, any scale and size; PNG, TIFF, EXR or NPY.",
 )  # fmt: skip
 @click.option("--size", metavar="WxH", help="Size of the picture  [default: that of the background or photograph]")
-@click.option("--focus", type=float, metavar="D", help="Disparity in focus  [default: that of the first foreground]")
+@click.option(
+    "--focus", metavar="D", help="Disparity in focus  [default: that of the first foreground]; A..B: a focus pull."
+)
 @click.option("--focus-at", metavar="X,Y", help="Focus on what is seen at this pixel instead.")
 @click.option(
-    "--blur", type=float, metavar="K", help=f"Pixels of blur radius per unit of disparity  [default: {DEFAULT_BLUR:g}]"
-)
+    "--blur", metavar="K",
+    help=f"Pixels of blur radius per unit of disparity  [default: {DEFAULT_BLUR:g}]; A..B: an aperture pull.",
+)  # fmt: skip
+@click.option("--frames", type=int, metavar="N", help=f"Of a pull  [default: {DEFAULT_FRAMES}]")
+@click.option("--fps", default=12.0, show_default=True, type=click.FloatRange(0.1, 120), help="Frames per second.")
 @click.option(
     "--aperture", default="disc", show_default=True,
     help="disc, polygon:7[,rotation=..][,curvature=..], ring:0.5, cat_eye:0.9, apodized:0.1, onion:8, anamorphic:2, "
@@ -60,9 +65,9 @@ PER_UNIT = {"defocus": 100.0, "disparity": 65535.0, "mask": 65535.0}
 )  # fmt: skip
 @click.option("--bits", default="8", show_default=True, type=click.Choice(["8", "16"]), help="Of a PNG.")
 @click.option("--maps", is_flag=True, help="Also write OUT with _aif, _defocus and _disparity before its ending.")
-@click.option("--out", required=True, type=LOCAL_PATH, help="PNG, or EXR or NPY for linear light.")
+@click.option("--out", required=True, type=LOCAL_PATH, help="PNG, or EXR or NPY for linear light; a pull: GIF or MP4.")
 @device_option
-def render(out: Path, bits: str, maps: bool, device: str, **scene_options: Any) -> None:
+def render(out: Path, bits: str, maps: bool, fps: float, device: str, **scene_options: Any) -> None:
     """Photograph cut-outs in front of a background, or a photograph with a disparity map, through a lens.
 
     \b
@@ -71,28 +76,56 @@ def render(out: Path, bits: str, maps: bool, device: str, **scene_options: Any) 
       bokehsynth render --background city.exr --tilt 0.1 --foreground dog.png:0.7,x=0.3,scale=0.6 \\
           --foreground leaves.png:0.95 --focus 0.7 --blur 40 --aperture polygon:7 --out city.exr --maps
       bokehsynth render --photo street.jpg --disparity street_depth.png --focus-at 812,640 --blur 30 --out bokeh.png
+      bokehsynth render --photo street.jpg --disparity street_depth.png --focus 0.1..0.9 --out pull.mp4
 
     A blur radius is K times the difference of the disparities of a thing and of the focus. A cut-out that is cut off
     by a side of its own file is placed against that side of the picture. In PNG, defocus is stored in hundredths of
     a pixel, disparity as a share of 65535; in EXR and NPY maps and light are stored as they are.
     """
+    from bokehsynth.color import encode_8bit
+    from bokehsynth.imaging.animation import save_animation
     from bokehsynth.imaging.write_image import check_name
     from bokehsynth.rendering import resolve_device
 
-    check_name(out)
     options = SceneOptions(**scene_options)
+    if options.is_pull:
+        _check_pull(out, maps)
+    else:
+        check_name(out)
     backend = resolve_device(device)
+    if options.prescription is not None and device == "auto":
+        backend = "cpu"
     try:
-        photograph, lens = options.compose()
+        pictures = options.compose()
     except AssetError as error:  # here a picture is an argument, not one of thousands
         raise UsageError(str(error)) from None
-    frames = photograph(backend=backend if options.prescription is None or device != "auto" else "cpu")
+    if options.is_pull:
+        save_animation(out, (encode_8bit(photograph(backend=backend).bokeh) for photograph, _ in pictures), fps)
+        record(out=[out], frames=len(pictures))
+        click.echo(f"wrote {out}: {len(pictures)} frames")
+        return
+    photograph, lens = pictures[0]
+    frames = photograph(backend=backend)
     written = _save(frames, out, int(bits), maps)
     record(out=written, focus=lens.focus, radius_max=float(frames.defocus.max()))
     click.echo(
         f"wrote {', '.join(map(str, written))}: focus {lens.focus:.3f}, largest radius "
         f"{float(frames.defocus.max()):.1f} px"
     )
+
+
+def _check_pull(out: Path, maps: bool) -> None:
+    """UsageError unless a pull can be written there."""
+    from bokehsynth.imaging.animation import SUFFIXES, is_animation
+
+    if not is_animation(out):
+        raise UsageError(
+            f"{out}: a pull of focus or blur is an animation: its name must end in {' or '.join(SUFFIXES)}"
+        )
+    if not out.absolute().parent.is_dir():
+        raise UsageError(f"{out}: there is no folder {out.absolute().parent}")
+    if maps:
+        raise UsageError("--maps belong to one picture, not to a pull")
 
 
 def _save(frames: Any, out: Path, bits: int, maps: bool) -> list[Path]:

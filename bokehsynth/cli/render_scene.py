@@ -11,6 +11,7 @@ from bokehsynth.files import local_path
 
 PLACE = {"x": float, "bottom": float, "scale": float, "rotation": float}
 DEFAULT_BLUR = 24.0
+DEFAULT_FRAMES, MOST_FRAMES = 24, 1000
 FULL_FRAME_MM = 36.0
 LAMPS = 30.0
 """How much brighter lamps are than white, where nothing says it: of two real pairs by night, renders at 20 to 40 come
@@ -28,9 +29,10 @@ class SceneOptions:
     photo: Path | None
     disparity: Path | None
     size: str | None
-    focus: float | None
+    focus: str | None
     focus_at: str | None
-    blur: float | None
+    blur: str | None
+    frames: int | None
     aperture: str
     prescription: str | None
     f_number: float | None
@@ -42,8 +44,14 @@ class SceneOptions:
     def __post_init__(self) -> None:
         if self.boost is not None and not 0 <= self.boost < math.inf:
             raise UsageError(f"--boost must be 0 or more, got {self.boost:g}")
-        if self.blur is not None and not 0 <= self.blur <= 4096:
-            raise UsageError(f"--blur must stay within 0..4096 px, got {self.blur:g}")
+        for name, text, most in (("--focus", self.focus, "1"), ("--blur", self.blur, "4096 px")):
+            _pull(name, text, most)
+        if self.frames is not None and not 2 <= self.frames <= MOST_FRAMES:
+            raise UsageError(f"--frames must lie in 2..{MOST_FRAMES}, got {self.frames}")
+        if self.is_pull and self.photo is None:
+            raise UsageError("a pull of focus or blur (A..B) needs a --photo")
+        if self.frames is not None and not self.is_pull:
+            raise UsageError("--frames needs what changes: --focus A..B or --blur A..B")
         self._check_lens()
         if (self.background is None) == (self.photo is None):
             raise UsageError("give either --background (with any number of --foreground) or --photo with --disparity")
@@ -67,18 +75,23 @@ class SceneOptions:
         if self.near_m is None:
             raise UsageError("a --prescription needs --near-m, the distance in metres at which disparity is 1")
 
-    def compose(self) -> tuple[Any, Any]:
-        """Read the pictures and compose them: what renders frames on a backend, and the lens.
+    @property
+    def is_pull(self) -> bool:
+        """Whether focus or blur run from one number to another."""
+        return ".." in (self.focus or "") or ".." in (self.blur or "")
+
+    def compose(self) -> list[tuple[Any, Any]]:
+        """Read the pictures and compose them: for each picture, what renders frames on a backend, and the lens.
 
         UsageError or AssetError says what is wrong.
         """
         if self.photo is not None and self.disparity is not None:
             return self._compose_photo(self.photo, self.disparity)
         assert self.background is not None
-        return self._compose_cutouts(self.background)
+        return [self._compose_cutouts(self.background)]
 
-    def _camera(self, size: tuple[int, int]) -> Any:
-        """The lens for pictures of `size` (height, width)."""
+    def _camera(self, size: tuple[int, int], share: float = 0.0) -> Any:
+        """The lens for pictures of `size` (height, width), at a share of a pull."""
         from bokehsynth.scene import read_aperture
         from bokehsynth.scene.manual import CameraSettings, real_lens
 
@@ -86,21 +99,21 @@ class SceneOptions:
         if self.prescription is not None and self.near_m is not None:
             real = real_lens(self.prescription, self.f_number, self.near_m, self.sensor_width_mm or FULL_FRAME_MM, size)
         return CameraSettings(
-            blur=DEFAULT_BLUR if self.blur is None else self.blur, focus=self._focus(),
+            blur=_at(_pull("--blur", self.blur, "4096 px") or (DEFAULT_BLUR, DEFAULT_BLUR), share),
+            focus=self._focus(share),
             aperture=read_aperture(self.aperture), falloff=self.falloff, real=real,
         )  # fmt: skip
 
-    def _focus(self) -> Any:
+    def _focus(self, share: float) -> Any:
         """A disparity, a pixel, or None for the first foreground's."""
         if self.focus is not None and self.focus_at is not None:
             raise UsageError("give --focus or --focus-at, not both")
-        if self.focus is not None and not 0 <= self.focus <= 1:
-            raise UsageError(f"--focus must lie in 0..1, got {self.focus:g}")
         if self.focus_at is None:
-            return self.focus
+            ends = _pull("--focus", self.focus, "1")
+            return None if ends is None else _at(ends, share)
         return _numbers(self.focus_at, ",", int, "--focus-at must be X,Y in pixels")
 
-    def _compose_photo(self, photo: Path, disparity: Path) -> tuple[Any, Any]:
+    def _compose_photo(self, photo: Path, disparity: Path) -> list[tuple[Any, Any]]:
         from bokehsynth.assets.load.pairs import read_map
         from bokehsynth.assets.single import open_photograph
         from bokehsynth.scene.manual import compose_depth_photo, scale_to_cover
@@ -109,11 +122,12 @@ class SceneOptions:
         color = open_photograph(photo, LAMPS if self.boost is None else self.boost)
         field = read_map(disparity, (color.shape[1], color.shape[0]))
         color = scale_to_cover(color, size)
-        camera = self._camera(color.shape[:2])
-        if camera.focus is None:
+        count = (self.frames or DEFAULT_FRAMES) if self.is_pull else 1
+        cameras = [self._camera(color.shape[:2], i / max(1, count - 1)) for i in range(count)]
+        if cameras[0].focus is None:
             raise UsageError("a --photo needs --focus D or --focus-at X,Y")
-        cut, lens = compose_depth_photo(color, scale_to_cover(field, size), camera)
-        return partial(cut.render, lens), lens
+        cut, lenses = compose_depth_photo(color, scale_to_cover(field, size), cameras)
+        return [(partial(cut.render, lens), lens) for lens in lenses]
 
     def _compose_cutouts(self, background: Path) -> tuple[Any, Any]:
         from bokehsynth.assets.single import open_landscape
@@ -141,6 +155,24 @@ class SceneOptions:
             raise
         except ValueError:
             raise UsageError(f"--tilt must be T or T:ANGLE, got {self.tilt!r}") from None
+
+
+def _pull(name: str, text: str | None, most: str) -> tuple[float, float] | None:
+    """First and last value of an option D or A..B, 0 to `most`; None if it is not given."""
+    if text is None:
+        return None
+    first, dots, last = text.partition("..")
+    try:
+        ends = float(first), float(last if dots else first)
+    except ValueError:
+        raise UsageError(f"{name} must be a number, or A..B for a pull; got {text!r}") from None
+    if not all(0 <= end <= float(most.split(maxsplit=1)[0]) for end in ends):
+        raise UsageError(f"{name} must {'lie in' if most == '1' else 'stay within'} 0..{most}, got {text}")
+    return ends
+
+
+def _at(ends: tuple[float, float], share: float) -> float:
+    return ends[0] + share * (ends[1] - ends[0])
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -129,21 +129,25 @@ def compose_cutouts(
     return ComposedScene(layers=layers, lens=camera.lens(focus, (height, width)), margin=margin)
 
 
-def compose_depth_photo(photo: FloatArray, disparity: FloatArray, camera: CameraSettings) -> tuple[DepthPhoto, Lens]:
-    """Cut a photograph [H, W, 3] by a disparity map [h, w] of any scale, bright = near; with the lens before it.
+def compose_depth_photo(
+    photo: FloatArray, disparity: FloatArray, cameras: Sequence[CameraSettings]
+) -> tuple[DepthPhoto, list[Lens]]:
+    """Cut a photograph [H, W, 3] by a disparity map [h, w] of any scale, bright = near; with the lenses before it.
 
     UsageError for a focus outside the picture.
     """
     height, width = photo.shape[:2]
     if disparity.shape != (height, width):
         disparity = np.asarray(cv2.resize(disparity, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
-    field = normalize_depth(disparity)
-    focus = camera.focus
-    if isinstance(focus, tuple):
-        x, y = _inside(focus, height, width)
-        focus = float(field[y, x])
-    lens = camera.lens(focus, (height, width))
-    return cut_photo(photo, field, [lens]), lens
+    depth = normalize_depth(disparity)
+    lenses = []
+    for camera in cameras:
+        focus = camera.focus
+        if isinstance(focus, tuple):
+            x, y = _inside(focus, height, width)
+            focus = float(depth[y, x])
+        lenses.append(camera.lens(focus, (height, width)))
+    return cut_photo(photo, depth, lenses), lenses
 
 
 def _inside(at: tuple[int, int], height: int, width: int) -> tuple[int, int]:

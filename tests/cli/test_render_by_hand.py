@@ -110,6 +110,30 @@ def test_blur_does_not_move_what_a_side_cuts_off(files: Path, tmp_path: Path) ->
     assert np.load(tmp_path / "40_disparity.npy")[-1].max() == np.float32(0.9)
 
 
+def test_a_pull_is_its_pictures_one_after_the_other(files: Path, tmp_path: Path) -> None:
+    """The first and the last frame of a focus pull are the pictures of these lenses, in GIF's colours."""
+    import imageio.v2 as imageio
+
+    common = ("--photo", files / "wall.png", "--disparity", files / "depth.png", "--size", "61x41")
+    assert "3 frames" in run(*common, "--focus", "0.1..0.9", "--blur", 8, "--frames", 3, "--out", tmp_path / "a.gif")
+    run(*common, "--focus", 0.9, "--blur", 8, "--out", tmp_path / "last.png")
+    shown = np.array([np.asarray(frame)[..., :3] for frame in imageio.mimread(tmp_path / "a.gif")])
+    assert shown.shape == (3, 41, 61, 3)
+    last = folders.load(tmp_path / "last.png").astype(int)
+    assert np.abs(shown[2] - last).mean() < 3 < np.abs(shown[0] - last).mean()
+    run(*common, "--focus", 0.5, "--blur", "0..9", "--frames", 2, "--out", tmp_path / "b.mp4")
+    assert [np.asarray(f).shape for f in imageio.get_reader(tmp_path / "b.mp4")] == [(40, 60, 3)] * 2
+    for arguments, words in (
+        (("--focus", "0.1..0.9", "--out", tmp_path / "o.png"), "end in .gif or .mp4"),
+        (("--focus", "0.1", "--out", tmp_path / "o.gif"), "must end in .png"),
+        (("--focus", "0..2", "--out", tmp_path / "o.gif"), "0..1, got 0..2"),
+        (("--focus", "0..1", "--frames", 1, "--out", tmp_path / "o.gif"), "2..1000, got 1"),
+        (("--focus", "0..x", "--out", tmp_path / "o.gif"), "A..B for a pull; got '0..x'"),
+        (("--focus", 1, "--frames", 3, "--out", tmp_path / "o.png"), "needs what changes"),
+    ):
+        assert words in fails(*common, *arguments)
+
+
 def test_a_photo_through_a_prescription(files: Path, tmp_path: Path) -> None:
     common = ("--photo", files / "wall.png", "--disparity", files / "depth.png", "--focus", 0.5, "--size", "48x32")
     out = tmp_path / "o.png"

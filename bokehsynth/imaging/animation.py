@@ -1,5 +1,6 @@
 """Write pictures as an animation: GIF or MP4, through imageio."""
 
+import importlib.util
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,13 +22,11 @@ def save_animation(path: Path, pictures: Iterable[ByteArray], frames_per_second:
 
     UsageError where imageio is missing, StorageError where the file cannot be written.
     """
-    try:
-        import imageio.v2 as imageio
+    needed = ["imageio", "imageio_ffmpeg"] if path.suffix.lower() == ".mp4" else ["imageio"]
+    if any(importlib.util.find_spec(name) is None for name in needed):
+        raise UsageError(f"{path}: animations need imageio: pip install 'bokehsynth[animation]'")
+    import imageio.v2 as imageio
 
-        if path.suffix.lower() == ".mp4":
-            import imageio_ffmpeg  # noqa: F401
-    except ImportError:
-        raise UsageError(f"{path}: animations need imageio: pip install 'bokehsynth[animation]'") from None
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / f"draft{path.suffix.lower()}"
         try:

@@ -82,7 +82,6 @@ def render(out: Path, bits: str, maps: bool, fps: float, device: str, **scene_op
     by a side of its own file is placed against that side of the picture. In PNG, defocus is stored in hundredths of
     a pixel, disparity as a share of 65535; in EXR and NPY maps and light are stored as they are.
     """
-    from bokehsynth.color import encode_8bit
     from bokehsynth.imaging.animation import save_animation
     from bokehsynth.imaging.write_image import check_name
     from bokehsynth.rendering import resolve_device
@@ -100,7 +99,7 @@ def render(out: Path, bits: str, maps: bool, fps: float, device: str, **scene_op
     except AssetError as error:  # here a picture is an argument, not one of thousands
         raise UsageError(str(error)) from None
     if options.is_pull:
-        save_animation(out, (encode_8bit(photograph(backend=backend).bokeh) for photograph, _ in pictures), fps)
+        save_animation(out, (photograph(backend=backend).bokeh for photograph, _ in pictures), fps)
         record(out=[out], frames=len(pictures))
         click.echo(f"wrote {out}: {len(pictures)} frames")
         return

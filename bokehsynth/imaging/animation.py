@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from bokehsynth.color import ByteArray
+from bokehsynth.color import ByteArray, FloatArray, encode_8bit
 from bokehsynth.errors import StorageError, UsageError
 from bokehsynth.files import atomic_write
 
@@ -17,8 +17,10 @@ def is_animation(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def save_animation(path: Path, pictures: Iterable[ByteArray], frames_per_second: float) -> None:
-    """Write sRGB pictures uint8 [H, W, 3] of one size, made one by one; MP4 (H.264) loses an odd last row or column.
+def save_animation(path: Path, pictures: Iterable[FloatArray], frames_per_second: float) -> None:
+    """Write linear pictures [H, W, 3] of one size, made one by one, in 8-bit sRGB.
+
+    MP4 (H.264) loses an odd last row or column.
 
     UsageError where imageio is missing, StorageError where the file cannot be written.
     """
@@ -35,7 +37,7 @@ def save_animation(path: Path, pictures: Iterable[ByteArray], frames_per_second:
             else:
                 writer = imageio.get_writer(draft, duration=1000 / frames_per_second, loop=0)
             with writer:
-                for picture in pictures:
+                for picture in map(encode_8bit, pictures):
                     writer.append_data(_even(picture) if draft.suffix == ".mp4" else picture)
             data = draft.read_bytes()
         except OSError as error:

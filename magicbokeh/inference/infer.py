@@ -122,9 +122,17 @@ def open_for_use(
     """Open a model, the packaged one if none is named, fused and with its depth network."""
     pipe = open_pipeline(str(packaged_model()) if model is None else model, device, dtype)
     pipe.fuse()
+    if pipe.device.type == "cuda":
+        use_channels_last(pipe)
     if depth_model is not None:
         pipe.register_modules(depth_estimator=load_depth_model(depth_model).to(pipe.device, pipe.dtype))
     return pipe
+
+
+def use_channels_last(pipe: MagicBokehPipeline) -> None:
+    """Lay the weights of convolutions out as tensor cores read them. Pictures differ by rounding at most."""
+    for part in (pipe.unet, pipe.controlnet, pipe.vae):
+        part.to(memory_format=torch.channels_last)
 
 
 def open_pipeline(model: str, device: str = "auto", dtype: str | None = None) -> MagicBokehPipeline:

@@ -6,7 +6,7 @@ different surfaces must: the light of a slice is attenuated by slices that are n
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +28,8 @@ OPAQUE = 0.99
 """Alpha from which a surface hides what is behind it."""
 WIDEST = 0.04
 """Largest difference of disparity between slices: neighbours must not hide each other."""
+BYTES_PER_PIXEL, MOST_KEPT = 32, 2 << 30
+"""Of a slice as a renderer holds it; slices are kept for further pictures while all take no more than so many bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +47,16 @@ class PhotoFrames:
 
 @dataclass(frozen=True, eq=False)
 class DepthPhoto:
-    """A photograph cut into slices, near to far, for lenses of up to one blur focused within a range."""
+    """A photograph cut for lenses of up to one blur focused within a range; its slices are at `levels`."""
 
     photo: FloatArray
+    surfaces: DepthSurfaces
     disparity: FloatArray
-    inside: FloatArray
-    """Pixels to the nearest far side of a depth edge, [H, W]; 0 where something is transparent."""
-    slices: list[Layer]
+    levels: FloatArray
+    """Disparities of the slices, descending."""
     margin: int
+    kept: dict[int, Layer | None] | None
+    """Slices by their place, for the next picture; None: each is made anew, and all together never lie in memory."""
 
     def render(self, lens: Lens, backend: str = "auto") -> PhotoFrames:
         """The photograph through the lens; one without blur gives it back bit for bit."""
@@ -65,10 +69,13 @@ class DepthPhoto:
         light = np.zeros_like(self.photo)
         arrived = np.zeros(self.photo.shape[:2], np.float32)
         covered = [np.zeros_like(arrived)]  # by the nearest 0, 1, ... slices
-        depths = [_depth(layer) for layer in self.slices]
         solid = self._solid(defocus)
-        for layer, depth in zip(self.slices, depths, strict=True):
-            nearer = [sum(other > depth + gap for other in depths) for gap in GAPS]
+        for k, depth in enumerate(self.levels.tolist()):
+            layer = self._slice(k)
+            if layer is None:
+                covered.append(covered[-1])
+                continue
+            nearer = [int((self.levels > depth + gap).sum()) for gap in GAPS]
             covered[: min(nearer)] = [covered[min(nearer)]] * min(nearer)  # frees what no later slice asks for
             hidden = np.mean([covered[count] for count in nearer], axis=0)
             frames = render([layer], _focused(clear, depth), self.margin, backend)
@@ -79,16 +86,40 @@ class DepthPhoto:
         light /= np.maximum(arrived, np.float32(1e-6))[..., None]
         return light * self._falloff(lens, backend) if lens.falloff else light
 
+    def _slice(self, k: int) -> Layer | None:
+        """What lies at a level, between its neighbours; None if nothing does."""
+        if self.kept is not None and k in self.kept:
+            return self.kept[k]
+        layer = self._cut(k)
+        if self.kept is not None:
+            self.kept[k] = layer
+        return layer
+
+    def _cut(self, k: int) -> Layer | None:
+        surfaces = self.surfaces
+        front = surfaces.alpha * _tent(surfaces.disparity, self.levels, k)
+        back = np.where(surfaces.hidden, _tent(surfaces.hidden_disparity, self.levels, k), np.float32(0))
+        alpha = np.minimum(front + back, 1)
+        if not alpha.any():
+            return None
+        color = surfaces.color
+        if back.any():
+            share = (back / np.maximum(front + back, np.float32(1e-6)))[..., None]
+            color = color + share * (surfaces.hidden_color - color)
+        return Layer(reflect_pad(color, self.margin), reflect_pad(alpha, self.margin), Plane(float(self.levels[k])))
+
     def _solid(self, defocus: FloatArray) -> FloatArray:
         """Disparity of what nothing behind can shine through, [H, W]: it is farther from its rim than it is blurred.
 
         The blurs of slices of one surface do not add up to 1 everywhere, and a little of a bright sky is seen in black.
         """
-        return np.where(self.inside > defocus + RIM, self.disparity, np.float32(-1))
+        opaque = self.surfaces.alpha > OPAQUE
+        return np.where((self.surfaces.inside > defocus + RIM) & opaque, self.disparity, np.float32(-1))
 
     def _falloff(self, lens: Lens, backend: str) -> FloatArray:
         """What a lens that darkens leaves of white, [H, W, 3]."""
-        white = np.ones(self.slices[0].color.shape, np.float32)
+        height, width = self.disparity.shape
+        white = np.ones((height + 2 * self.margin, width + 2 * self.margin, 3), np.float32)
         layer = Layer(white, white[..., 0], Plane(lens.focus + 1 / lens.blur))
         return render([layer], lens, self.margin, backend).bokeh
 
@@ -101,8 +132,9 @@ def cut_photo(photo: FloatArray, disparity: FloatArray, lenses: Sequence[Lens]) 
     surfaces = separate_surfaces(photo, disparity, margin)
     focuses = [lens.focus for lens in lenses]
     levels = slice_levels(max(lens.blur for lens in lenses), (min(focuses), max(focuses)), ends)
-    inside = np.where(surfaces.alpha > OPAQUE, surfaces.inside, np.float32(0))
-    return DepthPhoto(photo, disparity, inside, list(_slices(surfaces, levels, margin)), margin)
+    size = len(levels) * (height + 2 * margin) * (width + 2 * margin) * BYTES_PER_PIXEL
+    kept: dict[int, Layer | None] | None = {} if len(lenses) > 1 and size <= MOST_KEPT else None
+    return DepthPhoto(photo, surfaces, disparity, levels[::-1].copy(), margin, kept)
 
 
 def slice_levels(blur: float, focuses: tuple[float, float], ends: tuple[float, float]) -> FloatArray:
@@ -120,28 +152,16 @@ def slice_levels(blur: float, focuses: tuple[float, float], ends: tuple[float, f
     return np.asarray([*reversed(farther), *inside, *nearer], np.float32)
 
 
-def _slices(surfaces: DepthSurfaces, levels: FloatArray, margin: int) -> Iterable[Layer]:
-    """Layers near to far; those without any pixel are left out."""
-    front_place = np.interp(surfaces.disparity, levels, np.arange(len(levels))).astype(np.float32)
-    back_place = np.interp(surfaces.hidden_disparity, levels, np.arange(len(levels))).astype(np.float32)
-    for k in range(len(levels) - 1, -1, -1):
-        front = surfaces.alpha * np.maximum(1 - np.abs(front_place - np.float32(k)), 0)
-        back = np.where(surfaces.hidden, np.maximum(1 - np.abs(back_place - np.float32(k)), 0), np.float32(0))
-        alpha = np.minimum(front + back, 1)
-        if not alpha.any():
-            continue
-        color = surfaces.color
-        if back.any():
-            share = (back / np.maximum(front + back, np.float32(1e-6)))[..., None]
-            color = color + share * (surfaces.hidden_color - color)
-        yield Layer(reflect_pad(color, margin), reflect_pad(alpha, margin), Plane(float(levels[k])))
+def _tent(disparity: FloatArray, levels: FloatArray, k: int) -> FloatArray:
+    """Share of each pixel that belongs to level k of descending ones: 1 at it, 0 at its neighbours, [H, W]."""
+    level = levels[k]
+    above = levels[k - 1] if k > 0 else level + np.float32(1)
+    below = levels[k + 1] if k + 1 < len(levels) else level - np.float32(1)
+    return np.maximum(
+        np.minimum((above - disparity) / (above - level), (disparity - below) / (level - below)), np.float32(0)
+    ).clip(0, 1)
 
 
 def _focused(lens: Lens, depth: float) -> Lens:
     """The lens, focused on a slice if the blur of that would be lost within a pixel."""
     return replace(lens, focus=depth) if lens.radius(depth) < FINE / 2 else lens
-
-
-def _depth(layer: Layer) -> float:
-    assert isinstance(layer.disparity, Plane)
-    return layer.disparity.d

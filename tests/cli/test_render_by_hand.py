@@ -134,15 +134,27 @@ def test_a_pull_is_its_pictures_one_after_the_other(files: Path, tmp_path: Path)
         assert words in fails(*common, *arguments)
 
 
+@pytest.mark.long  # a prescription's tables take ten seconds to trace
 def test_a_photo_through_a_prescription(files: Path, tmp_path: Path) -> None:
     common = ("--photo", files / "wall.png", "--disparity", files / "depth.png", "--focus", 0.5, "--size", "48x32")
     out = tmp_path / "o.png"
-    words = run(*common, "--prescription", "tessar-1903-f5.5", "--near-m", 1, "--out", out)
-    assert "focus 0.500" in words
+    assert "focus 0.500" in run(*common, "--prescription", "tessar-1903-f5.5", "--near-m", 1, "--out", out)
     assert folders.load(out).shape == (32, 48, 3)
-    assert "--near-m" in fails(*common, "--prescription", "tessar-1903-f5.5", "--out", out)
-    assert "own blur" in fails(*common, "--prescription", "tessar-1903-f5.5", "--near-m", 1, "--blur", 3, "--out", out)
-    assert "belongs to a --prescription" in fails(*common, "--f-number", 4, "--out", out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--prescription", "tessar-1903-f5.5"), "needs --near-m"),
+        (("--prescription", "tessar-1903-f5.5", "--near-m", 1, "--blur", 3), "has its own blur"),
+        (("--f-number", 4), "belongs to a --prescription"),
+        (("--prescription", "tessar-1903-f5.5", "--near-m", 0), "--near-m must be above 0"),
+        (("--prescription", "tesar", "--near-m", 1), "no lens is named 'tesar'"),
+    ],
+)
+def test_mistakes_with_a_prescription_are_told(files: Path, arguments: tuple[object, ...], words: str) -> None:
+    common = ("--photo", files / "wall.png", "--disparity", files / "depth.png", "--focus", 0.5)
+    assert words in fails(*common, *arguments, "--out", files / "o.png")
 
 
 def test_photo_with_a_map_is_blurred_by_it(files: Path, tmp_path: Path) -> None:

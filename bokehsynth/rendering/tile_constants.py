@@ -6,6 +6,9 @@ LANES = 16
 TILE_H, TILE_W = 8, LANES
 """Size in pixels of a tile on the CPU."""
 
+FINEST = TILE_W
+"""Pixels between nodes at least, where the opening changes over the picture: the width of a tile."""
+
 GROUP = 4
 """Rows of a tile that share the taps of a kernel."""
 

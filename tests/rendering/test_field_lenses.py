@@ -15,8 +15,10 @@ from bokehsynth.rendering import PATHS
 from bokehsynth.rendering.aperture.field_grid import SIDE
 from bokehsynth.rendering.aperture.field_lookup import look_up
 from bokehsynth.rendering.aperture.field_motion import motion_of
+from bokehsynth.rendering.aperture.field_reach import FieldReach
 from bokehsynth.rendering.aperture.field_table import bake_field_table, channels_of
 from bokehsynth.rendering.aperture.lens_points import vogel_points
+from bokehsynth.rendering.cpu import field_renderer, node_rows
 from bokehsynth.rendering.cpu.node_kernels import NodeGrids, grids_of_row, splat_grids
 
 
@@ -155,6 +157,68 @@ def test_the_table_is_the_class():
     away = np.abs(found[:, 0, 3]) > 0.01
     assert ((found[:, 0, 3] > 0) == is_open)[away].all()
     assert away.mean() > 0.8
+
+
+def sheets(aperture, blur, slope, light=None):
+    """A frontal layer over a tilted one, 96 x 160 px, in front of the focus and behind it."""
+    size, lens = (96, 160), bs.Lens(blur, 0.5, aperture)
+    planes = bs.Plane(0.8), bs.Plane(0.05, slope / blur, 0.4 * slope / blur)
+    margin = lens.margin(planes, size[1], size[0])
+    rng, layers = np.random.default_rng(5), []
+    shape = size[0] + 2 * margin, size[1] + 2 * margin
+    for m, plane in enumerate(planes):
+        alpha = np.full(shape, 1.0 if m else 0.0, np.float32)
+        alpha[: shape[0] // 2] = 1.0
+        colour = np.full((*shape, 3), light, np.float32) if light else rng.random((*shape, 3), np.float32)
+        layers.append(bs.Layer(colour, alpha, plane))
+    return layers, lens, margin
+
+
+def test_cells_of_several_sizes_meet(monkeypatch):
+    """Nodes are far apart where little changes; beside them stand others."""
+    scene = sheets(Gentle(), 32.0, 0.02)
+    sizes, lattice = set(), field_renderer._lattice
+
+    def seen(*arguments):
+        found = lattice(*arguments)
+        sizes.update(found.sizes.ravel().tolist())
+        return found
+
+    monkeypatch.setattr(field_renderer, "_lattice", seen)
+    found = bs.render(*scene, backend="cpu").bokeh
+    assert len(sizes) > 1
+    monkeypatch.setattr(field_renderer, "ASTRAY_MOVES", (0.0, 0.5))
+    monkeypatch.setattr(field_renderer, "ASTRAY_SHARE", (0.0, 0.3))
+    even = bs.render(*scene, backend="cpu").bokeh
+    assert 0 < np.abs(found - even).max() < 8e-3  # 5.6e-3, of noise from texel to texel
+
+
+def test_a_tilted_layer_through_a_pupil_is_summed_along_rows(monkeypatch):
+    scene = sheets(bs.CatEye(0.9), 32.0, 0.04)
+    found = bs.render(*scene, backend="cpu").bokeh
+    monkeypatch.setattr(node_rows, "LEANING", 0.0)
+    by_texel = bs.render(*scene, backend="cpu").bokeh
+    assert 0 < np.abs(found - by_texel).max() < 1e-3
+
+
+def test_white_stays_white_on_a_tilted_layer_through_a_pupil():
+    frames = bs.render(*sheets(bs.CatEye(0.9), 32.0, 0.046, light=1.0), backend="cpu")
+    np.testing.assert_allclose(frames.bokeh, 1, atol=5e-4)
+
+
+def test_rays_come_no_farther_than_the_reach_of_their_tile():
+    aperture, (width, height) = Spherical(), (320, 200)
+    table = bake_field_table(aperture, width, height, 1)
+    reach = FieldReach(table, 32.0)
+    rng = np.random.default_rng(1)
+    s = vogel_points(3000)
+    x, y = rng.integers(0, width, 3000), rng.integers(0, height, 3000)
+    h = (np.stack([x, y], axis=1) - (np.array([width, height]) - 1) / 2) / (np.hypot(width, height) / 2)
+    for r in (-31.0, -3.0, 0.0, 0.7, 9.0):
+        bounds = reach.of_tiles(*2 * [np.full((height // 8, width // 16), r)])
+        came = np.hypot(*(r * s + aperture.aberration(s, h)).T)
+        assert (came <= bounds[y // 8, x // 16]).all()
+        assert bounds.max() < came.max() + 4  # of any use: 3.2
 
 
 def test_an_aberration_too_rough_for_the_table_is_refused():

@@ -124,8 +124,11 @@ def coverage_kernel(lines, r, ex, ey, pupil, half):
     y, g, x, first = lines
     out = np.zeros((2 * half + 1, 2 * half + 1))
     for n in range(len(y)):
+        if not -half < y[n] < half:  # of a node beyond the picture's border
+            continue
         for k in range(first[n], first[n + 1] - 1, 2):
             left, right = through_pupils(y[n], x[k], x[k + 1], r, ex, ey, pupil)
+            left, right = max(left, 1.0 - half), min(right, half - 1e-9)
             if right > left:
                 _cover(out, half, right, y[n], g[n], 3 * ex / r, 3 * ey / r)
                 _cover(out, half, left, y[n], -g[n], 3 * ex / r, 3 * ey / r)
@@ -151,8 +154,11 @@ def density_kernel(lines, opening, r, ex, ey, pupil, half):
     for n in range(len(y)):
         row = int(np.floor(y[n]))
         v, j = y[n] - row, row + half
+        if not -half < y[n] < half:
+            continue
         for k in range(first[n], first[n + 1] - 1, 2):
             left, right = through_pupils(y[n], x[k], x[k + 1], r, ex, ey, pupil)
+            left, right = max(left, 1.0 - half), min(right, half - 1e-9)
             start = left
             while start < right:
                 column = int(np.floor(start))
@@ -211,7 +217,7 @@ def _transmission(table, ux, uy):
 
 
 @kernel
-def _norm(kernel, half, r, ex, ey):
+def kernel_norm(kernel, half, r, ex, ey):
     """Sum of a coverage kernel times (1 + e.D/r)^-3: what the picture's |s|^-3 makes of a constant.
 
     Of the texels in a footprint 1 + e.D/r is more than 0.4/(1 + e) (one px beyond the rim, r = 6). Those where it is
@@ -266,8 +272,14 @@ def footprint_kernels(opening, pupils, nodes, ex, ey, runs, stride):
                 lines = scan(opening.outline, beyond, ex, ey, opening.detail)
             after = _kernels(lines, opening, beyond, ex, ey, pupils[min(i + 1, len(pupils) - 1)], runs, half)
         if runs:
-            norms[i, 0], norms[i, 1] = _norm(here[0], half, nodes[i], ex, ey), _norm(here[0], half, beyond, ex, ey)
-            norms[i, 2], norms[i, 3] = _norm(after[0], half, nodes[i], ex, ey), _norm(after[0], half, beyond, ex, ey)
+            norms[i, 0], norms[i, 1] = (
+                kernel_norm(here[0], half, nodes[i], ex, ey),
+                kernel_norm(here[0], half, beyond, ex, ey),
+            )
+            norms[i, 2], norms[i, 3] = (
+                kernel_norm(after[0], half, nodes[i], ex, ey),
+                kernel_norm(after[0], half, beyond, ex, ey),
+            )
         side = 2 * half + 1
         for j in range(side):
             offsets, weights = _grown(offsets, taps + side), _grown(weights, taps + side)

@@ -11,6 +11,7 @@ from bokehsynth.optics import Aperture, SameAperture
 from bokehsynth.optics.prescription.aperture import PrescriptionAperture
 from bokehsynth.optics.pupil_parts import PupilPart
 from bokehsynth.rendering.aperture.field_motion import FieldMotion, motion_of
+from bokehsynth.rendering.aperture.field_reach import FieldReach
 from bokehsynth.rendering.aperture.field_table import (
     FieldTable,
     bake_field_table,
@@ -194,6 +195,7 @@ class FieldLensTables(LensTables):
         super().__init__(aperture)
         self._field_tables: dict[tuple[int, int], FieldTable] = {}
         self._motions: dict[tuple[int, int], FieldMotion] = {}
+        self._reaches: dict[tuple[int, int, int], FieldReach] = {}
 
     @property
     def uniform(self) -> bool:
@@ -218,6 +220,19 @@ class FieldLensTables(LensTables):
         if (width, height) not in self._motions:
             self._motions[width, height] = motion_of(self.field_table(width, height))
         return self._motions[width, height]
+
+    def reach(self, width: int, height: int, largest: float) -> FieldReach | None:
+        """How far rays land at blur radii up to `largest` px, None if that depends on the direction of the field."""
+        table = self.field_table(width, height)
+        if not table.round:
+            return None
+        power = math.ceil(math.log2(max(largest, 1.0)))
+        key = width, height, power
+        if key not in self._reaches:
+            while len(self._reaches) > 3:
+                del self._reaches[next(iter(self._reaches))]
+            self._reaches[key] = FieldReach(table, 2.0**power)
+        return self._reaches[key]
 
     @cached_property
     def _share(self) -> float:

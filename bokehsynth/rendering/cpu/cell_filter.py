@@ -1,7 +1,8 @@
 """Means of layers where the opening changes over the picture: kernels at nodes, linear between, cell by cell.
 
-A cell is a square of pixels between four nodes. Texels that all four kernels cover become runs of prefix sums; every
-other one is a tap with four coefficients, of 1, x, y and xy. A group of pixels has its own value and slope of each.
+A cell is a square of pixels between four nodes, FINEST pixels wide or a few times as many. Texels that all four
+kernels cover become runs of prefix sums; every other one is a tap with four coefficients, of 1, x, y and xy. A group of
+pixels has its own value and slope of each.
 """
 
 from typing import NamedTuple
@@ -14,23 +15,33 @@ from bokehsynth.rendering.cpu.kernel_arguments import Kernels, Radius, Texels
 from bokehsynth.rendering.cpu.layer_filter import filter_plane, value_and_slope
 from bokehsynth.rendering.cpu.simd import cell, div, load, madd, mul, ramp, splat, store, where_positive
 from bokehsynth.rendering.jit import inline_kernel, kernel
-from bokehsynth.rendering.tile_constants import GROUP, LANES
+from bokehsynth.rendering.tile_constants import CELL, FINEST, FLOAT_BYTES, GROUP, LANES
 from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
 
 
-class CellRow(NamedTuple):
-    """Kernels of all layers at the nodes above and below one row of cells."""
+class CellStrip(NamedTuple):
+    """Kernels of all layers at the nodes of a strip, which is `rows` of the finest cells high."""
 
-    number: int  # of this row of cells
-    step: int  # pixels between nodes
-    kernels: FloatArray  # float32, flat: of each layer [2, n, C, side, side], the upper row of nodes first
-    starts: IntArray  # [L]: where a layer's kernels begin; -1 without any
+    number: int  # of this strip
+    rows: int
+    kernels: FloatArray  # float32, flat: of each node [C, side, side]
+    starts: IntArray  # [L, rows + 1, n]: where a node's kernels begin
     sides: IntArray  # [L]
-    norms: Float64Array  # [L, 2, n, C]: their sums
+    halves: IntArray  # [L, rows + 1, n]: texels on each side of the middle that a node's kernels may touch
+    norms: Float64Array  # [L, rows + 1, n, C]: their sums
     runs: IntArray  # [L]: whether texels well inside are 1, and prefix sums serve them
-    halves: IntArray  # [L, cells]: texels on each side of the middle that a cell's kernels may touch
+    reference: Float64Array  # [L]: radius in px at which the weights of a tilted layer's `runs` are 1; 0 without any
+    sizes: IntArray  # [L, rows, cells]: of the cell that one of the finest belongs to, in these
     table: Kernels  # by radius, of layers and cells whose radius changes too much from node to node
-    spans: IntArray  # [L, cells, 2]: first and last + 1 of a cell's kernels by radius; equal where nodes serve
+    spans: IntArray  # [L, rows, cells, 2]: first and last + 1 of a cell's kernels by radius; equal where nodes serve
+
+
+class Cell(NamedTuple):
+    """A cell of one layer: its first node in the strip, and its size in the finest cells."""
+
+    row: int
+    column: int
+    size: int
 
 
 class CellTaps(NamedTuple):
@@ -44,9 +55,9 @@ class CellTaps(NamedTuple):
     firsts: IntArray  # [2, 2]: scratch
 
 
-def empty_taps(row: CellRow, channels: int) -> CellTaps:
+def empty_taps(strip: CellStrip, channels: int) -> CellTaps:
     """Room for the largest cell."""
-    layers, side = len(row.sides), int(row.sides.max(initial=1))
+    layers, side = len(strip.sides), int(strip.sides.max(initial=1))
     size = side * side
     return CellTaps(
         np.empty((layers, size), np.int64), np.empty((layers, 4 * channels, size), np.float32),
@@ -56,21 +67,20 @@ def empty_taps(row: CellRow, channels: int) -> CellTaps:
 
 
 @kernel
-def compile_cell(row, m, x, stride, taps):
-    """Fill layer m's taps of cell x from the four kernels around it."""
-    side, channels, middle = row.sides[m], row.norms.shape[3], row.sides[m] // 2
-    one = channels * side * side
-    n = row.norms.shape[2]
-    k00 = row.starts[m] + x * one
-    k10, k01 = k00 + one, k00 + n * one
-    k11 = k01 + one
-    k = row.kernels
-    half, count, runs = row.halves[m, x], 0, 0
+def compile_cell(strip, m, place, stride, taps):
+    """Fill layer m's taps of the `Cell` at `place` from the four kernels around it."""
+    side, channels, middle = strip.sides[m], strip.norms.shape[3], strip.sides[m] // 2
+    y, x, size = place
+    k00, k10 = strip.starts[m, y, x], strip.starts[m, y, x + size]
+    k01, k11 = strip.starts[m, y + size, x], strip.starts[m, y + size, x + size]
+    k, halves = strip.kernels, strip.halves
+    half = max(halves[m, y, x], halves[m, y, x + size], halves[m, y + size, x], halves[m, y + size, x + size])
+    count, runs = 0, 0
     for j in range(middle - half, middle + half + 1):
         column = middle - half
         while column <= middle + half:
             at = j * side + column
-            if row.runs[m] == 1:
+            if strip.runs[m] == 1:
                 stop = column
                 while stop <= middle + half and _inside(k, k00, k10, k01, k11, j * side + stop):
                     stop += 1
@@ -105,46 +115,66 @@ def _inside(k, a, b, d, e, at):
 
 
 @kernel
-def filter_cell(layers, row, taps, cell_of, group, place, count, scratch):
+def filter_cell(layers, strip, taps, cell_of, group, place, count, scratch):
     """Fill `scratch.means` of a layer for a group of pixels in a cell.
 
-    cell_of: numbers of the layer and of the cell; place: x of the first pixel and y of the group's middle in the cell,
-    0..1; count: planes to fill.
+    cell_of: number of the layer, and the `Cell`; place: x of the first pixel and y of the group's middle in the strip,
+    in the finest cells; count: planes to fill.
     """
-    channels, (u, v), (m, x) = row.norms.shape[3], place, cell_of
+    channels, (m, here) = strip.norms.shape[3], cell_of
+    u, v = (place[0] - here.column) / here.size, (place[1] - here.row) / here.size
     length, runs = taps.counts[m, 0], taps.counts[m, 1]
-    per_tile = np.float32(LANES / row.step)
+    per_tile = np.float32(LANES / (FINEST * here.size))
     for c in range(channels):
         _combine(taps.terms[m], c, channels, length, np.float32(u), np.float32(v), per_tile, taps.weights)
     taps.firsts[0, 1], taps.firsts[1, 1] = length, runs
     kernels = Kernels(
-        taps.offsets[m], taps.weights, taps.firsts[0], taps.edges[m], taps.firsts[1], row.norms[m, 0, 0]
+        taps.offsets[m], taps.weights, taps.firsts[0], taps.edges[m], taps.firsts[1], strip.norms[m, 0, 0]
     )  # fmt: skip
     for r in range(GROUP):
         store(scratch.buffer, r * LANES, mul(ramp(), splat(np.float32(1 / LANES))))
     source, step = layers.addresses[m, tiles.PACKED], layers.addresses[m, tiles.PACKED_STEP]
+    tilted = strip.reference[m] > 0
+    if tilted:
+        source, step = layers.addresses[m, tiles.SOURCE], layers.addresses[m, tiles.SOURCE_STEP]
+        _tilt_gains(layers, m, group, strip.reference[m], scratch.buffer + FLOAT_BYTES * CELL)
     for p in range(count):
         plane, channel = min(p, 3), min(p, scratch.slots - 4) if p < 3 else p - 3
         texels = Texels(source + plane * step, layers.stride, group.base)
         sums = layers.addresses[m, tiles.SUMS] + plane * layers.addresses[m, tiles.SUMS_STEP]
         out = cell(scratch.means, scratch.slots, m, p)
         value_and_slope(texels, sums, kernels, 0, channel, scratch.buffer, out)
-        _divide(row.norms, m, x, channel, u, v, per_tile, out)
+        _divide(strip.norms, m, here, channel, (u, v), per_tile, out)
+        if tilted:
+            for r in range(GROUP):
+                gain = load(scratch.buffer, CELL + r * LANES)
+                store(out, r * LANES, mul(load(out, r * LANES), gain))
 
 
 @inline_kernel
-def filter_radii(layers, row, m, x, group, count, scratch):
+def _tilt_gains(layers, m, group, reference, out):
+    """Fill |r / reference|^3 of every pixel: the scale of the weights in the picture of a tilted layer."""
+    K = layers.camera.blur
+    d, gx, gy = layers.planes[m, 0], layers.planes[m, 1], layers.planes[m, 2]
+    first = K * (d + gx * group.x + gy * group.y - layers.camera.focus)
+    scale = 1 / reference if first > 0 else -1 / reference
+    for r in range(GROUP):
+        here = madd(splat(np.float32((first + K * gy * r) * scale)), splat(np.float32(K * gx * scale)), ramp())
+        store(out, r * LANES, mul(here, mul(here, here)))
+
+
+@inline_kernel
+def filter_radii(layers, strip, m, span, group, count, scratch):
     """`filter_cell` by kernels at nodes of the radius, those of the cell's middle."""
     K = layers.camera.blur
     d, gx, gy = layers.planes[m, 0], layers.planes[m, 1], layers.planes[m, 2]
     radius = Radius(K * (d + gx * group.x + gy * group.y - layers.camera.focus), K * gx, K * gy)
     source, step = layers.addresses[m, tiles.PACKED], layers.addresses[m, tiles.PACKED_STEP]
-    span = (row.spans[m, x, 0], row.spans[m, x, 1])
     for p in range(count):
         plane, channel = min(p, 3), min(p, scratch.slots - 4) if p < 3 else p - 3
         texels = Texels(source + plane * step, layers.stride, group.base)
         out = cell(scratch.means, scratch.slots, m, p)
-        filter_plane(texels, 0, row.table, span, radius, channel, scratch.buffer, out)
+        filter_plane(texels, 0, strip.table, span, radius, channel, scratch.buffer, out)
 
 
 @kernel
@@ -159,9 +189,11 @@ def _combine(terms, c, channels, length, u, v, per_tile, weights):
 
 
 @inline_kernel
-def _divide(norms, m, x, c, u, v, per_tile, out):
+def _divide(norms, m, here, c, place, per_tile, out):
     """Divide by the sums of the kernels, interpolated as they are."""
-    a, b, d, e = norms[m, 0, x, c], norms[m, 0, x + 1, c], norms[m, 1, x, c], norms[m, 1, x + 1, c]
+    (y, x, size), (u, v) = here, place
+    a, b = norms[m, y, x, c], norms[m, y, x + size, c]
+    d, e = norms[m, y + size, x, c], norms[m, y + size, x + size, c]
     slope = (b - a) + v * (e - d - b + a)
     first = a + v * (d - a) + u * slope
     total = madd(splat(np.float32(first)), splat(np.float32(slope * per_tile / LANES)), ramp())

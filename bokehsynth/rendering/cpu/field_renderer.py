@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bokehsynth.rendering import tile_constants as tiles
 from bokehsynth.rendering.aperture import pupil as pupils
@@ -21,23 +22,31 @@ from bokehsynth.rendering.cpu.field_pass import CellRays, render_cells
 from bokehsynth.rendering.cpu.field_tracer import field_rays, trace_field_tiles
 from bokehsynth.rendering.cpu.field_variate import STEADY, tile_rays
 from bokehsynth.rendering.cpu.kernel_arguments import LayerPlanes, Picture, PupilField, Rays, TilePlan
-from bokehsynth.rendering.cpu.node_rows import BY_NODES, BY_RADIUS, BY_RAYS, FieldScene, NodeRows, node_radii
+from bokehsynth.rendering.cpu.node_rows import (
+    BY_NODES,
+    BY_RADIUS,
+    BY_RAYS,
+    COARSEST,
+    FieldScene,
+    Lattice,
+    NodeRows,
+    node_radii,
+)
 from bokehsynth.rendering.cpu.ray_tracer import grid_side, trace_tiles
 from bokehsynth.rendering.cpu.simd import address_of
 from bokehsynth.rendering.cpu.threads import in_pieces
 from bokehsynth.rendering.cpu.tile_bounds import REACH
 from bokehsynth.rendering.cpu.tile_plan import plan_tiles
-from bokehsynth.rendering.tile_constants import CELL, TILE_H, TILE_W
-from bokehsynth.rendering.types import IntArray, RenderInput, RenderOutput
+from bokehsynth.rendering.tile_constants import CELL, FINEST, TILE_H, TILE_W
+from bokehsynth.rendering.types import Float64Array, IntArray, RenderInput, RenderOutput
 
-FINEST = 16
-"""Pixels between nodes at least: the width of a tile."""
+BoolArray = npt.NDArray[np.bool_]
 
 MOVES, MOVED_SHARE = 0.6, 0.125
 """Pixels by which rims and rays may move from node to node, more only at the finest lattice, and share of the blur
 radius, and of the light."""
 
-ASTRAY_MOVES, ASTRAY_SHARE = (0.45, 0.5), (0.15, 0.3)
+ASTRAY_MOVES, ASTRAY_SHARE = (0.3, 0.5), (0.12, 0.3)
 """The same of lenses with aberrations, in px or as a share of a spot's width, whichever is more: of a lattice, and of
 the finest one, since beyond there are rays by the thousand."""
 
@@ -58,13 +67,13 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
     reach = max(scene.lens.reach(layer.disparity, scene.width, scene.height) for layer in scene.layers)
     rays = tables.ray_set(samples, grid_side(reach))
     layers = [prepared_layers.prepare_layer(layer, scene, tables) for layer in scene.layers]
-    motion = _motion(scene, tables)
-    coarser = (FieldScene(scene, tables, layers, rays, motion, step) for step in (64, 32))
-    prepared = next((each for each in coarser if _fits(each)), FieldScene(scene, tables, layers, rays, motion, FINEST))
+    prepared = FieldScene(scene, tables, layers, rays, _motion(scene, tables))
     output = _empty_output(scene)
-    ways = np.stack([_ways(prepared, each) for each in layers])
-    plan = _planned(prepared, ways, output)
-    _filter_cells(prepared, plan, ways, output)
+    lattices = [_lattice(prepared, each) for each in layers]
+    lattice = Lattice(np.stack([each.ways for each in lattices]), np.stack([each.sizes for each in lattices]))
+    reaches = _reaches(prepared)
+    plan = _planned(prepared, lattice, reaches, output)
+    _filter_cells(prepared, plan, _wanted(lattice, plan), reaches is not None, output)
     _trace_tiles(prepared, output)
     if scene.lens.falloff:
         output.color[:] *= _relative_light(prepared)
@@ -90,14 +99,9 @@ def _motion(scene: RenderInput, tables: LensTables) -> FieldMotion:
     return constant_motion(pupils.drift(scene))
 
 
-def _fits(prepared: FieldScene) -> bool:
-    """Whether nodes are close enough together for every layer and cell."""
-    return all(bool(_close_enough(prepared, each).all()) for each in prepared.layers)
-
-
-def _close_enough(prepared: FieldScene, each: prepared_layers.PreparedLayer) -> "np.ndarray[Any, np.dtype[np.bool_]]":
-    """Whether the kernels of a layer are alike enough at the nodes around a cell, [cells]."""
-    scene, step, (rows, columns) = prepared.scene, prepared.step, prepared.cells
+def _close_enough(prepared: FieldScene, each: prepared_layers.PreparedLayer, step: int) -> BoolArray:
+    """Whether the kernels of a layer are alike enough at nodes `step` px apart around a cell, [cells]."""
+    scene, (rows, columns) = prepared.scene, prepared.cells(step)
     table = None
     if isinstance(prepared.tables, FieldLensTables):
         table = prepared.tables.field_table(scene.width, scene.height)
@@ -118,12 +122,26 @@ def _close_enough(prepared: FieldScene, each: prepared_layers.PreparedLayer) -> 
     return enough
 
 
-def _ways(prepared: FieldScene, each: prepared_layers.PreparedLayer) -> "np.ndarray[Any, np.dtype[np.int64]]":
-    """How each cell's means of a layer are made: BY_NODES, BY_RADIUS or, where neither does, BY_RAYS."""
-    step, enough = prepared.step, _close_enough(prepared, each)
+def _lattice(prepared: FieldScene, each: prepared_layers.PreparedLayer) -> Lattice:
+    """How a layer's means are made: between nodes as far apart as serve, [rows, columns] of the finest cells."""
+    rows, columns = (COARSEST // FINEST * side for side in prepared.cells(COARSEST))
+    ways, sizes = np.full((rows, columns), BY_NODES), np.ones((rows, columns), np.int64)
+    finest = _ways(prepared, each, FINEST)
+    ways[: finest.shape[0], : finest.shape[1]] = finest
+    for size in (2, COARSEST // FINEST):
+        serve = np.repeat(np.repeat(_ways(prepared, each, size * FINEST) == BY_NODES, size, axis=0), size, axis=1)
+        here = np.zeros((rows, columns), np.bool_)
+        here[: serve.shape[0], : serve.shape[1]] = serve
+        ways[here], sizes[here] = BY_NODES, size
+    return Lattice(ways, sizes)
+
+
+def _ways(prepared: FieldScene, each: prepared_layers.PreparedLayer, step: int) -> IntArray:
+    """How a layer's means are made in cells `step` px wide: BY_NODES, BY_RADIUS or, where neither does, BY_RAYS."""
+    enough = _close_enough(prepared, each, step)
     if each.plane.slope == 0:
         return np.where(enough, BY_NODES, BY_RAYS)
-    radii = node_radii(prepared, each)
+    radii = node_radii(prepared, each, step, prepared.cells(step))
     corners = np.stack([radii[:-1, :-1], radii[:-1, 1:], radii[1:, :-1], radii[1:, 1:]])
     low, high = corners.min(axis=0), corners.max(axis=0)
     least = np.where(low * high > 0, np.abs(corners).min(axis=0), 0.0)
@@ -134,15 +152,45 @@ def _ways(prepared: FieldScene, each: prepared_layers.PreparedLayer) -> "np.ndar
     return np.where(enough & (change <= BEND * least), BY_NODES, np.where(near, BY_RADIUS, BY_RAYS))
 
 
-def _planned(prepared: FieldScene, ways: IntArray, output: RenderOutput) -> TilePlan:
+def _planned(
+    prepared: FieldScene, lattice: Lattice, reaches: Float64Array | None, output: RenderOutput
+) -> TilePlan:  # fmt: skip
     """Classify tiles; those where a layer that is seen goes BY_RAYS are RAY_TRACED."""
-    plan = plan_tiles(prepared.scene, prepared.layers, output)
+    plan = plan_tiles(prepared.scene, prepared.layers, output, reaches)
     assert output.paths is not None
     rows, columns = output.paths.shape
-    for m, way in enumerate(ways):
-        per_tile = np.repeat(np.repeat(way, prepared.step // TILE_H, axis=0), prepared.step // TILE_W, axis=1)
+    for m, way in enumerate(lattice.ways):
+        per_tile = np.repeat(way, FINEST // TILE_H, axis=0)
         output.paths[_seen(plan, m) & (per_tile[:rows, :columns] == BY_RAYS)] = tiles.RAY_TRACED
     return plan
+
+
+def _reaches(prepared: FieldScene) -> Float64Array | None:
+    """Bounds for how far rays of each tile come, [L, rows, columns], None where the table knows no better ones."""
+    tables, scene = prepared.tables, prepared.scene
+    if not isinstance(tables, FieldLensTables):
+        return None
+    largest = max(max(abs(r) for r in each.radii) for each in prepared.layers)
+    known = tables.reach(scene.width, scene.height, largest)
+    if known is None:
+        return None
+    camera, result = prepared_layers.camera_of(scene), []
+    rows, columns = prepared.cells(TILE_H)[0], prepared.cells(TILE_W)[1]
+    y, x = np.arange(rows) * TILE_H - (scene.height - 1) / 2, np.arange(columns) * TILE_W - (scene.width - 1) / 2
+    for each in prepared.layers:
+        corners = [
+            np.broadcast_to(each.plane.at(x[None, :] + dx, y[:, None] + dy) - scene.lens.focus, (rows, columns))
+            for dx in (0, min(TILE_W, scene.width) - 1)
+            for dy in (0, min(TILE_H, scene.height) - 1)
+        ]
+        radii = np.clip(scene.lens.blur * np.stack(corners), *each.radii)
+        e = camera.extent * camera.blur * each.plane.slope
+        frontal = camera.extent * np.abs(radii).max(axis=0) + camera.astray
+        tilted = (frontal - camera.astray + e * camera.astray) / (1 - e) + camera.astray
+        reach = known.of_tiles(radii.min(axis=0), radii.max(axis=0)) + tilted - frontal
+        sharp = (radii == 0).all(axis=0) & (camera.astray == 0)
+        result.append(np.where(sharp, 0.0, reach))
+    return np.stack(result)
 
 
 def _seen(plan: TilePlan, m: int) -> "np.ndarray[Any, np.dtype[np.bool_]]":
@@ -151,42 +199,45 @@ def _seen(plan: TilePlan, m: int) -> "np.ndarray[Any, np.dtype[np.bool_]]":
     return seen
 
 
-def _wanted(prepared: FieldScene, plan: TilePlan, ways: IntArray) -> IntArray:
-    """The ways of the cells in which a layer's means are needed, -1 elsewhere."""
-    rows, columns = prepared.cells
-    down, across = prepared.step // TILE_H, prepared.step // TILE_W
-    result = np.full(ways.shape, -1)
-    for m in range(len(ways)):
-        seen = np.zeros((rows * down, columns * across), np.bool_)
+def _wanted(lattice: Lattice, plan: TilePlan) -> Lattice:
+    """The lattice without the cells in which a layer's means are not needed."""
+    count, rows, columns = lattice.ways.shape
+    result = np.full(lattice.ways.shape, -1)
+    for m in range(count):
+        seen = np.zeros((rows * (FINEST // TILE_H), columns), np.bool_)
         filtered = _seen(plan, m) & (plan.paths != tiles.RAY_TRACED)
         seen[: filtered.shape[0], : filtered.shape[1]] = filtered
-        needed = seen.reshape(rows, down, columns, across).any(axis=(1, 3))
-        result[m][needed] = ways[m][needed]
-    return result
+        needed = seen.reshape(rows, -1, columns).any(axis=1)
+        result[m][needed] = lattice.ways[m][needed]
+    sizes = np.where(result == BY_NODES, lattice.sizes, 1)  # strips are as high as the largest cell
+    return Lattice(result, sizes)
 
 
-def _filter_cells(prepared: FieldScene, plan: TilePlan, ways: IntArray, output: RenderOutput) -> None:
-    """Render all tiles that are not RAY_TRACED."""
+def _filter_cells(
+    prepared: FieldScene, plan: TilePlan, lattice: Lattice, bounded: bool, output: RenderOutput
+) -> None:  # fmt: skip
+    """Render all tiles that are not RAY_TRACED; bounded: whether tiles know how far their own rays go."""
     scene, layers = prepared.scene, prepared.layers
     rays = prepared_layers.rays_of(scene, layers, prepared.rays)
     pupil, keep = _pupil_field(prepared)
-    wanted = _wanted(prepared, plan, ways)
-    for band in _cell_bands(prepared):
+    per_strip = lattice.strip * FINEST // TILE_H
+    for band in _bands(prepared, per_strip):
         weighted = prepared_layers.weight_planes(layers, scene, band)
         planes = prepared_layers.layer_planes(scene, layers, weighted)
-        work = _CellWork(prepared, wanted, plan, planes, rays, pupil, output)
-        per_cell = prepared.step // TILE_H
-        in_pieces(band[0] // per_cell, -(-band[1] // per_cell), work)
+        if bounded:
+            planes = planes._replace(camera=planes.camera._replace(astray=0.0))  # tiles know how far their rays go
+        work = _StripWork(prepared, lattice, plan, planes, rays, pupil, output)
+        in_pieces(band[0] // per_strip, -(-band[1] // per_strip), work)
         del work, planes, weighted  # before the next band's are made
     del keep
 
 
 @dataclass(frozen=True, eq=False)
-class _CellWork:
-    """Renders rows of cells."""
+class _StripWork:
+    """Renders strips of cells."""
 
     prepared: FieldScene
-    wanted: IntArray
+    lattice: Lattice
     plan: TilePlan
     planes: LayerPlanes
     rays: Rays
@@ -194,24 +245,23 @@ class _CellWork:
     output: RenderOutput
 
     def __call__(self, start: int, stop: int) -> None:
-        nodes, channels = NodeRows(self.prepared, self.wanted), self.prepared.tables.channels
-        taps = empty_taps(nodes.row, channels)
+        nodes, channels = NodeRows(self.prepared, self.lattice), self.prepared.tables.channels
+        taps = empty_taps(nodes.strip, channels)
         memory = np.zeros((tile_pass.scratch_cells(len(self.planes.planes), channels), CELL), np.float32)
         of_tile = tile_rays(nodes.table, self.prepared.rays, channels, _moving(self.prepared))
         beams = CellRays(self.rays, self.pupil, of_tile)
-        picture, per_cell = Picture(self.output.color, self.output.coverage), self.prepared.step // TILE_H
-        for cell_row in range(start, stop):
-            paths = self.plan.paths[cell_row * per_cell : (cell_row + 1) * per_cell]
+        picture, per_strip = Picture(self.output.color, self.output.coverage), self.lattice.strip * FINEST // TILE_H
+        for number in range(start, stop):
+            paths = self.plan.paths[number * per_strip : (number + 1) * per_strip]
             if (paths != tiles.RAY_TRACED).any():
-                row = nodes.around(cell_row)
-                render_cells(self.planes, self.plan, row, taps, beams, picture, memory)
+                render_cells(self.planes, self.plan, nodes.around(number), taps, beams, picture, memory)
 
 
-def _cell_bands(prepared: FieldScene) -> list[tuple[int, int]]:
-    """Bands of tile rows (`prepared_layers.bands`) that whole rows of cells make up."""
-    per_cell, last = prepared.step // TILE_H, -(-prepared.scene.height // TILE_H)
+def _bands(prepared: FieldScene, per_strip: int) -> list[tuple[int, int]]:
+    """Bands of tile rows (`prepared_layers.bands`) that whole strips make up."""
+    last = -(-prepared.scene.height // TILE_H)
     bands = prepared_layers.bands(prepared.scene, prepared.layers)
-    ends = [0, *(stop - stop % per_cell for _, stop in bands[:-1]), last]
+    ends = [0, *(stop - stop % per_strip for _, stop in bands[:-1]), last]
     return [(start, stop) for start, stop in itertools.pairwise(ends) if start < stop]
 
 

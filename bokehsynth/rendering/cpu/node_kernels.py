@@ -10,7 +10,12 @@ import numpy.typing as npt
 
 from bokehsynth.rendering.aperture.field_grid import AX, AY, DISTANCE, SIDE, WEIGHT
 from bokehsynth.rendering.aperture.field_lookup import grids_at
-from bokehsynth.rendering.aperture.footprint_kernel import FootprintKernels, coverage_kernel, density_kernel
+from bokehsynth.rendering.aperture.footprint_kernel import (
+    FootprintKernels,
+    coverage_kernel,
+    density_kernel,
+    kernel_norm,
+)
 from bokehsynth.rendering.aperture.scanlines import scan
 from bokehsynth.rendering.jit import always_inline_kernel, inline_kernel, kernel
 from bokehsynth.rendering.types import Float64Array, FloatArray
@@ -172,17 +177,18 @@ def _in_cell(values, at, u, v):
 
 @kernel
 def splat_table_nodes(grids, row, camera, area, out, norms):
-    """Fill kernels float32 [n, C, 2 half + 1, 2 half + 1] and their sums [n, C] from `NodeGrids`.
+    """Fill kernels float32 [wanted, C, 2 half + 1, 2 half + 1] and their sums [n, C] from `NodeGrids`.
 
     area: height and width of the picture.
     """
     d, gx, gy = row.plane
-    K = camera.blur
+    K, place = camera.blur, -1
     for n in range(len(row.x)):
         if not row.wanted[n]:
             continue
+        place += 1
         delta = d + gx * (row.x[n] - (area[1] - 1) / 2) + gy * (row.y - (area[0] - 1) / 2) - camera.focus
-        splat_grids(grids, n, (K * delta, K * gx, K * gy), row.half, out[n], norms[n])
+        splat_grids(grids, n, (K * delta, K * gx, K * gy), row.half, out[place], norms[n])
 
 
 @kernel
@@ -248,35 +254,42 @@ def weigh_pupil_nodes(opening, rims, row, camera, area, out, norms):
     K = camera.blur
     d, gx, gy = row.plane
     detail = opening.detail if opening.detail > 1 else 0  # smooth outlines need less
-    lines, last = scan(opening.outline, 1.0, 0.0, 0.0, detail), 0.0
+    lines, last, place = scan(opening.outline, 1.0, 0.0, 0.0, detail), 0.0, -1
     for n in range(len(row.x)):
         if not row.wanted[n]:
             continue
+        place += 1
         delta = d + gx * (row.x[n] - (area[1] - 1) / 2) + gy * (row.y - (area[0] - 1) / 2) - camera.focus
         r = K * delta
         if r != last:
             lines, last = scan(opening.outline, r, K * gx, K * gy, detail), r
-        out[n] = density_kernel(lines, opening, r, K * gx, K * gy, rims[n], row.half)
+        out[place] = density_kernel(lines, opening, r, K * gx, K * gy, rims[n], row.half)
         for c in range(out.shape[1]):
-            norms[n, c] = 1.0 if out[n, c].sum() > 0 else 0.0
+            norms[n, c] = 1.0 if out[place, c].sum() > 0 else 0.0
 
 
 @kernel
-def cover_pupil_nodes(lines, rims, r, row, out, norms):
-    """Kernels of a frontal layer of signed radius r whose texels are 1 well inside: what rims leave of the opening.
+def cover_pupil_nodes(opening, lines, rims, row, camera, area, out, norms):
+    """Kernels of a layer whose texels are 1 well inside: what rims leave of the opening.
 
-    lines: `scanlines.scan` of the opening at r; rims [n, R, 3].
+    lines: `scanlines.scan` of the opening at a frontal layer's radius; rims [n, R, 3]. The picture that kernels of a
+    tilted layer are applied to carries |s|^-3 (`layer_filter.apply_tilt_weight`).
     """
+    d, gx, gy = row.plane
+    ex, ey = camera.blur * gx, camera.blur * gy
+    detail, place = opening.detail if opening.detail > 1 else 0, -1
     for n in range(len(rims)):
         if not row.wanted[n]:
             continue
-        covered = coverage_kernel(lines, r, 0.0, 0.0, rims[n], row.half)
-        total = 0.0
+        place += 1
+        delta = d + gx * (row.x[n] - (area[1] - 1) / 2) + gy * (row.y - (area[0] - 1) / 2) - camera.focus
+        r = camera.blur * delta
+        if gx != 0 or gy != 0:
+            lines = scan(opening.outline, r, ex, ey, detail)
+        covered = coverage_kernel(lines, r, ex, ey, rims[n], row.half)
         for j in range(len(covered)):
             for i in range(len(covered)):
-                value = covered[j, i]
-                if abs(value) < 1e-9:  # what differences left beside the opening
-                    value = 0.0
-                out[n, 0, j, i] = value
-                total += value
-        norms[n, 0] = total
+                if abs(covered[j, i]) < 1e-9:  # what differences left beside the opening
+                    covered[j, i] = 0.0
+                out[place, 0, j, i] = covered[j, i]
+        norms[n, 0] = kernel_norm(covered, row.half, r, ex, ey)

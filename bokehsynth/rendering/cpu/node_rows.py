@@ -1,10 +1,15 @@
-"""Kernels of all layers at rows of nodes, made as rows of cells go by (`node_kernels`, `cell_filter`)."""
+"""Kernels of all layers at nodes of a lattice, made as strips of cells go by (`node_kernels`, `cell_filter`).
 
+A layer has nodes of its own: far apart where its kernels change little.
+"""
+
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from bokehsynth.rendering.aperture import pupil as pupils
 from bokehsynth.rendering.aperture.field_grid import SIDE
@@ -14,11 +19,19 @@ from bokehsynth.rendering.aperture.footprint_kernel import FootprintKernels, foo
 from bokehsynth.rendering.aperture.scanlines import scan
 from bokehsynth.rendering.aperture.tables import FieldLensTables, LensTables, RaySet
 from bokehsynth.rendering.cpu import node_kernels, prepared_layers
-from bokehsynth.rendering.cpu.cell_filter import CellRow
+from bokehsynth.rendering.cpu.cell_filter import CellStrip
 from bokehsynth.rendering.cpu.kernel_arguments import Kernels
 from bokehsynth.rendering.cpu.prepared_layers import concatenate_kernels
-from bokehsynth.rendering.tile_constants import RUNS_FROM
+from bokehsynth.rendering.tile_constants import FINEST, RUNS_FROM
 from bokehsynth.rendering.types import Float64Array, IntArray, RenderInput
+
+BoolArray = npt.NDArray[np.bool_]
+
+LEANING = 0.05
+"""K abs(g) up to which tilted layers take kernels of covered areas."""
+
+COARSEST = 4 * FINEST
+"""Pixels between nodes at most."""
 
 BY_NODES, BY_RADIUS, BY_RAYS = range(3)
 """How a cell's means of a layer are made: between nodes, by kernels at radii, or by rays alone."""
@@ -33,48 +46,76 @@ class FieldScene:
     layers: Sequence[prepared_layers.PreparedLayer]
     rays: RaySet
     motion: FieldMotion
-    step: int
-    """Pixels between nodes."""
+
+    def cells(self, step: int) -> tuple[int, int]:
+        """Rows and columns of cells `step` px wide."""
+        return -(-self.scene.height // step), -(-self.scene.width // step)
+
+
+class Lattice(NamedTuple):
+    """How the means of layers are made, by the finest cells, whole COARSEST ones of them."""
+
+    ways: IntArray  # [L, rows, columns]: BY_NODES .. BY_RAYS, -1 where nothing is filtered
+    sizes: IntArray  # [L, rows, columns]: of the cell that one of the finest belongs to, in these
 
     @property
-    def cells(self) -> tuple[int, int]:
-        """Rows and columns of cells."""
-        return -(-self.scene.height // self.step), -(-self.scene.width // self.step)
+    def strip(self) -> int:
+        """Rows of a strip: as many as the largest cell has."""
+        return int(self.sizes.max())
+
+    def nodes(self) -> BoolArray:
+        """Nodes beside a cell that they serve, [L, rows + 1, columns + 1]."""
+        count, rows, columns = self.ways.shape
+        needed = np.zeros((count, rows + 1, columns + 1), np.bool_)
+        for size in (1, 2, 4):
+            served = (self.ways == BY_NODES) & (self.sizes == size)
+            cells = served.reshape(count, rows // size, size, columns // size, size).any(axis=(2, 4))
+            for dy, dx in itertools.product((0, size), (0, size)):
+                needed[:, dy : dy + rows : size, dx : dx + columns : size] |= cells
+        return needed
 
 
-def node_radii(prepared: FieldScene, each: prepared_layers.PreparedLayer) -> Float64Array:
-    """Signed blur radius of a layer at every node, [rows + 1, columns + 1]."""
-    scene, (rows, columns) = prepared.scene, prepared.cells
-    x = np.arange(columns + 1) * prepared.step - (scene.width - 1) / 2
-    y = np.arange(rows + 1) * prepared.step - (scene.height - 1) / 2
+def node_radii(
+    prepared: FieldScene, each: prepared_layers.PreparedLayer, step: int, cells: tuple[int, int]
+) -> Float64Array:
+    """Signed blur radius of a layer at every node of a lattice of so many cells, [rows + 1, columns + 1]."""
+    scene, (rows, columns) = prepared.scene, cells
+    x = np.arange(columns + 1) * step - (scene.width - 1) / 2
+    y = np.arange(rows + 1) * step - (scene.height - 1) / 2
     radii: Float64Array = scene.lens.blur * (each.plane.at(x[None, :], y[:, None]) - scene.lens.focus)
     return np.broadcast_to(radii, (rows + 1, columns + 1))
 
 
 class NodeRows:
-    """Kernels of all layers at two neighbouring rows of nodes, made as rows of cells go by."""
+    """Kernels of all layers at the nodes of a strip, made as strips go by."""
 
-    def __init__(self, prepared: FieldScene, wanted: IntArray) -> None:
-        self.prepared, self.wanted = prepared, wanted
+    def __init__(self, prepared: FieldScene, lattice: Lattice) -> None:
+        self.prepared, self.lattice = prepared, lattice
         scene, tables = prepared.scene, prepared.tables
-        _, columns = prepared.cells
-        count, channels = len(prepared.layers), tables.channels
-        self._radii = [node_radii(prepared, each) for each in prepared.layers]
-        self._halves = [self._half(each, radii) for each, radii in zip(prepared.layers, self._radii, strict=True)]
-        sides = np.array([2 * int(half.max()) + 1 for half in self._halves], np.int64)
-        sizes = 2 * (columns + 1) * channels * sides * sides
-        ends = np.cumsum(sizes)
-        self.row = CellRow(
-            0, prepared.step, np.zeros(int(ends[-1]), np.float32), ends - sizes, sides,
-            np.zeros((count, 2, columns + 1, channels)), np.array([self._covers(m) for m in range(count)], np.int64),
-            np.zeros((count, columns), np.int64), _no_kernels(channels), np.zeros((count, columns, 2), np.int64),
+        (count, rows, columns), channels = lattice.ways.shape, tables.channels
+        self._radii = [node_radii(prepared, each, FINEST, (rows, columns)) for each in prepared.layers]
+        halves = [self._half(each, radii) for each, radii in zip(prepared.layers, self._radii, strict=True)]
+        self._halves, self._needed = np.stack(halves), lattice.nodes()
+        sides = 2 * self._halves.max(axis=(1, 2)) + 1
+        self._sizes = channels * sides * sides
+        most = self._needed.sum(axis=2)
+        high = lattice.strip
+        largest = max(int((self._sizes @ most[:, y : y + high + 1]).sum()) for y in range(0, rows, high))
+        self._memories = [np.empty(largest, np.float32) for _ in range(2)]
+        shape = count, high + 1, columns + 1
+        covers = np.array([self._covers(m) for m in range(count)], np.int64)
+        references = np.array([each.reference * (each.plane.slope > 0) for each in prepared.layers]) * covers
+        self.strip = CellStrip(
+            0, high, self._memories[0], np.zeros(shape, np.int64), sides, self._halves[:, : high + 1],
+            np.zeros((*shape, channels)), covers, references,
+            lattice.sizes[:, :high], _no_kernels(channels), np.zeros((count, high, columns, 2), np.int64),
         )  # fmt: skip
         self._last = -2
-        self._x = np.arange(columns + 1, dtype=np.float64) * prepared.step
+        self._x = np.arange(columns + 1, dtype=np.float64) * FINEST
         self._lines = {
             m: scan(tables.coarse_outline, self._radii[m][0, 0], 0.0, 0.0, tables.detail if tables.detail > 1 else 0)
             for m in range(count)
-            if self.row.runs[m]
+            if self.strip.runs[m]
         }
         self.table: FieldTable | None = None
         if isinstance(tables, FieldLensTables):
@@ -89,49 +130,73 @@ class NodeRows:
         return np.minimum(np.ceil(reach).astype(np.int64) + 1, max(self.prepared.scene.margin - 1, 1))
 
     def _covers(self, m: int) -> bool:
-        """Whether layer m has kernels of covered areas: it is frontal, and the opening passes the same light."""
+        """Whether layer m has kernels of covered areas: the opening passes the same light, and the plane leans little.
+
+        Norms of kernels are bilinear between nodes, which is off by up to 5e-4 of the light for LEANING.
+        """
         each = self.prepared.layers[m]
-        return each.uniform and each.plane.slope == 0 and abs(each.radii[0]) >= RUNS_FROM
+        if not each.uniform or not self._needed[m].any():
+            return False
+        if each.plane.slope == 0:
+            return abs(each.radii[0]) >= RUNS_FROM
+        radii, served = self._radii[m][self._needed[m]], self.lattice.ways[m] != BY_RADIUS
+        least = abs(radii).min() if radii.min() * radii.max() > 0 else 0.0
+        lean = self.prepared.scene.lens.blur * each.plane.slope
+        return bool(lean <= LEANING and each.needs_sums and least >= max(each.runs_from) and served.all())
 
-    def around(self, cell_row: int) -> CellRow:
-        """The kernels above and below a row of cells."""
-        if self._last == cell_row - 1:
-            for m in range(len(self._halves)):
-                both = self._kernels(m)
-                both[0] = both[1]
-            self.row.norms[:, 0] = self.row.norms[:, 1]
-            self._fill(cell_row + 1, 1)
-        else:
-            self._fill(cell_row, 0)
-            self._fill(cell_row + 1, 1)
-        self._last = cell_row
-        for m, half in enumerate(self._halves):
-            rows = half[cell_row : cell_row + 2]
-            self.row.halves[m] = np.maximum(rows[:, :-1], rows[:, 1:]).max(axis=0)
-        return self.row._replace(number=cell_row, table=self._by_radius(cell_row))
+    def around(self, number: int) -> CellStrip:
+        """The kernels of a strip."""
+        first, high = number * self.strip.rows, self.strip.rows
+        rows = slice(first, first + high + 1)
+        before, starts = self.strip.starts[:, high].copy(), self.strip.starts
+        needed = self._needed[:, rows]
+        sizes = np.broadcast_to(self._sizes[:, None, None], needed.shape)
+        ends = np.cumsum(np.where(needed, sizes, 0).ravel()).reshape(needed.shape)
+        starts[:] = np.where(needed, ends - sizes, 0)
+        self._memories.reverse()
+        above, below = self._memories[1], self._memories[0]
+        self.strip = self.strip._replace(kernels=below)
+        again = self._last == number - 1
+        if again:
+            self.strip.norms[:, 0] = self.strip.norms[:, high]
+            for m in range(len(starts)):
+                if needed[m, 0].any():
+                    k = int(np.argmax(needed[m, 0]))
+                    here, there, size = int(starts[m, 0, k]), int(before[m, k]), self._row_size(m, needed[m, 0])
+                    below[here : here + size] = above[there : there + size]
+        for place in range(int(again), high + 1):
+            self._fill(first + place, place)
+        self._last = number
+        return self.strip._replace(
+            number=number, halves=self._halves[:, rows], sizes=self.lattice.sizes[:, first : first + high],
+            table=self._by_radius(first),
+        )  # fmt: skip
 
-    def _by_radius(self, cell_row: int) -> Kernels:
-        """Kernels by radius of the cells of a row that need them; notes where they lie."""
-        prepared, spans = self.prepared, self.row.spans
+    def _row_size(self, m: int, needed: BoolArray) -> int:
+        return int(self._sizes[m]) * int(needed.sum())
+
+    def _by_radius(self, first: int) -> Kernels:
+        """Kernels by radius of the cells of a strip that need them; notes where they lie."""
+        prepared, spans = self.prepared, self.strip.spans
         spans[:] = 0
         parts: list[tuple[Float64Array, FootprintKernels]] = []
         at = 0
-        for m, x in np.argwhere(self.wanted[:, cell_row] == BY_RADIUS):
+        for m, y, x in np.argwhere(self.lattice.ways[:, first : first + self.strip.rows] == BY_RADIUS):
             plane, radii = prepared.layers[m].plane, self._radii[m]
-            around = radii[cell_row : cell_row + 2, x : x + 2]
+            around = radii[first + y : first + y + 2, x : x + 2]
             nodes = radius_nodes(around.min(), around.max())
             tilt = prepared.scene.lens.blur * plane.gx, prepared.scene.lens.blur * plane.gy
-            parts.append((nodes, self._kernels_at((cell_row + 0.5, x + 0.5), nodes, tilt)))
-            spans[m, x] = at, at + len(nodes)
+            parts.append((nodes, self._kernels_at((first + y + 0.5, x + 0.5), nodes, tilt)))
+            spans[m, y, x] = at, at + len(nodes)
             at += len(nodes)
         return concatenate_kernels(parts) if parts else _no_kernels(prepared.tables.channels)
 
     def _kernels_at(
         self, place: tuple[float, float], nodes: Float64Array, tilt: tuple[float, float]
     ) -> FootprintKernels:
-        """Kernels at blur radii, at a place in cells."""
+        """Kernels at blur radii, at a place in the finest cells."""
         scene, tables = self.prepared.scene, self.prepared.tables
-        y, x = min(place[0] * self.prepared.step, scene.height - 1), min(place[1] * self.prepared.step, scene.width - 1)
+        y, x = min(place[0] * FINEST, scene.height - 1), min(place[1] * FINEST, scene.width - 1)
         stride = scene.layers[0].shape[1]
         if self.table is not None:
             return node_kernels.splat_radii(self.table, (y, x), nodes, tilt, stride)
@@ -139,20 +204,20 @@ class NodeRows:
         opening = tables.opening._replace(outline=tables.coarse_outline)
         return footprint_kernels(opening, rims, nodes, *tilt, False, stride)
 
-    def _kernels(self, m: int) -> Any:
-        """Kernels of layer m, [2, n, C, side, side]."""
-        row = self.row
-        side, shape = int(row.sides[m]), row.norms.shape
-        size = 2 * shape[2] * shape[3] * side * side
-        start = int(row.starts[m])
-        return row.kernels[start : start + size].reshape(2, shape[2], shape[3], side, side)
+    def _kernels(self, m: int, place: int, needed: BoolArray) -> Any:
+        """Kernels of layer m at the needed nodes of a row of the strip, [needed, C, side, side]."""
+        strip, size = self.strip, self._row_size(m, needed)
+        start, side = int(strip.starts[m, place, int(np.argmax(needed))]), int(strip.sides[m])
+        return strip.kernels[start : start + size].reshape(-1, strip.norms.shape[3], side, side)
 
     def _fill(self, node_row: int, place: int) -> None:
         """Make the kernels of a row of nodes."""
+        nodes = self._needed[:, node_row]
+        if not nodes.any():
+            return
         prepared = self.prepared
         scene, camera = prepared.scene, prepared_layers.camera_of(prepared.scene)
-        y, area = float(node_row * prepared.step), (scene.height, scene.width)
-        nodes = np.array([self._nodes(m, node_row) for m in range(len(prepared.layers))])
+        y, area = float(node_row * FINEST), (scene.height, scene.width)
         rims = grids = None
         if self.table is None:
             rims = pupils.pupils_at(scene, self._x, np.full_like(self._x, y))
@@ -160,27 +225,20 @@ class NodeRows:
             grids = node_kernels.NodeGrids(*self._memory, self.table.half)
             node_kernels.grids_of_row(self.table, y, self._x, nodes.any(axis=0), grids)
         for m, each in enumerate(prepared.layers):
-            if each.radii == (0.0, 0.0) and camera.astray == 0:
+            if (each.radii == (0.0, 0.0) and camera.astray == 0) or not nodes[m].any():
                 continue
-            out, norms = self._kernels(m)[place], self.row.norms[m, place]
+            out, norms = self._kernels(m, place, nodes[m]), self.strip.norms[m, place]
             plane = np.array([each.plane.d, each.plane.gx, each.plane.gy])
-            row = node_kernels.NodeRow(self._x, y, plane, int(self.row.sides[m]) // 2, nodes[m])
-            if not row.wanted.any():
-                continue
-            if self.row.runs[m]:
-                node_kernels.cover_pupil_nodes(self._lines[m], rims, self._radii[m][0, 0], row, out, norms)
+            row = node_kernels.NodeRow(self._x, y, plane, int(self.strip.sides[m]) // 2, nodes[m])
+            if self.strip.runs[m]:
+                shape = prepared.tables.opening._replace(outline=prepared.tables.coarse_outline)
+                node_kernels.cover_pupil_nodes(shape, self._lines[m], rims, row, camera, area, out, norms)
                 continue
             if self.table is None:
                 shape = prepared.tables.opening._replace(outline=prepared.tables.coarse_outline)
                 node_kernels.weigh_pupil_nodes(shape, rims, row, camera, area, out, norms)
                 continue
             node_kernels.splat_table_nodes(grids, row, camera, area, out, norms)
-
-    def _nodes(self, m: int, node_row: int) -> "np.ndarray[Any, np.dtype[np.bool_]]":
-        """Nodes of a row beside a cell that they serve."""
-        cells = (self.wanted[m, max(node_row - 1, 0) : node_row + 1] == BY_NODES).any(axis=0)
-        result: np.ndarray[Any, np.dtype[np.bool_]] = np.append(cells, False) | np.append(False, cells)
-        return result
 
 
 def _no_kernels(channels: int) -> Kernels:

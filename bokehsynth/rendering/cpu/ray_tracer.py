@@ -59,7 +59,7 @@ def visible_in(layers, tile):
     count = len(layers.packed)
     state, order = np.zeros((count, STATES)), np.empty(count, np.int64)
     for m in range(count):
-        tile_bounds.classify(layers.planes, layers.pyramids, layers.camera, tile, m, state)
+        tile_bounds.classify(layers.planes, layers.pyramids, layers.camera, tile, m, np.inf, state)
     visible = Visible(state, order[: tile_bounds.visible_order(state, order)])
     return visible, tile_bounds.is_ordered(state, visible.order, len(visible.order), layers.planes)
 

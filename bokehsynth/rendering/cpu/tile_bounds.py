@@ -92,23 +92,24 @@ def plane_range(planes, m, camera, tile):
 
 
 @inline_kernel
-def classify(planes, pyramids, camera, tile, m, state):
-    """Fill the state of layer m over the footprint of a tile.
+def classify(planes, pyramids, camera, tile, m, most, state):
+    """Fill the state of layer m over the footprint of a tile; most: a bound for its reach.
 
     Arrays come whole, with an index: a slice would be counted and released, which costs as much as the work.
     """
     low, high, reach = plane_range(planes, m, camera, tile)
+    reach = min(reach, most)
     state[m, LOW], state[m, HIGH], state[m, REACH] = low, high, reach
     if pyramids.bounds[m, 0, -1] == 1:
-        least, most = np.float32(1), np.float32(1)
+        least, largest = np.float32(1), np.float32(1)
     else:
         pad = reach + 1 if reach > 0 else 0.0
-        least, most = _alpha_bounds(
+        least, largest = _alpha_bounds(
             pyramids, m, Footprint(tile.y + camera.cy, tile.x + camera.cx, tile.rows, tile.columns, pad)
         )
-    state[m, VISIBLE] = 1 if most > 0 else 0
+    state[m, VISIBLE] = 1 if largest > 0 else 0
     state[m, OPAQUE] = 1 if least == 1 else 0
-    state[m, VARIES] = 1 if least < most else 0
+    state[m, VARIES] = 1 if least < largest else 0
 
 
 @inline_kernel

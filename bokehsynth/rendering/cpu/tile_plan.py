@@ -14,7 +14,7 @@ from bokehsynth.rendering.cpu.threads import in_pieces
 from bokehsynth.rendering.cpu.tile_bounds import OPAQUE, REACH, STATES
 from bokehsynth.rendering.jit import inline_kernel, kernel
 from bokehsynth.rendering.tile_constants import RUNS_FROM, TILE_H, TILE_W
-from bokehsynth.rendering.types import RenderInput, RenderOutput
+from bokehsynth.rendering.types import Float64Array, RenderInput, RenderOutput
 
 
 def empty_plan(paths: "np.ndarray[tuple[int, int], np.dtype[np.uint8]]", layers: int) -> TilePlan:
@@ -23,35 +23,45 @@ def empty_plan(paths: "np.ndarray[tuple[int, int], np.dtype[np.uint8]]", layers:
     return TilePlan(np.empty((*shape, layers, STATES)), np.empty((*shape, layers), np.int64), lights, paths, 1.0)
 
 
-def plan_tiles(scene: RenderInput, layers: Sequence[prepared_layers.PreparedLayer], output: RenderOutput) -> TilePlan:
-    """Classify every tile; fills the output's paths."""
+def plan_tiles(
+    scene: RenderInput, layers: Sequence[prepared_layers.PreparedLayer], output: RenderOutput,
+    reaches: Float64Array | None = None,
+) -> TilePlan:  # fmt: skip
+    """Classify every tile; fills the output's paths.
+
+    reaches [L, rows, columns]: bounds, in px, for how far rays of a tile come, where they are known better than by the
+    largest blur radius and aberration.
+    """
     assert output.paths is not None
     plan = empty_plan(output.paths, len(layers))
     planes, pyramids = prepared_layers.plane_rows(layers), prepared_layers.pyramids_of(layers)
     camera, area = prepared_layers.camera_of(scene), (scene.margin, scene.height, scene.width)
     rows = len(output.paths)
-    in_pieces(0, rows, lambda start, stop: plan_rows(planes, pyramids, camera, area, start, stop, plan))
+    if reaches is None:
+        reaches = np.zeros((0, 0, 0))
+    in_pieces(0, rows, lambda start, stop: plan_rows(planes, pyramids, camera, area, (start, stop), reaches, plan))
     return plan._replace(rms_light=rms_light(plan.lights))
 
 
 @kernel
-def plan_rows(planes, pyramids, camera, area, start, stop, plan):
-    """Fill tile rows start .. stop - 1 of a `TilePlan`.
+def plan_rows(planes, pyramids, camera, area, tile_rows, reaches, plan):
+    """Fill tile rows tile_rows[0] .. tile_rows[1] - 1 of a `TilePlan`.
 
-    planes [L, 3] (d, gx, gy); area (margin, height, width) of the picture.
+    planes [L, 3] (d, gx, gy); area (margin, height, width) of the picture; reaches: of `plan_tiles`, or none.
     """
     states, orders, lights, paths, _ = plan
     margin, height, width = area
     layers = len(planes)
     state, visible = np.zeros((layers, STATES)), np.empty(layers, np.int64)
-    for row in range(start, stop):
+    for row in range(tile_rows[0], tile_rows[1]):
         y0 = row * TILE_H
         for column in range(paths.shape[1]):
             x0 = column * TILE_W
             y, x = y0 + margin - camera.cy, x0 + margin - camera.cx
             tile = Tile(y, x, min(TILE_H, height - y0), min(TILE_W, width - x0))
             for m in range(layers):
-                tile_bounds.classify(planes, pyramids, camera, tile, m, state)
+                most = reaches[m, row, column] if len(reaches) > 0 else np.inf
+                tile_bounds.classify(planes, pyramids, camera, tile, m, most, state)
             count = tile_bounds.visible_order(state, visible)
             path = _path(state, visible, count, planes, pyramids)
             if path == tiles.CONTROL_VARIATE:

@@ -194,7 +194,7 @@ def test_cells_of_several_sizes_meet(monkeypatch):
 
 
 def test_a_tilted_layer_through_a_pupil_is_summed_along_rows(monkeypatch):
-    scene = sheets(bs.CatEye(0.9), 32.0, 0.04)
+    scene = sheets(bs.CatEye(0.5), 32.0, 0.04)
     found = bs.render(*scene, backend="cpu").bokeh
     monkeypatch.setattr(node_rows, "LEANING", 0.0)
     by_texel = bs.render(*scene, backend="cpu").bokeh
@@ -202,7 +202,7 @@ def test_a_tilted_layer_through_a_pupil_is_summed_along_rows(monkeypatch):
 
 
 def test_white_stays_white_on_a_tilted_layer_through_a_pupil():
-    frames = bs.render(*sheets(bs.CatEye(0.9), 32.0, 0.046, light=1.0), backend="cpu")
+    frames = bs.render(*sheets(bs.CatEye(0.5), 32.0, 0.046, light=1.0), backend="cpu")
     np.testing.assert_allclose(frames.bokeh, 1, atol=5e-4)
 
 

@@ -104,7 +104,10 @@ class NodeRows:
         self._memories = [np.empty(largest, np.float32) for _ in range(2)]
         shape = count, high + 1, columns + 1
         covers = np.array([self._covers(m) for m in range(count)], np.int64)
-        references = np.array([each.reference * (each.plane.slope > 0) for each in prepared.layers]) * covers
+        references = np.array(
+            [each.reference * float(each.plane.slope > 0 and covers[m]) for m, each in enumerate(prepared.layers)],
+            np.float64,
+        )
         self.strip = CellStrip(
             0, high, self._memories[0], np.zeros(shape, np.int64), sides, self._halves[:, : high + 1],
             np.zeros((*shape, channels)), covers, references,

@@ -170,6 +170,11 @@ def _caption(sample: Sample, width: int) -> ByteArray:
     assets = "   ".join(
         name[:12] if name.startswith(("photo-", "pair-")) else name.removeprefix("procedural/") for name in names
     )
+    if "source_blur" in meta:
+        assets = (
+            f"lq from K {meta['source_blur']:.1f} px, focus {meta['source_focus']:.3f}, {meta['source_aperture']}; hq "
+            f"{meta['aperture']}   {assets}"
+        )
     focus = f"K {meta['blur']:.1f} px   focus {meta['focus']:.3f}   largest radius {meta['radius_max']:.1f} px"
     texts = [(GAP, 4, sample.key, 14, INK), (GAP + 140, 4, focus, 13, INK), (GAP + 560, 4, assets, 13, FAINT)]
     return write_text(blank(CAPTION, width), texts)

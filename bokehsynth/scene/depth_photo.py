@@ -28,6 +28,8 @@ OPAQUE = 0.99
 """Alpha from which a surface hides what is behind it."""
 WIDEST = 0.04
 """Largest difference of disparity between slices: neighbours must not hide each other."""
+MOST_IN_RANGE = 256
+"""Slices within the range of a focus pull: enough for a blur of as many pixels."""
 BYTES_PER_PIXEL, MOST_KEPT = 32, 2 << 30
 """Of a slice as a renderer holds it; slices are kept for further pictures while all take no more than so many bytes."""
 
@@ -141,7 +143,7 @@ def slice_levels(blur: float, focuses: tuple[float, float], ends: tuple[float, f
     """Disparities of slices, ascending, across `ends`: FINE apart in focus, COARSE far from it."""
     low, high = focuses
     finest = min(FINE / max(blur, FINE), WIDEST)
-    inside = np.linspace(low, high, math.ceil((high - low) / finest) + 1) if high > low else [low]
+    inside = np.linspace(low, high, min(math.ceil((high - low) / finest), MOST_IN_RANGE) + 1) if high > low else [low]
     nearer: list[float] = []
     farther: list[float] = []
     for sign, start, end, found in ((1, high, ends[1], nearer), (-1, low, ends[0], farther)):

@@ -100,6 +100,20 @@ def test_levels_are_dense_in_focus_and_reach_both_ends() -> None:
     assert gaps[np.searchsorted(levels, 0.31)] == pytest.approx(1 / 60, abs=1e-4)
 
 
+@pytest.mark.parametrize("size", [(16, 16), (17, 40)])
+@pytest.mark.parametrize("blur", [0.0, 0.3, 300.0])
+def test_flat_and_noisy_maps_of_any_size(size: tuple[int, int], blur: float) -> None:
+    """A flat wall stays what it is under any map and blur; no pixel is left without light."""
+    rng = np.random.default_rng(1)
+    wall = np.full((*size, 3), 0.3, np.float32)
+    for disparity in (np.zeros(size, np.float32), rng.random(size, np.float32)):
+        np.testing.assert_allclose(seen(wall, disparity, bs.Lens(blur, 0.5)), wall, atol=1e-3)
+
+
+def test_a_pull_with_a_huge_blur_has_a_bounded_number_of_slices() -> None:
+    assert len(slice_levels(4096, (0.0, 1.0), (0.0, 1.0))) <= 257
+
+
 def test_lamps_are_what_all_channels_clip_in_the_dark() -> None:
     """A blue lake that one channel clips is as bright as it looks, and so is a white wall."""
     night = np.full((256, 384, 3), 0.01, np.float32)

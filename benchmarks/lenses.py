@@ -6,8 +6,8 @@ python -m benchmarks.lenses [--size 512] [--blurs 8 16 32] [--focus near middle 
 Scenes are those of `benchmarks.scenes`. The time is the processor's, of a whole `bs.render(...).bokeh`, the least of
 the repeats; the first call, which makes the tables and prepares the layers, is told apart. A disc of the same K is
 rendered beside each lens. RMSE is that of some pixels against 40,000 rays each, beside that of 51 x 51 rays
-(`benchmarks.lens_rays`). A last column tells how many tiles were left to plain rays. `--write` puts the table into
-`benchmarks/lenses.md`.
+(`benchmarks.lens_rays`); `--pixels 0` leaves both out, which take minutes. A last column tells how many tiles were
+left to plain rays. `--write` puts the table into `benchmarks/lenses.md`.
 """
 
 import os
@@ -82,12 +82,19 @@ def measure(name: str, lens: bs.Lens, size: int, repeats: int, pixels: np.ndarra
     turns = [[timed(case) for case in cases] for _ in range(repeats)]
     least = [min(turn[k][0] for turn in turns) for k in range(2)]
     frames = turns[-1][0][1]
+    if len(pixels) == 0:
+        return Row(name, 1e3 * least[0], 1e3 * first, 1e3 * least[1], math.nan, math.nan, by_rays(frames))
     expected = trace_pixels(*cases[0], pixels, brute.spiral_points(RAYS))
     errors = [
         math.sqrt(np.square(found - expected).mean())
         for found in (frames.bokeh[tuple(pixels.T)], trace_pixels(*cases[0], pixels, brute.grid_points()))
     ]
-    return Row(name, 1e3 * least[0], 1e3 * first, 1e3 * least[1], *errors, float((frames.paths == RAY_TRACED).mean()))
+    return Row(name, 1e3 * least[0], 1e3 * first, 1e3 * least[1], *errors, by_rays(frames))
+
+
+def by_rays(frames: bs.Frames) -> float:
+    """Share of the tiles that are left to plain rays."""
+    return float((frames.paths == RAY_TRACED).mean())
 
 
 def timed(case: tuple[list[bs.Layer], bs.Lens, int]) -> tuple[float, bs.Frames]:

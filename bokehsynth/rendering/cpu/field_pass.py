@@ -12,7 +12,7 @@ from bokehsynth.rendering.cpu.field_variate import TileRays, fill_tile_rays, sum
 from bokehsynth.rendering.cpu.kernel_arguments import Group, PupilField, Rays, Visible
 from bokehsynth.rendering.cpu.tile_bounds import REACH
 from bokehsynth.rendering.cpu.tile_pass import copy_layer, copy_plan, workspace
-from bokehsynth.rendering.jit import inline_kernel, kernel
+from bokehsynth.rendering.jit import always_inline_kernel, kernel
 from bokehsynth.rendering.tile_constants import FINEST, GROUP, TILE_H, TILE_W
 
 
@@ -32,7 +32,7 @@ def render_cells(layers, plan, strip, taps, beams, picture, memory):
     Z-order, so that all of a large one's come before the next.
     """
     count, slots = len(layers.planes), 3 + len(beams.sets.weights)
-    work = workspace(count, slots, memory)
+    state, seen, hits, scratch = workspace(count, slots, memory)
     compiled = np.full((count, 3), -1)
     rows, columns = plan.paths.shape
     for block in range(0, strip.sizes.shape[2], strip.rows):
@@ -40,22 +40,24 @@ def render_cells(layers, plan, strip, taps, beams, picture, memory):
             x, y = block + (k & 1) + (k >> 1 & 2), (k >> 1 & 1) + (k >> 2 & 2)
             first = (strip.number * strip.rows + y) * FINEST // TILE_H
             for tile_row in range(first, min(first + FINEST // TILE_H, rows)):
-                if x < columns and plan.paths[tile_row, x] != tiles.RAY_TRACED:
-                    _render_tile(layers, plan, (strip, y), taps, (tile_row, x), beams, (work, compiled), picture)
+                if x >= columns or plan.paths[tile_row, x] == tiles.RAY_TRACED:
+                    continue
+                visible = Visible(state, seen[: copy_plan(plan, tile_row, x, state, seen)])
+                tile, room = (tile_row, x, visible), (hits, scratch, compiled)
+                _render_tile(layers, plan, (strip, y), taps, tile, beams, room, picture)
 
 
-@kernel
-def _render_tile(layers, plan, around, taps, tile, beams, memory, picture):
-    """Fill one tile; around: the strip, and the tile's row of finest cells in it."""
-    (strip, row), (tile_row, column), (rays, pupil, of_tile) = around, tile, beams
-    (state, seen, hits, scratch), compiled = memory
+@always_inline_kernel
+def _render_tile(layers, plan, around, taps, tile, beams, room, picture):
+    """Fill one tile: row, column and what it sees; around: the strip, and the tile's row of finest cells in it."""
+    (strip, row), (tile_row, column, visible), (rays, pupil, of_tile) = around, tile, beams
+    hits, scratch, compiled = room
     height, width = picture.coverage.shape
     path, y0, x0 = plan.paths[tile_row, column], tile_row * TILE_H, column * TILE_W
-    visible = Visible(state, seen[: copy_plan(plan, tile_row, column, state, seen)])
     for m in visible.order:
         nodes = strip.spans[m, row, column, 0] == strip.spans[m, row, column, 1]
         here = _cell_of(strip, m, row, column)
-        if state[m, REACH] != 0 and nodes and not _is(compiled, m, here):
+        if visible.state[m, REACH] != 0 and nodes and not _is(compiled, m, here):
             compile_cell(strip, m, here, layers.stride, taps)
             compiled[m, 0], compiled[m, 1], compiled[m, 2] = here
     with_rays = path == tiles.CONTROL_VARIATE
@@ -80,19 +82,19 @@ def _render_tile(layers, plan, around, taps, tile, beams, memory, picture):
         composite(layers.opaque, rays.channels_passed, visible, group, with_rays, scratch, picture)
 
 
-@inline_kernel
+@always_inline_kernel
 def _cell_of(strip, m, row, column):
     """The cell of a layer in which one of the finest lies."""
     size = strip.sizes[m, row, column]
     return Cell(row // size * size, column // size * size, size)
 
 
-@inline_kernel
+@always_inline_kernel
 def _is(compiled, m, here):
     return compiled[m, 0] == here.row and compiled[m, 1] == here.column and compiled[m, 2] == here.size
 
 
-@kernel
+@always_inline_kernel
 def _filter_layers(layers, around, taps, visible, group, place, scratch):
     """Fill `scratch.means` of the visible layers."""
     strip, row = around

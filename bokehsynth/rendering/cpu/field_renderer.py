@@ -102,9 +102,11 @@ def _motion(scene: RenderInput, tables: LensTables) -> FieldMotion:
 def _close_enough(prepared: FieldScene, each: prepared_layers.PreparedLayer, step: int) -> BoolArray:
     """Whether the kernels of a layer are alike enough at nodes `step` px apart around a cell, [cells]."""
     scene, (rows, columns) = prepared.scene, prepared.cells(step)
-    table = None
-    if isinstance(prepared.tables, FieldLensTables):
-        table = prepared.tables.field_table(scene.width, scene.height)
+    if not isinstance(prepared.tables, FieldLensTables):  # rims move alike all over the picture
+        moves = step * prepared.motion.pixels(max(abs(r) for r in each.radii))
+        slow = step * prepared.motion.rims <= MOVED_SHARE
+        return np.full((rows, columns), bool((slow & (moves <= (MOVES if step > FINEST else np.inf))).all()))
+    table = prepared.tables.field_table(scene.width, scene.height)
     enough = np.ones((rows, columns), np.bool_)
     for dy, dx in ((0.5, 0.5), (0, 0), (0, 1), (1, 0), (1, 1)):
         x, y = (np.arange(columns) + dx) * step, (np.arange(rows) + dy) * step

@@ -131,8 +131,8 @@ def test_lights_of_every_lens(name):
         print(f"{d} {place:6} {colour} {row[0]} | {row[1]} elsewhere {elsewhere:.3f}")
         worst = np.maximum(worst, [*differences(expected, found), elsewhere])
     print(f"WORST {name} {worst.round(4)}")
-    # Worst seen of nine lenses: mirror-500-f8 0.0213 and 0.304 (its corners, cut to slivers), petzval-f1.4 0.367 (of 7 px,
-    # in focus in the corner), the hyperboloid 0.161 (all coma); of the other six 0.0069, 0.020, 0.038, 0.040.
+    # Worst seen of nine lenses: mirror-500-f8 0.0213 and 0.304 (its corners, cut to slivers), petzval-f1.4 0.367 (of
+    # 7 px, in focus in the corner), the hyperboloid 0.161 (all coma); of the other six 0.0069, 0.020, 0.038, 0.040.
     assert worst[0] < 0.024
     assert worst[1] < 0.34
     assert worst[2] < 0.4

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 from bokehsynth.assets.catalogue import Asset, Catalogue
+from bokehsynth.errors import DataError
 from bokehsynth.shards import Layout, ShardDataset
 
 AUTHORS_SHOWN = 200
@@ -18,10 +19,13 @@ def licence_text(layout: Layout, catalogue: Catalogue, record: dict[str, Any]) -
     for split in record["splits"]:
         stored = ShardDataset(layout, split, fields=[], record=record)
         for meta in stored.records(range(len(stored))):
+            unknown = [name for name in meta["assets"] if name not in licence_of]
+            if unknown:
+                raise DataError(f"{layout.root}: a sample shows {unknown[0]!r:.80}, which assets.jsonl does not list")
             samples.update({licence_of[name] for name in meta["assets"]})
     assets = Counter(licence_of.values())
     rows = "".join(f"\n| {licence} | {assets[licence]} | {samples[licence]} |" for licence in sorted(assets))
-    return (
+    return (  # licences stand as the recipe says them, those of tables are checked when these are read
         "Samples inherit the licences of the pictures in them (one line per picture in `assets.jsonl`); a sample\n"
         f"counts once for each licence in it.\n\n| licence | assets | samples |\n| --- | --- | --- |{rows}"
         f"{_author_text(catalogue)}"
@@ -40,7 +44,7 @@ def _author_text(catalogue: Catalogue) -> str:
     for author in sorted(by_author)[:AUTHORS_SHOWN]:
         theirs = by_author[author]
         licences, address = ", ".join(sorted({asset.licence for asset in theirs})), theirs[0].url
-        rows += f"\n| {_plain(author)} | {len(theirs)} | {_plain(licences)} | {_plain(address)} |"
+        rows += f"\n| {_plain(author)} | {len(theirs)} | {_plain(licences)} | {f'<{address}>' if address else ''} |"
     more = len(by_author) - AUTHORS_SHOWN
     rest = f"\n\n{more} more authors stand in `assets.jsonl`." if more > 0 else ""
     return (

@@ -127,7 +127,7 @@ def _asset_changes(layout: Layout, catalogue: Catalogue) -> str:
         if names := sorted(there[name] for name in there.keys() - here.keys()):
             more = f" and {len(names) - ASSETS_NAMED} more" if len(names) > ASSETS_NAMED else ""
             parts.append(f"{len(names)} {word} ({', '.join(names[:ASSETS_NAMED])}{more})")
-    return "; ".join(parts) or "their licences, weights, sizes or splits are others"
+    return "; ".join(parts) or "their licences, credits, weights, sizes or splits are others"
 
 
 def check_format(layout: Layout) -> None:

@@ -9,6 +9,7 @@ from bokehsynth.config.strict_yaml import load_yaml
 from bokehsynth.config.user_code import user_code
 from bokehsynth.errors import ChangedError, UsageError
 from bokehsynth.files import data_path
+from bokehsynth.generation.crash_log import CrashLog
 from bokehsynth.generation.dataset_files import (
     check_format,
     differences,
@@ -17,13 +18,22 @@ from bokehsynth.generation.dataset_files import (
     record_machine,
     refuse_other_machine,
 )
+from bokehsynth.generation.disk_space import check_free_space
 from bokehsynth.generation.generate import GenerateResult, finalize
-from bokehsynth.generation.plan import all_plans, lock_ranges, uncommitted
+from bokehsynth.generation.plan import all_plans, lock_ranges, read_extensions, uncommitted
 from bokehsynth.generation.quarantine import read_shard_list, write_shard_list
 from bokehsynth.generation.shard_lock import set_up_lock, shard_lock
 from bokehsynth.recipe import Recipe
 from bokehsynth.rng import SPLITS
-from bokehsynth.shards import Layout, ShardPlan, committed_plans, copy_shard, find_shards, read_marker
+from bokehsynth.shards import (
+    Layout,
+    ShardMarker,
+    ShardPlan,
+    committed_plans,
+    copy_shard,
+    find_shards,
+    sweep_temporaries,
+)
 from bokehsynth.stores import StoredPath
 
 
@@ -58,32 +68,39 @@ def merge(
     `allow_mixed`, `lock`, `trust_code` and `overrides` as in `generate` and `finalize`.
     """
     layout = Layout(data_path(out))
-    sources = [Layout(data_path(part)) for part in parts]
-    plans, identity = _plans(layout), _identity(layout)
+    sources = list({str(part): Layout(data_path(part)) for part in parts}.values())
+    recipe, identity = _begun(layout), _identity(layout)
+    plans = all_plans(recipe, layout)
     for source in sources:
-        _check_part(layout, source, identity, allow_mixed)
+        _check_part(layout, source, recipe, identity)
+        if not allow_mixed:
+            _check_machines(layout, source)
     with shard_lock(layout.lock, lock_ranges(plans), lock):
-        with set_up_lock(layout.lock, lock):
-            for machine in [machine for source in sources for machine in machines_of(source, strict=True)]:
-                record_machine(layout, machine)
+        sweep_temporaries(layout, plans)  # of merges and runs that were killed
         todo = _shards_to_copy(layout, sources, plans, identity)
-        for source, plan in tqdm(todo, unit="shard", disable=not progress):
-            if entries := read_shard_list(source, plan):
-                write_shard_list(layout, plan, entries)
-            copy_shard(source, layout, read_marker(source, plan))
+        _check_room(layout, [marker for _, marker in todo])
+        with set_up_lock(layout.lock, lock):
+            for source in sources:
+                if any(part is source for part, _ in todo):
+                    for machine in machines_of(source):
+                        record_machine(layout, machine)
+        for source, marker in tqdm(todo, unit="shard", disable=not progress):
+            _take_over_quarantine(source, layout, marker.plan)
+            copy_shard(source, layout, marker)
+            CrashLog(layout.crash_log(marker.plan)).delete()  # of a run here that never came to its end
         missing = tuple(plan.name for plan in uncommitted(layout, plans, identity))
     if missing:
         return MergeResult(len(todo), missing, None)
     return MergeResult(len(todo), (), finalize(out, trust_code, lock, overrides))
 
 
-def _plans(layout: Layout) -> list[ShardPlan]:
-    """All shards of the set that is being put together."""
+def _begun(layout: Layout) -> Recipe:
+    """The recipe with which a set was begun, as its file says; its pictures are not looked for."""
     if not layout.identity.is_file() or not layout.recipe.is_file():
         raise UsageError(f"{layout.root}: no data set was begun here; copy a part there, then merge the others")
     check_format(layout)
     with user_code(trusted=False):
-        return all_plans(load_yaml(layout.recipe, Recipe), layout)
+        return load_yaml(layout.recipe, Recipe)
 
 
 def _identity(layout: Layout) -> dict[str, str]:
@@ -93,48 +110,82 @@ def _identity(layout: Layout) -> dict[str, str]:
     return {name: str(value) for name, value in identity.items()}
 
 
-def _check_part(layout: Layout, part: Layout, identity: dict[str, str], allow_mixed: bool) -> None:
-    """ChangedError unless `part` is of the very set, made by machines of the same kind or with `allow_mixed`."""
-    theirs = _plans(part)
+def _check_part(layout: Layout, part: Layout, recipe: Recipe, identity: dict[str, str]) -> None:
+    """ChangedError unless `part` is of the very set. Its shards are not planned: it may claim any number of them."""
+    theirs = _begun(part)
     if part.root == layout.root:
         raise UsageError(f"{part.root}: is the set itself; name the other parts")
-    lines = differences(identity, _identity(part))
-    if not lines and theirs != _plans(layout):
-        count, of = sum(map(len, theirs)), sum(map(len, _plans(layout)))
-        lines = [f"samples: {of} -> {count}, or an extension"]
+    lines = differences(identity, _identity(part)) or differences(recipe.portable_dict, theirs.portable_dict)
+    if not lines:
+        lines = differences({"extensions": read_extensions(layout)}, {"extensions": read_extensions(part)})
     if lines:
         listed = "\n  ".join(lines)
         raise ChangedError(
             f"{part.root}: is no part of {layout.root} (of the set -> of the part):\n  {listed}\n"
             "Parts have the same recipe, pictures and number of samples, and are made with --shards I/N"
         )
-    for machine in machines_of(part, strict=True) if not allow_mixed else ():
+
+
+def _check_machines(layout: Layout, part: Layout) -> None:
+    """ChangedError unless `part` was made by machines of the kind of those that have worked on the set."""
+    machines = machines_of(part, strict=True)
+    if not machines:
+        raise ChangedError(
+            f"{part.root}: {part.machines.name}, the record of the machines that made it, is missing, so its pixels "
+            "may be of another kind; --allow-mixed goes on all the same."
+        )
+    for machine in machines:
         refuse_other_machine(layout, machine)
+
+
+def _check_room(layout: Layout, markers: Sequence[ShardMarker]) -> None:
+    """StorageError unless the disk has room for these shards."""
+    samples = sum(marker.n for marker in markers)
+    if samples:
+        check_free_space(layout, [marker.plan for marker in markers], sum(marker.bytes for marker in markers) / samples)
+
+
+def _take_over_quarantine(source: Layout, layout: Layout, plan: ShardPlan) -> None:
+    """Give a shard the list of draws that it was made with, also where that is none and a run here had begun one.
+
+    In a bucket a list only grows; ChangedError where it has draws that the part did not skip.
+    """
+    theirs, ours = read_shard_list(source, plan), read_shard_list(layout, plan)
+    if layout.remote and not set(ours) <= set(theirs):
+        raise ChangedError(
+            f"{layout.root}: {plan.name} has draws in quarantine here with which {source.root} made it; run the "
+            "generate line here to make it"
+        )
+    if theirs != ours:
+        write_shard_list(layout, plan, theirs)
 
 
 def _shards_to_copy(
     layout: Layout, parts: Sequence[Layout], plans: Sequence[ShardPlan], identity: dict[str, str]
-) -> list[tuple[Layout, ShardPlan]]:
-    """Each shard that `layout` lacks with the first part that has it; ChangedError where two have other bytes."""
+) -> list[tuple[Layout, ShardMarker]]:
+    """The marker of each shard that `layout` lacks, and the first part that has it.
+
+    ChangedError where two have other bytes.
+    """
     planned = {plan.name: plan for plan in plans}
     digests = {
         marker.plan.name: (marker.sha256, layout.root)
         for marker in find_shards(layout, plans, identity)
         if marker is not None
     }
-    found: list[tuple[Layout, ShardPlan]] = []
+    found: list[tuple[Layout, ShardMarker]] = []
     for part in parts:
         there = [plan for split in SPLITS for plan in committed_plans(part, split) if planned.get(plan.name) == plan]
         for marker in find_shards(part, there, identity):
             if marker is None:
                 continue
             name = marker.plan.name
+            if name not in digests:
+                found.append((part, marker))
             digest, where = digests.setdefault(name, (marker.sha256, part.root))
             if digest != marker.sha256:
                 raise ChangedError(
                     f"{part.root}: {name} has other bytes than in {where}, though all they are made from is the same; "
                     "`bokehsynth audit` of both tells which one its recipe gives"
                 )
-            if where == part.root:
-                found.append((part, planned[name]))
     return found

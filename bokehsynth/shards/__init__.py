@@ -13,8 +13,16 @@ from bokehsynth.shards.dataset import (
     write_dataset_json,
 )
 from bokehsynth.shards.layout import Layout, refuse_lost_hidden, sweep_temporaries
-from bokehsynth.shards.marker import committed_plans, common_identity, each, find_shard, find_shards, read_marker
-from bokehsynth.shards.plan import ShardPlan, contiguous, plan_shards, shard_range
+from bokehsynth.shards.marker import (
+    ShardMarker,
+    committed_plans,
+    common_identity,
+    each,
+    find_shard,
+    find_shards,
+    read_marker,
+)
+from bokehsynth.shards.plan import ShardPlan, contiguous, parse_range, plan_shards, shard_range
 from bokehsynth.shards.reader import ShardDataset, open_dataset
 from bokehsynth.shards.verify import VerifyReport, verify_dataset
 from bokehsynth.shards.verify_shard import Fault
@@ -26,6 +34,7 @@ __all__ = [
     "Layout",
     "PackedSample",
     "ShardDataset",
+    "ShardMarker",
     "ShardPlan",
     "VerifyReport",
     "check_totals",
@@ -40,6 +49,7 @@ __all__ = [
     "find_shards",
     "open_dataset",
     "pack",
+    "parse_range",
     "pixels_digest",
     "plan_shards",
     "read_dataset",

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from bokehsynth.errors import UsageError
 from bokehsynth.schema import sample_key
 
+MOST_DIGITS = 9
+"""Of a number of ranges."""
+
 
 @dataclass(frozen=True, order=True, slots=True)
 class ShardPlan:
@@ -65,10 +68,16 @@ def contiguous(plans: Sequence[ShardPlan]) -> list[ShardPlan]:
     return list(plans)
 
 
+def parse_range(shards: str) -> tuple[int, int]:
+    """(I, N) of `I/N`; UsageError unless 0 <= I < N."""
+    number, slash, of = shards.partition("/")
+    digits = slash and number.isdecimal() and of.isdecimal() and max(len(number), len(of)) <= MOST_DIGITS
+    if not digits or int(number) >= int(of):
+        raise UsageError(f"--shards must be I/N with 0 <= I < N, for example 0/3; got {shards!r:.40}")
+    return int(number), int(of)
+
+
 def shard_range(plans: Sequence[ShardPlan], shards: str) -> list[ShardPlan]:
     """The I-th of N nearly equal consecutive ranges of the shards, `I/N`, zero-based."""
-    number, slash, of = shards.partition("/")
-    if not (slash and number.isdecimal() and of.isdecimal() and int(number) < int(of)):
-        raise UsageError(f"--shards must be I/N with 0 <= I < N, for example 0/3; got {shards!r}")
-    i, n = int(number), int(of)
+    i, n = parse_range(shards)
     return list(plans[len(plans) * i // n : len(plans) * (i + 1) // n])

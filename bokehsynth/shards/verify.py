@@ -19,7 +19,7 @@ from bokehsynth.files import data_path, files_in, sha256_bytes
 from bokehsynth.rng import SPLITS
 from bokehsynth.shards.dataset import read_dataset, split_record, stored_plans
 from bokehsynth.shards.layout import Layout
-from bokehsynth.shards.marker import ShardMarker, committed_plans, common_identity, read_marker
+from bokehsynth.shards.marker import ShardMarker, committed_plans, common_identity, each, read_marker
 from bokehsynth.shards.plan import ShardPlan, contiguous, shard_range
 from bokehsynth.shards.verify_shard import Fault, ShardCheck, verify_shard
 from bokehsynth.stores import ObjectPath, StoredPath
@@ -116,14 +116,16 @@ def verify_dataset(
 
 def _only_marked(layout: Layout, everything: list[ShardPlan], mine: list[ShardPlan]) -> list[ShardCheck]:
     """The shards of other ranges with what their markers say: whether that is so is found where they are read."""
-    checks = []
-    for plan in sorted({*everything} - {*mine}):
-        check = ShardCheck(plan)
-        with contextlib.suppress(DataError):  # a fault of its own range
-            check.marker = read_marker(layout, plan)
-            check.sha256 = check.marker.sha256
-        checks.append(check)
-    return checks
+    left = sorted({*everything} - {*mine})
+    return list(each(layout, partial(_marked, layout), left))
+
+
+def _marked(layout: Layout, plan: ShardPlan) -> ShardCheck:
+    check = ShardCheck(plan)
+    with contextlib.suppress(DataError):  # a fault of its own range
+        check.marker = read_marker(layout, plan)
+        check.sha256 = check.marker.sha256
+    return check
 
 
 def _as_marked(layout: Layout, record: dict[str, Any], report: VerifyReport) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from bokehsynth.shards.layout import Layout
 from bokehsynth.shards.marker import ShardMarker
 from bokehsynth.shards.plan import ShardPlan
 from bokehsynth.shards.tar import TarWriter, index_line, index_text, iter_headers, join_index
-from bokehsynth.untrusted_files import open_regular
+from bokehsynth.untrusted_files import open_regular, refuse_holes
 
 COPIED_AT_A_TIME = 1 << 20
 """Bytes."""
@@ -111,6 +111,7 @@ def copy_shard(source: Layout, layout: Layout, marker: ShardMarker) -> None:
     digest = hashlib.sha256()
     try:
         with _committed(layout, plan) as file, open_regular(tar) as original:
+            refuse_holes(original, tar)
             lines = [index_line(entries) for entries in iter_headers(original, str(tar))]
             original.seek(0)
             while block := original.read(COPIED_AT_A_TIME):

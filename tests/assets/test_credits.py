@@ -70,7 +70,7 @@ def test_the_card_names_the_authors_without_their_markup(folder: Path) -> None:
     out = folder / "set"
     bs.generate(bs.load_recipe(folder / "recipe.yaml"), out)
     card = (out / "README.md").read_text()
-    assert r"| A \| \<b\> | 2 | CC-BY-4.0, CC0-1.0 | https://x.example/" in card
+    assert r"| A \| \<b\> | 2 | CC-BY-4.0, CC0-1.0 | <https://x.example/" in card
     assert "| B | 1 | CC0-1.0 |  |" in card
     assert verify(out).faults == []
     text = (out / "assets.jsonl").read_text()
@@ -87,10 +87,14 @@ def test_the_card_names_the_authors_without_their_markup(folder: Path) -> None:
         ("file,author\na.png,A,B\n", "line 2: has 3 values for 2 columns"),
         ("file,author\na.png,A\na.png,B\n", "line 3: 'a.png' has a line before this one"),
         ("file,author\n,A\n", "line 2: names no file"),
-        ("file,url\na.png,javascript:alert(1)\n", "line 2: url must begin with https:// or http://"),
+        ("file,url\na.png,javascript:alert(1)\n", "line 2: url must be an http:// or https:// address"),
         ("file,author\na.png," + "x" * 1001 + "\n", "longer than 1000 characters"),
         ('file,author\na.png,"x\x1b[2J"\n', "control characters"),
         ('file,author\na.png,"A', "is no CSV"),
+        ("file,author\na.png,\u202eA\n", "control characters"),
+        ("file,url\na.png,https://x/a>b\n", "line 2: url must be"),
+        ("file,licence\na.png,CC | <img src=x>\n", "line 2: licence must be a name"),
+        ("file,licence\n" + "".join(f"{n}.png,L{n}\n" for n in range(1001)), "more than 1000 licences"),
         (b"file\n\xff\n", "is no UTF-8 text"),
     ],
 )
@@ -105,8 +109,9 @@ def test_another_table_is_refused_by_line(tmp_path: Path, table: "str | bytes", 
 
 def test_a_table_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
     path = tmp_path / "credits.csv"
-    path.write_bytes('\ufeffFile, Author\r\n./a.png," Anna, B. "\r\n\r\n'.encode())
-    assert read_credits(path) == {"a.png": Credit(author="Anna, B.")}
+    text = '\ufeffFile, Author\r\n./a.png," Anna, B. "\r\n\r\n9\u202fPM.png,山田\u3000太郎\r\n'
+    path.write_bytes(text.encode())
+    assert read_credits(path) == {"a.png": Credit(author="Anna, B."), "9\u202fPM.png": Credit(author="山田\u3000太郎")}
 
 
 @pytest.mark.parametrize(

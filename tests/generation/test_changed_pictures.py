@@ -83,7 +83,7 @@ def test_pictures_that_are_new_or_missing_are_named(command: str, copy: Path) ->
 def test_pictures_of_another_licence_are_told_from_others(copy: Path) -> None:
     recipe = copy / "set/recipe.yaml"
     recipe.write_text(recipe.read_text().replace("licence: mine", "licence: theirs"))
-    with pytest.raises(ChangedError, match="their licences, weights, sizes or splits are others"):
+    with pytest.raises(ChangedError, match="their licences, credits, weights, sizes or splits are others"):
         extend(copy / "set", 4, ONE, overrides=here(copy))
 
 

@@ -8,9 +8,12 @@ import pytest
 from support.promised import promised_files
 
 import bokehsynth as bs
-from bokehsynth.errors import ChangedError, DataError, UsageError
+from bokehsynth.errors import ChangedError, DataError, StorageError, UsageError
 from bokehsynth.files import pretty_json
+from bokehsynth.generation import disk_space
 from bokehsynth.generation.merge import merge
+from bokehsynth.generation.quarantine import QuarantinedDraw, write_shard_list
+from bokehsynth.generation.verify import verify
 from bokehsynth.shards import Layout
 from bokehsynth.shards.marker import committed_plans
 from bokehsynth.untrusted_files import read_json
@@ -106,3 +109,37 @@ def test_two_parts_with_other_bytes_of_one_shard_are_named(copies: Path) -> None
     marker.write_text(pretty_json(record | {"sha256": "0" * 64}))
     with pytest.raises(ChangedError, match=r"c: val-000000 has other bytes than in .*b"):
         merge(copies / "a", [copies / "b", copies / "c"])
+
+
+def test_a_part_brings_its_quarantine_and_a_run_here_leaves_nothing(copies: Path, whole: Path) -> None:
+    layout = Layout(copies / "a")
+    plan = committed_plans(Layout(copies / "b"), "val")[0]
+    write_shard_list(layout, plan, [QuarantinedDraw("val", 0, 0, "killed", "of a run that never came to its end")])
+    left = layout.staging / f"{plan.name}.tar.tmp-1"
+    left.write_bytes(b"x")
+    assert merge(copies / "a", [copies / "b", copies / "b"]).copied == 2
+    assert not left.exists()
+    assert verify(copies / "a").faults == []
+    assert promised_files(copies / "a") == promised_files(whole)
+
+
+def test_a_part_without_its_machines_is_of_another_kind(copies: Path) -> None:
+    Layout(copies / "b").machines.unlink()
+    with pytest.raises(ChangedError, match="the record of the machines that made it, is missing"):
+        merge(copies / "a", [copies / "b"])
+
+
+def test_a_part_that_claims_a_thousand_million_samples_is_only_compared(copies: Path) -> None:
+    recipe = copies / "b" / "recipe.yaml"
+    text = recipe.read_text()
+    recipe.write_text(text.replace("train: 5", "train: 999999999"))
+    assert recipe.read_text() != text
+    with pytest.raises(ChangedError, match=r"samples\.train: 5 -> 999999999"):
+        merge(copies / "a", [copies / "b"])
+
+
+def test_a_disk_without_room_is_said_before_anything_is_copied(copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk_space, "_free", lambda path: 10.0)
+    with pytest.raises(StorageError, match="too full"):
+        merge(copies / "a", [copies / "b"])
+    assert shards(copies / "a") == WHOLE[:2]

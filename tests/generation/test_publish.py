@@ -20,6 +20,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     with hub_server() as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.address)
+        template = f"{server.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         yield server
 
 
@@ -70,23 +72,56 @@ def test_a_refusal_names_the_way_in_and_no_token(hub: Hub, made: Path, monkeypat
         publish(made, "me/set")
 
 
-def test_what_is_not_whole_is_not_published(hub: Hub, made: Path) -> None:
-    (made / "train" / "extra.tar").write_bytes(b"")
-    with pytest.raises(DataError, match=r"extra.tar: no shard of this data set"):
-        publish(made, "me/set")
-    (made / "train" / "extra.tar").rename(made / "train" / "train-000001.tar")
-    with pytest.raises(DataError, match="train-000001 is missing or damaged"):
-        publish(made, "me/set")
+def test_what_is_not_whole_is_not_published(hub: Hub, made: Path, tmp_path: Path) -> None:
+    def refused(words: str) -> None:
+        with pytest.raises(DataError, match=words):
+            publish(made, "me/set")
+
+    for name in ("train/extra.tar", "val/val-000009.tar", ".bokehsynth/train/notes", ".bokehsynth/more.json"):
+        (made / name).write_bytes(b"")
+        refused(f"{name}: is not counted by dataset.json")
+        (made / name).unlink()
+    (tmp_path / "secret").write_text("of this machine")
+    for name in ("quarantine.jsonl", ".bokehsynth/train/train-000000.quarantine.jsonl"):
+        (made / name).symlink_to(tmp_path / "secret")
+        refused(f"{name}: is a link")
+        (made / name).unlink()
+    (made / "README.md").rename(made / "x.md")
+    refused("README.md: is missing; `bokehsynth finalize`")
+    (made / "x.md").rename(made / "README.md")
+    tar = made / "train" / "train-000001.tar"
+    tar.write_bytes(b"")
+    refused("train-000001 is missing or damaged")
     (made / "dataset.json").unlink()
-    with pytest.raises(DataError):
-        publish(made, "me/set")
+    refused("dataset.json")
     assert hub.files == {}
+
+
+def test_a_repository_of_another_set_is_refused_and_one_that_grew_is_shortly_unfinished(hub: Hub, made: Path) -> None:
+    (made / ".bokehsynth" / "tmp").mkdir(exist_ok=True)
+    (made / ".bokehsynth" / "tmp" / "x.json").write_text("{}")
+    publish(made, "me/set")
+    assert ".bokehsynth/tmp/x.json" not in hub.files
+    whole, first = hub.files["dataset.json"], len(hub.commits)
+    publish(made, "me/set")
+    assert ["-dataset.json"] not in hub.commits, "the same set again takes nothing away"
+    hub.files["dataset.json"] = whole.replace(b'"samples": 5', b'"samples": 4', 1)
+    assert hub.files["dataset.json"] != whole
+    publish(made, "me/set")
+    assert hub.commits[first:].index(["-dataset.json"]) >= 0
+    assert hub.files["dataset.json"] == whole
+    hub.files["train/train-000099.tar"] = b""
+    with pytest.raises(UsageError, match=r"holds train/train-000099.tar, which is no part"):
+        publish(made, "me/set")
+    hub.files["dataset.json"] = whole.replace(b'"recipe_digest": "', b'"recipe_digest": "0')
+    with pytest.raises(UsageError, match="holds another data set already"):
+        publish(made, "me/set")
 
 
 def test_what_others_will_read_is_said_before(hub: Hub, made: Path) -> None:
     said: list[str] = []
     text = (made / "recipe.yaml").read_text()
-    (made / "recipe.yaml").write_text(text.replace("root:", "root: /home/a", 1))
+    (made / "recipe.yaml").write_text(text.replace("path: procedural", "path: [/home/a]", 1))
     (made / "assets.jsonl").write_text('{"licence":"unknown"}\n')
     publish(made, "me/set", say=said.append)
     assert said[0].startswith("note: 1 pictures are of unknown licence")

@@ -115,6 +115,10 @@ class _Handler(BaseHTTPRequestHandler):
                 hub.files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
                 hub.files[value["path"]] = hub.objects[value["oid"]]
+            elif line["key"] == "deletedFile":
+                del hub.files[value["path"]]
+                paths.append(f"-{value['path']}")
+                continue
             else:
                 continue
             paths.append(value["path"])
@@ -135,10 +139,27 @@ class _Handler(BaseHTTPRequestHandler):
         hub.objects[name] = data
         self._answer(200, {})
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
+        hub, path = self.state, self.path.partition("?")[0]
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self._answer(401, {"error": "Invalid credentials"})
-        elif "/revision/" in self.path or self.path.startswith("/api/datasets/"):
-            self._answer(200, {"id": "me/set", "sha": f"{len(self.state.commits):040x}", "siblings": []})
+        elif "/resolve/" in path and (name := path.partition("/resolve/main/")[2]) in hub.files:
+            data = hub.files[name]
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("ETag", f'"{hashlib.sha1(data).hexdigest()}"')
+            self.send_header("X-Repo-Commit", f"{len(hub.commits):040x}")
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(data)
+        elif path.startswith("/api/datasets/") and "/tree/" in path:
+            rows = [{"type": "file", "path": one, "size": len(data), "oid": "0"} for one, data in hub.files.items()]
+            self._answer(200, rows)
+        elif path.startswith("/api/datasets/"):
+            files = [{"rfilename": one} for one in hub.files]
+            self._answer(200, {"id": "me/set", "sha": f"{len(hub.commits):040x}", "siblings": files})
         else:
             self._answer(404, {"error": self.path})

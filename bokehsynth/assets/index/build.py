@@ -126,6 +126,9 @@ def _other_licences(indexed: dict[str, Indexed], usable: list[Indexed]) -> list[
             name = item.files.name if item.files else item.id
             licences = f"{before.licence!r} and as {item.licence!r}"
             notes.append(f"{name} is in two sources, as {licences}; the source named last decides")
+        elif before is not None and before.credit != item.credit:
+            name = item.files.name if item.files else item.id
+            notes.append(f"{name} is in two sources, with other credits; the source named last decides")
     return notes
 
 

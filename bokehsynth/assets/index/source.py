@@ -1,7 +1,7 @@
 """Index one source: find its files, probe them, apply the recipe's limits."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bokehsynth.assets.catalogue import Asset, AssetFiles, Candidate, Kind, RejectedFile
@@ -88,6 +88,8 @@ def index_source(
     else:
         all_found = [find_candidates(path, kind, root) for path in paths]
     for found in all_found:
+        names = {relative_name(candidate.image, found.folder) for candidate in found.candidates}
+        names |= {relative_name(path, found.folder) for path, _ in found.rejected}
         if source.first is not None:
             found.candidates = sorted(found.candidates, key=lambda candidate: candidate.image)[: source.first]
         cache = IndexCache.open(found.folder, len(found.candidates))
@@ -102,8 +104,10 @@ def index_source(
             elif answer.sha256 not in usable:  # copies under other names count once
                 credit = credits_of.get(name, NO_CREDIT)
                 usable[answer.sha256] = _photographed(candidate, answer, name, source, kind, cache, credit)
+            elif name in credits_of and usable[answer.sha256].credit == NO_CREDIT:
+                usable[answer.sha256] = replace(usable[answer.sha256], credit=credits_of[name])
         cache.save()
-        notes += _uncredited(found, source, usable, credits_of)
+        notes += _uncredited(found, source, names, credits_of)
         unmapped = sum(candidate.kind == "pair" and candidate.disparity is None for candidate in found.candidates)
         if unmapped:
             notes.append(
@@ -164,13 +168,10 @@ def _photographed(
     )  # fmt: skip
 
 
-def _uncredited(
-    found: Found, source: SourceSpec, usable: dict[str, Indexed], credits_of: dict[str, Credit]
-) -> list[str]:
+def _uncredited(found: Found, source: SourceSpec, names: set[str], credits_of: dict[str, Credit]) -> list[str]:
     """A note about pictures that the table of credits has no line for, and one about lines that no picture has."""
     if source.credits is None:
         return []
-    names = {relative_name(candidate.image, found.folder) for candidate in found.candidates}
     without, unused = sorted(names - credits_of.keys()), sorted(credits_of.keys() - names)
     notes = []
     if without:

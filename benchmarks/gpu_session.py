@@ -34,6 +34,8 @@ PACKING = 3.0
 """Seconds kept for the report and the archive of logs."""
 GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL to a stage that is over its limit."""
+KILLED = 4.0
+"""Seconds after SIGKILL until a process is given up: one that sleeps in the driver never ends."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Outcome:
     exit_code: int | None = None
     result: Any = None
     note: str = ""
+    before: Any = None
+    """What a stage had found before its fallback was taken."""
 
 
 def real_stages() -> list[Stage]:
@@ -131,15 +135,19 @@ class Session:
         """Run all stages that the budget allows; returns the exit code."""
         for stage in stages:
             outcome = self._attempt(stage, stage.command, stage.name, stage.limit)
-            if outcome.status not in {"done", "skipped"} and stage.fallback:
+            if outcome.status not in {"done", "skipped"} and stage.fallback and self._running is None:
                 limit = stage.limit if stage.fallback_limit is None else stage.fallback_limit
                 instead = self._attempt(stage, stage.fallback, f"{stage.name}-fallback", limit)
                 outcome.note = f"fallback: {instead.status}"
                 if instead.status == "done":
-                    outcome.status, outcome.result = "fallback", instead.result
+                    outcome.before, outcome.status, outcome.result = outcome.result, "fallback", instead.result
                 outcome.seconds += instead.seconds
             self.outcomes.append(outcome)
             self.write()
+            if self._running is not None:
+                outcome.note = "its process could not be ended: the driver holds it, and no other stage is run"
+                self.write()
+                return 1
         return exit_code(self.outcomes)
 
     def _attempt(self, stage: Stage, command: Sequence[str], name: str, limit: float) -> Outcome:
@@ -185,7 +193,10 @@ class Session:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(GRACE)
         self._signal(signal.SIGKILL)  # what it left behind, too
-        code = process.wait()
+        try:
+            code = process.wait(KILLED)
+        except subprocess.TimeoutExpired:  # a process that sleeps in the driver
+            return -signal.SIGKILL, True
         self._running = None
         return code, timed_out
 
@@ -242,6 +253,15 @@ def report(summary: dict[str, Any]) -> str:
         cells = [each["name"], each["status"], f"{each['seconds']:g}", str(each["exit_code"]), each["note"]]
         lines.append("| " + " | ".join(cells) + " |")
     for each in summary["stages"]:
+        if each["before"] is not None:
+            lines += [
+                "",
+                f"## {each['name']}, before its fallback",
+                "",
+                "```",
+                json.dumps(each["before"], indent=1),
+                "```",
+            ]
         if each["result"] is None:
             continue
         lines += ["", f"## {each['name']}", ""]

@@ -30,6 +30,9 @@ from magicbokeh.model.networks import BokehUNet, BokehVAE, DefocusControlNet
 
 FloatArray = npt.NDArray[np.float32]
 
+DEFAULT_BLUR = 16.0
+"""Pixels of radius per unit of disparity at 512 px of the shorter side."""
+
 
 @dataclass
 class BokehOutput(BaseOutput):
@@ -185,7 +188,7 @@ class MagicBokehPipeline(DiffusionPipeline):
         self,
         image: Any,
         focus: Any = "auto",
-        blur: float = 16.0,
+        blur: float = DEFAULT_BLUR,
         *,
         depth: Any = None,
         generator: Any = None,
@@ -242,7 +245,8 @@ class MagicBokehPipeline(DiffusionPipeline):
     ) -> BokehOutput:
         """Render one photo several times: over "aperture" `values` are blurs, over "focus" what `focus` takes.
 
-        Depth is estimated once. `options` are those of a call. Returns one entry per value.
+        Depth is estimated once, and a pull of focus has one `work_size`, that of its largest blur. `options` are those
+        of a call. Returns one entry per value.
         """
         name = {"aperture": "blur", "focus": "focus"}[_one_of("over", over, ("aperture", "focus"))]
         if not len(values):
@@ -251,8 +255,20 @@ class MagicBokehPipeline(DiffusionPipeline):
         depth = options.pop("depth", None)
         if over == "focus" or any(value > 0 for value in values):
             depth = self.disparity(photo, depth)
+        if over == "focus" and options.get("work_size") is None and options.get("blur", DEFAULT_BLUR) > 0:
+            options["work_size"] = self._common_work_size(photo, depth, values, options)
         frames = [self(photo, depth=depth, **{**options, name: value}) for value in values]
         return BokehOutput(**{key: [frame[key][0] for frame in frames] for key in frames[0]})
+
+    def _common_work_size(self, photo: Photo, depth: Any, focuses: Sequence[Any], options: dict[str, Any]) -> int:
+        """The shorter side at which the network sees all pictures of a pull of focus: else it would jump within it."""
+        disparity = self.disparity(photo, depth)
+        blur = blur_in_pixels(options.get("blur", DEFAULT_BLUR), photo.size)
+        width = options.get("focus_range", 0.0)
+        farthest = max(
+            float(find_focus(focus, disparity, photo.size, width).distance(disparity).max()) for focus in focuses
+        )
+        return min(self._work_size(photo.size, farthest * blur, None))
 
     def disparity(self, photo: Any, depth: Any = None) -> FloatArray:
         """Disparity [H, W] in 0..1 of a photo: the given map resized to it, or the depth model's estimate."""

@@ -78,7 +78,9 @@ def test_whatever_a_stage_does_the_others_run_and_all_is_kept(session, tmp_path,
             session.Stage("hangs", python(HANG), 1, 1.5),
             session.Stage("fails", python("import sys; print('why'); sys.exit(7)"), 1, 60),
             session.Stage("garbage", python(WRITE.format('{"x": [')), 1, 60),
-            session.Stage("replaced", python("raise SystemExit(2)"), 1, 60, python(WRITE.format("[2]"))),
+            session.Stage(
+                "replaced", python(WRITE.format("[1]") + "; raise SystemExit(2)"), 1, 60, python(WRITE.format("[2]"))
+            ),
             session.Stage("no replacement", python("raise SystemExit(2)"), 1, 60, python("raise SystemExit(3)")),
             session.Stage("not there", ("/no/such/program",), 1, 60),
             session.Stage("long", python("pass"), 1000, 2000),
@@ -94,6 +96,8 @@ def test_whatever_a_stage_does_the_others_run_and_all_is_kept(session, tmp_path,
         "no replacement": "failed", "not there": "failed", "long": "skipped", "last": "done",
     }  # fmt: skip
     assert (found["good"]["result"], found["replaced"]["result"]) == ({"x": 1}, [2])
+    assert found["replaced"]["before"] == [1], "what it had found itself is kept"
+    assert "replaced, before its fallback" in (tmp_path / "report.md").read_text()
     assert found["fails"]["exit_code"] == 7
     assert "1000 needed" in found["long"]["note"]
     assert not stays(found["hangs"]["result"]), "a child of the stage that hung"
@@ -131,9 +135,9 @@ class SimulatedStages:
 
     DEVNULL, TimeoutExpired = subprocess.DEVNULL, subprocess.TimeoutExpired
 
-    def __init__(self, session, monkeypatch, seconds_and_code, deaf=False):
+    def __init__(self, session, monkeypatch, seconds_and_code, deaf=False, undead=False):
         self.now, self.started, self.ends = 0.0, [], 0.0
-        self.seconds_and_code, self.deaf = seconds_and_code, deaf
+        self.seconds_and_code, self.deaf, self.undead = seconds_and_code, deaf or undead, undead
         monkeypatch.setattr(session, "subprocess", self)
         monkeypatch.setattr(session.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(session.os, "killpg", self.signal)
@@ -152,7 +156,7 @@ class SimulatedStages:
         return self.code
 
     def signal(self, _, number):
-        if number == signal.SIGKILL or not self.deaf:
+        if (number == signal.SIGKILL and not self.undead) or not self.deaf:
             self.ends = min(self.ends, self.now)
 
 
@@ -175,6 +179,16 @@ def test_the_budget_is_kept_within_5_percent(session, tmp_path, monkeypatch, bud
         assert left < max(each.expected for each in stages) + session.PACKING, "what was left was used"
     if stage == "takes what is expected" and budget >= 530:
         assert {outcome.status for outcome in day.outcomes} == {"done"}
+
+
+def test_a_stage_that_sleeps_in_the_driver_is_given_up(session, tmp_path, monkeypatch):
+    stages = session.real_stages()
+    simulated = SimulatedStages(session, monkeypatch, lambda _: (1e9, 0), undead=True)
+    day = session.Session(tmp_path, 530)
+    assert day.run(stages) == 1
+    assert len(simulated.started) == len(day.outcomes) == 1, "the GPU is no longer to be had"
+    assert "could not be ended" in (tmp_path / "report.md").read_text()
+    assert simulated.now + session.PACKING <= 1.05 * 530
 
 
 def test_every_fallback_is_taken_once(session, tmp_path, monkeypatch):

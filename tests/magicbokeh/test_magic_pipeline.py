@@ -403,6 +403,9 @@ def test_work_size_follows_the_blur(echo):
     echo.seen.clear()
     echo(photo(256, 320), focus=0.5, blur=128, depth=ramp(256, 320))  # K 64, of which the picture has half
     assert len(echo.seen) == 35
+    echo.seen.clear()
+    echo.sweep(photo(256, 320), "focus", [0.5, 0.0], blur=128, depth=ramp(256, 320))
+    assert len(echo.seen) == 2 * 9, "a pull has one size"
 
 
 # --- photographs

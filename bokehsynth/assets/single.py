@@ -82,10 +82,12 @@ def open_landscape(path: Path, boost: float = 1.0, limits: Limits = DEFAULT_LIMI
 def open_photograph(path: Path, boost: float = 1.0, limits: Limits = DEFAULT_LIMITS) -> FloatArray:
     """The picture in a file, [H, W, 3] linear; lamps that it clipped in all channels become `boost` times as bright.
 
+    A file of linear light is what was measured, and has clipped nothing.
+
     RejectedPicture for one with transparent parts.
     """
     raster = decode_raster(read_file(path), str(path), limits)
     reject_transparency(raster, path)
     photo = raster.light()
-    lamps = None if boost == 1 else recover_lamps(photo)
+    lamps = None if boost == 1 or raster.linear else recover_lamps(photo)
     return photo if lamps is None else photo + lamps * np.float32(boost - 1)

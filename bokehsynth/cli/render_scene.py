@@ -116,7 +116,7 @@ class SceneOptions:
     def _compose_photo(self, photo: Path, disparity: Path) -> list[tuple[Any, Any]]:
         from bokehsynth.assets.load.pairs import read_map
         from bokehsynth.assets.single import open_photograph
-        from bokehsynth.scene.manual import compose_depth_photo, scale_to_cover
+        from bokehsynth.scene.manual import compose_depth_photo, scale_map_to_cover, scale_to_cover
 
         size = _size(self.size)
         color = open_photograph(photo, LAMPS if self.boost is None else self.boost)
@@ -126,7 +126,7 @@ class SceneOptions:
         cameras = [self._camera(color.shape[:2], i / max(1, count - 1)) for i in range(count)]
         if cameras[0].focus is None:
             raise UsageError("a --photo needs --focus D or --focus-at X,Y")
-        cut, lenses = compose_depth_photo(color, scale_to_cover(field, size), cameras)
+        cut, lenses = compose_depth_photo(color, scale_map_to_cover(field, size), cameras)
         return [(partial(cut.render, lens), lens) for lens in lenses]
 
     def _compose_cutouts(self, background: Path) -> tuple[Any, Any]:

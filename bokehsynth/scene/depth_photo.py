@@ -14,9 +14,10 @@ import numpy as np
 from bokehsynth.color import FloatArray
 from bokehsynth.optics import Lens, Plane
 from bokehsynth.optics.layer import Layer
+from bokehsynth.optics.thin_lens import largest_aberration
 from bokehsynth.rendering import render
-from bokehsynth.scene.depth_layers import reflect_pad
-from bokehsynth.scene.depth_surfaces import DepthSurfaces, separate_surfaces
+from bokehsynth.scene.depth_layers import BoolArray, distance_to, reflect_pad
+from bokehsynth.scene.depth_surfaces import EDGE, DepthSurfaces, separate_surfaces
 
 GAPS = (0.11, 0.14, 0.17)
 """Differences of disparity from which one slice hides another, by as many equal parts."""
@@ -28,6 +29,8 @@ OPAQUE = 0.99
 """Alpha from which a surface hides what is behind it."""
 WIDEST = 0.04
 """Largest difference of disparity between slices: neighbours must not hide each other."""
+NARROW_GAP, WIDE_STEP = EDGE - 2 * WIDEST, GAPS[-1] + 2 * WIDEST
+"""The sides of a depth edge of less than WIDE_STEP have slices closer than GAPS: there NARROW_GAP is enough to hide."""
 MOST_IN_RANGE = 256
 """Slices within the range of a focus pull: enough for a blur of as many pixels."""
 BYTES_PER_PIXEL, MOST_KEPT = 32, 2 << 30
@@ -71,7 +74,8 @@ class DepthPhoto:
         light = np.zeros_like(self.photo)
         arrived = np.zeros(self.photo.shape[:2], np.float32)
         covered = [np.zeros_like(arrived)]  # by the nearest 0, 1, ... slices
-        solid = self._solid(defocus)
+        narrow = self._narrow()
+        opaque_from = self._solid(lens, defocus) - np.where(narrow, np.float32(NARROW_GAP), np.float32(GAPS[-1]))
         for k, depth in enumerate(self.levels.tolist()):
             layer = self._slice(k)
             if layer is None:
@@ -80,8 +84,9 @@ class DepthPhoto:
             nearer = [int((self.levels > depth + gap).sum()) for gap in GAPS]
             covered[: min(nearer)] = [covered[min(nearer)]] * min(nearer)  # frees what no later slice asks for
             hidden = np.mean([covered[count] for count in nearer], axis=0)
+            hidden = np.where(narrow, covered[int((self.levels > depth + NARROW_GAP).sum())], hidden)
             frames = render([layer], _focused(clear, depth), self.margin, backend)
-            share = frames.coverage * np.where(solid > depth + GAPS[-1], 0, 1 - hidden)
+            share = frames.coverage * np.where(opaque_from > depth, 0, 1 - hidden)
             arrived += share
             light += frames.bokeh * share[..., None]
             covered.append(np.minimum(covered[-1] + share, 1))
@@ -110,20 +115,29 @@ class DepthPhoto:
             color = color + share * (surfaces.hidden_color - color)
         return Layer(reflect_pad(color, self.margin), reflect_pad(alpha, self.margin), Plane(float(self.levels[k])))
 
-    def _solid(self, defocus: FloatArray) -> FloatArray:
-        """Disparity of what nothing behind can shine through, [H, W]: it is farther from its rim than it is blurred.
+    def _narrow(self) -> BoolArray:
+        """Where light of both sides of a depth edge of less than WIDE_STEP arrives, [H, W]."""
+        surfaces = self.surfaces
+        narrow = surfaces.hidden & (surfaces.disparity - surfaces.hidden_disparity < WIDE_STEP)
+        return distance_to(narrow) <= self.margin if narrow.any() else narrow
+
+    def _solid(self, lens: Lens, defocus: FloatArray) -> FloatArray:
+        """Disparity of what nothing behind can shine through, [H, W]: its rim is farther away than its rays go.
 
         The blurs of slices of one surface do not add up to 1 everywhere, and a little of a bright sky is seen in black.
         """
+        height, width = self.disparity.shape
+        reach = lens.aperture.extent * defocus + np.float32(largest_aberration(lens, width, height) + RIM)
         opaque = self.surfaces.alpha > OPAQUE
-        return np.where((self.surfaces.inside > defocus + RIM) & opaque, self.disparity, np.float32(-1))
+        return np.where((self.surfaces.inside > reach) & opaque, self.disparity, np.float32(-1))
 
     def _falloff(self, lens: Lens, backend: str) -> FloatArray:
         """What a lens that darkens leaves of white, [H, W, 3]."""
         height, width = self.disparity.shape
-        white = np.ones((height + 2 * self.margin, width + 2 * self.margin, 3), np.float32)
-        layer = Layer(white, white[..., 0], Plane(lens.focus + 1 / lens.blur))
-        return render([layer], lens, self.margin, backend).bokeh
+        plane = Plane(lens.focus + 1 / lens.blur)
+        margin = lens.margin([plane], width, height)
+        white = np.ones((height + 2 * margin, width + 2 * margin, 3), np.float32)
+        return render([Layer(white, white[..., 0], plane)], lens, margin, backend).bokeh
 
 
 def cut_photo(photo: FloatArray, disparity: FloatArray, lenses: Sequence[Lens]) -> DepthPhoto:
@@ -140,28 +154,37 @@ def cut_photo(photo: FloatArray, disparity: FloatArray, lenses: Sequence[Lens]) 
 
 
 def slice_levels(blur: float, focuses: tuple[float, float], ends: tuple[float, float]) -> FloatArray:
-    """Disparities of slices, ascending, across `ends`: FINE apart in focus, COARSE far from it."""
+    """Disparities of slices, strictly ascending, across `ends`: FINE apart in focus, COARSE far from it.
+
+    What lies within a hundredth of the finest step of the end of a range, by rounding or by chance, is no level beside
+    it.
+    """
     low, high = focuses
     finest = min(FINE / max(blur, FINE), WIDEST)
-    inside = np.linspace(low, high, min(math.ceil((high - low) / finest), MOST_IN_RANGE) + 1) if high > low else [low]
+    same = finest / 100
+    count = min(math.ceil((high - low) / finest), MOST_IN_RANGE) + 1 if high - low > same else 1
+    inside = np.linspace(low, high, count)
     nearer: list[float] = []
     farther: list[float] = []
     for sign, start, end, found in ((1, high, ends[1], nearer), (-1, low, ends[0], farther)):
         step, last = 0.0, max(0.0, (end - start) * sign)
-        while step < last:
-            step = min(step + min(max(finest, COARSE * step), WIDEST), last)
+        while last - step > same:
+            step += min(max(finest, COARSE * step), WIDEST)
+            step = last if step > last - same else step
             found.append(start + sign * step)
-    return np.asarray([*reversed(farther), *inside, *nearer], np.float32)
+    return np.unique(np.asarray([*reversed(farther), *inside, *nearer], np.float32))
 
 
 def _tent(disparity: FloatArray, levels: FloatArray, k: int) -> FloatArray:
-    """Share of each pixel that belongs to level k of descending ones: 1 at it, 0 at its neighbours, [H, W]."""
+    """Share of each pixel that belongs to level k of descending ones: 1 at it, 0 at neighbours, [H, W].
+
+    The first and the last have all that lies beyond them, so the shares of all levels add up to 1.
+    """
     level = levels[k]
-    above = levels[k - 1] if k > 0 else level + np.float32(1)
-    below = levels[k + 1] if k + 1 < len(levels) else level - np.float32(1)
-    return np.maximum(
-        np.minimum((above - disparity) / (above - level), (disparity - below) / (level - below)), np.float32(0)
-    ).clip(0, 1)
+    share = np.ones_like(disparity)
+    for neighbour in (*levels[max(k - 1, 0) : k], *levels[k + 1 : k + 2]):
+        share = np.minimum(share, (disparity - neighbour) / (level - neighbour))
+    return share.clip(0, 1)
 
 
 def _focused(lens: Lens, depth: float) -> Lens:

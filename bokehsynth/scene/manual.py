@@ -86,14 +86,25 @@ def real_lens(
 
 
 def scale_to_cover(color: FloatArray, size: tuple[int, int] | None) -> FloatArray:
-    """Scale a picture [h, w, ...] until it covers `size` (height, width) and keep its middle; as it is for None."""
+    """Scale a picture [h, w, 3] until it covers `size` (height, width) and keep its middle; as it is for None."""
     if size is None or color.shape[:2] == size:
         return color
-    factor = max(size[0] / color.shape[0], size[1] / color.shape[1])
-    h, w = (max(side, round(given * factor)) for side, given in zip(size, color.shape[:2], strict=True))
-    shown = cv2.resize(color, (w, h), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+    return np.maximum(_covering(color, size, cv2.INTER_CUBIC), 0)
+
+
+def scale_map_to_cover(values: FloatArray, size: tuple[int, int] | None) -> FloatArray:
+    """Scale a map [h, w] of any scale as `scale_to_cover` its picture; it stays between its extremes."""
+    if size is None or values.shape == size:
+        return values
+    return _covering(values, size, cv2.INTER_LINEAR)
+
+
+def _covering(values: FloatArray, size: tuple[int, int], enlarging: int) -> FloatArray:
+    factor = max(size[0] / values.shape[0], size[1] / values.shape[1])
+    h, w = (max(side, round(given * factor)) for side, given in zip(size, values.shape[:2], strict=True))
+    shown = cv2.resize(values, (w, h), interpolation=cv2.INTER_AREA if factor < 1 else enlarging)
     top, left = (h - size[0]) // 2, (w - size[1]) // 2
-    return np.maximum(shown[top : top + size[0], left : left + size[1]], 0).astype(np.float32, copy=False)
+    return np.asarray(shown[top : top + size[0], left : left + size[1]], np.float32)
 
 
 def compose_cutouts(

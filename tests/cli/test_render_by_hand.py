@@ -177,6 +177,27 @@ def test_photo_with_a_map_is_blurred_by_it(files: Path, tmp_path: Path) -> None:
     assert error[58:63].max() < 0.3 * error[[0, 1, -2, -1]].min()
 
 
+def test_a_map_may_have_any_scale_and_offset_at_any_size(files: Path, tmp_path: Path) -> None:
+    """Two planes stay two planes, without a rim beside their edge, and values below 0 are values."""
+    plane = np.where(np.arange(60) < 30, 1.0, 3.0)[None].repeat(40, axis=0).astype(np.float32)
+    for name, values in (("positive", plane), ("negative", plane - 7)):
+        np.save(tmp_path / f"{name}.npy", values)
+        run("--photo", files / "wall.png", "--disparity", tmp_path / f"{name}.npy", "--focus", 1, "--blur", 0,
+            "--size", "240x160", "--out", tmp_path / "o.npy", "--maps")  # fmt: skip
+        disparity = np.load(tmp_path / "o_disparity.npy")
+        assert (disparity[:, :115] == 0).all(), name
+        assert (disparity[:, 125:] == 1).all(), name
+
+
+def test_linear_light_has_no_lamps_to_boost(files: Path, tmp_path: Path) -> None:
+    night = np.full((80, 120, 3), 0.01, np.float32)
+    night[40:42, 50:52] = 1
+    arguments = ("--disparity", files / "depth.png", "--focus", 0.5, "--blur", 0, "--out", tmp_path / "o.npy")
+    save_color(tmp_path / "night.exr", night)
+    run("--photo", tmp_path / "night.exr", *arguments)
+    np.testing.assert_array_equal(np.load(tmp_path / "o.npy"), night)
+
+
 def test_aperture_and_size(files: Path, tmp_path: Path) -> None:
     """--size covers and keeps the middle; every short text of an aperture is understood."""
     for number, aperture in enumerate(("disc", "polygon:5,rotation=0.3", "ring:0.6", "bokehsynth.lenses:Heart")):

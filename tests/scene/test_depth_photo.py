@@ -21,6 +21,16 @@ def two_planes(edge: float = 60.3) -> tuple[np.ndarray, np.ndarray]:
     return photo.astype(np.float32), disparity.astype(np.float32)
 
 
+def dark_subject(step: float, size: tuple[int, int] = (16, 48)) -> tuple[np.ndarray, np.ndarray]:
+    """A dark subject at 0.5 in the middle columns, before a bright wall `step` behind it; the map spans 0..1."""
+    x = np.arange(size[1])
+    inside = np.broadcast_to(abs(x - (size[1] - 1) / 2) < size[1] / 4, size)
+    photo = np.where(inside, 0.05, 0.8)[..., None].repeat(3, axis=2)
+    disparity = np.where(inside, 0.5, 0.5 - step)
+    disparity[0, [0, -1]] = 0, 1
+    return photo.astype(np.float32), disparity.astype(np.float32)
+
+
 def seen(photo: np.ndarray, disparity: np.ndarray, lens: bs.Lens) -> np.ndarray:
     return cut_photo(photo, disparity, [lens]).render(lens, "cpu").bokeh
 
@@ -56,6 +66,32 @@ def test_a_sharp_subject_keeps_its_edge_and_lends_no_light() -> None:
     made = seen(photo, disparity, bs.Lens(20, NEAR))
     np.testing.assert_allclose(made[:, :60], photo[:, :60], atol=2e-3)
     np.testing.assert_allclose(made[:, 62:], photo[:, 62:], atol=5e-3)  # no red in the grey wall
+
+
+@pytest.mark.parametrize("step", [0.12, 0.16, 0.18, 0.21, 0.24])
+def test_nothing_shines_through_whatever_lies_how_far_behind(step: float) -> None:
+    """The middle of a sharp subject stays dark, and so does what is out of focus where its blur does not reach."""
+    photo, disparity = dark_subject(step)
+    sharp = seen(photo, disparity, bs.Lens(24, 0.5))
+    assert sharp[4:, 17:31].max() < 0.06  # 0.23 where a wall 0.16 behind was hidden by two thirds; 0.0501 now
+    blurred = seen(photo, disparity, bs.Lens(24, 0.5 - step))
+    assert blurred[8:, 20:28].max() < 0.06
+
+
+class WidePupil(bs.Disc):
+    """A disc whose rays go half as far again."""
+
+    extent = 1.5
+
+
+def test_what_rays_past_the_rim_reach_is_not_opaque() -> None:
+    photo, disparity = dark_subject(0.5)
+    blur = 10.0
+    for aperture, reach in ((bs.Disc(), 5 + 1.5), (WidePupil(), 7.5 + 1.5)):
+        lens = bs.Lens(blur, 0, aperture)
+        cut = cut_photo(photo, disparity, [lens])
+        solid = cut._solid(lens, np.abs(disparity) * np.float32(blur))[8, 12:24] > 0  # from the subject's left rim
+        assert int(solid.argmax()) == pytest.approx(reach, abs=1), aperture
 
 
 def test_a_smooth_ramp_has_no_seams_and_nothing_shines_through() -> None:
@@ -100,8 +136,34 @@ def test_levels_are_dense_in_focus_and_reach_both_ends() -> None:
     assert gaps[np.searchsorted(levels, 0.31)] == pytest.approx(1 / 60, abs=1e-4)
 
 
+def test_falloff_of_a_flat_map_in_focus() -> None:
+    """A lens that asks for no canvas beyond the photograph still darkens its corners."""
+    white, lens = np.ones((16, 24, 3), np.float32), bs.Lens(24, 0, bs.CatEye(0.9), falloff=True)
+    left = cut_photo(white, np.zeros((16, 24), np.float32), [lens])._falloff(lens, "cpu")
+    assert left[0, 0].max() < 0.9 < left[8, 12].min()
+
+
+@pytest.mark.parametrize("blur", [0, 1, 8, 24, 30, 60, 100, 4096])
+def test_levels_are_strictly_ascending_whatever_the_focus(blur: float) -> None:
+    """Sums of steps miss the ends by rounding, and a focus may lie beside one."""
+    ranges = [(round(i / 100, 2),) * 2 for i in range(101)]
+    ranges += [(0.2, 0.6), (0.5, 0.50000001), (0.5, 0.5 + 1e-6), (0.0, 1.0), (1e-9, 1e-9), (0.3, 0.1 + 0.2)]
+    for focuses in ranges:
+        levels = slice_levels(blur, focuses, (0.0, 1.0))
+        assert np.diff(levels).min() > 0, focuses
+        assert abs(levels[[0, -1]] - [0, 1]).max() < 5e-4, focuses
+        assert abs(levels - np.float32(focuses[0])).min() < 1e-6, focuses
+
+
+def test_a_focus_beside_a_level_renders() -> None:
+    """0.44 at K = 24 is one of those whose steps ended beside 0."""
+    wall = np.full((16, 24, 3), 0.3, np.float32)
+    ramp = np.linspace(0, 1, 24, dtype=np.float32)[None].repeat(16, axis=0)
+    np.testing.assert_allclose(seen(wall, ramp, bs.Lens(24, 0.44)), wall, atol=1e-4)
+
+
 @pytest.mark.parametrize("size", [(16, 16), (17, 40)])
-@pytest.mark.parametrize("blur", [0.0, 0.3, 300.0])
+@pytest.mark.parametrize("blur", [0.0, 0.3, 100.0])
 def test_flat_and_noisy_maps_of_any_size(size: tuple[int, int], blur: float) -> None:
     """A flat wall stays what it is under any map and blur; no pixel is left without light."""
     rng = np.random.default_rng(1)

@@ -19,15 +19,16 @@ from pydantic import (
 
 from bokehsynth.assets.catalogue import Catalogue
 from bokehsynth.assets.index.build import build_catalogue
-from bokehsynth.assets.spec import SOURCE_LISTS, AssetsSpec, absolute_source, portable
+from bokehsynth.assets.spec import AssetsSpec, portable
 from bokehsynth.config.distributions import Spec
 from bokehsynth.config.fault_words import did_you_mean
 from bokehsynth.config.strict_yaml import dump_yaml, load_yaml
 from bokehsynth.degradation import Degradation, DegradationSpec, resolve
 from bokehsynth.errors import RecipeError, UsageError
-from bokehsynth.files import canonical_json, local_path, sha256_bytes
+from bokehsynth.files import canonical_json, sha256_bytes
 from bokehsynth.scene import AnySpec, LensSpec, SceneSpec, kinds_of_assets
-from bokehsynth.scene.views_spec import SourceLensSpec, ViewsSpec, check_lenses, stored_fields
+from bokehsynth.scene.recipe_files import absolute_sources, read_lens
+from bokehsynth.scene.views_spec import SourceLensSpec, ViewsSpec, check_lenses, check_views, stored_fields
 from bokehsynth.schema import MAP_MAX, SOURCE, ShardSpec
 
 SPLITS = ("train", "val")
@@ -125,6 +126,8 @@ class Recipe(Spec):
             raise ValueError(f"views and source need layers; in scene.kind: {self.scene.kind} there are none to render")
         if self.source is not None:
             check_lenses(self.source, self.lens)
+        if self.views is not None:
+            check_views(self.views, self.lens)
         self.__dict__["shards"] = replace(
             self.shards, fields=stored_fields(self.shards.fields, self.views, self.source)
         )
@@ -286,10 +289,13 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = (), total: 
     path = find_recipe(path_or_name)
     recipe = load_yaml(path, Recipe, overrides)
     packaged = path in packaged_recipes().values()
-    recipe = recipe.model_copy(update={"assets": _absolute(recipe.assets, path, packaged, overrides)})
-    recipe = recipe.model_copy(update={"lens": _with_files(recipe.lens, path, overrides, "lens")})
+    recipe = recipe.model_copy(update={"assets": absolute_sources(recipe.assets, path, packaged, overrides)})
+    lens = read_lens(recipe.lens, path, overrides, "lens")
+    if recipe.views is not None and lens is not recipe.lens:
+        _check_read_lens(recipe.views, lens, path)
+    recipe = recipe.model_copy(update={"lens": lens})
     if recipe.source is not None and recipe.source.lens is not None:
-        lens = _with_files(recipe.source.lens, path, overrides, "source")
+        lens = read_lens(recipe.source.lens, path, overrides, "source.lens")
         recipe = recipe.model_copy(update={"source": recipe.source.model_copy(update={"lens": lens})})
     _check_blur(recipe, path)
     if total is not None:
@@ -300,34 +306,12 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = (), total: 
     return recipe
 
 
-def _absolute(spec: AssetsSpec, path: Path, packaged: bool, overrides: Sequence[str]) -> AssetsSpec:
-    """Resolve relative sources: in assets.root or beside the recipe file, those of --set in the working directory."""
-    given = _sources_set(overrides)
-    changed: dict[str, Any] = {}
-    base = path.parent
-    if spec.root is not None:
-        try:
-            root = local_path(spec.root)
-        except UsageError as error:
-            raise RecipeError(f"{path}: assets.root: {error}") from None
-        base = ((Path.cwd() if ("root", None) in given else base) / root).absolute()
-        changed["root"] = str(base)
-    elif packaged:
-        _needs_no_root(spec, path.stem, given)
-    for kind in SOURCE_LISTS:
-        sources = getattr(spec, kind)
-        bases = [Path.cwd() if {(kind, None), (kind, i)} & given else base for i in range(len(sources))]
-        changed[kind] = [absolute_source(source, root) for source, root in zip(sources, bases, strict=True)]
-    return spec.model_copy(update=changed)
-
-
-def _with_files(lens: LensSpec, path: Path, overrides: Sequence[str], section: str) -> LensSpec:
-    """Read the files that the lens names: beside the recipe file, or in the working directory if --set names one."""
-    given = any(text.partition("=")[0].strip().split(".")[0] == section for text in overrides)
+def _check_read_lens(views: ViewsSpec, lens: LensSpec, path: Path) -> None:
+    """RecipeError for views that a lens cannot make whose files were read by now."""
     try:
-        return lens.with_files(Path.cwd() if given else path.parent)
-    except UsageError as error:
-        raise RecipeError(f"{path}: {section}: {error}") from None
+        check_views(views, lens)
+    except ValueError as error:
+        raise RecipeError(f"{path}: {error}") from None
 
 
 def _check_blur(recipe: Recipe, path: Path) -> None:
@@ -342,38 +326,6 @@ def _check_blur(recipe: Recipe, path: Path) -> None:
     if given:
         what = "the distance in focus is lens's focus_m" if given == ["focus"] else "K follows from the lens's camera"
         raise RecipeError(f"{path}: scene.{given[0]}: {what}; leave scene.{', scene.'.join(given)} out, or that")
-
-
-def _needs_no_root(spec: AssetsSpec, name: str, given: set[tuple[str, int | None]]) -> None:
-    """RecipeError if a packaged recipe needs photographs: it cannot know where they are."""
-    wanted = [
-        f"{item} ({kind})"
-        for kind in SOURCE_LISTS
-        for i, source in enumerate(getattr(spec, kind))
-        if not source.procedural and not {(kind, None), (kind, i)} & given
-        for item in source.paths
-        if not Path(item).is_absolute()
-    ]
-    if wanted:
-        raise RecipeError(
-            f"the recipe {name!r} is made from photographs; say which folder they are in:\n"
-            f"  bokehsynth generate {name} --out DIR --set assets.root=FOLDER\n"
-            f"FOLDER must hold: {', '.join(wanted)}"
-        )
-
-
-def _sources_set(overrides: Sequence[str]) -> set[tuple[str, int | None]]:
-    """Return the sources that --set wrote: (kind, position), or (kind, None) for a whole list; weights do not count."""
-    given: set[tuple[str, int | None]] = set()
-    for text in overrides:
-        key, *rest = text.partition("=")[0].strip().split(".")
-        if key != "assets" or (len(rest) > 2 and rest[2] != "path"):
-            continue
-        if not rest:
-            given |= {(kind, None) for kind in SOURCE_LISTS}
-        else:
-            given.add((rest[0], int(rest[1]) if len(rest) > 1 and rest[1].isdigit() else None))
-    return given
 
 
 def packaged_recipes(kind: str = "data") -> dict[str, Path]:

@@ -57,7 +57,7 @@ def draw_sample(recipe: Recipe, index: int, split: str = "train", attempt: int =
     source = None
     if recipe.source is not None:
         rng = stream(recipe.seed, split, Stage.SOURCE, index, attempt)
-        source = _draw_source(recipe, scene, aperture, camera, index, rng)
+        source = _draw_source(recipe, scene, aperture, camera, which, rng)
     rng = stream(recipe.seed, split, Stage.DEGRADE, index, attempt)
     degradation = draw_degradation(recipe.resolved_degradation, rng)
     return SampleDraw(
@@ -75,23 +75,25 @@ def _draw_camera(recipe: Recipe, rng: np.random.Generator) -> MetricCamera | Non
 
 
 def _draw_source(
-    recipe: Recipe, scene: AnyDraw, aperture: int, camera: MetricCamera | None, index: int, rng: np.random.Generator
+    recipe: Recipe, scene: AnyDraw, aperture: int, camera: MetricCamera | None, which: int, rng: np.random.Generator
 ) -> SourceDraw:
     assert recipe.source is not None
     assert isinstance(recipe.scene, SceneSpec)
     assert isinstance(scene, SceneDraw), "recipes with a source have layers"
     drawn = None if camera is None else camera.draw
-    return draw_source(recipe.source, recipe.scene, scene, aperture, drawn, index, rng)
+    return draw_source(recipe.source, recipe.scene, scene, aperture, drawn, which, rng)
 
 
 def more_pictures(recipe: Recipe, draw: SampleDraw) -> MorePictures:
     """What is photographed of a drawn scene besides `hq`."""
     source, lens, camera = draw.source, recipe.lens, draw.camera
     if source is None or recipe.source is None:
-        return MorePictures(recipe.views)
+        return MorePictures(recipe.views, radius_bound=recipe.radius_bound)
     if recipe.source.lens is not None:
         lens, camera = recipe.source.lens, source.camera
-    return MorePictures(recipe.views, source, lens.scene_lens(source.aperture, camera, recipe.frame))
+    return MorePictures(
+        recipe.views, source, lens.scene_lens(source.aperture, camera, recipe.frame), radius_bound=recipe.radius_bound
+    )
 
 
 def canvas_margin(recipe: Recipe, draw: SampleDraw) -> int:

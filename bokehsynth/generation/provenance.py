@@ -45,7 +45,7 @@ def describe_machine(device: str, recipe: Recipe | None = None) -> dict[str, Any
     from llvmlite import binding
 
     packages = (*PIXEL_PACKAGES, *_asset_packages(recipe.catalogue if recipe else None))
-    changed = recipe is not None and _has_changed(recipe.lens)
+    changed = recipe is not None and any(map(_has_changed, recipe.lenses))
     features = binding.get_host_cpu_features()
     flags = ",".join(sorted(name for name, on in features.items() if on))
     return {

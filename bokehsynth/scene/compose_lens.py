@@ -30,7 +30,12 @@ def blur_of(draw: SceneDraw, focus: float, scene_lens: SceneLens, planes: list[P
     if blur is None:
         return scene_lens.blur(focus, (draw.height, draw.width))
     if draw.blur_is == "largest_radius":
-        farthest = max(Lens(1.0, focus).radius_max(plane, draw.width, draw.height) for plane in planes)
-        blur = blur / farthest if farthest > 0 else 0.0
+        away = farthest(planes, focus, draw.width, draw.height)
+        blur = blur / away if away > 0 else 0.0
     slope = max(plane.slope for plane in planes)
     return min(blur, STEEPEST / slope) if slope > 0 else blur
+
+
+def farthest(planes: list[Plane], focus: float, width: int, height: int) -> float:
+    """Largest difference between the disparity in focus and that of a pixel of the planes."""
+    return max(Lens(1.0, focus).radius_max(plane, width, height) for plane in planes)

@@ -1,5 +1,6 @@
 """Further pictures of one scene: their draw, and the lens of each. The layers and their canvas are shared."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -7,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from bokehsynth.config.distributions import sample
-from bokehsynth.optics import Band, Lens, Plane, part_of
+from bokehsynth.optics import Lens, Plane, part_of
 from bokehsynth.scene.camera import CameraDraw, SceneLens
-from bokehsynth.scene.compose_lens import lens_of, possible_focus
+from bokehsynth.scene.compose_lens import farthest, lens_of, possible_focus
 from bokehsynth.scene.draw import FocusDraw, SceneDraw, draw_focus
 from bokehsynth.scene.lens_spec import LensSpec
 from bokehsynth.scene.spec import SceneSpec
@@ -45,10 +46,12 @@ class MorePictures(NamedTuple):
     source: SourceDraw | None = None
     source_lens: SceneLens | None = None
     """The lens of the source before it is focused."""
+    radius_bound: float = math.inf
+    """Blur radius in pixels that no picture exceeds whose K was found for another focus (`_bounded`)."""
 
     def lenses(self, draw: SceneDraw, scene_lens: SceneLens, lens: Lens) -> dict[str, Lens]:
         """The lens of each view, by field; `lens` is that of `hq`."""
-        return {} if self.views is None else _view_lenses(self.views, draw, scene_lens, lens)
+        return {} if self.views is None else _view_lenses(self, draw, scene_lens, lens)
 
     def source_lenses(self, draw: SceneDraw, lens: Lens) -> dict[float, Lens]:
         """The lens of the source, by each disparity that may turn out to be in focus; `lens` is that of `hq`."""
@@ -57,7 +60,8 @@ class MorePictures(NamedTuple):
         drawn = self.source_scene(draw)
         focuses = possible_focus(drawn, drawn.planes)
         if draw.blur is not None and self.source.blur is None:  # K as it came out, not as it would for another focus
-            return {focus: replace(lens, focus=focus, aperture=self.source_lens.aperture) for focus in focuses}
+            own = replace(lens, aperture=self.source_lens.aperture)
+            return {focus: replace(own, focus=focus, blur=self._bounded(draw, lens, [focus])) for focus in focuses}
         return {focus: lens_of(drawn, focus, self.source_lens, draw.planes) for focus in focuses}
 
     def source_scene(self, draw: SceneDraw) -> SceneDraw:
@@ -66,15 +70,28 @@ class MorePictures(NamedTuple):
         blur = draw.blur if self.source.blur is None else self.source.blur
         return replace(draw, focus=self.source.focus or draw.focus, blur=blur)
 
+    def _bounded(self, draw: SceneDraw, lens: Lens, focuses: Sequence[float]) -> float:
+        """K of `lens`, that of `hq`, lowered until no radius exceeds the bound at any of these disparities in focus.
+
+        Only a K that follows from the largest radius of `hq` can be too large: where `hq` is all nearly in focus.
+        """
+        away = max(farthest(draw.planes, focus, draw.width, draw.height) for focus in focuses)
+        if draw.blur_is != "largest_radius" or away == 0:
+            return lens.blur
+        return min(lens.blur, self.radius_bound / away)
+
 
 def draw_source(
-    spec: SourceLensSpec, scene_spec: SceneSpec, draw: SceneDraw, aperture: int, camera: CameraDraw | None, index: int,
+    spec: SourceLensSpec, scene_spec: SceneSpec, draw: SceneDraw, aperture: int, camera: CameraDraw | None, which: int,
     rng: np.random.Generator,
 ) -> SourceDraw:  # fmt: skip
-    """Draw the source of sample `index`, whose scene is `draw`, its aperture and camera those of `hq`."""
+    """Draw the source of a sample whose scene, number `which`, is `draw`, its aperture and camera those of `hq`.
+
+    Where both lenses sweep, every scene has one opening of the source and all of `lens`, the next scene the next.
+    """
     own = camera
     if spec.lens is not None:
-        aperture = spec.lens.pick_aperture(index, rng)[1]
+        aperture = spec.lens.pick_aperture(which, rng)[1]
         own = _own_camera(spec.lens, camera, rng)
     blur = None
     if spec.blur is not None:
@@ -101,7 +118,9 @@ def disparities_of(planes: Sequence[Plane], height: int, width: int) -> tuple[fl
     return max(0.0, min(low for low, _ in ends)), min(1.0, max(high for _, high in ends))
 
 
-def _view_lenses(views: AnyViews, draw: SceneDraw, scene_lens: SceneLens, lens: Lens) -> dict[str, Lens]:
+def _view_lenses(more: MorePictures, draw: SceneDraw, scene_lens: SceneLens, lens: Lens) -> dict[str, Lens]:
+    views = more.views
+    assert views is not None
     names = views.names
     size = draw.height, draw.width
     if isinstance(views, FocalStackSpec):
@@ -111,7 +130,8 @@ def _view_lenses(views: AnyViews, draw: SceneDraw, scene_lens: SceneLens, lens: 
             focuses = [low + (high - low) * i / (len(names) - 1) for i in range(len(names))]
         if draw.blur is None:
             return {name: scene_lens.focused(focus, size) for name, focus in zip(names, focuses, strict=True)}
-        return {name: replace(lens, focus=focus) for name, focus in zip(names, focuses, strict=True)}
+        blur = more._bounded(draw, lens, focuses)  # one for all: they are pictures through the same lens
+        return {name: replace(lens, focus=focus, blur=blur) for name, focus in zip(names, focuses, strict=True)}
     if isinstance(views, ApertureStackSpec):
         closed = zip(names, (2 ** (stops / 2) for stops in views.stops), strict=True)
         if draw.blur is None and scene_lens.camera is not None:
@@ -119,10 +139,5 @@ def _view_lenses(views: AnyViews, draw: SceneDraw, scene_lens: SceneLens, lens: 
             stopped = {name: replace(camera, f_number=camera.f_number * by) for name, by in closed}
             return {n: replace(scene_lens, camera=each).focused(lens.focus, size) for n, each in stopped.items()}
         return {name: replace(lens, blur=lens.blur / by) for name, by in closed}
-    columns, rows = (2, 1) if isinstance(views, DualPixelSpec) else (views.count, views.count)
-    bands = [
-        (Band(x, columns, views.softness), Band(y, rows, views.softness)) for y in range(rows) for x in range(columns)
-    ]
-    return {
-        name: replace(lens, aperture=part_of(lens.aperture, *band)) for name, band in zip(names, bands, strict=True)
-    }
+    parts = zip(names, views.bands, strict=True)
+    return {name: replace(lens, aperture=part_of(lens.aperture, *bands)) for name, bands in parts}

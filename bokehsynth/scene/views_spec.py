@@ -5,9 +5,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from bokehsynth.config.distributions import Distribution, Spec, within
+from bokehsynth.config.user_code import is_refused
+from bokehsynth.optics import Band, part_of
+from bokehsynth.rendering.aperture.lens_points import effective_share
 from bokehsynth.scene.lens_spec import LensSpec
 from bokehsynth.scene.spec import FocusMode
 from bokehsynth.schema import DEFAULT_FIELDS, LARGEST_GRID, MAX_STACK, SOURCE, VIEW_FIELDS, VIEWS
+
+LEAST_SHARE = 0.005
+"""Least part of the opening's disc that a view must see through: from 0.0037 on, the renderer's finest grid of lens
+points, 2048 x 2048, holds the 128 x 128 rays of a large blur."""
 
 Softness = Annotated[float, Field(gt=0, le=1)]
 
@@ -61,6 +68,11 @@ class DualPixelSpec(Spec):
         """Its fields."""
         return ("left", "right")
 
+    @property
+    def bands(self) -> list[tuple[Band, Band]]:
+        """The bands of x and of y of the part that each field shows."""
+        return [(Band(x, 2, self.softness), Band(0, 1, self.softness)) for x in range(2)]
+
 
 class SubAperturesSpec(Spec):
     """The scene through each of n x n parts of the opening, as a light-field camera sees it: view_YX."""
@@ -75,6 +87,12 @@ class SubAperturesSpec(Spec):
     def names(self) -> tuple[str, ...]:
         """Its fields, row by row."""
         return tuple(f"view_{y}{x}" for y in range(self.count) for x in range(self.count))
+
+    @property
+    def bands(self) -> list[tuple[Band, Band]]:
+        """The bands of x and of y of the part that each field shows."""
+        each = [Band(i, self.count, self.softness) for i in range(self.count)]
+        return [(column, row) for row in each for column in each]
 
 
 ViewsSpec = Annotated[
@@ -115,12 +133,39 @@ class SourceLensSpec(Spec):
         return self.model_dump(mode="json") | {"lens": None if self.lens is None else self.lens.portable}
 
 
+def check_views(views: "ViewsSpec", lens: LensSpec) -> None:
+    """ValueError for views that a lens cannot make: a part of an opening without light, a focus that is not free."""
+    ranges = lens.ranges
+    if isinstance(views, FocalStackSpec) and ranges is not None and ranges.focus_m is not None:
+        raise ValueError(
+            "views: a focal_stack is focused from the farthest to the nearest; leave lens's focus_m out (scene.focus "
+            "then says what is in focus in hq)"
+        )
+    if isinstance(views, FocalStackSpec | ApertureStackSpec) or lens.has_unread_files:
+        return
+    if any(is_refused(path) for path in lens.class_paths):
+        return  # it was checked when the data set was made
+    for aperture, whole in zip(lens.names, lens.apertures, strict=True):
+        for name, bands in zip(views.names, views.bands, strict=True):
+            share = effective_share(part_of(whole, *bands))
+            if share < LEAST_SHARE:
+                raise ValueError(
+                    f"views: {name} of {aperture} gets {'almost ' if share else ''}no light: that part of the opening "
+                    "is closed; lower count or raise softness, or take another opening"
+                )
+
+
 def check_lenses(source: SourceLensSpec, lens: LensSpec) -> None:
     """ValueError for a source whose lens does not fit the distances of the scene before `lens`, that of `hq`."""
     own, ranges = source.lens, lens.ranges
     if own is None:
         if ranges is not None and source.blur is not None:
             raise ValueError("source.blur: K follows from lens's camera; give source.lens another f_number")
+        if ranges is not None and ranges.focus_m is not None and source.focus is not None:
+            raise ValueError(
+                "source.focus: the distance in focus is focus_m of lens; give source.lens another focus_m, or leave "
+                "that of lens out"
+            )
         return
     if own.has_camera != lens.has_camera:
         raise ValueError("source.lens: give both lenses a camera or a prescription, or neither")

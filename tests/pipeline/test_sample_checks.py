@@ -119,3 +119,17 @@ def test_pictures_with_nan_are_refused_before_they_become_bytes() -> None:
         for encode in (encode_8bit, encode_16bit):
             with pytest.raises(UnsoundError, match="not finite"):
                 encode(np.full((2, 2, 3), value, np.float32))
+
+
+def test_a_source_with_the_lens_of_hq_is_sound_where_nothing_degrades_it() -> None:
+    def same(*steps: dict[str, object], **more: object) -> Sample:
+        made = sample(steps=list(steps))
+        return replace(
+            made, arrays=dict(made.arrays) | {"lq": made.hq}, meta=dict(made.meta) | {"radius_max": 3.0} | more
+        )
+
+    check_sample(same(source_blur=2.0))
+    with pytest.raises(UnsoundError, match="blur radius reaches"):
+        check_sample(same())
+    with pytest.raises(UnsoundError, match="is to be degraded"):
+        check_sample(same({"kind": "resize", "factor": 0.5}, source_blur=2.0))

@@ -160,6 +160,17 @@ def in_pupil(aperture: Aperture, s: Float64Array, h: Float64Array) -> npt.NDArra
     return result
 
 
+def effective_share(aperture: Aperture) -> float:
+    """Rays that pass an opening over rays that are sent, 0..1, those of uneven weight counted as (sum w)^2 / sum w^2.
+
+    Of the channel that passes fewest, at the picture's centre and without its rims.
+    """
+    points = aperture.extent * concentric_grid(_MEAN_SIDE)
+    weights = check_weights(aperture, points[check_inside(aperture, points)])
+    total, square = weights.sum(axis=0), np.square(weights).sum(axis=0)
+    return min((float(t * t / s) for t, s in zip(total, square, strict=True) if s > 0), default=0.0) / len(points)
+
+
 def mean_point(aperture: Aperture) -> tuple[float, float]:
     """Mean of the lens points at the picture's centre, weighted by the light that passes: where a part of it lies."""
     return _mean_point(SameAperture(aperture))

@@ -79,10 +79,12 @@ def open_landscape(path: Path, boost: float = 1.0, limits: Limits = DEFAULT_LIMI
     return landscape.color + landscape.highlights * np.float32(boost - 1)
 
 
-def open_photograph(path: Path, boost: float = 1.0, limits: Limits = DEFAULT_LIMITS) -> FloatArray:
-    """The picture in a file, [H, W, 3] linear; lamps that it clipped in all channels become `boost` times as bright.
+def open_photograph(
+    path: Path, boost: float = 1.0, limits: Limits = DEFAULT_LIMITS
+) -> tuple[FloatArray, FloatArray | None]:
+    """The picture in a file, [H, W, 3] linear, and what to add for lamps `boost` times as bright, or None for nothing.
 
-    A file of linear light is what was measured, and has clipped nothing.
+    Lamps are what it clipped in all channels. A file of linear light is what was measured, and has clipped nothing.
 
     RejectedPicture for one with transparent parts.
     """
@@ -90,4 +92,4 @@ def open_photograph(path: Path, boost: float = 1.0, limits: Limits = DEFAULT_LIM
     reject_transparency(raster, path)
     photo = raster.light()
     lamps = None if boost == 1 or raster.linear else recover_lamps(photo)
-    return photo if lamps is None else photo + lamps * np.float32(boost - 1)
+    return photo, None if lamps is None else lamps * np.float32(boost - 1)

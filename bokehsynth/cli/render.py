@@ -12,6 +12,7 @@ from bokehsynth.errors import AssetError, UsageError
 
 PER_UNIT = {"defocus": 100.0, "disparity": 65535.0, "mask": 65535.0}
 """Counts of a 16-bit PNG map: hundredths of a pixel of radius; 65535 for disparity or share 1."""
+DEFAULT_FPS = 12.0
 
 
 @click.command()
@@ -45,7 +46,11 @@ PER_UNIT = {"defocus": 100.0, "disparity": 65535.0, "mask": 65535.0}
     help=f"Pixels of blur radius per unit of disparity  [default: {DEFAULT_BLUR:g}]; A..B: an aperture pull.",
 )  # fmt: skip
 @click.option("--frames", type=int, metavar="N", help=f"Of a pull  [default: {DEFAULT_FRAMES}]")
-@click.option("--fps", default=12.0, show_default=True, type=click.FloatRange(0.1, 120), help="Frames per second.")
+@click.option(
+    "--fps", type=click.FloatRange(0.1, 120), metavar="F",
+    help="Frames per second of a pull; a GIF has at most 50, each for whole hundredths of a second  "
+    f"[default: {DEFAULT_FPS:g}]",
+)  # fmt: skip
 @click.option(
     "--aperture", default="disc", show_default=True,
     help="disc, polygon:7[,rotation=..][,curvature=..], ring:0.5, cat_eye:0.9, apodized:0.1, onion:8, anamorphic:2, "
@@ -60,14 +65,15 @@ PER_UNIT = {"defocus": 100.0, "disparity": 65535.0, "mask": 65535.0}
 @click.option("--falloff", is_flag=True, help="Let a lens that vignettes darken the corners.")
 @click.option(
     "--boost", type=float, metavar="X",
-    help="How much brighter lamps are that the file clipped at white: at 50 to 300, city lights become discs  "
+    help="How much brighter lamps are that the file clipped at white: at 50 to 300, city lights become discs; "
+    "without blur and in _aif a --photo is as it was read, and EXR and HDR ones always  "
     f"[default: {LAMPS:g} for a --photo taken at night, else 1]",
 )  # fmt: skip
 @click.option("--bits", default="8", show_default=True, type=click.Choice(["8", "16"]), help="Of a PNG.")
 @click.option("--maps", is_flag=True, help="Also write OUT with _aif, _defocus and _disparity before its ending.")
 @click.option("--out", required=True, type=LOCAL_PATH, help="PNG, or EXR or NPY for linear light; a pull: GIF or MP4.")
 @device_option
-def render(out: Path, bits: str, maps: bool, fps: float, device: str, **scene_options: Any) -> None:
+def render(out: Path, bits: str, maps: bool, fps: float | None, device: str, **scene_options: Any) -> None:
     """Photograph cut-outs in front of a background, or a photograph with a disparity map, through a lens.
 
     \b
@@ -88,7 +94,9 @@ def render(out: Path, bits: str, maps: bool, fps: float, device: str, **scene_op
 
     options = SceneOptions(**scene_options)
     if options.is_pull:
-        _check_pull(out, maps)
+        _check_pull(out, maps, bits, fps or DEFAULT_FPS)
+    elif fps is not None:
+        raise UsageError("--fps needs what changes: --focus A..B or --blur A..B")
     else:
         check_name(out)
     backend = resolve_device(device)
@@ -99,38 +107,40 @@ def render(out: Path, bits: str, maps: bool, fps: float, device: str, **scene_op
     except AssetError as error:  # here a picture is an argument, not one of thousands
         raise UsageError(str(error)) from None
     if options.is_pull:
-        save_animation(out, (photograph(backend=backend).bokeh for photograph, _ in pictures), fps)
-        record(out=[out], frames=len(pictures))
-        click.echo(f"wrote {out}: {len(pictures)} frames")
+        shown = (photograph(backend=backend).bokeh for photograph, _ in pictures)
+        written = save_animation(out, shown, fps or DEFAULT_FPS)
+        record(out=[out], frames=written)
+        equal = f" ({len(pictures) - written} like the one before, which is shown longer)"
+        click.echo(f"wrote {out}: {written} frames{equal if written < len(pictures) else ''}")
         return
     photograph, lens = pictures[0]
     frames = photograph(backend=backend)
-    written = _save(frames, out, int(bits), maps)
-    record(out=written, focus=lens.focus, radius_max=float(frames.defocus.max()))
+    files = _save(frames, out, int(bits), maps)
+    record(out=files, focus=lens.focus, radius_max=float(frames.defocus.max()))
     click.echo(
-        f"wrote {', '.join(map(str, written))}: focus {lens.focus:.3f}, largest radius "
+        f"wrote {', '.join(map(str, files))}: focus {lens.focus:.3f}, largest radius "
         f"{float(frames.defocus.max()):.1f} px"
     )
 
 
-def _check_pull(out: Path, maps: bool) -> None:
-    """UsageError unless a pull can be written there."""
-    from bokehsynth.imaging.animation import SUFFIXES, is_animation
+def _check_pull(out: Path, maps: bool, bits: str, fps: float) -> None:
+    """UsageError or StorageError unless a pull can be written there."""
+    from bokehsynth.imaging.animation import check_animation
 
-    if not is_animation(out):
-        raise UsageError(
-            f"{out}: a pull of focus or blur is an animation: its name must end in {' or '.join(SUFFIXES)}"
-        )
-    if not out.absolute().parent.is_dir():
-        raise UsageError(f"{out}: there is no folder {out.absolute().parent}")
     if maps:
         raise UsageError("--maps belong to one picture, not to a pull")
+    if bits != "8":
+        raise UsageError("--bits belong to a PNG: a pull is written in 8 bits")
+    check_animation(out, fps)
 
 
 def _save(frames: Any, out: Path, bits: int, maps: bool) -> list[Path]:
     """Write the picture and, with `maps`, what else was rendered; the files' paths."""
-    from bokehsynth.imaging.write_image import save_color, save_map
+    from bokehsynth.imaging.write_image import check_map, save_color, save_map
 
+    if maps:  # before the first file is written
+        for name in ("defocus", "disparity"):
+            check_map(out.with_name(f"{out.stem}_{name}{out.suffix}"), getattr(frames, name), PER_UNIT[name])
     save_color(out, frames.bokeh, bits)
     if not maps:
         return [out]

@@ -119,14 +119,15 @@ class SceneOptions:
         from bokehsynth.scene.manual import compose_depth_photo, scale_map_to_cover, scale_to_cover
 
         size = _size(self.size)
-        color = open_photograph(photo, LAMPS if self.boost is None else self.boost)
+        color, lamps = open_photograph(photo, LAMPS if self.boost is None else self.boost)
         field = read_map(disparity, (color.shape[1], color.shape[0]))
+        lit = scale_to_cover(color if lamps is None else color + lamps, size)
         color = scale_to_cover(color, size)
         count = (self.frames or DEFAULT_FRAMES) if self.is_pull else 1
         cameras = [self._camera(color.shape[:2], i / max(1, count - 1)) for i in range(count)]
         if cameras[0].focus is None:
             raise UsageError("a --photo needs --focus D or --focus-at X,Y")
-        cut, lenses = compose_depth_photo(color, scale_map_to_cover(field, size), cameras)
+        cut, lenses = compose_depth_photo(color, scale_map_to_cover(field, size), cameras, lit)
         return [(partial(cut.render, lens), lens) for lens in lenses]
 
     def _compose_cutouts(self, background: Path) -> tuple[Any, Any]:

@@ -35,13 +35,18 @@ def save_color(path: Path, linear: Array, bits: int = 8) -> None:
         _save_floats(path, linear, "RGB")
 
 
+def check_map(path: Path, values: Array, per_unit: float) -> None:
+    """UsageError unless `save_map` can store the values under this name."""
+    most = float(values.max())
+    if path.suffix.lower() == ".png" and round(most * per_unit) > 65535:
+        raise UsageError(f"{path}: {most:g} does not fit 16 bits at {per_unit:g} a unit; use .exr or .npy")
+
+
 def save_map(path: Path, values: Array, per_unit: float) -> None:
     """Write a map [H, W] of numbers >= 0: 16-bit grey PNG of `values * per_unit`, rounded; as it is in EXR and NPY."""
+    check_map(path, values, per_unit)
     if path.suffix.lower() == ".png":
-        counts = np.rint(values.astype(np.float64) * per_unit)
-        if counts.max() > 65535:
-            raise UsageError(f"{path}: {values.max():g} does not fit 16 bits at {per_unit:g} a unit; use .exr or .npy")
-        _save_png(path, counts.astype(np.uint16))
+        _save_png(path, np.rint(values.astype(np.float64) * per_unit).astype(np.uint16))
     else:
         _save_floats(path, values, "Y")
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bokehsynth.color import FloatArray
+from bokehsynth.errors import UsageError
 from bokehsynth.optics import Lens, Plane
 from bokehsynth.optics.layer import Layer
 from bokehsynth.optics.thin_lens import largest_aberration
@@ -33,6 +34,9 @@ NARROW_GAP, WIDE_STEP = EDGE - 2 * WIDEST, GAPS[-1] + 2 * WIDEST
 """The sides of a depth edge of less than WIDE_STEP have slices closer than GAPS: there NARROW_GAP is enough to hide."""
 MOST_IN_RANGE = 256
 """Slices within the range of a focus pull: enough for a blur of as many pixels."""
+BYTES_TO_CUT, BYTES_TO_BLEND, BYTES_TO_RENDER, MOST_BYTES = 300, 150, 150, 10 * 10**9
+"""Of memory: per pixel of a photograph while it is cut (250 were measured, and the photograph itself) and while slices
+are blended, per pixel of their canvases (140 measured), and the most that is begun with."""
 BYTES_PER_PIXEL, MOST_KEPT = 32, 2 << 30
 """Of a slice as a renderer holds it; slices are kept for further pictures while all take no more than so many bytes."""
 
@@ -55,6 +59,7 @@ class DepthPhoto:
     """A photograph cut for lenses of up to one blur focused within a range; its slices are at `levels`."""
 
     photo: FloatArray
+    """As it is without blur; `surfaces` may have brighter lamps."""
     surfaces: DepthSurfaces
     disparity: FloatArray
     levels: FloatArray
@@ -140,17 +145,37 @@ class DepthPhoto:
         return render([Layer(white, white[..., 0], plane)], lens, margin, backend).bokeh
 
 
-def cut_photo(photo: FloatArray, disparity: FloatArray, lenses: Sequence[Lens]) -> DepthPhoto:
-    """Cut a photograph [H, W, 3] by a map [H, W] in 0..1 once, to be seen through any of these lenses."""
+def cut_photo(
+    photo: FloatArray, disparity: FloatArray, lenses: Sequence[Lens], lit: FloatArray | None = None
+) -> DepthPhoto:
+    """Cut a photograph [H, W, 3] by a map [H, W] in 0..1 once, to be seen through any of these lenses.
+
+    `lit` is the photograph with brighter lamps, which is what is blurred; None: itself. UsageError for what would take
+    more than MOST_BYTES of memory.
+    """
     height, width = disparity.shape
     ends = float(disparity.min()), float(disparity.max())
     margin = max(lens.margin([Plane(end) for end in ends], width, height) for lens in lenses)
-    surfaces = separate_surfaces(photo, disparity, margin)
     focuses = [lens.focus for lens in lenses]
     levels = slice_levels(max(lens.blur for lens in lenses), (min(focuses), max(focuses)), ends)
     size = len(levels) * (height + 2 * margin) * (width + 2 * margin) * BYTES_PER_PIXEL
     kept: dict[int, Layer | None] | None = {} if len(lenses) > 1 and size <= MOST_KEPT else None
+    _check_memory(height, width, margin, levels, 0 if kept is None else size)
+    surfaces = separate_surfaces(photo if lit is None else lit, disparity, margin)
     return DepthPhoto(photo, surfaces, disparity, levels[::-1].copy(), margin, kept)
+
+
+def _check_memory(height: int, width: int, margin: int, levels: FloatArray, kept: int) -> None:
+    """UsageError if cutting and rendering would take more than MOST_BYTES."""
+    maps = int((np.searchsorted(levels, levels + GAPS[-1]) - np.arange(len(levels))).max())  # of what is covered so far
+    canvas = (height + 2 * margin) * (width + 2 * margin)
+    blending = height * width * (BYTES_TO_BLEND + 4 * maps) + canvas * BYTES_TO_RENDER + kept
+    need = max(height * width * BYTES_TO_CUT, blending)
+    if need > MOST_BYTES:
+        raise UsageError(
+            f"a photograph of {width} x {height} px with blur that reaches {margin} px takes about {need / 1e9:.1f} GB "
+            f"of memory, more than {MOST_BYTES / 1e9:g} GB: make it smaller (--size), or blur it less"
+        )
 
 
 def slice_levels(blur: float, focuses: tuple[float, float], ends: tuple[float, float]) -> FloatArray:

@@ -141,9 +141,11 @@ def compose_cutouts(
 
 
 def compose_depth_photo(
-    photo: FloatArray, disparity: FloatArray, cameras: Sequence[CameraSettings]
+    photo: FloatArray, disparity: FloatArray, cameras: Sequence[CameraSettings], lit: FloatArray | None = None
 ) -> tuple[DepthPhoto, list[Lens]]:
     """Cut a photograph [H, W, 3] by a disparity map [h, w] of any scale, bright = near; with the lenses before it.
+
+    `lit` is the photograph with lamps as bright as they were, for what is blurred; None: as it is.
 
     UsageError for a focus outside the picture.
     """
@@ -158,7 +160,7 @@ def compose_depth_photo(
             x, y = _inside(focus, height, width)
             focus = float(depth[y, x])
         lenses.append(camera.lens(focus, (height, width)))
-    return cut_photo(photo, depth, lenses), lenses
+    return cut_photo(photo, depth, lenses, lit), lenses
 
 
 def _inside(at: tuple[int, int], height: int, width: int) -> tuple[int, int]:

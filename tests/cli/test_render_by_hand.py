@@ -125,6 +125,10 @@ def test_a_pull_is_its_pictures_one_after_the_other(files: Path, tmp_path: Path)
     assert [np.asarray(f).shape for f in imageio.get_reader(tmp_path / "b.mp4")] == [(40, 60, 3)] * 2
     for arguments, words in (
         (("--focus", "0.1..0.9", "--out", tmp_path / "o.png"), "end in .gif or .mp4"),
+        (("--focus", "0..1", "--fps", 60, "--out", tmp_path / "o.gif"), "at most 50 frames per second, got 60"),
+        (("--focus", "0..1", "--bits", 16, "--out", tmp_path / "o.gif"), "--bits belong to a PNG"),
+        (("--focus", 0, "--fps", 8, "--out", tmp_path / "o.png"), "--fps needs what changes"),
+        (("--focus", "0..1", "--out", tmp_path), "end in .gif or .mp4"),
         (("--focus", "0.1", "--out", tmp_path / "o.gif"), "must end in .png"),
         (("--focus", "0..2", "--out", tmp_path / "o.gif"), "0..1, got 0..2"),
         (("--focus", "0..1", "--frames", 1, "--out", tmp_path / "o.gif"), "2..1000, got 1"),
@@ -132,6 +136,44 @@ def test_a_pull_is_its_pictures_one_after_the_other(files: Path, tmp_path: Path)
         (("--focus", 1, "--frames", 3, "--out", tmp_path / "o.png"), "needs what changes"),
     ):
         assert words in fails(*common, *arguments)
+
+
+def test_a_pull_that_cannot_be_written_is_told_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import imageio_ffmpeg
+
+    def no_program() -> str:
+        raise RuntimeError("No ffmpeg exe could be found")
+
+    pull = ("--photo", tmp_path / "gone.jpg", "--disparity", tmp_path / "gone.png", "--focus", "0..1", "--out")
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", no_program)
+    assert "MP4 needs imageio with ffmpeg" in fails(*pull, tmp_path / "o.mp4")
+    (tmp_path / "o.gif").mkdir()
+    assert "is a folder" in fails(*pull, tmp_path / "o.gif")
+    refused = CliRunner().invoke(command, [str(a) for a in (*pull, "/proc/o.gif")])
+    assert isinstance(refused.exception, bs.StorageError), refused.output
+
+
+def test_maps_that_do_not_fit_are_told_before_the_first_file(files: Path, tmp_path: Path) -> None:
+    wide = ("--background", files / "wall.png", "--size", "16x16", "--focus", 1, "--blur", 700)
+    assert "o_defocus.png: 700 does not fit 16 bits" in fails(*wide, "--out", tmp_path / "o.png", "--maps")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_blur_a_photograph_by_night_is_its_file(files: Path, tmp_path: Path) -> None:
+    """Lamps are brighter only in what is blurred."""
+    night = np.full((80, 120, 3), 30, np.uint8)
+    night[40:42, 50:52] = 235
+    night[20:22, 30:32] = 255
+    folders.save(tmp_path / "night.png", night)
+    common = ("--photo", tmp_path / "night.png", "--disparity", files / "depth.png", "--focus", 1, "--maps", "--out")
+    run(*common, tmp_path / "o.png", "--blur", 0)
+    run(*common, tmp_path / "far.png", "--blur", 6)
+    run(*common, tmp_path / "dim.png", "--blur", 6, "--boost", 1)
+    for name in ("o", "o_aif", "far_aif"):
+        np.testing.assert_array_equal(folders.load(tmp_path / f"{name}.png"), night)
+    assert folders.load(tmp_path / "far.png").max() > 1.5 * folders.load(tmp_path / "dim.png").max()
 
 
 @pytest.mark.long  # a prescription's tables take ten seconds to trace

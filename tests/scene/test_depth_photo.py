@@ -176,6 +176,13 @@ def test_a_pull_with_a_huge_blur_has_a_bounded_number_of_slices() -> None:
     assert len(slice_levels(4096, (0.0, 1.0), (0.0, 1.0))) <= 257
 
 
+@pytest.mark.parametrize(("size", "blur"), [((5000, 9000), 24.0), ((16, 24), 8192.0)])
+def test_what_takes_too_much_memory_is_refused_before_it_is_taken(size: tuple[int, int], blur: float) -> None:
+    photo, disparity = np.broadcast_to(np.float32(0), (*size, 3)), np.broadcast_to(np.float32(1), size)
+    with pytest.raises(bs.UsageError, match=r"takes about \d+\.\d GB of memory, more than 10 GB"):
+        cut_photo(photo, disparity, [bs.Lens(blur, 0.0)])
+
+
 def test_lamps_are_what_all_channels_clip_in_the_dark() -> None:
     """A blue lake that one channel clips is as bright as it looks, and so is a white wall."""
     night = np.full((256, 384, 3), 0.01, np.float32)

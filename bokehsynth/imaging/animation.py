@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -90,9 +91,10 @@ def _save_mp4(path: Path, pictures: Iterator[ByteArray], frames_per_second: floa
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.mp4"
         try:
-            with imageio.get_writer(
+            writer: Any = imageio.get_writer(
                 draft, fps=frames_per_second, quality=8, macro_block_size=1, output_params=SRGB_VIDEO
-            ) as writer:
+            )
+            with writer:
                 for count, picture in enumerate(pictures, 1):  # noqa: B007
                     writer.append_data(_even(picture))
             data = draft.read_bytes()

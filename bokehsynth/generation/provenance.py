@@ -23,10 +23,11 @@ where such pictures are used."""
 PIXEL_GPU = ("compute_capability", "nvrtc", "cupy")
 """Keys of a GPU's record (`rendering.describe_device`) on which pixels depend; null on the CPU."""
 
-PIXELS = 4
+PIXELS = 5
 """Revision of the pixels that this version makes of lenses with a pupil or anything else that depends on the field, of
 traced ones, and of openings beyond the unit disc (1: 0.4.0, with another filter and another `falloff` of pupils; 2:
-aberrations by rays alone; 3: one distance of nodes for all of a picture). All other lenses are at revision 1 still."""
+aberrations by rays alone; 3: one distance of nodes for all of a picture; 4: dark corners of traced lenses in pictures
+that are not square). All other lenses are at revision 1 still."""
 
 PIXEL_KEYS = ("pixels", "architecture", "cpu_features", "dispatch", "device", *PIXEL_GPU, "opencv", *PIXEL_PACKAGES)
 """The keys that two machines must share to work on one data set, and those of ASSET_PACKAGES that both have (up to

@@ -15,6 +15,8 @@ from bokehsynth.errors import UsageError
 from bokehsynth.optics.prescription import packaged_lenses
 from bokehsynth.optics.prescription.surfaces import LensStack
 from bokehsynth.optics.prescription.tracing import rays_from, trace
+from bokehsynth.rendering.aperture import field_light
+from bokehsynth.rendering.aperture.field_table import bake_field_table
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 SIZE = (342, 512)
@@ -193,6 +195,17 @@ def test_light_falls_as_the_solid_angle_that_the_rims_leave():
         counts.append(trace(stack, 540.0, rays, backwards=True).passed(stack).sum())
     np.testing.assert_allclose(np.array(weights) / weights[0], np.array(counts) / counts[0], atol=8e-3)
     assert weights[-1] < 0.3 * weights[0]
+
+
+def test_the_corner_of_a_picture_that_is_not_square_is_as_light_as_the_class_says():
+    """Table of the cpu at pixel (0, 0), whose abs(h) is 0.997; it was dark beyond 0.985 (0.120, not 0.191)."""
+    lens, _, _ = focused("double-gauss-1950-f2")
+    height, width = SIZE
+    table = bake_field_table(lens.aperture, width, height, 3)
+    corner = math.hypot(width - 1, height - 1) / math.hypot(width, height)
+    found = field_light.light_at(table, width, height)[0, 0, 1]
+    np.testing.assert_allclose(found, light_at(lens, (corner,)), atol=3e-4)  # 9e-5
+    np.testing.assert_array_equal(*(lens.aperture.weight(POINTS, 0 * POINTS + [h, 0]) for h in (1.0, 1.02)))
 
 
 def test_stopped_down_it_is_a_smaller_rounder_lens():

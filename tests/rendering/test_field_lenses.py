@@ -18,8 +18,10 @@ from bokehsynth.rendering.aperture.field_motion import motion_of
 from bokehsynth.rendering.aperture.field_reach import FieldReach
 from bokehsynth.rendering.aperture.field_table import bake_field_table, channels_of
 from bokehsynth.rendering.aperture.lens_points import vogel_points
+from bokehsynth.rendering.aperture.pupil import pupils_at
 from bokehsynth.rendering.cpu import field_renderer, node_rows
 from bokehsynth.rendering.cpu.node_kernels import NodeGrids, grids_of_row, splat_grids
+from bokehsynth.rendering.types import RenderInput
 
 
 class Spherical(bs.Disc):
@@ -204,6 +206,24 @@ def test_a_tilted_layer_through_a_pupil_is_summed_along_rows(monkeypatch):
 def test_white_stays_white_on_a_tilted_layer_through_a_pupil():
     frames = bs.render(*sheets(bs.CatEye(0.5), 32.0, 0.046, light=1.0), backend="cpu")
     np.testing.assert_allclose(frames.bokeh, 1, atol=5e-4)
+
+
+class Slowing(bs.Disc):
+    """A rim that moves ever more slowly, and is nowhere beyond abs(h) = 1.1."""
+
+    def pupil(self, h):
+        return 0.3 * h * np.sqrt(1.21 - np.square(h).sum(axis=-1, keepdims=True)), 1.0
+
+
+def test_a_pupil_is_asked_for_within_the_corners_alone():
+    """Nodes lie up to a cell outside; there rims of small pictures go straight on."""
+    layers, lens, margin = sheets(Slowing(), 16.0, 0.01, light=1.0)
+    np.testing.assert_allclose(bs.render(layers, lens, margin, backend="cpu").bokeh, 1, atol=2e-5)  # 7e-6
+    scene = RenderInput((sheet((9, 16), 12, 0.5, 1.0, bs.Plane(0.9)),), bs.Lens(8.0, 0.5, bs.CatEye(0.8)), 12)
+    x, y = np.meshgrid([-3.0, 4.0, 15.0, 24.0], [-2.0, 8.0, 20.0])
+    x, y = x.ravel(), y.ravel()
+    expected = 0.8 * (np.stack([x, y], axis=1) - [7.5, 4.0]) / (np.hypot(16, 9) / 2)
+    np.testing.assert_allclose(pupils_at(scene, x, y)[:, 0, :2], expected, atol=1e-12)
 
 
 def test_rays_come_no_farther_than_the_reach_of_their_tile():

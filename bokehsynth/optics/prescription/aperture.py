@@ -50,7 +50,7 @@ class PrescriptionAperture(Aperture):
             with np.errstate(invalid="ignore"):
                 bound = np.where(step[:, None] > 0, near * (1 - step[:, None]) + far * step[:, None], near)
             weight = np.where(sign * (place[:, None] - bound) >= 0, weight, 0)
-        beyond = np.hypot(h[:, 0], h[:, 1]) > self.table.fields[-1] * (1 + 1e-6)
+        beyond = self.table.dark_beyond & (np.hypot(h[:, 0], h[:, 1]) > self.table.fields[-1] * (1 + 1e-6))
         hits = self._polynomials(self.table.rims, local, h)
         square = np.einsum("ncri,ncri->ncr", hits, hits)
         stopped = ((square > 1) | (square < np.square(self.table.inner))).any(axis=2)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +30,7 @@ class LensTable:
     """
 
     fields: Float64Array
-    """abs(h) of the rows, from 0 in equal steps; beyond the last one it is dark."""
+    """abs(h) of the rows, from 0 in equal steps."""
     aberration: Float64Array
     """Pixels, [F, 3, P, 2]."""
     weight: Float64Array
@@ -51,6 +51,8 @@ class LensTable:
     """Places of the surfaces whose rims `rims` holds."""
     inner: Float64Array
     """Rays within so much of a rim's semi-diameter are stopped as well, [rims]; 0: none are."""
+    dark_beyond: bool
+    """Whether the last row is the edge of the image; where not, the rows end at the corner of the picture alone."""
 
 
 def pixels_per_tangent(stack: LensStack, wavelength: float, pupil: float, pitch: float) -> float:
@@ -90,9 +92,10 @@ def bake_tables(cameras: Sequence[Camera], good: float = GOOD) -> list[LensTable
     The degree is the first of DEGREES whose aberration errs by less than `good` pixels rms in all, or the last.
     """
     fields = np.linspace(0, 1, FIELDS)
-    states = _traced(cameras, fields)
+    states, edge = _traced(cameras, fields), 1.0
     if any(bundle is None for bundles in states for row in bundles for bundle in row):
-        fields *= max(edge_of_image(camera) for camera in cameras)
+        edge = max(edge_of_image(camera) for camera in cameras)
+        fields *= edge
         states = _traced(cameras, fields)
     found = [bundle for bundles in states for row in bundles for bundle in row if bundle is not None]
     if any(bundles[0][1] is None or not bundles[0][1].passes.any() for bundles in states):
@@ -102,7 +105,7 @@ def bake_tables(cameras: Sequence[Camera], good: float = GOOD) -> list[LensTable
     rims = sorted({stack.stop, *holed, *(rim for bundle in found for rim in bundle.cut_by)})
     for degree in DEGREES:
         tables = [
-            _fitted_table(bundles, camera.stack, (fields, rims, degree))
+            replace(_fitted_table(bundles, camera.stack, (fields, rims, degree)), dark_beyond=edge < 1)
             for bundles, camera in zip(states, cameras, strict=True)
         ]
         if max(table.residual_rms for table in tables) < good:
@@ -139,6 +142,7 @@ def _fitted_table(
         residual_max=float(np.sqrt(np.square(errors).max())),
         surfaces=tuple(rims),
         inner=np.array(stack.inner_shares(rims)),
+        dark_beyond=False,
     )
 
 

@@ -16,7 +16,7 @@ from bokehsynth.errors import StorageError
 from bokehsynth.files import atomic_write, canonical_json, sha256_bytes, user_cache
 from bokehsynth.optics.prescription.bake import LensTable
 
-VERSION = 4
+VERSION = 5
 """Of the tracing and fitting: raised whenever their numbers change."""
 
 _LARGEST = 64_000_000
@@ -70,6 +70,7 @@ def _table(kept: Any, place: str) -> LensTable:
     given = {field.name: kept[f"{place}{field.name}"] for field in fields(LensTable)}
     for name in ("extent", "residual_rms", "residual_max"):
         given[name] = float(given[name])
+    given["dark_beyond"] = bool(given["dark_beyond"])
     given["surfaces"] = tuple(int(i) for i in given["surfaces"])
     table = LensTable(**given)
     if not all(np.isfinite(array).all() for array in (table.fields, table.aberration, table.weight, table.rims)):

@@ -72,7 +72,8 @@ def bake_field_table(aperture: Aperture, width: int, height: int, channels: int)
     baker = _Baker(aperture, half, channels)
     same = _same_from_all_sides(aperture)
     if same:
-        radii = np.linspace(0, np.hypot(h[..., 0], h[..., 1]).max(), FIELDS)
+        corner = min(np.hypot(h[..., 0], h[..., 1]).max(), 1.0)  # the lattice may end beyond the picture's
+        radii = np.linspace(0, corner, FIELDS)
         values = np.stack([baker.grid_at(np.array([radius, 0.0])) for radius in radii])[None]
         step = float(radii[1]) * math.hypot(width, height) / 2
     else:

@@ -18,6 +18,9 @@ from bokehsynth.rendering.types import Float64Array, FloatArray, RenderInput
 _LATTICE = 64
 """Points along the shorter side, at least and at most eight px apart, at which the light that passes is integrated."""
 
+_FARTHEST = 3.0
+"""abs(h) up to which rims move on beyond the picture's corners: what lies opposite is then the other corner."""
+
 
 def has_pupil(aperture: Aperture) -> bool:
     """Whether an aperture has a `pupil` of its own."""
@@ -64,10 +67,23 @@ def _asked(aperture: Aperture, h: Float64Array) -> list[tuple[Float64Array, floa
 
 
 def pupils_at(scene: RenderInput, x: Float64Array, y: Float64Array) -> Float64Array:
-    """Centre and radius of every rim, [N, rims, 3], at pixels (x, y) of the picture, which may lie a tile outside."""
+    """Centre and radius of every rim, [N, rims, 3], at pixels (x, y), which may lie outside the picture.
+
+    An aperture is asked within abs(h) = 1 alone; beyond, centres go straight on, up to abs(h) = _FARTHEST.
+    """
     half = np.hypot(scene.width, scene.height) / 2
     h = np.stack([(x - (scene.width - 1) / 2) / half, (y - (scene.height - 1) / 2) / half], axis=-1)
+    field = np.hypot(h[:, 0], h[:, 1])
+    beyond = field > 1
+    outwards = h[beyond] / field[beyond, None]
+    h[beyond] = outwards
     discs = _asked(scene.lens.aperture, h)
+    if beyond.any():
+        mirrored = outwards * (2 - np.minimum(field[beyond], _FARTHEST))[:, None]
+        opposite = _asked(scene.lens.aperture, mirrored)
+        discs = [(centre.copy(), radius) for centre, radius in discs]
+        for (centre, _), (before, _) in zip(discs, opposite, strict=True):
+            centre[beyond] = 2 * centre[beyond] - before
     return np.stack(
         [np.concatenate([centre, np.full((len(h), 1), radius)], axis=1) for centre, radius in discs], axis=1
     )

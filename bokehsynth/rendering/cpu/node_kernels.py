@@ -40,20 +40,51 @@ class NodeRow(NamedTuple):
     wanted: BoolArray  # [n]: nodes of cells that are filtered
 
 
-@inline_kernel
-def _splat(out, c, x, y, half, weight):
-    """Add a ray's tent to a kernel; what falls outside belongs to nodes beyond the picture's border."""
-    i, j = int(np.floor(x)), int(np.floor(y))
-    u, v = np.float32(x - i), np.float32(y - j)
-    i, j = i + half, j + half
-    if i < 0 or j < 0 or i >= 2 * half or j >= 2 * half:
+@always_inline_kernel
+def _splat(out, c, ray, box, weight):
+    """Add a ray's light to a kernel: the tent of lookups, convolved with a box of the size of the ray's cell.
+
+    Tents of single points add up to a plane where they lie a whole part of a pixel apart, and else to a mesh. What
+    falls outside belongs to nodes beyond the picture's border.
+    """
+    width = out.shape[1]
+    i, u = _texel(ray[0], width - 2)
+    j, v = _texel(ray[1], width - 2)
+    if max(abs(u), abs(v)) > np.float32(0.51):
         return np.float32(0)
-    upper, lower = weight * (np.float32(1) - v), weight * v
-    out[c, j, i] += upper * (np.float32(1) - u)
-    out[c, j, i + 1] += upper * u
-    out[c, j + 1, i] += lower * (np.float32(1) - u)
-    out[c, j + 1, i + 1] += lower * u
+    left, middle, right = _shares(u, box[0], box[2])
+    above, level, below = _shares(v, box[1], box[3])
+    above, level, below = above * weight, level * weight, below * weight
+    j0, i0, one = np.uint64(j - 1), np.uint64(i - 1), np.uint64(1)  # unsigned: nothing is counted from the end
+    j1, j2, i1, i2 = j0 + one, j0 + one + one, i0 + one, i0 + one + one
+    out[c, j0, i0] += above * left
+    out[c, j0, i1] += above * middle
+    out[c, j0, i2] += above * right
+    out[c, j1, i0] += level * left
+    out[c, j1, i1] += level * middle
+    out[c, j1, i2] += level * right
+    out[c, j2, i0] += below * left
+    out[c, j2, i1] += below * middle
+    out[c, j2, i2] += below * right
     return weight
+
+
+@always_inline_kernel
+def _texel(x, last):
+    """The texel 1 .. last that is nearest to a place from the middle of a kernel, and how far behind it the place is."""
+    at = x + np.float32((last + 1) // 2)
+    i = min(max(int(at + np.float32(0.5)), 1), last)
+    return i, at - np.float32(i)
+
+
+@always_inline_kernel
+def _shares(u, half, scale):
+    """What three texels get of a box around a place u from the second, half as wide as it, and 1 / (4 half)."""
+    zero = np.float32(0)
+    first, last = max(u - half, zero), max(u + half, zero)
+    behind = (last - first) * (last + first) * scale  # the mean of max(x, 0) over the box
+    before = behind - u
+    return before, np.float32(1) - before - behind, behind
 
 
 class NodeGrids(NamedTuple):
@@ -81,7 +112,8 @@ def splat_grids(grids, n, tilted, half, out, norms):
     """
     cosine, sine = grids.turns[n]
     turned = tilted[0], cosine * tilted[1] + sine * tilted[2], cosine * tilted[2] - sine * tilted[1]
-    spacing = 2 * grids.half / (SIDE - 1)
+    spacing = np.float32(2 * grids.half / (SIDE - 1))
+    shut, inverse = np.float32(-0.5) * spacing, np.float32(1) / spacing
     x, y = np.empty(SIDE * SIDE, np.float32), np.empty(SIDE * SIDE, np.float32)
     zero, half_one, one = np.float32(0), np.float32(0.5), np.float32(1)
     for c in range(grids.values.shape[1]):
@@ -93,18 +125,19 @@ def splat_grids(grids, n, tilted, half, out, norms):
             for at in range(row * SIDE, row * SIDE + SIDE - 1):
                 below = at + SIDE
                 nearest = max(distances[at], distances[at + 1], distances[below], distances[below + 1])
-                if nearest <= -spacing / 2:
+                if nearest <= shut:
                     continue
                 count = _rays_per_side(x, y, at)
-                step, sharp = np.float32(1.0 / count), np.float32(count / spacing)
-                part = step * step
+                step = one / np.float32(count)
+                sharp, part, box = np.float32(count) * inverse, step * step, _box(x, y, at, step)
                 for j in range(count):
+                    v = (np.float32(j) + half_one) * step
                     for i in range(count):
-                        u, v = (i + half_one) * step, (j + half_one) * step
+                        u = (np.float32(i) + half_one) * step
                         share = min(max(_in_cell(distances, at, u, v) * sharp + half_one, zero), one)
                         weight = part * share * _in_cell(weights, at, u, v)
                         if weight > 0:
-                            total += _splat(out, c, _in_cell(x, at, u, v), _in_cell(y, at, u, v), half, weight)
+                            total += _splat(out, c, (_in_cell(x, at, u, v), _in_cell(y, at, u, v)), box, weight)
         norms[c] = total
 
 
@@ -117,6 +150,20 @@ def _rays_per_side(x, y, at):
     if longest <= np.float32(RAY_STEP * RAY_STEP * 1.001):  # rounding
         return 1
     return min(int(np.ceil(np.sqrt(longest) / RAY_STEP - 1e-3)), MOST)
+
+
+@always_inline_kernel
+def _box(x, y, at, step):
+    """Half of the width and the height of a ray's cell, `step` of a grid's cell per side, and 1 / 4 of their inverses."""
+    right, below, beyond = at + 1, at + SIDE, at + SIDE + 1
+    falling_x, falling_y = abs(x[beyond] - x[at]), abs(y[beyond] - y[at])
+    rising_x, rising_y = abs(x[right] - x[below]), abs(y[right] - y[below])
+    quarter, half, least = np.float32(0.25), np.float32(0.5), np.float32(1 / 128)
+    # |a + b| + |a - b| is twice the larger of |a| and |b|
+    width = min(max(quarter * step * (falling_x + rising_x), least), half)
+    height = min(max(quarter * step * (falling_y + rising_y), least), half)
+    inverse = quarter / (width * height)
+    return width, height, height * inverse, width * inverse
 
 
 @always_inline_kernel

@@ -335,11 +335,12 @@ class Opening(bs.Aperture):
         return self.astray * s * np.einsum("ij,ij->i", s, s)[:, None]
 
 
-def kernel_at(aperture, radius, half):
-    """The kernel in the middle of a picture, [2 half + 1, 2 half + 1]."""
+def kernel_at(aperture, radius, half, degrees=0.0):
+    """The kernel in the middle of a picture, its grid turned, [2 half + 1, 2 half + 1]."""
     table = bake_field_table(aperture, 64, 64, 1)
     grids = NodeGrids(np.empty((1, 1, 4, SIDE * SIDE), np.float32), np.empty((1, 2)), table.half)
     grids_of_row(table, 31.5, np.array([31.5]), np.array([True]), grids)
+    grids.turns[0] = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     out, norms = np.empty((1, 2 * half + 1, 2 * half + 1), np.float32), np.empty(1)
     splat_grids(grids, 0, (radius, 0.0, 0.0), half, out, norms)
     np.testing.assert_allclose(norms, out.sum(), rtol=1e-4)
@@ -357,7 +358,18 @@ def test_a_kernel_of_a_disc_has_no_holes(extent, radius):
     half = int(extent * radius) + 3
     kernel = kernel_at(Opening(extent), radius, half)
     within = kernel[distances_from_the_middle(half) < extent * radius - 3]
-    assert within.std() < 0.02 * within.mean()  # worst 0.016; with one ray for every cell 0.72 and 4.5
+    assert within.std() < 1e-5 * within.mean()  # worst 1.9e-6; with one ray for every cell 0.72 and 4.5
+
+
+@pytest.mark.parametrize(("degrees", "most"), [(0, 1e-5), (12, 0.0035), (30, 0.009), (45, 0.015)])
+def test_the_spot_of_a_light_has_no_mesh(degrees, most):
+    """Rays rarely lie a whole part of a pixel apart: bare tents left a mesh of 4 px."""
+    found = []
+    for radius in (8.0, 11.0, 13.0, 15.0, 16.0, 23.0):
+        half = int(radius) + 3
+        within = kernel_at(Opening(), radius, half, degrees)[distances_from_the_middle(half) < radius - 3]
+        found.append(within.std() / within.mean())
+    assert max(found) < most  # 1e-6, 0.0030, 0.0082, 0.0134; with bare tents 0.096, 0.072, 0.065, 0.132
 
 
 def test_a_kernel_of_an_aberration_has_no_holes():
@@ -368,8 +380,8 @@ def test_a_kernel_of_an_aberration_has_no_holes():
     ring = (R > 4) & (R < 18)
     expected = 1 / (3 * np.pi * c * np.cbrt(R[ring] / c) * R[ring])
     ratio = kernel[ring] / kernel.sum() / expected
-    assert abs(ratio.mean() - 1) < 0.002  # 0.0011
-    assert ratio.std() < 0.035  # 0.030; with one ray for every cell 0.66
+    assert abs(ratio.mean() - 1) < 0.002  # 0.0014
+    assert ratio.std() < 0.02  # 0.0151; with bare tents 0.030, with one ray for every cell 0.66
 
 
 @pytest.mark.parametrize("astray", [6.0, 20.0])
@@ -379,9 +391,8 @@ def test_the_peak_of_an_aberration_is_not_flattened(astray):
     s = 1.0 * vogel_points(200_000)
     shift = np.abs(astray * s * np.einsum("ij,ij->i", s, s)[:, None])
     expected = np.maximum(1 - shift, 0).prod(axis=1).mean()
-    assert (
-        abs(kernel[len(kernel) // 2, len(kernel) // 2] / kernel.sum() / expected - 1) < 0.0065
-    )  # 0.0022, 0.0058; on chords 0.015, 0.033
+    found = kernel[len(kernel) // 2, len(kernel) // 2] / kernel.sum()
+    assert abs(found / expected - 1) < 0.001  # 0.0006, 0.0005; on chords 0.015, 0.033
 
 
 @pytest.mark.parametrize("radius", [16.0, 32.0, 48.0])

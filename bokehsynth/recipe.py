@@ -12,6 +12,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    ModelWrapValidatorHandler,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
@@ -28,8 +29,15 @@ from bokehsynth.errors import RecipeError, UsageError
 from bokehsynth.files import canonical_json, sha256_bytes
 from bokehsynth.scene import AnySpec, LensSpec, SceneSpec, kinds_of_assets
 from bokehsynth.scene.recipe_files import absolute_sources, read_lens
-from bokehsynth.scene.views_spec import SourceLensSpec, ViewsSpec, check_lenses, check_views, stored_fields
-from bokehsynth.schema import MAP_MAX, SOURCE, ShardSpec
+from bokehsynth.scene.views_spec import (
+    SourceLensSpec,
+    ViewsSpec,
+    check_decoded,
+    check_lenses,
+    check_views,
+    stored_fields,
+)
+from bokehsynth.schema import DEFAULT_FIELDS, MAP_MAX, SOURCE, ShardSpec
 
 SPLITS = ("train", "val")
 
@@ -128,10 +136,20 @@ class Recipe(Spec):
             check_lenses(self.source, self.lens)
         if self.views is not None:
             check_views(self.views, self.lens)
-        self.__dict__["shards"] = replace(
-            self.shards, fields=stored_fields(self.shards.fields, self.views, self.source)
-        )
         return self
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _stores_all_pictures(cls, data: Any, build: ModelWrapValidatorHandler["Recipe"]) -> "Recipe":
+        """Write out `shards.fields`: `views`, and all pictures unless it is given, be it as it is by default."""
+        recipe = build(data)
+        shards = data.get("shards", {}) if isinstance(data, dict) else recipe.shards
+        given = "fields" in shards if isinstance(shards, dict) else shards.fields != list(DEFAULT_FIELDS)
+        fields = stored_fields(recipe.shards.fields if given else None, recipe.views, recipe.source)
+        if (recipe.views or recipe.source) and recipe.frame:  # other recipes were made larger before, and are read
+            check_decoded(recipe.frame, fields)
+        recipe.__dict__["shards"] = replace(recipe.shards, fields=fields)
+        return recipe
 
     @property
     def frame(self) -> tuple[int, int] | None:

@@ -4,7 +4,7 @@
 lens, no recipe and no tar, so that reading a data set needs nothing but NumPy and OpenCV.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -91,12 +91,22 @@ VIEW_FIELDS: dict[str, Field] = {
 """Further pictures of a sample's scene, of a recipe with `views`."""
 FIELDS |= VIEW_FIELDS
 FIELDS[SOURCE] = Field(kind="color", optional=True, about="another setting of the lens: lq is its degradation")
+NAMES_OF_VIEWS = {
+    "focal_stack": ("hq_",), "aperture_stack": ("hq_",), "dual_pixel": HALVES, "sub_apertures": ("view_",),
+}  # fmt: skip
+"""How the fields begin that the views of each kind are stored in."""
+DISPARITY_SLACK = 1e-6
+"""By how much a disparity in focus may lie outside 0..1: it was computed on the way to a plane."""
 VIEWS = "views"
 """What stands for all views of a recipe in `shards.fields`."""
 FIELD_NAMES = (
     "lq, hq, aif, defocus, disparity, mask, hq16, lq_native, source, left, right, "
     f"hq_00 to hq_{MAX_STACK - 1}, view_00 to view_{LARGEST_GRID - 1}{LARGEST_GRID - 1} (views: all of the recipe's)"
 )
+MAX_DECODED = 1_600_000_000
+"""Bytes of the arrays of a sample, at most: the usual fields of the largest picture. A file of some kilobytes can hold
+as much, so a reader needs no more than 2 GB whatever it is given."""
+_DECODED_BYTES = {"color": 3, "color16": 6, "map": 4}
 DEFAULT_FIELDS = tuple(name for name, item in FIELDS.items() if not item.optional)
 
 META_TYPES: dict[str, type] = {
@@ -226,6 +236,11 @@ def sample_key(split: str, index: int) -> str:
     return f"{split}-{index:09d}"
 
 
+def decoded_bytes(pixels: int, names: Iterable[str]) -> int:
+    """Bytes of these fields in memory, each of so many pixels."""
+    return pixels * sum(_DECODED_BYTES[FIELDS[name].kind] for name in names if name in FIELDS)
+
+
 def quantize_map(values: Array, scale: float, name: str) -> WordArray:
     """Map values to 16-bit counts, rounded to nearest; a DataError if any is not finite or outside 0..65535*scale.
 
@@ -270,12 +285,34 @@ def check_meta(meta: Mapping[str, Any]) -> None:
             raise DataError(f"sample metadata: {key} must be {kind.__name__}, got {type(value).__name__}")
     if VIEWS in meta:
         _check_views(meta)
+    if "source_blur" in meta:
+        _check_lenses("source", [meta["source_blur"]], [meta["source_focus"]])
+
+
+def check_views_stored(meta: Mapping[str, Any], fields: Collection[str]) -> None:
+    """Raise DataError unless a sample's record names exactly the views among its fields, and a source if it has one."""
+    stored = sorted(name for name in fields if name in VIEW_FIELDS)
+    if (named := sorted(meta.get("view_names", []))) != stored:
+        raise DataError(f"view_names are {', '.join(named) or 'none'}, stored are {', '.join(stored) or 'none'}")
+    if SOURCE in fields and "source_blur" not in meta:
+        raise DataError(f"{SOURCE} is stored, and the record says nothing about it")
+
+
+def _check_lenses(what: str, blurs: Sequence[float], focuses: Sequence[float]) -> None:
+    if not all(blur >= 0 for blur in blurs):
+        raise DataError(f"sample metadata: {what}_blur must be >= 0, got {str(blurs)[:80]}")
+    if not all(-DISPARITY_SLACK <= focus <= 1 + DISPARITY_SLACK for focus in focuses):
+        raise DataError(f"sample metadata: {what}_focus must be a disparity, 0..1, got {str(focuses)[:80]}")
 
 
 def _check_views(meta: Mapping[str, Any]) -> None:
-    names = meta["view_names"]
-    if not all(isinstance(name, str) and name in VIEW_FIELDS for name in names) or len(set(names)) != len(names):
-        raise DataError(f"sample metadata: view_names must be distinct names of views, got {str(names)[:80]}")
+    names, kind = meta["view_names"], meta[VIEWS]
+    if kind not in NAMES_OF_VIEWS:
+        raise DataError(f"sample metadata: views must be one of {', '.join(NAMES_OF_VIEWS)}, got {kind[:80]!r}")
+    known = [name for name in VIEW_FIELDS if name.startswith(NAMES_OF_VIEWS[kind])]
+    if not names or any(name not in known for name in names) or len(set(map(str, names))) != len(names):
+        raise DataError(f"sample metadata: view_names must be distinct fields of {kind}, got {str(names)[:80]}")
+    _check_lenses("view", meta["view_blur"], meta["view_focus"])
     for key, kind in VIEW_META_TYPES.items():
         if kind == list[float] and len(meta[key]) != len(names):
             raise DataError(f"sample metadata: {key} has {len(meta[key])} numbers for {len(names)} views")

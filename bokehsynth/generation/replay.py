@@ -22,6 +22,8 @@ from bokehsynth.stores import StoredPath
 
 TEXEL = 16
 """Bytes of a texel of a layer: colour and alpha as float32."""
+PIXEL = 3
+"""Bytes of a pixel of a view or a source, which are held in 8 bit until all of a sample is made."""
 LAYER_BYTES = 400_000_000
 """Bytes of the layers of a scene that is made again without trust; composing and rendering take some four times it."""
 
@@ -75,14 +77,16 @@ def replay_sample(
 
 
 def check_size(recipe: Recipe, draw: SampleDraw, key: str) -> None:
-    """UsageError for a scene whose layers would take more than LAYER_BYTES: a recipe can ask for any number."""
+    """UsageError for a scene whose layers and pictures would take more than LAYER_BYTES: a recipe can ask for any."""
+    pictures = draw.scene.height * draw.scene.width * PIXEL * len(recipe.more_pictures)
     height, width, layers = draw.scene.height, draw.scene.width, 1
     if isinstance(draw.scene, SceneDraw):
         margin = canvas_margin(recipe, draw)
         height, width, layers = height + 2 * margin, width + 2 * margin, len(draw.scene.planes)
-    if (needed := height * width * layers * TEXEL) > LAYER_BYTES:
+    more = f" and {count} further pictures" if (count := len(recipe.more_pictures)) else ""
+    if (needed := height * width * layers * TEXEL + pictures) > LAYER_BYTES:
         raise UsageError(
-            f"{key}: its {layers} layers of {width} x {height} px take {needed / 1e9:.1f} GB, more than the "
+            f"{key}: its {layers} layers of {width} x {height} px{more} take {needed / 1e9:.1f} GB, more than the "
             f"{LAYER_BYTES / 1e9:.1f} GB that a data set of strangers gets; if you trust it, add --trust-code (from "
             "Python: trust_code=True)"
         )

@@ -25,11 +25,11 @@ def blank(height: int, width: int) -> ByteArray:
 
 
 def write_text(image: ByteArray, texts: Sequence[Text]) -> ByteArray:
-    """The picture with texts on it."""
+    """The picture with texts on it; no more of each than could be seen."""
     canvas = Image.fromarray(image)
     pen = ImageDraw.Draw(canvas)
     for x, y, text, size, color in texts:
-        pen.text((x, y), text, fill=color, font=default_font(size))
+        pen.text((x, y), text[: image.shape[1]], fill=color, font=default_font(size))
     return np.asarray(canvas)
 
 

@@ -10,7 +10,16 @@ from bokehsynth.optics import Band, part_of
 from bokehsynth.rendering.aperture.lens_points import effective_share
 from bokehsynth.scene.lens_spec import LensSpec
 from bokehsynth.scene.spec import FocusMode
-from bokehsynth.schema import DEFAULT_FIELDS, LARGEST_GRID, MAX_STACK, SOURCE, VIEW_FIELDS, VIEWS
+from bokehsynth.schema import (
+    DEFAULT_FIELDS,
+    LARGEST_GRID,
+    MAX_DECODED,
+    MAX_STACK,
+    SOURCE,
+    VIEW_FIELDS,
+    VIEWS,
+    decoded_bytes,
+)
 
 LEAST_SHARE = 0.005
 """Least part of the opening's disc that a view must see through: from 0.0037 on, the renderer's finest grid of lens
@@ -174,14 +183,24 @@ def check_lenses(source: SourceLensSpec, lens: LensSpec) -> None:
         raise ValueError("source.lens: near_m and sensor_width_mm must be those of lens: the scene is the same")
 
 
-def stored_fields(fields: list[str], views: "ViewsSpec | None", source: SourceLensSpec | None) -> list[str]:
+def check_decoded(size: tuple[int, int], fields: list[str]) -> None:
+    """ValueError for samples of `size` (height, width) that are larger than what readers take at once."""
+    decoded = decoded_bytes(size[0] * size[1], fields)
+    if decoded > MAX_DECODED:
+        raise ValueError(
+            f"shards.fields: {len(fields)} fields of {size[1]} x {size[0]} px are {decoded / 1e9:.1f} GB a sample, and "
+            f"readers take at most {MAX_DECODED / 1e9:g}; name fewer of the views, or lower size"
+        )
+
+
+def stored_fields(fields: list[str] | None, views: "ViewsSpec | None", source: SourceLensSpec | None) -> list[str]:
     """What `shards.fields` asks for, written out; ValueError for views that a recipe lacks, or stores none of.
 
-    `views` stands for all views. Where the fields are the default ones, all views and the source are stored, too.
+    `views` stands for all views. None, where a recipe does not say: the default fields, all views and the source.
     """
     names = () if views is None else views.names
-    if list(fields) == list(DEFAULT_FIELDS):
-        fields = [*fields, *([SOURCE] if source is not None else []), *names]
+    if fields is None:
+        fields = [*DEFAULT_FIELDS, *([SOURCE] if source is not None else []), *names]
     written = [name for each in fields for name in (names if each == VIEWS else (each,))]
     known = {*names, *([SOURCE] if source is not None else [])}
     others = [name for name in written if (name in VIEW_FIELDS or name == SOURCE) and name not in known]

@@ -21,11 +21,13 @@ from bokehsynth.files import canonical_json
 from bokehsynth.schema import (
     FIELD_NAMES,
     FIELDS,
+    MAX_DECODED,
     MAX_SAMPLE_PIXELS,
     Array,
     Sample,
     ShardSpec,
     check_meta,
+    decoded_bytes,
     dequantize_map,
     quantize_map,
     sample_key,
@@ -54,10 +56,6 @@ _KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
 _INT64 = 2**63
 _WEBP_SIDE_MAX = 16383
 
-MAX_DECODED = 1_600_000_000
-"""Bytes of the arrays of a sample, at most: the usual fields of the largest picture. A file of some kilobytes can hold
-as much, so a reader needs no more than 2 GB whatever it is given."""
-_DECODED_BYTES = {"color": 3, "color16": 6, "map": 4}
 _STRIP = 1 << 24
 """Bytes that are turned from BGR to RGB at once in larger pictures, where they lie."""
 
@@ -94,7 +92,7 @@ def decode_sample(key: str, members: Mapping[str, bytes], fields: Iterable[str] 
     """
     meta = decode_meta(key, members)
     names = [*(field_members(key, members) if fields is None else fields)]
-    size = meta["height"] * meta["width"] * sum(_DECODED_BYTES[FIELDS[name].kind] for name in names if name in FIELDS)
+    size = decoded_bytes(meta["height"] * meta["width"], names)
     if size > MAX_DECODED:
         raise DataError(
             f"sample {key}: {meta['width']} x {meta['height']} px in {len(names)} fields are {size / 1e9:.1f} GB, and "

@@ -103,6 +103,7 @@ def verify_dataset(
             report.bytes += check.bytes
     others = _only_marked(layout, everything, mine)
     _check_duplicates([*others, *checks], report)
+    _check_keys(checks, report)
     if contradicted := [check.contradicted for check in checks if check.contradicted]:
         report.fault("dataset", f"{layout.dataset}: {contradicted[0]}")
     if record is not None:
@@ -196,6 +197,15 @@ def _check_duplicates(checks: list[ShardCheck], report: VerifyReport) -> None:
             message = f"{check.plan.name} has the very bytes of {seen[check.sha256].name}"
             report.fault("duplicate", message, check.plan.split, check.plan.shard)
         seen.setdefault(check.sha256, check.plan)
+
+
+def _check_keys(checks: list[ShardCheck], report: VerifyReport) -> None:
+    """Table readers need one set of keys in all records."""
+    decoded = [check for check in checks if check.keys]
+    for check in decoded:
+        if check.keys != decoded[0].keys:
+            message = f"{check.plan.name}: its records have other keys than those of {decoded[0].plan.name}"
+            report.fault("sample", message, check.plan.split, check.plan.shard)
 
 
 def _check_totals(layout: Layout, record: Mapping[str, Any], checks: list[ShardCheck], report: VerifyReport) -> None:

@@ -21,12 +21,12 @@ Kinds of faults:
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from bokehsynth.errors import DataError
-from bokehsynth.schema import FIELDS, FORMAT_VERSION, META_TYPES
+from bokehsynth.schema import FIELDS, FORMAT_VERSION, META_TYPES, check_views_stored
 from bokehsynth.shards.codec import decode_meta, field_members, iter_stored, stored_digest
 from bokehsynth.shards.dataset import check_entries
 from bokehsynth.shards.layout import Layout
@@ -67,6 +67,8 @@ class ShardCheck:
     bytes: int = 0
     sha256: str = ""
     attempts: dict[int, int] = field(default_factory=dict)
+    keys: Set[str] = frozenset()
+    """Of the record of the first sample that was decoded; all have the same."""
     contradicted: str = ""
     """Where `dataset.json` contradicts a sample: no fault of the shard."""
     follows: ShardMarker | None = None
@@ -214,10 +216,15 @@ def _check_sample(
     check.decoded += 1
     try:
         meta = decode_meta(key, members)
+        check_views_stored(meta, field_members(key, members))
         digest = stored_digest(iter_stored(key, meta, members), meta)
     except DataError as error:
         check.fault("sample", f"{where}: {error}")
         return ""
+    check.keys = check.keys or meta.keys()
+    if meta.keys() != check.keys:
+        odd = ", ".join(sorted(meta.keys() ^ check.keys))
+        check.fault("sample", f"{where}: {key}: its record has other keys than those before it ({odd})")
     if meta["attempt"]:
         check.attempts[meta["index"]] = meta["attempt"]
     identity = check.marker.identity if check.marker is not None else (record or {}).get("identity", {})

@@ -14,8 +14,11 @@ from bokehsynth.generation.replay import replay_sample
 from bokehsynth.generation.verify import verify
 from bokehsynth.imaging.contact_sheet import anaglyph, contact_sheet
 from bokehsynth.sample_draw import check_draw, draw_from_meta
-from bokehsynth.schema import check_meta
+from bokehsynth.schema import check_meta, check_views_stored
 from bokehsynth.shards import Layout
+from bokehsynth.shards.codec import decode_meta
+from bokehsynth.shards.verify import committed_plans, read_dataset
+from bokehsynth.shards.verify_shard import verify_shard
 
 SMALL = ["size=48", "samples={train: 3, val: 1}", "shards.samples=2", "scene.highlight_boost=1"]
 KINDS = {
@@ -24,6 +27,7 @@ KINDS = {
     "dual_pixel": "{kind: dual_pixel}",
     "sub_apertures": "{kind: sub_apertures, count: 2}",
 }
+FIELDS_STORED = ["lq", "hq", "hq_00", "hq_01", "hq_02", "source"]
 SOURCE = 'source={focus: pixel, lens: [disc, "polygon:5"]}'
 
 
@@ -148,6 +152,30 @@ def test_workers_change_no_byte_and_verify_and_replay_know_views(stack_set, tmp_
     assert "view_focus" in (stack_set / "README.md").read_text()
 
 
+def test_verify_compares_records_with_members_and_each_other(stack_set):
+    layout = Layout(stack_set)
+    record, plan = read_dataset(layout), next(iter(committed_plans(layout, "train")))
+    whole = verify_shard(layout, plan, record)
+    assert not whole.faults
+    assert "view_names" in whole.keys
+
+    def without(kept):
+        def forged(key, members):
+            meta = decode_meta(key, members)
+            return {name: value for name, value in meta.items() if kept(key, name)}
+
+        return forged
+
+    for kept, word in (
+        (lambda key, name: not name.startswith("view"), "view_names are none, stored are hq_00"),
+        (lambda key, name: key.endswith("0") or not name.startswith("source"), "source is stored"),
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("bokehsynth.shards.verify_shard.decode_meta", without(kept))
+            messages = [fault.message for fault in verify_shard(layout, plan, record).faults]
+        assert any(word in message for message in messages), messages
+
+
 def test_readers_agree_on_views(stack_set):
     import webdataset as wds
 
@@ -173,6 +201,21 @@ def test_a_forged_source_or_list_is_refused(stack_set):
         check_meta(meta | {"view_focus": [0.5, 0.1]})
     with pytest.raises(DataError, match="unknown keys"):
         check_meta(meta | {"views_blur": [1.0]})
+    for key, value, word in (
+        ("views", "nonsense <b>", "views must be one of"), ("views", "dual_pixel", "distinct fields of dual_pixel"),
+        ("view_names", ["hq_00", "hq_00", "hq_02"], "distinct fields"), ("view_names", ["hq_00", {}, []], "distinct"),
+        ("view_blur", [-1.0, 1.0, 1.0], "must be >= 0"), ("view_focus", [0.1, 1e300, 0.1], "must be a disparity"),
+        ("source_blur", -1.0, "must be >= 0"), ("source_focus", -0.1, "must be a disparity"),
+    ):  # fmt: skip
+        with pytest.raises(DataError, match=word):
+            check_meta(meta | {key: value})
+    other = meta | {"view_names": ["hq_00", "hq_01", "hq_03"]}
+    check_meta(other)  # what is stored is another question
+    with pytest.raises(DataError, match="hq_03, stored are hq_00, hq_01, hq_02"):
+        check_views_stored(other, FIELDS_STORED)
+    with pytest.raises(DataError, match="source is stored"):
+        check_views_stored({key: meta[key] for key in meta if not key.startswith("source")}, FIELDS_STORED)
+    check_views_stored(meta, FIELDS_STORED)
     drawn = json.loads(meta["draw"])
     drawn["source"]["aperture"] = 2
     forged = meta | {"draw": json.dumps(drawn)}

@@ -1,15 +1,23 @@
 """Further pictures of one scene: which lens each has, and how far its rays go."""
 
+import weakref
+
 import numpy as np
 import pytest
 from PIL import Image
 
 import bokehsynth as bs
-from bokehsynth.errors import RecipeError
+from bokehsynth.errors import RecipeError, UsageError
+from bokehsynth.generation import replay
 from bokehsynth.generation.provenance import PIXELS, describe_machine
+from bokehsynth.generation.replay import TEXEL
+from bokehsynth.imaging.drawing import INK, blank, write_text
 from bokehsynth.optics import Lens
+from bokehsynth.pipeline import sample_from_draw
+from bokehsynth.rendering import render
 from bokehsynth.sample_draw import canvas_margin, draw_sample
 from bokehsynth.scene.draw import STEEPEST
+from bokehsynth.schema import DEFAULT_FIELDS
 
 CAMERA = "camera: {focal_length_mm: 50, f_number: 2, near_m: 1.0%s}"
 NO_BLUR = ["scene.blur={kind: uniform, low: 0.0, high: 32.0}", "scene.blur_is=K"]  # as in a recipe without either
@@ -108,3 +116,61 @@ def test_files_of_a_lens_stay_beside_the_recipe_unless_set_names_them(section, t
     assert (
         pictures(f"{section}.aperture.file=iris.png") == pictures(f"{section}={{aperture: 'image:iris.png'}}") == moved
     )
+
+
+def test_fields_that_are_given_are_stored_even_if_they_are_the_default_ones():
+    source = "source={focus: layer}"
+    assert recipe(source).shards.fields == [*DEFAULT_FIELDS, "source"]
+    given = recipe(source, f"shards.fields=[{', '.join(DEFAULT_FIELDS)}]")
+    assert given.shards.fields == list(DEFAULT_FIELDS)
+    assert given.more_pictures == ["source"]  # lq starts from it all the same
+    with pytest.raises(RecipeError, match="stores none of the views"):
+        recipe(DUAL, f"shards.fields=[{', '.join(DEFAULT_FIELDS)}]")
+
+
+def test_no_set_is_begun_that_readers_would_refuse():
+    with pytest.raises(RecipeError, match=r"readers take at most 1.6; name fewer of the views"):
+        recipe("views={kind: sub_apertures, count: 5}", "size=5000")
+    recipe("views={kind: sub_apertures, count: 5}", "size=5000", "shards.fields=[view_22]")
+
+
+def test_frames_of_one_picture_are_gone_before_the_next_is_made():
+    made = recipe("views={kind: sub_apertures, count: 2}", "source={focus: layer}")
+    alive = []
+
+    def render_scene(scene):
+        assert sum(frames() is not None for frames in alive) <= 1  # those of hq
+        frames = render(scene.layers, scene.lens, scene.margin, "cpu")
+        alive.append(weakref.ref(frames))
+        return frames
+
+    sample = sample_from_draw(made, draw_sample(made, 0), render_scene)
+    assert len(alive) == 6 == 1 + len(made.more_pictures)
+    assert {"source", "view_00", "view_11"} < set(sample.arrays)
+
+
+def test_replay_of_strangers_counts_further_pictures(monkeypatch):
+    made = recipe("views={kind: sub_apertures, count: 2}", "scene.blur=0")
+    draw = draw_sample(made, 0)
+    margin, layers = canvas_margin(made, draw), len(draw.scene.planes)
+    canvas = (32 + 2 * margin) ** 2 * layers * TEXEL
+    monkeypatch.setattr(replay, "LAYER_BYTES", canvas + 32 * 32 * 3 * 4)
+    replay.check_size(made, draw, "train-000000000")
+    monkeypatch.setattr(replay, "LAYER_BYTES", canvas + 32 * 32 * 3 * 4 - 1)
+    with pytest.raises(UsageError, match="and 4 further pictures take"):
+        replay.check_size(made, draw, "train-000000000")
+
+
+def test_a_long_text_costs_no_more_than_a_sheet_is_wide():
+    short = write_text(blank(24, 200), [(0, 0, "W" * 200, 13, INK)])
+    drawn = []
+
+    class Pen:
+        def text(self, place, text, **how):
+            drawn.append(text)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bokehsynth.imaging.drawing.ImageDraw.Draw", lambda canvas: Pen())
+        write_text(blank(24, 200), [(0, 0, "W" * 200_000, 13, INK)])
+    assert drawn == ["W" * 200]
+    np.testing.assert_array_equal(write_text(blank(24, 200), [(0, 0, "W" * 200_000, 13, INK)]), short)

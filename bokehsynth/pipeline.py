@@ -39,16 +39,12 @@ def sample_from_draw(
     """
     scene = scene or compose_draw(recipe, draw)
     frames = render_scene(scene)
-    pictures = {name: _view(name, render_scene(scene.pictures[name])) for name in recipe.more_pictures}
+    more = recipe.more_pictures  # encoded in turn: the frames of one take ten times the memory
+    pictures = {name: encode_8bit(render_scene(scene.pictures[name]).view(half=name in HALVES)) for name in more}
     aif = encode_8bit(frames.all_in_focus)
     degraded = apply_degradation(pictures.get(SOURCE, aif), draw.degradation)
     arrays = sample_arrays(recipe, scene, frames, degraded, {"aif": aif, **pictures})
     return Sample(sample_key(draw.split, draw.index), sample_meta(recipe, draw, scene, frames), arrays)
-
-
-def _view(name: str, frames: Frames) -> ByteArray:
-    """A further picture in 8 bit; its frames, which take ten times the memory, are gone before the next is made."""
-    return encode_8bit(frames.of_half if name in HALVES else frames.bokeh)
 
 
 def compose_draw(recipe: Recipe, draw: SampleDraw) -> ComposedScene:
@@ -106,7 +102,7 @@ def render_samples(recipe: Recipe, composed: Sequence[ComposedSample], backend: 
     def finish(each: ComposedSample) -> Sample:
         def attempt_sample(attempt: int) -> Sample:
             if batch and attempt == each.draw.attempt:
-                return sample_from_draw(recipe, each.draw, batch.pop, each.scene)
+                return sample_from_draw(recipe, each.draw, batch.__getitem__, each.scene)
             draw = draw_sample(recipe, each.draw.index, each.draw.split, attempt)
             return sample_from_draw(recipe, draw, scene_renderer(backend))
 

@@ -31,6 +31,10 @@ class Frames:
         """The scene through the lens, [H, W, 3] linear light, not clamped."""
         return self._made[0] if self._made else self._blurred.color
 
+    def view(self, half: bool) -> FloatArray:
+        """`of_half` where the lens is one of two halves, else `bokeh`."""
+        return self.of_half if half else self.bokeh
+
     @property
     def coverage(self) -> FloatArray:
         """Share of the light that comes from the layers rather than from nothing behind them, [H, W] in 0..1."""

@@ -1,17 +1,20 @@
 """How far rays of a lens with aberrations land from their pixels: bounds by field position and blur radius."""
 
 import numpy as np
+import numpy.typing as npt
 
 from bokehsynth.rendering.aperture.field_grid import AX, AY, DISTANCE, SIDE
 from bokehsynth.rendering.aperture.field_table import FieldTable
 from bokehsynth.rendering.tile_constants import TILE_H, TILE_W
-from bokehsynth.rendering.types import Float64Array
+from bokehsynth.rendering.types import Float64Array, FloatArray
+
+BoolArray = npt.NDArray[np.bool_]
 
 _RADII = np.array([-1, -0.5, -0.25, -0.125, 0, 0.125, 0.25, 0.5, 1])
 """Blur radii of a table, of the largest. The reach is convex in them: linear between two it is a bound."""
 
 _SLACK = 0.1
-"""Pixels for what a cubic between nodes adds."""
+"""Pixels added at least."""
 
 
 class FieldReach:
@@ -23,6 +26,8 @@ class FieldReach:
         x, y = (each.ravel() for each in np.meshgrid(line, line))
         values = table.values[0]
         shut = values[..., DISTANCE, :] <= -1.5 * (line[1] - line[0])  # no corner of a cell that the opening enters
+        ends = np.pad(shut, ((1, 1), (0, 0), (0, 0)), constant_values=True)
+        shut = shut & ends[:-2] & ends[2:]  # between two nodes it enters what one of them stops
         self.radii, reaches = largest * _RADII, []
         for r in self.radii.astype(np.float32):
             square = np.square(values[..., AX, :] + r * x) + np.square(values[..., AY, :] + r * y)
@@ -30,8 +35,12 @@ class FieldReach:
             reaches.append(np.sqrt(square.max(axis=(1, 2))))
         more = int(np.ceil(np.hypot(TILE_H, TILE_W) / 2 / table.step)) + 1  # nodes that a tile touches on either side
         padded = np.pad(np.stack(reaches), ((0, 0), (more, more + 1)), mode="edge")
-        windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * more + 2, axis=1)
-        self.reaches: Float64Array = windows.max(axis=2) + _SLACK
+        slack = np.pad(_slack(values, shut), (more, more + 1), mode="edge")
+        reached, added = (
+            np.lib.stride_tricks.sliding_window_view(each, 2 * more + 2, axis=-1).max(axis=-1)
+            for each in (padded, slack)
+        )
+        self.reaches: Float64Array = reached + added
         self.step, self.centre = table.step, table.centre
 
     def of_tiles(self, low: Float64Array, high: Float64Array) -> Float64Array:
@@ -47,3 +56,17 @@ class FieldReach:
         share = (radius - self.radii[k]) / (self.radii[k + 1] - self.radii[k])
         result: Float64Array = self.reaches[k, node] + share * (self.reaches[k + 1, node] - self.reaches[k, node])
         return result
+
+
+def _slack(values: FloatArray, shut: BoolArray) -> Float64Array:
+    """Pixels by which a cubic leaves the line between two nodes, at most, beside each node: [nodes].
+
+    Lagrange's through four nodes does by t (1 - t) / 2 of a mean of the second differences at the inner two
+    (`field_lookup._cubic`): by an eighth of the larger one.
+    """
+    second = np.zeros(shut.shape)
+    bent = values[2:] - 2 * values[1:-1] + values[:-2]
+    second[1:-1] = np.hypot(bent[..., AX, :], bent[..., AY, :])
+    second[shut] = 0
+    result: Float64Array = np.maximum(_SLACK, second.max(axis=(1, 2)) / 8)
+    return result

@@ -91,12 +91,11 @@ def bake_tables(cameras: Sequence[Camera], good: float = GOOD) -> list[LensTable
 
     The degree is the first of DEGREES whose aberration errs by less than `good` pixels rms in all, or the last.
     """
-    fields = np.linspace(0, 1, FIELDS)
-    states, edge = _traced(cameras, fields), 1.0
-    if any(bundle is None for bundles in states for row in bundles for bundle in row):
-        edge = max(edge_of_image(camera) for camera in cameras)
-        fields *= edge
-        states = _traced(cameras, fields)
+    edge = max(edge_of_image(camera) for camera in cameras)
+    if edge == 0:
+        raise UsageError("no ray reaches the centre of the sensor")
+    fields = np.linspace(0, 1, FIELDS) * edge
+    states = _traced(cameras, fields)
     found = [bundle for bundles in states for row in bundles for bundle in row if bundle is not None]
     if any(bundles[0][1] is None or not bundles[0][1].passes.any() for bundles in states):
         raise UsageError("no ray reaches the centre of the sensor")

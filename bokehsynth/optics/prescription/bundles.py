@@ -1,6 +1,5 @@
 """Bundles of rays of one colour from one point of the sensor, through all that a lens lets pass there."""
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -67,19 +66,16 @@ def trace_bundle(camera: Camera, h: float, wavelength: float) -> Bundle | None:
     Where the rims stop all of them, the rays are those beyond the rims that come nearest.
     """
     stack, properties = camera.stack, camera.properties
-    tangent = h * camera.half_diagonal / camera.f_px  # X/Z of the chief ray; Z grows towards the scene, so dx/dz = -X/Z
-    pupil = np.array([0.0, 0.0, properties.entrance_pupil])
-    chiefs = np.array([[-tangent, 0.0], [-0.999 * tangent, 0.0], [-NEAR_AXIS, 0.0]])
-    chief = trace(stack, camera.wavelengths[1], rays_from(pupil, chiefs)).rays
-    at, inner, central = chief.at(stack.sensor)[:, 0]
-    backs_off = h > 0 and not (at * central > 0 and abs(at) > abs(inner))  # as beyond the edge of a fisheye's image
-    if not np.isfinite(at) or backs_off:
+    chief = _chief_ray(camera, h)
+    if chief is None:
         return None
-    slopes, traced = _opening(camera, at, chief.slope[0], wavelength, _SPARES[0])
+    at, slope = chief
+    tangent = h * camera.half_diagonal / camera.f_px  # X/Z of the chief ray; Z grows towards the scene, so dx/dz = -X/Z
+    slopes, traced = _opening(camera, at, slope, wavelength, _SPARES[0])
     keep, passes = traced.passed(stack, _SPARES[0]), traced.passed(stack)
     if passes.sum() < _LEAST_RAYS:
         for spare in (_SPARES[-1], *_SPARES[1:]):  # the last one first: in the dark most fields are done with it
-            slopes, traced = _opening(camera, at, chief.slope[0], wavelength, spare)
+            slopes, traced = _opening(camera, at, slope, wavelength, spare)
             keep, passes = traced.passed(stack, spare), traced.passed(stack)
             if (keep.sum() >= _LEAST_RAYS) != (spare == _SPARES[-1]):
                 break
@@ -95,6 +91,17 @@ def trace_bundle(camera: Camera, h: float, wavelength: float) -> Bundle | None:
     stopped = alone if passes.any() else keep
     cut_by = tuple(i for i in range(len(rims)) if (stopped & ~within[i]).any())
     return Bundle(s[keep], astray[keep], _jacobian(s[keep], cosines[keep]), hits[:, keep], passes[keep], cut_by)
+
+
+def _chief_ray(camera: Camera, h: float) -> tuple[float, Float64Array] | None:
+    """Where green's chief ray of field h meets the sensor, (x, 0), and its slope there; None where it does not."""
+    stack, tangent = camera.stack, h * camera.half_diagonal / camera.f_px
+    pupil = np.array([0.0, 0.0, camera.properties.entrance_pupil])
+    chiefs = np.array([[-tangent, 0.0], [-0.999 * tangent, 0.0], [-NEAR_AXIS, 0.0]])
+    rays = trace(stack, camera.wavelengths[1], rays_from(pupil, chiefs)).rays
+    at, inner, central = rays.at(stack.sensor)[:, 0]
+    backs_off = h > 0 and not (at * central > 0 and abs(at) > abs(inner))  # as beyond the edge of a fisheye's image
+    return None if not np.isfinite(at) or backs_off else (float(at), rays.slope[0])
 
 
 def _opening(
@@ -159,15 +166,23 @@ def _jacobian(s: Float64Array, cosines: Float64Array) -> Float64Array:
 
 def edge_of_image(camera: Camera) -> float:
     """abs(h), at most 1, up to which green light comes near the sensor; 0 where the axis is dark."""
-    low, high = 0.0, 1.0
-    fields = np.linspace(0, 1, FIELDS)
-    for inner, outer in pairwise(fields):
-        if trace_bundle(camera, outer, camera.wavelengths[1]) is None:
-            low, high = float(inner), float(outer)
-            break
-    else:
+    if _comes_near(camera, 1.0):
         return 1.0
+    fields = np.linspace(0, 1, FIELDS)
+    dark = next((i for i, h in enumerate(fields) if not _comes_near(camera, float(h))), 0)
+    if dark == 0:
+        return 0.0
+    low, high = float(fields[dark - 1]), float(fields[dark])
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        low, high = (low, middle) if trace_bundle(camera, middle, camera.wavelengths[1]) is None else (middle, high)
+        low, high = (middle, high) if _comes_near(camera, middle) else (low, middle)
     return low
+
+
+def _comes_near(camera: Camera, h: float) -> bool:
+    """Whether green rays pass within the first of _SPARES times every rim: where few do, little time is lost."""
+    chief = _chief_ray(camera, h)
+    if chief is None:
+        return False
+    _, traced = _opening(camera, *chief, camera.wavelengths[1], _SPARES[0])
+    return bool(traced.passed(camera.stack, _SPARES[0]).sum() >= _LEAST_RAYS)

@@ -247,7 +247,8 @@ def _claim(run: _Run) -> list[ShardPlan] | None:
         for lens in run.recipe.lenses:
             lens.check_tables(run.recipe.frame)
         todo = [plan for plan in run.shards if plan in absent]
-        check_free_space(layout, todo, typical_bytes(run.recipe))  # before anything ties the folder to this recipe
+        if todo:  # before anything ties the folder to this recipe
+            check_free_space(layout, todo, typical_bytes(run.recipe))
         if layout.remote and not layout.identity.is_file():  # logs of another set that had this URL, since deleted
             for plan in run.shards:
                 CrashLog(layout.crash_log(plan)).delete()

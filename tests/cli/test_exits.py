@@ -181,7 +181,7 @@ def test_generate_prints_names_of_files_escaped(monkeypatch: pytest.MonkeyPatch)
     rejected = RejectedFile(kind="background", name="a", reason="corrupt", message="/pics/\x1b[2K\r.png: is no picture")
     recipe = SimpleNamespace(
         catalogue=Catalogue((), quarantine=(rejected,), notes=("\x1b]0;owned\x07",)), frame=None,
-        lens=SimpleNamespace(check_tables=lambda frame: None),
+        lenses=[],
     )  # fmt: skip
     options = SimpleNamespace(quarantine=None, allow_mixed=False, lock=True, say=said.append)
     layout = SimpleNamespace(lock=None, remote=False, identity=None)

@@ -36,7 +36,7 @@ class cuda:
 
 class RawModule:
     def __init__(self, code, options):
-        assert 'extern "C" __global__ void composite_tiles' in code
+        assert 'extern "C" __global__ void __launch_bounds__(TILE_W * WARPS, 2) composite_tiles(' in code
 
     def compile(self):
         {compile}

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import click
 import numpy as np
@@ -136,6 +137,8 @@ def test_the_photo_that_was_worked_on_is_named(monkeypatch, capfd, place):
 
 
 class SimplePipe:
+    device = SimpleNamespace(type="cpu")
+
     def fuse(self):
         return self
 

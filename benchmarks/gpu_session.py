@@ -253,7 +253,7 @@ def report(summary: dict[str, Any]) -> str:
         cells = [each["name"], each["status"], f"{each['seconds']:g}", str(each["exit_code"]), each["note"]]
         lines.append("| " + " | ".join(cells) + " |")
     for each in summary["stages"]:
-        if each["before"] is not None:
+        if each.get("before") is not None:
             lines += [
                 "",
                 f"## {each['name']}, before its fallback",

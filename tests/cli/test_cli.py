@@ -114,6 +114,7 @@ def test_a_directory_that_is_no_data_set_is_refused(tmp_path: Path, tiny_recipe:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.long  # chaos/test_concurrent_runs has ranges at once in every run
 def test_another_run_in_the_same_range(tiny_recipe: Path, tmp_path: Path) -> None:
     """The lock is held by this process; the command is another one. Disjoint ranges do not disturb each other."""
     layout, recipe = Layout(tmp_path / "out"), load_recipe(tiny_recipe)
@@ -249,12 +250,14 @@ def test_degrade_command(tmp_path: Path) -> None:
 
 
 def test_every_command_has_a_manual_page() -> None:
+    from click.testing import CliRunner
+
     from bokehsynth.cli import cli
 
     for name, command in cli.commands.items():
-        result = run(name, "--help")
-        assert result.returncode == 0
-        assert len(result.stdout) > 200, name
+        result = CliRunner().invoke(cli, [name, "--help"])
+        assert result.exit_code == 0
+        assert len(result.output) > 200, name
         assert command.help
     assert "quickstart" in run("recipes").stdout
     assert run("recipes", "quickstart").stdout.startswith("# ")

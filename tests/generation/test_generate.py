@@ -48,6 +48,7 @@ def test_same_bytes_with_many_samples_in_flight(tiny_dataset: Path, tiny_recipe:
     assert promised_files(tmp_path / "set") == promised_files(tiny_dataset)
 
 
+@pytest.mark.long  # chaos/test_concurrent_runs makes ranges at once in every run
 def test_ranges_in_any_order_make_the_same_set(tiny_dataset: Path, tiny_recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "ranges"
     results = [bs.generate(tiny_recipe, out, workers=1, shards=f"{i}/3") for i in (2, 0, 1)]

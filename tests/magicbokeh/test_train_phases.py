@@ -325,6 +325,7 @@ print("RESULT" + json.dumps([gradients_of_rank(kind, sys.argv[1] + kind) for kin
 """
 
 
+@pytest.mark.long
 def test_two_processes_give_the_gradients_of_one_with_the_double_batch(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -267,6 +267,7 @@ def test_reference_and_cpu_keep_a_constant_colour_through_it():
     np.testing.assert_allclose(bs.render([layer], small, margin, "cpu").bokeh, 0.5, rtol=1e-5)
 
 
+@pytest.mark.long  # rendering/test_lens_spots has lights through the glass in every run
 def test_the_cpu_is_the_reference_through_it():
     """A texture through a fast lens, off by what 1,500 rays leave; a disc of the same K is another picture."""
     size = height, width = 18, 27

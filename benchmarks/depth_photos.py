@@ -21,7 +21,7 @@ import numpy as np
 
 import bokehsynth as bs
 from benchmarks.machine import machine_lines
-from benchmarks.pairs import Comparison, both, table
+from benchmarks.pairs import Comparison, both, read, table, to_width
 from bokehsynth.assets.load.highlights import recover_lamps
 from bokehsynth.cli.render_scene import LAMPS
 from bokehsynth.imaging.metrics import squared_error, tone_curve
@@ -64,22 +64,15 @@ class View:
 def load(folder: Path, name: str, wide: str, width: int) -> View:
     """Read a pair and bring it to this width."""
 
-    def read(file: str, flag: int = cv2.IMREAD_COLOR) -> np.ndarray:
-        picture = cv2.imread(str(folder / file), flag)
-        if picture is None:
-            raise SystemExit(f"cannot read {folder / file}")
-        return picture
-
     def sized(picture: np.ndarray) -> np.ndarray:
-        height = round(width * picture.shape[0] / picture.shape[1])
-        return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        return to_width(picture, width)
 
     ebb = wide == "bokeh"
-    file = bs.srgb_to_linear(read(f"{name}_{'input' if ebb else 'f16'}.jpg")[..., ::-1])
-    photo = sized(bs.srgb_to_linear(read(f"{name}_{wide}.jpg")[..., ::-1]))
-    mask = sized(read(f"{name}_focalmask.{'jpg' if ebb else 'png'}", cv2.IMREAD_GRAYSCALE)) > 250
+    file = bs.srgb_to_linear(read(folder / f"{name}_{'input' if ebb else 'f16'}.jpg")[..., ::-1])
+    photo = sized(bs.srgb_to_linear(read(folder / f"{name}_{wide}.jpg")[..., ::-1]))
+    mask = sized(read(folder / f"{name}_focalmask.{'jpg' if ebb else 'png'}", cv2.IMREAD_GRAYSCALE)) > 250
     subject = cv2.erode(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-    depth = read(f"{name}_disparity.png", cv2.IMREAD_GRAYSCALE).astype(np.float32)
+    depth = read(folder / f"{name}_disparity.png", cv2.IMREAD_GRAYSCALE).astype(np.float32)
     found = recover_lamps(file)
     lamps = np.zeros_like(photo) if found is None else sized(found) * np.float32(LAMPS - 1)
     sharp = sized(file)

@@ -97,18 +97,25 @@ class Series:
         )
 
 
+def read(path: Path, flag: int = cv2.IMREAD_COLOR) -> np.ndarray:
+    """A picture of a pair as OpenCV reads it."""
+    picture = cv2.imread(str(path), flag)
+    if picture is None:
+        raise SystemExit(f"cannot read {path}")
+    return picture
+
+
+def to_width(picture: np.ndarray, width: int) -> np.ndarray:
+    """The picture, reduced to this width by area."""
+    height = round(width * picture.shape[0] / picture.shape[1])
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+
+
 def load(folder: Path, name: str, width: int, grow: int = GROW) -> Series:
     """Read a series and bring it to this width, in linear light."""
 
-    def read(path: Path, flag: int) -> np.ndarray:
-        picture = cv2.imread(str(path), flag)
-        if picture is None:
-            raise SystemExit(f"cannot read {path}")
-        return picture
-
     def sized(picture: np.ndarray) -> np.ndarray:
-        height = round(width * picture.shape[0] / picture.shape[1])
-        return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        return to_width(picture, width)
 
     def photograph(path: Path) -> np.ndarray:
         return sized(bs.srgb_to_linear(read(path, cv2.IMREAD_COLOR)[..., ::-1]))

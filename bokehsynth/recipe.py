@@ -13,15 +13,13 @@ from pydantic import (
     BeforeValidator,
     Field,
     ModelWrapValidatorHandler,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
 from bokehsynth.assets.catalogue import Catalogue
 from bokehsynth.assets.index.build import build_catalogue
 from bokehsynth.assets.spec import AssetsSpec, portable
-from bokehsynth.config.distributions import Spec
+from bokehsynth.config.distributions import GrownSpec, Spec
 from bokehsynth.config.fault_words import did_you_mean
 from bokehsynth.config.strict_yaml import dump_yaml, load_yaml
 from bokehsynth.degradation import Degradation, DegradationSpec, resolve
@@ -58,9 +56,6 @@ Side = Annotated[int, Field(ge=16, le=8192)]
 Count = Annotated[int, Field(ge=0, le=999_999_999)] | Literal["each"]
 
 
-_ABSENT_UNUSED = ("views", "source")
-
-
 class SamplesSpec(Spec):
     """How many samples; the splits are two index spaces."""
 
@@ -85,8 +80,10 @@ class SamplesSpec(Spec):
 AnyPart = TypeVar("AnyPart", bound=Spec)
 
 
-class Recipe(Spec):
+class Recipe(GrownSpec):
     """All of a data set: what it is made of, how it is drawn, rendered, degraded and stored."""
+
+    absent_unused = ("views", "source")
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
     """Name of the data set: lower-case letters, digits, - and _."""
@@ -110,11 +107,6 @@ class Recipe(Spec):
     """Further pictures of every scene, through other settings of the lens or parts of its opening."""
     source: SourceLensSpec | None = None
     """Where LQ starts from another picture of the same scene than the one all in focus."""
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Keys that 0.4.0 did not know are left out where they are not used: its recipes keep their bytes."""
-        return {key: value for key, value in serialize(self).items() if key not in _ABSENT_UNUSED or value is not None}
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":

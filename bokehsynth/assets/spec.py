@@ -7,14 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BeforeValidator,
     Field,
-    SerializerFunctionWrapHandler,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
 from bokehsynth.assets.decode.decoder import MAX_PIXELS, MIN_SIDE, Limits
-from bokehsynth.config.distributions import Spec
+from bokehsynth.config.distributions import GrownSpec, Spec
 
 PILLOW_GUARD = 89_478_485
 """Pixels above which Pillow itself suspects an attack."""
@@ -26,8 +24,10 @@ SHARPNESS_FLOOR = 0.2
 """See docs/assets.md for what it was calibrated on."""
 
 
-class SourceSpec(Spec):
+class SourceSpec(GrownSpec):
     """Where assets come from; a plain string or list of strings means its `path`."""
+
+    absent_unused = ("credits",)
 
     path: str | Annotated[list[str], Field(min_length=1)]
     """A folder (with all below it), a glob, a picture, a .txt list of pictures, or a list of these; `procedural` for
@@ -49,11 +49,6 @@ class SourceSpec(Spec):
     """A table of who made the pictures, a .csv file in the folder of the source: columns `file` (the picture's path in
     that folder) and any of `author`, `url`, `title` and `licence` (which goes before the source's). It is recorded in
     assets.jsonl and told on the card."""
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """`credits` is left out where it is not used: 0.4.0 did not know it, and its recipes keep their bytes."""
-        return {key: value for key, value in serialize(self).items() if key != "credits" or value is not None}
 
     @field_validator("credits")
     @classmethod

@@ -2,10 +2,19 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from typing_extensions import Self
 
 from bokehsynth import rng as randomness
@@ -24,6 +33,20 @@ class Spec(BaseModel):
         for name in [name for name in copy.__dict__ if name not in type(self).model_fields]:
             del copy.__dict__[name]
         return copy
+
+
+class GrownSpec(Spec):
+    """Base of sections with keys that 0.4.0 did not know: these are left out where they are not used."""
+
+    absent_unused: ClassVar[tuple[str, ...]] = ()
+    """Keys that are not written while they are None, so that recipes of 0.4.0 keep their bytes."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """All keys but the new ones that are not used."""
+        return {
+            key: value for key, value in serialize(self).items() if key not in self.absent_unused or value is not None
+        }
 
 
 class Constant(Spec):

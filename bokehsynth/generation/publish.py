@@ -74,13 +74,13 @@ def publish(out: str | Path, repo: str, private: bool = False, say: Callable[[st
 
 def _clear_the_way(api: Any, place: dict[str, str], layout: Layout, names: set[str]) -> None:
     """Refuse a repository with shards of another set; take an older `dataset.json` of this one away."""
-    there = set(api.list_repo_files(**place))
+    there, record = set(api.list_repo_files(**place)), read_dataset(layout)
     repo = place["repo_id"]
     if layout.dataset.name in there:
         with tempfile.TemporaryDirectory() as folder:
             copy = api.hf_hub_download(**place, filename=layout.dataset.name, cache_dir=folder)
             old = read_json(copy, MAX_DATASET_JSON)
-        if not isinstance(old, dict) or old.get("identity") != read_dataset(layout)["identity"]:
+        if not isinstance(old, dict) or old.get("identity") != record["identity"]:
             raise UsageError(f"{repo}: holds another data set already; choose another name, or delete that one there")
     others = sorted(name for name in there if name.startswith(("train/", "val/")) and name not in names)
     if others:
@@ -88,7 +88,7 @@ def _clear_the_way(api: Any, place: dict[str, str], layout: Layout, names: set[s
             f"{repo}: holds {others[0]}, which is no part of this set, and readers would take it for one; choose "
             "another name, or delete it there"
         )
-    if layout.dataset.name in there and old != read_dataset(layout):
+    if layout.dataset.name in there and old != record:
         api.delete_file(layout.dataset.name, **place, commit_message="The data set grows")
 
 

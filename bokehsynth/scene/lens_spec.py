@@ -9,14 +9,12 @@ import numpy as np
 from pydantic import (
     Discriminator,
     Field,
-    SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 
-from bokehsynth.config.distributions import Constant, Spec, bounds
+from bokehsynth.config.distributions import Constant, GrownSpec, bounds
 from bokehsynth.config.user_code import is_refused
 from bokehsynth.errors import UsageError
 from bokehsynth.files import canonical_json, sha256_bytes
@@ -40,15 +38,16 @@ def _one_or_many(value: Any) -> str:
     return "many" if isinstance(value, list) else "one"
 
 
-_ABSENT_UNUSED = ("camera", "prescription", "f_number", "sensor_width_mm", "near_m", "focus_m")
-_OF_PRESCRIPTIONS = _ABSENT_UNUSED[2:]
+_OF_PRESCRIPTIONS = ("f_number", "sensor_width_mm", "near_m", "focus_m")
 
 RENDERS_ALL = frozenset({"cpu", "reference"})
 """Backends that render apertures with aberrations, several rims, and weights that depend on the field."""
 
 
-class LensSpec(Spec):
+class LensSpec(GrownSpec):
     """The opening of the lens, or several to choose from."""
+
+    absent_unused = ("camera", "prescription", *_OF_PRESCRIPTIONS)
 
     aperture: Annotated[
         Annotated[ApertureSpec, Tag("one")]
@@ -76,11 +75,6 @@ class LensSpec(Spec):
     """Distance from the entrance pupil at which disparity is 1: disparity is near_m / distance."""
     focus_m: Distances | None = None
     """Distance in focus, at least near_m; it takes the place of `scene.focus`. Absent: as `scene.focus` says."""
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Keys that 0.4.0 did not know are left out where they are not used: its recipes keep their bytes."""
-        return {key: value for key, value in serialize(self).items() if key not in _ABSENT_UNUSED or value is not None}
 
     @model_validator(mode="after")
     def _usable(self) -> "LensSpec":

@@ -61,8 +61,6 @@ def write_shard(
     Raises DataError if the samples are not exactly those of the plan or do not follow the format, StorageError if the
     file system refuses; what `samples` raises passes through. Nothing is left behind in any of these cases.
     """
-    for folder in (layout.split(plan.split), layout.split_markers(plan.split), layout.staging):
-        make_directory(folder)
     tar_path, members = layout.tar(plan), member_names(spec)
     pixels = hashlib.sha256()
     with _committed(layout, plan) as file:
@@ -106,8 +104,6 @@ def copy_shard(source: Layout, layout: Layout, marker: ShardMarker) -> None:
     DataError if the tar there is not what its marker says; then nothing is committed here.
     """
     plan, tar = marker.plan, source.tar(marker.plan)
-    for folder in (layout.split(plan.split), layout.split_markers(plan.split), layout.staging):
-        make_directory(folder)
     digest = hashlib.sha256()
     try:
         with _committed(layout, plan) as file, open_regular(tar) as original:
@@ -145,6 +141,8 @@ def _committed(layout: Layout, plan: ShardPlan) -> Iterator[BinaryIO]:
     turn into a StorageError: an OSError of the code that makes the samples is not the disk's.
     """
     final = layout.tar(plan)
+    for folder in (layout.split(plan.split), layout.split_markers(plan.split), layout.staging):
+        make_directory(folder)
     if not isinstance(final, Path):
         memory = io.BytesIO()
         yield memory

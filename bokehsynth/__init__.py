@@ -20,6 +20,7 @@ from bokehsynth.errors import (
     DeviceError,
     FailureBudgetError,
     LockedError,
+    NoDatasetError,
     RecipeError,
     StorageError,
     UnsoundError,
@@ -105,7 +106,7 @@ __all__ = [  # noqa: RUF022  # by room, as in the docs
     "degrade", "generate", "open_dataset", "contact_sheet", "srgb_to_linear", "linear_to_srgb", "RgbProfile",
     "read_profile", "atomic_write",
     "BokehsynthError", "UsageError", "RecipeError", "DeviceError", "ChangedError", "DataError", "AssetError",
-    "UnsoundError", "StorageError", "LockedError", "FailureBudgetError",
+    "NoDatasetError", "UnsoundError", "StorageError", "LockedError", "FailureBudgetError",
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@
     │   └── ChangedError           2  the output belongs to another recipe, asset list or machine
     ├── DataError                  1  shards that are not what their markers promise
     │   ├── AssetError             3  one picture that cannot be used
+    │   ├── NoDatasetError         2  a data set that is not there, or a folder that is none
     │   └── UnsoundError           1  a sample that fails the sample checks
     ├── StorageError               4  disk full, no permission, not a directory
     ├── LockedError                5  another living run owns these shards
@@ -65,6 +66,12 @@ class ChangedError(UsageError):
 
 class DataError(BokehsynthError):
     """Stored data that is damaged or incomplete."""
+
+
+class NoDatasetError(DataError):
+    """A path without a data set: the call was wrong, and nothing is damaged."""
+
+    exit_code = 2
 
 
 class AssetError(DataError):

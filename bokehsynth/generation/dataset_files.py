@@ -60,10 +60,11 @@ ASSETS_NAMED = 5
 Machine = dict[str, Any]
 
 
-def check_output_dir(layout: Layout, recipe: Recipe, machine: Machine, allow_mixed: bool) -> None:
+def check_output_dir(layout: Layout, recipe: Recipe, machine: Machine, allow_mixed: bool, formats: bool = True) -> bool:
     """Raise ChangedError if `out` holds something else than an unfinished or finished set of this very recipe.
 
-    Nothing is written. A directory that is no data set must be empty.
+    Nothing is written. A directory that is no data set must be empty. Returns whether there is a set; without
+    `formats`, those of its files are known to be right.
     """
     with storage_errors(layout.root):
         if layout.root.exists() and not layout.root.is_dir():
@@ -75,8 +76,9 @@ def check_output_dir(layout: Layout, recipe: Recipe, machine: Machine, allow_mix
         if TMP_MARK not in name and name not in {layout.hidden.name, layout.logs.name}:
             raise ChangedError(f"{layout.root}: is not empty and not a data set (found {name}); choose another --out")
     if not begun:
-        return
-    check_format(layout)
+        return False
+    if formats:
+        check_format(layout)
     if layout.recipe.is_file():
         with user_code(trusted=False):  # what lies there is compared as text
             there = load_yaml(layout.recipe, Recipe)
@@ -84,6 +86,7 @@ def check_output_dir(layout: Layout, recipe: Recipe, machine: Machine, allow_mix
     check_identity(layout, recipe, _read_json(layout.identity, dict))
     if not allow_mixed:
         refuse_other_machine(layout, machine)
+    return True
 
 
 def refuse_other_machine(layout: Layout, machine: Machine) -> None:

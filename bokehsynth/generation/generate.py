@@ -196,6 +196,8 @@ class _Run:
     identity: dict[str, str]
     """Digests of recipe, assets and code; to know them, the assets were indexed."""
     machine: Machine
+    begun: bool
+    """Whether the set was there, and its files were of this format."""
     everything: list[ShardPlan]
     """All shards of the data set."""
     shards: list[ShardPlan]
@@ -222,8 +224,9 @@ def _prepare(recipe: Recipe, layout: Layout, options: GenerateOptions) -> _Run:
     shards = shard_range(everything, options.shards)
     machine = describe_machine(device, recipe)
     check_same_gpus(machine, options.allow_mixed)
-    check_output_dir(layout, recipe, machine, options.allow_mixed)
-    return _Run(recipe, layout, options, device, allocation.threads, engine, identity, machine, everything, shards)
+    begun = check_output_dir(layout, recipe, machine, options.allow_mixed)
+    threads = allocation.threads
+    return _Run(recipe, layout, options, device, threads, engine, identity, machine, begun, everything, shards)
 
 
 def choose_engine(recipe: Recipe, layout: Layout, options: GenerateOptions) -> tuple[str, WorkerAllocation, Engine]:
@@ -239,7 +242,7 @@ def _claim(run: _Run) -> list[ShardPlan] | None:
     layout, quarantine = run.layout, run.options.quarantine
     with set_up_lock(layout.lock, run.options.lock):
         # Another run may have begun the set between `_prepare` and the lock.
-        check_output_dir(layout, run.recipe, run.machine, run.options.allow_mixed)
+        check_output_dir(layout, run.recipe, run.machine, run.options.allow_mixed, formats=not run.begun)
         check_shard_boundaries(layout, run.everything)
         absent = set(uncommitted(layout, run.everything, run.identity))
         if not absent and quarantine is None and is_complete(layout, run.everything):

@@ -136,10 +136,9 @@ def import_list(layout: Layout, path: Path, plans: Sequence[ShardPlan], committe
 
 def merged_list(layout: Layout, plans: Iterable[ShardPlan]) -> list[QuarantinedDraw]:
     """The quarantined draws of all these shards."""
-    if layout.remote:  # most have no list, and asking for each takes time
-        folders = [layout.split_markers(split) for split in SPLITS]
-        there = {path.name for folder in folders for path in files_in(folder, "*.quarantine.jsonl")}
-        plans = [plan for plan in plans if layout.shard_quarantine(plan).name in there]
+    folders = [layout.split_markers(split) for split in SPLITS]  # most have no list, and asking for each takes time
+    there = {path.name for folder in folders for path in files_in(folder, "*.quarantine.jsonl")}
+    plans = [plan for plan in plans if layout.shard_quarantine(plan).name in there]
     return sorted(entry for plan in plans for entry in read_shard_list(layout, plan))
 
 

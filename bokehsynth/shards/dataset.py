@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, BinaryIO
 
-from bokehsynth.errors import ChangedError, DataError
+from bokehsynth.errors import ChangedError, DataError, NoDatasetError
 from bokehsynth.files import atomic_write, change_file, pretty_json, sha256_bytes
 from bokehsynth.rng import SPLITS
 from bokehsynth.schema import FIELDS, FORMAT_VERSION, MAX_SAMPLES, SOURCE, VIEW_FIELDS
@@ -116,11 +116,11 @@ def _samples(record: Mapping[str, Any]) -> int:
 def read_dataset(layout: Layout) -> dict[str, Any]:
     """Read `dataset.json`; a DataError that says what is there instead, and what to do, if it is missing."""
     if not layout.root.is_dir():
-        raise DataError(f"{layout.root}: no such data set directory")
+        raise NoDatasetError(f"{layout.root}: no such data set directory")
     try:
         record = read_json(layout.dataset, MAX_DATASET_JSON)
     except FileNotFoundError:
-        raise DataError(_why_incomplete(layout)) from None
+        raise _incomplete(layout) from None
     except OSError as error:
         raise DataError(f"{layout.dataset}: cannot be read ({error}); {_WRITE_ANEW}") from None
     except DataError as error:
@@ -329,11 +329,11 @@ def check_entries(file: BinaryIO, entries: Sequence[TarEntry], key: str) -> None
     check_sizes(key, sizes, lambda: read_record(file, entries[members.index(META_MEMBER)]))
 
 
-def _why_incomplete(layout: Layout) -> str:
+def _incomplete(layout: Layout) -> DataError:
     committed = len([path for split in SPLITS for path in layout.split_markers(split).glob("*.done.json")])
     if not layout.hidden.is_dir():
-        return f"{layout.root}: not a bokehsynth data set: it has no dataset.json"
-    return (
+        return NoDatasetError(f"{layout.root}: not a bokehsynth data set: it has no dataset.json")
+    return DataError(
         f"{layout.root}: no dataset.json: the run is unfinished, {committed} shards are committed. Run the same "
         f"`bokehsynth generate` line again to resume it, or `bokehsynth finalize {layout.root}` if every shard is there"
     )

@@ -7,7 +7,7 @@ index stand there with the recorded size. A tar without a marker is nothing. Onl
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TypeVar
 
@@ -61,7 +61,7 @@ class ShardMarker:
 
     def text(self) -> str:
         """The text of the marker file: canonical, so that equal markers are equal files."""
-        return pretty_json(asdict(self))
+        return pretty_json(vars(self))
 
 
 def parse_marker(text: str, where: StoredPath) -> ShardMarker:

@@ -6,6 +6,7 @@ PNG or WebP is reached.
 """
 
 import struct
+import zlib
 from typing import NamedTuple
 
 from bokehsynth.errors import DataError
@@ -54,11 +55,21 @@ def _png_form(data: bytes, where: str) -> StoredForm:
         )
     place = 33
     while data[place + 4 : place + 8] == b"IDAT":
-        place += 12 + int.from_bytes(data[place : place + 4], "big")
+        place = _checked_chunk(data, place, where)
     if data[place : place + 8] != b"\0\0\0\0IEND" or place + 12 != len(data):
         raise DataError(f"{where} cannot be decoded: after byte {place} something else than IDAT and IEND, or nothing")
+    for start in (8, place):
+        _checked_chunk(data, start, where)
     shape = (height, width) if channels == 1 else (height, width, channels)
     return StoredForm(shape, f"uint{depth}")
+
+
+def _checked_chunk(data: bytes, start: int, where: str) -> int:
+    """The end of a chunk of a PNG whose checksum is right: libpng would tell stderr of others, without a name."""
+    end = start + 8 + int.from_bytes(data[start : start + 4], "big")
+    if zlib.crc32(memoryview(data)[start + 4 : end]).to_bytes(4, "big") != data[end : end + 4]:
+        raise DataError(f"{where} cannot be decoded: the checksum of its chunk at byte {start} is wrong")
+    return end + 4
 
 
 def _webp_form(data: bytes, where: str) -> StoredForm:

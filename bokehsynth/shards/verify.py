@@ -14,7 +14,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from bokehsynth.errors import DataError, UsageError
+from bokehsynth.errors import DataError, NoDatasetError, UsageError
 from bokehsynth.files import data_path, files_in, sha256_bytes
 from bokehsynth.rng import SPLITS
 from bokehsynth.shards.dataset import read_dataset, split_record, stored_plans
@@ -75,17 +75,21 @@ def verify_dataset(
     Every byte is hashed. `decode` is the share of samples that are also decoded, spread evenly over each shard; the
     pixel digests can only be checked at 1. `shards`: `I/N`, read the tars of the I-th of N ranges of the shards alone
     (zero-based), of the others the markers: what N such calls find together is what one over everything finds. Raises
-    only DataError, if there is no such directory, and UsageError, if `decode` is no share or `shards` no range.
+    only NoDatasetError, if there is no data set, and UsageError, if `decode` is no share or `shards` no range.
     """
     if not 0 <= decode <= 1:
         raise UsageError(f"decode is a share of the samples, 0 to 1, got {decode}")
     layout = Layout(data_path(path))
     if not layout.root.is_dir():
-        raise DataError(f"{layout.root}: no such data set directory")
+        raise NoDatasetError(f"{layout.root}: no such data set directory")
     report = VerifyReport(layout.root)
     record = None
     try:
         record = _as_marked(layout, read_dataset(layout), report)
+    except NoDatasetError:
+        if not _has_shards(layout):
+            raise
+        report.fault("unfinished", f"{layout.root}: has neither dataset.json nor {layout.hidden.name}, only tars")
     except DataError as error:
         report.fault("dataset" if layout.dataset.exists() else "unfinished", str(error))
     plans = {split: _plans(layout, record, split, report) for split in SPLITS}
@@ -113,6 +117,11 @@ def verify_dataset(
     for split, planned in plans.items():
         _check_strays(layout, split, planned, report)
     return report
+
+
+def _has_shards(layout: Layout) -> bool:
+    """Whether there is a tar where shards lie, of a set that lost everything else."""
+    return any(files_in(layout.split(split), f"{split}-*.tar") for split in SPLITS)
 
 
 def _only_marked(layout: Layout, everything: list[ShardPlan], mine: list[ShardPlan]) -> list[ShardCheck]:

@@ -15,6 +15,7 @@ ERRORS = {  # name: (parent, exit code at the command line)
     "ChangedError": ("UsageError", 2),
     "DataError": ("BokehsynthError", 1),
     "AssetError": ("DataError", 3),
+    "NoDatasetError": ("DataError", 2),
     "UnsoundError": ("DataError", 1),
     "StorageError": ("BokehsynthError", 4),
     "LockedError": ("BokehsynthError", 5),

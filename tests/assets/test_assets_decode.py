@@ -490,3 +490,21 @@ def test_content_that_changed_is_fatal(tmp_path):
 def test_reasons_are_a_fixed_vocabulary():
     with pytest.raises(ValueError, match="vocabulary"):
         RejectedPicture("x", "because")
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "jpeg", "packbits"])
+def test_libtiff_says_nothing_of_its_own(compression, capfd):
+    file = io.BytesIO()
+    Image.fromarray(RGB).save(file, "TIFF", compression=compression)
+    whole = file.getvalue()
+    refused = []
+    for place in range(8, len(whole), max(1, len(whole) // 40)):
+        damaged = whole[:place] + bytes(byte ^ 0x55 for byte in whole[place : place + 9]) + whole[place + 9 :]
+        for data in (damaged, whole[:place]):
+            try:
+                decode_raster(data, "holiday.tif")
+            except RejectedPicture as error:
+                refused.append(str(error))
+    assert len(refused) > 20
+    assert all("holiday.tif" in words for words in refused)
+    assert capfd.readouterr() == ("", "")

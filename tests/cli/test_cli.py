@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
+from bokehsynth.cli import main
 from bokehsynth.generation.plan import all_plans
 from bokehsynth.generation.shard_lock import shard_lock
 from bokehsynth.recipe import load_recipe
-from bokehsynth.shards import Layout
+from bokehsynth.shards import Layout, verify_dataset
 
 GOOD = "name: ok\nsamples: {train: 2}\nsize: 32\n"
 
@@ -212,8 +214,6 @@ def test_preview_shows_what_generate_stores(tiny_recipe: Path, tiny_dataset: Pat
 
 
 def test_verify_and_replay_report_by_exit_code(tiny_dataset: Path, tmp_path: Path) -> None:
-    import shutil
-
     assert run("verify", tiny_dataset).returncode == 0
     good = run("replay", tiny_dataset, "train-000000005", "--out", tmp_path / "pair.png")
     assert good.returncode == 0
@@ -233,6 +233,33 @@ def test_verify_and_replay_report_by_exit_code(tiny_dataset: Path, tmp_path: Pat
     assert run("verify", out, "--fix").returncode == 1
     assert run("generate", out / "recipe.yaml", "--out", out).returncode == 0, "remakes what was damaged"
     assert run("verify", out).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["verify"], ["verify", "--fix"], ["replay", "train-000000000"], ["report"], ["audit"],
+        ["export", "--to", "folder", "--out", "../other"], ["publish", "me/set"],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(("folder", "words"), [("nowhere", "no such data set"), (".", "not a bokehsynth data set")])
+def test_what_is_no_data_set_is_a_wrong_call(
+    line: list[str], folder: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["bokehsynth", line[0], folder, *line[1:]])
+    with pytest.raises(SystemExit) as exit_code:
+        main()
+    assert exit_code.value.code == 2
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_tars_that_lost_all_else_are_a_damaged_set(tiny_dataset: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_dataset / "train", tmp_path / "train")
+    report = verify_dataset(tmp_path)
+    assert ["only tars" in fault.message for fault in report.faults].count(True) == 1
 
 
 def test_degrade_command(tmp_path: Path) -> None:

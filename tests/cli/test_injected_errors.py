@@ -42,6 +42,7 @@ ERRORS = {
     "device": (bs.DeviceError("no"), 2),
     "changed": (bs.ChangedError("no"), 2),
     "data": (bs.DataError("no"), 1),
+    "no set": (bs.NoDatasetError("no"), 2),
     "asset": (bs.AssetError("no"), 3),
     "storage": (bs.StorageError("no"), 4),
     "locked": (bs.LockedError("no"), 5),

@@ -14,6 +14,7 @@ import pytest
 from support.promised import PROMISED, promised_files
 
 import bokehsynth as bs
+from bokehsynth import untrusted_files
 from bokehsynth.errors import StorageError
 from bokehsynth.generation import disk_space, progress
 from bokehsynth.generation.batching import BatchOptions
@@ -165,3 +166,21 @@ def test_a_folder_whose_disk_is_too_full_is_free_for_a_smaller_set(tmp_path, mon
     with pytest.raises(StorageError, match="or ask for fewer --samples"):
         bs.generate(many, tmp_path / "set")
     check_output_dir(Layout(tmp_path / "set"), few, describe_machine("cpu", few), allow_mixed=False)
+
+
+def test_a_finished_set_is_found_finished_by_two_looks_at_each_marker(
+    tiny_dataset: Path, tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a million samples in 3,907 shards each further look is 3,907 files of a shared file system."""
+    opened: list[str] = []
+    opens = untrusted_files.os.open
+    monkeypatch.setattr(
+        untrusted_files.os, "open", lambda path, *rest, **more: opened.append(str(path)) or opens(path, *rest, **more)
+    )
+    result = bs.generate(tiny_recipe, tiny_dataset, workers=1)
+    assert result.complete
+    assert result.made == 0
+    markers = [path for path in opened if path.endswith(".done.json")]
+    assert len(set(markers)) == 7
+    assert max(markers.count(path) for path in markers) == 2  # their format, and what they promise
+    assert not [path for path in opened if path.endswith(".quarantine.jsonl")]

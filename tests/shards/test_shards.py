@@ -763,3 +763,16 @@ def test_shards_of_which_nothing_is_there_are_counted_after_the_first_hundred(tm
     more = [fault.message for fault in report.faults if fault.kind == "missing" and fault.shard is None]
     assert len(more) == 1
     assert "400 more shards are counted and not there, the last train-000502" in more[0]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_libpng_says_nothing_of_a_damaged_picture(dtype, capfd):
+    picture = np.random.default_rng(1).integers(0, 99, (24, 20, 3)[: 3 if dtype is np.uint8 else 2]).astype(dtype)
+    whole = codec.encode_png(picture)
+    for place in range(8, len(whole), 7):
+        damaged = whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :]
+        for data in (damaged, whole[:place]):
+            with pytest.raises(DataError, match=r"train-000000003\.hq\.png"):
+                codec.decode_image(data, codec.read_form(data, "png", "train-000000003.hq.png"), "?")
+    assert capfd.readouterr() == ("", "")
+    assert np.array_equal(codec.decode_image(whole, codec.read_form(whole, "png", "x"), "x"), picture)

@@ -1,5 +1,8 @@
 """Decode PNG, JPEG, WebP and TIFF: by Pillow at 8 bits, by OpenCV at 16 bits per channel and for float TIFF."""
 
+import contextlib
+import ctypes
+import functools
 import io
 import threading
 import warnings
@@ -9,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
+from PIL import _imaging as pillow_library
 
 from bokehsynth.assets.decode.hdr_formats import CheckSize, decode_opencv
 from bokehsynth.assets.decode.headers import PngHeader, TiffHeader, read_png, read_tiff
@@ -52,6 +56,16 @@ class _StrictBombs:
 _STRICT_BOMBS = _StrictBombs()
 
 
+@functools.cache
+def _silence_libtiff() -> None:
+    """Keep libtiff from writing to stderr: what it says there names no file, and Pillow raises all the same.
+
+    The handler is one of Pillow's copy of the library, found through the module that is linked with it.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # linked in another way: its words stay
+        ctypes.CDLL(pillow_library.__file__).TIFFSetErrorHandler(None)
+
+
 def read_photo(data: bytes, kind: str, name: str, check: CheckSize) -> Raster:
     """The picture in PNG, JPEG, WebP or TIFF bytes."""
     png = read_png(data, name) if kind == "PNG" else None
@@ -65,6 +79,7 @@ def read_photo(data: bytes, kind: str, name: str, check: CheckSize) -> Raster:
             raise RejectedPicture(f"{name}: encoded as {kind}; store such light as .exr", "unsupported_format")
     if tiff is not None:
         check(tiff.width, tiff.height, name)
+        _silence_libtiff()
         if tiff.floating or max(tiff.bits) > 8:
             return _tiff_16bit_or_float(tiff, name)
     with _STRICT_BOMBS:

@@ -89,6 +89,15 @@ def fresh_python(tmp_path):
     return run
 
 
+@pytest.fixture(scope="session")
+def s3_port():
+    """The port of an S3 server, one for the whole run of the tests in a process."""
+    from support.s3_server import s3_server
+
+    with s3_server() as port:
+        yield port
+
+
 TINY = """\
 name: tiny
 seed: 11

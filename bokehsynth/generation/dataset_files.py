@@ -80,13 +80,18 @@ def check_output_dir(layout: Layout, recipe: Recipe, machine: Machine, allow_mix
     if formats:
         check_format(layout)
     if layout.recipe.is_file():
-        with user_code(trusted=False):  # what lies there is compared as text
-            there = load_yaml(layout.recipe, Recipe)
-        _refuse(layout, "another recipe", there.portable_dict, recipe.portable_dict)
+        _check_recipe(layout, recipe)
     check_identity(layout, recipe, _read_json(layout.identity, dict))
     if not allow_mixed:
         refuse_other_machine(layout, machine)
     return True
+
+
+def _check_recipe(layout: Layout, recipe: Recipe) -> None:
+    """Raise ChangedError unless recipe.yaml, which is there, is this recipe but for places on the machine."""
+    with user_code(trusted=False):  # what lies there is compared as text
+        there = load_yaml(layout.recipe, Recipe)
+    _refuse(layout, "another recipe", there.portable_dict, recipe.portable_dict)
 
 
 def refuse_other_machine(layout: Layout, machine: Machine) -> None:
@@ -101,7 +106,7 @@ def refuse_other_machine(layout: Layout, machine: Machine) -> None:
 
 
 def check_identity(layout: Layout, recipe: Recipe, identity: Mapping[str, str] | None) -> None:
-    """Raise ChangedError if the set was made from other pictures or code than the recipe finds now; it names them.
+    """Raise ChangedError if the set was made from another recipe, other pictures or code than are found now.
 
     `identity` is what the set was made from; None if that is not known, and is no fault here.
     """
@@ -113,6 +118,8 @@ def check_identity(layout: Layout, recipe: Recipe, identity: Mapping[str, str] |
             "Each sample is drawn from the whole list: put back what is missing and take away what is new, or make "
             "another set of what there is now"
         )
+    name = "recipe_digest"
+    _refuse(layout, "another recipe", {name: identity.get(name)}, {name: recipe.identity[name]})
     _refuse(layout, "other code of a class that the recipe names", dict(identity), recipe.identity)
 
 
@@ -170,21 +177,43 @@ def write_root_files(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan],
     """Write directories, identity, recipe.yaml, assets.jsonl, schema.json; sweep what dead writers left.
 
     The identity comes first: it tells a data set from any other folder. `machine`, if given, is added to the record of
-    machines that have worked on the set.
+    machines that have worked on the set. In a bucket another machine may begin a set at the same time: the first
+    identity and recipe that are put stay, and ChangedError tells the other machine what it asked for in their place.
     """
     for folder in (layout.root, layout.hidden, layout.staging, layout.logs):
         make_directory(folder)
     for folder in () if layout.remote else (layout.root, layout.hidden):
         for leftover in folder.glob(f".*{TMP_MARK}*"):
             leftover.unlink(missing_ok=True)
-    commit_file(layout.identity, pretty_json(recipe.identity))
-    atomic_write(layout.recipe, recipe.text())
+    _put_identity(layout, recipe)
+    change_file(layout.recipe, partial(_put_recipe, layout, recipe))
     atomic_write(layout.assets, recipe.catalogue.lines())
     write_quarantine(layout, recipe, plans)
     if not is_schema(file_text(layout.schema), recipe):
         atomic_write(layout.schema, schema_text())
     if machine is not None:
         record_machine(layout, machine)
+
+
+def _put_identity(layout: Layout, recipe: Recipe) -> None:
+    try:
+        commit_file(layout.identity, pretty_json(recipe.identity))
+    except ChangedError:  # begun since `check_output_dir`
+        if layout.recipe.is_file():
+            _check_recipe(layout, recipe)
+        check_identity(layout, recipe, _read_json(layout.identity, dict))
+        raise
+
+
+def _put_recipe(layout: Layout, recipe: Recipe, old: bytes | None) -> bytes:
+    """The recipe over itself as another machine may have written it, with its own paths: over no other one.
+
+    Another number of samples has the same identity. `old` is written over only if what is read here is just that.
+    """
+    new = recipe.text().encode()
+    if old is not None and old != new:
+        _check_recipe(layout, recipe)
+    return new
 
 
 def record_machine(layout: Layout, machine: Machine) -> None:

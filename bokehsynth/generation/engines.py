@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bokehsynth.errors import ChangedError, UsageError
+from bokehsynth.errors import ChangedError, StorageError, UsageError
 from bokehsynth.generation.dataset_files import Machine, differences, read_identity, record_machine
 from bokehsynth.generation.devices import WorkerAllocation, allocate_workers
 from bokehsynth.generation.kernels import compile_kernels
@@ -89,7 +89,7 @@ class NodeCheck:
         """
         host = os.uname().nodename
         self._check_classes(recipe, host)
-        if read_identity(layout) != self.identity:
+        if self._identity_there(layout, host) != self.identity:
             raise ChangedError(
                 f"{layout.root}: node {host} does not see the data set there; --out must be a folder that every node "
                 "of the cluster shares, under the same name"
@@ -106,6 +106,19 @@ class NodeCheck:
             with set_up_lock(layout.lock, self.lock):
                 record_machine(layout, here)
         compile_kernels(recipe, device)
+
+    def _identity_there(self, layout: Layout, host: str) -> Mapping[str, str] | None:
+        """The digests of the set as this node reads them; errors name the node and what it needs."""
+        advice = (
+            "every node of the cluster needs the variables of the store (credentials, AWS_ENDPOINT_URL) in the "
+            "environment in which Ray was started there"
+        )
+        try:
+            return read_identity(layout)
+        except UsageError as error:
+            raise ChangedError(f"node {host}: {error}; {advice}") from None
+        except StorageError as error:  # only of a bucket
+            raise StorageError(f"node {host}: {error}; {advice}") from None
 
     def _check_classes(self, recipe: Recipe, host: str) -> None:
         """Raise ChangedError if a class that the recipe names is another one on this node, or cannot be used."""

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import secrets
-import shutil
 import signal
 import socket
 import sys
@@ -13,10 +12,10 @@ import threading
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from bokehsynth.errors import UsageError, printable
+from bokehsynth.workers.ray_watchdog import watched_cluster
 from bokehsynth.workers.signals import SIGNALS
 
 OBJECT_STORE = 80 << 20
@@ -95,7 +94,7 @@ def connected(address: str | None, cpus: int, gpus: int) -> Iterator[Any]:
             }  # fmt: skip
         _check_one_mode()
         quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-        stack.callback(_end, ray, options.get("_temp_dir"))  # also one that was started in part
+        stack.callback(ray.shutdown)  # also one that was started in part
         with _own_signals():
             try:
                 ray.init(**options, **quiet, job_config=_job_config())
@@ -198,47 +197,20 @@ def _job_config() -> Any:
     return Job()
 
 
-def _end(ray: Any, folder: str | None) -> None:
-    """Disconnect; of a cluster in `folder` end also the agents of its node, which Ray may leave behind."""
-    begun = _processes_of(folder) if folder else {}
-    ray.shutdown()
-    for pid, start in begun.items():
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            if _stat(pid)[1] == start:  # not another process that was given its number
-                os.kill(pid, signal.SIGKILL)
-
-
-def _processes_of(folder: str) -> dict[int, str]:
-    """The daemons whose command names the folder and all that they have started, each with the time of its start."""
-    stats, found = {}, set()
-    for place in Path("/proc").glob("[0-9]*"):
-        pid = int(place.name)
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            stats[pid] = _stat(pid)
-            if folder.encode() in (place / "cmdline").read_bytes():
-                found.add(pid)
-    while more := {pid for pid, (parent, _) in stats.items() if parent in found} - found:
-        found |= more
-    return {pid: stats[pid][1] for pid in found if pid in stats and pid != os.getpid()}
-
-
-def _stat(pid: int) -> tuple[int, str]:
-    """Parent and time of start of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[1]), fields[19]
-
-
 @contextlib.contextmanager
 def _temporary_folder() -> Iterator[dict[str, str]]:
     """The option for a folder of Ray's logs and sockets that goes with the cluster, where names are short enough."""
-    if len(tempfile.gettempdir()) > MOST_TEMPORARY:
+    base = next((base for base in (tempfile.gettempdir(), "/tmp") if _is_short(base)), None)
+    if base is None:
         yield {}
         return
-    folder = tempfile.mkdtemp(prefix="bsray-")
-    try:
+    folder = os.path.realpath(tempfile.mkdtemp(prefix="bsray-", dir=base))
+    with watched_cluster(folder):
         yield {"_temp_dir": folder}
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_short(base: str) -> bool:
+    return len(os.path.realpath(base)) <= MOST_TEMPORARY and os.access(base, os.W_OK | os.X_OK)
 
 
 @contextlib.contextmanager

@@ -1,10 +1,10 @@
-"""A bucket of a real S3 server, one server for the whole run of the tests in a process."""
+"""A bucket of the S3 server, asked through a proxy that answers wrongly on demand."""
 
 import itertools
 import shutil
 
 import pytest
-from support.s3_server import FaultProxy, make_bucket, s3_server, variables
+from support.s3_server import FaultProxy, make_bucket, variables
 from support.small_set import make_small_set
 
 from bokehsynth.stores import ObjectPath
@@ -17,13 +17,6 @@ size: 32
 scene: {foregrounds: 1}
 shards: {samples: 2}
 """
-
-
-@pytest.fixture(scope="session")
-def s3_port():
-    """The port of the server."""
-    with s3_server() as port:
-        yield port
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import json
 import traceback
-from threading import Event
+from threading import Barrier, Event, Thread
 
 import numpy as np
 import pytest
@@ -15,10 +15,13 @@ from bokehsynth.cli import cli
 from bokehsynth.errors import ChangedError, DataError, LockedError, StorageError
 from bokehsynth.files import commit_file
 from bokehsynth.generation.crash_log import CrashLog
-from bokehsynth.generation.dataset_files import missing_conditions, unchanged
+from bokehsynth.generation.dataset_files import missing_conditions, unchanged, write_root_files
+from bokehsynth.generation.engines import NodeCheck
 from bokehsynth.generation.export.run import export_dataset
 from bokehsynth.generation.extend import extend
 from bokehsynth.generation.generate import GenerateOptions, finalize, generate
+from bokehsynth.generation.plan import all_plans
+from bokehsynth.generation.provenance import describe_machine
 from bokehsynth.generation.quarantine import QuarantinedDraw, read_shard_list, write_shard_list
 from bokehsynth.generation.replay import replay_sample
 from bokehsynth.generation.report.write import write_report
@@ -166,6 +169,70 @@ def test_verify_fix_deletes_no_whole_tar_whose_marker_is_damaged(bucket_set, loc
     left = tree(bucket_set)
     assert left["train/train-000000.tar"] == whole["train/train-000000.tar"]
     assert not {name for name in left if name.startswith(".bokehsynth/train/train-000000.")}
+
+
+def begin(place, path, *overrides):
+    """Write the files of a set that is begun, as if the place had just been found empty."""
+    recipe = bs.load_recipe(path, overrides)
+    write_root_files(Layout(place), recipe, all_plans(recipe), describe_machine("cpu", recipe))
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [("samples.train=5", "samples.train: 3 -> 5"), ("seed=9", "seed: 0 -> 9"), ("scene.foregrounds=2", "foregrounds")],
+)
+def test_a_recipe_that_is_begun_where_another_has_just_been_is_refused(place, local_set, other, words):
+    path = local_set.with_suffix(".yaml")
+    begin(place, path)
+    whole = tree(place)
+    with pytest.raises(ChangedError, match=f"was begun with another recipe.*\n.*{words}") as error:
+        begin(place, path, other)
+    assert error.value.exit_code == 2
+    assert tree(place) == whole
+    begin(place, path)
+    assert tree(place) == whole
+
+
+def test_of_a_set_that_has_no_more_than_its_identity_yet_the_recipe_is_known(place, local_set):
+    path = local_set.with_suffix(".yaml")
+    begin(place, path)
+    (place / "recipe.yaml").unlink()
+    whole = tree(place)
+    with pytest.raises(ChangedError, match=r"was begun with another recipe.*\n.*recipe_digest: "):
+        begin(place, path, "seed=9")
+    assert tree(place) == whole
+
+
+@pytest.mark.parametrize("key", ["samples.train", "seed"])
+def test_of_two_recipes_begun_at_once_one_has_the_place(place, local_set, key):
+    """Both machines look at an empty place before either of them writes."""
+    path, both, refused = local_set.with_suffix(".yaml"), Barrier(2), []
+
+    def start(number):
+        both.wait()
+        try:
+            begin(place, path, f"{key}={number}")
+        except ChangedError as error:
+            refused.append((number, str(error)))
+
+    threads = [Thread(target=start, args=(number,)) for number in (4, 6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ((loser, words),) = refused
+    assert "was begun with another recipe" in words
+    winner = bs.load_recipe(path, [f"{key}={10 - loser}"])
+    assert (place / "recipe.yaml").read_bytes(1 << 20).decode() == winner.text()
+    assert json.loads((place / ".bokehsynth" / "identity.json").read_bytes(1 << 20)) == winner.identity
+
+
+def test_a_node_that_may_not_read_the_bucket_is_named(bucket_set, local_set, proxy):
+    recipe = bs.load_recipe(local_set.with_suffix(".yaml"))
+    check = NodeCheck(describe_machine("cpu", recipe), recipe.identity, allow_mixed=False, lock=True)
+    proxy.faults = [Fault("GET", "", "expired", times=10**6)]
+    with pytest.raises(StorageError, match=r"node \S+: .*have expired.*every node"):
+        check(Layout(bucket_set), recipe, "cpu")
 
 
 def test_another_recipe_is_refused(bucket_set, local_set):

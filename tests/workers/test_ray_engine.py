@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.bucket_trees import tree
 from support.engine_tasks import Work
 from support.promised import promised_files
 from support.ray_clusters import ray_cluster
+from support.s3_server import make_bucket, variables
 
 import bokehsynth as bs
 from bokehsynth.errors import StorageError, UsageError
+from bokehsynth.stores import ObjectPath
 from bokehsynth.workers import ray_cluster as ray_cluster_module
 from bokehsynth.workers.events import Died, Done, Failed, Progress
 from bokehsynth.workers.ray_cluster import connected, joins_cluster
@@ -23,8 +26,9 @@ from bokehsynth.workers.ray_engine import RayEngine
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with ray_cluster(1, cpus=2) as cluster:
+def address(s3_port: int) -> Iterator[str]:
+    """A cluster of one node, which knows the S3 server."""
+    with ray_cluster(1, cpus=2, **variables(s3_port)) as cluster:
         yield cluster.address
 
 
@@ -61,6 +65,21 @@ def test_a_set_has_the_bytes_of_the_local_engine(
     done = bs.generate(tiny_recipe, "set", engine="ray", ray_address=address, workers=2)
     assert done.complete
     assert promised_files(tmp_path / "set") == promised_files(tiny_dataset)
+
+
+def test_a_shard_in_a_bucket_has_the_bytes_of_one_in_a_folder(
+    address: str, s3_port: int, tiny_recipe: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node has the credentials in its own environment: a run hands none to its workers."""
+    for name, value in variables(s3_port).items():
+        monkeypatch.setenv(name, value)
+    make_bucket(s3_port, "ray")
+    place = ObjectPath.from_url("s3://ray/set")
+    done = bs.generate(tiny_recipe, str(place), engine="ray", ray_address=address, workers=1, shards="1/7")
+    assert done.made == 4
+    made, local = tree(place), tree(tiny_dataset)
+    assert len([name for name in made if "train-000001." in name]) == 3
+    assert made == {name: local[name] for name in made}
 
 
 def test_a_worker_that_cannot_start_says_where_its_message_is(

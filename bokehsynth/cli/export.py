@@ -13,11 +13,12 @@ from bokehsynth.stores import StoredPath
 @click.command()
 @click.argument("dataset", metavar="DATASET", type=DATA_PATH)
 @click.option(
-    "--to", "form", required=True, type=click.Choice(["folder", "parquet"]),
-    help="folder: a folder of files for each field. parquet: a file for each shard, pictures as Hugging Face's Image.",
+    "--to", "form", required=True, type=click.Choice(["folder", "parquet", "mds"]),
+    help="folder: a folder of files for each field. parquet: a file for each shard, pictures as Hugging Face's Image. "
+    "mds: a file for each shard, as MosaicML's streaming reads them.",
 )  # fmt: skip
 @click.option("--out", required=True, type=LOCAL_PATH, help="Folder to write; a new one, or one to go on with.")
-def export(dataset: StoredPath, form: Literal["folder", "parquet"], out: Path) -> None:
+def export(dataset: StoredPath, form: Literal["folder", "parquet", "mds"], out: Path) -> None:
     """Write DATASET in another form, each member as it is stored: nothing is encoded anew, so nothing is lost.
 
     Every shard is compared with its sha256 first, and no file that is there is written over. The same line goes on
@@ -27,6 +28,7 @@ def export(dataset: StoredPath, form: Literal["folder", "parquet"], out: Path) -
     Examples:
       bokehsynth export demo --to folder --out demo-files      demo-files/train/lq/train-000000000.png
       bokehsynth export demo --to parquet --out demo-parquet   datasets.load_dataset("demo-parquet")
+      bokehsynth export demo --to mds --out demo-mds           StreamingDataset(local="demo-mds", split="train")
     """
     from bokehsynth.generation.export.run import export_dataset
 

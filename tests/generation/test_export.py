@@ -1,9 +1,11 @@
 """Exports: what is written is what the shards hold, an interrupted one goes on, nothing is written over."""
 
 import io
+import itertools
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +22,16 @@ from bokehsynth.schema import ShardSpec
 from bokehsynth.shards import Layout
 
 FIELDS = ["lq", "hq", "defocus", "hq16"]
-LAST = {"folder": "train/hq/train-000000003.webp", "parquet": "data/train-00001-of-00003.parquet"}
-BEFORE = {"folder": "train/hq/train-000000002.webp", "parquet": "data/train-00000-of-00003.parquet"}
+LAST = {
+    "folder": "train/hq/train-000000003.webp",
+    "parquet": "data/train-00001-of-00003.parquet",
+    "mds": "train/shard.00001.mds",
+}
+BEFORE = {
+    "folder": "train/hq/train-000000002.webp",
+    "parquet": "data/train-00000-of-00003.parquet",
+    "mds": "train/shard.00000.mds",
+}
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +85,74 @@ def test_parquet_is_what_hugging_face_reads(layout: Layout, tmp_path: Path) -> N
         assert row["hq16"].startswith(b"\x89PNG")
 
 
+MDS_TYPES = {
+    "bytes": bytes,
+    "str": lambda data: data.decode(),
+    "int": lambda data: int(np.frombuffer(data, "<i8")[0]),
+    "float64": lambda data: float(np.frombuffer(data, "<f8")[0]),
+    "json": json.loads,
+    "png": lambda data: np.asarray(Image.open(io.BytesIO(data))),
+}
+
+
+def mds_samples(folder: Path) -> Iterator[dict[str, object]]:
+    """What MosaicML's reader finds, after its description of the format."""
+    index = json.loads((folder / "index.json").read_text())
+    assert index["version"] == 2
+    for shard in index["shards"]:
+        assert (shard["format"], shard["version"], shard["compression"], shard["hashes"]) == ("mds", 2, None, [])
+        assert shard["zip_data"] is None
+        assert shard["column_names"] == sorted(shard["column_names"])
+        data = (folder / shard["raw_data"]["basename"]).read_bytes()
+        assert len(data) == shard["raw_data"]["bytes"]
+        (count,) = np.frombuffer(data[:4], "<u4")
+        assert count == shard["samples"]
+        offsets = np.frombuffer(data[4 : 4 * (count + 2)], "<u4")
+        config = json.loads(data[4 * (count + 2) : offsets[0]])
+        assert config == {name: shard[name] for name in config}
+        assert offsets[-1] == len(data)
+        for start, end in itertools.pairwise(offsets):
+            place, sizes = start, []
+            for size in shard["column_sizes"]:
+                sizes.append(size or np.frombuffer(data[place : place + 4], "<u4")[0])
+                place += 0 if size else 4
+            sample = {}
+            for name, kind, size in zip(shard["column_names"], shard["column_encodings"], sizes, strict=True):
+                sample[name] = MDS_TYPES[kind](data[place : place + size])
+                place += size
+            assert place == end
+            yield sample
+
+
+def test_mds_is_what_streaming_reads(layout: Layout, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert export_dataset(layout.root, out, "mds") == 6
+    rows = [row for split in ("train", "val") for row in mds_samples(out / split)]
+    assert [row["key"] for row in rows] == [sample.key for sample in samples_of(layout)]
+    for row, sample in zip(rows, samples_of(layout), strict=True):
+        for name in ("lq", "hq"):
+            assert np.array_equal(row[name], sample[name])
+        assert np.array_equal(row["defocus"].astype(np.float32) * np.float32(row["defocus_scale"]), sample.defocus)
+        assert {key: row[key] for key in sample.meta} == sample.meta
+        assert row["hq16"].startswith(b"\x89PNG")
+    bad = bytearray((out / LAST["mds"]).read_bytes())
+    for place in (3, 4, bad.index(b"column"), bad.index(b"RIFF") + 60, len(bad) - 1):
+        changed = bytearray(bad)
+        changed[place] ^= 1
+        (out / LAST["mds"]).write_bytes(changed)
+        with pytest.raises(bs.ChangedError, match="is there and is not train-000001"):
+            export_dataset(layout.root, out, "mds")
+
+
+def test_a_shard_that_is_too_large_for_mds_is_refused(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bokehsynth.generation.export.mds.MAX_SHARD", 1000)
+    with pytest.raises(bs.UsageError, match=r"train-000000: takes .* a shard in MDS has at most 1,000"):
+        export_dataset(layout.root, tmp_path / "out", "mds")
+    assert not list((tmp_path / "out/train").iterdir())
+
+
 def test_samples_are_written_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pyarrow.parquet as pq
 
@@ -109,7 +187,7 @@ def test_a_byte_that_changed_in_a_parquet_is_found(layout: Layout, tmp_path: Pat
         assert path.read_bytes() == bad
 
 
-@pytest.mark.parametrize("form", ["folder", "parquet"])
+@pytest.mark.parametrize("form", ["folder", "parquet", "mds"])
 def test_an_interrupted_export_goes_on(form: str, layout: Layout, tmp_path: Path) -> None:
     export_dataset(layout.root, tmp_path / "whole", form)
     whole = files_of(tmp_path / "whole")
@@ -124,7 +202,7 @@ def test_an_interrupted_export_goes_on(form: str, layout: Layout, tmp_path: Path
     assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in data[::2]} == kept
 
 
-@pytest.mark.parametrize("form", ["folder", "parquet"])
+@pytest.mark.parametrize("form", ["folder", "parquet", "mds"])
 def test_nothing_is_written_over(form: str, layout: Layout, tmp_path: Path) -> None:
     out = tmp_path / "out"
     export_dataset(layout.root, out, form)
@@ -156,7 +234,7 @@ def test_a_folder_that_is_something_else_is_left_alone(layout: Layout, tmp_path:
         export_dataset(layout.root, tmp_path / "mine" / "file", "folder")
 
 
-@pytest.mark.parametrize("form", ["folder", "parquet"])
+@pytest.mark.parametrize("form", ["folder", "parquet", "mds"])
 def test_a_damaged_shard_is_not_exported(form: str, layout: Layout, tmp_path: Path) -> None:
     shutil.copytree(layout.root, tmp_path / "set")
     tar = tmp_path / "set/train/train-000001.tar"
@@ -194,7 +272,7 @@ def test_a_file_takes_its_name_only_if_that_is_free(tmp_path: Path, monkeypatch:
     assert files_of(tmp_path) == {"file": b"faster", "third": b"x"}
 
 
-@pytest.mark.parametrize("form", ["folder", "parquet"])
+@pytest.mark.parametrize("form", ["folder", "parquet", "mds"])
 def test_bytes_are_on_the_disk_before_a_file_has_its_name(
     form: str, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,7 +294,9 @@ def test_bytes_are_on_the_disk_before_a_file_has_its_name(
     assert {folder.stat().st_ino for folder in folders} <= set(synced)
 
 
-@pytest.mark.parametrize(("form", "place"), [("folder", "train"), ("folder", "train/hq"), ("parquet", "data")])
+@pytest.mark.parametrize(
+    ("form", "place"), [("folder", "train"), ("folder", "train/hq"), ("parquet", "data"), ("mds", "val")]
+)
 def test_links_in_the_folder_are_not_followed(form: str, place: str, layout: Layout, tmp_path: Path) -> None:
     out = tmp_path / "out"
     export_dataset(layout.root, out, form)
@@ -241,7 +321,7 @@ def test_a_data_set_is_left_as_it_is(layout: Layout, tmp_path: Path) -> None:
     assert files_of(layout.root) == before
 
 
-@pytest.mark.parametrize("form", ["folder", "parquet"])
+@pytest.mark.parametrize("form", ["folder", "parquet", "mds"])
 def test_an_export_that_ends_leaves_alone_what_another_one_writes(form: str, layout: Layout, tmp_path: Path) -> None:
     out = tmp_path / "out"
     export_dataset(layout.root, out, form)

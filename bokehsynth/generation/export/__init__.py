@@ -1,1 +1,1 @@
-"""A data set in other forms: `run` goes over its shards, `folders` and `parquet` write one each."""
+"""A data set in other forms: `run` goes over its shards, `folders`, `parquet` and `mds` write one each."""

@@ -20,10 +20,11 @@ from bokehsynth.files import (
 )
 from bokehsynth.generation.export.create import create
 from bokehsynth.generation.export.folders import export_shard_to_folders
+from bokehsynth.generation.export.mds import export_mds_index, export_shard_to_mds
 from bokehsynth.shards import Layout, ShardDataset, ShardPlan, read_dataset
 from bokehsynth.stores import StoredPath
 
-Form = Literal["folder", "parquet"]
+Form = Literal["folder", "parquet", "mds"]
 RECORD = "export.json"
 """Written first: what the folder is an export of."""
 DESCRIPTION = "dataset.json"
@@ -65,6 +66,8 @@ def export_dataset(dataset: str | StoredPath, out: str | Path, form: Form, progr
             for plan in shards:
                 write(data, plan)
                 total += plan.count
+            if form == "mds":
+                export_mds_index(data, target)
         _sweep(target, claim)
     return total
 
@@ -90,6 +93,8 @@ def _is_leftover(path: Path) -> bool:
 def _writer(form: Form, target: Path) -> Callable[[ShardDataset, ShardPlan], None]:
     if form == "folder":
         return lambda data, plan: export_shard_to_folders(data, plan, target)
+    if form == "mds":
+        return lambda data, plan: export_shard_to_mds(data, plan, target)
     from bokehsynth.generation.export.parquet import export_shard_to_parquet
 
     return lambda data, plan: export_shard_to_parquet(data, plan, target)

@@ -1,14 +1,18 @@
-"""What masked attention and alternation are worth at toy size: three seeds each, on assets no training has seen.
+"""What masked attention and alternation are worth at the size of the small model: three seeds each, on unseen assets.
 
-`python -m benchmarks.ablation --out runs` trains the first stages of `tiny` once, then the second stage three ways from
-there, each with three seeds (of the order of samples and of augmentation): in full, without masked attention
-(focus_threshold 1: one region), and without alternation (all at once on bokeh pictures). All take the same number of
-steps. The table is `benchmarks/ablation.md`.
+`python -m benchmarks.ablation --shards SET --out runs` trains a base once, as the paper's first stage does: restoration
+alone, without blur (`from_scratch` with sharp: 1, since nothing is pretrained). From there the second stage is trained
+three ways, each with three seeds (of the order of samples and of augmentation): in full, without masked attention
+(focus_threshold 1: one region), and without alternation (all at once, half of each batch on pictures without blur).
+All see the same number of pictures of either kind, in the same number of steps at the same rates. SET is a set of
+`recipes/data/small.yaml`, such as `data` in a run of `magicbokeh train small`. An interrupted call goes on where it
+was. The table is `benchmarks/ablation.md`.
 """
 
 import argparse
 import statistics
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,56 +21,62 @@ from benchmarks.machine import machine_lines
 from magicbokeh import MagicBokehPipeline
 from magicbokeh.data.loader import validation_batches
 from magicbokeh.data.sources import open_source
-from magicbokeh.recipe import TrainRecipe, load_train_recipe
+from magicbokeh.recipe import AlternateStage, FromScratchStage, ModelSpec, Stage, TrainRecipe, load_train_recipe
 from magicbokeh.training.run import train
 
-VARIANTS = {
-    "full": [],
-    "without masked attention": ["model.focus_threshold=1.0"],
-    "without alternation": ["stages.0.joint=true"],
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "full": ({}, {}),
+    "without masked attention": ({"focus_threshold": 1.0}, {}),
+    "without alternation": ({}, {"joint": True, "sharp": 0.5}),
 }
+"""Of each variant, the changes to the model and to the second stage."""
 IN_FOCUS = 0.1
 """Defocus up to which a pixel is counted as in focus, whatever the variant's own threshold."""
+RATE = 1e-3
+"""The learning rate of every phase; the packaged recipe's."""
 
 
-CROP = load_train_recipe("tiny").data.crop
+def small_recipe(shards: Path, stage: Stage, **changes: Any) -> TrainRecipe:
+    """The packaged recipe on finished shards, with one stage."""
+    recipe = load_train_recipe("small", [f"data.source={{shards: {shards}}}"])
+    often = {"every": stage.steps}
+    few = recipe.checkpoints.model_copy(update={"every": 50, "last": 1})
+    seen_once = recipe.validation.model_copy(update=often)
+    kept = {"stages": [stage], "checkpoints": few, "validation": seen_once}
+    return recipe.model_copy(update={**kept, **changes})
 
 
-def first_stages(out: Path) -> tuple[TrainRecipe, Path]:
-    """The tiny recipe up to the end of `sr`."""
-    recipe = load_train_recipe("tiny")
-    recipe = recipe.model_copy(update={"stages": recipe.stages[:-1]})
-    train(recipe, out / "base", resume=True, report=print)
-    return recipe, out / "base"
+def stage_fields(recipe: TrainRecipe, steps: int) -> dict[str, Any]:
+    """What the stages of the ablation have in common with the packaged recipe's one."""
+    packaged = recipe.stages[0]
+    assert isinstance(packaged, FromScratchStage)
+    same = {name: getattr(packaged, name) for name in ("batch", "betas", "warmup", "loss")}
+    return {**same, "steps": steps, "lr": RATE}
+
+
+def train_base(shards: Path, out: Path, steps: int) -> Path:
+    """Restoration without blur, from new weights."""
+    fields = stage_fields(load_train_recipe("small"), steps)
+    stage = FromScratchStage(stage="from_scratch", sharp=1.0, **fields)
+    train(small_recipe(shards, stage), out / "base", resume=True, report=print)
+    return out / "base"
 
 
 def second_stage(variant: str, seed: int, base: Path, shards: Path, out: Path, steps: int) -> Path:
     """One run of the second stage; goes on with one that was interrupted."""
-    tiny = load_train_recipe("tiny")
-    stage = tiny.stages[-1].model_dump(mode="json") | {"steps": steps}
-    changes = [
-        f"seed={seed}",
-        f"data={{source: {{shards: {shards}}}, crop: {tiny.data.crop}, workers: 1}}",
-        f"stages=[{stage}]",
-        f"validation.every={steps}",
-        f"checkpoints.every={max(1, steps // 2)}",
-        "model={}",
-        *VARIANTS[variant],
-    ]
+    model, changes = VARIANTS[variant]
+    fields = stage_fields(load_train_recipe("small"), steps) | {"schedule": "cosine"}
+    stage = AlternateStage(stage="alternate", sr_lr=RATE, **fields, **changes)
     run = out / f"{variant.replace(' ', '-')}-{seed}"
-    # A name in quotes is YAML too; True and None are not.
-    train(load_train_recipe("tiny", [_yaml(text) for text in changes]), run, resume=True, init=base, report=print)
+    recipe = small_recipe(shards, stage, seed=seed, model=ModelSpec(**model))
+    train(recipe, run, resume=True, init=base, report=print)
     return run
-
-
-def _yaml(text: str) -> str:
-    return text.replace("True", "true").replace("False", "false").replace("None", "null")
 
 
 @torch.no_grad()
 def measure(run: Path, shards: Path) -> dict[str, float]:
     """PSNR against hq: everywhere, in focus, out of focus; and against aif without blur. LQ likewise."""
-    recipe = load_train_recipe("tiny", [f"data={{source: {{shards: {shards}}}, crop: {CROP}}}"])
+    recipe = load_train_recipe("small", [f"data={{source: {{shards: {shards}}}}}"])  # whole pictures
     opened = open_source(recipe.data.source, shards, 1)
     pipe = MagicBokehPipeline.from_pretrained(run / "checkpoints" / "last" / "pipeline")
     sums: dict[str, list[float]] = {}
@@ -109,19 +119,17 @@ def sharpness(found: Tensor, target: Tensor, where: Tensor) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--base", type=Path, help="a pipeline folder to start from, with --shards; else trained")
-    parser.add_argument("--shards", type=Path)
+    parser.add_argument("--shards", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=160)
+    parser.add_argument("--base-steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=400)
     options = parser.parse_args()
-    base, shards = options.base, options.shards
-    if base is None:
-        base = first_stages(options.out)[1]
-        shards = base / "data"
+    shards = options.shards.resolve()
+    base = train_base(shards, options.out, options.base_steps).resolve()
     found: dict[str, list[dict[str, float]]] = {}
     for seed in range(options.seeds):
         for variant in VARIANTS:
-            run = second_stage(variant, seed, base.resolve(), shards.resolve(), options.out, options.steps)
+            run = second_stage(variant, seed, base, shards, options.out, options.steps)
             found.setdefault(variant, []).append(measure(run, shards))
             report(found, options.steps)
 
@@ -129,8 +137,9 @@ def main() -> None:
 def report(found: dict[str, list[dict[str, float]]], steps: int) -> None:
     """The table so far, to `standard output`."""
     columns = ("bokeh", "in focus", "out of focus", "sr", "sharpness")
-    print("\n".join(["# Ablation at toy size", "", *machine_lines("python -m benchmarks.ablation"), ""]))
-    print(f"PSNR in dB on 16 val samples of unseen assets after {steps} steps; mean ± standard deviation over seeds.")
+    print("# Ablation at the size of the small model\n")
+    print("\n".join([*machine_lines("python -m benchmarks.ablation"), ""]))
+    print(f"PSNR in dB on the val samples (unseen assets) after {steps} steps; mean ± standard deviation over seeds.")
     print("Gradients in focus: their strength as a share of the truth's.\n")
     print("| | seeds | bokeh | in focus | out of focus | no blur (sr) | gradients in focus |")
     print("|---|---|---|---|---|---|---|")

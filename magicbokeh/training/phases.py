@@ -5,7 +5,7 @@
     sr            VAE LoRA, UNet LoRA and conv_in     lq, no defocus -> aif         (first stage; no ControlNet yet)
     bokeh         ControlNet, bokeh LoRA              lq, defocus -> hq
     sr_turn       UNet LoRA                           lq, zero defocus -> aif       (turns with bokeh)
-    joint         all of the two above                lq, defocus -> hq             (the ablation without turns)
+    joint         all of the two above                lq, defocus -> hq             (without turns; some as sr_turn)
     depth         the depth network                   lq -> disparity
 """
 
@@ -134,21 +134,15 @@ def phases_of(stage: Stage, loss: PictureLoss | DepthLoss, has_sr_source: bool =
         return [_sr(stage, loss, source)]
     if stage.joint:
         trains = _any_of(is_controlnet, is_bokeh_lora, is_sr_lora)
-        return [Phase("joint", trains, _constant(stage.lr), _bokeh_losses(loss))]
+        return [Phase("joint", trains, _constant(stage.lr), _mixed_losses(loss, stage.sharp or 0.0))]
     bokeh = Phase("bokeh", _any_of(is_controlnet, is_bokeh_lora), _constant(stage.lr), _bokeh_losses(loss))
     sr_turn = Phase("sr_turn", is_sr_lora, _constant(stage.sr_lr), _sr_turn_losses(loss), source)
     return [bokeh] * stage.phase_steps.bokeh + [sr_turn] * stage.phase_steps.sr
 
 
 def _from_scratch(stage: FromScratchStage, loss: PictureLoss) -> Phase:
-    def losses(models: Models, batch: Batch) -> Terms:
-        sharp = sharp_places(len(batch), stage.sharp).to(batch.lq.device)[:, None, None, None]
-        defocus = torch.where(sharp, torch.zeros_like(batch.defocus), batch.defocus)
-        target = torch.where(sharp, batch.aif, batch.hq)
-        return loss(_restored(models.networks, batch.lq, defocus), target)
-
     trains = _any_of(is_unet_base, is_controlnet, is_bokeh_lora)
-    return Phase("from_scratch", trains, _constant(stage.lr), losses)
+    return Phase("from_scratch", trains, _constant(stage.lr), _mixed_losses(loss, stage.sharp))
 
 
 def sharp_places(count: int, share: float) -> Tensor:
@@ -166,6 +160,18 @@ def _sr(stage: SrStage, loss: PictureLoss, source: str) -> Phase:
         return loss(_decode(networks, x0), batch.aif)
 
     return Phase("sr", _any_of(is_vae_lora, is_sr_lora, is_conv_in), _constant(stage.lr), losses, source)
+
+
+def _mixed_losses(loss: PictureLoss, share: float) -> Callable[[Models, Batch], Terms]:
+    """Losses against `hq`, and for a `share` of the batch against `aif` without blur."""
+
+    def losses(models: Models, batch: Batch) -> Terms:
+        sharp = sharp_places(len(batch), share).to(batch.lq.device)[:, None, None, None]
+        defocus = torch.where(sharp, torch.zeros_like(batch.defocus), batch.defocus)
+        target = torch.where(sharp, batch.aif, batch.hq)
+        return loss(_restored(models.networks, batch.lq, defocus), target)
+
+    return losses
 
 
 def _bokeh_losses(loss: PictureLoss) -> Callable[[Models, Batch], Terms]:

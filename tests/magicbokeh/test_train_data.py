@@ -375,6 +375,8 @@ def test_packaged_recipes_load(name):
         ("stages.0.decay=1", r"decay: is of schedule: cosine"),
         ("stages.1={stage: sr, steps: 3, schedule: cosine, decay: 4}", r"decay: 4 steps of 3; give at most"),
         ("stages.0.sharp=0.25", r"a batch of 1 is no whole sample.*batch of 4"),
+        ("stages.1={stage: alternate, steps: 3, sharp: 0.5}", r"sharp: is of joint: true"),
+        ("stages.1={stage: alternate, steps: 3, joint: true, batch: 2, sharp: 0.25}", r"0\.25 of a batch of 2 is no"),
     ],
 )
 def test_faults_of_a_recipe_are_named(tmp_path, change, told):

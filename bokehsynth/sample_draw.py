@@ -15,7 +15,7 @@ from bokehsynth.recipe import Recipe
 from bokehsynth.rendering.aperture.lens_points import mean_point
 from bokehsynth.rendering.frames import Frames
 from bokehsynth.rng import Stage, stream
-from bokehsynth.scene import AnyDraw, ComposedScene, MorePictures, SceneDraw, SceneSpec, draw_scene
+from bokehsynth.scene import AnyDraw, ComposedScene, MorePictures, PairDraw, SceneDraw, SceneSpec, draw_scene
 from bokehsynth.scene.camera import CameraDraw, MetricCamera
 from bokehsynth.scene.check_draw import check_camera_draw, check_scene_draw, check_source
 from bokehsynth.scene.compose import margin_of
@@ -106,6 +106,9 @@ def canvas_margin(recipe: Recipe, draw: SampleDraw) -> int:
 def sample_meta(recipe: Recipe, draw: SampleDraw, scene: ComposedScene, frames: Frames) -> dict[str, Any]:
     """The flat JSON record of a sample (`META_TYPES`, and the keys of a camera, of views and of a source)."""
     record = asdict(draw) | {"composed": scene.notes}
+    pair = {}
+    if isinstance(draw.scene, PairDraw) and recipe.assets.f_numbers:
+        pair = {"f_number": recipe.catalogue.by_id[draw.scene.asset].f_number}
     metric = {} if draw.camera is None else {"near_m": float(draw.camera.near_m)}
     for name in ("camera", "source"):
         if record[name] is None:
@@ -118,7 +121,7 @@ def sample_meta(recipe: Recipe, draw: SampleDraw, scene: ComposedScene, frames: 
         "radius_max": float(frames.defocus.max()),
         "aperture": recipe.lens.names[draw.aperture],
         **recipe.scales,
-        **metric, **_views_meta(recipe, scene), **_source_meta(recipe, draw, scene),
+        **pair, **metric, **_views_meta(recipe, scene), **_source_meta(recipe, draw, scene),
         "assets": draw.scene.assets,
         **recipe.identity,
         "draw": canonical_json(record),

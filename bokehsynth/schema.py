@@ -154,7 +154,14 @@ SOURCE_META_TYPES: dict[str, Any] = {
 }
 """Further keys of every sample of a data set whose recipe has a `source`."""
 
-OPTIONAL_META_TYPES: tuple[dict[str, Any], ...] = (METRIC_META_TYPES, VIEW_META_TYPES, SOURCE_META_TYPES)
+PAIR_META_TYPES: dict[str, type] = {
+    "f_number": float,  # of the photograph that is hq
+}
+"""Further keys of every sample of a data set of pairs whose f-numbers are known."""
+
+OPTIONAL_META_TYPES: tuple[dict[str, Any], ...] = (
+    PAIR_META_TYPES, METRIC_META_TYPES, VIEW_META_TYPES, SOURCE_META_TYPES,
+)  # fmt: skip
 """Groups of keys: all keys of a group are there, or none."""
 
 

@@ -30,6 +30,8 @@ class Asset:
     """Pixels; 0 for procedural pictures, which are drawn as large as they are wanted."""
     colors: str = "straight"
     """What a cut-out's file holds under soft alpha: photographed, straight or premultiplied colour."""
+    f_number: float = 0.0
+    """Of a pair whose photo through the lens has a known one; 0 for all others."""
     author: str = ""
     url: str = ""
     title: str = ""
@@ -37,11 +39,11 @@ class Asset:
 
     @property
     def record(self) -> dict[str, Any]:
-        """Its line of assets.jsonl, without credits that are not given: 0.4.0 had none."""
-        return {key: value for key, value in asdict(self).items() if value != "" or key not in _CREDITS}
+        """Its line of assets.jsonl, without what is not known of it and 0.4.0 did not have."""
+        return {key: value for key, value in asdict(self).items() if value or key not in _NEWER}
 
 
-_CREDITS = ("author", "url", "title")
+_NEWER = ("f_number", "author", "url", "title")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,13 @@ class Candidate:
     bokeh: Path | None = None
     """A pair's photo through the lens; `image` is the one all in focus."""
     disparity: Path | None = None
+    f_number: float = 0.0
+    """Of a pair's photo through the lens, where its set says so; else 0."""
+
+    @property
+    def named(self) -> Path:
+        """The file after which the asset is named: of pairs that share `image`, the photo through the lens."""
+        return self.bokeh if self.f_number and self.bokeh is not None else self.image
 
     @property
     def files(self) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -27,7 +27,7 @@ SHARPNESS_FLOOR = 0.2
 class SourceSpec(GrownSpec):
     """Where assets come from; a plain string or list of strings means its `path`."""
 
-    absent_unused = ("credits",)
+    absent_unused: ClassVar[tuple[str, ...]] = ("credits",)
 
     path: str | Annotated[list[str], Field(min_length=1)]
     """A folder (with all below it), a glob, a picture, a .txt list of pictures, or a list of these; `procedural` for
@@ -121,9 +121,21 @@ class PairPatterns(Spec):
 class PairSourceSpec(SourceSpec):
     """Where photographed pairs come from; a plain string means its `path`, a folder."""
 
+    absent_unused = ("credits", "layout")
+
     names: PairPatterns | None = None
     """How the files of a pair are called, where neither folders (`original/`, `bokeh/`, ...) nor suffixes (`_input`,
     `_bokeh`, ...) say so."""
+    layout: Literal["realbokeh"] | None = None
+    """How the files of a published set say which belong together: `realbokeh` has `metadata/NAME.json` with
+    `source_image`, `target_images` and `target_avs`; each target is a pair with the source, and its f-number is the key
+    `f_number` of the sample's record. Absent: by `names`, folders or suffixes."""
+
+    @model_validator(mode="after")
+    def _named_in_one_way(self) -> "PairSourceSpec":
+        if self.layout is not None and self.names is not None:
+            raise ValueError("names and layout: both say which files belong together; leave one out")
+        return self
 
 
 Source = Annotated[SourceSpec, BeforeValidator(_as_source)]
@@ -167,6 +179,20 @@ class AssetsSpec(Spec):
     sharpness_floor: Annotated[float, Field(ge=0, lt=1)] = SHARPNESS_FLOOR
     """Photographed landscapes less sharp than this are quarantined as blurred; 0 takes all. `bokehsynth assets` shows
     the sharpness of each."""
+
+    @model_validator(mode="after")
+    def _f_numbers_of_all_or_none(self) -> "AssetsSpec":
+        if len({source.layout for source in self.pairs}) > 1:
+            raise ValueError(
+                "pairs: `layout: realbokeh` gives samples an f_number, and all samples of a set have the same keys; "
+                "say it of all sources of pairs or of none"
+            )
+        return self
+
+    @property
+    def f_numbers(self) -> bool:
+        """Whether each pair has a known f-number."""
+        return any(source.layout is not None for source in self.pairs)
 
     def sources(self, kind: str) -> Sequence[SourceSpec]:
         """The sources of one kind of asset."""

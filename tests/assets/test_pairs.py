@@ -1,5 +1,6 @@
 """Folders of photographed pairs: names and layouts, what two photographs have in common, and the search for a lens."""
 
+import json
 from pathlib import Path
 
 import cv2
@@ -7,13 +8,17 @@ import numpy as np
 import pytest
 from support import photo_folders as folders
 from support.hostile import npy
+from support.small_set import make_small_set
 
 import bokehsynth as bs
 from bokehsynth.assets.decode.rejection import RejectedPicture
+from bokehsynth.assets.index.realbokeh import realbokeh_pairs
 from bokehsynth.assets.load.pairs import group_pairs, load_pair, pair_rejection, read_map
-from bokehsynth.assets.spec import PairChecks, PairPatterns
+from bokehsynth.assets.spec import AssetsSpec, PairChecks, PairPatterns, PairSourceSpec
 from bokehsynth.errors import ChangedError
 from bokehsynth.files import sha256_bytes
+from bokehsynth.generation.replay import replay_sample
+from bokehsynth.generation.verify import verify
 from bokehsynth.imaging.inpaint import push_pull
 from bokehsynth.imaging.metrics import gain_between, psnr, squared_error, tone_curve
 from bokehsynth.imaging.registration import compare_views, shift_between
@@ -302,3 +307,88 @@ def test_what_is_no_map_is_named(tmp_path, data):
     (tmp_path / "m.npy").write_bytes(data)
     with pytest.raises(RejectedPicture, match="no plain NumPy array"):
         read_map(tmp_path / "m.npy", (4, 4))
+
+
+# ---- RealBokeh's layout
+
+
+def scene(root: Path, number: int, **other: object) -> dict[str, object]:
+    """The files of a scene with three openings, whose targets are blurred by 8 px over their f-number."""
+    sharp = folders.photo(number, 64, 80)
+    folders.save(root / f"in/{number}_f22.png", sharp)
+    record: dict[str, object] = {"id": number, "source_image": f"in/{number}_f22.png", "source_av": 22.0}
+    names = [f"gt/{number}_f{av}.png" for av in (2.0, 4, 8)]
+    for name, av in zip(names, (2.0, 4, 8), strict=True):
+        folders.save(root / name, cv2.GaussianBlur(sharp, (0, 0), 4 / av))
+    record |= {"target_images": names, "target_avs": [2.0, 4, 8]} | other
+    (root / "metadata").mkdir(exist_ok=True)
+    (root / f"metadata/{number}.json").write_text(json.dumps(record))
+    return record
+
+
+REALBOKEH = """\
+name: r
+samples: {train: each}
+size: own
+scene: {kind: pair, blur: 0, focus: 0.5}
+degradation: none
+assets: {pairs: {path: rb, layout: realbokeh}, val_fraction: 0, checks: {max_stops: 9, min_likeness: 0, max_shift: 0.5}}
+shards: {samples: 4, fields: [lq, hq, aif]}
+"""
+
+
+def test_each_opening_of_realbokeh_is_a_sample_with_its_f_number(tmp_path: Path) -> None:
+    for number in (3, 12):
+        scene(tmp_path / "rb/test", number)
+    layout = make_small_set(tmp_path / "set", REALBOKEH)
+    samples = list(bs.open_dataset(layout.root))
+    assert len(samples) == 6
+    lines = [json.loads(line) for line in layout.assets.read_text().splitlines()]
+    file_of, told = {line["id"]: line["file"] for line in lines}, {line["id"]: line["f_number"] for line in lines}
+    seen = {}
+    for sample in samples:
+        (asset,) = sample.meta["assets"]
+        assert sample.meta["f_number"] == told[asset]
+        assert type(sample.meta["f_number"]) is float
+        name = Path(file_of[asset])
+        seen[name.as_posix()] = sample.meta["f_number"]
+        assert np.array_equal(sample.hq, folders.load(tmp_path / "rb" / name))
+        assert np.array_equal(sample.aif, folders.load(tmp_path / f"rb/test/in/{name.stem.split('_')[0]}_f22.png"))
+    assert seen == {f"test/gt/{n}_f{av}.png": float(av) for n in (3, 12) for av in (2.0, 4, 8)}
+    assert verify(layout.root).ok
+    stored, remade, differing = replay_sample(layout.root, "train-000000002", "cpu")
+    assert not differing
+    assert stored.meta == remade.meta
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"target_avs": [2.0, 4]}, "3 target_images and 2 target_avs"),
+        ({"target_avs": [2.0, 4, 0]}, "an f-number is 0.1 to 1000, got 0"),
+        ({"target_avs": [2.0, 4, True]}, "an f-number is 0.1 to 1000, got True"),
+        ({"source_image": "../../elsewhere.png"}, "got '../../elsewhere.png'"),
+        ({"target_images": ["/etc/passwd", "a", "b"]}, "got '/etc/passwd'"),
+        ({"source_image": 7}, "no text source_image"),
+        ({"target_images": []}, "0 target_images"),
+    ],
+)
+def test_metadata_of_realbokeh_that_cannot_be_true_are_refused(tmp_path: Path, other: dict, words: str) -> None:
+    scene(tmp_path, 1)
+    scene(tmp_path, 2, **other)
+    pairs, rejected = realbokeh_pairs(tmp_path, tmp_path)
+    assert len(pairs) == 3
+    ((path, fault),) = rejected
+    assert path.name == "2.json"
+    assert fault.reason == "corrupt"
+    assert words in str(fault)
+
+
+def test_recipes_do_not_mix_pairs_with_and_without_f_numbers(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="all sources of pairs or of none"):
+        AssetsSpec.model_validate({"pairs": ["a", {"path": "b", "layout": "realbokeh"}]})
+    with pytest.raises(ValueError, match="leave one out"):
+        PairSourceSpec(path="b", layout="realbokeh", names=PairPatterns(aif="{name}", bokeh="{name}_b"))
+    with pytest.raises(bs.RecipeError, match=r"not of RealBokeh's layout.*metadata"):
+        realbokeh_pairs(tmp_path, tmp_path)
+    assert "layout" not in PairSourceSpec(path="b").model_dump()

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from bokehsynth.assets.catalogue import Candidate
 from bokehsynth.assets.decode.rejection import RejectedPicture
+from bokehsynth.assets.index.realbokeh import realbokeh_pairs
 from bokehsynth.assets.load.pairs import REQUIRED, ROLES, group_pairs
-from bokehsynth.assets.spec import PairPatterns
+from bokehsynth.assets.spec import PairSourceSpec
 from bokehsynth.errors import RecipeError
 
 READ = (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".tif", ".tiff", ".hdr", ".exr")
@@ -73,11 +74,14 @@ def find_candidates(path: Path, kind: str, root: Path | None) -> Found:
     return _pair([path], kind, found, root)
 
 
-def find_pairs(folder: Path, names: PairPatterns | None, root: Path | None) -> Found:
-    """The pairs in a folder; RecipeError where it holds none. `root` as for `find_candidates`."""
+def find_pairs(folder: Path, source: PairSourceSpec, root: Path | None) -> Found:
+    """The pairs in a folder of a source; RecipeError where it holds none. `root` as for `find_candidates`."""
     if not folder.is_dir():
         raise RecipeError(f"assets.pairs: there is no folder {str(folder)!r}; pairs lie in a folder")
-    groups, others = group_pairs(folder, names)
+    if source.layout is not None:
+        candidates, rejected = realbokeh_pairs(folder, _boundary(folder, root))
+        return Found(candidates, rejected, folder=folder)
+    groups, others = group_pairs(folder, source.names)
     if not any(set(REQUIRED) & set(roles) for roles in groups.values()):
         known = "; ".join(f"{role}: {', '.join(words)}" for role, words in ROLES.items())
         raise RecipeError(
@@ -89,8 +93,10 @@ def find_pairs(folder: Path, names: PairPatterns | None, root: Path | None) -> F
     for name, roles in groups.items():
         missing = [role for role in REQUIRED if role not in roles]
         if not missing:
-            maps = {"matte": roles.get("mask"), "disparity": roles.get("disparity")}
-            pair = Candidate(kind="pair", image=roles["aif"], bokeh=roles["bokeh"], root=boundary, **maps)
+            pair = Candidate(
+                kind="pair", image=roles["aif"], bokeh=roles["bokeh"], root=boundary, matte=roles.get("mask"),
+                disparity=roles.get("disparity"),
+            )  # fmt: skip
             found.candidates.append(pair)
             continue
         path = next(iter(roles.values()))

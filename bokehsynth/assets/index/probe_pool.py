@@ -120,9 +120,10 @@ def _serve(limits: Limits) -> None:
     print(READY, file=replies, flush=True)
     for line in sys.stdin:
         record = json.loads(line)
-        paths = {key: None if value is None else Path(value) for key, value in record.items() if key != "kind"}
+        plain = {key: record.pop(key) for key in ("kind", "f_number")}
+        paths = {key: None if value is None else Path(value) for key, value in record.items()}
         try:
-            found = probe(Candidate(kind=record["kind"], **paths), limits)  # type: ignore[arg-type]
+            found = probe(Candidate(**plain, **paths), limits)  # type: ignore[arg-type]
             answer = asdict(found)
         except RejectedPicture as error:
             answer = {"refused": error.reason, "message": str(error), "lasting": error.lasting}

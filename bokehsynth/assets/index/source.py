@@ -65,6 +65,7 @@ class Indexed:
         return Asset(
             id=self.id, kind=self.kind, height=height, width=width, split=split,
             sha256=self.sha256, licence=self.licence, weight=self.source.weight, colors=colors,
+            f_number=self.files.f_number if self.files is not None else 0.0,
             author=self.credit.author, url=self.credit.url, title=self.credit.title,
         )  # fmt: skip
 
@@ -84,18 +85,18 @@ def index_source(
     root = Path(spec.root) if spec.root is not None else None
     paths = [Path(path) for path in source.paths]
     if isinstance(source, PairSourceSpec):
-        all_found = [find_pairs(path, source.names, root) for path in paths]
+        all_found = [find_pairs(path, source, root) for path in paths]
     else:
         all_found = [find_candidates(path, kind, root) for path in paths]
     for found in all_found:
-        names = {relative_name(candidate.image, found.folder) for candidate in found.candidates}
+        names = {relative_name(candidate.named, found.folder) for candidate in found.candidates}
         names |= {relative_name(path, found.folder) for path, _ in found.rejected}
         if source.first is not None:
             found.candidates = sorted(found.candidates, key=lambda candidate: candidate.image)[: source.first]
         cache = IndexCache.open(found.folder, len(found.candidates))
         credits_of = read_credits(Path(found.folder, source.credits)) if source.credits is not None else {}
         for candidate, answer in _probe_candidates(found, cache, spec, progress):
-            name = relative_name(candidate.image, found.folder)
+            name = relative_name(candidate.named, found.folder)
             if isinstance(answer, Probe):
                 answer = _apply_recipe_limits(candidate, answer, spec)  # noqa: PLW2901
             if isinstance(answer, RejectedPicture):
@@ -143,7 +144,7 @@ def _apply_recipe_limits(candidate: Candidate, found: Probe, spec: AssetsSpec) -
     if candidate.kind == "pair" and found.views is not None:
         red, green, blue, x, y, correlation = found.views
         views = ViewComparison([red, green, blue], (x, y), correlation)
-        return pair_rejection(views, min(found.height, found.width), spec.checks, str(candidate.image)) or found
+        return pair_rejection(views, min(found.height, found.width), spec.checks, str(candidate.named)) or found
     if candidate.kind != "background" or found.sharpness is None or found.bright:
         return found
     if found.sharpness >= spec.sharpness_floor:

@@ -4,8 +4,8 @@
 
 What each tile does is counted with the kernels compiled for the host; what that costs was counted in their machine code
 for sm_90 (NVRTC 12.9, nvdisasm). An H200 does it with 132 cores at 1.9 GHz that issue 3.7 instructions a cycle and
-take 5.5 cycles for the 512 bytes that a warp loads from anywhere in the first-level cache; the longer of the two
-counts. Nothing has been measured yet: `benchmarks.gpu_session` puts these predictions beside what it measures.
+take 5.5 cycles for the 512 bytes that a warp loads from anywhere in the first-level cache, and half as long for 128,
+which seldom begin where a line does; the longer of the two counts. Nothing has been measured yet: `benchmarks.gpu_session` puts these predictions beside what it measures.
 """
 
 import argparse
@@ -33,10 +33,12 @@ ROW = {False: (37.3, 331.0), True: (29.3, 267.0)}
 SHORT, COLUMN, LAYER, NODE = 36.0, 40.0, 600.0, 2000.0
 """Instructions for a row of a column of fewer; for each column; for a layer of a tile; for a node of a tilted one."""
 HIT = {
-    "frontal": (31.8, 2.5), "alike": (38.5, 2.5), "tilted": (49.8, 4.0), "in focus": (11.0, 1.0), "empty": (1.0, 0.0),
-    "general": (150.0, 8.0),
+    "frontal": (30.8, 2.5), "alike": (39.0, 2.5), "tilted": (49.8, 4.0), "in focus": (11.0, 1.0), "empty": (1.0, 0.0),
+    "nearest frontal": (11.3, 1.25), "nearest alike": (17.5, 1.25), "nearest tilted": (27.5, 2.0),
+    "nearest in focus": (5.0, 0.5), "general": (150.0, 8.0),
 }  # fmt: skip
-"""Of a ray and layer, for 32 pixels: instructions, loads. `general` is `trace_rays`, its share of each ray included."""
+"""Of a ray and layer, for 32 pixels: instructions, loads of 512 bytes. `nearest`: of a tile's nearest layer alphas alone
+are loaded. `general` is `trace_rays`, its share of each ray included."""
 OTHERS = 0.03
 """Milliseconds of the other kernels and of launches, in a batch of 16."""
 
@@ -131,8 +133,8 @@ def _range(scene: RenderInput, m: int, row: int, column: int) -> tuple[float, fl
 
 def _kinds(tile: Any, scene: RenderInput, row: int, column: int, points: Any) -> Iterator[tuple[str, float]]:
     """The kinds of hits of a tile's rays with its layers, each with the share of the rays that it holds for."""
-    for m in tile["order"][: int(tile["count"])].tolist():
-        plane = scene.layers[m].disparity
+    for n, m in enumerate(tile["order"][: int(tile["count"])].tolist()):
+        plane, which = scene.layers[m].disparity, "" if n else "nearest "
         if not int(tile["planes"]):
             yield "general", 1.0
             continue
@@ -142,10 +144,10 @@ def _kinds(tile: Any, scene: RenderInput, row: int, column: int, points: Any) ->
         alike = (x[0] == x[1]) & (y[0] == y[1])
         yield "empty", float(empty.mean())
         if plane.gx == 0 and plane.gy == 0:
-            yield "in focus" if plane.d == scene.lens.focus else "frontal", float((~empty).mean())
+            yield which + ("in focus" if plane.d == scene.lens.focus else "frontal"), float((~empty).mean())
         else:
-            yield "alike", float((alike & ~empty).mean())
-            yield "tilted", float((~alike & ~empty).mean())
+            yield which + "alike", float((alike & ~empty).mean())
+            yield which + "tilted", float((~alike & ~empty).mean())
 
 
 def _offsets(scene: RenderInput, m: int, row: int, column: int, points: Any) -> tuple[Any, Any]:

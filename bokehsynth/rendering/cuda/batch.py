@@ -119,7 +119,8 @@ class Batch:
         rounded = any(isinstance(layer.disparity, HeightField) for layer in scene.layers)
         for layer in scene.layers:
             uploaded = self._keep_alive(self.cache.layer(layer))
-            entry: dict[str, Any] = {"texels": self._at(uploaded.texels), "alphas": self._at(uploaded.alphas)}
+            entry: dict[str, Any] = {"texels": self._at(uploaded.texels), "alpha": self._at(uploaded.alpha)}
+            entry["alphas"] = self._at(uploaded.alphas)
             focus = np.float32(scene.lens.focus)
             if isinstance(layer.disparity, HeightField):
                 low, high = (np.float32(value) - focus for value in layer.disparity.range)

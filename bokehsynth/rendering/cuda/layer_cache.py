@@ -35,9 +35,10 @@ def fold_sides(radii: "np.ndarray[Any, Any]", tables: LensTables) -> "np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class DeviceLayer:
-    """A layer's texels, and extremes of its alpha and height field."""
+    """A layer's texels, their alpha once more, and extremes of its alpha and height field."""
 
     texels: DeviceArray
+    alpha: DeviceArray
     alphas: DeviceArray
     values: DeviceArray | None
     heights: DeviceArray | None
@@ -97,8 +98,8 @@ class LayerCache:
             if isinstance(layer.disparity, HeightField):
                 values, heights = device.put(layer.disparity.values), device.empty((2, blocks), np.float32)
             texels, alphas = device.empty((height, width, 4), np.float32), device.empty((2, blocks), np.float32)
-            new[layer] = DeviceLayer(texels, alphas, values, heights)
-            kept.append((color, alpha))
+            new[layer] = DeviceLayer(texels, alpha, alphas, values, heights)
+            kept.append(color)
             entries.append({
                 "color": device.address(color), "alpha": device.address(alpha), "texels": device.address(texels),
                 "alphas": device.address(alphas), "height": height, "width": width,

@@ -27,7 +27,7 @@ CANVAS = np.dtype(
 
 LAYER = np.dtype(
     [
-        ("texels", _P), ("alphas", _P), ("values", _P), ("heights", _P), ("d", _D), ("gx", _D), ("gy", _D),
+        ("texels", _P), ("alpha", _P), ("alphas", _P), ("values", _P), ("heights", _P), ("d", _D), ("gx", _D), ("gy", _D),
         ("focus", _F), ("low", _F), ("high", _F), ("first_node", _I), ("nodes", _I),
     ],
     align=True,

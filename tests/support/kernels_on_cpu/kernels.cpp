@@ -64,7 +64,7 @@ extern "C" void measure_Canvas(size_t* out) {
     std::copy(std::begin(found), std::end(found), out);
 }
 extern "C" void measure_Layer(size_t* out) {
-    const size_t found[] = {sizeof(Layer), offsetof(Layer, texels), offsetof(Layer, alphas), offsetof(Layer, values),
+    const size_t found[] = {sizeof(Layer), offsetof(Layer, texels), offsetof(Layer, alpha), offsetof(Layer, alphas), offsetof(Layer, values),
                             offsetof(Layer, heights), offsetof(Layer, d), offsetof(Layer, gx), offsetof(Layer, gy),
                             offsetof(Layer, focus), offsetof(Layer, low), offsetof(Layer, high),
                             offsetof(Layer, first_node), offsetof(Layer, nodes)};

@@ -34,6 +34,7 @@ struct Canvas {
 
 struct Layer {
     const Texel* texels;
+    const float* alpha;                 // of the texels alone
     const float* alphas;
     const float* values;                // d of a height field, or 0: then d, gx, gy are a plane
     const float* heights;

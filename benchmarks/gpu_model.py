@@ -5,7 +5,8 @@
 What each tile does is counted with the kernels compiled for the host; what that costs was counted in their machine code
 for sm_90 (NVRTC 12.9, nvdisasm). An H200 does it with 132 cores at 1.9 GHz that issue 3.7 instructions a cycle and
 take 5.5 cycles for the 512 bytes that a warp loads from anywhere in the first-level cache, and half as long for 128,
-which seldom begin where a line does; the longer of the two counts. Nothing has been measured yet: `benchmarks.gpu_session` puts these predictions beside what it measures.
+which seldom begin where a line does; the longer of the two counts. Nothing has been measured yet:
+`benchmarks.gpu_session` puts these predictions beside what it measures.
 """
 
 import argparse
@@ -37,8 +38,8 @@ HIT = {
     "nearest frontal": (11.3, 1.25), "nearest alike": (17.5, 1.25), "nearest tilted": (27.5, 2.0),
     "nearest in focus": (5.0, 0.5), "general": (150.0, 8.0),
 }  # fmt: skip
-"""Of a ray and layer, for 32 pixels: instructions, loads of 512 bytes. `nearest`: of a tile's nearest layer alphas alone
-are loaded. `general` is `trace_rays`, its share of each ray included."""
+"""Of a ray and layer, for 32 pixels: instructions, loads of 512 bytes. Of a tile's `nearest` layer alphas alone are
+loaded. `general` is `trace_rays`, its share of each ray included."""
 OTHERS = 0.03
 """Milliseconds of the other kernels and of launches, in a batch of 16."""
 

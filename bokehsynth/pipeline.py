@@ -38,10 +38,9 @@ def sample_from_draw(
     `render_scene` decides where and with which others the scene is rendered; `scene` is given if composed already.
     """
     scene = scene or compose_draw(recipe, draw)
-    frames = render_scene(scene)
-    more = recipe.more_pictures  # encoded in turn: the frames of one take ten times the memory
-    pictures = {name: encode_8bit(render_scene(scene.pictures[name]).view(half=name in HALVES)) for name in more}
-    aif = encode_8bit(frames.all_in_focus)
+    frames = render_scene(scene)  # further pictures are encoded in turn: the frames of one take ten times the memory
+    pictures = {name: render_scene(scene.pictures[name]).view_8bit(name in HALVES) for name in recipe.more_pictures}
+    aif = frames.all_in_focus_8bit
     degraded = apply_degradation(pictures.get(SOURCE, aif), draw.degradation)
     arrays = sample_arrays(recipe, scene, frames, degraded, {"aif": aif, **pictures})
     return Sample(sample_key(draw.split, draw.index), sample_meta(recipe, draw, scene, frames), arrays)
@@ -66,9 +65,10 @@ def sample_arrays(
         "lq": degraded.lq, "lq_native": degraded.lq_native, "defocus": frames.defocus, "disparity": frames.disparity,
         "mask": frames.defocus <= IN_FOCUS if scene.mask is None else scene.mask, **pictures,
     }  # fmt: skip
-    for name, encode in (("hq", encode_8bit), ("hq16", encode_16bit)):
-        if name in recipe.shards.fields:  # else it is not even rendered
-            made[name] = encode(frames.bokeh if scene.captured is None else scene.captured)
+    if "hq" in recipe.shards.fields:  # else it is not even rendered
+        made["hq"] = frames.bokeh_8bit if scene.captured is None else encode_8bit(scene.captured)
+    if "hq16" in recipe.shards.fields:
+        made["hq16"] = encode_16bit(frames.bokeh if scene.captured is None else scene.captured)
     return {name: quantized(name, made[name], recipe.scales) for name in recipe.shards.fields}
 
 
@@ -92,12 +92,12 @@ def compose_sample(recipe: Recipe, index: int, split: str = "train") -> Composed
 
 def render_samples(recipe: Recipe, composed: Sequence[ComposedSample], backend: str = "auto") -> list[Sample]:
     """The part of `make_sample` from rendering on, for several samples whose scenes are rendered together."""
+    batch: dict[Any, Frames] = {}
     try:
         scenes = [scene for each in composed for scene in each.scene.with_pictures(recipe.more_pictures)]
-        batch: dict[Any, Frames] = dict(zip(scenes, render_batch(scenes, backend), strict=True))
+        batch |= zip(scenes, render_batch(scenes, backend, encoded=recipe.only_8bit), strict=True)
     except BaseException as raised:  # one scene cannot be rendered: each by itself, so that only it is drawn again
         raise_unless_retryable(raised)
-        batch = {}
 
     def finish(each: ComposedSample) -> Sample:
         def attempt_sample(attempt: int) -> Sample:

@@ -35,7 +35,7 @@ from bokehsynth.scene.views_spec import (
     check_views,
     stored_fields,
 )
-from bokehsynth.schema import DEFAULT_FIELDS, MAP_MAX, SOURCE, ShardSpec
+from bokehsynth.schema import DEFAULT_FIELDS, HALVES, MAP_MAX, SOURCE, ShardSpec
 
 SPLITS = ("train", "val")
 
@@ -244,6 +244,11 @@ class Recipe(GrownSpec):
         """Further pictures that are rendered: the source, from which LQ starts, and the views that are stored."""
         views = [] if self.views is None else [name for name in self.views.names if name in self.shards.fields]
         return views if self.source is None else [SOURCE, *views]
+
+    @property
+    def only_8bit(self) -> bool:
+        """Whether every rendered picture is stored as it is encoded to 8 bits, so that a device may encode it."""
+        return "hq16" not in self.shards.fields and not set(HALVES) & set(self.more_pictures)
 
     @property
     def lens_digest(self) -> str:

@@ -6,7 +6,7 @@ This package knows layers and lenses, and no files, recipes or random numbers.
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from bokehsynth.errors import DeviceError, UsageError
 from bokehsynth.optics import Lens
@@ -76,11 +76,15 @@ class Scene(Protocol):
         """Overscan of the canvas in pixels."""
 
 
-def render_batch(scenes: Sequence[Scene], backend: str = "auto", samples: int | None = None) -> list[Frames]:
+def render_batch(
+    scenes: Sequence[Scene], backend: str = "auto", samples: int | None = None, encoded: bool = False
+) -> list[Frames]:
     """Render several scenes of any sizes: what `render` gives for each.
 
-    On cuda their `bokeh` and `all_in_focus` are made at once, by shared launches; nothing else comes back from the
-    device, and `coverage` or `paths` render the scene again when first read. Raises what `render` raises.
+    On cuda their `bokeh` and `all_in_focus` are made at once, by shared launches, the latter once for all scenes of the
+    same layers, which share its array; nothing else comes back from the device, and `coverage` or `paths` render the
+    scene again when first read. With `encoded` the 8-bit pictures come back instead, a quarter of the bytes, and it is
+    the linear ones that render the scene again. Raises what `render` raises.
     """
     unknown = backend == "auto" and any(unbaked_part(scene.lens.aperture) for scene in scenes)
     if backend not in BACKENDS or backend == "reference" or unknown or resolve_device(backend) == "cpu":
@@ -89,13 +93,15 @@ def render_batch(scenes: Sequence[Scene], backend: str = "auto", samples: int | 
 
     _check_samples(samples)
     inputs = [_checked(scene.layers, scene.lens, scene.margin) for scene in scenes]
-    blurred = iter(cuda.render_pictures([scene for scene in inputs if scene.lens.blur > 0], samples))
-    sharp = cuda.render_pictures([scene.all_in_focus() for scene in inputs], 1)
-    chosen = _backend("cuda")
-    return [
-        Frames(scene, chosen, samples, (next(blurred) if scene.lens.blur > 0 else pinhole, pinhole))
+    through_lens = [scene for scene in inputs if scene.lens.blur > 0]
+    made: list[Any] = (cuda.render_encoded if encoded else cuda.render_pictures)(through_lens, samples)
+    blurred, sharp = iter(made), cuda.render_sharp(inputs, encoded)
+    pairs = [
+        (next(blurred) if scene.lens.blur > 0 else pinhole, pinhole)
         for scene, pinhole in zip(inputs, sharp, strict=True)
     ]
+    chosen, kind = _backend("cuda"), "encoded" if encoded else "made"
+    return [Frames(scene, chosen, samples, **{kind: pair}) for scene, pair in zip(inputs, pairs, strict=True)]
 
 
 def resolve_device(name: str) -> str:

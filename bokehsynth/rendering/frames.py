@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from bokehsynth.color import ByteArray, encode_8bit
 from bokehsynth.rendering.types import Backend, Float64Array, FloatArray, RenderInput, RenderOutput
 
 
@@ -13,10 +14,19 @@ class Frames:
     """The pictures and maps of one scene, NumPy float32 on every backend; each is computed when first read."""
 
     def __init__(
-        self, scene: RenderInput, backend: Backend, samples: int | None, made: "Sequence[FloatArray] | None" = None
+        self,
+        scene: RenderInput,
+        backend: Backend,
+        samples: int | None,
+        made: "Sequence[FloatArray] | None" = None,
+        encoded: "Sequence[ByteArray | None]" = (None, None),
     ) -> None:
-        """`made`: the pictures through the lens and through a pinhole, where they are made already."""
+        """`made`: the pictures through the lens and through a pinhole, where they are made already.
+
+        `encoded`: those that are there as 8-bit sRGB.
+        """
         self._scene, self._backend, self._samples, self._made = scene, backend, samples, made
+        self._encoded = encoded
 
     @cached_property
     def _blurred(self) -> RenderOutput:
@@ -31,9 +41,19 @@ class Frames:
         """The scene through the lens, [H, W, 3] linear light, not clamped."""
         return self._made[0] if self._made else self._blurred.color
 
-    def view(self, half: bool) -> FloatArray:
-        """`of_half` where the lens is one of two halves, else `bokeh`."""
-        return self.of_half if half else self.bokeh
+    @property
+    def bokeh_8bit(self) -> ByteArray:
+        """`bokeh` as 8-bit sRGB, uint8 [H, W, 3]; UnsoundError where it is not finite."""
+        return encode_8bit(self.bokeh) if self._encoded[0] is None else self._encoded[0]
+
+    @property
+    def all_in_focus_8bit(self) -> ByteArray:
+        """`all_in_focus` as 8-bit sRGB, uint8 [H, W, 3]; UnsoundError where it is not finite."""
+        return encode_8bit(self.all_in_focus) if self._encoded[1] is None else self._encoded[1]
+
+    def view_8bit(self, half: bool) -> ByteArray:
+        """`of_half` as 8-bit sRGB where the lens is one of two halves, else `bokeh_8bit`."""
+        return encode_8bit(self.of_half) if half else self.bokeh_8bit
 
     @property
     def coverage(self) -> FloatArray:

@@ -29,6 +29,7 @@ KERNELS = (
     "composite_tiles",
     "trace_rays",
     *(f"add_control_variate_{layers}{sets}" for layers in (2, 3, 4) for sets in ("", "_rgb")),
+    "encode_pictures",
     "trace_all",
 )
 SOURCE = (cuda_device.KERNELS / "bokeh.cu").read_text(encoding="utf-8")

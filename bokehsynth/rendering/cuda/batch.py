@@ -121,7 +121,9 @@ class Batch:
             uploaded = self._keep_alive(self.cache.layer(layer))
             entry: dict[str, Any] = {"texels": self._at(uploaded.texels), "alpha": self._at(uploaded.alpha)}
             entry["alphas"] = self._at(uploaded.alphas)
-            focus = np.float32(scene.lens.focus)
+            # A pinhole's picture is that of any focus, to the bit also where layers tie by rounding.
+            in_focus = scene.lens.focus if scene.lens.blur > 0 else 0.0
+            focus = np.float32(in_focus)
             if isinstance(layer.disparity, HeightField):
                 low, high = (np.float32(value) - focus for value in layer.disparity.range)
                 entry |= {"values": self._at(uploaded.values), "heights": self._at(uploaded.heights)}
@@ -129,7 +131,7 @@ class Batch:
             else:
                 plane = layer.disparity
                 # beside height fields planes are rounded like them: what is level, or in focus, in one is so in both
-                d = float(np.float32(plane.d) - focus) if rounded else plane.d - scene.lens.focus
+                d = float(np.float32(plane.d) - focus) if rounded else plane.d - in_focus
                 entry |= {"d": d, "gx": plane.gx, "gy": plane.gy}
                 entry["first_node"], entry["nodes"] = nodes.add(scene, plane)
             yield entry

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bokehsynth.color import ByteArray
 from bokehsynth.errors import DeviceError
+from bokehsynth.rendering.cuda.pinned_buffer import PinnedBuffer
 
 KERNELS = Path(__file__).parent / "kernels"
 
@@ -45,6 +47,7 @@ class Device:
         self.broken: tuple[Any, ...] = (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError)
         """What any method may raise once the device has failed."""
         self._kernels: dict[str, Any] = {}
+        self._pinned = PinnedBuffer(self._page_locked, (self.out_of_memory, *self.broken))
         self._module  # noqa: B018  # compiled here, so that a device without kernels is refused
 
     @cached_property
@@ -65,8 +68,15 @@ class Device:
 
     def get(self, array: DeviceArray) -> "np.ndarray[Any, Any]":
         """A copy on the host, once everything launched before is done."""
-        result: np.ndarray[Any, Any] = self._cupy.asnumpy(array)
+        found = self._pinned.fetch(array.reshape(-1).view(np.uint8), int(array.nbytes), self._read)
+        result: np.ndarray[Any, Any] = found.view(array.dtype).reshape(array.shape)
         return result
+
+    def _read(self, part: DeviceArray, out: ByteArray) -> None:
+        self._cupy.asnumpy(part, out=out)
+
+    def _page_locked(self, size: int) -> ByteArray:
+        return np.frombuffer(self._cupy.cuda.alloc_pinned_memory(size), np.uint8, size)
 
     def empty(self, shape: Sequence[int], dtype: Any) -> DeviceArray:
         """Memory that holds anything."""

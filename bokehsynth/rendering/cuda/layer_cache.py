@@ -7,10 +7,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from bokehsynth.color import steps_of_8_bits
 from bokehsynth.optics import HeightField
 from bokehsynth.optics.layer import Layer
 from bokehsynth.rendering.aperture.tables import LensTables, RaySet
 from bokehsynth.rendering.cuda.device import Device, DeviceArray
+from bokehsynth.rendering.cuda.sharp_pictures import SharpPictures
 from bokehsynth.rendering.cuda.structs import BLOCK, CANVAS, rows
 
 LARGEST_SIDE = 128
@@ -72,6 +74,9 @@ class LayerCache:
         self._ray_sets: WeakKeyDictionary[RaySet, DeviceRaySet] = WeakKeyDictionary()
         self._sets: WeakKeyDictionary[LensTables, dict[int, DeviceLensPoints]] = WeakKeyDictionary()
         self._transmissions: WeakKeyDictionary[LensTables, DeviceArray] = WeakKeyDictionary()
+        self._steps: tuple[DeviceArray, DeviceArray] | None = None
+        self.sharp = SharpPictures()
+        """Pictures on the host."""
 
     def clear(self) -> None:
         """Let go of everything."""
@@ -79,6 +84,7 @@ class LayerCache:
         self._ray_sets.clear()
         self._sets.clear()
         self._transmissions.clear()
+        self._steps = None
         self.device.release()
 
     def evictable_besides(self, layers: Iterable[Layer]) -> int:
@@ -143,6 +149,13 @@ class LayerCache:
         if tables not in self._transmissions:
             self._transmissions[tables] = self.device.put(tables.transmission)
         return self._transmissions[tables]
+
+    def encoding_steps(self) -> tuple[DeviceArray, DeviceArray]:
+        """Upload `color.steps_of_8_bits` once."""
+        if self._steps is None:
+            least, steps = steps_of_8_bits()
+            self._steps = self.device.put(least), self.device.put(steps)
+        return self._steps
 
     def _put(self, points: "np.ndarray[Any, Any]", weights: "np.ndarray[Any, Any]") -> DeviceLensPoints:
         put = self.device.put

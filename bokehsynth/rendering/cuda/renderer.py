@@ -14,11 +14,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from bokehsynth.color import ByteArray
 from bokehsynth.errors import DeviceError
 from bokehsynth.rendering.aperture.tables import RaySet, tables_of
 from bokehsynth.rendering.cuda import device as cuda_device
 from bokehsynth.rendering.cuda.batch import Batch, DeviceOutput, ray_set
 from bokehsynth.rendering.cuda.device import Device
+from bokehsynth.rendering.cuda.encoding import encode_on_device
 from bokehsynth.rendering.cuda.layer_cache import LayerCache
 from bokehsynth.rendering.cuda.structs import TILE, TILE_W
 from bokehsynth.rendering.types import FloatArray, RenderInput, RenderOutput, small_scene
@@ -26,6 +28,9 @@ from bokehsynth.rendering.types import FloatArray, RenderInput, RenderOutput, sm
 LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+Take = Callable[[Device, Sequence[RenderInput], "list[DeviceOutput]"], "list[T]"]
+"""Makes of a batch's outputs on the device what is wanted of them."""
 
 CUDA_ERROR_OUT_OF_MEMORY = 2
 """Status of a CUDA error, of driver and runtime alike, where there is no memory for what is no array: a context, a
@@ -51,17 +56,46 @@ def render_scenes(scenes: Sequence[RenderInput], samples: int | None = None) -> 
     often as needed; both with a warning in the log. Raises UsageError for an aperture with `aberration`, and
     DeviceError if one scene alone is too large, or, with `lost` set, if the device fails.
     """
-    return _retry_out_of_memory(scenes, samples, _fetch)
+    return _retry_out_of_memory(scenes, samples, _each(_fetch))
 
 
 def render_pictures(scenes: Sequence[RenderInput], samples: int | None = None) -> list[FloatArray]:
     """The colour of `render_scenes` alone, float32 [H, W, 3]: a fifth less comes back from the device."""
-    return _retry_out_of_memory(scenes, samples, lambda device, scene, made: device.get(made.color))
+    return _retry_out_of_memory(scenes, samples, _each(lambda device, scene, made: device.get(made.color)))
+
+
+def render_encoded(scenes: Sequence[RenderInput], samples: int | None = None) -> list[ByteArray | None]:
+    """The pictures of `render_scenes` as 8-bit sRGB, uint8 [H, W, 3], encoded on the device: a quarter of the bytes.
+
+    None for a picture with values that are not finite.
+    """
+    return _retry_out_of_memory(
+        scenes, samples, lambda device, scenes, made: encode_on_device(cache_of(device), [each.color for each in made])
+    )
+
+
+def render_sharp(scenes: Sequence[RenderInput], encoded: bool) -> list[Any]:
+    """The all-in-focus pictures as `render_pictures` or `render_encoded` make them, once for all views of a scene.
+
+    Scenes with the same layers and margin share one array, also those of later calls while the layers live.
+    """
+    kept, kind = cache_of(cuda_device.the_device()).sharp, "encoded" if encoded else "linear"
+    shared: dict[Any, Any] = {}
+    for scene in scenes:
+        if (found := kept.find(scene, kind)) is not None:
+            shared[scene.layers, scene.margin] = found
+    new = {(scene.layers, scene.margin): scene for scene in scenes if (scene.layers, scene.margin) not in shared}
+    pinholes = [scene.all_in_focus() for scene in new.values()]
+    made = render_encoded(pinholes, 1) if encoded else render_pictures(pinholes, 1)
+    for scene, picture in zip(new.values(), made, strict=True):
+        kept.keep(scene, kind, picture)
+    shared |= zip(new, made, strict=True)
+    return [shared[scene.layers, scene.margin] for scene in scenes]
 
 
 def render_scenes_on_device(scenes: Sequence[RenderInput], samples: int | None = None) -> list[DeviceOutput]:
     """`render_scenes` whose pictures stay on the device, for a consumer that lives there."""
-    return _retry_out_of_memory(scenes, samples, lambda device, scene, made: made)
+    return _retry_out_of_memory(scenes, samples, lambda device, scenes, made: made)
 
 
 def brute_force(scene: RenderInput, rays: int | RaySet) -> RenderOutput:
@@ -108,15 +142,13 @@ def _failed(error: Exception) -> DeviceError:
     return found
 
 
-def _retry_out_of_memory(
-    scenes: Sequence[RenderInput], samples: int | None, take: Callable[[Device, RenderInput, DeviceOutput], T]
-) -> list[T]:
-    """Apply `take` to each output, rendering as many scenes at a time as the memory holds."""
+def _retry_out_of_memory(scenes: Sequence[RenderInput], samples: int | None, take: "Take[T]") -> list[T]:
+    """What `take` makes of the outputs, rendering as many scenes at a time as the memory holds."""
     device = cuda_device.the_device()
     for _ in range(2):
         with _TURN:
             try:
-                return [take(device, *each) for each in zip(scenes, _render_batch(scenes, samples), strict=True)]
+                return take(device, scenes, _render_batch(scenes, samples))
             except device.out_of_memory as error:
                 problem = str(error)
             except device.broken as error:
@@ -146,6 +178,11 @@ def _render_batch(scenes: Sequence[RenderInput], samples: int | None) -> list[De
     batch = prepare(scenes, samples)
     batch.render()
     return batch.outputs
+
+
+def _each(take: Callable[[Device, RenderInput, DeviceOutput], T]) -> "Take[T]":
+    """The same of each output by itself."""
+    return lambda device, scenes, made: [take(device, *each) for each in zip(scenes, made, strict=True)]
 
 
 def _fetch(device: Device, scene: RenderInput, made: DeviceOutput) -> RenderOutput:

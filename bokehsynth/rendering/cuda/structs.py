@@ -27,8 +27,8 @@ CANVAS = np.dtype(
 
 LAYER = np.dtype(
     [
-        ("texels", _P), ("alpha", _P), ("alphas", _P), ("values", _P), ("heights", _P), ("d", _D), ("gx", _D), ("gy", _D),
-        ("focus", _F), ("low", _F), ("high", _F), ("first_node", _I), ("nodes", _I),
+        ("texels", _P), ("alpha", _P), ("alphas", _P), ("values", _P), ("heights", _P), ("d", _D), ("gx", _D),
+        ("gy", _D), ("focus", _F), ("low", _F), ("high", _F), ("first_node", _I), ("nodes", _I),
     ],
     align=True,
 )  # fmt: skip
@@ -59,7 +59,15 @@ SCENE = np.dtype(
     align=True,
 )  # fmt: skip
 
-STRUCTS = {"Canvas": CANVAS, "Layer": LAYER, "Node": NODE, "Tile": TILE, "Scene": SCENE}
+ENCODING = np.dtype(
+    [
+        ("color", _P), ("codes", _P), ("unsound", _P), ("least", _P), ("steps", _P), ("values", _I),
+        ("bucket_bits", _I),
+    ],
+    align=True,
+)  # fmt: skip
+
+STRUCTS = {"Canvas": CANVAS, "Layer": LAYER, "Node": NODE, "Tile": TILE, "Scene": SCENE, "Encoding": ENCODING}
 
 
 def rows(struct: "np.dtype[Any]", entries: "list[dict[str, Any]]") -> "np.ndarray[Any, Any]":

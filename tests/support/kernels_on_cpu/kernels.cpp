@@ -38,6 +38,7 @@ KERNEL(plan_tiles, true)
 KERNEL(composite_tiles, true)
 KERNEL(trace_rays, false)
 KERNEL(trace_all, false)
+KERNEL(encode_pictures, false)
 KERNEL(add_control_variate_2, true)
 KERNEL(add_control_variate_3, true)
 KERNEL(add_control_variate_4, true)
@@ -93,6 +94,13 @@ extern "C" void measure_Scene(size_t* out) {
                             offsetof(Scene, canvas_height), offsetof(Scene, canvas_width), offsetof(Scene, margin),
                             offsetof(Scene, layer_count), offsetof(Scene, rays), offsetof(Scene, sides),
                             offsetof(Scene, sets), offsetof(Scene, channels_passed)};
+    std::copy(std::begin(found), std::end(found), out);
+}
+
+extern "C" void measure_Encoding(size_t* out) {
+    const size_t found[] = {sizeof(Encoding), offsetof(Encoding, color), offsetof(Encoding, codes),
+                            offsetof(Encoding, unsound), offsetof(Encoding, least), offsetof(Encoding, steps),
+                            offsetof(Encoding, values), offsetof(Encoding, bucket_bits)};
     std::copy(std::begin(found), std::end(found), out);
 }
 

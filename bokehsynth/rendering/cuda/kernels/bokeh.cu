@@ -6,6 +6,7 @@
 #include "tile_plan.cuh"
 #include "layer_filter.cuh"
 #include "control_variate.cuh"
+#include "encode.cuh"
 
 // Premultiply: threads (256) over texels.
 extern "C" __global__ void pack(const Canvas* canvases) {
@@ -162,6 +163,13 @@ ADD_CONTROL_VARIATE(add_control_variate_4, 4, 1, LINES, 4)
 ADD_CONTROL_VARIATE(add_control_variate_2_rgb, 2, 3, LINES_RGB, 4)
 ADD_CONTROL_VARIATE(add_control_variate_3_rgb, 3, 3, LINES_RGB, 4)
 ADD_CONTROL_VARIATE(add_control_variate_4_rgb, 4, 3, LINES_RGB, 3)
+
+// Encode pictures to 8 bits: threads (256) over values.
+extern "C" __global__ void encode_pictures(const Encoding* pictures) {
+    const Encoding& picture = pictures[blockIdx.z];
+    int at = blockIdx.x * 256 + threadIdx.x;
+    if (at < picture.values) picture.codes[at] = encode_8bit(picture, picture.color[at]);
+}
 
 // Brute force, the measure of the other kernels: every ray of the whole table meets every layer and is sorted.
 extern "C" __global__ void trace_all(const Scene* scenes) {

@@ -94,6 +94,16 @@ DEVICE int clamp(int value, int low, int high) {
     return value < low ? low : value > high ? high : value;
 }
 
+// A picture to be encoded to 8 bits.
+struct Encoding {
+    const float* color;                 // [values], linear light
+    unsigned char* codes;               // [values]
+    int* unsound;                       // becomes 1 if a value is not finite
+    const unsigned char* least;         // least code of the floats that agree in all but their last `bucket_bits` bits
+    const float* steps;                 // [256]: where each code's next one begins
+    int values, bucket_bits;
+};
+
 // Blocks lie symmetrically about the canvas's centre, so that more overscan cuts a picture into the same ones: this
 // many texels of the first block are missing, and so many blocks there are along a side.
 DEVICE int block_shift(int side) {

@@ -1,0 +1,47 @@
+"""All-in-focus pictures, which do not depend on the lens: made once for all views of a scene."""
+
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary, ref
+
+from bokehsynth.optics.layer import Layer
+from bokehsynth.rendering.types import RenderInput
+
+
+class _Kept(NamedTuple):
+    layers: "tuple[ref[Layer], ...]"
+    margin: int
+    pictures: dict[str, Any]
+    """By kind: linear or encoded."""
+
+
+class SharpPictures:
+    """The sharp pictures of scenes whose layers live: of each nearest layer the scene that was last rendered."""
+
+    def __init__(self) -> None:
+        self._kept: WeakKeyDictionary[Layer, _Kept] = WeakKeyDictionary()
+
+    def find(self, scene: RenderInput, kind: str) -> Any | None:
+        """The picture of these very layers at this margin, if it was made."""
+        kept = self._kept.get(scene.layers[0])
+        return kept.pictures.get(kind) if kept is not None and _is_of(kept, scene) else None
+
+    def keep(self, scene: RenderInput, kind: str, picture: Any) -> None:
+        """Keep a picture for as long as its nearest layer lives, or another scene with that layer is rendered."""
+        kept = self._kept.get(scene.layers[0])
+        if kept is None or not _is_of(kept, scene):
+            kept = _Kept(tuple(ref(layer) for layer in scene.layers), scene.margin, {})
+            self._kept[scene.layers[0]] = kept
+        kept.pictures[kind] = picture
+
+    def clear(self) -> None:
+        """Let go of all."""
+        self._kept.clear()
+
+
+def _is_of(kept: _Kept, scene: RenderInput) -> bool:
+    layers = tuple(found() for found in kept.layers)
+    return (
+        kept.margin == scene.margin
+        and len(layers) == len(scene.layers)
+        and all(one is other for one, other in zip(layers, scene.layers, strict=True))
+    )

@@ -72,9 +72,11 @@ class PhaseOptimizer:
             if name not in self.active or (tensor.ndim and tensor.shape != self.active[name].shape):
                 raise DataError(f"optimizer.safetensors: {key} belongs to no parameter of this run")
             value = self.active[name]
-            # AdamW counts its steps on the CPU, unless it is fused. Clones are aligned as fresh tensors are.
-            device = "cpu" if moment == "step" and not self.adamw.defaults["fused"] else value.device
-            self.adamw.state[value][moment] = tensor.to(device).clone()
+            if moment == "step":  # counted on the CPU, unless AdamW is fused
+                restored = tensor.to(value.device if self.adamw.defaults["fused"] else "cpu").clone()
+            else:  # in the parameter's memory format, as a fused AdamW expects
+                restored = torch.empty_like(value, dtype=tensor.dtype).copy_(tensor)
+            self.adamw.state[value][moment] = restored
 
 
 def rate_factor(step: int, stage: Stage) -> float:

@@ -19,6 +19,7 @@ from magicbokeh.model.checkpoint_files import SavedCheckpoint
 from magicbokeh.model.config import ModelConfig
 from magicbokeh.model.haar import HaarCodec
 from magicbokeh.recipe import AlternateStage, DepthStage, Stage, TrainRecipe, check_precision
+from magicbokeh.training import device_layout
 from magicbokeh.training.checkpoint import Checkpoints
 from magicbokeh.training.depth_distillation import DepthLoss
 from magicbokeh.training.initial_models import (
@@ -110,8 +111,9 @@ def _train(options: _RunOptions, accelerator: Any) -> TrainResult:
     sources = _open_sources(recipe, folder, accelerator)
     checkpoint = _find_checkpoint(options, accelerator, sources)
     models, config = _load_or_init_models(options, checkpoint, sources["main"])
-    for module in models.parts().values():
-        module.to(accelerator.device)
+    device_layout.move_networks(models, accelerator.device)
+    if recipe.compute.compile:
+        device_layout.compile_networks(models)
     if checkpoint is None:
         state = TrainState(LossHistory(recipe.log_every))
     else:
@@ -123,7 +125,8 @@ def _train(options: _RunOptions, accelerator: Any) -> TrainResult:
         if checkpoint is not None and state.step:
             trainer.load(*checkpoint)
         checkpoint = None  # later stages start with fresh optimisers
-        trainer.run()
+        with device_layout.explained_compilation(bool(recipe.compute.compile)):
+            trainer.run()
     accelerator.wait_for_everyone()
     table, is_main = summary_table(state.losses, state.scores), bool(accelerator.is_main_process)
     if is_main:
@@ -142,6 +145,8 @@ def make_accelerator(recipe: TrainRecipe) -> Any:
         raise DeviceError("compute.device: cuda was asked for and this torch finds none; use auto or cpu")
     device = "cuda" if requested != "cpu" and torch.cuda.is_available() else "cpu"
     check_precision(recipe, device)
+    if recipe.compute.compile:
+        device_layout.check_compile(device)
     if recipe.compute.threads is not None:
         torch.set_num_threads(recipe.compute.threads)
     if recipe.compute.deterministic:
@@ -225,7 +230,7 @@ def _train_context(
 
     def write_pipeline(folder: Path) -> None:
         pipe = MagicBokehPipeline.from_networks(models.networks, config, models.depth)
-        with quiet_bars():
+        with quiet_bars(), device_layout.contiguous_networks(models):
             pipe.save_pretrained(folder)
 
     return TrainContext(

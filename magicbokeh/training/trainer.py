@@ -200,7 +200,7 @@ class StageTrainer:
         flat = self.accelerator.reduce(flat, reduction="mean")
         sizes = [gradient.numel() for gradient in gradients]
         for value, part in zip(active.values(), flat.split(sizes), strict=True):
-            value.grad = part.view_as(value).clone()
+            value.grad = torch.empty_like(value).copy_(part.view_as(value))  # in its memory format
 
     def _check_finite(self, value: float, phase: Phase, what: str, terms: dict[str, Tensor], keys: list[str]) -> None:
         if math.isfinite(value):

@@ -1,6 +1,8 @@
 """sRGB at the edges, linear light inside (IEC 61966-2-1)."""
 
+from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +15,7 @@ ByteArray = npt.NDArray[np.uint8]
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 """Rec. 709 luminance of linear R, G, B."""
 
-BUCKET_BITS = 15
+_BUCKET_BITS = 15
 """Floats that agree in all but so many bits differ by 0.4 %; the narrowest step of 8-bit sRGB, at white, is 0.9 %."""
 
 
@@ -44,10 +46,30 @@ def encode_8bit(linear: npt.NDArray[np.generic]) -> ByteArray:
     """Linear light to 8-bit sRGB, clamped to 0..1 and rounded to nearest; UnsoundError for NaN and infinity."""
     clipped = _displayable(linear)
     clipped += np.float32(0)  # minus zero has the bits of a large number
-    least, first = steps_of_8_bits()
-    code = np.take(least, clipped.view(np.uint32) >> BUCKET_BITS)
+    least, first = _steps_of_8_bits()
+    code = np.take(least, clipped.view(np.uint32) >> _BUCKET_BITS)
     code += clipped >= np.take(first, code)
     return code
+
+
+class CodeTable(NamedTuple):
+    """What `encode` looks up, so that a device can do the same to the bit.
+
+    The code of x, clamped to 0..1, is `least[bits >> bucket_bits]` of its float32's bits, and one more from
+    `steps[that]` on.
+    """
+
+    encode: Callable[[npt.NDArray[np.generic]], ByteArray]
+    """Encodes on the host."""
+    least: ByteArray
+    steps: FloatArray
+    bucket_bits: int
+
+
+@cache
+def table_of_8_bits() -> CodeTable:
+    """The table of `encode_8bit`."""
+    return CodeTable(encode_8bit, *_steps_of_8_bits(), _BUCKET_BITS)
 
 
 def encode_16bit(linear: npt.NDArray[np.generic]) -> npt.NDArray[np.uint16]:
@@ -61,10 +83,10 @@ def _round_to_8_bits(linear: FloatArray) -> ByteArray:
 
 
 @cache
-def steps_of_8_bits() -> tuple[ByteArray, FloatArray]:
+def _steps_of_8_bits() -> tuple[ByteArray, FloatArray]:
     """Return what `encode_8bit` looks up: the least code in each bucket of floats, and the float where code + 1 begins.
 
-    A bucket holds the non-negative floats that agree in all but their last `BUCKET_BITS` bits; it is narrower than any
+    A bucket holds the non-negative floats that agree in all but their last `_BUCKET_BITS` bits; it is narrower than any
     step of the code. The steps are found by bisection, with the arithmetic of this machine.
     """
     white = np.float32(1).view(np.uint32)
@@ -74,7 +96,7 @@ def steps_of_8_bits() -> tuple[ByteArray, FloatArray]:
         middle = (low + high) // 2
         reached = _round_to_8_bits(middle.view(np.float32)) >= codes
         low, high = np.where(reached, low, middle + 1), np.where(reached, middle, high)
-    buckets = np.arange((white >> BUCKET_BITS) + 1, dtype=np.uint32) << BUCKET_BITS
+    buckets = np.arange((white >> _BUCKET_BITS) + 1, dtype=np.uint32) << _BUCKET_BITS
     least = np.searchsorted(high, buckets, side="right").astype(np.uint8)
     return least, np.append(high.view(np.float32), np.float32(np.inf))
 

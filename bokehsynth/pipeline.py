@@ -39,8 +39,8 @@ def sample_from_draw(
     """
     scene = scene or compose_draw(recipe, draw)
     frames = render_scene(scene)  # further pictures are encoded in turn: the frames of one take ten times the memory
-    pictures = {name: render_scene(scene.pictures[name]).view_8bit(name in HALVES) for name in recipe.more_pictures}
-    aif = frames.all_in_focus_8bit
+    pictures = {n: render_scene(scene.pictures[n]).view_by(encode_8bit, n in HALVES) for n in recipe.more_pictures}
+    aif = frames.all_in_focus_by(encode_8bit)
     degraded = apply_degradation(pictures.get(SOURCE, aif), draw.degradation)
     arrays = sample_arrays(recipe, scene, frames, degraded, {"aif": aif, **pictures})
     return Sample(sample_key(draw.split, draw.index), sample_meta(recipe, draw, scene, frames), arrays)
@@ -66,7 +66,7 @@ def sample_arrays(
         "mask": frames.defocus <= IN_FOCUS if scene.mask is None else scene.mask, **pictures,
     }  # fmt: skip
     if "hq" in recipe.shards.fields:  # else it is not even rendered
-        made["hq"] = frames.bokeh_8bit if scene.captured is None else encode_8bit(scene.captured)
+        made["hq"] = frames.bokeh_by(encode_8bit) if scene.captured is None else encode_8bit(scene.captured)
     if "hq16" in recipe.shards.fields:
         made["hq16"] = encode_16bit(frames.bokeh if scene.captured is None else scene.captured)
     return {name: quantized(name, made[name], recipe.scales) for name in recipe.shards.fields}
@@ -95,7 +95,7 @@ def render_samples(recipe: Recipe, composed: Sequence[ComposedSample], backend: 
     batch: dict[Any, Frames] = {}
     try:
         scenes = [scene for each in composed for scene in each.scene.with_pictures(recipe.more_pictures)]
-        batch |= zip(scenes, render_batch(scenes, backend, encoded=recipe.only_8bit), strict=True)
+        batch |= zip(scenes, render_batch(scenes, backend, codes=recipe.device_codes), strict=True)
     except BaseException as raised:  # one scene cannot be rendered: each by itself, so that only it is drawn again
         raise_unless_retryable(raised)
 

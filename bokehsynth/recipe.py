@@ -19,6 +19,7 @@ from pydantic import (
 from bokehsynth.assets.catalogue import Catalogue
 from bokehsynth.assets.index.build import build_catalogue
 from bokehsynth.assets.spec import AssetsSpec, portable
+from bokehsynth.color import CodeTable, table_of_8_bits
 from bokehsynth.config.distributions import GrownSpec, Spec
 from bokehsynth.config.fault_words import did_you_mean
 from bokehsynth.config.strict_yaml import dump_yaml, load_yaml
@@ -246,9 +247,10 @@ class Recipe(GrownSpec):
         return views if self.source is None else [SOURCE, *views]
 
     @property
-    def only_8bit(self) -> bool:
-        """Whether every rendered picture is stored as it is encoded to 8 bits, so that a device may encode it."""
-        return "hq16" not in self.shards.fields and not set(HALVES) & set(self.more_pictures)
+    def device_codes(self) -> CodeTable | None:
+        """The table by which a device may encode: all rendered pictures are stored in 8 bits. None: some are not."""
+        linear = "hq16" in self.shards.fields or set(HALVES) & set(self.more_pictures)
+        return None if linear else table_of_8_bits()
 
     @property
     def lens_digest(self) -> str:

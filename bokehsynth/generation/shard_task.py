@@ -212,7 +212,7 @@ class _ShardAttempt:
     """Whether all samples are made, and what is left is to store them."""
 
     def __post_init__(self) -> None:
-        render = partial(render_batch, backend=self.task.device, encoded=self.task.recipe.only_8bit)
+        render = partial(render_batch, backend=self.task.device, codes=self.task.recipe.device_codes)
         self._queue: RenderQueue[SampleResult] = RenderQueue(self.batching, render)
 
     def samples(self) -> Generator[PackedSample, None, None]:

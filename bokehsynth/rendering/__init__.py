@@ -13,7 +13,7 @@ from bokehsynth.optics import Lens
 from bokehsynth.optics.layer import Layer
 from bokehsynth.rendering.aperture.lens_points import unbaked_part
 from bokehsynth.rendering.frames import Frames
-from bokehsynth.rendering.types import Backend, RenderInput
+from bokehsynth.rendering.types import Backend, CodeTable, RenderInput
 
 BACKENDS = ("auto", "cpu", "cuda", "reference")
 
@@ -77,14 +77,15 @@ class Scene(Protocol):
 
 
 def render_batch(
-    scenes: Sequence[Scene], backend: str = "auto", samples: int | None = None, encoded: bool = False
+    scenes: Sequence[Scene], backend: str = "auto", samples: int | None = None, codes: CodeTable | None = None
 ) -> list[Frames]:
     """Render several scenes of any sizes: what `render` gives for each.
 
     On cuda their `bokeh` and `all_in_focus` are made at once, by shared launches, the latter once for all scenes of the
     same layers, which share its array; nothing else comes back from the device, and `coverage` or `paths` render the
-    scene again when first read. With `encoded` the 8-bit pictures come back instead, a quarter of the bytes, and it is
-    the linear ones that render the scene again. Raises what `render` raises.
+    scene again when first read. With `codes` pictures come back encoded by that table, a quarter of the bytes, for
+    `bokeh_by(codes.encode)` and its like, and it is the linear ones that render the scene again. Raises what `render`
+    raises.
     """
     unknown = backend == "auto" and any(unbaked_part(scene.lens.aperture) for scene in scenes)
     if backend not in BACKENDS or backend == "reference" or unknown or resolve_device(backend) == "cpu":
@@ -94,14 +95,16 @@ def render_batch(
     _check_samples(samples)
     inputs = [_checked(scene.layers, scene.lens, scene.margin) for scene in scenes]
     through_lens = [scene for scene in inputs if scene.lens.blur > 0]
-    made: list[Any] = (cuda.render_encoded if encoded else cuda.render_pictures)(through_lens, samples)
-    blurred, sharp = iter(made), cuda.render_sharp(inputs, encoded)
-    pairs = [
-        (next(blurred) if scene.lens.blur > 0 else pinhole, pinhole)
-        for scene, pinhole in zip(inputs, sharp, strict=True)
+    made: list[Any]
+    if codes is None:
+        made = cuda.render_pictures(through_lens, samples)
+    else:
+        made = cuda.render_encoded(through_lens, samples, codes)
+    blurred, chosen, encode = iter(made), _backend("cuda"), None if codes is None else codes.encode
+    return [
+        Frames(scene, chosen, samples, (next(blurred) if scene.lens.blur > 0 else pinhole, pinhole), encode)
+        for scene, pinhole in zip(inputs, cuda.render_sharp(inputs, codes), strict=True)
     ]
-    chosen, kind = _backend("cuda"), "encoded" if encoded else "made"
-    return [Frames(scene, chosen, samples, **{kind: pair}) for scene, pair in zip(inputs, pairs, strict=True)]
 
 
 def resolve_device(name: str) -> str:

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.color import ByteArray, encode_8bit
-from bokehsynth.rendering.types import Backend, Float64Array, FloatArray, RenderInput, RenderOutput
+from bokehsynth.rendering.types import Backend, ByteArray, Encode, Float64Array, FloatArray, RenderInput, RenderOutput
 
 
 class Frames:
@@ -18,15 +18,17 @@ class Frames:
         scene: RenderInput,
         backend: Backend,
         samples: int | None,
-        made: "Sequence[FloatArray] | None" = None,
-        encoded: "Sequence[ByteArray | None]" = (None, None),
+        made: Sequence[Any] = (),
+        encode: Encode | None = None,
     ) -> None:
         """`made`: the pictures through the lens and through a pinhole, where they are made already.
 
-        `encoded`: those that are there as 8-bit sRGB.
+        With `encode` they are codes as it makes them, None where it would refuse.
         """
-        self._scene, self._backend, self._samples, self._made = scene, backend, samples, made
-        self._encoded = encoded
+        self._scene, self._backend, self._samples = scene, backend, samples
+        self._made: Sequence[FloatArray] = made if encode is None else ()
+        self._codes: Sequence[ByteArray | None] = made if encode is not None else (None, None)
+        self._encode = encode
 
     @cached_property
     def _blurred(self) -> RenderOutput:
@@ -41,19 +43,19 @@ class Frames:
         """The scene through the lens, [H, W, 3] linear light, not clamped."""
         return self._made[0] if self._made else self._blurred.color
 
-    @property
-    def bokeh_8bit(self) -> ByteArray:
-        """`bokeh` as 8-bit sRGB, uint8 [H, W, 3]; UnsoundError where it is not finite."""
-        return encode_8bit(self.bokeh) if self._encoded[0] is None else self._encoded[0]
+    def bokeh_by(self, encode: Encode) -> ByteArray:
+        """`encode(bokeh)`, from the device where it was encoded there; raises what `encode` raises."""
+        codes = self._codes[0] if self._encode is encode else None
+        return encode(self.bokeh) if codes is None else codes
 
-    @property
-    def all_in_focus_8bit(self) -> ByteArray:
-        """`all_in_focus` as 8-bit sRGB, uint8 [H, W, 3]; UnsoundError where it is not finite."""
-        return encode_8bit(self.all_in_focus) if self._encoded[1] is None else self._encoded[1]
+    def all_in_focus_by(self, encode: Encode) -> ByteArray:
+        """`encode(all_in_focus)`, from the device where it was encoded there; raises what `encode` raises."""
+        codes = self._codes[1] if self._encode is encode else None
+        return encode(self.all_in_focus) if codes is None else codes
 
-    def view_8bit(self, half: bool) -> ByteArray:
-        """`of_half` as 8-bit sRGB where the lens is one of two halves, else `bokeh_8bit`."""
-        return encode_8bit(self.of_half) if half else self.bokeh_8bit
+    def view_by(self, encode: Encode, half: bool) -> ByteArray:
+        """`encode(of_half)` where the lens is one of two halves, else `bokeh_by(encode)`."""
+        return encode(self.of_half) if half else self.bokeh_by(encode)
 
     @property
     def coverage(self) -> FloatArray:

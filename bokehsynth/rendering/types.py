@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,30 @@ from bokehsynth.optics.layer import Layer
 FloatArray = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+ByteArray = npt.NDArray[np.uint8]
+
+Encode = Callable[[FloatArray], ByteArray]
+"""Makes codes of a linear picture."""
+
+
+class CodeTable(Protocol):
+    """A rising step function from 0..1 to codes as a table (`color.CodeTable`)."""
+
+    @property
+    def encode(self) -> Encode:
+        """The same on the host; raises for values that are not finite."""
+
+    @property
+    def least(self) -> ByteArray:
+        """Least code of the floats that agree in all but their last `bucket_bits` bits."""
+
+    @property
+    def steps(self) -> FloatArray:
+        """Where each code's next one begins."""
+
+    @property
+    def bucket_bits(self) -> int:
+        """Bits."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from support.kernels_on_cpu import HostDevice, library
 from support.scenes import Scene, battery_scene
 
 import bokehsynth as bs
-from bokehsynth.color import encode_8bit, steps_of_8_bits
+from bokehsynth.color import encode_8bit, encode_16bit, table_of_8_bits
 from bokehsynth.errors import UnsoundError
 from bokehsynth.rendering import render_batch
 from bokehsynth.rendering.cuda import device as cuda_device
@@ -41,7 +41,8 @@ def device(monkeypatch):
 
 
 def codes_of(device, *pictures):
-    return encode_on_device(cuda.cache_of(device), [device.put(np.asarray(each, np.float32)) for each in pictures])
+    arrays = [device.put(np.asarray(each, np.float32)) for each in pictures]
+    return encode_on_device(cuda.cache_of(device), arrays, table_of_8_bits())
 
 
 # ------------------------------------------------------------------ the codes
@@ -49,7 +50,7 @@ def codes_of(device, *pictures):
 
 def test_the_codes_are_those_of_the_host_to_the_bit(device):
     """Round every step, at the ends, beyond them, and of pictures of any size in one batch."""
-    steps = steps_of_8_bits()[1][:-1]
+    steps = table_of_8_bits().steps[:-1]
     near = np.concatenate([steps, np.nextafter(steps, 0), np.nextafter(steps, 2)])
     odd = np.array([0, -0.0, 1, np.nextafter(np.float32(1), 2), -1, 5, 1e-40, -1e-40, 3.4e38, -3.4e38], np.float32)
     rng = np.random.default_rng(1)
@@ -61,7 +62,7 @@ def test_the_codes_are_those_of_the_host_to_the_bit(device):
     for made, picture in zip(codes_of(device, *pictures), pictures, strict=True):
         assert made.dtype == np.uint8
         assert np.array_equal(made, encode_8bit(picture))
-    assert encode_on_device(cuda.cache_of(device), []) == []
+    assert encode_on_device(cuda.cache_of(device), [], table_of_8_bits()) == []
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -80,17 +81,18 @@ def test_what_is_not_finite_has_no_codes_and_others_have(device, value):
 
 def test_an_encoded_batch_is_what_the_host_encodes(device):
     scenes = various_scenes()[:6]
-    made, linear = render_batch(scenes, "cuda", encoded=True), render_batch(scenes, "cuda")
+    made, linear = render_batch(scenes, "cuda", codes=table_of_8_bits()), render_batch(scenes, "cuda")
     for encoded, frames in zip(made, linear, strict=True):
-        assert np.array_equal(encoded.bokeh_8bit, encode_8bit(frames.bokeh))
-        assert np.array_equal(encoded.all_in_focus_8bit, encode_8bit(frames.all_in_focus))
-        assert np.array_equal(encoded.view_8bit(half=False), frames.bokeh_8bit)
+        assert np.array_equal(encoded.bokeh_by(encode_8bit), encode_8bit(frames.bokeh))
+        assert np.array_equal(encoded.all_in_focus_by(encode_8bit), encode_8bit(frames.all_in_focus))
+        assert np.array_equal(encoded.view_by(encode_8bit, half=False), frames.bokeh_by(encode_8bit))
     assert np.array_equal(made[0].bokeh, linear[0].bokeh)
+    assert np.array_equal(made[0].bokeh_by(encode_16bit), encode_16bit(linear[0].bokeh)), "no codes of another kind"
 
 
 def test_a_quarter_of_the_bytes_comes_back_by_two_copies(device):
     scenes = [battery_scene("three frontal"), battery_scene("tilted")]
-    render_batch(scenes, "cuda", encoded=True)
+    render_batch(scenes, "cuda", codes=table_of_8_bits())
     encoded = list(device.fetched)
     device.fetched.clear()
     cuda.cache_of(device).clear()
@@ -104,10 +106,10 @@ def test_a_picture_that_is_not_finite_says_so_when_it_is_read(device):
     last = bs.Layer(scene.layers[-1].color.copy(), scene.layers[-1].alpha, scene.layers[-1].disparity)
     last.color[30:32, 30:32] = np.nan  # which no layer is made with
     damaged = Scene((*scene.layers[:-1], last), scene.lens, scene.margin)
-    bad, good = render_batch([damaged, scene], "cuda", encoded=True)
+    bad, good = render_batch([damaged, scene], "cuda", codes=table_of_8_bits())
     with pytest.raises(UnsoundError, match="not finite"):
-        _ = bad.bokeh_8bit
-    assert good.bokeh_8bit.shape == good.bokeh.shape
+        _ = bad.bokeh_by(encode_8bit)
+    assert good.bokeh_by(encode_8bit).shape == good.bokeh.shape
 
 
 # ------------------------------------------------------------------ sharp pictures
@@ -120,16 +122,17 @@ LENSES = [bs.Lens(4.0, 0.2), bs.Lens(3.0, 0.7), bs.Lens(0.0, 0.4), bs.Lens(4.0, 
 def test_views_share_one_sharp_picture(device, encoded):
     scene = battery_scene("three frontal")
     views = [Scene(scene.layers, lens, scene.margin) for lens in LENSES]
-    made = render_batch(views, "cuda", encoded=encoded)
-    pictures = [frames.all_in_focus_8bit if encoded else frames.all_in_focus for frames in made]
+    codes = table_of_8_bits() if encoded else None
+    made = render_batch(views, "cuda", codes=codes)
+    pictures = [frames.all_in_focus_by(encode_8bit) if encoded else frames.all_in_focus for frames in made]
     assert all(picture is pictures[0] for picture in pictures)
     launched = len(device.launched)
-    again = render_batch([views[1]], "cuda", encoded=encoded)[0]
-    assert (again.all_in_focus_8bit if encoded else again.all_in_focus) is pictures[0]
+    again = render_batch([views[1]], "cuda", codes=codes)[0]
+    assert (again.all_in_focus_by(encode_8bit) if encoded else again.all_in_focus) is pictures[0]
     assert device.launched[launched:].count("plan_tiles") == 1, "the one through the lens"
     for view in views:
         alone = bs.render(view.layers, view.lens, view.margin, "cuda")
-        assert np.array_equal(pictures[0], alone.all_in_focus_8bit if encoded else alone.all_in_focus)
+        assert np.array_equal(pictures[0], alone.all_in_focus_by(encode_8bit) if encoded else alone.all_in_focus)
 
 
 def test_a_sharp_picture_is_of_these_layers_at_this_margin(device):

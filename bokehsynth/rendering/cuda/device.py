@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bokehsynth.color import ByteArray
 from bokehsynth.errors import DeviceError
 from bokehsynth.rendering.cuda.pinned_buffer import PinnedBuffer
+from bokehsynth.rendering.types import ByteArray
 
 KERNELS = Path(__file__).parent / "kernels"
 

@@ -1,26 +1,26 @@
-"""Pictures encoded to 8-bit sRGB on the device, by the same table as on the host: a quarter of the bytes comes back."""
+"""Pictures encoded on the device, by the same table as on the host: a quarter of the bytes comes back."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from bokehsynth.color import BUCKET_BITS, ByteArray
 from bokehsynth.rendering.cuda.device import DeviceArray
 from bokehsynth.rendering.cuda.layer_cache import LayerCache
 from bokehsynth.rendering.cuda.structs import ENCODING, rows
+from bokehsynth.rendering.types import ByteArray, CodeTable
 
 ALIGNED = 256
 """Bytes between which pictures begin in what is fetched, so that warps write whole lines."""
 
 
-def encode_on_device(cache: LayerCache, pictures: Sequence[DeviceArray]) -> list[ByteArray | None]:
-    """The 8-bit codes of linear pictures [H, W, 3] on the device, fetched by one copy; uint8 [H, W, 3].
+def encode_on_device(cache: LayerCache, pictures: Sequence[DeviceArray], table: CodeTable) -> list[ByteArray | None]:
+    """The codes of linear pictures [H, W, 3] on the device, fetched by one copy; uint8 [H, W, 3].
 
-    `color.encode_8bit` gives the same. None for a picture with values that are not finite, which has no codes.
+    `table.encode` gives the same. None for a picture with values that are not finite, which has no codes.
     """
     if not pictures:
         return []
-    device, (least, steps) = cache.device, cache.encoding_steps()
+    device, (least, steps) = cache.device, cache.codes(table)
     sizes = [int(np.prod(picture.shape)) for picture in pictures]
     starts = np.cumsum([0] + [-(-size // ALIGNED) * ALIGNED for size in [4 * len(pictures), *sizes]])[1:]
     made = device.zeros((int(starts[-1]),), np.uint8)
@@ -28,7 +28,8 @@ def encode_on_device(cache: LayerCache, pictures: Sequence[DeviceArray]) -> list
     entries = [
         {
             "color": device.address(picture), "codes": begin + int(start), "unsound": begin + 4 * k,
-            "least": device.address(least), "steps": device.address(steps), "values": size, "bucket_bits": BUCKET_BITS,
+            "least": device.address(least), "steps": device.address(steps), "values": size,
+            "bucket_bits": table.bucket_bits,
         }
         for k, (picture, start, size) in enumerate(zip(pictures, starts, sizes, strict=False))
     ]  # fmt: skip

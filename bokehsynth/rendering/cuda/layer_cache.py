@@ -7,13 +7,13 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from bokehsynth.color import steps_of_8_bits
 from bokehsynth.optics import HeightField
 from bokehsynth.optics.layer import Layer
 from bokehsynth.rendering.aperture.tables import LensTables, RaySet
 from bokehsynth.rendering.cuda.device import Device, DeviceArray
 from bokehsynth.rendering.cuda.sharp_pictures import SharpPictures
 from bokehsynth.rendering.cuda.structs import BLOCK, CANVAS, rows
+from bokehsynth.rendering.types import CodeTable, Encode
 
 LARGEST_SIDE = 128
 """Largest side of a grid of plain rays that `ray_tracer.grid_side` asks for."""
@@ -74,7 +74,7 @@ class LayerCache:
         self._ray_sets: WeakKeyDictionary[RaySet, DeviceRaySet] = WeakKeyDictionary()
         self._sets: WeakKeyDictionary[LensTables, dict[int, DeviceLensPoints]] = WeakKeyDictionary()
         self._transmissions: WeakKeyDictionary[LensTables, DeviceArray] = WeakKeyDictionary()
-        self._steps: tuple[DeviceArray, DeviceArray] | None = None
+        self._codes: dict[Encode, tuple[DeviceArray, DeviceArray]] = {}
         self.sharp = SharpPictures()
         """Pictures on the host."""
 
@@ -84,7 +84,7 @@ class LayerCache:
         self._ray_sets.clear()
         self._sets.clear()
         self._transmissions.clear()
-        self._steps = None
+        self._codes.clear()
         self.device.release()
 
     def evictable_besides(self, layers: Iterable[Layer]) -> int:
@@ -150,12 +150,11 @@ class LayerCache:
             self._transmissions[tables] = self.device.put(tables.transmission)
         return self._transmissions[tables]
 
-    def encoding_steps(self) -> tuple[DeviceArray, DeviceArray]:
-        """Upload `color.steps_of_8_bits` once."""
-        if self._steps is None:
-            least, steps = steps_of_8_bits()
-            self._steps = self.device.put(least), self.device.put(steps)
-        return self._steps
+    def codes(self, table: CodeTable) -> tuple[DeviceArray, DeviceArray]:
+        """Upload a table's `least` and `steps` once."""
+        if table.encode not in self._codes:
+            self._codes[table.encode] = self.device.put(table.least), self.device.put(table.steps)
+        return self._codes[table.encode]
 
     def _put(self, points: "np.ndarray[Any, Any]", weights: "np.ndarray[Any, Any]") -> DeviceLensPoints:
         put = self.device.put

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bokehsynth.color import ByteArray
+from bokehsynth.rendering.types import ByteArray
 
 LOG = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bokehsynth.color import ByteArray
 from bokehsynth.errors import DeviceError
 from bokehsynth.rendering.aperture.tables import RaySet, tables_of
 from bokehsynth.rendering.cuda import device as cuda_device
@@ -23,7 +22,7 @@ from bokehsynth.rendering.cuda.device import Device
 from bokehsynth.rendering.cuda.encoding import encode_on_device
 from bokehsynth.rendering.cuda.layer_cache import LayerCache
 from bokehsynth.rendering.cuda.structs import TILE, TILE_W
-from bokehsynth.rendering.types import FloatArray, RenderInput, RenderOutput, small_scene
+from bokehsynth.rendering.types import ByteArray, CodeTable, FloatArray, RenderInput, RenderOutput, small_scene
 
 LOG = logging.getLogger(__name__)
 
@@ -64,31 +63,33 @@ def render_pictures(scenes: Sequence[RenderInput], samples: int | None = None) -
     return _retry_out_of_memory(scenes, samples, _each(lambda device, scene, made: device.get(made.color)))
 
 
-def render_encoded(scenes: Sequence[RenderInput], samples: int | None = None) -> list[ByteArray | None]:
-    """The pictures of `render_scenes` as 8-bit sRGB, uint8 [H, W, 3], encoded on the device: a quarter of the bytes.
+def render_encoded(scenes: Sequence[RenderInput], samples: int | None, table: CodeTable) -> list[ByteArray | None]:
+    """The pictures of `render_scenes` as codes, uint8 [H, W, 3], encoded on the device: a quarter of the bytes.
 
     None for a picture with values that are not finite.
     """
     return _retry_out_of_memory(
-        scenes, samples, lambda device, scenes, made: encode_on_device(cache_of(device), [each.color for each in made])
+        scenes,
+        samples,
+        lambda device, scenes, made: encode_on_device(cache_of(device), [each.color for each in made], table),
     )
 
 
-def render_sharp(scenes: Sequence[RenderInput], encoded: bool) -> list[Any]:
+def render_sharp(scenes: Sequence[RenderInput], table: CodeTable | None) -> list[Any]:
     """The all-in-focus pictures as `render_pictures` or `render_encoded` make them, once for all views of a scene.
 
     Scenes with the same layers and margin share one array, also those of later calls while the layers live.
     """
-    kept, kind = cache_of(cuda_device.the_device()).sharp, "encoded" if encoded else "linear"
+    kept, encode = cache_of(cuda_device.the_device()).sharp, None if table is None else table.encode
     shared: dict[Any, Any] = {}
     for scene in scenes:
-        if (found := kept.find(scene, kind)) is not None:
+        if (found := kept.find(scene, encode)) is not None:
             shared[scene.layers, scene.margin] = found
     new = {(scene.layers, scene.margin): scene for scene in scenes if (scene.layers, scene.margin) not in shared}
     pinholes = [scene.all_in_focus() for scene in new.values()]
-    made = render_encoded(pinholes, 1) if encoded else render_pictures(pinholes, 1)
+    made: list[Any] = render_pictures(pinholes, 1) if table is None else render_encoded(pinholes, 1, table)
     for scene, picture in zip(new.values(), made, strict=True):
-        kept.keep(scene, kind, picture)
+        kept.keep(scene, encode, picture)
     shared |= zip(new, made, strict=True)
     return [shared[scene.layers, scene.margin] for scene in scenes]
 

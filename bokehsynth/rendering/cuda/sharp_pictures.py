@@ -4,14 +4,14 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
 from bokehsynth.optics.layer import Layer
-from bokehsynth.rendering.types import RenderInput
+from bokehsynth.rendering.types import Encode, RenderInput
 
 
 class _Kept(NamedTuple):
     layers: "tuple[ref[Layer], ...]"
     margin: int
-    pictures: dict[str, Any]
-    """By kind: linear or encoded."""
+    pictures: dict[Encode | None, Any]
+    """By what encoded them; None: linear."""
 
 
 class SharpPictures:
@@ -20,18 +20,18 @@ class SharpPictures:
     def __init__(self) -> None:
         self._kept: WeakKeyDictionary[Layer, _Kept] = WeakKeyDictionary()
 
-    def find(self, scene: RenderInput, kind: str) -> Any | None:
+    def find(self, scene: RenderInput, encode: Encode | None) -> Any | None:
         """The picture of these very layers at this margin, if it was made."""
         kept = self._kept.get(scene.layers[0])
-        return kept.pictures.get(kind) if kept is not None and _is_of(kept, scene) else None
+        return kept.pictures.get(encode) if kept is not None and _is_of(kept, scene) else None
 
-    def keep(self, scene: RenderInput, kind: str, picture: Any) -> None:
+    def keep(self, scene: RenderInput, encode: Encode | None, picture: Any) -> None:
         """Keep a picture for as long as its nearest layer lives, or another scene with that layer is rendered."""
         kept = self._kept.get(scene.layers[0])
         if kept is None or not _is_of(kept, scene):
             kept = _Kept(tuple(ref(layer) for layer in scene.layers), scene.margin, {})
             self._kept[scene.layers[0]] = kept
-        kept.pictures[kind] = picture
+        kept.pictures[encode] = picture
 
     def clear(self) -> None:
         """Let go of all."""

@@ -68,7 +68,7 @@ def compile_networks(models: Models) -> None:
     """
     unet, vae = models.networks.unet, models.networks.vae
     for layer in unet.focus_layers():
-        layer.forward = torch.compiler.disable(layer.forward)
+        layer.forward = torch.compiler.disable(layer.forward)  # type: ignore[no-untyped-call]
     for module in (
         unet,
         models.networks.controlnet,

@@ -155,6 +155,7 @@ def test_the_weights_of_a_run_depend_on_it_and_runs_without_it_are_as_ever(tmp_p
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_compiled_networks_give_what_they_give(recipe):
     picture, defocus = torch.rand(2, 3, 64, 64) * 2 - 1, torch.rand(2, 1, 64, 64)
     found = []

@@ -66,6 +66,17 @@ def family(root: int) -> set[tuple[int, str]]:
     return {(pid, stats[pid][1]) for pid in found}
 
 
+def worker_processes() -> set[tuple[int, str]]:
+    """Those of runs in clusters of this test, which are no children of a run that joined one."""
+    started = {pid: start for pid, (_, start) in everything().items()}
+    found = set()
+    for pid in living(f"PYTHONPATH={HERE}"):
+        with contextlib.suppress(OSError):
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes() and pid in started:
+                found.add((pid, started[pid]))
+    return found
+
+
 def test_a_node_that_is_killed_costs_time_and_no_byte(cluster: Any, recipe: Path, clean: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
     node = cluster.add_node(num_cpus=1, num_gpus=0, object_store_memory=80 << 20)
@@ -106,8 +117,8 @@ def test_a_driver_that_is_killed_leaves_no_worker_and_goes_on(
     line = ("generate", recipe, "--out", out, "--engine", "ray", *where)
     process = start(*line, FAULT="slow:0.4", MARK=mark)
     until(lambda: markers(out) and list(out.glob(".bokehsynth/tmp/*.crashes")), process)
-    started = family(process.pid)
-    assert len(started) > (9 if own else 1), "the run, and what it has started"
+    started = family(process.pid) | worker_processes()
+    assert len(started) > (9 if own else 1), "the run, its workers, and what else it has started"
     kill(process.pid)
     ended(process)
     time.sleep(LIVES_ON)

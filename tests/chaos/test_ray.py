@@ -70,7 +70,7 @@ def worker_processes() -> set[tuple[int, str]]:
     """Those of runs in clusters of this test, which are no children of a run that joined one."""
     started = {pid: start for pid, (_, start) in everything().items()}
     found = set()
-    for pid in living(f"PYTHONPATH={HERE}"):
+    for pid in living(str(HERE)):
         with contextlib.suppress(OSError):
             if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes() and pid in started:
                 found.add((pid, started[pid]))

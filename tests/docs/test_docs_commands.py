@@ -44,7 +44,15 @@ def commands_in(line: str) -> Iterator[str]:
         words = []
 
 
+def mentions_of(page: Path) -> list[str]:
+    """The commands that stand in the text of a page, which may be no more than the beginning of one."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    spans = re.findall(r"`((?:bokehsynth|magicbokeh) [a-z][^`\n]* [^`\n]*)`", text)
+    return [re.sub(r"\bN\b", "1", command) for span in spans for command in commands_in(span)]
+
+
 LINES = [(page.name, line) for page in PAGES for line in commands_of(page)]
+MENTIONS = [(page.name, line) for page in PAGES for line in mentions_of(page)]
 
 
 @pytest.mark.parametrize(("page", "line"), LINES)
@@ -55,7 +63,14 @@ def test_a_command_shown_is_understood(page: str, line: str) -> None:
         PROGRAMS[program].commands[name].make_context(name, arguments)
 
 
+@pytest.mark.parametrize(("page", "line"), MENTIONS)
+def test_a_command_in_the_text_has_options_that_are_there(page: str, line: str) -> None:
+    with contextlib.suppress(click.MissingParameter, click.BadOptionUsage):
+        test_a_command_shown_is_understood(page, line)
+
+
 def test_most_pages_show_commands() -> None:
     assert len(LINES) >= 50
+    assert len(MENTIONS) >= 20
     assert {"README.md", "cluster.md", "recipes.md", "inference.md"} <= {page for page, _ in LINES}
     assert ("cluster.md", "bokehsynth verify s3://bucket/set") in LINES

@@ -24,10 +24,43 @@ SHARPNESS_FLOOR = 0.2
 """See docs/assets.md for what it was calibrated on."""
 
 
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class QualitySpec(Spec):
+    """Which pictures of a source are good enough: the others are quarantined. A threshold that is not given asks for
+    nothing. Sharpness and exposure are measured at a shorter side of 512 px, of cut-outs where they are solid; those of
+    scene-referred pictures (.hdr, .exr) are not judged."""
+
+    min_side: Annotated[int, Field(ge=1)] | None = None
+    """Least shorter side in pixels, of a cut-out that of its subject's box [reason: too_small]."""
+    min_laplacian: Annotated[float, Field(ge=0)] | None = None
+    """Least variance of the Laplacian of its grey levels, 0..255 [reason: blurred]."""
+    max_white: _Share | None = None
+    """Largest share of pixels whose channels are all 254 or more of 255 [reason: clipped]."""
+    max_black: _Share | None = None
+    """Largest share of pixels whose channels are all 1 or less of 255 [reason: clipped]."""
+    min_soft: _Share | None = None
+    """Of cut-outs: least share of the visible pixels with an alpha between 0.02 and 0.98; mattes that were cut with
+    scissors have next to none [reason: poor_matte]."""
+    max_soft: _Share | None = None
+    """Of cut-outs: largest such share; mattes that are a haze have much [reason: poor_matte]."""
+    max_holes: _Share | None = None
+    """Of cut-outs: largest share of the subject that is transparent and shut in by it [reason: poor_matte]."""
+    min_area: _Share | None = None
+    """Of cut-outs: least share of the picture that its subject covers [reason: poor_matte]."""
+
+    @property
+    def of_mattes(self) -> list[str]:
+        """The given keys that judge a matte."""
+        keys = ("min_soft", "max_soft", "max_holes", "min_area")
+        return [key for key in keys if getattr(self, key) is not None]
+
+
 class SourceSpec(GrownSpec):
     """Where assets come from; a plain string or list of strings means its `path`."""
 
-    absent_unused: ClassVar[tuple[str, ...]] = ("credits",)
+    absent_unused: ClassVar[tuple[str, ...]] = ("credits", "quality")
 
     path: str | Annotated[list[str], Field(min_length=1)]
     """A folder (with all below it), a glob, a picture, a .txt list of pictures, or a list of these; `procedural` for
@@ -49,6 +82,8 @@ class SourceSpec(GrownSpec):
     """A table of who made the pictures, a .csv file in the folder of the source: columns `file` (the picture's path in
     that folder) and any of `author`, `url`, `title` and `licence` (which goes before the source's). It is recorded in
     assets.jsonl and told on the card."""
+    quality: QualitySpec | None = None
+    """Thresholds of resolution, sharpness, exposure and mattes; what misses one is quarantined. Absent: none."""
 
     @field_validator("credits")
     @classmethod
@@ -61,6 +96,8 @@ class SourceSpec(GrownSpec):
     def _credits_have_a_folder(self) -> "SourceSpec":
         if self.credits is not None and self.procedural:
             raise ValueError("credits: the embedded pictures have no folder, and no authors but this project's")
+        if self.quality is not None and self.procedural:
+            raise ValueError("quality: the embedded pictures have no files to judge; leave it out")
         return self
 
     @property
@@ -121,7 +158,7 @@ class PairPatterns(Spec):
 class PairSourceSpec(SourceSpec):
     """Where photographed pairs come from; a plain string means its `path`, a folder."""
 
-    absent_unused = ("credits", "layout")
+    absent_unused = ("credits", "quality", "layout")
 
     names: PairPatterns | None = None
     """How the files of a pair are called, where neither folders (`original/`, `bokeh/`, ...) nor suffixes (`_input`,
@@ -187,6 +224,15 @@ class AssetsSpec(Spec):
                 "pairs: `layout: realbokeh` gives samples an f_number, and all samples of a set have the same keys; "
                 "say it of all sources of pairs or of none"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _mattes_of_cutouts_alone(self) -> "AssetsSpec":
+        for name in SOURCE_LISTS[1:]:
+            for source in getattr(self, name):
+                if source.quality is not None and source.quality.of_mattes:
+                    key = source.quality.of_mattes[0]
+                    raise ValueError(f"{name}: quality.{key} judges the mattes of cut-outs, and these have none")
         return self
 
     @property

@@ -29,6 +29,8 @@ class Limits:
     """Width times height; at most 89,478,485, where Pillow's own guard begins."""
     min_side: int = MIN_SIDE
     """Shorter side in pixels."""
+    judged: bool = False
+    """Whether the quality of the picture is measured as well; no bound."""
 
     def check(self, width: int, height: int, name: str) -> None:
         """RejectedPicture for a size outside the limits."""

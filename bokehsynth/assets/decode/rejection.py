@@ -21,6 +21,8 @@ REASONS = {
     "matte_in_color": "the matte file is no matte: its channels differ",
     "ambiguous_matte": "several files could be the matte",
     "blurred": "a landscape that is itself out of focus, below the sharpness floor",
+    "clipped": "more of it is white or black than its source's quality allows",
+    "poor_matte": "a matte that misses a threshold of its source's quality",
     "has_alpha": "a landscape with transparent parts: there is nothing behind it",
     "half_pair": "a pair of which one photograph is missing",
     "pair_size": "a pair whose two photographs have different sizes",

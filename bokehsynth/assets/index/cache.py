@@ -8,7 +8,7 @@ stays that when others are added. Deleting the file starts over.
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -94,7 +94,9 @@ class IndexCache:
             return None  # another version may read the file
         try:
             answer = answer_from(known.get("probe", known))
-            return None if isinstance(answer, Probe) and not answer.is_comparable else answer
+            if isinstance(answer, Probe) and (not answer.is_comparable or (limits.judged and answer.quality is None)):
+                return None
+            return answer
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
 
@@ -108,7 +110,7 @@ class IndexCache:
             message = str(answer).replace(f"{self.folder}/", "")
             found: dict[str, Any] = {"refused": answer.reason, "message": message, "decoders": _decoders()}
         else:
-            found = {"probe": asdict(answer)}
+            found = {"probe": answer.record}
         self.files[self._key(candidate)] = {"stamp": before, **found}
         self.changed = True
 

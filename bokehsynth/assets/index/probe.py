@@ -18,8 +18,9 @@ from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.decode.safe_read import read_file
 from bokehsynth.assets.index.jpeg_damage import reject_damaged_jpeg
 from bokehsynth.assets.index.measure import THUMB, grey_of, matte_facts, perceptual_hash, sharpness
+from bokehsynth.assets.index.quality import cutout_quality, picture_quality
 from bokehsynth.assets.load.pairs import load_pair
-from bokehsynth.color import linear_to_srgb
+from bokehsynth.color import FloatArray, linear_to_srgb
 from bokehsynth.imaging.registration import compare_views
 
 PROBE_VERSION = 2
@@ -58,6 +59,13 @@ class Probe:
     """For a pair, digests of the photo through the lens and of the disparity map."""
     views: tuple[float, ...] | None = None
     """For a pair, gain of red, green, blue; shift in x, y; correlation (see `ViewComparison`)."""
+    quality: dict[str, float] | None = None
+    """What `quality` measures; None where no recipe has asked."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the index keeps."""
+        return {key: value for key, value in asdict(self).items() if key != "quality" or value is not None}
 
     @property
     def is_comparable(self) -> bool:
@@ -75,15 +83,18 @@ def probe(candidate: Candidate, limits: Limits) -> Probe:
     reject_damaged_jpeg(data, str(candidate.image))
     image_sha = hashlib.sha256(data).hexdigest()
     if candidate.kind in {"background", "photo"}:
-        return _landscape(candidate, raster, image_sha)
+        return _landscape(candidate, raster, image_sha, limits.judged)
     return _cutout(candidate, raster, image_sha, limits)
 
 
-def _landscape(candidate: Candidate, raster: Raster, sha256: str) -> Probe:
+def _landscape(candidate: Candidate, raster: Raster, sha256: str, judged: bool) -> Probe:
     reject_transparency(raster, candidate.image)
     color = reduced(raster, JUDGED_SIDE)
     phash = perceptual_hash(grey_of(shrunk(color, 256)))
-    return _probe(raster, sha256, sha256, None, asdict(phash) | {"sharpness": round(sharpness(color), 4)})
+    measured = asdict(phash) | {"sharpness": round(sharpness(color), 4)}
+    if judged:
+        measured["quality"] = {} if raster.linear else picture_quality(color)
+    return _probe(raster, sha256, sha256, None, measured)
 
 
 def _cutout(candidate: Candidate, raster: Raster, image_sha: str, limits: Limits) -> Probe:
@@ -106,6 +117,7 @@ def _cutout(candidate: Candidate, raster: Raster, image_sha: str, limits: Limits
         raise RejectedPicture(f"{candidate.image}: its alpha shows nothing", "empty_matte")
     if matte_sha is not None:
         facts = replace(facts, colors="photographed")
+    judged = {"quality": _cutout_quality(raster, color, alpha, facts.box)} if limits.judged else {}
     sha256 = image_sha if matte_sha is None else hashlib.sha256(f"{image_sha} {matte_sha}".encode()).hexdigest()
     top, left, height, width = facts.box
     # Hashed as displayed: the subject's box alone, composited over mid-grey.
@@ -115,7 +127,15 @@ def _cutout(candidate: Candidate, raster: Raster, image_sha: str, limits: Limits
     phash = perceptual_hash(grey + np.float32(0.5) * (1 - alpha[part]))
     up = raster.size[0] / alpha.shape[0]
     box = (int(top * up), int(left * up), int(np.ceil(height * up)), int(np.ceil(width * up)))
-    return _probe(raster, sha256, image_sha, matte_sha, asdict(phash) | asdict(replace(facts, box=box)))
+    return _probe(raster, sha256, image_sha, matte_sha, asdict(phash) | asdict(replace(facts, box=box)) | judged)
+
+
+def _cutout_quality(
+    raster: Raster, color: FloatArray, alpha: FloatArray, box: tuple[int, int, int, int]
+) -> dict[str, float]:
+    """Measures of a cut-out; of a scene-referred one those of its matte alone."""
+    measured = cutout_quality(color, alpha, box)
+    return {name: value for name, value in measured.items() if not raster.linear or name in {"soft", "holes", "area"}}
 
 
 def _pair(candidate: Candidate, limits: Limits) -> Probe:
@@ -127,10 +147,12 @@ def _pair(candidate: Candidate, limits: Limits) -> Probe:
     views = compare_views(pair.all_in_focus, pair.bokeh, pair.mask)
     phash = perceptual_hash(grey_of(shrunk(pair.all_in_focus, 256)))
     joined = "\n".join(f"{role} {digest}" for role, digest in sorted(sums.items()))
-    measured = asdict(phash) | {
+    measured: dict[str, Any] = asdict(phash) | {
         "beside_sha256": (sums["bokeh"], sums.get("disparity")),
         "views": tuple(round(number, 4) for number in (*views.gain, *views.shift, views.correlation)),
     }
+    if limits.judged:
+        measured["quality"] = {} if photo.linear else picture_quality(pair.all_in_focus)
     return _probe(photo, hashlib.sha256(joined.encode()).hexdigest(), sums["aif"], sums.get("mask"), measured)
 
 

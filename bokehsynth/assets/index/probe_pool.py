@@ -50,7 +50,7 @@ def probe_all(
     """
     answers: dict[int, Answer] = {}
     died: list[int] = []
-    command = child_command(__name__, str(limits.max_pixels), str(limits.min_side))
+    command = child_command(__name__, str(limits.max_pixels), str(limits.min_side), str(int(limits.judged)))
     requests = [json.dumps(asdict(candidate), default=str) for candidate in candidates]
     children = min(usable_cpus(), -(-len(candidates) // FILES_PER_CHILD))
     with contextlib.closing(ask_all(command, requests, children, SECONDS)) as replies:
@@ -135,4 +135,4 @@ def _serve(limits: Limits) -> None:
 
 def main() -> None:
     """Run a child: its arguments are the limits."""
-    _serve(Limits(int(sys.argv[1]), int(sys.argv[2])))
+    _serve(Limits(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "1"))

@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bokehsynth.assets.catalogue import Asset, AssetFiles, Candidate, Kind, RejectedFile
+from bokehsynth.assets.decode.decoder import Limits
 from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.index.cache import IndexCache, fingerprint, relative_name
 from bokehsynth.assets.index.credits import NO_CREDIT, Credit, read_credits
 from bokehsynth.assets.index.discover import Found, find_candidates, find_pairs
 from bokehsynth.assets.index.probe import Probe
 from bokehsynth.assets.index.probe_pool import probe_all
+from bokehsynth.assets.index.quality import quality_rejection
 from bokehsynth.assets.index.split import SplitCandidate
 from bokehsynth.assets.load.pairs import pair_rejection
 from bokehsynth.assets.spec import AssetsSpec, PairSourceSpec, SourceSpec
@@ -88,6 +90,7 @@ def index_source(
         all_found = [find_pairs(path, source, root) for path in paths]
     else:
         all_found = [find_candidates(path, kind, root) for path in paths]
+    limits = replace(spec.limits, judged=source.quality is not None)
     for found in all_found:
         names = {relative_name(candidate.named, found.folder) for candidate in found.candidates}
         names |= {relative_name(path, found.folder) for path, _ in found.rejected}
@@ -95,10 +98,10 @@ def index_source(
             found.candidates = sorted(found.candidates, key=lambda candidate: candidate.image)[: source.first]
         cache = IndexCache.open(found.folder, len(found.candidates))
         credits_of = read_credits(Path(found.folder, source.credits)) if source.credits is not None else {}
-        for candidate, answer in _probe_candidates(found, cache, spec, progress):
+        for candidate, answer in _probe_candidates(found, cache, limits, progress):
             name = relative_name(candidate.named, found.folder)
             if isinstance(answer, Probe):
-                answer = _apply_recipe_limits(candidate, answer, spec)  # noqa: PLW2901
+                answer = _apply_recipe_limits(candidate, answer, spec, source)  # noqa: PLW2901
             if isinstance(answer, RejectedPicture):
                 message = str(answer).replace(f"{found.folder}/", "")  # the same on every machine
                 rejected.append(RejectedFile(kind=kind, name=name, reason=answer.reason, message=message))
@@ -121,14 +124,14 @@ def index_source(
 
 
 def _probe_candidates(
-    found: Found, cache: IndexCache, spec: AssetsSpec, progress: ProgressCallback
+    found: Found, cache: IndexCache, limits: Limits, progress: ProgressCallback
 ) -> list[tuple[Candidate, Probe | RejectedPicture]]:
     """The cached result of each candidate; candidates without one are probed first."""
-    known = {candidate: cache.get(candidate, spec.limits) for candidate in found.candidates}
+    known = {candidate: cache.get(candidate, limits) for candidate in found.candidates}
     new = [candidate for candidate, answer in known.items() if answer is None]
-    fingerprints = [fingerprint(candidate, spec.limits) for candidate in new]
+    fingerprints = [fingerprint(candidate, limits) for candidate in new]
     done = iter(range(1, len(new) + 1))
-    answers = probe_all(new, spec.limits, lambda: progress(next(done), len(new)))
+    answers = probe_all(new, limits, lambda: progress(next(done), len(new)))
     for candidate, before, answer in zip(new, fingerprints, answers, strict=True):
         cache.put(candidate, before, answer)
         known[candidate] = answer
@@ -136,11 +139,18 @@ def _probe_candidates(
     return [*((candidate, answer) for candidate, answer in known.items() if answer is not None), *rejected]
 
 
-def _apply_recipe_limits(candidate: Candidate, found: Probe, spec: AssetsSpec) -> Probe | RejectedPicture:
-    """The probe, or its rejection by the recipe's checks: pairs by alignment, landscapes by sharpness.
+def _apply_recipe_limits(
+    candidate: Candidate, found: Probe, spec: AssetsSpec, source: SourceSpec
+) -> Probe | RejectedPicture:
+    """The probe, or its rejection by the recipe's checks: by the source's quality, pairs by alignment, landscapes by
+    sharpness.
 
     Scene-referred pictures (.hdr, .exr) are not judged by sharpness.
     """
+    if source.quality is not None:
+        sides = (found.height, found.width) if found.box is None else found.box[2:]
+        if fault := quality_rejection(found.quality or {}, sides, source.quality, candidate.named):
+            return fault
     if candidate.kind == "pair" and found.views is not None:
         red, green, blue, x, y, correlation = found.views
         views = ViewComparison([red, green, blue], (x, y), correlation)

@@ -48,12 +48,15 @@ def watched_cluster(folder: str) -> Iterator[None]:
 
 def end_cluster(folder: str) -> bool:
     """Kill all processes of a cluster but this one, and delete its folder; whether there was any process."""
-    found = processes_of(folder)
-    for pid in found:
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
+    found, end = False, time.monotonic() + WATCHED_SECONDS
+    while (left := processes_of(folder)) and time.monotonic() < end:  # what still runs may write to the folder
+        found = True
+        for pid in left:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_TICK / 10)
     shutil.rmtree(folder, ignore_errors=True)
-    return bool(found)
+    return found
 
 
 def processes_of(folder: str) -> list[int]:

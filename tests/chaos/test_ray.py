@@ -14,7 +14,11 @@ from typing import Any
 
 import pytest
 from harness import HERE, assert_same, ended, events, kill, markers, quarantine, run, start, torn_shards, until
+from support.bucket_trees import tree
 from support.ray_clusters import ray_cluster
+from support.s3_server import make_bucket, variables
+
+from bokehsynth.stores import ObjectPath
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
@@ -131,6 +135,28 @@ def test_a_driver_that_is_killed_leaves_no_worker_and_goes_on(
     again = run(*line, MARK=mark)
     assert again.returncode == 0, again.stderr
     assert_same(out, clean)
+    assert_none_lives(mark)
+
+
+def test_a_driver_that_is_killed_goes_on_in_a_bucket(
+    s3_port: int, recipe: Path, clean: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = uuid.uuid4().hex
+    for name, value in variables(s3_port).items():
+        monkeypatch.setenv(name, value)
+    make_bucket(s3_port, "driver")
+    place = ObjectPath.from_url("s3://driver/set")
+    line = ("generate", recipe, "--out", place, "--engine", "ray", "--workers", 2)
+    process = start(*line, FAULT="slow:0.4", MARK=mark)
+    until((place / ".bokehsynth" / "train").is_dir, process)
+    started = family(process.pid)
+    kill(process.pid)
+    ended(process)
+    time.sleep(LIVES_ON)
+    assert not started & {(pid, start) for pid, (_, start) in everything().items()}
+    again = run(*line, MARK=mark)
+    assert again.returncode == 0, again.stderr
+    assert tree(place) == tree(clean)
     assert_none_lives(mark)
 
 

@@ -21,9 +21,11 @@ from support.kernels_on_cpu import HostDevice, library
 from support.scenes import BATTERY, Scene, battery_scene
 
 import bokehsynth as bs
+from bokehsynth.color import encode_8bit, table_of_8_bits
 from bokehsynth.errors import DeviceError
 from bokehsynth.rendering.cuda import device as cuda_device
 from bokehsynth.rendering.cuda import renderer as cuda
+from bokehsynth.rendering.cuda.encoding import encode_on_device
 from bokehsynth.rendering.cuda.structs import TILE
 from bokehsynth.rendering.types import RenderInput
 
@@ -88,6 +90,18 @@ def test_the_gpu_does_what_the_kernels_do_on_the_cpu(gpu, host, monkeypatch, ape
 def test_so_it_does_with_height_fields(gpu, host, monkeypatch):
     scenes = [height_field_scene(name) for name in FIELDS]
     assert_the_same(*(render_batch(device, scenes, None, monkeypatch) for device in (gpu, host)))
+
+
+def test_pictures_are_encoded_as_on_the_host(gpu):
+    """Round every step of the code, beyond its ends, and of more bytes than the page-locked buffer first had."""
+    table = table_of_8_bits()
+    near = np.concatenate([table.steps[:-1], np.nextafter(table.steps[:-1], 0), np.array([-1, 0, 1e-40, 1, 9])])
+    pictures = [np.resize(near.astype(np.float32), (*size, 3)) for size in ((20, 13), (700, 900))]
+    made = encode_on_device(cuda.cache_of(gpu), [gpu.put(picture) for picture in pictures], table)
+    for codes, picture in zip(made, pictures, strict=True):
+        np.testing.assert_array_equal(codes, encode_8bit(picture))
+        np.testing.assert_array_equal(gpu.get(gpu.put(picture)), picture)
+    assert encode_on_device(cuda.cache_of(gpu), [gpu.put(pictures[0] / np.float32(0))], table) == [None]
 
 
 @pytest.mark.parametrize("name", BATTERY)

@@ -33,10 +33,6 @@ class SharpPictures:
             self._kept[scene.layers[0]] = kept
         kept.pictures[encode] = picture
 
-    def clear(self) -> None:
-        """Let go of all."""
-        self._kept.clear()
-
 
 def _is_of(kept: _Kept, scene: RenderInput) -> bool:
     layers = tuple(found() for found in kept.layers)

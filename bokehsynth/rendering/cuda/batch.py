@@ -56,6 +56,8 @@ class Batch:
         _check(scenes)
         cache.upload([layer for scene in scenes for layer in scene.layers])
         self.scenes = scenes
+        columns = max(-(-scene.width // TILE_W) for scene in scenes)
+        self._tiles = columns, max(-(-scene.height // ROWS) for scene in scenes)
         self._sets = [len(table.weights) for table in tables]
         self.outputs: list[DeviceOutput] = []
         """Filled by `render` or `trace_all`."""
@@ -110,13 +112,12 @@ class Batch:
         return min(max(found, default=0), MOST_PLANES)
 
     def _launch(self, kernel: str, warps: int) -> None:
-        columns = max(-(-scene.width // TILE_W) for scene in self.scenes)
-        lines = max(-(-scene.height // ROWS) for scene in self.scenes)
-        self.device.launch(kernel, (columns, lines, len(self.scenes)), (TILE_W, warps, 1), self._table)
+        self.device.launch(kernel, (*self._tiles, len(self.scenes)), (TILE_W, warps, 1), self._table)
 
     def _layer_entries(self, scene: RenderInput, nodes: FootprintNodes) -> Iterator[dict[str, Any]]:
         """A row of `structs.LAYER` for each layer of a scene."""
         rounded = any(isinstance(layer.disparity, HeightField) for layer in scene.layers)
+        footprints = nodes.of_scene(scene)
         for layer in scene.layers:
             uploaded = self._keep_alive(self.cache.layer(layer))
             entry: dict[str, Any] = {"texels": self._at(uploaded.texels), "alpha": self._at(uploaded.alpha)}
@@ -133,7 +134,7 @@ class Batch:
                 # beside height fields planes are rounded like them: what is level, or in focus, in one is so in both
                 d = float(np.float32(plane.d) - focus) if rounded else plane.d - in_focus
                 entry |= {"d": d, "gx": plane.gx, "gy": plane.gy}
-                entry["first_node"], entry["nodes"] = nodes.add(scene, plane)
+                entry["first_node"], entry["nodes"] = footprints(plane)
             yield entry
 
     def _entry(self, scene: RenderInput, table: RaySet) -> dict[str, Any]:

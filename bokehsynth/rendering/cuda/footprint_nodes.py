@@ -1,5 +1,6 @@
 """The footprint kernels of a batch: which radii its layers need, and one table that says where each is made."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,21 +35,28 @@ class FootprintNodes:
         self._tables: list[LensTables] = []
         self._count = 0
 
-    def add(self, scene: RenderInput, plane: Plane) -> tuple[int, int]:
-        """Nodes for a plane, close enough to interpolate between: number of the first, and how many.
+    def of_scene(self, scene: RenderInput) -> Callable[[Plane], tuple[int, int]]:
+        """A function that adds nodes for a plane, close enough to interpolate between: number of the first, how many.
 
         None where nothing is blurred, or only rays are used.
         """
-        K = scene.lens.blur
-        low, high = (K * (d - scene.lens.focus) for d in plane.extremes(scene.width, scene.height))
-        if low == high == 0 or pupils.has_pupil(scene.lens.aperture):
-            return self._count, 0
-        radii = np.array([low]) if plane.slope == 0 else radius_nodes(low, high)
-        self._radii.append(radii)
-        self._tilts.append((K * plane.gx, K * plane.gy, K * plane.slope))
-        self._tables.append(tables_of(scene.lens.aperture))
-        self._count += len(radii)
-        return self._count - len(radii), len(radii)
+        K, focus, width, height = scene.lens.blur, scene.lens.focus, scene.width, scene.height
+        if K == 0 or pupils.has_pupil(scene.lens.aperture):
+            return lambda plane: (self._count, 0)
+        tables = tables_of(scene.lens.aperture)
+
+        def add(plane: Plane) -> tuple[int, int]:
+            low, high = (K * (d - focus) for d in plane.extremes(width, height))
+            if low == high == 0:
+                return self._count, 0
+            radii = np.array([low]) if plane.slope == 0 else radius_nodes(low, high)
+            self._radii.append(radii)
+            self._tilts.append((K * plane.gx, K * plane.gy, K * plane.slope))
+            self._tables.append(tables)
+            self._count += len(radii)
+            return self._count - len(radii), len(radii)
+
+        return add
 
     def table(self) -> NodeTable:
         """Every node with what it is made from, its weights placed end to end in memory; zeros, to be summed to."""

@@ -369,6 +369,7 @@ def test_each_opening_of_realbokeh_is_a_sample_with_its_f_number(tmp_path: Path)
         ({"target_avs": [2.0, 4, True]}, "an f-number is 0.1 to 1000, got True"),
         ({"source_image": "../../elsewhere.png"}, "got '../../elsewhere.png'"),
         ({"target_images": ["/etc/passwd", "a", "b"]}, "got '/etc/passwd'"),
+        ({"target_images": ["a", "b", "./a"]}, "names a picture twice"),
         ({"source_image": 7}, "no text source_image"),
         ({"target_images": []}, "0 target_images"),
     ],
@@ -382,6 +383,19 @@ def test_metadata_of_realbokeh_that_cannot_be_true_are_refused(tmp_path: Path, o
     assert path.name == "2.json"
     assert fault.reason == "corrupt"
     assert words in str(fault)
+
+
+def test_metadata_of_realbokeh_are_files_below_the_folder(tmp_path: Path) -> None:
+    scene(tmp_path / "rb", 1)
+    scene(tmp_path / "other", 2)
+    (tmp_path / "rb/metadata/2.json").symlink_to(tmp_path / "other/metadata/2.json")
+    (tmp_path / "rb/metadata/3.json").write_bytes(b"\xff")
+    (tmp_path / "rb/metadata/4.json").write_text("[1]")
+    pairs, rejected = realbokeh_pairs(tmp_path / "rb", tmp_path / "rb")
+    assert len(pairs) == 3
+    assert [(path.name, fault.reason) for path, fault in rejected] == [
+        ("2.json", "outside_root"), ("3.json", "corrupt"), ("4.json", "corrupt"),
+    ]  # fmt: skip
 
 
 def test_recipes_do_not_mix_pairs_with_and_without_f_numbers(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 
 from bokehsynth.assets.catalogue import Candidate
 from bokehsynth.assets.decode.rejection import RejectedPicture
+from bokehsynth.assets.decode.safe_read import read_file
 from bokehsynth.errors import DataError, RecipeError, StorageError
-from bokehsynth.untrusted_files import read_json
+from bokehsynth.untrusted_files import MAX_JSON, parse_json
 
 FOLDER = "metadata"
 MAX_TARGETS = 256
@@ -37,8 +38,10 @@ def realbokeh_pairs(folder: Path, boundary: Path) -> tuple[list[Candidate], list
     rejected: list[tuple[Path, RejectedPicture]] = []
     for path in files:
         try:
-            pairs += _scene(path, read_json(path), boundary)
-        except (DataError, OSError) as error:
+            pairs += _scene(path, _read(path, boundary), boundary)
+        except RejectedPicture as error:  # a link that leads out, a FIFO, no permission
+            rejected.append((path, error))
+        except DataError as error:
             fault = RejectedPicture(f"{path}: is no metadata of a scene ({error})", "corrupt", lasting=False)
             rejected.append((path, fault))
     return pairs, rejected
@@ -57,6 +60,13 @@ def _raise_unlistable(error: OSError) -> None:
     raise StorageError(f"{error.filename}: the folder cannot be listed: {error.strerror}")
 
 
+def _read(path: Path, boundary: Path) -> Any:
+    try:
+        return parse_json(read_file(path, boundary, MAX_JSON).decode(), path.name)
+    except UnicodeDecodeError:
+        raise DataError(f"{path.name}: is no UTF-8 text") from None
+
+
 def _scene(path: Path, record: Any, boundary: Path) -> list[Candidate]:
     """The pairs of one scene; DataError for a record that describes none."""
     record = record if isinstance(record, dict) else {}
@@ -72,9 +82,12 @@ def _scene(path: Path, record: Any, boundary: Path) -> list[Candidate]:
         if type(number) not in (int, float) or not F_NUMBERS[0] <= number <= F_NUMBERS[1]:
             raise DataError(f"an f-number is {F_NUMBERS[0]:g} to {F_NUMBERS[1]:g}, got {number!r:.40}")
     image = _beside(path, source)
+    pictures = [_beside(path, target) for target in targets]
+    if len(set(pictures)) != len(pictures):
+        raise DataError("target_images names a picture twice, and it has one f-number")
     return [
-        Candidate(kind="pair", image=image, bokeh=_beside(path, target), root=boundary, f_number=float(number))
-        for target, number in zip(targets, f_numbers, strict=True)
+        Candidate(kind="pair", image=image, bokeh=picture, root=boundary, f_number=float(number))
+        for picture, number in zip(pictures, f_numbers, strict=True)
     ]
 
 

@@ -62,6 +62,7 @@ class RecordNumbers:
         self.licences.update({licence_of.get(name, "not stated") for name in shown})
         for name in _META:
             self._number(name, meta[name])
+        self._number("f_number", meta.get("f_number"))  # of photographed pairs; that of a camera stands in the draw
         self._word("lens", meta["aperture"])
         self._word("size", f"{meta['width']} x {meta['height']}")
         try:

@@ -582,12 +582,12 @@ def test_the_lines_of_the_documents(layout: Layout, tmp_path: Path, monkeypatch:
         line for page in ("report.md", "dataset-format.md") for line in (docs / page).read_text().splitlines()
         if line.startswith(("bokehsynth report", "bokehsynth export"))
     ]  # fmt: skip
-    assert len(lines) == 4
+    assert len(lines) == 5
     for line in lines:
         _, command, place, *rest = shlex.split(line, comments=True)
         assert place in {"demo", "/data/set", "out"}
         assert CliRunner().invoke(cli, [command, str(layout.root), *rest]).exit_code == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "set.html", "files", "rows"}
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "set.html", "files", "rows", "streams"}
 
 
 def test_the_command(layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

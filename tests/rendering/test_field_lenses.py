@@ -17,10 +17,14 @@ from bokehsynth.rendering.aperture.field_lookup import grids_at, look_up
 from bokehsynth.rendering.aperture.field_motion import motion_of
 from bokehsynth.rendering.aperture.field_reach import FieldReach
 from bokehsynth.rendering.aperture.field_table import bake_field_table, channels_of
+from bokehsynth.rendering.aperture.footprint_kernel import footprint_kernels, radius_nodes
 from bokehsynth.rendering.aperture.lens_points import vogel_points
 from bokehsynth.rendering.aperture.pupil import pupils_at
+from bokehsynth.rendering.aperture.tables import tables_of
 from bokehsynth.rendering.cpu import field_renderer, node_rows
 from bokehsynth.rendering.cpu.node_kernels import NodeGrids, grids_of_row, splat_grids
+from bokehsynth.rendering.cpu.prepared_layers import concatenate_kernels
+from bokehsynth.rendering.cpu.radius_kernels import RadiusCells, pupil_radii
 from bokehsynth.rendering.types import RenderInput
 
 
@@ -206,6 +210,25 @@ def test_a_tilted_layer_through_a_pupil_is_summed_along_rows(monkeypatch):
 def test_white_stays_white_on_a_tilted_layer_through_a_pupil():
     frames = bs.render(*sheets(bs.CatEye(0.5), 32.0, 0.046, light=1.0), backend="cpu")
     np.testing.assert_allclose(frames.bokeh, 1, atol=5e-4)
+
+
+def test_kernels_of_cells_near_the_focus_are_those_of_each():
+    """All cells of a strip are made at once, more than the room that is there at first."""
+    opening = tables_of(Barrel()).opening
+    low, high = np.array([-1.0, 0.4, 7.0, 22.0]), np.array([0.5, 2.0, 8.0, 23.0])
+    tilts = np.array([[0.01, 0.0], [0.0, 0.02], [0.01, 0.01], [0.0, 0.0]])
+    rims = np.random.default_rng(3).uniform(0.1, 0.4, (4, 2, 3)) + [0, 0, 0.6]
+    offsets, weights, first, radii, counts = pupil_radii(opening, RadiusCells(rims, low, high, tilts), 100)
+    parts = []
+    for k in range(4):
+        nodes = radius_nodes(low[k], high[k])
+        parts.append((nodes, footprint_kernels(opening, rims[k : k + 1], nodes, *tilts[k], False, 100)))
+    expected = concatenate_kernels(parts)
+    np.testing.assert_array_equal(counts, [len(nodes) for nodes, _ in parts])
+    assert len(offsets) > 4096
+    right = expected.offsets, expected.weights, expected.first_tap, expected.nodes
+    for found, each in zip((offsets, weights, first, radii), right, strict=True):
+        np.testing.assert_array_equal(found, each)
 
 
 class Slowing(bs.Disc):

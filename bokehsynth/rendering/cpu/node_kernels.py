@@ -10,12 +10,7 @@ import numpy.typing as npt
 
 from bokehsynth.rendering.aperture.field_grid import AX, AY, DISTANCE, SIDE, WEIGHT
 from bokehsynth.rendering.aperture.field_lookup import grids_at
-from bokehsynth.rendering.aperture.footprint_kernel import (
-    FootprintKernels,
-    coverage_kernel,
-    density_kernel,
-    kernel_norm,
-)
+from bokehsynth.rendering.aperture.footprint_kernel import coverage_kernel, density_kernel, kernel_norm
 from bokehsynth.rendering.aperture.scanlines import scan
 from bokehsynth.rendering.jit import always_inline_kernel, kernel
 from bokehsynth.rendering.types import Float64Array, FloatArray
@@ -232,63 +227,6 @@ def splat_table_nodes(grids, row, camera, area, out, norms):
         place += 1
         delta = d + gx * (row.x[n] - (area[1] - 1) / 2) + gy * (row.y - (area[0] - 1) / 2) - camera.focus
         splat_grids(grids, n, (K * delta, K * gx, K * gy), row.half, out[place], norms[n])
-
-
-@kernel
-def splat_radii(table, place, radii, tilt, stride):
-    """`footprint_kernels` at blur radii from a `FieldTable` at one place (y, x) of the picture; tilt: K g.
-
-    Near the focus a plane's radius changes too much from node to node; rims move little there.
-    """
-    channels, count = table.values.shape[2], len(radii)
-    grids = NodeGrids(np.empty((1, channels, 4, SIDE * SIDE), np.float32), np.empty((1, 2)), table.half)
-    grids_of_row(table, place[0], np.array([place[1]]), np.array([True]), grids)
-    ex, ey = tilt
-    e = np.hypot(ex, ey)
-    reach, strayed = max(abs(radii[0]), abs(radii[-1])), 0.0
-    for c in range(channels):
-        for i in range(SIDE * SIDE):
-            if grids.values[0, c, DISTANCE, i] > -0.1:
-                strayed = max(strayed, np.hypot(grids.values[0, c, AX, i], grids.values[0, c, AY, i]))
-    half = int(np.ceil((reach * table.half + e * strayed) / (1 - e * table.half) + strayed)) + 2
-    width = 2 * half + 1
-    dense, norms = np.zeros((count, channels, width, width), np.float32), np.empty(channels)
-    for n in range(count):
-        splat_grids(grids, 0, (radii[n], ex, ey), half, dense[n], norms)
-    return _listed(dense, half, stride)
-
-
-@kernel
-def _listed(dense, half, stride):
-    """Kernels [n, C, side, side], normalised, as taps beside their differences to the next."""
-    count, channels, width = dense.shape[0], dense.shape[1], dense.shape[2]
-    for n in range(count):
-        for c in range(channels):
-            total = dense[n, c].sum()
-            if total > 0:
-                dense[n, c] /= total
-    offsets, weights = (
-        np.empty((1, count * width * width), np.int64),
-        np.empty((2 * channels, count * width * width), np.float32),
-    )
-    first, taps = np.zeros(count + 1, np.int64), 0
-    for n in range(count):
-        after = min(n + 1, count - 1)
-        for j in range(width):
-            for i in range(width):
-                used = False
-                for c in range(channels):
-                    here, there = dense[n, c, j, i], dense[after, c, j, i]
-                    used = used or here != 0 or there != 0
-                    weights[c, taps], weights[channels + c, taps] = here, there - here
-                if used:
-                    offsets[0, taps] = (j - half) * stride + i - half
-                    taps += 1
-        first[n + 1] = taps
-    return FootprintKernels(
-        offsets[0, :taps].copy(), weights[:, :taps].copy(), first, np.zeros((2, 0), np.int64),
-        np.zeros(count + 1, np.int64), np.ones((count, 4)),
-    )  # fmt: skip
 
 
 @kernel

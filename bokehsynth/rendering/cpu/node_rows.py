@@ -15,13 +15,14 @@ from bokehsynth.rendering.aperture import pupil as pupils
 from bokehsynth.rendering.aperture.field_grid import SIDE
 from bokehsynth.rendering.aperture.field_motion import FieldMotion
 from bokehsynth.rendering.aperture.field_table import FieldTable
-from bokehsynth.rendering.aperture.footprint_kernel import FootprintKernels, footprint_kernels, radius_nodes
+from bokehsynth.rendering.aperture.footprint_kernel import radius_nodes
 from bokehsynth.rendering.aperture.scanlines import scan
 from bokehsynth.rendering.aperture.tables import FieldLensTables, LensTables, RaySet
 from bokehsynth.rendering.cpu import node_kernels, prepared_layers
 from bokehsynth.rendering.cpu.cell_filter import CellStrip
 from bokehsynth.rendering.cpu.kernel_arguments import Kernels
 from bokehsynth.rendering.cpu.prepared_layers import concatenate_kernels
+from bokehsynth.rendering.cpu.radius_kernels import RadiusCells, pupil_radii, splat_radii
 from bokehsynth.rendering.tile_constants import FINEST, RUNS_FROM
 from bokehsynth.rendering.types import Float64Array, IntArray, RenderInput
 
@@ -93,7 +94,7 @@ class NodeRows:
         self.prepared, self.lattice = prepared, lattice
         scene, tables = prepared.scene, prepared.tables
         (count, rows, columns), channels = lattice.ways.shape, tables.channels
-        self._radii = [node_radii(prepared, each, FINEST, (rows, columns)) for each in prepared.layers]
+        self._radii = np.stack([node_radii(prepared, each, FINEST, (rows, columns)) for each in prepared.layers])
         halves = [self._half(each, radii) for each, radii in zip(prepared.layers, self._radii, strict=True)]
         self._halves, self._needed = np.stack(halves), lattice.nodes()
         sides = 2 * self._halves.max(axis=(1, 2)) + 1
@@ -182,30 +183,34 @@ class NodeRows:
         """Kernels by radius of the cells of a strip that need them; notes where they lie."""
         prepared, spans = self.prepared, self.strip.spans
         spans[:] = 0
-        parts: list[tuple[Float64Array, FootprintKernels]] = []
-        at = 0
-        for m, y, x in np.argwhere(self.lattice.ways[:, first : first + self.strip.rows] == BY_RADIUS):
-            plane, radii = prepared.layers[m].plane, self._radii[m]
-            around = radii[first + y : first + y + 2, x : x + 2]
-            nodes = radius_nodes(around.min(), around.max())
-            tilt = prepared.scene.lens.blur * plane.gx, prepared.scene.lens.blur * plane.gy
-            parts.append((nodes, self._kernels_at((first + y + 0.5, x + 0.5), nodes, tilt)))
-            spans[m, y, x] = at, at + len(nodes)
-            at += len(nodes)
-        return concatenate_kernels(parts) if parts else _no_kernels(prepared.tables.channels)
-
-    def _kernels_at(
-        self, place: tuple[float, float], nodes: Float64Array, tilt: tuple[float, float]
-    ) -> FootprintKernels:
-        """Kernels at blur radii, at a place in the finest cells."""
-        scene, tables = self.prepared.scene, self.prepared.tables
-        y, x = min(place[0] * FINEST, scene.height - 1), min(place[1] * FINEST, scene.width - 1)
+        cells = np.argwhere(self.lattice.ways[:, first : first + self.strip.rows] == BY_RADIUS)
+        if len(cells) == 0:
+            return _no_kernels(prepared.tables.channels)
+        m, y, x = cells.T
+        scene, tables = prepared.scene, prepared.tables
+        planes = prepared_layers.plane_rows(prepared.layers)
+        corners = np.stack([self._radii[m, first + y + j, x + i] for j, i in itertools.product((0, 1), (0, 1))])
+        low, high, tilts = corners.min(axis=0), corners.max(axis=0), scene.lens.blur * planes[m, 1:]
+        at_y = np.minimum((first + y + 0.5) * FINEST, scene.height - 1)
+        at_x = np.minimum((x + 0.5) * FINEST, scene.width - 1)
         stride = scene.layers[0].shape[1]
-        if self.table is not None:
-            return node_kernels.splat_radii(self.table, (y, x), nodes, tilt, stride)
-        rims = pupils.pupils_at(scene, np.array([x]), np.array([y]))
-        opening = tables.opening._replace(outline=tables.coarse_outline)
-        return footprint_kernels(opening, rims, nodes, *tilt, False, stride)
+        if self.table is None:
+            around = RadiusCells(pupils.pupils_at(scene, at_x, at_y), low, high, tilts)
+            opening = tables.opening._replace(outline=tables.coarse_outline)
+            offsets, weights, firsts, nodes, counts = pupil_radii(opening, around, stride)
+            none = np.zeros((2, 0), np.int64), np.zeros(len(nodes) + 1, np.int64)
+            found = Kernels(offsets, weights, firsts, *none, nodes)
+        else:
+            radii = [radius_nodes(*each) for each in zip(low, high, strict=True)]
+            cases = zip(radii, at_y, at_x, tilts, strict=True)
+            parts = [
+                (r, splat_radii(self.table, (float(v), float(u)), r, (float(e[0]), float(e[1])), stride))
+                for r, v, u, e in cases
+            ]
+            found, counts = concatenate_kernels(parts), np.array([len(r) for r in radii])
+        ends = np.cumsum(counts)
+        spans[m, y, x, 0], spans[m, y, x, 1] = ends - counts, ends
+        return found
 
     def _kernels(self, m: int, place: int, needed: BoolArray) -> Any:
         """Kernels of layer m at the needed nodes of a row of the strip, [needed, C, side, side]."""

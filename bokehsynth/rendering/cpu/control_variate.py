@@ -136,8 +136,13 @@ def rays_for(layers, visible, rays, light):
             widest, second = reach, widest
         else:
             second = max(second, reach)
-    mean = np.sqrt(widest * second)
-    side = seam * _light_factor(light, mean) * max(min(3.2 + 0.52 * mean, 11.0), 0.45 * mean)
+    return rays_of_radius(rays, np.sqrt(widest * second), seam, light)
+
+
+@inline_kernel
+def rays_of_radius(rays, mean, factor, light):
+    """First and last + 1 ray of the set for a mean blur radius in px, with `factor` times its side (`rays_for`)."""
+    side = factor * _light_factor(light, mean) * max(min(3.2 + 0.52 * mean, 11.0), 0.45 * mean)
     even = min(2 * int(np.ceil(side)), MOST, len(rays.spans) - 1)
     return rays.spans[even, 0], rays.spans[even, 1]
 

@@ -15,10 +15,11 @@ from bokehsynth.optics import HeightField
 from bokehsynth.rendering import tile_constants
 from bokehsynth.rendering.aperture import pupil as pupils
 from bokehsynth.rendering.aperture.tables import FieldLensTables, LensTables, RaySet, tables_of
-from bokehsynth.rendering.cpu import field_renderer, pinhole, prepared_layers, tile_pass
+from bokehsynth.rendering.cpu import field_renderer, pinhole, prepared_layers, reduced_renderer, tile_pass
 from bokehsynth.rendering.cpu.height_field import tracer
 from bokehsynth.rendering.cpu.kernel_arguments import KernelTable, LayerPlanes, Picture, PupilField, Rays, TilePlan
 from bokehsynth.rendering.cpu.ray_tracer import grid_side, trace_tiles
+from bokehsynth.rendering.cpu.reduced_layers import cell_of
 from bokehsynth.rendering.cpu.threads import in_pieces
 from bokehsynth.rendering.cpu.tile_plan import plan_tiles
 from bokehsynth.rendering.tile_constants import CELL, TILE_H, TILE_W
@@ -44,7 +45,11 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
         return output
     table = ray_set(scene, tables, samples)
     layers = [prepared_layers.prepare_layer(layer, scene, tables) for layer in scene.layers]
-    _filter_tiles(scene, layers, tables, table, output)
+    cells = [cell_of(each) for each in layers]
+    if max(cells) > 1:
+        reduced_renderer.filter_tiles(scene, layers, cells, tables, table, samples, output)
+    else:
+        _filter_tiles(scene, layers, tables, table, output)
     _trace_crossings(scene, layers, table, output)
     return output
 

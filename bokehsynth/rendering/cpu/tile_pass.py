@@ -82,28 +82,34 @@ def copy_plan(plan, row, column, state, seen):
 @always_inline_kernel
 def _filter_layers(layers, table, visible, group, scratch):
     """Fill `scratch.means` of the visible layers."""
-    K = layers.camera.blur
     for m in visible.order:
         count = 3 if layers.opaque[m] == 1 else scratch.slots
         if visible.state[m, REACH] == 0:
             copy_layer(layers, m, group, count, scratch)
             continue
-        d, gx, gy = layers.planes[m, 0], layers.planes[m, 1], layers.planes[m, 2]
-        radius = Radius(K * (d + gx * group.x + gy * group.y - layers.camera.focus), K * gx, K * gy)
-        family = _family(table.spans, m, radius)
-        with_sums, span = family != tiles.TAP_KERNELS, (table.spans[m, family, 0], table.spans[m, family, 1])
-        source, step = layers.addresses[m, tiles.PACKED], layers.addresses[m, tiles.PACKED_STEP]
-        if with_sums:
-            source, step = layers.addresses[m, tiles.SOURCE], layers.addresses[m, tiles.SOURCE_STEP]
-        for p in range(count):
-            plane, channel = min(p, 3), min(p, scratch.slots - 4) if p < 3 else p - 3
-            texels = Texels(source + plane * step, layers.stride, group.base)
-            sums = layers.addresses[m, tiles.SUMS] + plane * layers.addresses[m, tiles.SUMS_STEP]
-            out = cell(scratch.means, scratch.slots, m, p)
-            filter_plane(texels, sums, table.kernels, span, radius, channel, scratch.buffer, out)
-        if with_sums:
-            gains(radius, table, span, table.reference[m], scratch.buffer)
-            _apply_gains(m, count, scratch)
+        filter_layer(layers, table, m, group, count, scratch)
+
+
+@always_inline_kernel
+def filter_layer(layers, table, m, group, count, scratch):
+    """Fill `count` planes of `scratch.means` of a blurred layer."""
+    K = layers.camera.blur
+    d, gx, gy = layers.planes[m, 0], layers.planes[m, 1], layers.planes[m, 2]
+    radius = Radius(K * (d + gx * group.x + gy * group.y - layers.camera.focus), K * gx, K * gy)
+    family = _family(table.spans, m, radius)
+    with_sums, span = family != tiles.TAP_KERNELS, (table.spans[m, family, 0], table.spans[m, family, 1])
+    source, step = layers.addresses[m, tiles.PACKED], layers.addresses[m, tiles.PACKED_STEP]
+    if with_sums:
+        source, step = layers.addresses[m, tiles.SOURCE], layers.addresses[m, tiles.SOURCE_STEP]
+    for p in range(count):
+        plane, channel = min(p, 3), min(p, scratch.slots - 4) if p < 3 else p - 3
+        texels = Texels(source + plane * step, layers.stride, group.base)
+        sums = layers.addresses[m, tiles.SUMS] + plane * layers.addresses[m, tiles.SUMS_STEP]
+        out = cell(scratch.means, scratch.slots, m, p)
+        filter_plane(texels, sums, table.kernels, span, radius, channel, scratch.buffer, out)
+    if with_sums:
+        gains(radius, table, span, table.reference[m], scratch.buffer)
+        _apply_gains(m, count, scratch)
 
 
 @always_inline_kernel

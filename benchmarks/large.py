@@ -26,6 +26,8 @@ from typing import Any
 REST = ("all_in_focus", "disparity", "defocus", "coverage", "transmission")
 """Fields of Frames after `bokeh`."""
 SEED = 7001
+PIXELS = 60
+"""Whose errors are told."""
 SMALL = 512
 """Size at which the scene is drawn."""
 
@@ -88,7 +90,7 @@ def peak_mib() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-def shoot(case: Case, focus: str, margin: int, folder: Path) -> dict[str, float]:
+def shoot(case: Case, focus: str, margin: int, folder: Path, compared: bool) -> dict[str, float]:
     """Photograph the saved layers once: seconds by stage and peaks of memory after each."""
     import numpy as np
 
@@ -115,7 +117,34 @@ def shoot(case: Case, focus: str, margin: int, folder: Path) -> dict[str, float]
     start = time.perf_counter()
     for name in REST:
         getattr(frames, name)
-    return found | {"rest s": time.perf_counter() - start, "rest MiB": peak_mib()}
+    found |= {"rest s": time.perf_counter() - start, "rest MiB": peak_mib()}
+    return found | (beside_all_texels(layers, lens, margin, frames.bokeh) if compared else {})
+
+
+def beside_all_texels(layers: list[Any], lens: Any, margin: int, picture: Any) -> dict[str, float]:
+    """The same picture with every layer filtered texel by texel, as up to 0.4.0; errors of both and of 51 x 51 rays.
+
+    Errors are those of PIXELS pixels against 24,576 rays each.
+    """
+    import numpy as np
+
+    import bokehsynth as bs
+    from benchmarks import brute
+    from bokehsynth.rendering.cpu import reduced_layers
+
+    reduced_layers.COARSE_FROM = math.inf  # type: ignore[attr-defined]
+    busy = time.process_time()
+    exact = bs.render(layers, lens, margin, backend="cpu").bokeh
+    found = {"all texels CPU s": time.process_time() - busy}
+    pixels = brute.random_pixels(SEED, exact.shape[:2], PIXELS)
+    stack = brute.Stack.of(layers, margin)
+    truth = brute.converged(stack, lens, pixels, 24_576)
+    grid = brute.brute(stack, lens, pixels, brute.NO_SKIP, brute.NO_STOP)
+    at = tuple(np.transpose(pixels))
+    for name, colors in (("", picture[at]), ("all texels ", exact[at]), ("51 x 51 ", grid)):
+        score = brute.score(colors, truth)
+        found |= {f"{name}RMSE": score.rmse, f"{name}largest": score.largest}
+    return found
 
 
 def warm(focus: str) -> None:
@@ -124,11 +153,12 @@ def warm(focus: str) -> None:
     from benchmarks import scenes
 
     surfaces = scenes.planes(SEED)
-    lens = bs.Lens(12.0, surfaces[scenes.FOCUS.index(focus)].d)
-    margin = lens.margin(surfaces, 96, 96)
-    frames = bs.render(scenes.build(SEED, 96, margin), lens, margin, backend="cpu")
-    for name in ("bokeh", *REST):
-        getattr(frames, name)
+    for blur in (12.0, 128.0):
+        lens = bs.Lens(blur, surfaces[scenes.FOCUS.index(focus)].d)
+        margin = lens.margin(surfaces, 96, 96)
+        frames = bs.render(scenes.build(SEED, 96, margin), lens, margin, backend="cpu")
+        for name in ("bokeh", *REST):
+            getattr(frames, name)
 
 
 # The run ----------------------------------------------------------------------------------------------------------
@@ -162,7 +192,9 @@ def measure(arguments: argparse.Namespace) -> list[str]:
             child("compose", common, 1)
             for focus in arguments.focus:
                 for threads in arguments.threads:
-                    lines.append(_line(case, focus, threads, margin, child("shoot", [*common, focus], threads)))
+                    compared = "compared" if threads == arguments.threads[0] else ""
+                    found = child("shoot", [*common, focus, compared], threads)
+                    lines.append(_line(case, focus, threads, margin, found))
                     print(lines[-1], file=sys.stderr, flush=True)
     return lines
 
@@ -170,6 +202,7 @@ def measure(arguments: argparse.Namespace) -> list[str]:
 HEAD = (
     "picture", "K", "focus", "threads", "canvas", "packing s", "bokeh s", "CPU s", "CPU ns per px", "per px of K",
     "other fields s", "layers MiB", "before rendering", "packed", "after bokeh", "after all", "B per px of canvas",
+    "all texels, CPU s", "times", "RMSE, largest", "all texels", "51 x 51 rays",
 )  # fmt: skip
 
 
@@ -182,8 +215,18 @@ def _line(case: Case, focus: str, threads: int, margin: int, found: dict[str, fl
         f"{found['pack s']:.2f}", f"{found['bokeh s']:.2f}", f"{found['bokeh CPU s']:.2f}", f"{ns:.0f}",
         f"{ns / case.blur:.1f}", f"{found['rest s']:.2f}", f"{found['layers MiB']:.0f}", f"{found['before MiB']:.0f}",
         f"{found['packed MiB']:.0f}", f"{found['bokeh MiB']:.0f}", f"{found['rest MiB']:.0f}", f"{own:.0f}",
+        *_beside(found),
     )  # fmt: skip
     return "| " + " | ".join(cells) + " |"
+
+
+def _beside(found: dict[str, float]) -> tuple[str, ...]:
+    """Cells of `beside_all_texels`; empty where only the time of more threads is told."""
+    if "all texels CPU s" not in found:
+        return ("",) * 5
+    errors = (f"{found[name + 'RMSE']:.1e}, {found[name + 'largest']:.1e}" for name in ("", "all texels ", "51 x 51 "))
+    old = found["all texels CPU s"]
+    return f"{old:.2f}", f"{old / found['bokeh CPU s']:.1f}", *errors
 
 
 def report(lines: list[str]) -> str:
@@ -201,7 +244,8 @@ def report(lines: list[str]) -> str:
             "each of the whole process until then: `before rendering` is Python, the compiled kernels and the layers "
             "(`layers MiB`: colour and alpha, 16 B per pixel of canvas and layer); `packed` adds the renderers' own "
             "form of the layers, as large again; `B per px of canvas` is what rendering took in all, packed layers "
-            "included.",
+            "included. `all texels` is the same picture in the same process with no layer reduced, as up to 0.4.0; errors are "
+            f"those of {PIXELS} pixels against 24,576 rays each.",
             "",
             "| " + " | ".join(HEAD) + " |",
             "|---" * len(HEAD) + "|",
@@ -219,15 +263,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--write", action="store_true", help="into benchmarks/large.md")
     parser.add_argument("--compose", nargs=3, help=argparse.SUPPRESS)
-    parser.add_argument("--shoot", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--shoot", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.compose:
         case, margin, folder = arguments.compose
         compose(Case.parse(case), int(margin), Path(folder))
         print("{}")
     elif arguments.shoot:
-        case, margin, folder, focus = arguments.shoot
-        print(json.dumps(shoot(Case.parse(case), focus, int(margin), Path(folder))))
+        case, margin, folder, focus, compared = arguments.shoot
+        print(json.dumps(shoot(Case.parse(case), focus, int(margin), Path(folder), bool(compared))))
     else:
         text = report(measure(arguments))
         sys.stdout.write(text)

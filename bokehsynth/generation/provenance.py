@@ -10,7 +10,9 @@ from bokehsynth.files import sha256_bytes
 from bokehsynth.imaging.dispatch import library_dispatch
 from bokehsynth.recipe import Recipe
 from bokehsynth.rendering import describe_device
+from bokehsynth.rendering.tile_constants import COARSE_FROM
 from bokehsynth.scene.lens_spec import LensSpec
+from bokehsynth.scene.pair import PairSpec
 from bokehsynth.version import __version__
 
 PIXEL_PACKAGES = ("numpy", "numba", "llvmlite", "pillow")
@@ -23,11 +25,12 @@ where such pictures are used."""
 PIXEL_GPU = ("compute_capability", "nvrtc", "cupy")
 """Keys of a GPU's record (`rendering.describe_device`) on which pixels depend; null on the CPU."""
 
-PIXELS = 5
+PIXELS = 6
 """Revision of the pixels that this version makes of lenses with a pupil or anything else that depends on the field, of
 traced ones, and of openings beyond the unit disc (1: 0.4.0, with another filter and another `falloff` of pupils; 2:
 aberrations by rays alone; 3: one distance of nodes for all of a picture; 4: dark corners of traced lenses in pictures
-that are not square). All other lenses are at revision 1 still."""
+that are not square), and on the CPU of recipes whose blur goes beyond COARSE_FROM px
+(before 6: all texels of every layer). All other recipes are at revision 1 still."""
 
 PIXEL_KEYS = ("pixels", "architecture", "cpu_features", "dispatch", "device", *PIXEL_GPU, "opencv", *PIXEL_PACKAGES)
 """The keys that two machines must share to work on one data set, and those of ASSET_PACKAGES that both have (up to
@@ -46,7 +49,7 @@ def describe_machine(device: str, recipe: Recipe | None = None) -> dict[str, Any
     from llvmlite import binding
 
     packages = (*PIXEL_PACKAGES, *_asset_packages(recipe.catalogue if recipe else None))
-    changed = recipe is not None and any(map(_has_changed, recipe.lenses))
+    changed = recipe is not None and (any(map(_has_changed, recipe.lenses)) or (device == "cpu" and _is_coarse(recipe)))
     features = binding.get_host_cpu_features()
     flags = ",".join(sorted(name for name, on in features.items() if on))
     return {
@@ -81,6 +84,15 @@ def _has_changed(lens: LensSpec) -> bool:
     if lens.prescription is not None:
         return True
     return any(aperture.depends_on_field or aperture.extent > 1 for aperture in lens.apertures)
+
+
+def _is_coarse(recipe: Recipe) -> bool:
+    """Whether some picture of a recipe may be blurred so far that the CPU reduces its layers."""
+    bounds = [recipe.radius_bound]
+    if isinstance(recipe.scene, PairSpec):  # rendered beside the one that is searched
+        sides = [min(recipe.frame)] if recipe.frame else [min(a.height, a.width) for a in recipe.catalogue.assets]
+        bounds.append(recipe.scene.fixed_blur * recipe.scene.blur_scale(max(sides)))
+    return max(bounds) > COARSE_FROM
 
 
 def _asset_packages(catalogue: Catalogue | None) -> list[str]:

@@ -24,6 +24,10 @@ along rows; either, plus rays as a control variate; rays alone."""
 RUNS_FROM = 6.0
 """Blur radius in px from which sums along a row pay: below, the rim has as many texels as the disc."""
 
+COARSE_FROM = 48.0
+"""Largest blur radius in px of pictures all of whose layers are filtered texel by texel on the CPU; in others those
+with large radii are reduced (`cpu.reduced_layers`). No packaged recipe at 512 px goes beyond it."""
+
 PACKED, PACKED_STEP, SOURCE, SOURCE_STEP, SUMS, SUMS_STEP = range(6)
 """Columns of `addresses` [L, 6]: of canvas texel (0, 0) of the first plane, and from one plane to the next, in bytes:
 premultiplied planes; what run kernels read; its prefix sums."""

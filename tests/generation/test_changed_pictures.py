@@ -18,6 +18,7 @@ from bokehsynth.generation.extend import extend
 from bokehsynth.generation.generate import GenerateOptions, finalize
 from bokehsynth.generation.provenance import PIXELS, describe_machine, pixel_facts
 from bokehsynth.generation.replay import replay_sample
+from bokehsynth.rendering.tile_constants import COARSE_FROM
 from bokehsynth.scene.lens_spec import LensSpec
 
 RECIPE = """\
@@ -191,6 +192,15 @@ def test_other_versions_go_on_with_a_set_unless_its_pixels_are_others() -> None:
     assert pixel_facts(pupil, disc) != pixel_facts(begun | {"bokehsynth": "0.3.0"}, disc)
     assert pixel_facts({**disc, "bokehsynth": "0.3.2"}, disc) != pixel_facts(disc, begun)
     assert pixel_facts({**disc, "bokehsynth": "0.10.0"}, disc) == pixel_facts(disc, begun)
+
+
+def test_recipes_with_large_blur_are_at_a_revision_of_their_own() -> None:
+    """0.4.0 filtered all texels whatever the blur; only the CPU changed, beyond COARSE_FROM px."""
+    near, far = (bs.load_recipe("quickstart", ["size=512", f"scene.blur={COARSE_FROM + more}"]) for more in (0, 1))
+    assert "pixels" not in describe_machine("cpu", near)
+    assert describe_machine("cpu", far)["pixels"] == PIXELS
+    larger = bs.load_recipe("quickstart", ["size=1024"])  # its blur of 32 px at 512 grows with it
+    assert describe_machine("cpu", larger)["pixels"] == PIXELS
 
 
 class Wide(bs.Disc):

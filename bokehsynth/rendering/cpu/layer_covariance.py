@@ -68,7 +68,7 @@ def _sum_batch(layers, visible, group, rays, batch, hits, samples, scratch):
 
 @inline_kernel
 def write_covariances(opaque, visible, scratch, corner, out):
-    """Fill the group whose first pixel is `corner` (y, x) of out float32 [L, 3 + C, rows, columns]: light, then left."""
+    """Fill the group from pixel `corner` (y, x) on of out float32 [L, 3 + C, rows, columns]: light, then left."""
     order, slots = visible.order, scratch.slots
     one = splat(np.float32(1))
     step = FLOAT_BYTES * out.shape[2] * out.shape[3]

@@ -1,10 +1,9 @@
 """Layers at a fraction of their resolution, for blur radii that hide the difference.
 
-A layer whose blur radius is at least REDUCED_RADIUS times a whole number f is averaged over cells of f x f texels. Its
-means over the opening are found on that coarser canvas, where they change by a texel from pixel to pixel, and read
-between pixels linearly. Together the cells, the lookup and the reading smooth a footprint's rim by 0.65 f px (standard
-deviation), less than the 51 x 51 rays of a grid lie apart: 2 r / 51 is 0.8 f px at least. The light of every texel
-arrives in full.
+In pictures blurred beyond COARSE_FROM px, a layer whose blur radius is at least REDUCED_RADIUS times a whole number f
+is averaged over cells of f x f texels. Its means over the opening are found on that coarser canvas, where they change by a
+texel from pixel to pixel, and read between pixels by cubic splines that take back the variance which cells and lookups
+add to a footprint's rim (`reduced_pass.cubic_weights`). The light of every texel arrives in full.
 """
 
 from collections.abc import Sequence
@@ -19,12 +18,11 @@ from bokehsynth.rendering.aperture.tables import LensTables
 from bokehsynth.rendering.cpu.prepared_layers import PreparedLayer, prepare_layer
 from bokehsynth.rendering.cpu.threads import in_pieces
 from bokehsynth.rendering.jit import kernel
+from bokehsynth.rendering.tile_constants import COARSE_FROM
 from bokehsynth.rendering.types import FloatArray, RenderInput
 
 REDUCED_RADIUS = 16.0
 """Least blur radius, in cells, at which a layer is reduced."""
-UNREDUCED = 40.0
-"""Blur radii in px up to which no layer is reduced: those that the packaged recipes reach."""
 LARGEST_CELL = 8
 BORDER = 5
 """Cells beyond the canvas, repeating its edge: footprints of coarse pixels reach a little farther."""
@@ -55,12 +53,18 @@ class CoarseScene:
     """(y, x) of the picture's first pixel on the grid of the coarse picture's pixels."""
 
 
-def cell_of(each: PreparedLayer) -> int:
-    """Side of the cells that a layer may be reduced to, 1 where it may not."""
-    low, high = sorted(map(abs, each.radii))
-    if high <= UNREDUCED or each.radii[0] * each.radii[1] <= 0:
-        return 1
-    return max(1, min(LARGEST_CELL, int(low / REDUCED_RADIUS)))
+def cell_sides(layers: Sequence[PreparedLayer]) -> list[int]:
+    """Side of the cells that each layer may be reduced to: 1 where it may not, or where the picture is not blurred so
+    far."""
+    if max(each.reference for each in layers) <= COARSE_FROM:
+        return [1] * len(layers)
+    return [_cell_side(each) for each in layers]
+
+
+def _cell_side(each: PreparedLayer) -> int:
+    low, high = each.radii
+    least = min(abs(low), abs(high)) if low * high > 0 else 0.0
+    return max(1, min(LARGEST_CELL, int(least / REDUCED_RADIUS)))
 
 
 def coarse_scene(scene: RenderInput, layers: Sequence[Layer], cell: int, tables: LensTables) -> CoarseScene:

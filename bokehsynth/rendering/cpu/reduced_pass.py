@@ -26,7 +26,6 @@ from bokehsynth.rendering.jit import always_inline_kernel, inline_kernel, kernel
 from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, GROUP, LANES, PACKED, PACKED_STEP, TILE_H, TILE_W
 from bokehsynth.rendering.types import Float64Array, FloatArray, IntArray
 
-SHARPEN = 1.0
 ALL_RAYS, TOGETHER, BEHIND = range(3)
 """What adds to a tile's means: rays through all layers; coarse layers alone; these, and rays for layers behind."""
 
@@ -93,7 +92,7 @@ def cubic_weights(t, cell_side, out):
     A cubic of the family of Mitchell and Netravali (1988), B + 2 C = 1, whose second moment B / 3 takes back what cells
     and the bilinear lookup between them add to the variance of a footprint's rim: f^2 (1/12 + 1/6) - 1/6.
     """
-    b = 3 * SHARPEN * (1 / (6 * cell_side * cell_side) - 0.25)
+    b = 3 * (1 / (6 * cell_side * cell_side) - 0.25)
     c = (1 - b) / 2
     for k in range(4):
         x = abs(t + 1 - k)
@@ -251,17 +250,10 @@ def _sum_batch(layers, means, visible, group, rays, batch, hits, samples, scratc
             ray_batches.intersect_batch(layers, m, group, rays, batch.start, batch.start + batch.size, hits)
         slanted = layers.planes[m, 1] != 0 or layers.planes[m, 2] != 0
         first, step = layers.addresses[m, PACKED], layers.addresses[m, PACKED_STEP]
-        if behind and slanted and not sharp and slots == 4:
-            mean, full = cell(sums, slots, m, 0), cell(sums, slots, count, 0)
-            ray_batches.sum_slanted_colour(Texels(first, layers.stride, group.base), step, hits, batch, mean, full)
-        elif behind:
-            for p in range(3):
-                texels = Texels(first + p * step, layers.stride, group.base)
-                mean, full = cell(sums, slots, m, p), cell(sums, slots, count, p)
-                if sharp:
-                    ray_batches.sum_sharp(texels, batch, min(p, slots - 4), mean, full)
-                else:
-                    ray_batches.sum_light(texels, not slanted, hits, batch, min(p, slots - 4), mean, full)
+        if behind:
+            _add_light(
+                Texels(first, layers.stride, group.base), step, (m, count), (sharp, slanted), hits, batch, scratch
+            )
         if layers.opaque[m] == 1:
             closed = True
             break
@@ -272,6 +264,27 @@ def _sum_batch(layers, means, visible, group, rays, batch, hits, samples, scratc
                 ray_batches.sum_samples(samples, batch, c, cell(sums, slots, m, 3 + c))
     for c in range(0 if closed else channels):
         ray_batches.sum_samples(batch.through, batch, c, cell(sums, slots, count, 3 + c))
+
+
+@always_inline_kernel
+def _add_light(texels, step, rows, kind, hits, batch, scratch):
+    """Add a layer's light: alone to row rows[0] of the sums, as it arrives to row rows[1].
+
+    texels: of red, the planes of green and blue lie `step` bytes farther each; kind: in focus, and tilted.
+    """
+    slots, sums = scratch.slots, scratch.sums
+    sharp, slanted = kind
+    if slanted and not sharp and slots == 4:
+        mean, full = cell(sums, slots, rows[0], 0), cell(sums, slots, rows[1], 0)
+        ray_batches.sum_slanted_colour(texels, step, hits, batch, mean, full)
+        return
+    for p in range(3):
+        plane = Texels(texels.address + p * step, texels.stride, texels.base)
+        mean, full = cell(sums, slots, rows[0], p), cell(sums, slots, rows[1], p)
+        if sharp:
+            ray_batches.sum_sharp(plane, batch, min(p, slots - 4), mean, full)
+        else:
+            ray_batches.sum_light(plane, not slanted, hits, batch, min(p, slots - 4), mean, full)
 
 
 @always_inline_kernel

@@ -19,7 +19,7 @@ from bokehsynth.rendering.cpu import field_renderer, pinhole, prepared_layers, r
 from bokehsynth.rendering.cpu.height_field import tracer
 from bokehsynth.rendering.cpu.kernel_arguments import KernelTable, LayerPlanes, Picture, PupilField, Rays, TilePlan
 from bokehsynth.rendering.cpu.ray_tracer import grid_side, trace_tiles
-from bokehsynth.rendering.cpu.reduced_layers import cell_of
+from bokehsynth.rendering.cpu.reduced_layers import cell_sides
 from bokehsynth.rendering.cpu.threads import in_pieces
 from bokehsynth.rendering.cpu.tile_plan import plan_tiles
 from bokehsynth.rendering.tile_constants import CELL, TILE_H, TILE_W
@@ -45,7 +45,7 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
         return output
     table = ray_set(scene, tables, samples)
     layers = [prepared_layers.prepare_layer(layer, scene, tables) for layer in scene.layers]
-    cells = [cell_of(each) for each in layers]
+    cells = cell_sides(layers)
     if max(cells) > 1:
         reduced_renderer.filter_tiles(scene, layers, cells, tables, table, samples, output)
     else:

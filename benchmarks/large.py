@@ -244,8 +244,8 @@ def report(lines: list[str]) -> str:
             "each of the whole process until then: `before rendering` is Python, the compiled kernels and the layers "
             "(`layers MiB`: colour and alpha, 16 B per pixel of canvas and layer); `packed` adds the renderers' own "
             "form of the layers, as large again; `B per px of canvas` is what rendering took in all, packed layers "
-            "included. `all texels` is the same picture in the same process with no layer reduced, as up to 0.4.0; errors are "
-            f"those of {PIXELS} pixels against 24,576 rays each.",
+            "included. `all texels` is the same picture in the same process with no layer reduced, as up to 0.4.0; "
+            f"errors are those of {PIXELS} pixels against 24,576 rays each.",
             "",
             "| " + " | ".join(HEAD) + " |",
             "|---" * len(HEAD) + "|",

@@ -1,9 +1,9 @@
 """Layers at a fraction of their resolution, for blur radii that hide the difference.
 
 In pictures blurred beyond COARSE_FROM px, a layer whose blur radius is at least REDUCED_RADIUS times a whole number f
-is averaged over cells of f x f texels. Its means over the opening are found on that coarser canvas, where they change by a
-texel from pixel to pixel, and read between pixels by cubic splines that take back the variance which cells and lookups
-add to a footprint's rim (`reduced_pass.cubic_weights`). The light of every texel arrives in full.
+is averaged over cells of f x f texels. Its means over the opening are found on that coarser canvas, where they change
+by a texel from pixel to pixel, and read between pixels by cubic splines that take back the variance which cells and
+lookups add to a footprint's rim (`reduced_pass.cubic_weights`). The light of every texel arrives in full.
 """
 
 from collections.abc import Sequence

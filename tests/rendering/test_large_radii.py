@@ -76,7 +76,22 @@ def test_only_pictures_blurred_far_are_reduced(K, sides):
     layers = [bs.Layer(np.ones((8, 8, 3)), np.ones((8, 8)), bs.Plane(d)) for d in (1.0, 0.5)]
     scene = RenderInput(tuple(layers), bs.Lens(K, 0.5), 0)
     tables = tables_of(bs.Disc())
-    assert reduced_layers.cell_sides([prepare_layer(layer, scene, tables) for layer in layers]) == sides
+    assert reduced_layers.cell_sides([prepare_layer(layer, scene, tables) for layer in layers], tables) == sides
+
+
+def test_small_openings_see_what_discs_of_their_radius_see(monkeypatch):
+    """A sixth of the opening draws a sixth of the radius: nothing may be coarser than through a whole disc."""
+    scene = scene_of("all large", Pinhole())
+    picture = scene.render().bokeh
+    monkeypatch.setattr(reduced_layers, "COARSE_FROM", np.inf)
+    assert np.array_equal(picture, scene.render().bokeh)
+
+
+class Pinhole(bs.Aperture):
+    """A disc of radius 1/6."""
+
+    def inside(self, s):
+        return np.einsum("ij,ij->i", s, s) <= 1 / 36
 
 
 def rms(values):

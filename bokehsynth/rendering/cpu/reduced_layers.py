@@ -22,7 +22,7 @@ from bokehsynth.rendering.tile_constants import COARSE_FROM
 from bokehsynth.rendering.types import FloatArray, RenderInput
 
 REDUCED_RADIUS = 16.0
-"""Least blur radius, in cells, at which a layer is reduced."""
+"""Least blur radius, in cells, at which a layer is reduced; of narrow openings the radius counts less (`_width`)."""
 LARGEST_CELL = 8
 BORDER = 5
 """Cells beyond the canvas, repeating its edge: footprints of coarse pixels reach a little farther."""
@@ -53,18 +53,28 @@ class CoarseScene:
     """(y, x) of the picture's first pixel on the grid of the coarse picture's pixels."""
 
 
-def cell_sides(layers: Sequence[PreparedLayer]) -> list[int]:
-    """Side of the cells that each layer may be reduced to: 1 where it may not, or where the picture is not blurred so
-    far."""
+def cell_sides(layers: Sequence[PreparedLayer], tables: LensTables) -> list[int]:
+    """Side of the cells that each layer may be reduced to: 1 where it may not, or where nothing is blurred so far."""
     if max(each.reference for each in layers) <= COARSE_FROM:
         return [1] * len(layers)
-    return [_cell_side(each) for each in layers]
+    finest = _width(tables)
+    return [_cell_side(each, finest) for each in layers]
 
 
-def _cell_side(each: PreparedLayer) -> int:
+def _cell_side(each: PreparedLayer, finest: float) -> int:
     low, high = each.radii
-    least = min(abs(low), abs(high)) if low * high > 0 else 0.0
-    return max(1, min(LARGEST_CELL, int(least / REDUCED_RADIUS)))
+    least = finest * min(abs(low), abs(high)) if low * high > 0 else 0.0
+    return max(1, min(LARGEST_CELL, round(least / REDUCED_RADIUS - 0.499)))
+
+
+def _width(tables: LensTables) -> float:
+    """How wide an opening is, 2 area / perimeter: 1 of the unit disc, w of a slit of width w.
+
+    Half of that where transmission varies within it.
+    """
+    x0, y0, x1, y1 = tables.outline.T
+    area, length = abs((x0 * y1 - x1 * y0).sum()) / 2, np.hypot(x1 - x0, y1 - y0).sum()
+    return float(min(1.0, 2 * area / length)) * (1.0 if tables.uniform else 0.5)
 
 
 def coarse_scene(scene: RenderInput, layers: Sequence[Layer], cell: int, tables: LensTables) -> CoarseScene:

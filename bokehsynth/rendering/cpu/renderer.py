@@ -45,7 +45,7 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
         return output
     table = ray_set(scene, tables, samples)
     layers = [prepared_layers.prepare_layer(layer, scene, tables) for layer in scene.layers]
-    cells = cell_sides(layers)
+    cells = cell_sides(layers, tables)
     if max(cells) > 1:
         reduced_renderer.filter_tiles(scene, layers, cells, tables, table, samples, output)
     else:

@@ -17,7 +17,7 @@ from bokehsynth.rendering import tile_constants as tiles
 from bokehsynth.rendering.cpu import ray_batches, tile_pass
 from bokehsynth.rendering.cpu.composite import composite
 from bokehsynth.rendering.cpu.control_variate import attenuate_by, clear_sums, rays_for, rays_of_radius, sum_rays
-from bokehsynth.rendering.cpu.kernel_arguments import Batch, Group, Texels, Visible
+from bokehsynth.rendering.cpu.kernel_arguments import Batch, Group, PupilField, Texels, Visible
 from bokehsynth.rendering.cpu.pinhole import write_pixels
 from bokehsynth.rendering.cpu.ray_batches import BATCH
 from bokehsynth.rendering.cpu.simd import add, cell, div, load, madd, mul, peek, splat, store, sub, where_positive
@@ -41,8 +41,25 @@ class Readings(NamedTuple):
     bounded: IntArray
     """[readings]: planes from this one on lie in 0..1, those before it are not negative; -1 for differences of either
     sign."""
+    modes: "np.ndarray[tuple[int, int], np.dtype[np.uint8]]"  # [rows, columns]: ALL_RAYS .. BEHIND of each tile
     means: IntArray  # [L]: which plane of the buffer a layer's means begin at, -1 for layers that are not coarse
     together: IntArray  # [L]: likewise `layers_together`, -1 where nothing of the kind was made
+
+
+class Workspace(NamedTuple):
+    """What one pass over tiles writes to; the caller holds it."""
+
+    memory: FloatArray  # float32 [tile_pass.scratch_cells(L, C), CELL]
+    buffer: FloatArray  # float32 [planes, TILE_H, more than W]: readings of a row of tiles
+    pupil: PupilField  # none
+
+
+class Read(NamedTuple):
+    """The buffer's address and width, and what adds to the means of the present tile."""
+
+    address: int
+    width: int
+    mode: int
 
 
 @kernel
@@ -141,21 +158,22 @@ def _mode(plan, coarse, row, column):
 
 
 @kernel
-def render_rows(layers, plan, modes, table, rays, pupil, readings, tile_rows, picture, memory, buffer):
-    """`tile_pass.render_rows` where `readings` holds some layers' means; buffer float32 [planes, TILE_H, width]."""
+def render_rows(layers, plan, table, rays, readings, tile_rows, picture, work):
+    """`tile_pass.render_rows` where `readings` holds some layers' means."""
     paths, lights, camera = plan.paths, plan.lights, layers.camera
     height, width = picture.coverage.shape
     count, slots = len(layers.planes), 3 + len(rays.weights)
-    state, seen, hits, scratch = tile_pass.workspace(count, slots, memory)
-    read = np.int64(buffer.ctypes.data), buffer.shape[2]
+    state, seen, hits, scratch = tile_pass.workspace(count, slots, work.memory)
+    address, wide = np.int64(work.buffer.ctypes.data), work.buffer.shape[2]
     for row in range(tile_rows[0], tile_rows[1]):
         y0 = row * TILE_H
-        _read_rows(readings, y0, min(height, y0 + TILE_H), buffer)
+        _read_rows(readings, y0, min(height, y0 + TILE_H), work.buffer)
         for column in range(paths.shape[1]):
-            path, x0, mode = paths[row, column], column * TILE_W, modes[row, column]
+            path, x0, mode = paths[row, column], column * TILE_W, readings.modes[row, column]
             if path == tiles.RAY_TRACED:
                 continue
             y, x = y0 + layers.margin - camera.cy, x0 + layers.margin - camera.cx
+            read = Read(address, wide, mode)
             visible = Visible(state, seen[: tile_pass.copy_plan(plan, row, column, state, seen)])
             together = path == tiles.CONTROL_VARIATE and mode != ALL_RAYS
             span = (0, 0)
@@ -169,27 +187,26 @@ def render_rows(layers, plan, modes, table, rays, pupil, readings, tile_rows, pi
                 base = int(y + top + camera.cy) * layers.stride + int(x + camera.cx)
                 rows, columns = min(GROUP, height - y0 - top), min(TILE_W, width - x0)
                 group = Group(y + top, x, base, (y0 + top) * width + x0, top, rows, columns, column)
-                _filter_layers(layers, table, readings.means, read, visible, group, x0, scratch)
+                _filter_layers(layers, table, readings.means, read, visible, group, scratch)
                 if together:
                     if mode == BEHIND:
                         _sum_behind(layers, readings.means, visible, group, rays, span, hits, scratch)
-                    _composite(layers.opaque, rays.channels_passed, visible, group, mode, readings, read, x0, scratch,
-                               picture)  # fmt: skip
+                    _composite(layers.opaque, rays.channels_passed, visible, group, readings, read, scratch, picture)
                     continue
                 if path == tiles.CONTROL_VARIATE:
-                    sum_rays(layers, visible, group, rays, span, pupil, hits, scratch)
+                    sum_rays(layers, visible, group, rays, span, work.pupil, hits, scratch)
                 composite(layers.opaque, rays.channels_passed, visible, group, path == tiles.CONTROL_VARIATE, scratch,
                           picture)  # fmt: skip
 
 
 @always_inline_kernel
-def _buffered(read, plane, top, x0, r):
+def _buffered(read, plane, group, r):
     """Address of a plane's values of one row of a group in the buffer, for `load` from 0 on."""
-    return read[0] + FLOAT_BYTES * ((plane * TILE_H + top + r) * read[1] + x0)
+    return read.address + FLOAT_BYTES * ((plane * TILE_H + group.top + r) * read.width + group.tile_column * TILE_W)
 
 
 @always_inline_kernel
-def _filter_layers(layers, table, means, read, visible, group, x0, scratch):
+def _filter_layers(layers, table, means, read, visible, group, scratch):
     """Fill `scratch.means` of the visible layers."""
     for m in visible.order:
         count = 3 if layers.opaque[m] == 1 else scratch.slots
@@ -198,7 +215,7 @@ def _filter_layers(layers, table, means, read, visible, group, x0, scratch):
         elif means[m] >= 0:
             for p in range(count):
                 for r in range(GROUP):
-                    value = load(_buffered(read, means[m] + p, group.top, x0, r), 0)
+                    value = load(_buffered(read, means[m] + p, group, r), 0)
                     store(cell(scratch.means, scratch.slots, m, p), r * LANES, value)
         else:
             tile_pass.filter_layer(layers, table, m, group, count, scratch)
@@ -224,18 +241,19 @@ def _sum_behind(layers, means, visible, group, rays, span, hits, scratch):
     Row `layers` + 1 gets sum w T' after the sums of w.
     """
     clear_sums(len(layers.planes), scratch)
-    through, samples = scratch.buffer, scratch.buffer + FLOAT_BYTES * CELL * BATCH
+    through = scratch.buffer
     for start in range(span[0], span[1], BATCH):
         size = min(span[1], start + BATCH) - start
         batch = Batch(rays.weights, start, size, through, 0)
         for i in range(size * GROUP):
             store(through, i * LANES, splat(np.float32(1)))
-        _sum_batch(layers, means, visible, group, rays, batch, hits, samples, scratch)
+        _sum_batch(layers, means, visible, group, rays, batch, hits, scratch)
 
 
 @always_inline_kernel
-def _sum_batch(layers, means, visible, group, rays, batch, hits, samples, scratch):
+def _sum_batch(layers, means, visible, group, rays, batch, hits, scratch):
     count, slots, sums = len(layers.planes), scratch.slots, scratch.sums
+    samples = scratch.buffer + FLOAT_BYTES * CELL * BATCH
     channels = slots - 3
     closed, behind = False, False
     for c in range(channels):
@@ -288,7 +306,7 @@ def _add_light(texels, step, rows, kind, hits, batch, scratch):
 
 
 @always_inline_kernel
-def _composite(opaque, passed, visible, group, mode, readings, read, x0, scratch, picture):
+def _composite(opaque, passed, visible, group, readings, read, scratch, picture):
     """Composite means and what layers do together, divide by the light that arrived, write the pixels."""
     order, slots = visible.order, scratch.slots
     nothing, one = splat(np.float32(0)), splat(np.float32(1))
@@ -308,7 +326,7 @@ def _composite(opaque, passed, visible, group, mode, readings, read, x0, scratch
                 m = order[place]
                 light = load(cell(scratch.means, slots, m, c), at)
                 if readings.means[m] >= 0:
-                    more = load(_buffered(read, readings.together[m] + c, group.top, x0, r), 0)
+                    more = load(_buffered(read, readings.together[m] + c, group, r), 0)
                     light = add(mul(coarse, light), where_positive(before, more, nothing))
                 else:
                     light = mul(add(coarse, together), light)
@@ -321,12 +339,12 @@ def _composite(opaque, passed, visible, group, mode, readings, read, x0, scratch
                     before = add(before, alpha)
                 if readings.means[m] >= 0:
                     coarse = mul(coarse, sub(one, alpha))
-                    more = load(_buffered(read, readings.together[m] + a, group.top, x0, r), 0)
+                    more = load(_buffered(read, readings.together[m] + a, group, r), 0)
                     together = where_positive(before, more, nothing)
                 else:
                     others = mul(others, sub(one, alpha))
             through = mul(others, add(coarse, together))
-            if mode == BEHIND:
+            if read.mode == BEHIND:
                 light, left = _behind(opaque, readings.means, order, scratch, c, a, at)
                 value = add(value, where_positive(before, light, nothing))
                 through = add(through, where_positive(before, left, nothing))

@@ -27,9 +27,9 @@ def filter_tiles(
     plan = plan_tiles(scene, layers, output)
     rays = prepared_layers.rays_of(scene, layers, table)
     readings, held = _readings(scene, layers, cells, tables, samples)
-    modes = np.zeros(plan.paths.shape, np.uint8)
+    readings = readings._replace(modes=np.zeros(plan.paths.shape, np.uint8))
     if readings.together.max() >= 0:
-        reduced_pass.fill_modes(plan, readings.means >= 0, modes)
+        reduced_pass.fill_modes(plan, readings.means >= 0, readings.modes)
     # No kernels and no sums of coarse layers are needed.
     fine = [each if side == 1 else replace(each, radii=(0.0, 0.0)) for each, side in zip(layers, cells, strict=True)]
     kernels = prepared_layers.kernels_by_radius(scene, fine, tables)
@@ -40,9 +40,8 @@ def filter_tiles(
         memory = np.zeros((tile_pass.scratch_cells(len(layers), len(rays.weights)), CELL), np.float32)
         buffer = np.zeros((count, TILE_H, scene.width + LANES), np.float32)
         picture = Picture(output.color, output.coverage)
-        reduced_pass.render_rows(
-            planes, plan, modes, kernels, rays, NO_PUPIL, readings, (start, stop), picture, memory, buffer
-        )
+        work = reduced_pass.Workspace(memory, buffer, NO_PUPIL)
+        reduced_pass.render_rows(planes, plan, kernels, rays, readings, (start, stop), picture, work)
 
     for band in prepared_layers.bands(scene, fine):
         weighted: list[prepared_layers.WeightedPlanes | None] = []
@@ -84,5 +83,5 @@ def _collect(held: Sequence[Reading], means: IntArray, together: IntArray) -> re
         np.array([(address_of(each.planes), *each.planes.shape) for each in held], np.int64),
         np.stack([each.column for each in held]), weights,
         np.array([each.first for each in held]), np.array([each.cell for each in held], np.int64),
-        np.array(bounded, np.int64), means, together,
+        np.array(bounded, np.int64), np.zeros((0, 0), np.uint8), means, together,
     )  # fmt: skip

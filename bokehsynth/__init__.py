@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Aperture,
         Apodized,
         Band,
+        CalibratedAperture,
         CatEye,
         Disc,
         ImageAperture,
@@ -83,8 +84,8 @@ _HOME = {
     "aperture_check": ["LensReport", "check_aperture"],
     "config.strict_yaml": ["load_yaml"],
     "optics": [
-        "Anamorphic", "Aperture", "Apodized", "Band", "CatEye", "Disc", "ImageAperture", "Layer", "Lens", "OnionRings",
-        "Plane", "Polygon", "Prescription", "Ring", "halves_of", "load_prescription", "part_of",
+        "Anamorphic", "Aperture", "Apodized", "Band", "CalibratedAperture", "CatEye", "Disc", "ImageAperture", "Layer",
+        "Lens", "OnionRings", "Plane", "Polygon", "Prescription", "Ring", "halves_of", "load_prescription", "part_of",
     ],
     "pipeline": [
         "make_sample", "ComposedSample", "compose_sample", "render_samples", "SetUp", "set_up_sample", "make_samples",
@@ -99,7 +100,8 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [  # noqa: RUF022  # by room, as in the docs
     "Plane", "Layer", "Lens", "Aperture", "Disc", "Polygon", "CatEye", "Ring", "Apodized",
-    "OnionRings", "Anamorphic", "ImageAperture", "Band", "part_of", "halves_of", "check_aperture", "LensReport",
+    "OnionRings", "Anamorphic", "ImageAperture", "CalibratedAperture", "Band", "part_of", "halves_of",
+    "check_aperture", "LensReport",
     "Prescription", "load_prescription", "render", "render_batch", "render_views", "resolve_device", "Frames",
     "Recipe", "load_recipe", "find_recipe", "load_yaml", "SampleDraw", "draw_sample", "make_sample", "Sample",
     "ComposedSample", "compose_sample", "render_samples", "SetUp", "set_up_sample", "make_samples",

@@ -14,7 +14,20 @@ from typing import Any
 
 import click
 
-from bokehsynth.cli import assets, audit, estimate, export, generate, preview, publish, recipes, render, replay, report
+from bokehsynth.cli import (
+    assets,
+    audit,
+    calibrate,
+    estimate,
+    export,
+    generate,
+    preview,
+    publish,
+    recipes,
+    render,
+    replay,
+    report,
+)
 from bokehsynth.cli.json_end import JsonEnd, json_option
 from bokehsynth.cli.run import echo
 from bokehsynth.errors import BokehsynthError, printable, shortened, user_error
@@ -26,7 +39,7 @@ _LINES = "\n\t"
 COMMANDS = [
     generate.generate, preview.preview, estimate.estimate, assets.assets, generate.verify, generate.extend,
     audit.audit, replay.replay, report.report, export.export, publish.publish, generate.finalize, generate.merge,
-    render.render, preview.degrade, recipes.recipes, recipes.schema,
+    render.render, calibrate.calibrate, preview.degrade, recipes.recipes, recipes.schema,
 ]  # fmt: skip
 
 

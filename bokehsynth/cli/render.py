@@ -54,7 +54,7 @@ DEFAULT_FPS = 12.0
 @click.option(
     "--aperture", default="disc", show_default=True,
     help="disc, polygon:7[,rotation=..][,curvature=..], ring:0.5, cat_eye:0.9, apodized:0.1, onion:8, anamorphic:2, "
-    "image:FILE, or package.module:Class.",
+    "image:FILE, calibrated:FILE, or package.module:Class.",
 )  # fmt: skip
 @click.option(
     "--prescription", metavar="NAME|FILE", help="A real lens instead, traced: a packaged one, or its .json, .zmx, .seq."

@@ -19,12 +19,14 @@ from bokehsynth.optics import (
     Anamorphic,
     Aperture,
     Apodized,
+    CalibratedAperture,
     CatEye,
     Disc,
     ImageAperture,
     OnionRings,
     Polygon,
     Ring,
+    read_calibration,
 )
 
 
@@ -127,7 +129,34 @@ class ImageSpec(Spec):
             raise UsageError(f"aperture image:{self.file}: {error}") from None
 
 
-Shape = PolygonSpec | RingSpec | CatEyeSpec | ApodizedSpec | OnionSpec | AnamorphicSpec | ImageSpec
+class CalibratedSpec(Spec):
+    """A lens that `bokehsynth calibrate` found in photographs."""
+
+    kind: Literal["calibrated"]
+    file: str
+    """The file that it wrote, relative to the recipe file."""
+    data: dict[str, Any] | None = None
+    """The opening of that file. Written into the data set's own recipe, which needs the file no more."""
+
+    def with_data(self, base: Path) -> "CalibratedSpec":
+        """The same with the file's opening, and the file's name alone; UsageError if it is none."""
+        if self.data is not None:
+            return self
+        path = base / local_path(self.file)
+        opening = CalibratedAperture.from_record(read_calibration(path), str(path))
+        return self.model_copy(update={"file": path.name, "data": opening.record})
+
+    def build(self) -> CalibratedAperture:
+        """The opening; UsageError where its file was not read, or holds none."""
+        if self.data is None:
+            raise UsageError(f"aperture calibrated:{self.file} has no data: its file was not read")
+        return CalibratedAperture.from_record(self.data, f"aperture calibrated:{self.file}")
+
+
+FROM_FILES = (ImageSpec, CalibratedSpec)
+"""Openings whose numbers stand in a file."""
+
+Shape = PolygonSpec | RingSpec | CatEyeSpec | ApodizedSpec | OnionSpec | AnamorphicSpec | ImageSpec | CalibratedSpec
 
 _SHAPES: dict[str, tuple[type[Spec], type[Aperture]]] = {
     "polygon": (PolygonSpec, Polygon),
@@ -137,8 +166,9 @@ _SHAPES: dict[str, tuple[type[Spec], type[Aperture]]] = {
     "onion": (OnionSpec, OnionRings),
     "anamorphic": (AnamorphicSpec, Anamorphic),
     "image": (ImageSpec, ImageAperture),
+    "calibrated": (CalibratedSpec, CalibratedAperture),
 }
-"""What a recipe says of a kind, and its class, which has the same parameters (but for `image`)."""
+"""What a recipe says of a kind, and its class, which has the same parameters (but for those from files)."""
 
 
 def _read_shape(value: Any) -> Any:
@@ -146,7 +176,7 @@ def _read_shape(value: Any) -> Any:
     if not isinstance(value, str) or value.partition(":")[0] not in _SHAPES:
         return value
     kind, _, rest = value.partition(":")
-    if kind == "image":
+    if kind in {"image", "calibrated"}:
         return {"kind": kind, "file": rest}
     names = [name for name in _SHAPES[kind][0].model_fields if name != "kind"]
     given: dict[str, Any] = {"kind": kind}
@@ -164,16 +194,16 @@ def _read_shape(value: Any) -> Any:
 
 ApertureSpec = Annotated[str | Annotated[Shape, Field(discriminator="kind")], BeforeValidator(_read_shape)]
 """`disc`, `polygon:BLADES[,rotation=..][,curvature=..]`, `ring:INNER`, `cat_eye:STRENGTH[,radius=..]`, `apodized:EDGE`,
-`onion:RINGS[,contrast=..]`, `anamorphic:SQUEEZE[,corner=..][,rotation=..]`, `image:FILE`, the same as a mapping with
-`kind`, or `package.module:Class` for an Aperture of one's own."""
+`onion:RINGS[,contrast=..]`, `anamorphic:SQUEEZE[,corner=..][,rotation=..]`, `image:FILE`, `calibrated:FILE`, the same
+as a mapping with `kind`, or `package.module:Class` for an Aperture of one's own."""
 
 
 def name_of(spec: Any) -> str:
     """Write an aperture as its short text; parameters at their default are left out."""
     if isinstance(spec, str):
         return spec
-    if isinstance(spec, ImageSpec):
-        return f"image:{Path(spec.file).name}"
+    if isinstance(spec, FROM_FILES):
+        return f"{spec.kind}:{Path(spec.file).name}"
     first, *others = [name for name in type(spec).model_fields if name != "kind"]
     parts = [f"{getattr(spec, first):g}"]
     for name in others:
@@ -195,7 +225,7 @@ def portable(spec: Any) -> Any:
 
 def build_aperture(spec: Any) -> Aperture:
     """Build the aperture of one entry of a recipe; UsageError if its class cannot be loaded."""
-    if isinstance(spec, ImageSpec):
+    if isinstance(spec, FROM_FILES):
         return spec.build()
     if isinstance(spec, Shape):
         return _SHAPES[spec.kind][1](**spec.model_dump(exclude={"kind"}))
@@ -213,7 +243,7 @@ def _load(name: str) -> Aperture:
         hint = did_you_mean(name, ["disc", *_SHAPES]) or _meant_by_form(name)
         raise UsageError(
             f"aperture {name!r}: {hint}use disc, polygon:BLADES, ring:INNER, cat_eye:STRENGTH, apodized:EDGE, "
-            "onion:RINGS, anamorphic:SQUEEZE, image:FILE, or package.module:Class"
+            "onion:RINGS, anamorphic:SQUEEZE, image:FILE, calibrated:FILE, or package.module:Class"
         )
     try:
         found = getattr(load_module(name), name.partition(":")[2])

@@ -18,10 +18,10 @@ from bokehsynth.config.distributions import Constant, GrownSpec, bounds
 from bokehsynth.config.user_code import is_refused
 from bokehsynth.errors import UsageError
 from bokehsynth.files import canonical_json, sha256_bytes
-from bokehsynth.optics import Aperture, Prescription, load_prescription
+from bokehsynth.optics import Aperture, CalibratedAperture, Prescription, load_prescription
 from bokehsynth.optics.prescription import FocusTables, focus_tables, packaged_lenses, read_prescription
 from bokehsynth.rendering.aperture.lens_points import table_digest, unbaked_part
-from bokehsynth.scene.aperture_spec import ApertureSpec, ImageSpec, build_aperture, name_of, portable
+from bokehsynth.scene.aperture_spec import FROM_FILES, ApertureSpec, build_aperture, name_of, portable
 from bokehsynth.scene.camera import (
     FULL_FRAME,
     CameraDraw,
@@ -140,13 +140,13 @@ class LensSpec(GrownSpec):
         """Whether it names files whose content is not in it yet."""
         if isinstance(self.prescription, str) and self.prescription not in packaged_lenses():
             return True
-        return any(isinstance(spec, ImageSpec) and spec.data is None for spec in self.aperture_specs)
+        return any(isinstance(spec, FROM_FILES) and spec.data is None for spec in self.aperture_specs)
 
     def with_files(self, base: Path) -> "LensSpec":
         """The same with the content of the files that it names, relative to `base`, checked; UsageError names one."""
         if not self.has_unread_files:
             return self
-        read = [spec.with_data(base) if isinstance(spec, ImageSpec) else spec for spec in self.aperture_specs]
+        read = [spec.with_data(base) if isinstance(spec, FROM_FILES) else spec for spec in self.aperture_specs]
         changes: dict[str, Any] = {"aperture": read if isinstance(self.aperture, list) else read[0]}
         if isinstance(self.prescription, str):
             changes["prescription"] = load_prescription(self.prescription, base).record
@@ -240,7 +240,10 @@ class LensSpec(GrownSpec):
         self, aperture: int, camera: CameraDraw | None = None, size: tuple[int, int] | None = None
     ) -> SceneLens:
         """What was drawn of it: the place of an aperture in the list, and the camera's numbers."""
-        return SceneLens(self.apertures[aperture], camera, self.tables(size) if size is not None else None)
+        opening = self.apertures[aperture]
+        if size is not None and isinstance(opening, CalibratedAperture):
+            opening = opening.for_size(*size)
+        return SceneLens(opening, camera, self.tables(size) if size is not None else None)
 
     @property
     def aperture_specs(self) -> list[Any]:

@@ -14,7 +14,7 @@ import bokehsynth as bs
 BASE = {"errors", "rng", "color", "files", "schema", "version", "numba_cache", "config", "untrusted_files", "stores"}
 MAKING = {
     "imaging", "procedural", "assets", "optics", "lenses", "scene", "rendering", "degradation", "recipe",
-    "pipeline", "sample_checks", "sample_draw", "aperture_check",
+    "pipeline", "sample_checks", "sample_draw", "aperture_check", "calibration",
 }  # fmt: skip
 STORING = {"shards"}
 SUPERVISING = {"workers"}  # imports the base only: `assets` decodes unknown files in its child processes
@@ -84,7 +84,8 @@ def test_the_public_api_is_for_users():
     [
         # stores: one room under all that reads or writes a data set, asked by six
         # color, by recipe: the table of codes by which a device encodes, if all pictures are stored in 8 bits
-        (whole_project(), 29, 139),
+        # calibration: a lens from a photograph: reads pictures, fits openings, asked by cli; reads untrusted JSON
+        (whole_project(), 30, 147),
         (boxes("bokehsynth.rendering"), 10, 26),
         # given_files and one_exit: files of strangers are read in one way by five rooms, errors leave by one door
         # demo: pages over inference, opened by cli

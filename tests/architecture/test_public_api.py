@@ -25,7 +25,7 @@ NAMES = {
     *("Plane", "Layer", "Lens", "Aperture", "Disc", "Polygon", "CatEye", "Ring", "render", "Frames"),
     *("render_batch", "resolve_device", "ComposedSample", "compose_sample", "render_samples"),  # for GPUs (docs/gpu.md)
     "make_samples",  # of 0.4, with a parameter of another name than that of `render_samples`
-    *("Apodized", "OnionRings", "Anamorphic", "ImageAperture"),  # more openings (docs/lenses.md)
+    *("Apodized", "OnionRings", "Anamorphic", "ImageAperture", "CalibratedAperture"),  # more openings (docs/lenses.md)
     *("render_views", "part_of", "halves_of", "Band"),  # several pictures of one scene (docs/optics.md)
     *("Prescription", "load_prescription"),  # real lenses (docs/lenses.md)
     *("check_aperture", "LensReport"),  # the contract of an aperture of one's own (docs/lenses.md)

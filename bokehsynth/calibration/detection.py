@@ -1,0 +1,171 @@
+"""Finds lamps out of focus in a photograph: bright convex regions whose outline stays put while the threshold moves."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from bokehsynth.color import FloatArray
+
+SIDE = 1600
+"""Longer side in pixels at which lamps are looked for."""
+LEAST_RADIUS = 6.0
+"""Pixels of the photograph: blades and rims of a smaller spot cannot be told."""
+LARGEST_SHARE = 0.2
+"""Largest radius, over the shorter side."""
+LEVELS = 0.9 * 0.86 ** np.arange(24)[::-1]
+"""Thresholds in linear light, ascending to 0.9."""
+LEAST_SOLIDITY = 0.95
+"""Area over that of the convex hull: two overlapping discs have less."""
+MOST_ELONGATION = 2.4
+"""Longer over shorter side of the box around it; a cat's eye in a corner has up to 2."""
+MOST_GROWTH = 1.2
+"""How much larger the region may be at the next lower threshold: the edge of a spot is steep."""
+LEAST_CONTRAST = 1.8
+"""Light within over light around it."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A region that may be a lamp, in pixels of the photograph."""
+
+    x: float
+    y: float
+    radius: float
+    """That of a disc of its area."""
+    outline: npt.NDArray[np.int32]
+    """[N, 2] in pixels of the reduced picture."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The lamps of a photograph, and why other bright regions are none."""
+
+    lamps: list[Region]
+    dropped: Counter[str]
+    bright: npt.NDArray[np.uint8]
+    """How many bright regions cover a pixel of the reduced picture, used ones or not."""
+    factor: float
+    """Size of the reduced picture over that of the photograph."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    outline: npt.NDArray[np.int32]
+    area: float
+    growth: float
+    fault: str
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        moments = cv2.moments(self.outline)
+        return moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
+
+
+def find_lamps(photo: FloatArray) -> Found:
+    """Lamps in a photograph [H, W, 3] of linear light, from the left upper corner; deterministic."""
+    factor = min(1.0, SIDE / max(photo.shape[:2]))
+    small: FloatArray = photo.max(axis=2)
+    if factor < 1:
+        size = (round(photo.shape[1] * factor), round(photo.shape[0] * factor))
+        small = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_AREA), np.float32)
+    small = np.asarray(cv2.GaussianBlur(small, (0, 0), 1.0), np.float32)
+    chosen = _stable(_candidates(small, factor), small)
+    dropped: Counter[str] = Counter()
+    bright = np.zeros(small.shape, np.uint8)
+    lamps = []
+    for candidate in chosen:
+        mask = np.zeros(small.shape, np.uint8)
+        cv2.drawContours(mask, [candidate.outline], -1, 1, cv2.FILLED)
+        bright += mask
+        fault = candidate.fault or _contrast_fault(candidate, small)
+        if fault:
+            dropped[fault] += 1
+            continue
+        x, y = candidate.centre
+        radius = math.sqrt(candidate.area / math.pi)
+        outline = np.asarray(candidate.outline[:, 0], np.int32)
+        lamps.append(Region((x + 0.5) / factor - 0.5, (y + 0.5) / factor - 0.5, radius / factor, outline))
+    lamps.sort(key=lambda lamp: (lamp.y, lamp.x))
+    return Found(lamps, dropped, bright, factor)
+
+
+def _candidates(small: FloatArray, factor: float) -> list[_Candidate]:
+    """Regions above each threshold that are large and bright enough, with what speaks against each."""
+    least = math.pi * (0.8 * LEAST_RADIUS * factor) ** 2
+    most = math.pi * (LARGEST_SHARE * min(small.shape)) ** 2
+    found: list[_Candidate] = []
+    lower: list[tuple[npt.NDArray[np.int32], float]] = []
+    for level in LEVELS:
+        mask = (small > level).astype(np.uint8)
+        contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        here = []
+        for contour in contours:
+            area = cv2.contourArea(contour) + 0.5 * len(contour)  # to the outer side of its border pixels
+            if area >= least:
+                here.append((np.asarray(contour, np.int32), area))
+        for contour, area in here:
+            if area <= most:
+                growth = _area_around(contour, lower) / area
+                found.append(_Candidate(contour, area, growth, _fault(contour, area, small.shape)))
+        lower = here
+    return found
+
+
+def _area_around(contour: npt.NDArray[np.int32], lower: list[tuple[npt.NDArray[np.int32], float]]) -> float:
+    """Area of the region at the lower threshold that holds this one; infinite where there was none."""
+    x, y = map(float, contour[0, 0])
+    for outline, area in lower:
+        left, top, width, height = cv2.boundingRect(outline)
+        if left <= x < left + width and top <= y < top + height and cv2.pointPolygonTest(outline, (x, y), False) >= 0:
+            return area
+    return math.inf
+
+
+def _fault(contour: npt.NDArray[np.int32], area: float, shape: tuple[int, ...]) -> str:
+    """What makes a region no lamp to measure, by its outline; empty for nothing."""
+    left, top, width, height = cv2.boundingRect(contour)
+    if left <= 1 or top <= 1 or left + width >= shape[1] - 1 or top + height >= shape[0] - 1:
+        return "cut by the picture's border"
+    hull = cv2.convexHull(contour)
+    if area / (cv2.contourArea(hull) + 0.5 * cv2.arcLength(hull, True)) < LEAST_SOLIDITY:
+        return "overlaps another, or is no disc"
+    sides = cv2.minAreaRect(contour)[1]
+    if max(sides) > MOST_ELONGATION * max(1.0, min(sides)):
+        return "too long for a lamp"
+    return ""
+
+
+def _stable(candidates: list[_Candidate], small: FloatArray) -> list[_Candidate]:
+    """Of regions within each other the one whose outline moves least with the threshold, faultless ones first."""
+    ranked = sorted(
+        (each for each in candidates if each.growth < MOST_GROWTH),
+        key=lambda each: (bool(each.fault), each.growth, -each.area, each.centre),
+    )
+    taken = np.zeros(small.shape, np.int32)
+    chosen: list[_Candidate] = []
+    for each in ranked:
+        left, top, width, height = cv2.boundingRect(each.outline)
+        inside = taken[top : top + height, left : left + width]
+        mask = np.zeros(inside.shape, np.uint8)
+        cv2.drawContours(mask, [each.outline - np.array([left, top])], -1, 1, cv2.FILLED)
+        if (inside[mask > 0] > 0).mean() > (0.02 if each.fault else 0.2):
+            continue
+        chosen.append(each)
+        inside[mask > 0] = len(chosen)
+    return chosen
+
+
+def _contrast_fault(candidate: _Candidate, small: FloatArray) -> str:
+    """Whether a region is too little brighter than what is around it."""
+    (x, y), radius = candidate.centre, math.sqrt(candidate.area / math.pi)
+    reach = math.ceil(1.5 * radius) + 2
+    top, left = max(0, round(y) - reach), max(0, round(x) - reach)
+    part = small[top : round(y) + reach + 1, left : round(x) + reach + 1]
+    rows, columns = np.mgrid[: part.shape[0], : part.shape[1]]
+    far = np.hypot(columns + left - x, rows + top - y) / radius
+    within, around = np.median(part[far < 0.6]), np.median(part[(far > 1.2) & (far < 1.5)])
+    return "too little contrast" if within < LEAST_CONTRAST * around or within - around < 0.02 else ""

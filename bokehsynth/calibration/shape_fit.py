@@ -25,10 +25,12 @@ FEW = 8.0
 """More of them, over the number of lamps: few may agree by chance."""
 WORTH = 0.01
 """Share of the cost that it must save besides."""
-SYSTEMATIC = {"rotation": 0.0014, "curvature": 0.0024, "strength": 0.027, "radius": 0.016, "edge": 0.011, "glow": 0.05}
+SYSTEMATIC = {
+    "rotation": 0.0014, "curvature": 0.0024, "strength": 0.027, "radius": 0.016, "edge": 0.011, "glow": 0.05,
+}  # fmt: skip
 """What all lamps of a photograph have in common (JPEG, the closed form's edges) and their scatter does not show: root
-mean squares of the errors in the 30 scenes of benchmarks/calibrate.md; that of the curvature times 1 - cos(pi/blades), how
-far the sides' middles move; that of the glow, which those scenes lack, is a guess."""
+mean squares of the errors in the 30 scenes of benchmarks/calibrate.md; that of the curvature times 1 - cos(pi/blades),
+how far the sides' middles move; that of the glow, which those scenes lack, is a guess."""
 ANGLES = 96
 LOOK, POLISH = 8, 25
 """Rounds of a fit that only has to win or lose, and of the last one."""

@@ -49,12 +49,16 @@ def calibrate(photo: Path, out: Path, near_focus: bool, sharp: Path | None, disp
     show: Any = progress_bar("fit")
     try:
         light = open_photograph(photo)[0]
-        found = fit(light, not near_focus, show)
-        pair = None if sharp is None or disparity is None else fit_pair(light, sharp, disparity, found.aperture)
     except AssetError as error:  # here a picture is an argument, not one of thousands
         raise UsageError(str(error)) from None
+    try:
+        found = fit(light, not near_focus, show)
     except UsageError as error:
         raise UsageError(f"{photo}: {error}") from None
+    try:
+        pair = None if sharp is None or disparity is None else fit_pair(light, sharp, disparity, found.aperture)
+    except AssetError as error:
+        raise UsageError(str(error)) from None
     files = write_lens(out, found, pair)
     record(
         out=files, opening=found.aperture.record, standard_errors=found.errors, used=len(found.lamps),

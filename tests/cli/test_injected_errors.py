@@ -30,7 +30,7 @@ COMMANDS = {
     "estimate": ("generation.estimate:estimate", ["quickstart"]),
     "assets": ("assets.index.report:FolderReport", ["."]),
     "render": ("rendering:render", ["--background", "in.png", "--focus", "0.5", "--blur", "0", "--out", "out.png"]),
-    "calibrate": ("assets.single:open_photograph", ["in.png", "--out", "lens.json"]),
+    "calibrate": ("calibration:calibrate", ["in.png", "--out", "lens.json"]),
     "degrade": ("degradation:degrade", ["in.png", "out.png"]),
     "recipes": ("recipe:packaged_recipes", []),
     "schema": ("generation.recipe_schema:recipe_schema", []),

@@ -21,8 +21,6 @@ TRIED = 4
 """The most likely of them, which are fitted."""
 SURE = 3.0
 """Standard errors by which a richer opening must win over the lamps."""
-FEW = 8.0
-"""More of them, over the number of lamps: few may agree by chance."""
 WORTH = 0.01
 """Share of the cost that it must save besides."""
 SYSTEMATIC = {
@@ -137,12 +135,19 @@ def _fitted(lamps: list[Lamp], shape: Shape, has_glow: bool, rounds: int) -> Sha
 
 def better(simple: ShapeFit, rich: ShapeFit) -> ShapeFit:
     """The richer fit where its gain over the lamps is surely no chance, else the simple one."""
-    gains = np.log(simple.costs / rich.costs)
-    middle, count = float(np.median(gains)), len(gains)
-    spread = 1.4826 * float(np.median(np.abs(gains - middle)))  # robust: of few lamps one may be disturbed
-    error = 1.25 * max(spread, 0.05 * abs(middle)) / math.sqrt(count)
-    sure = middle > (SURE + FEW / count) * error
+    count = len(simple.costs)
+    # in squares, which the far lamps of a rim decide, or in shares, in which bright lamps are no louder than dark ones
+    sure = _is_sure(simple.costs - rich.costs, 20.0 / count) or _is_sure(np.log(simple.costs / rich.costs), 8.0 / count)
     return rich if sure and rich.costs.sum() < (1 - WORTH) * simple.costs.sum() else simple
+
+
+def _is_sure(gains: Float64Array, more: float) -> bool:
+    """Whether the mean gain is SURE and `more` standard errors above nothing: few lamps may agree by chance."""
+    if len(gains) < 2:
+        return False
+    mean = float(gains.mean())
+    error = max(float(gains.std(ddof=1)), 0.05 * abs(mean)) / math.sqrt(len(gains))
+    return mean > (SURE + more) * error
 
 
 def likely_blades(fit: ShapeFit) -> list[tuple[int, float, float]]:

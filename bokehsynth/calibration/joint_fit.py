@@ -117,6 +117,8 @@ def normal_equations(lamp: Lamp, shape: Shape, names: list[str]) -> Normal:
         state = lamp.state.copy()
         state[i] += step
         own.append((lamp.model(shape, state) - base) / step)
+    if lamp.clipped:  # a soft edge and a small radius look like a sharp edge and a large one
+        own[3] = np.zeros_like(base)
     x, y = (lamp.grid.x - lamp.state[0]) / SLOPE, (lamp.grid.y - lamp.state[1]) / SLOPE
     light = spot(shape, lamp.state, lamp.grid)
     own += [np.where(live, column, 0.0) for column in (light, np.ones_like(base), x, y, light * x, light * y)]

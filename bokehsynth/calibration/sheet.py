@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from bokehsynth.calibration.joint_fit import Lamp
+from bokehsynth.calibration.joint_fit import CLIPPED, Lamp
 from bokehsynth.calibration.lens_calibration import Calibration
 from bokehsynth.calibration.spot_model import Grid, spot
 from bokehsynth.color import encode_8bit
@@ -103,10 +103,12 @@ def _pictures(found: Calibration, lamp: Lamp) -> list[ByteArray]:
 
 def _in_light(shape: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The spot with the light of lamp and background that fit one channel best, clipped as the photograph."""
-    weight = np.ones_like(values)
+    weight = open_pixels = (values < CLIPPED).astype(np.float64)
+    if open_pixels.sum() < 9:
+        return values
     columns = np.stack([shape, np.ones_like(shape)], axis=-1)
     for _ in range(4):
         solved = np.linalg.lstsq(columns * weight[:, None], values * weight, rcond=None)[0]
         left = np.abs(values - columns @ solved)
-        weight = 1 / (1 + (left / max(1e-3, 3 * float(np.median(left)))) ** 2)
+        weight = open_pixels / (1 + (left / max(1e-3, 3 * float(np.median(left[open_pixels > 0])))) ** 2)
     return np.minimum(columns @ solved, max(1.0, float(values.max())))

@@ -227,7 +227,7 @@ class AlternateStage(_Stage):
     """How the phases alternate."""
     joint: bool = False
     """Do not alternate: ControlNet, bokeh LoRA and SR LoRA at once, on bokeh pictures (the paper's ablation)."""
-    sharp: Probability | None = None
+    sharp: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Of joint: share of each batch with zero defocus and `aif` as its target, rounded down to whole samples; with 0.5
     it sees as many pictures of either kind as turns of one step do [default: none of it]."""
     loss: LossSpec = LossSpec()
@@ -237,7 +237,7 @@ class AlternateStage(_Stage):
     def _sharp_of_joint(self) -> "AlternateStage":
         if self.sharp is not None and not self.joint:
             raise ValueError("sharp: is of joint: true; without it phase_steps says how much of each kind is seen")
-        if self.sharp and self.batch * self.sharp < 1:
+        if self.sharp is not None and self.batch * self.sharp < 1:
             raise ValueError(f"sharp: {self.sharp:g} of a batch of {self.batch} is no whole sample; take a larger one")
         return self
 

@@ -46,6 +46,23 @@ class TwoRims(bs.Polygon):
         return [(0.7 * h, 1.0), (-0.5 * h, 0.95)]
 
 
+class GreyRings(bs.Disc):
+    """Weights that vary within the opening, as those of a picture do, the same for R, G and B."""
+
+    def weight(self, s: np.ndarray) -> np.ndarray:
+        """Rings between 0.2 and 1."""
+        return 0.6 + 0.4 * np.cos(14 * np.hypot(*s.T))  # type: ignore[no-any-return]
+
+
+class ColouredRim(bs.Disc):
+    """Weights of R, G and B that differ."""
+
+    def weight(self, s: np.ndarray) -> np.ndarray:
+        """Red and green rise towards the rim, blue falls."""
+        square = np.einsum("ij,ij->i", s, s)
+        return np.stack([0.4 + 0.6 * square, 0.6 + 0.4 * square, 1.0 - 0.5 * square], axis=1)
+
+
 class Row(NamedTuple):
     """What is told of one lens."""
 
@@ -62,6 +79,8 @@ def lenses(size: int, blur: float, focus: float) -> Iterator[tuple[str, bs.Lens]
     """The lenses of one K and focus, by name."""
     yield "CatEye(0.9)", bs.Lens(blur, focus, bs.CatEye(0.9))
     yield "two rims", bs.Lens(blur, focus, TwoRims())
+    yield "grey weights", bs.Lens(blur, focus, GreyRings())
+    yield "RGB weights", bs.Lens(blur, focus, ColouredRim())
     if blur in TRACED:
         prescription, near = bs.load_prescription(TRACED[blur]), 1.0
         for _ in range(3):  # K depends a little on the distance

@@ -293,9 +293,6 @@ class ComputeSpec(Spec):
     """Networks whose activations are recomputed in the backward pass; at real size the VAE saves most memory."""
     deterministic: bool = False
     """Ask torch for deterministic kernels on CUDA too, for a resume that is exact to the bit."""
-    compile: bool | None = None
-    """Whether torch compiles UNet, ControlNet and autoencoder (torch.compile): minutes at the start of each stage, and
-    results that differ by rounding. Needs a C++ compiler, on CUDA a C compiler and Triton. Without it: no."""
     threads: PositiveInt | None = None
     """Threads of torch on the CPU; without it torch's choice. Exact to the bit only at the same number."""
 
@@ -352,7 +349,6 @@ class TrainRecipe(Spec):
         content = self.model_dump(mode="json", exclude={"validation": True, "checkpoints": True, "log_every": True})
         content["data"].pop("workers")
         content["compute"].pop("device")
-        content["compute"]["compile"] = content["compute"]["compile"] or None
         return content
 
 

@@ -112,8 +112,6 @@ def _train(options: _RunOptions, accelerator: Any) -> TrainResult:
     checkpoint = _find_checkpoint(options, accelerator, sources)
     models, config = _load_or_init_models(options, checkpoint, sources["main"])
     device_layout.move_networks(models, accelerator.device)
-    if recipe.compute.compile:
-        device_layout.compile_networks(models)
     if checkpoint is None:
         state = TrainState(LossHistory(recipe.log_every))
     else:
@@ -125,8 +123,7 @@ def _train(options: _RunOptions, accelerator: Any) -> TrainResult:
         if checkpoint is not None and state.step:
             trainer.load(*checkpoint)
         checkpoint = None  # later stages start with fresh optimisers
-        with device_layout.explained_compilation(bool(recipe.compute.compile)):
-            trainer.run()
+        trainer.run()
     accelerator.wait_for_everyone()
     table, is_main = summary_table(state.losses, state.scores), bool(accelerator.is_main_process)
     if is_main:
@@ -145,8 +142,6 @@ def make_accelerator(recipe: TrainRecipe) -> Any:
         raise DeviceError("compute.device: cuda was asked for and this torch finds none; use auto or cpu")
     device = "cuda" if requested != "cpu" and torch.cuda.is_available() else "cpu"
     check_precision(recipe, device)
-    if recipe.compute.compile:
-        device_layout.check_compile(device)
     if recipe.compute.threads is not None:
         torch.set_num_threads(recipe.compute.threads)
     if recipe.compute.deterministic:

@@ -1,4 +1,4 @@
-"""How networks lie in memory on CUDA, tried on the CPU, and what `compute.compile` needs."""
+"""How networks lie in memory on CUDA, tried on the CPU."""
 
 from typing import Any
 
@@ -7,7 +7,6 @@ import torch
 from support.train_toys import mini, same_files, weights
 
 import magicbokeh
-from bokehsynth import UsageError
 from magicbokeh.training import device_layout
 from magicbokeh.training import run as training
 from magicbokeh.training.losses import PictureLoss
@@ -101,77 +100,3 @@ def test_a_resumed_run_ends_in_the_same_bytes(tmp_path, mini_shards, as_on_cuda,
     training.train(recipe, tmp_path / "resumed", resume=True)
     same_files(*(tmp_path / name / "checkpoints" / "last" for name in ("whole", "resumed")))
     assert weights(tmp_path / "whole")
-
-
-# ------------------------------------------------------------------ compute.compile
-
-
-@pytest.mark.parametrize(
-    ("device", "words"), [("cpu", r"C\+\+ compiler.*g\+\+.*CXX"), ("cuda", r"C compiler.*gcc.*CC")]
-)
-def test_without_a_compiler_it_says_so_before_anything_is_opened(tmp_path, recipe, device, words, monkeypatch):
-    for name in ("CC", "CXX"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(device_layout.shutil, "which", lambda name: None)
-    with pytest.raises(UsageError, match=f"compute.compile: .*{words}.*leave compile off"):
-        device_layout.check_compile(device)
-    if device == "cpu":
-        compiled = mini(tmp_path / "mini.yaml", None, "compute.compile=true")
-        with pytest.raises(UsageError, match=r"compute\.compile"):
-            training.train(compiled, tmp_path / "run")
-        assert not (tmp_path / "run").exists()
-
-
-def test_a_gpu_needs_triton_and_volta(monkeypatch):
-    monkeypatch.setattr(device_layout.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(device_layout.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"needs Triton.*pip install triton"):
-        device_layout.check_compile("cuda")
-    monkeypatch.setattr(device_layout.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (6, 1))
-    with pytest.raises(UsageError, match=r"compute capability 7\.0"):
-        device_layout.check_compile("cuda")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 0))
-    device_layout.check_compile("cuda")
-
-
-def test_what_torch_cannot_compile_is_explained_and_other_errors_are_not():
-    failed = type("BackendCompilerFailed", (RuntimeError,), {"__module__": "torch._dynamo.exc"})
-    words = r"BackendCompilerFailed: no kernel\).*leave it off"
-    with pytest.raises(UsageError, match=words), device_layout.explained_compilation(True):
-        raise failed("no kernel\nand a long trace")
-    for compiled, error in ((False, failed), (True, RuntimeError)):
-        with pytest.raises(error), device_layout.explained_compilation(compiled):
-            raise error("as it is")
-
-
-def test_the_weights_of_a_run_depend_on_it_and_runs_without_it_are_as_ever(tmp_path):
-    identities = [
-        mini(tmp_path / "mini.yaml", None, *change).identity()
-        for change in ([], ["compute.compile=false"], ["compute.compile=true"])
-    ]
-    assert identities[0] == identities[1] != identities[2]
-    assert identities[0]["compute"]["compile"] is None, "which is what a record without the key reads as"
-
-
-@pytest.mark.long
-@pytest.mark.timeout(1800)
-def test_compiled_networks_give_what_they_give(recipe):
-    picture, defocus = torch.rand(2, 3, 64, 64) * 2 - 1, torch.rand(2, 1, 64, 64)
-    found = []
-    for compiled in (False, True):
-        models = toy(recipe)
-        names = [name for name, _ in models.parameters()]
-        if compiled:
-            device_layout.compile_networks(models)
-        made = models.networks.restore(picture, defocus)
-        out = models.networks.decode(made.x0)
-        out.square().mean().backward()
-        grads = {name: value.grad for name, value in models.parameters() if value.grad is not None}
-        assert [name for name, _ in models.parameters()] == names
-        found.append((out.detach(), grads))
-    (out, grads), (other, others) = found
-    torch.testing.assert_close(out, other, rtol=1e-4, atol=1e-5)
-    assert grads.keys() == others.keys()
-    for name, value in grads.items():
-        torch.testing.assert_close(value, others[name], rtol=1e-3, atol=1e-6)

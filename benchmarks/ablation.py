@@ -1,12 +1,12 @@
 """What masked attention and alternation are worth at the size of the small model: three seeds each, on unseen assets.
 
-`python -m benchmarks.ablation --shards SET --out runs` trains a base once, as the paper's first stage does: restoration
-alone, without blur (`from_scratch` with sharp: 1, since nothing is pretrained). From there the second stage is trained
-three ways, each with three seeds (of the order of samples and of augmentation): in full, without masked attention
-(focus_threshold 1: one region), and without alternation (all at once, half of each batch on pictures without blur).
-All see the same number of pictures of either kind, in the same number of steps at the same rates. SET is a set of
-`recipes/data/small.yaml`, such as `data` in a run of `magicbokeh train small`. An interrupted call goes on where it
-was. The table is `benchmarks/ablation.md`.
+`python -m benchmarks.ablation --shards SET --out runs` trains a base as the packaged recipe does (all at once, since
+nothing is pretrained), with and without masked attention (focus_threshold 1: one region), for each seed (of weights,
+order of samples and augmentation). From there the paper's second stage is trained three ways: in full, without masked
+attention, and without alternation (all at once, half of each batch on pictures without blur). All see the same number
+of pictures of either kind, in the same number of steps at the same rates. SET is a set of `recipes/data/small.yaml`,
+such as `data` in a run of `magicbokeh train small`. An interrupted call goes on where it was.
+The table is `benchmarks/ablation.md`.
 """
 
 import argparse
@@ -54,18 +54,23 @@ def stage_fields(recipe: TrainRecipe, steps: int) -> dict[str, Any]:
     return {**same, "steps": steps, "lr": RATE}
 
 
-def train_base(shards: Path, out: Path, steps: int) -> Path:
-    """Restoration without blur, from new weights."""
+def train_base(model: dict[str, Any], seed: int, shards: Path, out: Path, steps: int) -> Path:
+    """The joint stage from new weights, at a constant rate."""
+    packaged = load_train_recipe("small").stages[0]
+    assert isinstance(packaged, FromScratchStage)
     fields = stage_fields(load_train_recipe("small"), steps)
-    stage = FromScratchStage(stage="from_scratch", sharp=1.0, **fields)
-    train(small_recipe(shards, stage), out / "base", resume=True, report=print)
-    return out / "base"
+    stage = FromScratchStage(stage="from_scratch", sharp=packaged.sharp, **fields)
+    run = out / f"base-{'-'.join([*model, str(seed)])}"
+    preset = ModelSpec(preset="small", **model)
+    train(small_recipe(shards, stage, seed=seed, model=preset), run, resume=True, report=print)
+    return run.resolve()
 
 
-def second_stage(variant: str, seed: int, base: Path, shards: Path, out: Path, steps: int) -> Path:
-    """One run of the second stage; goes on with one that was interrupted."""
+def second_stage(variant: str, seed: int, shards: Path, out: Path, lengths: tuple[int, int]) -> Path:
+    """One run of the second stage behind its base; goes on with one that was interrupted."""
     model, changes = VARIANTS[variant]
-    fields = stage_fields(load_train_recipe("small"), steps) | {"schedule": "cosine"}
+    base = train_base(model, seed, shards, out, lengths[0])
+    fields = stage_fields(load_train_recipe("small"), lengths[1]) | {"schedule": "cosine"}
     stage = AlternateStage(stage="alternate", sr_lr=RATE, **fields, **changes)
     run = out / f"{variant.replace(' ', '-')}-{seed}"
     recipe = small_recipe(shards, stage, seed=seed, model=ModelSpec(**model))
@@ -121,25 +126,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--shards", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--base-steps", type=int, default=400)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--base-steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=120)
     options = parser.parse_args()
     shards = options.shards.resolve()
-    base = train_base(shards, options.out, options.base_steps).resolve()
     found: dict[str, list[dict[str, float]]] = {}
     for seed in range(options.seeds):
         for variant in VARIANTS:
-            run = second_stage(variant, seed, base, shards, options.out, options.steps)
+            run = second_stage(variant, seed, shards, options.out, (options.base_steps, options.steps))
             found.setdefault(variant, []).append(measure(run, shards))
-            report(found, options.steps)
+            report(found, options.base_steps, options.steps)
 
 
-def report(found: dict[str, list[dict[str, float]]], steps: int) -> None:
+def report(found: dict[str, list[dict[str, float]]], base_steps: int, steps: int) -> None:
     """The table so far, to `standard output`."""
     columns = ("bokeh", "in focus", "out of focus", "sr", "sharpness")
     print("# Ablation at the size of the small model\n")
     print("\n".join([*machine_lines("python -m benchmarks.ablation"), ""]))
-    print(f"PSNR in dB on the val samples (unseen assets) after {steps} steps; mean ± standard deviation over seeds.")
+    print(
+        f"PSNR in dB on the val samples (unseen assets) after {base_steps} joint steps and {steps} of the second stage;"
+    )
+    print("mean ± standard deviation over seeds, and of the differences to the full model of the same seed.\n")
     print("Gradients in focus: their strength as a share of the truth's.\n")
     print("| | seeds | bokeh | in focus | out of focus | no blur (sr) | gradients in focus |")
     print("|---|---|---|---|---|---|---|")
@@ -150,8 +157,12 @@ def report(found: dict[str, list[dict[str, float]]], steps: int) -> None:
         cells = []
         for name in columns:
             values = [run[name] for run in runs]
+            apart = [one[name] - other[name] for one, other in zip(runs, found["full"], strict=False)]
             spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            cells.append(f"{statistics.fmean(values):.2f} ± {spread:.2f}")
+            cell = f"{statistics.fmean(values):.2f} ± {spread:.2f}"
+            if variant != "full":
+                cell += f" ({statistics.fmean(apart):+.2f} ± {statistics.stdev(apart) if len(apart) > 1 else 0.0:.2f})"
+            cells.append(cell)
         print(f"| {variant} | {len(runs)} | {' | '.join(cells)} |")
 
 

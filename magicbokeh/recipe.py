@@ -228,8 +228,7 @@ class AlternateStage(_Stage):
     joint: bool = False
     """Do not alternate: ControlNet, bokeh LoRA and SR LoRA at once, on bokeh pictures (the paper's ablation)."""
     sharp: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Of joint: share of each batch with zero defocus and `aif` as its target, rounded down to whole samples; with 0.5
-    it sees as many pictures of either kind as turns of one step do [default: none of it]."""
+    """Of joint: share of each batch with zero defocus and `aif` as its target; 0.5 equals turns of one step."""
     loss: LossSpec = LossSpec()
     """Loss against `hq` in the bokeh phase, `aif` in the SR phase."""
 
@@ -237,8 +236,8 @@ class AlternateStage(_Stage):
     def _sharp_of_joint(self) -> "AlternateStage":
         if self.sharp is not None and not self.joint:
             raise ValueError("sharp: is of joint: true; without it phase_steps says how much of each kind is seen")
-        if self.sharp is not None and self.batch * self.sharp < 1:
-            raise ValueError(f"sharp: {self.sharp:g} of a batch of {self.batch} is no whole sample; take a larger one")
+        if self.batch * (self.sharp or 1) < 1:
+            raise ValueError(f"sharp: {self.sharp} of a batch of {self.batch} is no whole sample; take a larger one")
         return self
 
 

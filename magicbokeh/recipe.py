@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from bokehsynth import UsageError, find_recipe, load_yaml
+from bokehsynth import find_recipe, load_yaml
 from magicbokeh.model.config import ModelConfig
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -390,9 +390,3 @@ def _with_absolute_paths(recipe: TrainRecipe, folder: Path, given: set[str]) -> 
         for place, stage in enumerate(recipe.stages)
     ]
     return recipe.model_copy(update={"data": data, "stages": stages})
-
-
-def check_precision(recipe: TrainRecipe, device: str) -> None:
-    """UsageError where precision and device do not go together."""
-    if recipe.compute.precision == "fp16" and device != "cuda":
-        raise UsageError("compute.precision: fp16 needs CUDA; on a CPU use fp32 (or bf16 with prediction: residual)")

@@ -18,7 +18,7 @@ from magicbokeh.inference.pipeline import MagicBokehPipeline
 from magicbokeh.model.checkpoint_files import SavedCheckpoint
 from magicbokeh.model.config import ModelConfig
 from magicbokeh.model.haar import HaarCodec
-from magicbokeh.recipe import AlternateStage, DepthStage, Stage, TrainRecipe, check_precision
+from magicbokeh.recipe import AlternateStage, DepthStage, Stage, TrainRecipe
 from magicbokeh.training import device_layout
 from magicbokeh.training.checkpoint import Checkpoints
 from magicbokeh.training.depth_distillation import DepthLoss
@@ -141,7 +141,8 @@ def make_accelerator(recipe: TrainRecipe) -> Any:
     if requested == "cuda" and not torch.cuda.is_available():
         raise DeviceError("compute.device: cuda was asked for and this torch finds none; use auto or cpu")
     device = "cuda" if requested != "cpu" and torch.cuda.is_available() else "cpu"
-    check_precision(recipe, device)
+    if recipe.compute.precision == "fp16" and device != "cuda":
+        raise UsageError("compute.precision: fp16 needs CUDA; on a CPU use fp32 (or bf16 with prediction: residual)")
     if recipe.compute.threads is not None:
         torch.set_num_threads(recipe.compute.threads)
     if recipe.compute.deterministic:

@@ -82,10 +82,10 @@ def render_batch(
     """Render several scenes of any sizes: what `render` gives for each.
 
     On cuda their `bokeh` and `all_in_focus` are made at once, by shared launches, the latter once for all scenes of the
-    same layers, which share its array; nothing else comes back from the device, and `coverage` or `paths` render the
-    scene again when first read. With `codes` pictures come back encoded by that table, a quarter of the bytes, for
-    `bokeh_by(codes.encode)` and its like, and it is the linear ones that render the scene again. Raises what `render`
-    raises.
+    same layers, which share its array, read-only; nothing else comes back from the device, and `coverage` or `paths`
+    render the scene again when first read. With `codes` pictures come back encoded by that table, a quarter of the
+    bytes, for `bokeh_by(codes.encode)` and its like, and it is the linear ones that render the scene again. Raises what
+    `render` raises.
     """
     unknown = backend == "auto" and any(unbaked_part(scene.lens.aperture) for scene in scenes)
     if backend not in BACKENDS or backend == "reference" or unknown or resolve_device(backend) == "cpu":

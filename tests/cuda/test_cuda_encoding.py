@@ -2,6 +2,8 @@
 
 import gc
 import logging
+import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -154,7 +156,70 @@ def test_sharp_pictures_go_with_their_layers(device):
     assert len(kept) == 0
 
 
+@pytest.mark.parametrize("encoded", [False, True])
+def test_what_calls_share_cannot_be_written_to(device, encoded):
+    scene = battery_scene("three frontal")
+    codes = table_of_8_bits() if encoded else None
+
+    def sharp():
+        frames = render_batch([scene], "cuda", codes=codes)[0]
+        return frames.all_in_focus_by(encode_8bit) if encoded else frames.all_in_focus
+
+    first = sharp()
+    before = first.copy()
+    with pytest.raises(ValueError, match="read-only"):
+        first *= 0
+    assert np.array_equal(sharp(), before)
+
+
+def test_clearing_lets_go_of_sharp_pictures_too(device):
+    scene = battery_scene("three frontal")
+    first = render_batch([scene], "cuda")[0].all_in_focus
+    cuda.cache_of(device).clear()
+    assert len(cuda.cache_of(device).sharp._kept) == 0
+    again = render_batch([scene], "cuda")[0].all_in_focus
+    assert again is not first
+    assert np.array_equal(again, first)
+
+
 # ------------------------------------------------------------------ the buffer
+
+
+class KeepingPool:
+    """CuPy's pool of page-locked memory: what is freed stays locked, for requests of the same size."""
+
+    def __init__(self):
+        self.free, self.locked, self.most = [], 0, 0
+
+    def alloc_pinned_memory(self, size):
+        if size in self.free:
+            self.free.remove(size)
+        else:
+            self.locked += size
+            self.most = max(self.most, self.locked)
+        memory = PooledBytes(size)
+        weakref.finalize(memory, self.free.append, size)
+        return memory
+
+    def free_all_blocks(self):
+        self.locked -= sum(self.free)
+        self.free.clear()
+
+
+class PooledBytes(bytearray):
+    """Bytes whose end is noticed."""
+
+
+def test_no_more_is_page_locked_than_the_buffer_has():
+    pool = KeepingPool()
+    device = cuda_device.Device.__new__(cuda_device.Device)  # without a GPU
+    device._cupy = SimpleNamespace(cuda=pool, get_default_pinned_memory_pool=lambda: pool)
+    buffer = PinnedBuffer(device._page_locked, (MemoryError,))
+    source = np.zeros(64 << 10, np.uint8)
+    for size in (1 << 10, 2 << 10, 5 << 10, 16 << 10, 64 << 10):
+        buffer.fetch(source[:size], size, lambda part, out: np.copyto(out, part))
+        assert pool.locked == buffer.size == size
+    assert pool.most == 64 << 10
 
 
 def test_the_buffer_grows_to_its_bound_and_larger_things_come_in_pieces(monkeypatch):

@@ -76,6 +76,8 @@ class Device:
         self._cupy.asnumpy(part, out=out)
 
     def _page_locked(self, size: int) -> ByteArray:
+        # CuPy's pool keeps freed blocks page-locked for requests of their size: the smaller buffer would stay.
+        self._cupy.get_default_pinned_memory_pool().free_all_blocks()
         return np.frombuffer(self._cupy.cuda.alloc_pinned_memory(size), np.uint8, size)
 
     def empty(self, shape: Sequence[int], dtype: Any) -> DeviceArray:

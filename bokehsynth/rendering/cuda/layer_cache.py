@@ -85,6 +85,7 @@ class LayerCache:
         self._sets.clear()
         self._transmissions.clear()
         self._codes.clear()
+        self.sharp.clear()
         self.device.release()
 
     def evictable_besides(self, layers: Iterable[Layer]) -> int:

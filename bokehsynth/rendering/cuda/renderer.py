@@ -78,7 +78,7 @@ def render_encoded(scenes: Sequence[RenderInput], samples: int | None, table: Co
 def render_sharp(scenes: Sequence[RenderInput], table: CodeTable | None) -> list[Any]:
     """The all-in-focus pictures as `render_pictures` or `render_encoded` make them, once for all views of a scene.
 
-    Scenes with the same layers and margin share one array, also those of later calls while the layers live.
+    Scenes with the same layers and margin share one read-only array, also those of later calls while the layers live.
     """
     kept, encode = cache_of(cuda_device.the_device()).sharp, None if table is None else table.encode
     shared: dict[Any, Any] = {}

@@ -25,8 +25,17 @@ class SharpPictures:
         kept = self._kept.get(scene.layers[0])
         return kept.pictures.get(encode) if kept is not None and _is_of(kept, scene) else None
 
+    def clear(self) -> None:
+        """Let go of all pictures."""
+        self._kept.clear()
+
     def keep(self, scene: RenderInput, encode: Encode | None, picture: Any) -> None:
-        """Keep a picture for as long as its nearest layer lives, or another scene with that layer is rendered."""
+        """Keep a picture for as long as its nearest layer lives, or another scene with that layer is rendered.
+
+        It is read-only from here on: a caller that wrote to it would change what later calls return.
+        """
+        if picture is not None:
+            picture.setflags(write=False)
         kept = self._kept.get(scene.layers[0])
         if kept is None or not _is_of(kept, scene):
             kept = _Kept(tuple(ref(layer) for layer in scene.layers), scene.margin, {})

@@ -6,6 +6,8 @@ Whatever happens, the bytes are those of an undisturbed local run, and nothing l
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -24,6 +26,19 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 LIVES_ON = 10.0
 """Seconds after which no process of a run may be left."""
+
+FORKS = """
+import os, sys, time
+from bokehsynth.workers.ray_cluster import connected
+with connected("local", 1, 0) as ray:
+    assert ray.get(ray.remote(lambda: 3).remote()) == 3
+    if (child := os.fork()) == 0:
+        os.setsid()
+        time.sleep(600)
+    print(child, flush=True)
+    sys.stdin.read(1)
+"""
+"""A program with a cluster of its own that has forked, as loaders of samples and servers do."""
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +192,30 @@ def test_a_signal_lets_shards_in_flight_end(
     assert_none_lives(mark)
     assert run("generate", recipe, "--out", out, "--workers", 2).returncode == 0
     assert_same(out, clean)
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_what_a_program_has_forked_lives_on_and_its_cluster_does_not(killed: bool) -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-c", FORKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert program.stdin is not None
+    assert program.stdout is not None
+    child = int(program.stdout.readline())
+    try:
+        started = {process for process in family(program.pid) if process[0] != child}
+        birth = everything()[child][1]
+        assert len(started) > 6, "the program, and what it has started"
+        if killed:
+            kill(program.pid)
+        else:
+            program.stdin.write(".")
+            program.stdin.flush()
+        program.wait()
+        time.sleep(LIVES_ON)
+        living = {(pid, start) for pid, (_, start) in everything().items()}
+        assert not started & living
+        assert (child, birth) in living
+    finally:
+        os.kill(child, signal.SIGKILL)
+        program.communicate()

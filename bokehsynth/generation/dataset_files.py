@@ -3,13 +3,11 @@
 Hold `shard_lock.set_up_lock` to check or write them: runs of other ranges of the same set may be starting or ending.
 """
 
-import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from bokehsynth.assets.catalogue import Catalogue
 from bokehsynth.config.strict_yaml import load_yaml
 from bokehsynth.config.user_code import user_code
 from bokehsynth.errors import ChangedError, DataError, StorageError
@@ -23,6 +21,7 @@ from bokehsynth.files import (
     pretty_json,
     storage_errors,
 )
+from bokehsynth.generation.asset_changes import asset_changes
 from bokehsynth.generation.card_licences import licence_text
 from bokehsynth.generation.provenance import pixel_facts
 from bokehsynth.generation.quarantine import merged_list, write_lines
@@ -45,7 +44,7 @@ from bokehsynth.shards import (
     write_dataset_json,
 )
 from bokehsynth.stores import Change, ObjectPath, StoredPath
-from bokehsynth.untrusted_files import MAX_JSON, MAX_LIST, parse_json, read_bytes, read_json, read_lines, read_text
+from bokehsynth.untrusted_files import MAX_JSON, MAX_LIST, parse_json, read_bytes, read_json, read_text
 
 PREVIEW_ROWS = 10
 PREVIEW_COMPRESSION = 9
@@ -53,9 +52,6 @@ UNREADABLE = "\0"
 """No text of a file of a data set."""
 MAX_RECORDS = 16 << 20
 """Bytes of the records of identity and machines."""
-
-ASSETS_NAMED = 5
-"""Names of pictures in a message."""
 
 Machine = dict[str, Any]
 
@@ -114,30 +110,13 @@ def check_identity(layout: Layout, recipe: Recipe, identity: Mapping[str, str] |
         return
     if identity.get("assets_digest") != recipe.catalogue.digest:
         raise ChangedError(
-            f"{layout.root}: its pictures are not those it was made from: {_asset_changes(layout, recipe.catalogue)}. "
+            f"{layout.root}: its pictures are not those it was made from: {asset_changes(layout, recipe.catalogue)}. "
             "Each sample is drawn from the whole list: put back what is missing and take away what is new, or make "
             "another set of what there is now"
         )
     name = "recipe_digest"
     _refuse(layout, "another recipe", {name: identity.get(name)}, {name: recipe.identity[name]})
     _refuse(layout, "other code of a class that the recipe names", dict(identity), recipe.identity)
-
-
-def _asset_changes(layout: Layout, catalogue: Catalogue) -> str:
-    """Words for how the asset list differs from that of assets.jsonl: names of files, or the ids of embedded ones."""
-    before: dict[str, str] = {}
-    with contextlib.suppress(OSError, DataError, KeyError, TypeError, AttributeError):
-        records = [parse_json(line, "a line") for line in read_lines(layout.assets)]
-        before = {str(record["id"]): str(record.get("file", record["id"])) for record in records}
-    if not before:
-        return f"{layout.assets} cannot be read, so they cannot be named"
-    after = {a.id: catalogue.files[a.id].name if a.id in catalogue.files else a.id for a in catalogue.assets}
-    parts = []
-    for word, there, here in (("new", after, before), ("missing", before, after)):
-        if names := sorted(there[name] for name in there.keys() - here.keys()):
-            more = f" and {len(names) - ASSETS_NAMED} more" if len(names) > ASSETS_NAMED else ""
-            parts.append(f"{len(names)} {word} ({', '.join(names[:ASSETS_NAMED])}{more})")
-    return "; ".join(parts) or "their licences, credits, weights, sizes or splits are others"
 
 
 def check_format(layout: Layout) -> None:

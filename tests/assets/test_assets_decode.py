@@ -1,10 +1,12 @@
 """Any picture file to linear light, or a reason: modes, depths, orientations, profiles, and files built to hurt."""
 
+import ctypes
 import io
 import os
 import re
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import cv2
@@ -14,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
+from PIL import _imaging as pillow_library
 from support.icc_profiles import p3_profile
 from support.photographs import cutout, encoded, landscape
 
@@ -508,3 +511,28 @@ def test_libtiff_says_nothing_of_its_own(compression, capfd):
     assert len(refused) > 20
     assert all("holiday.tif" in words for words in refused)
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_error_handler_of_libtiff_is_put_back():
+    file = io.BytesIO()
+    Image.fromarray(RGB).save(file, "TIFF", compression="tiff_lzw")
+    whole, heard = file.getvalue(), []
+    set_handler = ctypes.CDLL(pillow_library.__file__).TIFFSetErrorHandler
+    set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+    own = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)(lambda *words: heard.append(words))
+    address = ctypes.cast(own, ctypes.c_void_p).value
+    before = set_handler(address)
+    try:
+        decode_raster(whole, "x.tif")
+        with pytest.raises(RejectedPicture):
+            decode_raster(whole[: len(whole) // 2], "x.tif")
+        assert set_handler(address) == address
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(decode_raster, [whole] * 8, ["x.tif"] * 8))
+        assert set_handler(address) == address
+        assert not heard
+        with pytest.raises(OSError, match="decoder error"):  # by others: the handler is in use
+            Image.open(io.BytesIO(whole[:8] + b"\xff" * 40 + whole[48:])).load()
+        assert heard
+    finally:
+        set_handler(before)

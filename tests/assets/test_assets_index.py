@@ -295,6 +295,11 @@ def test_ids_say_nothing_about_names_and_survive_a_move(tmp_path):
     assert all(asset.id.startswith("photo-") and asset.id.isascii() for asset in first.assets)
 
 
+@pytest.mark.parametrize("name", ["nowhere.png", "half a pair\ud800.png", "\0.png"], ids=["none", "half", "NUL"])
+def test_a_name_of_no_file_has_no_fingerprint(tmp_path, name):
+    assert fingerprint(Candidate(kind="photo", image=tmp_path / name, root=tmp_path), Limits()) is None
+
+
 def test_a_decoder_that_hangs_or_dies_harms_no_other(tmp_path, monkeypatch):
     """A child killed when it gets a file, once or whenever it does; a file that takes too long; others are probed."""
     folders(tmp_path, 0, 3)

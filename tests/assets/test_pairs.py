@@ -12,6 +12,8 @@ from support.small_set import make_small_set
 
 import bokehsynth as bs
 from bokehsynth.assets.decode.rejection import RejectedPicture
+from bokehsynth.assets.index import probe_pool
+from bokehsynth.assets.index.build import build_catalogue
 from bokehsynth.assets.index.realbokeh import realbokeh_pairs
 from bokehsynth.assets.load.pairs import group_pairs, load_pair, pair_rejection, read_map
 from bokehsynth.assets.spec import AssetsSpec, PairChecks, PairPatterns, PairSourceSpec
@@ -30,6 +32,7 @@ from bokehsynth.scene.depth_layers import (
     sharpen_depth_edges,
 )
 from bokehsynth.scene.lens_fit import Fit, Pair, SearchRange, fit_lens, golden_section, pattern_search
+from bokehsynth.workers.line_children import ChildEnded
 
 
 def touch(root: Path, *names: str) -> None:
@@ -338,11 +341,12 @@ shards: {samples: 4, fields: [lq, hq, aif]}
 
 
 def test_each_opening_of_realbokeh_is_a_sample_with_its_f_number(tmp_path: Path) -> None:
-    for number in (3, 12):
-        scene(tmp_path / "rb/test", number)
+    openings = {3: [2.0, 4], 12: [8]}
+    for number, avs in openings.items():
+        scene(tmp_path / "rb/test", number, target_images=[f"gt/{number}_f{av}.png" for av in avs], target_avs=avs)
     layout = make_small_set(tmp_path / "set", REALBOKEH)
     samples = list(bs.open_dataset(layout.root))
-    assert len(samples) == 6
+    assert len(samples) == 3
     lines = [json.loads(line) for line in layout.assets.read_text().splitlines()]
     file_of, told = {line["id"]: line["file"] for line in lines}, {line["id"]: line["f_number"] for line in lines}
     seen = {}
@@ -354,7 +358,7 @@ def test_each_opening_of_realbokeh_is_a_sample_with_its_f_number(tmp_path: Path)
         seen[name.as_posix()] = sample.meta["f_number"]
         assert np.array_equal(sample.hq, folders.load(tmp_path / "rb" / name))
         assert np.array_equal(sample.aif, folders.load(tmp_path / f"rb/test/in/{name.stem.split('_')[0]}_f22.png"))
-    assert seen == {f"test/gt/{n}_f{av}.png": float(av) for n in (3, 12) for av in (2.0, 4, 8)}
+    assert seen == {f"test/gt/{n}_f{av}.png": float(av) for n, avs in openings.items() for av in avs}
     assert verify(layout.root).ok
     stored, remade, differing = replay_sample(layout.root, "train-000000002", "cpu")
     assert not differing
@@ -370,6 +374,8 @@ def test_each_opening_of_realbokeh_is_a_sample_with_its_f_number(tmp_path: Path)
         ({"source_image": "../../elsewhere.png"}, "got '../../elsewhere.png'"),
         ({"target_images": ["/etc/passwd", "a", "b"]}, "got '/etc/passwd'"),
         ({"target_images": ["a", "b", "./a"]}, "names a picture twice"),
+        ({"target_images": ["a", "b", "gt/\ud800.png"]}, r"the name of a file, got 'gt/\ud800.png'"),
+        ({"source_image": "a\ud800"}, r"the name of a file, got 'a\ud800'"),
         ({"source_image": 7}, "no text source_image"),
         ({"target_images": []}, "0 target_images"),
     ],
@@ -396,6 +402,36 @@ def test_metadata_of_realbokeh_are_files_below_the_folder(tmp_path: Path) -> Non
     assert [(path.name, fault.reason) for path, fault in rejected] == [
         ("2.json", "outside_root"), ("3.json", "corrupt"), ("4.json", "corrupt"),
     ]  # fmt: skip
+
+
+def test_a_photograph_with_several_f_numbers_is_no_sample(tmp_path: Path) -> None:
+    """Metadata that name a photograph of another scene, a copy with the same f-number, and one with another."""
+    scene(tmp_path, 1)
+    folders.save(tmp_path / "gt/same.png", folders.load(tmp_path / "gt/1_f4.png"))
+    folders.save(tmp_path / "gt/other.png", folders.load(tmp_path / "gt/1_f8.png"))
+    other = {"source_image": "in/1_f22.png", "target_images": ["gt/1_f2.0.png", "gt/same.png", "gt/other.png"]}
+    (tmp_path / "metadata/2.json").write_text(json.dumps(other | {"target_avs": [2.8, 4, 11]}))
+    spec = AssetsSpec.model_validate({
+        "pairs": {"path": str(tmp_path), "layout": "realbokeh"}, "val_fraction": 0,
+        "checks": {"max_stops": 9, "min_likeness": 0, "max_shift": 0.5},
+    })  # fmt: skip
+    found = build_catalogue(spec, ("train",), ("pair",))
+    assert [(asset.f_number, found.files[asset.id].name) for asset in found.assets] == [(4, "gt/1_f4.png")]
+    refused = {rejected.name: (rejected.reason, rejected.message) for rejected in found.quarantine}
+    assert refused.keys() == {"gt/1_f2.0.png", "gt/1_f8.png", "gt/other.png"}
+    assert {reason for reason, _ in refused.values()} == {"several_f_numbers"}
+    assert refused["gt/1_f2.0.png"][1].endswith("several f-numbers: 2, 2.8")
+    assert refused["gt/other.png"][1].endswith("several f-numbers: 8, 11")
+
+
+def test_of_pairs_the_photograph_through_the_lens_is_named_when_a_decoder_ends(tmp_path: Path) -> None:
+    scene(tmp_path, 1)
+    pair = realbokeh_pairs(tmp_path, tmp_path)[0][1]
+    for ended, words in ((ChildEnded(-11, timed_out=False), "crashed"), (ChildEnded(-9, timed_out=True), "more than")):
+        fault = probe_pool._answer(pair, ended)
+        assert isinstance(fault, RejectedPicture)
+        assert str(fault).startswith(f"{tmp_path}/gt/1_f4.png (with {tmp_path}/in/1_f22.png): ")
+        assert words in str(fault)
 
 
 def test_recipes_do_not_mix_pairs_with_and_without_f_numbers(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -64,9 +65,25 @@ def test_cutouts_are_judged_where_they_are_solid() -> None:
     assert cutout_quality(color, alpha, (10, 10, 30, 30))["laplacian"] < 1e-3
 
 
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Four landscapes, one of them small, one blurred, one half white; three cut-outs, one with a hole."""
+class Runs(NamedTuple):
+    """Lists of one folder, indexed one after the other."""
+
+    without: Catalogue
+    """Without quality."""
+    index: str
+    """The index of landscapes after that."""
+    judged: Catalogue
+    strict: Catalogue
+    """With other thresholds."""
+    probed: list[int]
+    """How many pictures were probed for cut-outs and landscapes of each, and of one more without quality."""
+    index_after: str
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Of four landscapes, one of them small, one blurred, one half white; and three cut-outs, one with a hole."""
+    tmp_path = tmp_path_factory.mktemp("quality")
     sharp = photo(1, 160, 200)
     white = photo(2, 160, 200)
     white[:90] = 255
@@ -79,7 +96,18 @@ def pictures(tmp_path: Path) -> Path:
     save(tmp_path / "cut/whole.png", cutout(10, 120, 100))
     save(tmp_path / "cut/pierced.png", pierced)
     save(tmp_path / "cut/little.png", cutout(12, 40, 40))
-    return tmp_path
+    probed: list[int] = []
+    probe_all = index_source_module.probe_all
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            index_source_module, "probe_all", lambda new, *rest: probed.append(len(new)) or probe_all(new, *rest)
+        )
+        without = catalogue(tmp_path, None, None)
+        index = (tmp_path / "land" / NAME).read_text()
+        judged = catalogue(tmp_path)
+        strict = catalogue(tmp_path, LANDSCAPES | {"max_white": 0.6}, None)
+        catalogue(tmp_path, None, None)
+    return Runs(without, index, judged, strict, probed, (tmp_path / "land" / NAME).read_text())
 
 
 LANDSCAPES = {"min_side": 120, "min_laplacian": 50, "max_white": 0.2, "max_black": 0.5}
@@ -95,8 +123,8 @@ def catalogue(folder: Path, landscapes: dict | None = LANDSCAPES, cutouts: dict 
     return build_catalogue(spec, ("train",))
 
 
-def test_what_misses_a_threshold_is_quarantined_with_what_was_measured(pictures: Path) -> None:
-    found = catalogue(pictures)
+def test_what_misses_a_threshold_is_quarantined_with_what_was_measured(runs: Runs) -> None:
+    found = runs.judged
     assert sorted(found.files[asset.id].name for asset in found.assets) == ["sharp.png", "whole.png"]
     reasons = {rejected.name: (rejected.reason, rejected.message) for rejected in found.quarantine}
     assert {name: reason for name, (reason, _) in reasons.items()} == {
@@ -109,26 +137,17 @@ def test_what_misses_a_threshold_is_quarantined_with_what_was_measured(pictures:
     assert "quality.max_holes asks for at most 0.05" in reasons["pierced.png"][1]
 
 
-def test_without_thresholds_all_are_taken_and_the_index_says_nothing_of_quality(pictures: Path) -> None:
-    found = catalogue(pictures, None, None)
-    assert len(found.assets) == 7
-    assert not found.quarantine
-    assert "quality" not in (pictures / "land" / NAME).read_text()
+def test_without_thresholds_all_are_taken_and_the_index_says_nothing_of_quality(runs: Runs) -> None:
+    assert len(runs.without.assets) == 7
+    assert not runs.without.quarantine
+    assert "quality" not in runs.index
 
 
-def test_measures_are_taken_once_and_kept(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    probed: list[int] = []
-    probe_all = index_source_module.probe_all
-    monkeypatch.setattr(
-        index_source_module, "probe_all", lambda new, *rest: probed.append(len(new)) or probe_all(new, *rest)
-    )
-    catalogue(pictures, None, None)
-    catalogue(pictures)  # measured without quality before
-    strict = catalogue(pictures, LANDSCAPES | {"max_white": 0.6}, None)  # other thresholds, the same measures
-    catalogue(pictures, None, None)
-    assert probed == [3, 4, 3, 4, 0, 0, 0, 0]
-    assert "white.png" in {strict.files[asset.id].name for asset in strict.assets}
-    files = json.loads((pictures / "land" / NAME).read_text())["files"]
+def test_measures_are_taken_once_and_kept(runs: Runs) -> None:
+    """What was measured without quality is measured once more; other thresholds need the same measures."""
+    assert runs.probed == [3, 4, 3, 4, 0, 0, 0, 0]
+    assert "white.png" in {runs.strict.files[asset.id].name for asset in runs.strict.assets}
+    files = json.loads(runs.index_after)["files"]
     assert all("laplacian" in entry["probe"]["quality"] for entry in files.values())
 
 

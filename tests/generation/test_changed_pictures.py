@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ import bokehsynth as bs
 from bokehsynth.assets.catalogue import Asset, AssetFiles, Catalogue
 from bokehsynth.errors import ChangedError, UsageError
 from bokehsynth.files import pretty_json
+from bokehsynth.generation.asset_changes import asset_changes
 from bokehsynth.generation.extend import extend
 from bokehsynth.generation.generate import GenerateOptions, finalize
 from bokehsynth.generation.provenance import PIXELS, describe_machine, pixel_facts
 from bokehsynth.generation.replay import replay_sample
 from bokehsynth.rendering.tile_constants import COARSE_FROM
 from bokehsynth.scene.lens_spec import LensSpec
+from bokehsynth.shards import Layout
 
 RECIPE = """\
 name: photos
@@ -84,8 +87,26 @@ def test_pictures_that_are_new_or_missing_are_named(command: str, copy: Path) ->
 def test_pictures_of_another_licence_are_told_from_others(copy: Path) -> None:
     recipe = copy / "set/recipe.yaml"
     recipe.write_text(recipe.read_text().replace("licence: mine", "licence: theirs"))
-    with pytest.raises(ChangedError, match="their licences, credits, weights, sizes or splits are others"):
+    with pytest.raises(ChangedError, match=r"licence \(of c.\.png, 'mine' -> 'theirs', and of 1 more\)"):
         extend(copy / "set", 4, ONE, overrides=here(copy))
+
+
+def test_what_of_a_picture_is_recorded_otherwise_is_named(tmp_path: Path) -> None:
+    asset = Asset(
+        id="a", kind="pair", split="train", sha256="0", licence="mine", weight=1, f_number=2.0, title="t" * 99
+    )  # fmt: skip
+    other = replace(asset, id="b", title="")
+    layout = Layout(tmp_path)
+
+    def told(*now: Asset) -> str:
+        return asset_changes(layout, Catalogue(now))
+
+    layout.assets.write_text(Catalogue((asset, other)).lines())
+    assert told(replace(asset, f_number=2.8), other) == "recorded otherwise: f_number (of a, 2.0 -> 2.8)"
+    assert told(asset, replace(other, title="x")) == "recorded otherwise: title (of b, None -> 'x')"
+    assert len(told(replace(asset, title="s" * 99), replace(other, split="val"))) < 160
+    assert told(other, asset) == "their order, that of their names"
+    assert told(asset, other) == "assets.jsonl lists those of now, and was changed"
 
 
 @pytest.fixture

@@ -1,12 +1,15 @@
 """Writing, committing and verifying shards."""
 
+import contextlib
 import dataclasses
 import hashlib
 import io
 import json
+import struct
 import subprocess
 import sys
 import tarfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -763,6 +766,30 @@ def test_shards_of_which_nothing_is_there_are_counted_after_the_first_hundred(tm
     more = [fault.message for fault in report.faults if fault.kind == "missing" and fault.shard is None]
     assert len(more) == 1
     assert "400 more shards are counted and not there, the last train-000502" in more[0]
+
+
+def test_a_png_whose_checksums_hide_another_stream_is_refused_or_the_picture():
+    picture = np.random.default_rng(1).integers(0, 99, (24, 20, 3)).astype(np.uint8)
+    header = codec.encode_png(picture)[:33]
+    lines = b"".join(b"\0" + row.tobytes() for row in picture)
+    stream = zlib.compress(lines)
+    streams = {
+        "good": stream, "long": zlib.compress(lines + b"more"), "with a tail": stream + b"more",
+        "short": stream[: len(stream) // 2], "too few lines": zlib.compress(lines[:-61]), "none": b"",
+        "no stream": b"abc" * 50, "wrong sum": stream[:-1] + bytes([stream[-1] ^ 1]),
+        "no such filter": zlib.compress(b"\x09" + lines[1:]),
+    }  # fmt: skip
+    taken = []
+    for name, data in streams.items():
+        chunks = [(b"IDAT", data), (b"IEND", b"")]
+        parts = [struct.pack(">I", len(d)) + kind + d + struct.pack(">I", zlib.crc32(kind + d)) for kind, d in chunks]
+        member = header + b"".join(parts)
+        with contextlib.suppress(DataError):
+            decoded = codec.decode_image(member, codec.read_form(member, "png", "key.hq.png"), "key.hq.png")
+            taken.append(name)
+            assert np.array_equal(decoded, picture)
+    assert "good" in taken
+    assert set(taken) <= {"good", "long", "with a tail"}
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -1,11 +1,11 @@
 """Decode PNG, JPEG, WebP and TIFF: by Pillow at 8 bits, by OpenCV at 16 bits per channel and for float TIFF."""
 
-import contextlib
 import ctypes
-import functools
 import io
 import threading
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -25,26 +25,24 @@ _PNG_MODES = {0: "I;16", 2: "RGB;16", 4: "LA;16", 6: "RGBA;16"}
 _PQ_AND_HLG = {16: "PQ", 18: "HLG"}
 
 
-class _StrictBombs:
-    """Context in which Pillow's warnings about metadata are ignored and a decompression bomb is an error.
+class _ByThreads:
+    """A context for what belongs to the process: the first thread to enter sets it, the last one to leave restores it.
 
-    Warning filters belong to the process: the first thread to enter sets them, the last one to leave restores them.
-    (`warnings.catch_warnings` alone would restore what another thread has set.)
+    (A context of each thread would restore what another thread has set.)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[], AbstractContextManager[None]]) -> None:
+        self._make = make
         self._lock = threading.Lock()
         self._inside = 0
-        self._before = warnings.catch_warnings()
+        self._before = make()
 
     def __enter__(self) -> None:
         with self._lock:
-            self._inside += 1
-            if self._inside == 1:
-                self._before = warnings.catch_warnings()
+            if self._inside == 0:
+                self._before = self._make()
                 self._before.__enter__()
-                warnings.simplefilter("ignore")
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
+            self._inside += 1
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
@@ -53,17 +51,35 @@ class _StrictBombs:
                 self._before.__exit__(None, None, None)
 
 
-_STRICT_BOMBS = _StrictBombs()
+@contextmanager
+def _strict_bombs() -> Iterator[None]:
+    """Pillow's warnings about metadata are ignored, and a decompression bomb is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
 
 
-@functools.cache
-def _silence_libtiff() -> None:
-    """Keep libtiff from writing to stderr: what it says there names no file, and Pillow raises all the same.
+@contextmanager
+def _silent_libtiff() -> Iterator[None]:
+    """libtiff writes nothing to stderr: what it says there names no file, and Pillow raises all the same.
 
     The handler is one of Pillow's copy of the library, found through the module that is linked with it.
     """
-    with contextlib.suppress(OSError, AttributeError):  # linked in another way: its words stay
-        ctypes.CDLL(pillow_library.__file__).TIFFSetErrorHandler(None)
+    try:
+        set_handler = ctypes.CDLL(pillow_library.__file__).TIFFSetErrorHandler
+    except (OSError, AttributeError):  # linked in another way: its words stay
+        yield
+        return
+    set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+    before = set_handler(None)
+    try:
+        yield
+    finally:
+        set_handler(before)
+
+
+_STRICT_BOMBS, _SILENT_LIBTIFF = _ByThreads(_strict_bombs), _ByThreads(_silent_libtiff)
 
 
 def read_photo(data: bytes, kind: str, name: str, check: CheckSize) -> Raster:
@@ -79,10 +95,9 @@ def read_photo(data: bytes, kind: str, name: str, check: CheckSize) -> Raster:
             raise RejectedPicture(f"{name}: encoded as {kind}; store such light as .exr", "unsupported_format")
     if tiff is not None:
         check(tiff.width, tiff.height, name)
-        _silence_libtiff()
         if tiff.floating or max(tiff.bits) > 8:
             return _tiff_16bit_or_float(tiff, name)
-    with _STRICT_BOMBS:
+    with _STRICT_BOMBS, nullcontext() if tiff is None else _SILENT_LIBTIFF:
         try:
             image = Image.open(io.BytesIO(data), formats=[kind])
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):

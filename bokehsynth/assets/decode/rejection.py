@@ -25,6 +25,7 @@ REASONS = {
     "poor_matte": "a matte that misses a threshold of its source's quality",
     "has_alpha": "a landscape with transparent parts: there is nothing behind it",
     "half_pair": "a pair of which one photograph is missing",
+    "several_f_numbers": "a photograph that the metadata of its set give more than one f-number",
     "pair_size": "a pair whose two photographs have different sizes",
     "unlike": "a pair whose two photographs cannot be aligned: they do not show the same thing",
     "misaligned": "a pair whose subject lies in different places",

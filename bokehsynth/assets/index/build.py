@@ -118,7 +118,7 @@ def _none_usable(kind: Kind, rejected: list[RejectedFile]) -> str:
 
 
 def _other_licences(indexed: dict[str, Indexed], usable: list[Indexed]) -> list[str]:
-    """A note about each picture that a source gives another licence than one before it did."""
+    """A note about each picture that a source gives another licence, credit or f-number than one before it did."""
     notes = []
     for item in usable:
         before = indexed.get(item.sha256)
@@ -126,9 +126,10 @@ def _other_licences(indexed: dict[str, Indexed], usable: list[Indexed]) -> list[
             name = item.files.name if item.files else item.id
             licences = f"{before.licence!r} and as {item.licence!r}"
             notes.append(f"{name} is in two sources, as {licences}; the source named last decides")
-        elif before is not None and before.credit != item.credit:
+        elif before is not None and (before.credit != item.credit or before.f_number != item.f_number):
             name = item.files.name if item.files else item.id
-            notes.append(f"{name} is in two sources, with other credits; the source named last decides")
+            what = "credits" if before.credit != item.credit else "f-numbers"
+            notes.append(f"{name} is in two sources, with other {what}; the source named last decides")
     return notes
 
 

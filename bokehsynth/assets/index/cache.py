@@ -140,7 +140,7 @@ def fingerprint(candidate: Candidate, limits: Limits) -> list[Any] | None:
     for path in candidate.files:
         try:
             status = os.stat(path)
-        except OSError:
+        except (OSError, ValueError):  # or it has the name of no file
             return None
         parts += [status.st_size, status.st_mtime_ns, status.st_ino]
     return parts

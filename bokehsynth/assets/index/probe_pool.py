@@ -79,7 +79,13 @@ def _answer(candidate: Candidate, reply: str | ChildEnded) -> Answer:
         message, reason = f"decoding took more than {SECONDS:g} s", "too_slow"
     elif reply.code == -signal.SIGKILL:
         message, reason = "takes more memory to decode than there is", "too_large"
-    return RejectedPicture(f"{candidate.image}: {message}", reason, lasting=False)
+    return RejectedPicture(f"{_named(candidate)}: {message}", reason, lasting=False)
+
+
+def _named(candidate: Candidate) -> str:
+    """The file after which a candidate is named, and its other photograph: either may be what ended a child."""
+    named = candidate.named
+    return str(named) if named == candidate.image else f"{named} (with {candidate.image})"
 
 
 def answer_from(record: dict[str, Any]) -> Answer:
@@ -122,13 +128,13 @@ def _serve(limits: Limits) -> None:
         record = json.loads(line)
         plain = {key: record.pop(key) for key in ("kind", "f_number")}
         paths = {key: None if value is None else Path(value) for key, value in record.items()}
+        candidate = Candidate(**plain, **paths)  # type: ignore[arg-type]
         try:
-            found = probe(Candidate(**plain, **paths), limits)  # type: ignore[arg-type]
-            answer = asdict(found)
+            answer = asdict(probe(candidate, limits))
         except RejectedPicture as error:
             answer = {"refused": error.reason, "message": str(error), "lasting": error.lasting}
         except MemoryError:
-            message = f"{record['image']}: takes more memory than a picture may"
+            message = f"{_named(candidate)}: takes more memory than a picture may"
             answer = {"refused": "too_large", "message": message, "lasting": False}
         print(json.dumps(answer), file=replies, flush=True)
 

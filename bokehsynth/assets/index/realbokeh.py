@@ -96,4 +96,8 @@ def _beside(path: Path, name: Any) -> Path:
     parts = PurePosixPath(name).parts if isinstance(name, str) else ()
     if not parts or "\0" in name or parts[0] == "/" or ".." in parts or "\\" in name:
         raise DataError(f"a picture is a path below the folder that holds {FOLDER}, got {name!r:.80}")
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:  # half a surrogate pair is text in JSON, and the name of no file
+        raise DataError(f"a picture is the name of a file, got {name!r:.80}") from None
     return path.parent.parent.joinpath(*parts)

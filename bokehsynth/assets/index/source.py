@@ -49,6 +49,11 @@ class Indexed:
         """Its own licence where the table of credits gives one, else that of the source."""
         return self.credit.licence or self.source.licence_name
 
+    @property
+    def f_number(self) -> float:
+        """That of a pair whose source gives one, else 0."""
+        return self.files.f_number if self.files is not None else 0.0
+
     def split_candidate(self, val_fraction: float) -> SplitCandidate:
         """What is needed to decide its split."""
         if self.probe is None or self.cache is None:
@@ -67,7 +72,7 @@ class Indexed:
         return Asset(
             id=self.id, kind=self.kind, height=height, width=width, split=split,
             sha256=self.sha256, licence=self.licence, weight=self.source.weight, colors=colors,
-            f_number=self.files.f_number if self.files is not None else 0.0,
+            f_number=self.f_number,
             author=self.credit.author, url=self.credit.url, title=self.credit.title,
         )  # fmt: skip
 
@@ -84,6 +89,7 @@ def index_source(
         return [_procedural(name, kind, source) for name in _procedural_names(source, kind)], []
     usable: dict[str, Indexed] = {}
     rejected: list[RejectedFile] = []
+    openings: dict[str | None, set[tuple[float, str]]] = {}
     root = Path(spec.root) if spec.root is not None else None
     paths = [Path(path) for path in source.paths]
     if isinstance(source, PairSourceSpec):
@@ -102,6 +108,8 @@ def index_source(
             name = relative_name(candidate.named, found.folder)
             if isinstance(answer, Probe):
                 answer = _apply_recipe_limits(candidate, answer, spec, source)  # noqa: PLW2901
+            if isinstance(answer, Probe) and candidate.f_number:
+                openings.setdefault(answer.beside_sha256[0], set()).add((candidate.f_number, name))
             if isinstance(answer, RejectedPicture):
                 message = str(answer).replace(f"{found.folder}/", "")  # the same on every machine
                 rejected.append(RejectedFile(kind=kind, name=name, reason=answer.reason, message=message))
@@ -112,15 +120,43 @@ def index_source(
                 usable[answer.sha256] = replace(usable[answer.sha256], credit=credits_of[name])
         cache.save()
         notes += _uncredited(found, source, names, credits_of)
-        unmapped = sum(candidate.kind == "pair" and candidate.disparity is None for candidate in found.candidates)
-        if unmapped:
-            notes.append(
-                f"{found.folder}: {unmapped} pairs have no disparity map; their focal mask stands for it (two planes, "
-                "the subject and the rest), and where there is none either, defocus is 0 and says nothing"
-            )
-        if found.passed_over:
-            notes.append(f"{found.folder}: passed over {found.passed_over} files that are no pictures or loose mattes")
+        notes += _left_out(found)
+    rejected += _take_out_disputed(openings, usable, kind)
     return _limited(list(usable.values()), source, spec.val_fraction), rejected
+
+
+def _left_out(found: Found) -> list[str]:
+    """Notes about what is missing beside the pictures of a folder, and what of it is none."""
+    notes = []
+    unmapped = sum(candidate.kind == "pair" and candidate.disparity is None for candidate in found.candidates)
+    if unmapped:
+        notes.append(
+            f"{found.folder}: {unmapped} pairs have no disparity map; their focal mask stands for it (two planes, "
+            "the subject and the rest), and where there is none either, defocus is 0 and says nothing"
+        )
+    if found.passed_over:
+        notes.append(f"{found.folder}: passed over {found.passed_over} files that are no pictures or loose mattes")
+    return notes
+
+
+def _take_out_disputed(
+    openings: dict[str | None, set[tuple[float, str]]], usable: dict[str, Indexed], kind: Kind
+) -> list[RejectedFile]:
+    """Take pairs out of `usable` whose photograph through the lens has several f-numbers: which is true is not known.
+
+    `openings` are f-number and name of each photograph, by its digest.
+    """
+    disputed = {digest: named for digest, named in openings.items() if len({number for number, _ in named}) > 1}
+    for sha256, item in list(usable.items()):
+        if item.files is not None and item.files.beside_sha256[0] in disputed:
+            del usable[sha256]
+    rejected = []
+    for named in disputed.values():
+        numbers = ", ".join(f"{number:g}" for number in sorted({number for number, _ in named})[:5])
+        for name in sorted({name for _, name in named}):
+            message = f"{name}: its metadata give this photograph, or a copy of it, several f-numbers: {numbers}"
+            rejected.append(RejectedFile(kind=kind, name=name, reason="several_f_numbers", message=message))
+    return rejected
 
 
 def _probe_candidates(

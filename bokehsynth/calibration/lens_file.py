@@ -1,5 +1,7 @@
 """What `bokehsynth calibrate` writes: the lens as JSON, with error bars and lamps, and the sheet beside it."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,30 @@ from bokehsynth.errors import UsageError
 from bokehsynth.files import atomic_write, pretty_json
 
 
-def check_out(out: Path) -> Path:
-    """The path of the sheet beside a lens file; UsageError for a name that is none of one."""
+def check_out(out: Path, inputs: Sequence[Path] = ()) -> Path:
+    """The path of the sheet beside a lens file; UsageError for a name of another kind, or if it would replace an input.
+
+    Links are followed: a file is the same by whichever name.
+    """
     if out.suffix.lower() != ".json":
         raise UsageError(f"{out}: a lens is written as JSON: --out my-lens.json (the sheet goes beside it, .png)")
-    return out.with_suffix(".png")
+    beside = out.with_suffix(".png")
+    for path, what in ((out, "the lens file"), (beside, "the sheet beside it")):
+        for source in inputs:
+            if _is_same(path, source):
+                raise UsageError(
+                    f"--out {out}: {what}, {path}, would replace {source}, which is read: give another name, "
+                    f"such as --out {out.with_name(f'{out.stem}-lens.json')}"
+                )
+    return beside
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, whether or not it is there."""
+    try:
+        return path.samefile(other)
+    except OSError:  # one of them is not there, or a link leads round in a circle
+        return os.path.realpath(path) == os.path.realpath(other)
 
 
 def lens_record(found: Calibration, name: str, pair: PairFit | None = None) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def calibrate(photo: Path, out: Path, near_focus: bool, sharp: Path | None, disp
 
     if (sharp is None) != (disparity is None):
         raise UsageError("--sharp and --disparity belong together: K is a radius per unit of disparity")
-    check_out(out)
+    check_out(out, [path for path in (photo, sharp, disparity) if path is not None])
     show: Any = progress_bar("fit")
     try:
         light = open_photograph(photo)[0]

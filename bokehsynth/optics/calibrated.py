@@ -19,6 +19,9 @@ GLOW_WIDTH = 0.08
 
 MOST_RIMS = 2
 
+LARGEST = 1e9
+"""Largest number that a lens file may hold; whole numbers of JSON have up to a thousand digits."""
+
 _BOUNDS = {
     "rotation": (-100.0, 100.0), "curvature": (0.0, 1.0), "edge": (0.0, 20.0), "glow": (0.0, 20.0),
 }  # fmt: skip
@@ -170,14 +173,20 @@ def read_calibration(path: Path) -> Any:
 def _read(value: Any, shape: Any, where: str) -> Any:
     """A number, numbers or pairs of numbers of parsed JSON; UsageError for something else."""
     if shape is int or shape is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
         if not number or (shape is int and value != int(value)):
-            raise UsageError(f"{where} must be a {'whole ' if shape is int else ''}number, got {value!r}")
+            raise UsageError(f"{where} must be a {'whole ' if shape is int else ''}number, got {_short(value)}")
         return shape(value)
     kind, count = shape
     if not isinstance(value, Sequence) or isinstance(value, str) or (kind == "numbers" and len(value) != count):
         raise UsageError(
-            f"{where} must be a list of {f'{count} numbers' if kind == 'numbers' else 'pairs'}, got {value!r}"
+            f"{where} must be a list of {f'{count} numbers' if kind == 'numbers' else 'pairs'}, got {_short(value)}"
         )
     inner: Any = float if kind == "numbers" else ("numbers", count)
     return tuple(_read(each, inner, where) for each in value)
+
+
+def _short(value: Any) -> str:
+    """What is wrong in a file, short enough for one line."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"

@@ -65,6 +65,9 @@ def test_the_file_is_a_lens(found: tuple, tmp_path: Path, monkeypatch: pytest.Mo
         ('{"opening": {"colors": [1, 1]}}', "colors must be a list of 3 numbers"),
         ('{"opening": {"rims": [[1, 1], [1, 1], [1, 1]]}}', "rims must be at most 2"),
         ('{"opening": {"edge": 1e999}}', "too large"),
+        ('{"opening": {"edge": ' + "9" * 400 + "}}", r"edge must be a number, got 9{60}\.\.\. \(400 characters\)"),
+        ('{"opening": {"blades": -' + "9" * 400 + "}}", "blades must be a whole number"),
+        ('{"opening": {"rims": [[1, ' + "9" * 400 + "]]}}", "rims must be a number"),
         ('{"opening": {"color": 1}}', "unknown keys: color"),
         ("[" * 100_000, "is not JSON|nested|brackets|lists"),
     ],
@@ -136,7 +139,25 @@ def test_the_command(tmp_path: Path, found: tuple, monkeypatch: pytest.MonkeyPat
     assert cv2.imread(str(tmp_path / "lens.png")).shape[2] == 3
 
 
-@pytest.mark.long
+@pytest.mark.parametrize("source", ["photo", "sharp", "disparity", "link", "json"])
+def test_no_input_is_overwritten(tmp_path: Path, source: str) -> None:
+    """The lens file or the sheet beside it would be the photograph, or another picture that is read."""
+    for name in ("photo", "sharp", "disparity"):
+        save_picture(tmp_path / f"{name}.png", np.zeros((20, 30, 3), np.uint8))
+    photo, out = tmp_path / "photo.png", tmp_path / f"{source}.json"
+    if source == "link":  # what is read is the same file by another name
+        (tmp_path / "link.png").symlink_to(photo)
+    if source == "json":
+        out.symlink_to(photo)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    pair = ["--sharp", str(tmp_path / "sharp.png"), "--disparity", str(tmp_path / "disparity.png")]
+    run = CliRunner().invoke(cli, ["calibrate", str(photo), *pair, "--out", str(out)])
+    assert isinstance(run.exception, bs.UsageError)
+    assert "would replace" in str(run.exception)
+    assert f"{source}-lens.json" in str(run.exception)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 @pytest.mark.long
 def test_the_command_is_deterministic(tmp_path: Path) -> None:
     """The same file from the same photograph, calculated twice."""

@@ -21,7 +21,9 @@ def stored_recipe(layout: Layout, trust_code: bool = False, overrides: Sequence[
     `overrides` are `KEY=VALUE` strings that say where its pictures are now; a UsageError if they say anything else.
     """
     if not layout.recipe.is_file():
-        raise UsageError(f"{layout.root}: holds no recipe.yaml; it is not a data set of bokehsynth")
+        there = layout.root.exists()
+        lack = "not a bokehsynth data set: it has no recipe.yaml" if there else "no such data set directory"
+        raise UsageError(f"{layout.root}: {lack}")
     with user_code(trust_code), _local_copy(layout.recipe) as path:
         recipe = load_recipe(path)
         refuse(layout.recipe, recipe.class_paths)

@@ -113,10 +113,16 @@ def _samples(record: Mapping[str, Any]) -> int:
     return sum(plan.count for split in record["splits"] for plan in stored_plans(record, split))
 
 
+def refuse_no_folder(layout: Layout) -> None:
+    """NoDatasetError unless there is a folder that may hold a data set."""
+    if not layout.root.is_dir():
+        what = "is a file, and a data set is a folder" if layout.root.exists() else "no such data set directory"
+        raise NoDatasetError(f"{layout.root}: {what}")
+
+
 def read_dataset(layout: Layout) -> dict[str, Any]:
     """Read `dataset.json`; a DataError that says what is there instead, and what to do, if it is missing."""
-    if not layout.root.is_dir():
-        raise NoDatasetError(f"{layout.root}: no such data set directory")
+    refuse_no_folder(layout)
     try:
         record = read_json(layout.dataset, MAX_DATASET_JSON)
     except FileNotFoundError:

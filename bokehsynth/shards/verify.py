@@ -17,7 +17,7 @@ from typing import Any
 from bokehsynth.errors import DataError, NoDatasetError, UsageError
 from bokehsynth.files import data_path, files_in, sha256_bytes
 from bokehsynth.rng import SPLITS
-from bokehsynth.shards.dataset import read_dataset, split_record, stored_plans
+from bokehsynth.shards.dataset import read_dataset, refuse_no_folder, split_record, stored_plans
 from bokehsynth.shards.layout import Layout
 from bokehsynth.shards.marker import ShardMarker, committed_plans, common_identity, each, read_marker
 from bokehsynth.shards.plan import ShardPlan, contiguous, shard_range
@@ -80,8 +80,7 @@ def verify_dataset(
     if not 0 <= decode <= 1:
         raise UsageError(f"decode is a share of the samples, 0 to 1, got {decode}")
     layout = Layout(data_path(path))
-    if not layout.root.is_dir():
-        raise NoDatasetError(f"{layout.root}: no such data set directory")
+    refuse_no_folder(layout)
     report = VerifyReport(layout.root)
     record = None
     try:

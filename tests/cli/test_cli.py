@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+import bokehsynth as bs
 from bokehsynth.cli import main
 from bokehsynth.generation.plan import all_plans
 from bokehsynth.generation.shard_lock import shard_lock
@@ -239,7 +240,8 @@ def test_verify_and_replay_report_by_exit_code(tiny_dataset: Path, tmp_path: Pat
     "line",
     [
         ["verify"], ["verify", "--fix"], ["replay", "train-000000000"], ["report"], ["audit"],
-        ["export", "--to", "folder", "--out", "../other"], ["publish", "me/set"],
+        ["export", "--to", "folder", "--out", "../other"], ["publish", "me/set"], ["extend", "--samples", "9"],
+        ["finalize"],
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(("folder", "words"), [("nowhere", "no such data set"), (".", "not a bokehsynth data set")])
@@ -254,6 +256,13 @@ def test_what_is_no_data_set_is_a_wrong_call(
     assert exit_code.value.code == 2
     assert words in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_no_data_set(tmp_path: Path) -> None:
+    (tmp_path / "set.tar").write_bytes(b"")
+    for read in (verify_dataset, bs.open_dataset):
+        with pytest.raises(bs.NoDatasetError, match=r"set\.tar: is a file, and a data set is a folder"):
+            read(tmp_path / "set.tar")
 
 
 def test_tars_that_lost_all_else_are_a_damaged_set(tiny_dataset: Path, tmp_path: Path) -> None:

@@ -15,6 +15,12 @@ settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("repeatable")
 
 
+# Of tests that run beside each other, each has a core: threads of torch that wait for one another's core spin, and made
+# training several times slower. Before torch is imported, and for the processes that tests start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 def pytest_addoption(parser):
     parser.addoption("--require-gpu", action="store_true", help="a test marked gpu that is skipped fails the run")
 

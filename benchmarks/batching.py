@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -91,9 +92,10 @@ def measure(setting: Setting) -> Measured:
 
     def render_timed(scenes: Sequence[Scene]) -> list[Frames]:
         with clock.timed("render", len(scenes)):
-            frames = render_batch(scenes, setting.device)
-            for rendered in frames:  # the CPU computes them when first read
-                _ = rendered.bokeh, rendered.all_in_focus
+            frames = render_batch(scenes, setting.device, codes=recipe.device_codes)
+            if setting.device == "cpu":  # which computes them when first read; what a device encoded is there
+                for rendered in frames:
+                    _ = rendered.bokeh, rendered.all_in_focus
         return frames
 
     queue: RenderQueue[PackedSample] = RenderQueue(options, render_timed)
@@ -137,7 +139,8 @@ def check_bytes(setting: Setting) -> None:
     from bokehsynth.shards import pixels_digest
 
     recipe = bs.load_recipe(setting.recipe)
-    queue: RenderQueue[Any] = RenderQueue(BatchOptions(4, 2, 2), lambda scenes: render_batch(scenes, setting.device))
+    render = partial(render_batch, backend=setting.device, codes=recipe.device_codes)
+    queue: RenderQueue[Any] = RenderQueue(BatchOptions(4, 2, 2), render)
 
     def make(index: int) -> Any:
         return sample_from_draw(recipe, draw_sample(recipe, index), queue.render)

@@ -1,7 +1,8 @@
 """How the networks of a run lie in a device's memory."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 
@@ -23,13 +24,20 @@ def move_networks(models: Models, device: torch.device) -> None:
 
 
 @contextmanager
-def contiguous_networks(models: Models) -> Iterator[None]:
-    """Within, every parameter is contiguous, as files hold it; afterwards it lies where and as it did."""
-    moved = [(value, value.data) for _, value in models.parameters() if not value.is_contiguous()]
-    try:
-        for value, data in moved:
-            value.data = data.contiguous()
+def contiguous_when_saved(models: Models) -> Iterator[None]:
+    """Within, `state_dict` of each network gives every tensor contiguous, as files hold it.
+
+    What lies otherwise on the device is copied to the host, for as long as that dictionary lives: at a checkpoint one
+    network at a time, and nothing on the device. The networks themselves stay as they are.
+    """
+    with ExitStack() as hooks:
+        for module in models.parts().values():
+            # torch has the public name of it since 2.6 only.
+            hooks.callback(module._register_state_dict_hook(_copy_to_host).remove)  # type: ignore[no-untyped-call]
         yield
-    finally:
-        for value, data in moved:
-            value.data = data
+
+
+def _copy_to_host(module: torch.nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]) -> None:
+    for name, value in state.items():
+        if isinstance(value, torch.Tensor) and not value.is_contiguous():
+            state[name] = value.to("cpu").contiguous()

@@ -226,7 +226,7 @@ def _train_context(
 
     def write_pipeline(folder: Path) -> None:
         pipe = MagicBokehPipeline.from_networks(models.networks, config, models.depth)
-        with quiet_bars(), device_layout.contiguous_networks(models):
+        with quiet_bars(), device_layout.contiguous_when_saved(models):
             pipe.save_pretrained(folder)
 
     return TrainContext(

@@ -8,6 +8,7 @@ import pytest
 from support.promised import promised_files
 
 import bokehsynth as bs
+from benchmarks.batching import Setting, check_bytes, measure
 from bokehsynth import pipeline
 from bokehsynth.generation import shard_task
 from bokehsynth.generation.batching import BatchOptions
@@ -99,3 +100,17 @@ def test_a_batch_that_does_not_fit_is_halved_and_it_is_said(
         wide = shard(tmp_path / "wide", WIDE, recipe)
     assert "halved to 1" in caplog.text
     assert shard(tmp_path / "plain", BatchOptions(), recipe) == wide
+
+
+def test_the_benchmark_measures_pictures_that_the_device_encodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def linear(*what: object) -> object:
+        raise AssertionError("a linear picture came back from the device")
+
+    (tmp_path / "batches.yaml").write_text(RECIPE.replace("high: 60", "high: 4").replace("[40, 56]", "[32, 32]"))
+    setting = Setting(tmp_path / "batches.yaml", "cuda", samples=1, threads=1, batch=1)
+    monkeypatch.setattr(cuda, "render_pictures", linear)
+    check_bytes(setting)
+    monkeypatch.setattr(cuda, "render_scene", linear)
+    assert measure(setting).totals["write", "samples"] == 1

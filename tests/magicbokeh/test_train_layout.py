@@ -1,5 +1,6 @@
 """How networks lie in memory on CUDA, tried on the CPU."""
 
+import weakref
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from support.train_toys import mini, same_files, weights
 
 import magicbokeh
+from magicbokeh.inference.pipeline import MagicBokehPipeline
 from magicbokeh.training import device_layout
 from magicbokeh.training import run as training
 from magicbokeh.training.losses import PictureLoss
@@ -43,16 +45,44 @@ def test_channels_are_last_on_cuda_alone():
     assert device_layout.memory_format(CPU) == torch.contiguous_format
 
 
-def test_networks_keep_their_bits_and_are_contiguous_while_they_are_saved(recipe, as_on_cuda):
+def test_networks_keep_their_bits_and_places_while_they_are_saved_contiguous(recipe, as_on_cuda):
     models, before = toy(recipe), toy(recipe)
     device_layout.move_networks(models, CPU)
     assert len(kernels(models)) > 20
     assert all(x.is_contiguous(memory_format=CHANNELS_LAST) and not x.is_contiguous() for x in kernels(models))
     places = [x.data_ptr() for x in kernels(models)]
-    with device_layout.contiguous_networks(models):
-        assert all(x.is_contiguous() for _, x in models.parameters())
-        assert all(torch.equal(x, y) for (_, x), (_, y) in zip(models.parameters(), before.parameters(), strict=True))
-    assert [x.data_ptr() for x in kernels(models)] == places
+    with device_layout.contiguous_when_saved(models):
+        for part, module in models.parts().items():
+            state, other = module.state_dict(), before.parts()[part].state_dict()
+            assert list(state) == list(other)
+            assert all(x.is_contiguous() for x in state.values())
+            assert all(torch.equal(x, other[name]) for name, x in state.items())
+        assert [x.data_ptr() for x in kernels(models)] == places, "the networks have no second copy"
+    assert all(not x.is_contiguous() for x in kernels(models))
+    assert any(not x.is_contiguous() for x in models.networks.unet.state_dict().values())
+
+
+def test_saving_holds_one_network_at_a_time_and_files_are_as_ever(recipe, as_on_cuda, tmp_path):
+    models, before = toy(recipe), toy(recipe)
+    config = recipe.model.build(4.0)
+    MagicBokehPipeline.from_networks(before.networks, config).save_pretrained(tmp_path / "before")
+    device_layout.move_networks(models, CPU)
+    copies: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
+    held, made = [], []
+
+    def note(module, state, prefix, metadata):
+        held.append(len(copies))
+        own = {x.data_ptr() for x in module.parameters()}
+        copies.update(x for x in state.values() if x.data_ptr() not in own)
+        made.append(len(copies))
+
+    with device_layout.contiguous_when_saved(models):
+        for module in models.parts().values():
+            module._register_state_dict_hook(note)
+        MagicBokehPipeline.from_networks(models.networks, config).save_pretrained(tmp_path / "after")
+    same_files(tmp_path / "before", tmp_path / "after")
+    assert held == [0, 0, 0], "copies of the network before are gone"
+    assert min(made) > 0
 
 
 def test_moments_are_restored_in_the_order_of_their_parameters(recipe, as_on_cuda):

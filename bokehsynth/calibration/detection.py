@@ -2,13 +2,16 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.color import FloatArray
+from bokehsynth.errors import UsageError
 
 SIDE = 1600
 """Longer side in pixels at which lamps are looked for."""
@@ -26,6 +29,11 @@ MOST_GROWTH = 1.2
 """How much larger the region may be at the next lower threshold: the edge of a spot is steep."""
 LEAST_CONTRAST = 1.8
 """Light within over light around it."""
+MOST_REGIONS = 20_000
+"""Bright regions at one threshold: more are no lamps, and would take minutes."""
+
+Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
+"""Passes items on, with a name and their number, and may show how far they are."""
 
 
 @dataclass(frozen=True)
@@ -65,22 +73,24 @@ class _Candidate:
         return moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
 
 
-def find_lamps(photo: FloatArray) -> Found:
-    """Lamps in a photograph [H, W, 3] of linear light, from the left upper corner; deterministic."""
+def find_lamps(photo: FloatArray, show: Progress = lambda items, _name, _count: items) -> Found:
+    """Lamps in a photograph [H, W, 3] of linear light, from the left upper corner; deterministic.
+
+    `show(items, name, count)` may show progress. UsageError for more bright regions than a photograph of lamps has.
+    """
     factor = min(1.0, SIDE / max(photo.shape[:2]))
     small: FloatArray = photo.max(axis=2)
     if factor < 1:
         size = (round(photo.shape[1] * factor), round(photo.shape[0] * factor))
         small = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_AREA), np.float32)
     small = np.asarray(cv2.GaussianBlur(small, (0, 0), 1.0), np.float32)
-    chosen = _stable(_candidates(small, factor), small)
+    chosen = _stable(_candidates(small, factor, show), small)
     dropped: Counter[str] = Counter()
     bright = np.zeros(small.shape, np.uint8)
     lamps = []
     for candidate in chosen:
-        mask = np.zeros(small.shape, np.uint8)
-        cv2.drawContours(mask, [candidate.outline], -1, 1, cv2.FILLED)
-        bright += mask
+        rows, columns, mask = _filled(candidate.outline)
+        bright[rows, columns] += mask
         fault = candidate.fault or _contrast_fault(candidate, small)
         if fault:
             dropped[fault] += 1
@@ -93,36 +103,42 @@ def find_lamps(photo: FloatArray) -> Found:
     return Found(lamps, dropped, bright, factor)
 
 
-def _candidates(small: FloatArray, factor: float) -> list[_Candidate]:
+def _candidates(small: FloatArray, factor: float, show: Progress) -> list[_Candidate]:
     """Regions above each threshold that are large and bright enough, with what speaks against each."""
     least = math.pi * (0.8 * LEAST_RADIUS * factor) ** 2
     most = math.pi * (LARGEST_SHARE * min(small.shape)) ** 2
     found: list[_Candidate] = []
-    lower: list[tuple[npt.NDArray[np.int32], float]] = []
-    for level in LEVELS:
-        mask = (small > level).astype(np.uint8)
-        contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        here = []
+    lower_labels, lower_areas = np.zeros(small.shape, np.int32), np.array([math.inf])
+    for level in show(LEVELS, "thresholds", len(LEVELS)):
+        labels, contours = _regions(small > level, least)
+        areas = np.full(int(labels.max()) + 1, math.inf)
         for contour in contours:
+            x, y = contour[0, 0]
             area = cv2.contourArea(contour) + 0.5 * len(contour)  # to the outer side of its border pixels
-            if area >= least:
-                here.append((np.asarray(contour, np.int32), area))
-        for contour, area in here:
-            if area <= most:
-                growth = _area_around(contour, lower) / area
+            areas[labels[y, x]] = area
+            if least <= area <= most:
+                growth = float(lower_areas[lower_labels[y, x]]) / area  # of the region at the lower threshold around it
                 found.append(_Candidate(contour, area, growth, _fault(contour, area, small.shape)))
-        lower = here
+        lower_labels, lower_areas = labels, areas
     return found
 
 
-def _area_around(contour: npt.NDArray[np.int32], lower: list[tuple[npt.NDArray[np.int32], float]]) -> float:
-    """Area of the region at the lower threshold that holds this one; infinite where there was none."""
-    x, y = map(float, contour[0, 0])
-    for outline, area in lower:
-        left, top, width, height = cv2.boundingRect(outline)
-        if left <= x < left + width and top <= y < top + height and cv2.pointPolygonTest(outline, (x, y), False) >= 0:
-            return area
-    return math.inf
+def _regions(mask: npt.NDArray[np.bool_], least: float) -> tuple[npt.NDArray[np.int32], list[npt.NDArray[np.int32]]]:
+    """Labels [H, W] of the regions of a mask, 0 around them, and the outlines [N, 1, 2] of those not within another.
+
+    Regions whose box is smaller than `least` pixels have label 0. UsageError for more than MOST_REGIONS others.
+    """
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    large = stats[:, cv2.CC_STAT_WIDTH].astype(np.float64) * stats[:, cv2.CC_STAT_HEIGHT] >= least
+    large[0] = False
+    if large.sum() > MOST_REGIONS:
+        raise UsageError(
+            f"the photograph shows {large.sum()} bright regions at one threshold, more than {MOST_REGIONS}: this is "
+            "texture or noise rather than lamps. Cut out the part with the lamps, or expose shorter"
+        )
+    labels = np.asarray(np.where(large, np.arange(count), 0)[labels], np.int32)
+    contours, _ = cv2.findContours((labels > 0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return labels, [np.asarray(contour, np.int32) for contour in contours]
 
 
 def _fault(contour: npt.NDArray[np.int32], area: float, shape: tuple[int, ...]) -> str:
@@ -148,15 +164,21 @@ def _stable(candidates: list[_Candidate], small: FloatArray) -> list[_Candidate]
     taken = np.zeros(small.shape, np.int32)
     chosen: list[_Candidate] = []
     for each in ranked:
-        left, top, width, height = cv2.boundingRect(each.outline)
-        inside = taken[top : top + height, left : left + width]
-        mask = np.zeros(inside.shape, np.uint8)
-        cv2.drawContours(mask, [each.outline - np.array([left, top])], -1, 1, cv2.FILLED)
+        rows, columns, mask = _filled(each.outline)
+        inside = taken[rows, columns]
         if (inside[mask > 0] > 0).mean() > (0.02 if each.fault else 0.2):
             continue
         chosen.append(each)
         inside[mask > 0] = len(chosen)
     return chosen
+
+
+def _filled(outline: npt.NDArray[np.int32]) -> tuple[slice, slice, npt.NDArray[np.uint8]]:
+    """Rows and columns of the box around an outline [N, 1, 2], and 1 within it, 0 without."""
+    left, top, width, height = cv2.boundingRect(outline)
+    mask = np.zeros((height, width), np.uint8)
+    cv2.drawContours(mask, [outline - np.array([left, top])], -1, 1, cv2.FILLED)
+    return slice(top, top + height), slice(left, left + width), mask
 
 
 def _contrast_fault(candidate: _Candidate, small: FloatArray) -> str:

@@ -2,14 +2,13 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from bokehsynth.calibration.color_fit import Colors, fit_colors
-from bokehsynth.calibration.detection import LEAST_RADIUS, find_lamps
+from bokehsynth.calibration.detection import LEAST_RADIUS, Progress, find_lamps
 from bokehsynth.calibration.joint_fit import Lamp, radius_error
 from bokehsynth.calibration.lamp_pixels import FitPicture, cut_lamps, fit_picture
 from bokehsynth.calibration.shape_fit import ShapeFit, fit_shape, misfit
@@ -23,8 +22,6 @@ LARGE_MISFIT = 0.05
 """Median misfit from which a fit is no fit: 0.01 to 0.04 where benchmarks/calibrate.py finds the lens."""
 FEW = 6
 """Lamps below which the blades are a guess."""
-
-Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ def calibrate(
     With `far_focus` the lamps lie before the focus, where they show the opening turned by 180 degrees; else behind it.
     `show(items, name, count)` may show progress. Deterministic. Raises UsageError for too few lamps.
     """
-    found = find_lamps(photo)
+    found = find_lamps(photo, show)
     dropped = Counter(found.dropped)
     if not found.lamps:
         raise UsageError(_too_few(0, dropped))

@@ -2,18 +2,16 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bokehsynth.calibration.detection import Progress
 from bokehsynth.calibration.joint_fit import CAUCHY, FINE, ROUGH, Lamp, cost_of, joint_fit, standard_errors
 from bokehsynth.calibration.spot_model import Shape, spot
 
 Float64Array = npt.NDArray[np.float64]
-Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
 BLADES = range(4, 17)
 """Numbers of blades that are looked for."""
@@ -34,6 +32,8 @@ LOOK, POLISH = 8, 25
 """Rounds of a fit that only has to win or lose, and of the last one."""
 MOST_LAMPS = 24
 """Lamps that are fitted together: more of them add time only."""
+MOST_COMPARED = 300
+"""Lamps of which those are chosen: fitted with a round opening."""
 
 
 @dataclass(eq=False)
@@ -63,12 +63,15 @@ class ShapeFit:
 
 
 def fit_shape(lamps: list[Lamp], show: Progress) -> tuple[ShapeFit, int]:
-    """Fit the opening that all lamps share, and say how many of them did not follow it and were left out.
+    """Fit the opening that all lamps share, and say how many of them were left out because others are enough.
 
     The best of some shapes; simpler ones where richer ones win by chance.
     """
+    found = len(lamps)
+    lamps = _chosen(lamps, MOST_COMPARED)
+    compared = len(lamps)
     round_one = _followers(_fitted(_followers(_fitted(lamps, Shape(), False, LOOK), 0.25), Shape(), False, LOOK), 0.2)
-    lamps = _chosen(round_one)
+    lamps = _chosen(round_one, MOST_LAMPS)
     plain = _fitted(lamps, Shape(), False, LOOK)
     best = _with_blades(_with_rim(plain, show), show)
     if not best.shape.blades:  # a rim may have taken their place
@@ -80,7 +83,7 @@ def fit_shape(lamps: list[Lamp], show: Progress) -> tuple[ShapeFit, int]:
     best = better(best, _fitted(best.lamps, replace(best.shape, glow=0.3), True, LOOK))
     if best.has_glow:
         best = _fitted(best.lamps, best.shape, True, POLISH)
-    return best, len(round_one) - len(lamps)
+    return best, found - compared + len(round_one) - len(lamps)
 
 
 def _with_blades(fit: ShapeFit, show: Progress) -> ShapeFit:
@@ -107,13 +110,13 @@ def _followers(fit: ShapeFit, most: float) -> list[Lamp]:
     return [lamp for lamp, value in zip(fit.lamps, left, strict=True) if value <= bound]
 
 
-def _chosen(lamps: list[Lamp]) -> list[Lamp]:
-    """At most MOST_LAMPS: those farthest from the picture's middle, which show the rims, and the brightest others."""
-    if len(lamps) <= MOST_LAMPS:
+def _chosen(lamps: list[Lamp], most: int) -> list[Lamp]:
+    """At most `most`: those farthest from the picture's middle, which show the rims, and the brightest others."""
+    if len(lamps) <= most:
         return lamps
     ranked = sorted(lamps, key=lambda lamp: -lamp.distance)
-    far, others = ranked[: MOST_LAMPS // 2], ranked[MOST_LAMPS // 2 :]
-    bright = sorted(others, key=lambda lamp: -lamp.light / lamp.scale)[: MOST_LAMPS - len(far)]
+    far, others = ranked[: most // 2], ranked[most // 2 :]
+    bright = sorted(others, key=lambda lamp: -lamp.light / lamp.scale)[: most - len(far)]
     return sorted(far + bright, key=lambda lamp: (float(lamp.state[1]), float(lamp.state[0])))
 
 

@@ -12,7 +12,8 @@ from support.night_scenes import save_picture, small_night
 
 import bokehsynth as bs
 from benchmarks.calibrate import draw_spot, measure, night, score
-from bokehsynth.calibration import calibrate
+from bokehsynth.calibration import calibrate, detection
+from bokehsynth.calibration.detection import find_lamps
 from bokehsynth.calibration.lens_file import lens_record
 from bokehsynth.calibration.sheet import sheet
 from bokehsynth.calibration.spot_model import Grid, Shape, spot
@@ -156,6 +157,25 @@ def test_no_input_is_overwritten(tmp_path: Path, source: str) -> None:
     assert "would replace" in str(run.exception)
     assert f"{source}-lens.json" in str(run.exception)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_many_bright_regions() -> None:
+    """Each is looked at once per threshold, with progress; more than a photograph of lamps has are refused."""
+    y, x = np.mgrid[:192, :320]
+    spots = np.hypot(x % 16 - 7.5, y % 16 - 7.5) < 5.5
+    photo = np.repeat(np.where(spots, 0.7, 0.02)[..., None], 3, axis=2).astype(np.float32)
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cv2, "pointPolygonTest", None)  # each region against each outline took minutes
+        found = find_lamps(photo, lambda items, name, count: seen.append((name, count)) or items)
+        assert len(found.lamps) + sum(found.dropped.values()) == 20 * 12
+        assert seen == [("thresholds", len(detection.LEVELS))]
+        assert found.bright.max() == 1
+        patch.setattr(detection, "MOST_REGIONS", 20 * 12)
+        assert len(find_lamps(photo).lamps) == len(found.lamps)
+        patch.setattr(detection, "MOST_REGIONS", 20 * 12 - 1)
+        with pytest.raises(bs.UsageError, match="240 bright regions at one threshold, more than 239"):
+            find_lamps(photo)
 
 
 @pytest.mark.long

@@ -27,6 +27,7 @@ from bokehsynth.degradation import Degradation, DegradationSpec, resolve
 from bokehsynth.errors import RecipeError, UsageError
 from bokehsynth.files import canonical_json, sha256_bytes
 from bokehsynth.scene import AnySpec, LensSpec, SceneSpec, kinds_of_assets
+from bokehsynth.scene.layout import layout_source
 from bokehsynth.scene.recipe_files import absolute_sources, read_lens
 from bokehsynth.scene.views_spec import (
     SourceLensSpec,
@@ -224,9 +225,13 @@ class Recipe(GrownSpec):
     def digest(self) -> str:
         """Identity of everything that shapes a sample or its packing; the number of samples is not part of it.
 
-        The paths of photographs are not part of it either: the digest of the asset list identifies their content.
+        The paths of photographs are not part of it either: the digest of the asset list identifies their content. The
+        code of the scene's layout is. Raises UntrustedCodeError where that must not be imported.
         """
-        return sha256_bytes(canonical_json({k: v for k, v in self.portable_dict.items() if k != "samples"}))
+        record = {key: value for key, value in self.portable_dict.items() if key != "samples"}
+        if self.layout is not None:
+            record["layout_code"] = sha256_bytes(layout_source(self.layout))
+        return sha256_bytes(canonical_json(record))
 
     @property
     def portable_dict(self) -> dict[str, Any]:
@@ -281,8 +286,14 @@ class Recipe(GrownSpec):
     @property
     def class_paths(self) -> list[str]:
         """Everything that it names as `package.module:Class`."""
-        lenses = [path for lens in self.lenses for path in lens.class_paths]
-        return lenses + self.resolved_degradation.class_paths
+        paths = [path for lens in self.lenses for path in lens.class_paths] + self.assets.class_paths
+        layouts = [] if self.layout is None else [self.layout]
+        return paths + layouts + self.resolved_degradation.class_paths
+
+    @property
+    def layout(self) -> str | None:
+        """The class that says where the layers of its scenes stand, if one does."""
+        return self.scene.layout if isinstance(self.scene, SceneSpec) else None
 
     def text(self) -> str:
         """The resolved recipe as the data set keeps it: every key written out."""

@@ -26,6 +26,7 @@ class Stage(IntEnum):
     APERTURE = 4
     CAMERA = 5
     SOURCE = 6
+    LAYOUT = 7
 
 
 def stream(seed: int, split: str, stage: Stage, index: int, attempt: int = 0) -> np.random.Generator:

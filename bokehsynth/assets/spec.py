@@ -13,6 +13,7 @@ from pydantic import (
 
 from bokehsynth.assets.decode.decoder import MAX_PIXELS, MIN_SIDE, Limits
 from bokehsynth.config.distributions import GrownSpec, Spec
+from bokehsynth.config.user_code import is_class_path
 
 PILLOW_GUARD = 89_478_485
 """Pixels above which Pillow itself suspects an attack."""
@@ -98,12 +99,28 @@ class SourceSpec(GrownSpec):
             raise ValueError("credits: the embedded pictures have no folder, and no authors but this project's")
         if self.quality is not None and self.procedural:
             raise ValueError("quality: the embedded pictures have no files to judge; leave it out")
+        if self.class_path is not None:
+            for name in ("credits", "quality", "first"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name}: {self.path} is a class, whose pictures have no files; leave it out")
+            if self.colors != "auto":
+                raise ValueError(f"colors: the class {self.path} draws straight colour; leave it out")
         return self
 
     @property
     def procedural(self) -> bool:
         """Whether these are the embedded pictures."""
         return isinstance(self.path, str) and self.path.partition("/")[0] == "procedural"
+
+    @property
+    def class_path(self) -> str | None:
+        """The class that draws the pictures, `package.module:Class`; None where no class does."""
+        return self.path if isinstance(self.path, str) and is_class_path(self.path) else None
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the pictures are drawn: they have no files, and no place on this machine."""
+        return self.procedural or self.class_path is not None
 
     @property
     def licence_name(self) -> str:
@@ -235,6 +252,24 @@ class AssetsSpec(Spec):
                     raise ValueError(f"{name}: quality.{key} judges the mattes of cut-outs, and these have none")
         return self
 
+    @model_validator(mode="after")
+    def _classes_draw_one_kind(self) -> "AssetsSpec":
+        classes = {name: {source.class_path for source in getattr(self, name)} - {None} for name in SOURCE_LISTS}
+        if classes["pairs"]:
+            raise ValueError(f"pairs: {min(map(str, classes['pairs']))} is a class, and pairs are photographed")
+        for name in ("backgrounds", "photos"):
+            if both := classes["foregrounds"] & classes[name]:
+                raise ValueError(
+                    f"foregrounds and {name} both name {min(map(str, both))}: a class draws cut-outs or landscapes; "
+                    "write a second class"
+                )
+        return self
+
+    @property
+    def class_paths(self) -> list[str]:
+        """The classes that draw pictures, `package.module:Class`."""
+        return [s.class_path for name in SOURCE_LISTS for s in getattr(self, name) if s.class_path is not None]
+
     @property
     def f_numbers(self) -> bool:
         """Whether each pair has a known f-number."""
@@ -252,8 +287,8 @@ class AssetsSpec(Spec):
 
 
 def absolute_source(source: SourceSpec, base: Path) -> SourceSpec:
-    """The source with its paths resolved against `base`; the embedded pictures have none."""
-    if source.procedural:
+    """The source with its paths resolved against `base`; drawn pictures have none."""
+    if source.drawn:
         return source
     paths = [str((base / path).absolute()) for path in source.paths]
     return source.model_copy(update={"path": paths[0] if isinstance(source.path, str) else paths})
@@ -264,6 +299,6 @@ def portable(spec: AssetsSpec) -> dict[str, object]:
     record = spec.model_dump(mode="json", exclude={"root"})
     for name in SOURCE_LISTS:
         for source, dumped in zip(getattr(spec, name), record[name], strict=True):
-            if not source.procedural:
+            if not source.drawn:
                 dumped["path"] = "files"
     return record

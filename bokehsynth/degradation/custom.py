@@ -4,20 +4,16 @@ The string stands in the recipe and in every draw, so replaying a draw imports t
 `config.user_code` trusts it: an untrusted draw is as dangerous as an untrusted recipe.
 """
 
-import inspect
 import json
-import re
-import sys
 from typing import Any, Protocol
 
 import numpy as np
 
 from bokehsynth.color import FloatArray
-from bokehsynth.config.user_code import UntrustedCodeError, load_module
-from bokehsynth.errors import UsageError, user_error
+from bokehsynth.config.user_code import load_instance, source_of
+from bokehsynth.errors import UsageError
 from bokehsynth.files import canonical_json
 
-_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _METHODS = ("draw", "apply")
 
 
@@ -48,52 +44,15 @@ class DegradationStep(Protocol):
         ...
 
 
-def check_step_path(path: str) -> str:
-    """Return `path` if it is written as `package.module:Class`; a ValueError (for pydantic) otherwise."""
-    if not _PATH.fullmatch(path):
-        raise ValueError(f"must be written as package.module:Class, got {path!r}")
-    return path
-
-
 def load_step(path: str) -> DegradationStep:
     """Make an instance of the class at `package.module:Class`; a UsageError says what is missing."""
-    try:
-        module_name, class_name = check_step_path(path).split(":")
-    except ValueError as error:
-        raise UsageError(f"degradation step {error}") from None
-    try:
-        module = load_module(path)
-    except UntrustedCodeError:
-        raise
-    except BaseException as raised:  # an import runs the user's code, which may raise anything
-        cause = user_error(raised)
-        name = type(cause).__name__
-        raise UsageError(
-            f"degradation step {path!r}: cannot import module {module_name!r} ({name}: {cause})"
-        ) from raised
-    cls = getattr(module, class_name, None)
-    if not isinstance(cls, type):
-        raise UsageError(f"degradation step {path!r}: module {module_name!r} has no class {class_name!r}")
-    missing = [name for name in _METHODS if not callable(getattr(cls, name, None))]
-    if missing:
-        raise UsageError(f"degradation step {path!r}: the class has no method {' and no method '.join(missing)}")
-    try:
-        step: DegradationStep = cls()
-    except TypeError as error:
-        raise UsageError(f"degradation step {path!r}: cannot be made without arguments ({error})") from error
-    except Exception:
-        raise
-    except BaseException as raised:
-        raise UsageError(f"degradation step {path!r}: when it was made, {user_error(raised)}") from raised
+    step: DegradationStep = load_instance(path, "degradation step", _METHODS)
     return step
 
 
 def step_source(path: str) -> str:
     """Return the source of the module of the class at `path`, its identity in a data set; `path` without one."""
-    try:
-        return inspect.getsource(sys.modules[type(load_step(path)).__module__])
-    except OSError:  # built in C, or typed into a console
-        return path
+    return source_of(load_step(path), path)
 
 
 def draw_custom(path: str, rng: np.random.Generator) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, Type
 
 from bokehsynth.config.distributions import Spec
 from bokehsynth.config.fault_words import did_you_mean
-from bokehsynth.config.user_code import is_refused
-from bokehsynth.degradation.custom import check_step_path, load_step, step_source
+from bokehsynth.config.user_code import check_class_path, is_refused
+from bokehsynth.degradation.custom import load_step, step_source
 from bokehsynth.errors import UsageError
 from bokehsynth.files import canonical_json, sha256_bytes
 
@@ -65,7 +65,7 @@ Range = Annotated[tuple[T, T], _LIST, AfterValidator(_ordered)]
 RangeAroundOne = Annotated[tuple[T, T], _LIST, AfterValidator(_around_one)]
 SizeRange = Annotated[Range[Size], AfterValidator(_odd)]
 Modes = Annotated[tuple[Mode, ...], _LIST, Field(min_length=1), AfterValidator(_distinct)]
-StepPath = Annotated[str, AfterValidator(check_step_path)]
+StepPath = Annotated[str, AfterValidator(check_class_path)]
 
 ALL_MODES: tuple[Mode, ...] = ("area", "bilinear", "bicubic")
 
@@ -223,7 +223,7 @@ def _check_name(name: str) -> str:
     if name in PRESETS:
         return name
     if ":" in name:
-        return check_step_path(name)
+        return check_class_path(name)
     hint = did_you_mean(name, PRESETS)
     raise ValueError(f"{hint}must be {', '.join(PRESETS)}, package.module:Class or a list of steps, got {name!r}")
 

@@ -115,7 +115,8 @@ def check_identity(layout: Layout, recipe: Recipe, identity: Mapping[str, str] |
             "another set of what there is now"
         )
     name = "recipe_digest"
-    _refuse(layout, "another recipe", {name: identity.get(name)}, {name: recipe.identity[name]})
+    what = "another recipe" if recipe.layout is None else f"another recipe, or other code of {recipe.layout}"
+    _refuse(layout, what, {name: identity.get(name)}, {name: recipe.identity[name]})
     _refuse(layout, "other code of a class that the recipe names", dict(identity), recipe.identity)
 
 

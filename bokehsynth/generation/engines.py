@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bokehsynth.assets.load.class_pictures import changed_classes
 from bokehsynth.errors import ChangedError, StorageError, UsageError
 from bokehsynth.generation.dataset_files import Machine, differences, read_identity, record_machine
 from bokehsynth.generation.devices import WorkerAllocation, allocate_workers
@@ -127,10 +128,10 @@ class NodeCheck:
             f"{os.environ.get('PYTHONPATH') or 'not set'})"
         )
         try:
-            here = recipe.code_identity
+            here, changed = recipe.code_identity, changed_classes(recipe.catalogue.assets)
         except UsageError as error:
             raise ChangedError(f"node {host}: {error}; {advice}") from error
-        if any(self.identity[name] != digest for name, digest in here.items()):
+        if changed or any(self.identity[name] != digest for name, digest in here.items()):
             raise ChangedError(
                 f"node {host} has other code of a class that the recipe names ({', '.join(recipe.class_paths)}), and "
                 f"would make other pixels; {advice}"

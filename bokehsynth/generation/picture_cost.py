@@ -1,5 +1,6 @@
 """What it takes to load and draw the pictures of a data set: from their sizes and from draws, nothing is opened."""
 
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -7,8 +8,16 @@ from typing import NamedTuple
 import numpy as np
 
 from bokehsynth.assets.catalogue import Asset, AssetFiles, Kind
+from bokehsynth.assets.load.class_pictures import class_of, class_size
 from bokehsynth.assets.load.picture_cache import picture_cache
-from bokehsynth.assets.load.store import CACHE_BYTES, cutout_factor, drawn_size, landscape_factor
+from bokehsynth.assets.load.store import (
+    CACHE_BYTES,
+    DRAWN_SIZES,
+    AssetStore,
+    cutout_factor,
+    drawn_size,
+    landscape_factor,
+)
 from bokehsynth.recipe import Recipe
 from bokehsynth.sample_draw import SampleDraw, canvas_margin
 from bokehsynth.scene import PhotoDraw, SceneDraw
@@ -77,6 +86,7 @@ def picture_seconds(recipe: Recipe, drawn: Sequence[SampleDraw]) -> float:
 
 def _works(recipe: Recipe, drawn: Sequence[SampleDraw]) -> Iterator[Work]:
     """What every pool of pictures is asked for."""
+    timed: dict[tuple[str, int], float] = {}
     asked: dict[tuple[str, Kind], list[int]] = defaultdict(list)
     draws: dict[str, int] = defaultdict(int)
     for draw in drawn:
@@ -90,11 +100,16 @@ def _works(recipe: Recipe, drawn: Sequence[SampleDraw]) -> Iterator[Work]:
         different, counts = np.unique(np.maximum(sides, 1), return_counts=True)
         for asset in chosen:
             files = recipe.catalogue.files.get(asset.id)
-            scales = [_scale(files, kind, int(side)) for side in different]
+            drawn_by = class_of(asset.id)
+            scales = [_scale(files, kind, int(side), drawn_by is not None) for side in different]
             for scale in sorted(set(scales)):
                 share = counts[np.array(scales) == scale].sum() / len(sides)
                 make, pixels = _cost(asset, files, scale)
-                kept = files is None or kind == "foreground" or scale > 1
+                if drawn_by is not None:
+                    if (drawn_by, scale) not in timed:
+                        timed[drawn_by, scale] = _drawing_seconds(recipe, asset, scale)
+                    make = timed[drawn_by, scale]
+                kept = drawn_by is None and (files is None or kind == "foreground" or scale > 1)
                 yield Work(times * asset.weight * share, len(pool) / len(chosen), make, pixels, kept)
 
 
@@ -109,8 +124,21 @@ def _sides(recipe: Recipe, draw: SampleDraw) -> Iterator[tuple[Kind, int]]:
         yield "photo", photo_side(scene)
 
 
-def _scale(files: AssetFiles | None, kind: Kind, side: int) -> int:
+def _drawing_seconds(recipe: Recipe, asset: Asset, size: int) -> float:
+    """Seconds in which a class draws one of its pictures, measured here."""
+    store = AssetStore(recipe.catalogue)
+    start = time.perf_counter()
+    if asset.kind == "foreground":
+        store.cutout(asset.id, size)
+    else:
+        store.landscape(asset.id, size)
+    return time.perf_counter() - start
+
+
+def _scale(files: AssetFiles | None, kind: Kind, side: int, by_class: bool) -> int:
     """The whole factor by which a file is reduced, or the size of a drawing."""
+    if by_class:
+        return class_size(side if kind != "photo" else min(side, DRAWN_SIZES[-1]))
     if files is None:
         return drawn_size(side)
     return cutout_factor(files, side) if kind == "foreground" else landscape_factor(files, side)

@@ -104,7 +104,7 @@ def _notes(layout: Layout) -> list[str]:
         notes.append(f"{unknown} pictures are of unknown licence (`licence:` of a source states it)")
     with user_code(trusted=False):
         assets = load_yaml(layout.recipe, Recipe).assets
-    sources = [source for name in SOURCE_LISTS for source in getattr(assets, name) if not source.procedural]
+    sources = [source for name in SOURCE_LISTS for source in getattr(assets, name) if not source.drawn]
     if assets.root is not None or any(Path(path).is_absolute() for source in sources for path in source.paths):
         notes.append("recipe.yaml names folders of this machine (assets.root and paths of sources)")
     return notes

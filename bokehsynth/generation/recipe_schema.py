@@ -48,5 +48,5 @@ def is_schema(text: str, recipe: Recipe) -> bool:
     sources = [source for name in SOURCE_LISTS for source in getattr(recipe.assets, name)]
     return recipe.model_dump(mode="json").keys() <= schema["properties"].keys() and all(
         part.model_dump(mode="json").keys() <= known[type(part).__name__]["properties"].keys()
-        for part in [recipe.lens, *sources]
+        for part in [recipe.lens, recipe.scene, *sources]
     )

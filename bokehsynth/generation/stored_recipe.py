@@ -54,7 +54,7 @@ def find_pictures(layout: Layout, recipe: Recipe) -> None:
             f"assets.{kind}.{i}.path"
             for kind in SOURCE_LISTS
             for i, source in enumerate(getattr(recipe.assets, kind))
-            if not source.procedural
+            if not source.drawn
         ]
         key = "assets.root" if recipe.assets.root is not None or not sources else sources[0]
         raise ChangedError(
@@ -78,7 +78,7 @@ def _moved(layout: Layout, stored: Recipe, moved: Recipe) -> Recipe:
             f"assets.{kind}.{i}.path (was {', '.join(source.paths)})"
             for kind in SOURCE_LISTS
             for i, source in enumerate(getattr(before, kind))
-            if not source.procedural
+            if not source.drawn
         )
         raise UsageError(
             f"{layout.root}: was made without assets.root; say for each source where it is now: --set "
@@ -97,7 +97,7 @@ def _rebased(before: AssetsSpec, after: AssetsSpec) -> AssetsSpec:
         return str(new / Path(path).relative_to(old)) if Path(path).is_relative_to(old) else path
 
     def rebase(was: SourceSpec, source: SourceSpec) -> SourceSpec:
-        if source.procedural or source.path != was.path:
+        if source.drawn or source.path != was.path:
             return source
         paths = [place(path) for path in source.paths]
         return source.model_copy(update={"path": paths[0] if isinstance(source.path, str) else paths})

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bokehsynth.assets.catalogue import Catalogue, assets_of
+from bokehsynth.assets.load.class_pictures import changed_classes, class_of
 from bokehsynth.config.strict_yaml import load_yaml
 from bokehsynth.config.user_code import UntrustedCodeError, is_refused, user_code
 from bokehsynth.errors import BokehsynthError, DataError, UsageError
@@ -191,6 +192,8 @@ def _verify_root(layout: Layout, report: VerifyReport) -> list[str]:
     ]
     if catalogue is None or catalogue.digest != identity.get("assets_digest"):
         faults.append(f"{layout.assets}: missing or altered")
+    else:
+        faults += _changed_classes(layout, recipe, catalogue)
     if file_text(layout.recipe) != recipe.text():
         faults.append(f"{layout.recipe}: missing or altered")
     if not is_schema(file_text(layout.schema), recipe):
@@ -211,12 +214,27 @@ def _known_identity(recipe: Recipe) -> dict[str, str]:
 
     Shards, samples and `dataset.json` still have to agree on these.
     """
-    known = {"recipe_digest": recipe.digest}
+    known: dict[str, str] = {}
+    with contextlib.suppress(UntrustedCodeError):
+        known["recipe_digest"] = recipe.digest
     with contextlib.suppress(UntrustedCodeError):
         known["lens_digest"] = recipe.lens_digest
     with contextlib.suppress(UntrustedCodeError):
         known["degradation_digest"] = recipe.resolved_degradation.digest
     return known
+
+
+def _changed_classes(layout: Layout, recipe: Recipe, catalogue: Catalogue) -> list[str]:
+    """A fault for each class that draws pictures and has other code than the set was made with, if it may be imported.
+
+    Also one for a class that cannot be loaded.
+    """
+    named = {path for path in recipe.assets.class_paths if not is_refused(path)}
+    try:
+        classes = changed_classes([asset for asset in catalogue.assets if class_of(asset.id) in named])
+    except BokehsynthError as error:
+        return [str(error)]
+    return [f"{layout.assets}: the code of {path} is not the code it was made with" for path in classes]
 
 
 def _is_quarantine(text: str, draws: str) -> bool:

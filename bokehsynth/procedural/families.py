@@ -1,5 +1,7 @@
 """Embedded pictures, drawn rather than stored, so that a data set can be made without photographs."""
 
+import numpy as np
+
 from bokehsynth.files import sha256_bytes
 from bokehsynth.imaging.pictures import Cutout, Landscape
 from bokehsynth.procedural.backgrounds import BACKGROUNDS
@@ -25,6 +27,11 @@ def draw_background(asset_id: str, size: int) -> Landscape:
     """The landscape `procedural/FAMILY/NN` with a shorter side of `size` pixels; the same place at every size."""
     family = asset_id.split("/")[1]
     return BACKGROUNDS[family](from_seed(_seed(asset_id)), size)
+
+
+def generator_of(asset_id: str) -> np.random.Generator:
+    """The generator from which a class of the user's draws the picture of this name; the same at every size."""
+    return from_seed(_seed(asset_id))
 
 
 def _seed(asset_id: str) -> int:

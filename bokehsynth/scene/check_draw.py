@@ -6,6 +6,7 @@ from bokehsynth.errors import DataError
 from bokehsynth.optics import Plane
 from bokehsynth.scene.camera import CameraDraw, CameraRanges
 from bokehsynth.scene.draw import BackgroundDraw, FocusDraw, ForegroundDraw, SceneDraw
+from bokehsynth.scene.layout import LIMITS
 from bokehsynth.scene.more_pictures import SourceDraw
 from bokehsynth.scene.pair import PairDraw, PairSpec
 from bokehsynth.scene.photo import PhotoDraw, PhotoSpec, WindowDraw, own_size
@@ -101,21 +102,29 @@ def _check_layers(spec: SceneSpec, draw: SceneDraw, catalogue: Catalogue, split:
     _within("highlight_boost", draw.highlight_boost, bounds(spec.highlight_boost))
     _asset(catalogue, "background", split, draw.background.asset)
     for name, limit in (("zoom", (1.0, 1.25)), ("u", (0.0, 1.0)), ("v", (0.0, 1.0))):
-        _within(name, getattr(draw.background, name), limit)
+        _within(name, getattr(draw.background, name), _limits(spec, name, limit))
     for foreground in draw.foregrounds:
         _asset(catalogue, "foreground", split, foreground.asset)
-        _within("scale", foreground.scale, bounds(spec.scale))
-        _within("rotation", foreground.rotation, bounds(spec.rotation))
-        _within("x", foreground.x, (0.0, 1.0))
-        _within("bottom", foreground.bottom, (0.99, 1.12))
+        _within("scale", foreground.scale, _limits(spec, "scale", bounds(spec.scale)))
+        _within("rotation", foreground.rotation, _limits(spec, "rotation", bounds(spec.rotation)))
+        _within("x", foreground.x, _limits(spec, "x", (0.0, 1.0)))
+        _within("bottom", foreground.bottom, _limits(spec, "bottom", (0.99, 1.12)))
     layers: list[BackgroundDraw | ForegroundDraw] = [draw.background, *draw.foregrounds]
     for layer in layers:
         _check_layer(spec, layer, draw)
     _check_focus(draw.focus, draw)
 
 
+def _limits(spec: SceneSpec, name: str, drawn: tuple[float, float]) -> tuple[float, float]:
+    """Least and most of a number: what the recipe draws, and what its layout may say."""
+    if spec.layout is None:
+        return drawn
+    low, high = LIMITS[name]
+    return min(low, drawn[0]), max(high, drawn[1])
+
+
 def _check_layer(spec: SceneSpec, layer: BackgroundDraw | ForegroundDraw, draw: SceneDraw) -> None:
-    _within("exposure", layer.exposure, bounds(spec.exposure))
+    _within("exposure", layer.exposure, _limits(spec, "exposure", bounds(spec.exposure)))
     plane: Plane = layer.plane
     for disparity in plane.extremes(draw.width, draw.height):
         _within("disparity", disparity, (0.0, 1.0), _PLANE_SLACK)

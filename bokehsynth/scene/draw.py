@@ -1,7 +1,7 @@
 """Draws every random choice of a scene, as plain numbers."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ from bokehsynth.config.distributions import sample
 from bokehsynth.optics import Plane
 from bokehsynth.rng import Stage, chance, pick, stream, uniform
 from bokehsynth.scene.camera import MetricCamera
+from bokehsynth.scene.layout import LayerPlace, SceneAssets, ScenePlaces, places_of
 from bokehsynth.scene.spec import SceneSpec
 
 STEEPEST = 0.5
@@ -126,6 +127,12 @@ def draw_layers(
     ]
     boost = sample(spec.highlight_boost, rng)
 
+    if spec.layout is not None:
+        shown = SceneAssets(background=background, foregrounds=tuple(cutouts), height=height, width=width)
+        laid_out = places_of(spec.layout, stream(seed, split, Stage.LAYOUT, index, attempt), shown)
+        bound = None if camera is None else camera.blur_bound
+        scene_background, foregrounds = _laid_out(laid_out, scene_background, foregrounds, size, bound)
+
     rng = stream(seed, split, Stage.LENS, index, attempt)
     blur = sample(spec.blur, rng) * spec.blur_scale(min(size))
     focus = draw_focus(spec, scene_background, foregrounds, height, width, rng)
@@ -136,6 +143,28 @@ def draw_layers(
         blur=blur if camera is None else None, blur_is=spec.blur_is, highlight_boost=boost,
         light_match=spec.light_match,
     )  # fmt: skip
+
+
+def _laid_out(
+    places: ScenePlaces, background: BackgroundDraw, foregrounds: list[ForegroundDraw], size: tuple[int, int],
+    blur_bound: float | None,
+) -> tuple[BackgroundDraw, list[ForegroundDraw]]:  # fmt: skip
+    """The layers where a layout puts them, the cut-outs near to far.
+
+    Tilts too steep for a camera's K, at most `blur_bound`, are eased, as in `_draw_planes`.
+    """
+
+    def plane(place: LayerPlace) -> Plane:
+        gx, gy = disparity_gradient(place.tilt, place.tilt_angle, *size)
+        steep = (blur_bound or 0.0) * math.hypot(gx, gy) / STEEPEST
+        return Plane(place.disparity, gx / max(steep, 1.0), gy / max(steep, 1.0))
+
+    background = replace(background, plane=plane(places.background), **places.background.given)
+    placed = [
+        replace(foreground, plane=plane(place), **place.given)
+        for foreground, place in zip(foregrounds, places.foregrounds, strict=True)
+    ]
+    return background, sorted(placed, key=lambda foreground: -foreground.plane.d)
 
 
 def _pick_asset(pool: tuple[Asset, ...], taken: list[Asset], rng: np.random.Generator) -> Asset:

@@ -37,7 +37,7 @@ def _needs_no_root(spec: AssetsSpec, name: str, given: set[tuple[str, int | None
         f"{item} ({kind})"
         for kind in SOURCE_LISTS
         for i, source in enumerate(getattr(spec, kind))
-        if not source.procedural and not {(kind, None), (kind, i)} & given
+        if not source.drawn and not {(kind, None), (kind, i)} & given
         for item in source.paths
         if not Path(item).is_absolute()
     ]

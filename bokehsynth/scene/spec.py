@@ -1,10 +1,11 @@
 """What a recipe says about a scene of layers."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from bokehsynth.config.distributions import Constant, Distribution, Spec, Uniform, bounds, within
+from bokehsynth.config.distributions import Constant, Distribution, GrownSpec, Spec, Uniform, bounds, within
+from bokehsynth.scene.layout import check_layout
 
 FocusMode = Literal["layer", "foreground", "background", "pixel"]
 
@@ -20,8 +21,10 @@ class DisparitySpec(Spec):
     """Least distance between neighbouring layers, kept over the whole canvas: planes never cross."""
 
 
-class SceneSpec(Spec):
+class SceneSpec(GrownSpec):
     """Cut-outs in front of a background: what stands where, and what is in focus."""
+
+    absent_unused: ClassVar[tuple[str, ...]] = ("layout",)
 
     kind: Literal["layers"] = "layers"
     foregrounds: Annotated[Distribution, within(0, 6)] = Constant(value=2)
@@ -59,6 +62,9 @@ class SceneSpec(Spec):
     light_match: Annotated[float, Field(ge=0, le=1)] = 0.5
     """How far the light on a cut-out follows the background's: 0 not at all, 1 wholly (brightness in stops, and half of
     that in colour)."""
+    layout: Annotated[str, AfterValidator(check_layout)] | None = None
+    """`package.module:Class` that says where the layers stand: their disparities and, as far as it does, their places;
+    the rest is drawn as the other keys say. Absent: all of it is."""
 
     @model_validator(mode="after")
     def _has_room(self) -> "SceneSpec":

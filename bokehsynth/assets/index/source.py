@@ -14,15 +14,17 @@ from bokehsynth.assets.index.probe import Probe
 from bokehsynth.assets.index.probe_pool import probe_all
 from bokehsynth.assets.index.quality import quality_rejection
 from bokehsynth.assets.index.split import SplitCandidate
+from bokehsynth.assets.load.class_pictures import MOST_PICTURES, code_of, picture_names, picture_sha256
 from bokehsynth.assets.load.pairs import pair_rejection
 from bokehsynth.assets.spec import AssetsSpec, PairSourceSpec, SourceSpec
-from bokehsynth.errors import RecipeError
+from bokehsynth.config.user_code import UntrustedCodeError
+from bokehsynth.errors import RecipeError, UsageError
 from bokehsynth.files import sha256_bytes
 from bokehsynth.imaging.registration import ViewComparison
 from bokehsynth.procedural.families import PROCEDURAL_VERSION, families
 
 VARIANTS = 24
-"""Procedural pictures per family."""
+"""Procedural pictures per family, and of a class whose source has no `limit`."""
 
 ProgressCallback = Callable[[int, int], None]
 """Called after each probed file, with how many are done of how many."""
@@ -85,8 +87,8 @@ def index_source(
     progress: ProgressCallback = lambda done, total: None,
 ) -> tuple[list[Indexed], list[RejectedFile]]:
     """Measure the files of a source; the usable pictures up to its limit, and the rejected files."""
-    if source.procedural:
-        return [_procedural(name, kind, source) for name in _procedural_names(source, kind)], []
+    if source.drawn:
+        return _drawn(kind, source), []
     usable: dict[str, Indexed] = {}
     rejected: list[RejectedFile] = []
     openings: dict[str | None, set[tuple[float, str]]] = {}
@@ -237,6 +239,13 @@ def _limited(usable: list[Indexed], source: SourceSpec, val_fraction: float) -> 
     return sorted(usable, key=order)[: source.limit]
 
 
+def _drawn(kind: Kind, source: SourceSpec) -> list[Indexed]:
+    """The pictures of a source that has no files."""
+    if source.class_path is not None:
+        return _drawn_by_class(source.class_path, kind, source)
+    return [_procedural(name, kind, source) for name in _procedural_names(source, kind)]
+
+
 def _procedural_names(source: SourceSpec, kind: Kind) -> list[str]:
     _, _, family = str(source.path).partition("/")
     known = families(kind)
@@ -251,3 +260,20 @@ def _procedural_names(source: SourceSpec, kind: Kind) -> list[str]:
 
 def _procedural(name: str, kind: Kind, source: SourceSpec) -> Indexed:
     return Indexed(kind=kind, id=name, sha256=sha256_bytes(f"{name}@{PROCEDURAL_VERSION}"), source=source)
+
+
+def _drawn_by_class(path: str, kind: Kind, source: SourceSpec) -> list[Indexed]:
+    """The pictures of a class: `limit` of them, or as many as a family has."""
+    count = VARIANTS if source.limit is None else source.limit
+    if count > MOST_PICTURES:
+        raise RecipeError(f"assets.{kind}s: limit is {count}, and a class draws at most {MOST_PICTURES} ({path})")
+    try:
+        code = code_of(path)
+    except UntrustedCodeError:
+        raise
+    except UsageError as error:
+        raise RecipeError(f"assets.{kind}s: {error}") from error
+    return [
+        Indexed(kind=kind, id=name, sha256=picture_sha256(name, code), source=source)
+        for name in picture_names(path, count)
+    ]

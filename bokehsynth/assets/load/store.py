@@ -14,6 +14,7 @@ from bokehsynth.assets.decode.downscale import averaged, in_strips, reduced, wei
 from bokehsynth.assets.decode.matte import visible_bounds, with_matte
 from bokehsynth.assets.decode.raster import Raster, straight, unpremultiplied
 from bokehsynth.assets.decode.safe_read import read_unchanged
+from bokehsynth.assets.load.class_pictures import class_of, class_size, draw_cutout, draw_landscape
 from bokehsynth.assets.load.foreground_colors import foreground_colors
 from bokehsynth.assets.load.highlights import recover_highlights
 from bokehsynth.assets.load.pairs import PhotoPair, load_pair
@@ -53,8 +54,7 @@ class AssetStore:
         """The cut-out with a longer side of at least `longer_side` pixels, or its largest."""
         asset, files = self._find(asset_id)
         if files is None or asset is None:
-            size = drawn_size(longer_side)
-            return self._get(_drawn_key(asset_id, size), Cutout, lambda: draw_foreground(asset_id, size))
+            return self._draw(asset_id, longer_side, Cutout, draw_foreground, draw_cutout)
         colors, factor = asset.colors, cutout_factor(files, longer_side)
         key = {**_contents(files), "colors": colors, "factor": factor}
         return self._get(key, Cutout, lambda: cutout_from(read_asset(files), colors, factor))
@@ -63,8 +63,7 @@ class AssetStore:
         """The landscape with a shorter side of at least `shorter_side` pixels, or its largest."""
         _, files = self._find(asset_id)
         if files is None:
-            size = drawn_size(shorter_side)
-            return self._get(_drawn_key(asset_id, size), Landscape, lambda: draw_background(asset_id, size))
+            return self._draw(asset_id, shorter_side, Landscape, draw_background, draw_landscape)
         factor = landscape_factor(files, shorter_side)
         shorter = min(files.size) // factor
         key = {**_contents(files), "lamps": True, "shorter": shorter}
@@ -74,7 +73,7 @@ class AssetStore:
         """A photograph [H, W, 3] as it is, with a shorter side of at least `shorter_side` pixels, or its largest."""
         _, files = self._find(asset_id)
         if files is None:
-            return self.landscape(asset_id, shorter_side).color
+            return self.landscape(asset_id, min(shorter_side, DRAWN_SIZES[-1])).color  # a window of it, of any size
         factor = landscape_factor(files, shorter_side)
         shorter = min(files.size) // factor
         key = {**_contents(files), "lamps": False, "shorter": shorter}
@@ -100,6 +99,18 @@ class AssetStore:
             (kind, *key.items()), make if disk is None else lambda: disk.get(key, kind, make)
         )
         return found
+
+    def _draw(
+        self, asset_id: str, pixels: int, kind: type[Picture],
+        embedded: Callable[[str, int], Picture], by_class: Callable[[str, int], Picture],
+    ) -> Picture:  # fmt: skip
+        """A picture without a file. One that a class draws is not kept on disk: what else it hangs on is not known."""
+        if class_of(asset_id) is None:
+            size = drawn_size(pixels)
+            return self._get(_drawn_key(asset_id, size), kind, lambda: embedded(asset_id, size))
+        assert self._catalogue is not None, "classes are named by recipes"
+        key = {"drawn": f"{asset_id}@{self._catalogue.by_id[asset_id].sha256}", "size": class_size(pixels)}
+        return self._get(key, kind, lambda: by_class(asset_id, class_size(pixels)), on_disk=False)
 
     def _find(self, asset_id: str) -> tuple[Asset | None, AssetFiles | None]:
         if self._catalogue is None or asset_id not in self._catalogue.files:

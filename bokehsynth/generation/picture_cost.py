@@ -18,6 +18,7 @@ from bokehsynth.assets.load.store import (
     drawn_size,
     landscape_factor,
 )
+from bokehsynth.errors import user_error
 from bokehsynth.recipe import Recipe
 from bokehsynth.sample_draw import SampleDraw, canvas_margin
 from bokehsynth.scene import PhotoDraw, SceneDraw
@@ -125,13 +126,16 @@ def _sides(recipe: Recipe, draw: SampleDraw) -> Iterator[tuple[Kind, int]]:
 
 
 def _drawing_seconds(recipe: Recipe, asset: Asset, size: int) -> float:
-    """Seconds in which a class draws one of its pictures, measured here."""
+    """Seconds in which a class draws one of its pictures, measured here, or raises, which quarantines a draw."""
     store = AssetStore(recipe.catalogue)
     start = time.perf_counter()
-    if asset.kind == "foreground":
-        store.cutout(asset.id, size)
-    else:
-        store.landscape(asset.id, size)
+    try:
+        if asset.kind == "foreground":
+            store.cutout(asset.id, size)
+        else:
+            store.landscape(asset.id, size)
+    except BaseException as raised:
+        user_error(raised)
     return time.perf_counter() - start
 
 

@@ -50,6 +50,8 @@ def find_pictures(layout: Layout, recipe: Recipe) -> None:
     try:
         _ = recipe.catalogue
     except RecipeError as error:
+        if isinstance(error.__cause__, UsageError):  # a class that draws pictures cannot be loaded: nothing was moved
+            raise
         sources = [
             f"assets.{kind}.{i}.path"
             for kind in SOURCE_LISTS

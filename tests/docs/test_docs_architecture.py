@@ -10,7 +10,7 @@ from support.import_graph import ROOT, sources, syntax_tree
 TEXT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 TREE = TEXT.split("```\n")[1]
 NAMED = sorted(set(re.findall(r"`([^`\n]+)`", TEXT.replace(f"```\n{TREE}```", ""))))
-PLAIN_WORDS = {"bokehsynth", "magicbokeh", "draw", "apply", "dataset.json"}
+PLAIN_WORDS = {"bokehsynth", "magicbokeh", "draw", "apply", "place", "dataset.json"}
 """Packages, methods that a reader writes, and files of a data set."""
 
 

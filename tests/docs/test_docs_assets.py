@@ -26,5 +26,5 @@ def test_the_example_is_a_recipe(tmp_path):
     path = tmp_path / "assets.yaml"
     path.write_text("\n".join(line[2:] for line in example.splitlines()))
     spec = load_yaml(path, AssetsSpec)
-    assert len(spec.foregrounds) == 6
+    assert len(spec.foregrounds) == 7
     assert spec.backgrounds[0].path == "landscapes"

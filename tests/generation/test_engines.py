@@ -64,30 +64,45 @@ STEP = """class Dim:
     def apply(self, image, params):
         return image * {gain}
 """
+SOURCE = """import numpy as np
+class Dots:
+    def draw(self, rng, size):
+        return np.full((size, size, 4), {light})
+"""
+LAYOUT = """class Row:
+    def place(self, rng, scene):
+        near = [{{"disparity": 0.9}} for _ in scene.foregrounds]
+        return {{"background": {{"disparity": {far}}}, "foregrounds": near}}
+"""
 
 
 @pytest.fixture
 def own_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder on the path with a lens and a step of one's own."""
+    """A folder on the path with a lens, a step, a source and a layout of one's own."""
     folder = tmp_path / "modules"
     folder.mkdir()
     (folder / "own_lens.py").write_text(APERTURE.format(edge=0))
     (folder / "own_step.py").write_text(STEP.format(gain=0.5))
+    (folder / "own_source.py").write_text(SOURCE.format(light=0.5))
+    (folder / "own_layout.py").write_text(LAYOUT.format(far=0.1))
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     yield folder
-    for name in ("own_lens", "own_step"):
+    for name in ("own_lens", "own_step", "own_source", "own_layout"):
         sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize(("module", "other"), [
     ("own_lens", APERTURE.format(edge=0.5)), ("own_lens", None),
     ("own_step", STEP.format(gain=0.25)), ("own_step", None),
+    ("own_source", SOURCE.format(light=0.25)), ("own_source", None),
+    ("own_layout", LAYOUT.format(far=0.2)), ("own_layout", None),
 ])  # fmt: skip
 def test_classes_of_ones_own_must_be_the_same_on_a_node(
     module: str, other: str | None, own_classes: Path, tiny_recipe: Path, tmp_path: Path
 ) -> None:
     own = ["lens.aperture=own_lens:Half", "degradation=own_step:Dim"]
+    own += ["assets.foregrounds=own_source:Dots", "scene.layout=own_layout:Row"]
     recipe = bs.load_recipe(tiny_recipe, own)
     check, sent = check_of(recipe), pickle.dumps(recipe.without_derived())
     assert b"Half\x94" not in sent.replace(b"own_lens:Half\x94", b""), "no class comes with it"

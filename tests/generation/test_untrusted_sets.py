@@ -13,13 +13,15 @@ RECIPE = """\
 name: stranger
 samples: {train: 2}
 size: 32
-scene: {foregrounds: 1}
+assets: {foregrounds: 'stranger_code:Source'}
+scene: {foregrounds: 1, layout: 'stranger_code:Layout'}
 lens: {aperture: 'stranger_code:Lens'}
 degradation: ['stranger_code:Step']
 shards: {samples: 2}
 """
 MODULE = """\
 import os
+import numpy as np
 import bokehsynth as bs
 
 def mark(what):
@@ -31,6 +33,16 @@ mark("import")
 class Lens(bs.Disc):
     def __init__(self):
         mark("lens")
+
+class Source:
+    def draw(self, rng, size):
+        mark("source")
+        return np.ones((size, size, 4))
+
+class Layout:
+    def place(self, rng, scene):
+        mark("layout")
+        return {"background": {"disparity": 0.1}, "foregrounds": [{"disparity": 0.8}]}
 
 class Step:
     def __init__(self):
@@ -119,7 +131,8 @@ def test_nothing_that_a_set_names_is_imported(strange: Path, command: list[str],
     if name == "report":
         assert "stranger_code:Lens" in (strange / "page.html").read_text()
     elif name not in {"open", "export"}:
-        assert "stranger_code:Lens" in words
+        for kind in ("Lens", "Step", "Source", "Layout"):
+            assert f"stranger_code:{kind}" in words
         assert "--trust-code" in words
     if expected == 2:
         assert len([line for line in words.splitlines() if "error" in line]) == 1
@@ -146,6 +159,7 @@ def test_generate_does_not_import_what_the_set_there_names(strange: Path, tmp_pa
     shutil.copytree(strange / "set", tmp_path / "set")
     shutil.copy(strange / "stranger_code.py", tmp_path)
     mine = RECIPE.replace("'stranger_code:Lens'", "disc").replace("['stranger_code:Step']", "none")
+    mine = mine.replace("'stranger_code:Source'", "procedural").replace(", layout: 'stranger_code:Layout'", "")
     (tmp_path / "mine.yaml").write_text(mine)
     code, seen, words = _run(tmp_path, "generate", tmp_path / "mine.yaml", "--out", tmp_path / "set", "--workers", "1")
     assert code == 2

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bokehsynth.assets.catalogue import Catalogue
+from bokehsynth.assets.load.class_pictures import class_of
 from bokehsynth.errors import DataError
 from bokehsynth.shards import Layout
 from bokehsynth.untrusted_files import parse_json, read_lines
@@ -28,6 +29,12 @@ def asset_changes(layout: Layout, catalogue: Catalogue) -> str:
         if names := sorted(there[name] for name in there.keys() - here.keys()):
             more = f" and {len(names) - ASSETS_NAMED} more" if len(names) > ASSETS_NAMED else ""
             parts.append(f"{len(names)} {word} ({', '.join(names[:ASSETS_NAMED])}{more})")
+    recoded = {
+        class_of(asset.id)
+        for asset in catalogue.assets
+        if asset.id in records and records[asset.id].get("sha256") != asset.sha256
+    }
+    parts += [f"the code of {path} is another" for path in sorted(path for path in recoded if path is not None)]
     return "; ".join(parts) or _other_records(records, catalogue)
 
 

@@ -203,6 +203,11 @@ def record_machine(layout: Layout, machine: Machine) -> None:
         change_file(layout.machines, lambda old: _with_machine(layout, old, machine))
 
 
+def lacks_conditions(layout: Layout) -> bool:
+    """Whether the set lies in a bucket that is known not to keep the conditions of puts."""
+    return isinstance(layout.identity, ObjectPath) and not layout.identity.bucket.conditional
+
+
 def missing_conditions(layout: Layout) -> str:
     """Words for a bucket that does not keep the conditions of puts, once its set is begun; empty for all others.
 

@@ -91,10 +91,13 @@ class NodeCheck:
         host = os.uname().nodename
         self._check_classes(recipe, host)
         if self._identity_there(layout, host) != self.identity:
-            raise ChangedError(
-                f"{layout.root}: node {host} does not see the data set there; --out must be a folder that every node "
-                "of the cluster shares, under the same name"
-            )
+            advice = "--out must be a folder that every node of the cluster shares, under the same name"
+            if layout.remote:
+                advice = (
+                    "every node of the cluster must reach the same store: compare the variables that name it (of S3 "
+                    "AWS_ENDPOINT_URL and AWS_REGION) where Ray was started there and where the line is run"
+                )
+            raise ChangedError(f"{layout.root}: node {host} does not see the data set there; {advice}")
         here = describe_machine(device, recipe)
         found = differences(pixel_facts(self.machine, here), pixel_facts(here, self.machine))
         if found and not self.allow_mixed:
@@ -117,6 +120,8 @@ class NodeCheck:
         try:
             return read_identity(layout)
         except UsageError as error:
+            if isinstance(error.__cause__, ImportError):  # the error says what to install
+                advice = "every node of the cluster needs the same packages as the machine that runs the line"
             raise ChangedError(f"node {host}: {error}; {advice}") from None
         except StorageError as error:  # only of a bucket
             raise StorageError(f"node {host}: {error}; {advice}") from None

@@ -21,6 +21,7 @@ from bokehsynth.generation.dataset_files import (
     check_identity,
     check_output_dir,
     devices_of,
+    lacks_conditions,
     missing_conditions,
     restore_records,
     write_description,
@@ -258,6 +259,7 @@ def _claim(run: _Run) -> list[ShardPlan] | None:
         write_root_files(layout, run.recipe, run.everything, run.machine)
         if note := missing_conditions(layout):
             run.options.say(f"note: {note}")
+            _check_again(run)
         if quarantine is not None:
             import_list(layout, Path(quarantine), run.shards, set(run.shards) - absent)
     sweep_temporaries(layout, run.shards)  # of runs that were killed
@@ -269,6 +271,14 @@ def _claim(run: _Run) -> list[ShardPlan] | None:
     if len(rejected) > REJECTIONS_SHOWN:
         say(f"... and {len(rejected) - REJECTIONS_SHOWN} more in quarantine.jsonl")
     return todo
+
+
+def _check_again(run: _Run) -> None:
+    """Raise ChangedError if another recipe has been put over this one, as a bucket without conditions lets it be.
+
+    Two machines that both found the place empty both write: whose files have not stayed learns it here.
+    """
+    check_output_dir(run.layout, run.recipe, run.machine, run.options.allow_mixed, formats=False)
 
 
 def _make_shards(run: _Run, todo: list[ShardPlan]) -> None:
@@ -304,6 +314,8 @@ def _complete(run: _Run) -> bool:
     layout = run.layout
     sweep_temporaries(layout, run.shards)  # of workers that were killed and replaced
     with set_up_lock(layout.lock, run.options.lock):
+        if lacks_conditions(layout):
+            _check_again(run)
         absent = uncommitted(layout, run.everything, run.identity)
         lost = [plan for plan in absent if plan in run.shards]
         if lost:

@@ -286,8 +286,8 @@ _first_process: list[int] = []
 def _obstore(url: str) -> Any:
     try:
         import obstore
-    except ImportError:
-        raise UsageError(f"{url}: buckets need obstore: pip install 'bokehsynth[cloud]'") from None
+    except ImportError as error:
+        raise UsageError(f"{url}: buckets need obstore: pip install 'bokehsynth[cloud]'") from error
     return obstore
 
 

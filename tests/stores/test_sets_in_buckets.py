@@ -1,6 +1,8 @@
 """Data sets in a bucket: the bytes of a folder, whatever dies, races or answers wrongly on the way."""
 
+import importlib
 import json
+import sys
 import traceback
 from threading import Barrier, Event, Thread
 
@@ -13,7 +15,7 @@ from support.s3_server import KEY_ID, SECRET, Fault
 import bokehsynth as bs
 from bokehsynth.cli import cli
 from bokehsynth.errors import ChangedError, DataError, LockedError, StorageError
-from bokehsynth.files import commit_file
+from bokehsynth.files import atomic_write, commit_file, pretty_json
 from bokehsynth.generation.crash_log import CrashLog
 from bokehsynth.generation.dataset_files import missing_conditions, unchanged, write_root_files
 from bokehsynth.generation.engines import NodeCheck
@@ -32,6 +34,7 @@ from bokehsynth.pipeline import sample_from_draw
 from bokehsynth.shards import Layout, ShardPlan, find_shard, write_dataset_json
 from bokehsynth.workers.events import Done, Failed
 
+runs = importlib.import_module("bokehsynth.generation.generate")
 FIRST = ShardPlan("train", 0, 0, 2)
 
 
@@ -235,6 +238,18 @@ def test_a_node_that_may_not_read_the_bucket_is_named(bucket_set, local_set, pro
         check(Layout(bucket_set), recipe, "cpu")
 
 
+def test_a_node_that_reads_another_store_or_lacks_obstore_gets_advice_for_just_that(place, local_set, monkeypatch):
+    recipe = bs.load_recipe(local_set.with_suffix(".yaml"))
+    check = NodeCheck({}, recipe.identity, allow_mixed=False, lock=True)
+    with pytest.raises(ChangedError, match=r"does not see the data set there; .* the same store: .*ENDPOINT") as error:
+        check(Layout(place), recipe, "cpu")
+    assert "--out" not in str(error.value)
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(ChangedError, match=r"node \S+: .*pip install 'bokehsynth\[cloud\]'; .*same packages") as error:
+        check(Layout(place), recipe, "cpu")
+    assert "credentials" not in str(error.value)
+
+
 def test_another_recipe_is_refused(bucket_set, local_set):
     with pytest.raises(ChangedError, match="another recipe"):
         generate(bs.load_recipe(local_set.with_suffix(".yaml"), ["seed=9"]), str(bucket_set), device="cpu")
@@ -357,6 +372,30 @@ def test_a_bucket_without_conditions_is_told_of(bucket_set, local_set, proxy):
     proxy.faults = [Fault("PUT", "", "unconditional", times=10**6)]
     assert "does not keep the conditions of puts" in missing_conditions(layout)
     assert not layout.tar(FIRST).bucket.conditional
+
+
+@pytest.mark.parametrize(
+    ("after", "other", "words"),
+    [("write_root_files", "samples.train=5", "samples.train: 5 -> 3"), ("_make_shards", "seed=9", "seed: 9 -> 0")],
+)
+def test_without_conditions_a_recipe_that_was_put_over_this_one_is_told(
+    place, local_set, proxy, monkeypatch, after, other, words
+):
+    """By a machine that found the place empty when this one did, and wrote after this one's start or during its run."""
+    proxy.faults = [Fault("PUT", "", "unconditional", times=10**6)]
+    recipe, layout, step = bs.load_recipe(local_set.with_suffix(".yaml"), [other]), Layout(place), getattr(runs, after)
+
+    def then_the_other(*args):
+        step(*args)
+        atomic_write(layout.identity, pretty_json(recipe.identity))
+        atomic_write(layout.recipe, recipe.text())
+
+    monkeypatch.setattr(runs, after, then_the_other)
+    with pytest.raises(ChangedError, match=f"was begun with another recipe.*\n.*{words}") as error:
+        generate(local_set.with_suffix(".yaml"), str(place), device="cpu")
+    assert error.value.exit_code == 2
+    assert layout.tar(FIRST).is_file() == (after == "_make_shards")
+    assert not layout.dataset.is_file()
 
 
 def test_the_command_line_says_what_is_wrong_and_no_secret(bucket_set, local_set, proxy, tmp_path, monkeypatch):

@@ -174,7 +174,7 @@ def test_generate_prints_names_of_files_escaped(monkeypatch: pytest.MonkeyPatch)
 
     generation = importlib.import_module("bokehsynth.generation.generate")
     for name in ("check_output_dir", "check_shard_boundaries", "write_root_files", "sweep_temporaries", "is_complete"):
-        monkeypatch.setattr(generation, name, lambda *_: False)
+        monkeypatch.setattr(generation, name, lambda *_, **__: False)
     monkeypatch.setattr(generation, "uncommitted", lambda *_: [None])
     monkeypatch.setattr(generation, "set_up_lock", lambda *_: contextlib.nullcontext())
     said: list[str] = []
@@ -186,7 +186,7 @@ def test_generate_prints_names_of_files_escaped(monkeypatch: pytest.MonkeyPatch)
     options = SimpleNamespace(quarantine=None, allow_mixed=False, lock=True, say=said.append)
     layout = SimpleNamespace(lock=None, remote=False, identity=None)
     run = SimpleNamespace(
-        layout=layout, options=options, recipe=recipe, machine=None, everything=[], identity={}, shards=[]
+        layout=layout, options=options, recipe=recipe, machine=None, everything=[], identity={}, shards=[], begun=False
     )
     assert generation._claim(run) == []
     assert said == [r"note: \x1b]0;owned\x07", r"quarantined (corrupt): /pics/\x1b[2K\r.png: is no picture"]

@@ -13,8 +13,8 @@ def tree(root: StoredPath) -> dict[str, bytes]:
         folders, files = [root.key], {}
         while folders:
             for key in root.bucket.list_folder(folders.pop()):
-                if root.bucket.head(key) is None:
-                    folders.append(key)
-                else:
+                try:
                     files[key.removeprefix(f"{root.key}/")] = root.bucket.read(key, 1 << 30)[0]
+                except FileNotFoundError:
+                    folders.append(key)
     return {name: data for name, data in files.items() if not name.startswith("logs/") and not name.endswith(".lock")}

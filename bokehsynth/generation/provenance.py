@@ -49,7 +49,7 @@ def describe_machine(device: str, recipe: Recipe | None = None) -> dict[str, Any
     from llvmlite import binding
 
     packages = (*PIXEL_PACKAGES, *_asset_packages(recipe.catalogue if recipe else None))
-    changed = recipe is not None and (any(map(_has_changed, recipe.lenses)) or (device == "cpu" and _is_coarse(recipe)))
+    changed = recipe is not None and (any(map(_has_changed, recipe.lenses)) or _is_coarse(recipe, device))
     features = binding.get_host_cpu_features()
     flags = ",".join(sorted(name for name, on in features.items() if on))
     return {
@@ -86,13 +86,16 @@ def _has_changed(lens: LensSpec) -> bool:
     return any(aperture.depends_on_field or aperture.extent > 1 for aperture in lens.apertures)
 
 
-def _is_coarse(recipe: Recipe) -> bool:
-    """Whether some picture of a recipe may be blurred so far that the CPU reduces its layers."""
-    bounds = [recipe.radius_bound]
-    if isinstance(recipe.scene, PairSpec):  # rendered beside the one that is searched
+def _is_coarse(recipe: Recipe, device: str) -> bool:
+    """Whether some picture of a recipe may be blurred so far that the CPU reduces its layers.
+
+    A pair's picture is a height field, which is never reduced; its lens is searched in planes, on the CPU.
+    """
+    if isinstance(recipe.scene, PairSpec):
         sides = [min(recipe.frame)] if recipe.frame else [min(a.height, a.width) for a in recipe.catalogue.assets]
-        bounds.append(recipe.scene.fixed_blur * recipe.scene.blur_scale(max(sides)))
-    return max(bounds) > COARSE_FROM
+        # What is shrunk before the search has its largest blur at SEARCH_SIDE px or at a shorter side of its own.
+        return max(recipe.scene.searched_bound(side) for side in (min(sides), max(sides))) > COARSE_FROM
+    return device == "cpu" and recipe.radius_bound > COARSE_FROM
 
 
 def _asset_packages(catalogue: Catalogue | None) -> list[str]:

@@ -18,7 +18,7 @@ from bokehsynth.optics import Aperture, HeightField, Lens
 from bokehsynth.rng import uniform
 from bokehsynth.scene.composed_scene import ComposedScene
 from bokehsynth.scene.depth_layers import height_field_layer, normalize_depth
-from bokehsynth.scene.lens_fit import Pair, SearchRange, error_at, fit_lens
+from bokehsynth.scene.lens_fit import SEARCH_SIDE, Pair, SearchRange, error_at, fit_lens
 from bokehsynth.scene.photo import Order, WindowDraw, choose, own_size, window_of
 
 MARKED = 0.5
@@ -58,6 +58,11 @@ class PairSpec(Spec):
         """Largest blur radius in pixels: disparities differ by at most 1."""
         largest = self.search[1] if isinstance(self.blur, str) else max(bounds(self.blur))
         return largest * self.blur_scale(shorter_side)
+
+    def searched_bound(self, shorter_side: int) -> float:
+        """Largest blur radius in pixels of what is rendered to find or judge a lens, at SEARCH_SIDE px at most."""
+        largest = max(self.search[1], self.fixed_blur)
+        return largest * self.blur_scale(shorter_side) * min(1.0, SEARCH_SIDE / shorter_side)
 
     def blur_scale(self, shorter_side: int) -> float:
         """What K is multiplied by to be in pixels of a picture."""

@@ -15,6 +15,7 @@ import bokehsynth as bs
 from bokehsynth.assets.catalogue import Asset, AssetFiles, Catalogue
 from bokehsynth.errors import ChangedError, UsageError
 from bokehsynth.files import pretty_json
+from bokehsynth.generation import provenance
 from bokehsynth.generation.asset_changes import asset_changes
 from bokehsynth.generation.extend import extend
 from bokehsynth.generation.generate import GenerateOptions, finalize
@@ -222,6 +223,29 @@ def test_recipes_with_large_blur_are_at_a_revision_of_their_own() -> None:
     assert describe_machine("cpu", far)["pixels"] == PIXELS
     larger = bs.load_recipe("quickstart", ["size=1024"])  # its blur of 32 px at 512 grows with it
     assert describe_machine("cpu", larger)["pixels"] == PIXELS
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize(
+    ("size", "scene", "changed"),
+    [
+        (512, "search=[0.5, 48.0]", False),
+        (512, "search=[0.5, 90.0]", False),  # 45 px where it is searched
+        (512, "search=[0.5, 100.0]", True),
+        (512, "fixed_blur=100", True),
+        (2048, "search=[0.5, 90.0]", False),
+        (512, "blur=4000", False),  # a height field, which is not reduced
+    ],
+)
+def test_pairs_are_at_that_revision_where_their_search_goes_so_far(
+    device: str, size: int, scene: str, changed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search renders planes at 256 px of the shorter side, on the CPU whatever the device."""
+    monkeypatch.setattr(provenance, "describe_device", lambda name: {})
+    keys = [f"size={size}", "scene={kind: pair}", f"scene.{scene}"]
+    recipe = bs.load_recipe("quickstart", keys)
+    recipe.catalogue = Catalogue((), files={})
+    assert ("pixels" in describe_machine(device, recipe)) == changed
 
 
 class Wide(bs.Disc):

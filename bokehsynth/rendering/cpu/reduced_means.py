@@ -24,6 +24,8 @@ from bokehsynth.rendering.jit import kernel
 from bokehsynth.rendering.tile_constants import CELL, GROUP, LANES, TILE_H, TILE_W
 from bokehsynth.rendering.types import FloatArray, RenderInput
 
+FAINT = 1e-3
+
 
 class Reading(NamedTuple):
     """Planes float32 [P, rows, columns] on a coarse grid, and where the picture's pixels lie on it."""
@@ -33,13 +35,38 @@ class Reading(NamedTuple):
     share: "np.ndarray[tuple[int], np.dtype[np.float64]]"  # [W]: how far it lies on the way to the next
     first: float  # coarse row of the picture's row 0
     cell: int  # pixels per coarse pixel
+    limits: FloatArray  # `straight_limits` of planes that hold alpha, else [0, rows, columns]
 
 
-def reading(coarse: CoarseScene, planes: FloatArray, width: int) -> Reading:
+def reading(coarse: CoarseScene, planes: FloatArray, width: int, limits: FloatArray | None = None) -> Reading:
     """Planes of a coarse scene, for pictures that are `width` px wide."""
     place = coarse.first[1] + np.arange(width) / coarse.cell
     column = np.floor(place)
-    return Reading(planes, column.astype(np.int32), place - column, coarse.first[0], coarse.cell)
+    if limits is None:
+        limits = np.zeros((0, *planes.shape[1:]), np.float32)
+    return Reading(planes, column.astype(np.int32), place - column, coarse.first[0], coarse.cell, limits)
+
+
+def straight_limits(means: FloatArray) -> FloatArray:
+    """Least and largest straight colour of the 4 x 4 pixels that a cubic between pixels (y, x) and (y, x) + 1 reads.
+
+    means: [3 + C, rows, columns] of a layer. Returns [6, rows, columns], three least ones first; 0 where nothing covers
+    a pixel. Pixels of a share of FAINT of the largest alpha say nothing of a colour: sums along rows leave noise there.
+    """
+    alpha = means[3:] if len(means) == 6 else np.repeat(means[3:], 3, axis=0)
+    solid = alpha > FAINT * _of_neighbours(alpha, np.maximum)
+    straight = means[:3] / np.where(solid, alpha, 1)
+    least = _of_neighbours(np.where(solid, straight, np.float32(np.inf)), np.minimum)
+    largest = _of_neighbours(np.where(solid, straight, np.float32(-np.inf)), np.maximum)
+    covered = largest >= least
+    return np.concatenate([np.where(covered, least, 0), np.where(covered, largest, 0)]).astype(np.float32)
+
+
+def _of_neighbours(planes: FloatArray, extremum: np.ufunc) -> FloatArray:
+    """Extremum over rows y - 1 .. y + 2 and columns x - 1 .. x + 2, edges repeated."""
+    padded = np.pad(planes, ((0, 0), (1, 2), (1, 2)), mode="edge")
+    rows = extremum.reduce([padded[:, k : k + planes.shape[1]] for k in range(4)])
+    return np.asarray(extremum.reduce([rows[..., k : k + planes.shape[2]] for k in range(4)]))
 
 
 def layer_means(scene: RenderInput, layer: Layer, cell_side: int, tables: LensTables) -> Reading:
@@ -60,7 +87,7 @@ def layer_means(scene: RenderInput, layer: Layer, cell_side: int, tables: LensTa
             _filter_rows(planes, kernels, (start, stop), small.width, slots, means, scratch)
 
         in_pieces(*band, filter_rows)
-    return reading(coarse, means, scene.width)
+    return reading(coarse, means, scene.width, straight_limits(means) if count > 3 else None)
 
 
 def _empty_planes(count: int, small: RenderInput) -> FloatArray:

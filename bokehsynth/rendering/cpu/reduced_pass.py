@@ -33,7 +33,7 @@ ALL_RAYS, TOGETHER, BEHIND = range(3)
 class Readings(NamedTuple):
     """The `reduced_means.Reading`s of a picture; the caller holds their arrays."""
 
-    arrays: IntArray  # [readings, 4]: address, planes, rows, columns of each
+    arrays: IntArray  # [readings, 6]: address, planes, rows, columns of each; address and planes of its limits
     columns: "np.ndarray[tuple[int, int], np.dtype[np.int32]]"  # [readings, W]
     weights: FloatArray  # float32 [readings, 4, W]: of the coarse pixels before, at and after each pixel of a row
     firsts: Float64Array  # [readings]
@@ -72,7 +72,7 @@ def _read_rows(readings, y, stop, buffer):
     lines, w = np.empty((4, n), np.float32), np.empty(4)
     at = 0
     for k in range(len(readings.arrays)):
-        address, count, rows, stride = readings.arrays[k]
+        address, count, rows, stride, limits, limited = readings.arrays[k]
         for p in range(count):
             plane, known = address + FLOAT_BYTES * p * rows * stride, -8
             largest = np.float32(np.inf if p < readings.bounded[k] else 1)
@@ -90,6 +90,27 @@ def _read_rows(readings, y, stop, buffer):
                     value = w0 * a[x] + w1 * b[x] + w2 * c[x] + w3 * d[x]
                     buffer[at, row - y, x] = min(max(value, least), largest)
             at += 1
+        if limited > 0:
+            planes = (at - count, count - 3)
+            for row in range(y, stop):
+                start = int(readings.firsts[k] + row / readings.cells[k]) * stride
+                _limit_row(limits, (start, rows * stride), readings.columns[k], planes, buffer[:, row - y])
+
+
+@inline_kernel
+def _limit_row(limits, place, columns, planes, buffer):
+    """Keep three colours, from plane planes[0] on, between the straight colours around times the alpha that was read.
+
+    Colour and alpha overshoot by different shares of their own size: where little light arrives, their quotient would
+    be any colour. limits: address of `reduced_means.straight_limits`; place: its first pixel and texels per plane.
+    """
+    start, step = place
+    for c in range(3):
+        first, a = planes[0] + c, planes[0] + 3 + min(c, planes[1] - 1)
+        for x in range(np.uint64(len(columns))):
+            i, alpha = start + columns[x], buffer[a, x]
+            least, largest = peek(limits, c * step + i), peek(limits, (3 + c) * step + i)
+            buffer[first, x] = min(max(buffer[first, x], least * alpha), largest * alpha)
 
 
 @inline_kernel
@@ -134,7 +155,9 @@ def fill_modes(plan, coarse, modes):
     """Fill what adds to the means of each tile: ALL_RAYS .. BEHIND, uint8 [rows, columns]."""
     for row in range(modes.shape[0]):
         for column in range(modes.shape[1]):
-            modes[row, column] = _mode(plan, coarse, row, column)
+            # Where colours are divided by what little light arrives, sums that were read apart would not fit together.
+            closed = plan.lights[row, column] < np.inf
+            modes[row, column] = _mode(plan, coarse, row, column) if closed else ALL_RAYS
 
 
 @inline_kernel

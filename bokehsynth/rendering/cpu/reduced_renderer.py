@@ -80,7 +80,10 @@ def _collect(held: Sequence[Reading], means: IntArray, together: IntArray) -> re
     starts = np.cumsum([0, *(len(each.planes) for each in held)])
     bounded = [3 if start in means else -1 for start in starts[:-1]]
     return reduced_pass.Readings(
-        np.array([(address_of(each.planes), *each.planes.shape) for each in held], np.int64),
+        np.array(
+            [(address_of(each.planes), *each.planes.shape, address_of(each.limits), len(each.limits)) for each in held],
+            np.int64,
+        ),
         np.stack([each.column for each in held]), weights,
         np.array([each.first for each in held]), np.array([each.cell for each in held], np.int64),
         np.array(bounded, np.int64), np.zeros((0, 0), np.uint8), means, together,

@@ -34,10 +34,12 @@ class ComposedScene:
 def disparity_seen_at(pixel: tuple[int, int], layers: Sequence[Layer], margin: int) -> float:
     """Disparity at pixel (x, y) of the picture of the layer at which the accumulated alpha reaches 0.5."""
     x, y = pixel
-    through = 1.0
-    for layer in layers:
-        through *= 1 - float(layer.alpha[margin + y, margin + x])
+    height, width = (side - 2 * margin for side in layers[0].shape)
+    disparities = [float(layer.disparity.at(x - (width - 1) / 2, y - (height - 1) / 2)) for layer in layers]
+    through, disparity = 1.0, 0.0
+    for place in sorted(range(len(layers)), key=lambda i: -disparities[i]):  # layers may cross
+        disparity = disparities[place]
+        through *= 1 - float(layers[place].alpha[margin + y, margin + x])
         if through <= 0.5:
             break
-    height, width = (side - 2 * margin for side in layer.shape)
-    return float(layer.disparity.at(x - (width - 1) / 2, y - (height - 1) / 2))
+    return disparity

@@ -14,6 +14,7 @@ from bokehsynth.assets.load.store import AssetStore
 from bokehsynth.assets.spec import AssetsSpec
 from bokehsynth.config.user_code import UntrustedCodeError, user_code
 from bokehsynth.errors import RecipeError, UsageError
+from bokehsynth.generation.picture_cost import _sides, picture_seconds
 from bokehsynth.recipe import Recipe
 
 MODULE = """
@@ -127,6 +128,14 @@ def test_photographs_may_be_drawn(tmp_path: Path) -> None:
     sample = bs.make_sample(recipe, 0, backend="cpu")
     assert sample.meta["assets"][0].startswith("drawn:Sky/")
     assert sample.hq.shape == (32, 32, 3)
+
+
+def test_an_estimate_draws_one_picture_of_each_size_and_survives_what_a_class_raises() -> None:
+    recipe = recipe_of(foregrounds="drawn:Grey", backgrounds="drawn:Sky")
+    draws = [bs.draw_sample(recipe, index) for index in range(3)]
+    assert picture_seconds(recipe, draws) > 0
+    sizes = {class_size(side) for draw in draws for kind, side in _sides(recipe, draw) if kind == "background"}
+    assert sys.modules["drawn"].Sky.calls == len(sizes)
 
 
 def test_the_code_is_part_of_the_identity(module: Path) -> None:

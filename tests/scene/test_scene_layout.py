@@ -103,6 +103,22 @@ def test_planes_that_cross_are_rendered_and_steep_ones_keep_to_a_camera() -> Non
     assert len(bs.compose_sample(recipe, 0).scene.layers) == 4
 
 
+def test_what_is_seen_at_a_pixel_is_the_nearest_there_also_where_planes_cross() -> None:
+    """The background comes nearer downwards and hides the lower half of every cut-out."""
+    recipe = recipe_of("placed:Fixed", scene={"focus": "pixel"})
+    answer = {"background": {"disparity": 0.4, "tilt": 0.8, "tilt_angle": 90}, "foregrounds": [{"disparity": 0.5}] * 3}
+    sys.modules["placed"].ANSWER = answer
+    hidden = 0
+    for index in range(4):
+        composed = bs.compose_sample(recipe, index)
+        focus, background = composed.draw.scene.focus, composed.draw.scene.background
+        there = background.plane.at(focus.x - 23.5, focus.y - 15.5)
+        if there > 0.5:
+            assert composed.scene.lens.focus == there
+        hidden += there > 0.5
+    assert hidden > 0
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [

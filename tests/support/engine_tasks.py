@@ -32,6 +32,8 @@ class Work:
             return number * number
         if kind == "threads":
             return {name: os.environ.get(name) for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")}
+        if kind == "folder":
+            return os.getcwd()
         if kind == "raise":
             raise StorageError(f"no room for {number}")
         if kind == "hang" and not self._seen(number):

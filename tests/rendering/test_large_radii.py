@@ -109,6 +109,18 @@ def test_small_openings_see_what_discs_of_their_radius_see(monkeypatch):
     assert np.array_equal(picture, scene.render().bokeh)
 
 
+@pytest.mark.parametrize(
+    ("aperture", "cell"),
+    [(bs.OnionRings(20, 0.5), 1), (bs.OnionRings(4, 0.5), 1), (bs.Apodized(0.2), 4), (bs.Disc(), 8)],
+    ids=["20 rings", "4 rings", "smooth", "disc"],
+)
+def test_openings_with_fine_transmission_keep_all_texels(aperture, cell):
+    """Cells of the layer would blur rings out: of 20 rings a disc kept a third of the contrast."""
+    layer = bs.Layer(np.ones((8, 8, 3)), np.ones((8, 8)), bs.Plane(1.0))
+    scene, tables = RenderInput((layer,), bs.Lens(290.0, 0.5, aperture), 0), tables_of(aperture)
+    assert reduced_layers.cell_sides([prepare_layer(layer, scene, tables)], tables) == [cell]
+
+
 class Pinhole(bs.Aperture):
     """A disc of radius 1/6."""
 

@@ -23,6 +23,9 @@ from bokehsynth.rendering.types import FloatArray, RenderInput
 
 REDUCED_RADIUS = 16.0
 """Least blur radius, in cells, at which a layer is reduced; of narrow openings the radius counts less (`_width`)."""
+SMOOTH = 0.02
+"""Transmission that bends by less than this share from cell to cell counts as smooth (`_roughness`): Apodized(0.05) bends
+by 0.006, four onion rings of contrast 0.5 by 0.2, an edge in a picture by 1."""
 LARGEST_CELL = 8
 BORDER = 5
 """Cells beyond the canvas, repeating its edge: footprints of coarse pixels reach a little farther."""
@@ -70,11 +73,32 @@ def _cell_side(each: PreparedLayer, finest: float) -> int:
 def _width(tables: LensTables) -> float:
     """How wide an opening is, 2 area / perimeter: 1 of the unit disc, w of a slit of width w.
 
-    Half of that where transmission varies within it.
+    Half of that where transmission varies smoothly within it; 0, which no radius makes up for, where cells would blur it.
     """
     x0, y0, x1, y1 = tables.outline.T
     area, length = abs((x0 * y1 - x1 * y0).sum()) / 2, np.hypot(x1 - x0, y1 - y0).sum()
-    return float(min(1.0, 2 * area / length)) * (1.0 if tables.uniform else 0.5)
+    width = float(min(1.0, 2 * area / length))
+    if tables.uniform:
+        return width
+    return 0.5 * width if _roughness(tables) < SMOOTH else 0.0
+
+
+def _roughness(tables: LensTables) -> float:
+    """How far transmission is from straight over a cell at the least radius: its largest second difference at
+    steps of half of 1 / REDUCED_RADIUS, in radii, relative to its largest value."""
+    transmission = tables.transmission
+    side = transmission.shape[-1]
+    step = round((side - 1) / REDUCED_RADIUS / 4)
+    x, y = (a.ravel() for a in np.meshgrid(*2 * [np.linspace(-1, 1, side)]))
+    points = np.stack([x, y], axis=1)
+    inside = np.einsum("ij,ij->i", points, points) <= 1
+    inside[inside] = np.asarray(tables.aperture.inside(points[inside]), np.bool_)
+    largest, inside = 0.0, inside.reshape(side, side)
+    for values, within in ((transmission, inside), (transmission.swapaxes(1, 2), inside.T)):
+        before, here, after = (slice(k, side - 2 * step + k) for k in (0, step, 2 * step))
+        bend = abs(values[:, before] - 2 * values[:, here] + values[:, after])
+        largest = max(largest, float((bend * (within[before] & within[here] & within[after])).max()))
+    return largest / float(transmission.max())
 
 
 def coarse_scene(scene: RenderInput, layers: Sequence[Layer], cell: int, tables: LensTables) -> CoarseScene:

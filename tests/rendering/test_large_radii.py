@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.scenes import TINTS, Scene, enough, matte, sheet, texture
+from support.scenes import TINTS, Scene, enough, matte, point_light, sheet, texture
 
 import bokehsynth as bs
 from bokehsynth.rendering.aperture.tables import tables_of
@@ -119,6 +119,20 @@ def test_openings_with_fine_transmission_keep_all_texels(aperture, cell):
     layer = bs.Layer(np.ones((8, 8, 3)), np.ones((8, 8)), bs.Plane(1.0))
     scene, tables = RenderInput((layer,), bs.Lens(290.0, 0.5, aperture), 0), tables_of(aperture)
     assert reduced_layers.cell_sides([prepare_layer(layer, scene, tables)], tables) == [cell]
+
+
+@pytest.mark.parametrize(("power", "cell"), [(20.0, 3), (500.0, 1)])
+def test_lamps_stay_where_they_are(power, cell):
+    """A cell's disc is centred on the cell: a bright lamp at its edge would move by a pixel."""
+    plane, lens = bs.Plane(1.0), bs.Lens(60.0, 0.0)
+    layer = point_light((20, 20), 10, (7, 8), plane, power)
+    assert _cells(layer, lens) == [cell]
+    assert _cells(sheet((20, 20), 10, power, 1.0, plane), lens) == [3]  # light that is no lamp
+
+
+def _cells(layer, lens):
+    tables = tables_of(lens.aperture)
+    return reduced_layers.cell_sides([prepare_layer(layer, RenderInput((layer,), lens, 0), tables)], tables)
 
 
 class Pinhole(bs.Aperture):

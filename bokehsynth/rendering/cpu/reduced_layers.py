@@ -26,6 +26,9 @@ REDUCED_RADIUS = 16.0
 SMOOTH = 0.02
 """Transmission that bends by less than this share from cell to cell counts as smooth (`_roughness`): Apodized(0.05) bends
 by 0.006, four onion rings of contrast 0.5 by 0.2, an edge in a picture by 1."""
+LAMP = 4e-3
+"""Light of a lone texel, spread over its disc, from which its layer is not reduced: the disc of a cell is centred on the
+cell, up to (f - 1) / 2 px away from the texel's."""
 LARGEST_CELL = 8
 BORDER = 5
 """Cells beyond the canvas, repeating its edge: footprints of coarse pixels reach a little farther."""
@@ -67,7 +70,21 @@ def cell_sides(layers: Sequence[PreparedLayer], tables: LensTables) -> list[int]
 def _cell_side(each: PreparedLayer, finest: float) -> int:
     low, high = each.radii
     least = finest * min(abs(low), abs(high)) if low * high > 0 else 0.0
-    return max(1, min(LARGEST_CELL, round(least / REDUCED_RADIUS - 0.499)))
+    side = max(1, min(LARGEST_CELL, round(least / REDUCED_RADIUS - 0.499)))
+    brightest = LAMP * np.pi * least * least  # of a texel whose disc would be seen to be elsewhere
+    if side == 1 or each.bounds[2].max() <= brightest or _lone_light(each.layer.packed[:3], side) <= brightest:
+        return side
+    return 1
+
+
+def _lone_light(planes: FloatArray, side: int) -> float:
+    """By how much some texel exceeds the mean of its cell of `side` x `side` texels, at most."""
+    height, width = (n // side * side for n in planes.shape[1:])
+    largest = 0.0
+    for plane in planes:  # what lies beyond the last whole cell is far from the picture
+        cells = plane[:height, :width].reshape(height // side, side, width // side, side)
+        largest = max(largest, float((cells.max(axis=(1, 3)) - cells.mean(axis=(1, 3))).max()))
+    return largest
 
 
 def _width(tables: LensTables) -> float:

@@ -24,11 +24,11 @@ from bokehsynth.rendering.types import FloatArray, RenderInput
 REDUCED_RADIUS = 16.0
 """Least blur radius, in cells, at which a layer is reduced; of narrow openings the radius counts less (`_width`)."""
 SMOOTH = 0.02
-"""Transmission that bends by less than this share from cell to cell counts as smooth (`_roughness`): Apodized(0.05) bends
-by 0.006, four onion rings of contrast 0.5 by 0.2, an edge in a picture by 1."""
+"""Transmission that bends by less than this share from cell to cell counts as smooth (`_roughness`): Apodized(0.05)
+bends by 0.006, four onion rings of contrast 0.5 by 0.2, an edge in a picture by 1."""
 LAMP = 4e-3
-"""Light of a lone texel, spread over its disc, from which its layer is not reduced: the disc of a cell is centred on the
-cell, up to (f - 1) / 2 px away from the texel's."""
+"""Light of a lone texel, spread over its disc, from which its layer is not reduced: the disc of a cell is centred on
+the cell, up to (f - 1) / 2 px away from the texel's."""
 LARGEST_CELL = 8
 BORDER = 5
 """Cells beyond the canvas, repeating its edge: footprints of coarse pixels reach a little farther."""
@@ -90,7 +90,7 @@ def _lone_light(planes: FloatArray, side: int) -> float:
 def _width(tables: LensTables) -> float:
     """How wide an opening is, 2 area / perimeter: 1 of the unit disc, w of a slit of width w.
 
-    Half of that where transmission varies smoothly within it; 0, which no radius makes up for, where cells would blur it.
+    Half of that where transmission varies smoothly within it; 0, so that nothing is reduced, where cells would blur it.
     """
     x0, y0, x1, y1 = tables.outline.T
     area, length = abs((x0 * y1 - x1 * y0).sum()) / 2, np.hypot(x1 - x0, y1 - y0).sum()

@@ -135,3 +135,15 @@ def test_without_a_place_for_the_cache_lenses_are_traced(tmp_path, monkeypatch):
 def test_tables_are_shared_in_a_process():
     lens = bs.load_prescription("tessar-1903-f5.5")
     assert focus_tables(lens, HALF, 1.0) is focus_tables(bs.load_prescription("tessar-1903-f5.5"), HALF, 1.0)
+
+
+def test_another_near_m_is_the_same_opening():
+    """What renderers bake from it is made once for a stop and a focus; K and d_f follow near_m."""
+    tables = FocusTables(bs.load_prescription("tessar-1903-f5.5"), HALF, 1.0)
+    one, two, other = (
+        tables.lens(f_number=5.5, focus_m=focus, near_m=near, sensor_width_mm=36, size=SIZE)
+        for focus, near in ((2.0, 1.0), (2.0, 0.5), (3.0, 1.0))
+    )
+    assert one.aperture is two.aperture
+    assert one.aperture is not other.aperture
+    assert (two.blur / one.blur, two.focus / one.focus) == (2.0, 0.5)

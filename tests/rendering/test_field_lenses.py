@@ -11,6 +11,7 @@ from support.scenes import Scene, battery_scene, sheet, texture
 
 import bokehsynth as bs
 from bokehsynth.errors import UsageError
+from bokehsynth.optics.prescription.aperture import PrescriptionAperture
 from bokehsynth.rendering import PATHS
 from bokehsynth.rendering.aperture.field_grid import AX, AY, DISTANCE, SIDE
 from bokehsynth.rendering.aperture.field_lookup import grids_at, look_up
@@ -299,6 +300,19 @@ def test_a_traced_lens_too_rough_for_the_table_cannot_be_smoothed(monkeypatch):
     lens = bs.load_prescription("tessar-1903-f5.5").at(size=(24, 36), near_m=1.0)
     with pytest.raises(UsageError, match="field positions per side; stop the lens down, make the pictures smaller, or"):
         bake_field_table(lens.aperture, 36, 24, 3)
+
+
+class AskedPointByPoint(PrescriptionAperture):
+    """A traced lens that tables are asked for as of any class."""
+
+
+def test_a_traced_lens_has_the_table_of_its_class():
+    """All points of a node at once are, to the bit, what the class answers when it is asked for them."""
+    lens = bs.load_prescription("tessar-1903-f5.5").at(size=(24, 36), near_m=1.0)
+    asked = AskedPointByPoint(lens.aperture.table, "asked")
+    found, expected = (bake_field_table(each, 36, 24, 3) for each in (lens.aperture, asked))
+    assert expected.round  # found by turning rays and fields, not taken for granted
+    np.testing.assert_array_equal(found.values, expected.values)
 
 
 @pytest.mark.long

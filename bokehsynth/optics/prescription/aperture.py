@@ -1,15 +1,30 @@
 """The opening of a traced lens: aberration and transmission from its table."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 import numpy as np
 
 from bokehsynth.optics.apertures import Aperture, Array, BoolArray, Float64Array
 from bokehsynth.optics.prescription.bake import LensTable
+from bokehsynth.optics.prescription.field_point import FieldPoint, cubic_share, field_point
 from bokehsynth.optics.prescription.polynomials import degree_of, monomials
 
 _CHUNK = 8192
 """Rays evaluated at once: their coefficients stay within a few MB."""
+
+_RUN = 16
+"""Rays in a row of one field position, on average, from which positions are evaluated one by one."""
+
+_POINTS = 64
+"""Field positions whose polynomials an aperture keeps."""
+
+
+_AtOneField = Callable[[Float64Array, Float64Array], Float64Array]
+"""Of lens points [N, 2] and one field position [2]."""
+
+_AtFields = Callable[[Float64Array, Float64Array], Float64Array]
+"""Of lens points and field positions, [N, 2] both."""
 
 
 class PrescriptionAperture(Aperture):
@@ -18,6 +33,7 @@ class PrescriptionAperture(Aperture):
     def __init__(self, table: LensTable, name: str) -> None:
         self.table, self.name = table, name
         self.extent = table.extent
+        self._points: OrderedDict[float, FieldPoint] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"PrescriptionAperture({self.name!r})"
@@ -26,13 +42,57 @@ class PrescriptionAperture(Aperture):
         """The disc that holds every opening; `weight` says what passes where."""
         return np.einsum("ij,ij->i", s, s) <= self.extent**2
 
+    @property
+    def weight_depends_on_field(self) -> bool:
+        """Always."""
+        return True
+
     def aberration(self, s: Float64Array, h: Array) -> Array:
         """Pixels for R, G, B, [N, 3, 2]."""
-        return _in_chunks(self._aberration, s, np.asarray(h, np.float64), (3, 2))
+        return self._evaluated((self._aberration_at, self._aberration), s, np.asarray(h, np.float64), (3, 2))
 
     def weight(self, s: Float64Array, h: Array) -> Array:  # type: ignore[override]
         """Light per area of s for R, G, B, [N, 3], relative to green on the axis; 0 where a rim stops the ray."""
-        return _in_chunks(self._weight, s, np.asarray(h, np.float64), (3,))
+        return self._evaluated((self._weight_at, self._weight), s, np.asarray(h, np.float64), (3,))
+
+    def at_field(self, radius: float) -> FieldPoint:
+        """What it does to rays of field positions at abs(h) = radius; the last ones asked for are kept."""
+        found = self._points.pop(radius, None)
+        if found is None:
+            found = field_point(self.table, radius)
+            while len(self._points) >= _POINTS:
+                self._points.popitem(last=False)
+        self._points[radius] = found
+        return found
+
+    def _evaluated(
+        self, ways: "tuple[_AtOneField, _AtFields]", s: Float64Array, h: Float64Array, tail: tuple[int, ...]
+    ) -> Float64Array:
+        """Evaluate field position by field position where rays come in runs of one, else ray by ray."""
+        out = np.empty((len(s), *tail))
+        if len(s) == 0:
+            return out
+        firsts = np.concatenate([[0], np.flatnonzero((h[1:] != h[:-1]).any(axis=1)) + 1])
+        if len(firsts) * _RUN > len(s) > 1:
+            for start in range(0, len(s), _CHUNK):
+                part = slice(start, start + _CHUNK)
+                out[part] = ways[1](s[part], h[part])
+            return out
+        for first, last in zip(firsts, [*firsts[1:], len(s)], strict=True):
+            for start in range(first, last, _CHUNK):
+                part = slice(start, min(start + _CHUNK, last))
+                out[part] = ways[0](s[part], h[first])
+        return out
+
+    def _aberration_at(self, s: Float64Array, h: Float64Array) -> Float64Array:
+        here, (x, y) = self.at_field(float(np.hypot(*h))), _direction(h)
+        along, across = np.moveaxis(here.aberration_of(here.monomials(s @ [[x, -y], [y, x]])), -1, 0)
+        return np.stack([x * along - y * across, y * along + x * across], axis=-1)
+
+    def _weight_at(self, s: Float64Array, h: Float64Array) -> Float64Array:
+        here, (x, y) = self.at_field(float(np.hypot(*h))), _direction(h)
+        local = s @ [[x, -y], [y, x]]
+        return here.weight_of(local, here.monomials(local))
 
     def _aberration(self, s: Float64Array, h: Float64Array) -> Float64Array:
         local, turn = _meridional(s, h)
@@ -66,22 +126,17 @@ class PrescriptionAperture(Aperture):
     def _polynomials(self, table: Float64Array, s: Float64Array, h: Float64Array) -> Float64Array:
         """Values [N, 3, ...] at points of the meridional frame, cubic in abs(h) through four rows of the table."""
         low, place = self._rows(h, 4)
-        if len(h) > 1 and (h == h[0]).all():
-            shares = [_cubic_share(row, place[:1]) for row in range(4)]
-            mixed = sum(share * table[low[0] + row] for row, share in enumerate(shares))
-            return np.tensordot(monomials(s, degree_of(table.shape[2])), mixed, axes=([1], [1]))
         powers, total = monomials(s, degree_of(table.shape[2])), np.zeros((len(s), *table.shape[1:2], *table.shape[3:]))
         for row in range(4):
-            share = _cubic_share(row, place)
+            share = cubic_share(row, place)
             total += np.einsum("nk,nck...->nc...", powers * share[:, None], table[low + row])
         return total
 
 
-def _cubic_share(row: int, place: Float64Array) -> Float64Array:
-    """Lagrange's weight of row 0..3 at places between them."""
-    others = [other for other in range(4) if other != row]
-    result: Float64Array = np.prod([(place - other) / (row - other) for other in others], axis=0)
-    return result
+def _direction(h: Float64Array) -> tuple[float, float]:
+    """Cosine and sine of the angle of h [2]; (1, 0) on the axis."""
+    radius = float(np.hypot(*h))
+    return (float(h[0]) / radius, float(h[1]) / radius) if radius > 0 else (1.0, 0.0)
 
 
 def _meridional(s: Float64Array, h: Float64Array) -> tuple[Float64Array, Float64Array]:
@@ -92,16 +147,3 @@ def _meridional(s: Float64Array, h: Float64Array) -> tuple[Float64Array, Float64
         y = np.where(radius > 0, h[:, 1] / radius, 0.0)
     turn = np.stack([np.stack([x, -y], axis=-1), np.stack([y, x], axis=-1)], axis=1)
     return np.einsum("nij,ni->nj", turn, s), turn
-
-
-def _in_chunks(
-    evaluate: Callable[[Float64Array, Float64Array], Float64Array],
-    s: Float64Array,
-    h: Float64Array,
-    tail: tuple[int, ...],
-) -> Float64Array:
-    out = np.empty((len(s), *tail))
-    for start in range(0, len(s), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        out[part] = evaluate(s[part], h[part])
-    return out

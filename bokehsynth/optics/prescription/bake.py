@@ -21,6 +21,9 @@ GOOD = 0.01
 _FARTHEST = 50.0
 """Radii of the pupil beyond which openings are not looked for."""
 
+_RINGS = 10
+"""Of points that are looked at together for the farthest one."""
+
 
 @dataclass(frozen=True, eq=False)
 class LensTable:
@@ -196,9 +199,15 @@ def farthest(rims: Float64Array, bounds: Float64Array, angles: int = 180, radii:
         return 0.0
     angle = np.arange(angles) * (2 * np.pi / angles)
     reach = max(1.0, min(bounds[4] / 2, _FARTHEST))
-    radius = np.arange(1, math.ceil(radii * reach) + 1)[:, None] * (2 / radii)
-    s = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1).reshape(-1, 2)
-    s = s[((s >= least) & (s <= most)).all(axis=1) & (np.hypot(*s.T) <= bounds[4])]
-    hits = np.tensordot(monomials(s, degree_of(len(rims))), rims, axes=1)
-    s = s[(np.einsum("nri,nri->nr", hits, hits) <= 1).all(axis=1)]
-    return float(np.hypot(*s.T).max(initial=0)) + 1.2 * 2 / radii
+    rings = np.arange(math.ceil(radii * reach), 0, -1)[:, None] * (2 / radii)
+    for first in range(0, len(rings), _RINGS):  # from outside: the first ring of which a point passes decides
+        radius = rings[first : first + _RINGS]
+        s = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1).reshape(-1, 2)
+        s = s[((s >= least) & (s <= most)).all(axis=1) & (np.hypot(*s.T) <= bounds[4])]
+        if len(s) == 0:
+            continue
+        hits = np.tensordot(monomials(s, degree_of(len(rims))), rims, axes=1)
+        s = s[(np.einsum("nri,nri->nr", hits, hits) <= 1).all(axis=1)]
+        if len(s):
+            return float(np.hypot(*s.T).max()) + 1.2 * 2 / radii
+    return 1.2 * 2 / radii

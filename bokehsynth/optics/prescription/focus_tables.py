@@ -54,10 +54,23 @@ class FocusTables:
     ) -> Lens:
         """What `Prescription.at` gives for these arguments, its aberration and rims interpolated over focus."""
         state = self.prescription.state(f_number, focus_m)
+        aperture = _aperture(self, float(f_number), float(focus_m), float(sensor_width_mm), (size[0], size[1]))
+        return Lens(state.blur(size[1] / sensor_width_mm, near_m), near_m / focus_m, aperture)
+
+    def aperture(
+        self, f_number: float, focus_m: float, sensor_width_mm: float, size: tuple[int, int]
+    ) -> PrescriptionAperture:
+        """Make the opening of `lens`, which does not depend on near_m: K and d_f scale alike."""
+        state = self.prescription.state(f_number, focus_m)
         f_px = state.mm_per_tangent * size[1] / sensor_width_mm
         traced = self._set(self._rung(f_number))
-        between = self._between(traced, state, focus_m)
         half = math.hypot(*size) / 2
+        if traced.tangent * f_px / half < 1 - 1e-9:
+            raise UsageError(
+                f"{self.prescription.name}: a sensor {sensor_width_mm:g} mm wide and pictures of {size[1]} x {size[0]} "
+                f"reach beyond the {self.half_diagonal_mm:g} mm from the axis for which tables were asked"
+            )
+        between = self._between(traced, state, focus_m)
         table = replace(
             between,
             fields=between.fields * (f_px / half),
@@ -65,13 +78,7 @@ class FocusTables:
             residual_rms=between.residual_rms * f_px,
             residual_max=between.residual_max * f_px,
         )
-        if traced.tangent * f_px / half < 1 - 1e-9:
-            raise UsageError(
-                f"{self.prescription.name}: a sensor {sensor_width_mm:g} mm wide and pictures of {size[1]} x {size[0]} "
-                f"reach beyond the {self.half_diagonal_mm:g} mm from the axis for which tables were asked"
-            )
-        aperture = PrescriptionAperture(table, f"{self.prescription.name} f/{f_number:g}")
-        return Lens(state.blur(size[1] / sensor_width_mm, near_m), near_m / focus_m, aperture)
+        return PrescriptionAperture(table, f"{self.prescription.name} f/{f_number:g}")
 
     def blur_bound(self, f_number: float, near_m: float, pixels_per_mm: float) -> float:
         """Largest K of lenses of at least this f-number, near_m and pitch; from K at some focus distances, and 2 %."""
@@ -173,3 +180,11 @@ def _lit(table: LensTable) -> Float64Array:
 def focus_tables(prescription: Prescription, half_diagonal_mm: float, nearest_focus_m: float) -> FocusTables:
     """The tables of these arguments, kept for the process."""
     return FocusTables(prescription, half_diagonal_mm, nearest_focus_m)
+
+
+@lru_cache(maxsize=8)
+def _aperture(
+    tables: FocusTables, f_number: float, focus_m: float, sensor_width_mm: float, size: tuple[int, int]
+) -> PrescriptionAperture:
+    """The same object for the same arguments: what renderers bake from it is kept with it."""
+    return tables.aperture(f_number, focus_m, sensor_width_mm, size)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,6 +51,8 @@ class Prescription:
     """Lines that stand for R, G and B."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "surfaces", tuple(self.surfaces))  # hashable: it is a key of caches
+        object.__setattr__(self, "wavelengths_nm", tuple(self.wavelengths_nm))
         for key in ("focal_length_mm", "f_number"):
             if not (math.isfinite(getattr(self, key)) and getattr(self, key) > 0):
                 raise UsageError(f"{self.name}: {key} must be a number > 0, got {getattr(self, key)}")
@@ -82,8 +85,8 @@ class Prescription:
 
         Disparity is d = near_m / Z, Z the distance from the entrance pupil along the axis: 1 at `near_m`, 0 at
         infinity. Focus moves the whole lens. The result serves pictures of this size alone: its aberration is in
-        pixels. Tracing takes about a second. Raises UsageError for an f-number below the file's and for a focus nearer
-        than the lens can be.
+        pixels. Tracing takes about a second; the openings asked for last are kept, whatever their near_m. Raises
+        UsageError for an f-number below the file's and for a focus nearer than the lens can be.
         """
         number = self.f_number if f_number is None else f_number
         height, width = size
@@ -91,19 +94,12 @@ class Prescription:
             if not (math.isfinite(value) and value > 0):
                 raise UsageError(f"{self.name}: {what} must be > 0, got {value}")
         state = self.state(number, focus_m)
-        f_px = state.mm_per_tangent * width / sensor_width_mm
-        blur, focus = state.blur(width / sensor_width_mm, near_m), near_m / focus_m
-        half_diagonal = math.hypot(width, height) / 2
-        lines = self.wavelengths_nm
-        camera = Camera(state.stack, state.properties, lines, f_px, state.radius, blur * focus, half_diagonal)
-        return Lens(blur, focus, PrescriptionAperture(bake_tables([camera])[0], f"{self.name} f/{number:g}"))
+        aperture = _aperture(self, float(number), float(focus_m), float(sensor_width_mm), (height, width))
+        return Lens(state.blur(width / sensor_width_mm, near_m), near_m / focus_m, aperture)
 
     def state(self, f_number: float, focus_m: float) -> "LensState":
         """The lens stopped down and focused, with what K follows from; UsageError as `at`."""
-        stack, properties = self.focused(f_number, focus_m)
-        radius = pupil_radius(stack, self._green, properties)
-        scale = pixels_per_tangent(stack, self._green, properties.entrance_pupil, 1.0)
-        return LensState(stack, properties, radius, scale)
+        return _state(self, float(f_number), float(focus_m))
 
     def focused(self, f_number: float, focus_m: float) -> tuple[LensStack, Paraxial]:
         """The surfaces, stopped down, with the sensor where it stands for a focus distance, and their properties."""
@@ -174,6 +170,29 @@ class Prescription:
                 f"rims let light through: they pass a pupil of radius {radius:.4g} mm where it asks for {asked:.4g}; "
                 f"see the semi_diameter of surface {narrowest}, or {way}"
             )
+
+
+@lru_cache(maxsize=64)
+def _state(prescription: Prescription, f_number: float, focus_m: float) -> LensState:
+    """`Prescription.state`: a sample asks for it more than once."""
+    stack, properties = prescription.focused(f_number, focus_m)
+    line = prescription.wavelengths_nm[1]
+    radius = pupil_radius(stack, line, properties)
+    scale = pixels_per_tangent(stack, line, properties.entrance_pupil, 1.0)
+    return LensState(stack, properties, radius, scale)
+
+
+@lru_cache(maxsize=8)
+def _aperture(
+    prescription: Prescription, f_number: float, focus_m: float, sensor_width_mm: float, size: tuple[int, int]
+) -> PrescriptionAperture:
+    """The opening of `Prescription.at`, traced: the same object for the same arguments, which near_m is none of."""
+    state, (height, width) = prescription.state(f_number, focus_m), size
+    f_px, half_diagonal = state.mm_per_tangent * width / sensor_width_mm, math.hypot(width, height) / 2
+    defocus = state.blur(width / sensor_width_mm, 1.0) / focus_m  # K * d_f
+    lines = prescription.wavelengths_nm
+    camera = Camera(state.stack, state.properties, lines, f_px, state.radius, defocus, half_diagonal)
+    return PrescriptionAperture(bake_tables([camera])[0], f"{prescription.name} f/{f_number:g}")
 
 
 def _plain(value: Any) -> Any:

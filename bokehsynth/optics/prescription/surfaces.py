@@ -36,6 +36,10 @@ class Surface:
     inner_semi_diameter: float | None = None
     """Rays closer to the axis are stopped: a hole, or what stands before it; None: none are."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "asphere", tuple(self.asphere))
+        object.__setattr__(self, "sellmeier", tuple(self.sellmeier))
+
     @property
     def curvature(self) -> float:
         """1/radius, 0 for a flat surface."""

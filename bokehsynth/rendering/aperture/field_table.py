@@ -20,6 +20,7 @@ from bokehsynth.optics.prescription.aperture import PrescriptionAperture
 from bokehsynth.rendering.aperture.field_grid import AX, AY, DISTANCE, SIDE, WEIGHT, carried_on, distances
 from bokehsynth.rendering.aperture.field_lookup import look_up
 from bokehsynth.rendering.aperture.lens_points import check_inside, check_weights, vogel_points
+from bokehsynth.rendering.aperture.traced_grids import TracedGrids
 from bokehsynth.rendering.types import Float64Array, FloatArray
 
 BoolArray = npt.NDArray[np.bool_]
@@ -69,19 +70,28 @@ def bake_field_table(aperture: Aperture, width: int, height: int, channels: int)
     half = aperture.extent * (1 + 2 * SPARE / CELLS_ACROSS)
     x, y = (np.arange(max(2, n)) * step - (side - 1) / 2 for n, side in ((nx, width), (ny, height)))
     h = np.stack(np.meshgrid(x, y), axis=-1) / (math.hypot(width, height) / 2)
-    baker = _Baker(aperture, half, channels)
     same = _same_from_all_sides(aperture)
     if same:
         corner = min(np.hypot(h[..., 0], h[..., 1]).max(), 1.0)  # the lattice may end beyond the picture's
         radii = np.linspace(0, corner, FIELDS)
-        values = np.stack([baker.grid_at(np.array([radius, 0.0])) for radius in radii])[None]
+        values = np.stack(_grids_along(aperture, half, channels, radii))[None]
         step = float(radii[1]) * math.hypot(width, height) / 2
     else:
+        baker = _Baker(aperture, half, channels)
         grids = [baker.grid_at(each) for each in h.reshape(-1, 2)]
         values = np.stack(grids).reshape(*h.shape[:2], channels, 4, SIDE * SIDE)
     table = FieldTable(values, step, half, same, ((width - 1) / 2, (height - 1) / 2))
     _check(aperture, table, (width, height))
     return table
+
+
+def _grids_along(aperture: Aperture, half: float, channels: int, radii: Float64Array) -> list[FloatArray]:
+    """The grids of nodes on the x axis, at these abs(h)."""
+    if type(aperture) is PrescriptionAperture:
+        lens = TracedGrids(aperture, half, _BISECTIONS)
+        return [lens.at(float(radius)) for radius in radii]
+    baker = _Baker(aperture, half, channels)
+    return [baker.grid_at(np.array([radius, 0.0])) for radius in radii]
 
 
 def channels_of(aperture: Aperture) -> int:
@@ -104,20 +114,20 @@ def _sample(aperture: Aperture, count: int) -> Float64Array:
 def open_share(aperture: Aperture) -> float:
     """Share of the disc of radius `extent` through which light passes at the picture's centre."""
     points = _sample(aperture, 4096)
-    passes = _open(aperture, points, np.zeros(2)).any(axis=1)
+    passes = (_weights(aperture, points, np.zeros(2)) > 0).any(axis=1)
     return float(passes.sum()) / 4096 if len(points) else 0.0
 
 
-def _open(aperture: Aperture, s: Float64Array, h: Float64Array) -> BoolArray:
-    """Whether light of each channel passes at lens points [N, 2] for a field position [2]: bool [N, 3]."""
+def _weights(aperture: Aperture, s: Float64Array, h: Float64Array) -> Float64Array:
+    """Light of each channel that passes at lens points [N, 2] for a field position [2]: [N, 3], 0 where none does."""
     here = np.broadcast_to(h, s.shape)
-    result = np.zeros((len(s), 3), np.bool_)
+    result = np.zeros((len(s), 3))
     passes = np.einsum("ij,ij->i", s, s) <= aperture.extent**2 * (1 + 1e-12)
     passes[passes] = check_inside(aperture, s[passes])
     for centre, radius in aperture.pupil_discs(here):
         passes &= np.hypot(*(s - centre).T) <= radius
     if passes.any():
-        result[passes] = check_weights(aperture, s[passes], here[passes]) > 0
+        result[passes] = check_weights(aperture, s[passes], here[passes])
     return result
 
 
@@ -172,9 +182,9 @@ class _Baker:
         changes = aperture.weight_depends_on_field or type(aperture).pupil is not Aperture.pupil
         if self._same is not None and not changes:
             return self._same
-        opened, weights = _open(aperture, self.s, h), np.zeros((len(self.s), 3))
+        weights = _weights(aperture, self.s, h)
+        opened = weights > 0
         lit = np.asarray(opened.any(axis=1))
-        weights[lit] = check_weights(aperture, self.s[lit], _rows(h, lit.sum()))
         across, down = self._crossings(opened.T.reshape(3, SIDE, SIDE)[: self.channels], h)
         out = np.empty((self.channels, SIDE * SIDE, 2), np.float32)
         for c in range(self.channels):
@@ -195,7 +205,7 @@ class _Baker:
         low, high = np.zeros(len(a)), np.ones(len(a))
         for _ in range(_BISECTIONS if len(a) else 0):
             middle = (low + high) / 2
-            is_open = _open(self.aperture, a + middle[:, None] * (b - a), h)[np.arange(len(a)), channel]
+            is_open = _weights(self.aperture, a + middle[:, None] * (b - a), h)[np.arange(len(a)), channel] > 0
             same = is_open == starts_open
             low, high = np.where(same, middle, low), np.where(same, high, middle)
         places = [np.full(where.shape, np.nan) for where in (across, down)]
@@ -209,6 +219,8 @@ def _rows(h: Float64Array, count: int) -> Float64Array:
 
 def _same_from_all_sides(aperture: Aperture) -> bool:
     """Whether turning lens points and field together turns the aberration and changes nothing else."""
+    if type(aperture) is PrescriptionAperture:  # its table knows one direction of the field
+        return True
     s = _sample(aperture, 500)
     radii = np.linspace(0.05, 1, len(s))
     h = radii[:, None] * vogel_points(len(s))[::-1] / np.hypot(*vogel_points(len(s))[::-1].T)[:, None]

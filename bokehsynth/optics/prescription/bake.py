@@ -106,13 +106,15 @@ def bake_tables(cameras: Sequence[Camera], good: float = GOOD) -> list[LensTable
     holed = [i for i, surface in enumerate(stack.surfaces) if surface.inner_semi_diameter is not None]
     rims = sorted({stack.stop, *holed, *(rim for bundle in found for rim in bundle.cut_by)})
     for degree in DEGREES:
-        tables = [
-            replace(_fitted_table(bundles, camera.stack, (fields, rims, degree)), dark_beyond=edge < 1)
-            for bundles, camera in zip(states, cameras, strict=True)
-        ]
-        if max(table.residual_rms for table in tables) < good:
+        tables = []
+        for bundles, camera in zip(states, cameras, strict=True):
+            table = _fitted_table(bundles, camera.stack, (fields, rims, degree))
+            if not table.residual_rms < good and degree < DEGREES[-1]:
+                break
+            tables.append(replace(table, dark_beyond=edge < 1))
+        if len(tables) == len(states):
             break
-    return tables
+    return [replace(table, extent=_extent(table)) for table in tables]
 
 
 def _traced(cameras: Sequence[Camera], fields: Float64Array) -> list[list[list[Bundle | None]]]:
@@ -122,7 +124,7 @@ def _traced(cameras: Sequence[Camera], fields: Float64Array) -> list[list[list[B
 def _fitted_table(
     bundles: list[list[Bundle | None]], stack: LensStack, choice: tuple[Float64Array, list[int], int]
 ) -> LensTable:
-    """Fit all rows; `choice`: fields, rims and degree."""
+    """Fit all rows, but for the extent; `choice`: fields, rims and degree."""
     fields, rims, degree = choice
     axis = bundles[0][1]
     assert axis is not None
@@ -139,13 +141,19 @@ def _fitted_table(
         weight=table("weight") / float(axial),
         rims=table("rims"),
         bounds=table("bounds"),
-        extent=max(farthest(part.rims, part.bounds) for row in parts for part in row),
+        extent=math.nan,
         residual_rms=float(np.sqrt(np.square(errors).mean())),
         residual_max=float(np.sqrt(np.square(errors).max())),
         surfaces=tuple(rims),
         inner=np.array(stack.inner_shares(rims)),
         dark_beyond=False,
     )
+
+
+def _extent(table: LensTable) -> float:
+    """Largest abs(s) that passes at any field in any colour."""
+    entries = np.ndindex(table.rims.shape[:2])
+    return max(farthest(table.rims[entry], table.bounds[entry]) for entry in entries)
 
 
 _NOTHING = np.array([np.inf, -np.inf, np.inf, -np.inf, -np.inf])

@@ -119,8 +119,9 @@ def _sag(surface: Surface, square: Float64Array) -> tuple[Float64Array, Float64A
 def _normals(surface: Surface, point: Float64Array) -> Float64Array:
     """Unit normals [N, 3] of a surface, towards larger z."""
     _, slope = _sag(surface, np.einsum("ij,ij->i", point[:, :2], point[:, :2]))
-    normal = np.stack([-2 * slope * point[:, 0], -2 * slope * point[:, 1], np.ones(len(point))], axis=1)
-    return normal / np.linalg.norm(normal, axis=1, keepdims=True)
+    x, y = -2 * slope * point[:, 0], -2 * slope * point[:, 1]
+    length = np.sqrt(x * x + y * y + 1)
+    return np.stack([x / length, y / length, 1 / length], axis=1)
 
 
 def _reflect(direction: Float64Array, normal: Float64Array) -> Float64Array:

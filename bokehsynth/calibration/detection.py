@@ -136,9 +136,9 @@ def _regions(mask: npt.NDArray[np.bool_], least: float) -> tuple[npt.NDArray[np.
             f"the photograph shows {large.sum()} bright regions at one threshold, more than {MOST_REGIONS}: this is "
             "texture or noise rather than lamps. Cut out the part with the lamps, or expose shorter"
         )
-    labels = np.asarray(np.where(large, np.arange(count), 0)[labels], np.int32)
-    contours, _ = cv2.findContours((labels > 0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return labels, [np.asarray(contour, np.int32) for contour in contours]
+    kept = np.asarray(np.where(large, np.arange(count), 0)[labels], np.int32)
+    contours, _ = cv2.findContours((kept > 0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return kept, [np.asarray(contour, np.int32) for contour in contours]
 
 
 def _fault(contour: npt.NDArray[np.int32], area: float, shape: tuple[int, ...]) -> str:

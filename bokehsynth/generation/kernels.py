@@ -1,6 +1,7 @@
 """Compiles the kernels of a recipe, once on each machine: processes that start later load them from the cache."""
 
 from bokehsynth.assets.load import foreground_colors
+from bokehsynth.generation.provenance import is_coarse
 from bokehsynth.recipe import Recipe
 from bokehsynth.workers import signals
 
@@ -11,6 +12,8 @@ def compile_kernels(recipe: Recipe, device: str) -> None:
         from bokehsynth.rendering.cpu import renderer as cpu
 
         cpu.warm_up()
+        if is_coarse(recipe, device):
+            cpu.warm_up_coarse()
         for lens in recipe.lenses:
             lens.prepare(recipe.frame)
         if device == "cuda":

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bokehsynth.assets.catalogue import Catalogue
+from bokehsynth.config.distributions import bounds
 from bokehsynth.files import sha256_bytes
 from bokehsynth.imaging.dispatch import library_dispatch
 from bokehsynth.recipe import Recipe
@@ -13,6 +14,7 @@ from bokehsynth.rendering import describe_device
 from bokehsynth.rendering.tile_constants import COARSE_FROM
 from bokehsynth.scene.lens_spec import LensSpec
 from bokehsynth.scene.pair import PairSpec
+from bokehsynth.scene.spec import SceneSpec
 from bokehsynth.version import __version__
 
 PIXEL_PACKAGES = ("numpy", "numba", "llvmlite", "pillow")
@@ -49,7 +51,7 @@ def describe_machine(device: str, recipe: Recipe | None = None) -> dict[str, Any
     from llvmlite import binding
 
     packages = (*PIXEL_PACKAGES, *_asset_packages(recipe.catalogue if recipe else None))
-    changed = recipe is not None and (any(map(_has_changed, recipe.lenses)) or _is_coarse(recipe, device))
+    changed = recipe is not None and (any(map(_has_changed, recipe.lenses)) or is_coarse(recipe, device))
     features = binding.get_host_cpu_features()
     flags = ",".join(sorted(name for name, on in features.items() if on))
     return {
@@ -86,7 +88,7 @@ def _has_changed(lens: LensSpec) -> bool:
     return any(aperture.depends_on_field or aperture.extent > 1 for aperture in lens.apertures)
 
 
-def _is_coarse(recipe: Recipe, device: str) -> bool:
+def is_coarse(recipe: Recipe, device: str) -> bool:
     """Whether some picture of a recipe may be blurred so far that the CPU reduces its layers.
 
     A pair's picture is a height field, which is never reduced; its lens is searched in planes, on the CPU.
@@ -95,7 +97,13 @@ def _is_coarse(recipe: Recipe, device: str) -> bool:
         sides = [min(recipe.frame)] if recipe.frame else [min(a.height, a.width) for a in recipe.catalogue.assets]
         # What is shrunk before the search has its largest blur at SEARCH_SIDE px or at a shorter side of its own.
         return max(recipe.scene.searched_bound(side) for side in (min(sides), max(sides))) > COARSE_FROM
-    return device == "cpu" and recipe.radius_bound > COARSE_FROM
+    bounds_px = [recipe.radius_bound]
+    if isinstance(recipe.scene, SceneSpec) and recipe.source is not None and recipe.frame:
+        if recipe.source.blur is not None:
+            bounds_px.append(bounds(recipe.source.blur)[1] * recipe.scene.blur_scale(min(recipe.frame)))
+        if recipe.source.lens is not None:
+            bounds_px.append(recipe.source.lens.blur_bound(recipe.frame) or 0.0)
+    return device == "cpu" and max(bounds_px) > COARSE_FROM
 
 
 def _asset_packages(catalogue: Catalogue | None) -> list[str]:

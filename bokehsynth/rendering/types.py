@@ -79,6 +79,21 @@ def small_scene() -> RenderInput:
     return RenderInput(layers, Lens(4.0, 0.5), 4)
 
 
+def far_blurred_scene() -> RenderInput:
+    """Two layers with edges, blurred so far that the CPU reduces them, before one that is not: they vary together."""
+    margin = 56
+    shape = (8 + 2 * margin, 16 + 2 * margin)
+    canvas, alpha = np.ones((*shape, 3), np.float32), np.zeros(shape, np.float32)
+    alpha[:, shape[1] // 2 :] = 1
+    textured = canvas * alpha[..., None]
+    layers = (
+        Layer(textured, alpha, Plane(0.9)),
+        Layer(textured, alpha, Plane(0.85)),
+        Layer(textured, np.ones(shape, np.float32), Plane(0.45)),
+    )
+    return RenderInput(layers, Lens(100.0, 0.4), margin)
+
+
 @dataclass(frozen=True, eq=False)
 class RenderOutput:
     """What a backend computes for one lens: colour normalised by the light that arrived, and how much did."""

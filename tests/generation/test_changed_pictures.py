@@ -19,8 +19,10 @@ from bokehsynth.generation import provenance
 from bokehsynth.generation.asset_changes import asset_changes
 from bokehsynth.generation.extend import extend
 from bokehsynth.generation.generate import GenerateOptions, finalize
+from bokehsynth.generation.kernels import compile_kernels
 from bokehsynth.generation.provenance import PIXELS, describe_machine, pixel_facts
 from bokehsynth.generation.replay import replay_sample
+from bokehsynth.rendering.cpu import renderer
 from bokehsynth.rendering.tile_constants import COARSE_FROM
 from bokehsynth.scene.lens_spec import LensSpec
 from bokehsynth.shards import Layout
@@ -221,6 +223,8 @@ def test_recipes_with_large_blur_are_at_a_revision_of_their_own() -> None:
     near, far = (bs.load_recipe("quickstart", ["size=512", f"scene.blur={COARSE_FROM + more}"]) for more in (0, 1))
     assert "pixels" not in describe_machine("cpu", near)
     assert describe_machine("cpu", far)["pixels"] == PIXELS
+    source = bs.load_recipe("quickstart", ["size=512", "source={blur: 100}"])
+    assert describe_machine("cpu", source)["pixels"] == PIXELS
     larger = bs.load_recipe("quickstart", ["size=1024"])  # its blur of 32 px at 512 grows with it
     assert describe_machine("cpu", larger)["pixels"] == PIXELS
 
@@ -246,6 +250,14 @@ def test_pairs_are_at_that_revision_where_their_search_goes_so_far(
     recipe = bs.load_recipe("quickstart", keys)
     recipe.catalogue = Catalogue((), files={})
     assert ("pixels" in describe_machine(device, recipe)) == changed
+
+
+def test_kernels_of_large_blur_are_compiled_for_recipes_that_need_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(renderer, "warm_up_coarse", lambda: calls.append("coarse"))
+    for blur, expected in (("32", []), ("100", ["coarse"])):
+        compile_kernels(bs.load_recipe("quickstart", ["size=512", f"scene.blur={blur}"]), "cpu")
+        assert calls == expected
 
 
 class Wide(bs.Disc):

@@ -5,11 +5,12 @@ import pytest
 from support.scenes import TINTS, Scene, enough, matte, point_light, sheet, texture
 
 import bokehsynth as bs
+from bokehsynth.rendering import tile_constants
 from bokehsynth.rendering.aperture.tables import tables_of
-from bokehsynth.rendering.cpu import reduced_layers, threads
+from bokehsynth.rendering.cpu import reduced_layers, reduced_pass, renderer, threads
 from bokehsynth.rendering.cpu.prepared_layers import prepare_layer
 from bokehsynth.rendering.tile_constants import COARSE_FROM
-from bokehsynth.rendering.types import RenderInput
+from bokehsynth.rendering.types import RenderInput, far_blurred_scene
 
 SIZE = 72, 90
 PLANES = {
@@ -133,6 +134,21 @@ def test_lamps_stay_where_they_are(power, cell):
 def _cells(layer, lens):
     tables = tables_of(lens.aperture)
     return reduced_layers.cell_sides([prepare_layer(layer, RenderInput((layer,), lens, 0), tables)], tables)
+
+
+def test_warming_up_takes_all_ways_of_coarse_layers(monkeypatch):
+    """Workers load what this compiles: means, what two layers do together, and rays for a finer one behind."""
+    seen, run = [], reduced_pass.render_rows
+    monkeypatch.setattr(
+        reduced_pass, "render_rows", lambda *a: (seen.append((a[1].paths, a[4].modes, a[4].together)), run(*a))
+    )
+    renderer.warm_up_coarse()
+    ((paths, modes, together),) = seen
+    assert (paths == tile_constants.CONTROL_VARIATE).all()
+    assert (modes == reduced_pass.BEHIND).all()
+    assert (together >= 0).tolist() == [True, True, False]
+    scene = far_blurred_scene()
+    assert scene.lens.margin([layer.disparity for layer in scene.layers], scene.width, scene.height) <= scene.margin
 
 
 class Pinhole(bs.Aperture):

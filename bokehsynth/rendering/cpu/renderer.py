@@ -23,7 +23,7 @@ from bokehsynth.rendering.cpu.reduced_layers import cell_sides
 from bokehsynth.rendering.cpu.threads import in_pieces
 from bokehsynth.rendering.cpu.tile_plan import plan_tiles
 from bokehsynth.rendering.tile_constants import CELL, TILE_H, TILE_W
-from bokehsynth.rendering.types import RenderInput, RenderOutput, small_scene
+from bokehsynth.rendering.types import RenderInput, RenderOutput, far_blurred_scene, small_scene
 
 NO_PUPIL = PupilField(np.zeros((0, 2), np.int64), np.zeros(0), 0)
 
@@ -113,3 +113,8 @@ def ray_set(scene: RenderInput, tables: LensTables, samples: int | None) -> RayS
 def warm_up() -> None:
     """Compile the kernels of lenses that look alike all over the picture, so that spawned workers only load them."""
     render_scene(small_scene(), None)
+
+
+def warm_up_coarse() -> None:
+    """Compile what pictures blurred beyond COARSE_FROM px need besides."""
+    render_scene(far_blurred_scene(), None)

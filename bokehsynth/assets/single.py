@@ -79,6 +79,21 @@ def open_landscape(path: Path, boost: float = 1.0, limits: Limits = DEFAULT_LIMI
     return landscape.color + landscape.highlights * np.float32(boost - 1)
 
 
+def open_exposed(path: Path, limits: Limits = DEFAULT_LIMITS) -> FloatArray:
+    """The picture in a file that clips at white, [H, W, 3] linear, white 1.
+
+    UsageError for a file of linear light, which has no white; RejectedPicture for one with transparent parts.
+    """
+    raster = decode_raster(read_file(path), str(path), limits)
+    if raster.linear:
+        raise UsageError(
+            f"{path}: holds linear light without a white, so that lamps that clipped cannot be told from others: "
+            "save it as a PNG or TIFF of 16 bits, so dark that its lamps are not white"
+        )
+    reject_transparency(raster, path)
+    return raster.light()
+
+
 def open_photograph(
     path: Path, boost: float = 1.0, limits: Limits = DEFAULT_LIMITS
 ) -> tuple[FloatArray, FloatArray | None]:

@@ -54,7 +54,7 @@ class Calibration:
 
     aperture: CalibratedAperture
     errors: dict[str, float]
-    """Standard errors of rotation, curvature, strength and radius of the rim, edge and glow."""
+    """Standard errors of rotation, curvature, strength and radius of the rim, and edge; the glow's is not known."""
     colors: Colors
     size: tuple[int, int]
     """Of the photograph, (height, width)."""
@@ -82,7 +82,10 @@ class Calibration:
         if len(self.lamps) < FEW:
             found.append(f"{len(self.lamps)} lamps only: blades and error bars are a guess below {FEW}")
         if all(lamp.clipped for lamp in self.lamps):
-            found.append("all lamps are clipped: radii may be a pixel too large, and uneven light is not seen")
+            found.append(
+                "all lamps are clipped: radii may be 5 % too large, the curvature is less sure than its error bar, and "
+                "uneven light is not seen"
+            )
         left = float(np.median([lamp.misfit for lamp in self.lamps]))
         if left > LARGE_MISFIT:
             found.append(f"the fit leaves {left:.0%} of the lamps' light: the lens is not one of those that are fitted")

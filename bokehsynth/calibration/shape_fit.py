@@ -22,11 +22,11 @@ SURE = 3.0
 WORTH = 0.01
 """Share of the cost that it must save besides."""
 SYSTEMATIC = {
-    "rotation": 0.0014, "curvature": 0.0024, "strength": 0.027, "radius": 0.016, "edge": 0.011, "glow": 0.05,
+    "rotation": 0.0014, "curvature": 0.0024, "strength": 0.027, "radius": 0.016, "edge": 0.011,
 }  # fmt: skip
 """What all lamps of a photograph have in common (JPEG, the closed form's edges) and their scatter does not show: root
-mean squares of the errors in the 30 scenes of benchmarks/calibrate.md; that of the curvature times 1 - cos(pi/blades),
-how far the sides' middles move; that of the glow, which those scenes lack, is a guess."""
+mean squares of the errors in scenes 0 to 29 of benchmarks/calibrate.py (its table is of others); that of the curvature
+times 1 - cos(pi/blades), how far the sides' middles move. That of the glow, which those scenes lack, is not known."""
 ANGLES = 96
 LOOK, POLISH = 8, 25
 """Rounds of a fit that only has to win or lose, and of the last one."""
@@ -55,11 +55,16 @@ class ShapeFit:
         return np.array([cost_of(lamp, self.shape) for lamp in self.lamps])
 
     def errors(self) -> dict[str, float]:
-        """Standard errors of the shared parameters: the scatter between lamps, and SYSTEMATIC."""
+        """Standard errors of the shared parameters: the scatter between lamps, and SYSTEMATIC.
+
+        None of the glow, whose errors are not known, nor of the edge where all lamps are clipped: it is not seen.
+        """
         found = standard_errors(self.lamps, self.shape, self.names)
         seen = 1 - math.cos(math.pi / self.shape.blades) if self.shape.blades else 1.0  # of a curvature
         common = SYSTEMATIC | {"curvature": SYSTEMATIC["curvature"] / seen}
-        return {name: math.hypot(error, common[name]) for name, error in found.items()}
+        if all(lamp.clipped for lamp in self.lamps):
+            del common["edge"]
+        return {name: math.hypot(error, common[name]) for name, error in found.items() if name in common}
 
 
 def fit_shape(lamps: list[Lamp], show: Progress) -> tuple[ShapeFit, int]:

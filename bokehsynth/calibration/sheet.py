@@ -27,11 +27,11 @@ _INK, _PAPER = (30, 30, 30), (255, 255, 255)
 def sheet(found: Calibration, title: str) -> ByteArray:
     """The sheet [H, W, 3] uint8: photographed | fitted | left of every lamp used, below the lens in words and alone."""
     rows = -(-len(found.fitted) // COLUMNS)
-    width, head = COLUMNS * (3 * CELL + 16) + 8, 96 + CELL
+    width, head = COLUMNS * (3 * CELL + 16) + 8, CELL + 28
     page = Image.new("RGB", (width, head + rows * (CELL + 22) + 8), _PAPER)
     draw = ImageDraw.Draw(page)
     for line, text in enumerate([title, *in_words(found), "each lamp: photographed | fitted | 4 x what is left"]):
-        draw.text((8, 6 + 14 * line), text, fill=_INK)
+        draw.text((8, 6 + 20 * line), text, fill=_INK)
     for i, place in enumerate(PLACES):
         at = (width - (len(PLACES) - i) * (CELL + 8), 4)
         page.paste(Image.fromarray(_alone(found, place)), at)

@@ -36,7 +36,7 @@ def calibrate(photo: Path, out: Path, near_focus: bool, sharp: Path | None, disp
     not all of them burnt out. Look at the sheet: each lamp as photographed, as fitted, and what is left. In a recipe:
     `lens: {aperture: 'calibrated:my-lens.json'}`.
     """
-    from bokehsynth.assets.single import open_photograph
+    from bokehsynth.assets.single import open_exposed
     from bokehsynth.calibration import calibrate as fit
     from bokehsynth.calibration import reasons
     from bokehsynth.calibration.lens_file import check_out, write_lens
@@ -48,7 +48,7 @@ def calibrate(photo: Path, out: Path, near_focus: bool, sharp: Path | None, disp
     check_out(out, [path for path in (photo, sharp, disparity) if path is not None])
     show: Any = progress_bar("fit")
     try:
-        light = open_photograph(photo)[0]
+        light = open_exposed(photo)
     except AssetError as error:  # here a picture is an argument, not one of thousands
         raise UsageError(str(error)) from None
     try:

@@ -1,7 +1,7 @@
 """What a lens is: disparity planes and height fields, apertures, the lens itself, layers. NumPy only."""
 
 from bokehsynth.optics.apertures import Aperture, CatEye, Disc, Polygon, Ring, SameAperture
-from bokehsynth.optics.calibrated import CalibratedAperture, read_calibration
+from bokehsynth.optics.calibrated import CalibratedAperture, read_calibration, sized_aperture
 from bokehsynth.optics.layer import Layer
 from bokehsynth.optics.prescription import Prescription, load_prescription
 from bokehsynth.optics.pupil_parts import Band, PupilPart, halves_of, part_of
@@ -32,4 +32,5 @@ __all__ = [
     "load_prescription",
     "part_of",
     "read_calibration",
+    "sized_aperture",
 ]

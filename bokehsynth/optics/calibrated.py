@@ -157,6 +157,11 @@ def _sized(aperture: CalibratedAperture, half_diagonal: float) -> CalibratedAper
     return replace(aperture, half_diagonal=half_diagonal)
 
 
+def sized_aperture(aperture: Aperture, size: tuple[int, int]) -> Aperture:
+    """An aperture for pictures of `size` (height, width): only lateral colour of a calibrated one depends on it."""
+    return aperture.for_size(*size) if isinstance(aperture, CalibratedAperture) else aperture
+
+
 def read_calibration(path: Path) -> Any:
     """The mapping `opening` of a file that `bokehsynth calibrate` wrote; UsageError names the file and the way out."""
     try:

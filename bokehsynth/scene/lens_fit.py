@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from bokehsynth.color import FloatArray
 from bokehsynth.imaging.metrics import squared_error, tone_curve
-from bokehsynth.optics import Aperture, Lens
+from bokehsynth.optics import Aperture, CalibratedAperture, Lens, sized_aperture
+from bokehsynth.optics.thin_lens import largest_aberration
 from bokehsynth.rendering import render
 from bokehsynth.scene.depth_layers import depth_slices, sharpen_depth_edges
 
@@ -101,12 +102,18 @@ def error_at(pair: Pair, blur: float, focus: float, aperture: Aperture) -> float
 
 
 def error_function(pair: Pair, margin: int, aperture: Aperture) -> Error:
-    """Make the function of K and focus that says how far a pair's render, in the photograph's tones, is from it."""
+    """Make the function of K and focus that says how far a pair's render, in the photograph's tones, is from it.
+
+    `margin` is enough for the blur; lateral colour of a calibrated opening is added, in pixels of `pair`.
+    """
+    height, width = pair.disparity.shape
+    aperture = sized_aperture(aperture, (height, width))
+    if isinstance(aperture, CalibratedAperture):
+        margin += math.ceil(largest_aberration(Lens(1.0, 0.0, aperture), width, height))
     toned = pair.all_in_focus
     if pair.subject is not None and int(pair.subject.sum()) >= TONE_CURVE_PIXELS:
         toned = tone_curve(pair.all_in_focus, pair.photo, pair.subject)(pair.all_in_focus)
     layers = depth_slices(toned, sharpen_depth_edges(pair.disparity), margin, SLICES)
-    height, width = pair.disparity.shape
 
     def error(blur: float, focus: float) -> float:
         lens = Lens(blur, focus, aperture)

@@ -18,7 +18,7 @@ from bokehsynth.config.distributions import Constant, GrownSpec, bounds
 from bokehsynth.config.user_code import is_refused
 from bokehsynth.errors import UsageError
 from bokehsynth.files import canonical_json, sha256_bytes
-from bokehsynth.optics import Aperture, CalibratedAperture, Prescription, load_prescription
+from bokehsynth.optics import Aperture, Prescription, load_prescription, sized_aperture
 from bokehsynth.optics.prescription import FocusTables, focus_tables, packaged_lenses, read_prescription
 from bokehsynth.rendering.aperture.lens_points import table_digest, unbaked_part
 from bokehsynth.scene.aperture_spec import FROM_FILES, ApertureSpec, build_aperture, name_of, portable
@@ -241,8 +241,8 @@ class LensSpec(GrownSpec):
     ) -> SceneLens:
         """What was drawn of it: the place of an aperture in the list, and the camera's numbers."""
         opening = self.apertures[aperture]
-        if size is not None and isinstance(opening, CalibratedAperture):
-            opening = opening.for_size(*size)
+        if size is not None:
+            opening = sized_aperture(opening, size)
         return SceneLens(opening, camera, self.tables(size) if size is not None else None)
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 from bokehsynth.color import FloatArray
 from bokehsynth.errors import UsageError
 from bokehsynth.imaging.pictures import Cutout
-from bokehsynth.optics import Aperture, CalibratedAperture, Disc, Lens, Plane, Surface, load_prescription
+from bokehsynth.optics import Aperture, Disc, Lens, Plane, Surface, load_prescription, sized_aperture
 from bokehsynth.optics.layer import Layer
 from bokehsynth.optics.prescription import focus_tables
 from bokehsynth.scene.camera import CameraDraw, SceneLens
@@ -63,10 +63,7 @@ class CameraSettings:
         """Return the lens focused on a disparity, for pictures of `size` (height, width)."""
         if self.real is not None:
             return replace(self.real.focused(focus, size), falloff=self.falloff)
-        aperture = self.aperture
-        if isinstance(aperture, CalibratedAperture):
-            aperture = aperture.for_size(*size)
-        return Lens(self.blur, focus, aperture, self.falloff)
+        return Lens(self.blur, focus, sized_aperture(self.aperture, size), self.falloff)
 
 
 def real_lens(

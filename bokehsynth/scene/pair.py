@@ -14,7 +14,7 @@ from bokehsynth.color import FloatArray
 from bokehsynth.config.distributions import Distribution, Spec, bounds, sample, within
 from bokehsynth.imaging.metrics import psnr
 from bokehsynth.imaging.registration import compare_views
-from bokehsynth.optics import Aperture, HeightField, Lens
+from bokehsynth.optics import Aperture, HeightField, Lens, sized_aperture
 from bokehsynth.rng import uniform
 from bokehsynth.scene.composed_scene import ComposedScene
 from bokehsynth.scene.depth_layers import height_field_layer, normalize_depth
@@ -103,6 +103,7 @@ def draw_pair(
 
 def compose_pair(draw: PairDraw, store: AssetStore, aperture: Aperture) -> ComposedScene:
     """Compose the all-in-focus photo as a height field in front of the lens that made the other photo."""
+    aperture = sized_aperture(aperture, (draw.height, draw.width))
     pictures = store.pair(draw.asset)
     sharp, notes = window_of(draw, pictures.all_in_focus)
     photo, _ = window_of(draw, pictures.bokeh)

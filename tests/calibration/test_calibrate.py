@@ -2,7 +2,9 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,10 +17,18 @@ from benchmarks.calibrate import draw_spot, measure, night, score
 from bokehsynth.calibration import calibrate, detection
 from bokehsynth.calibration.detection import find_lamps
 from bokehsynth.calibration.lens_file import lens_record
-from bokehsynth.calibration.sheet import sheet
+from bokehsynth.calibration.sheet import CELL, in_words, sheet
 from bokehsynth.calibration.spot_model import Grid, Shape, spot
 from bokehsynth.cli import cli
-from bokehsynth.scene import read_aperture
+from bokehsynth.color import encode_8bit
+from bokehsynth.scene import lens_fit, read_aperture
+from bokehsynth.scene.depth_layers import depth_slices
+
+
+class Result(NamedTuple):
+    """What a render returns, as far as the search reads it."""
+
+    bokeh: np.ndarray
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +63,8 @@ def test_the_file_is_a_lens(found: tuple, tmp_path: Path, monkeypatch: pytest.Mo
     assert recipe.lens.aperture.data == json.loads(json.dumps(record["opening"]))
     monkeypatch.chdir(tmp_path)
     assert read_aperture("calibrated:mine.json") == opening
-    assert sheet(calibration, "mine").ndim == 3
+    page = sheet(calibration, "mine")
+    assert page.shape[0] == CELL + 28 + -(-len(calibration.lamps) // 3) * (CELL + 22) + 8
 
 
 @pytest.mark.parametrize(
@@ -102,13 +113,14 @@ def test_red_and_blue_are_smaller_or_beside() -> None:
     assert opening.for_size(60, 80) is opening.for_size(60, 80)
 
 
-@pytest.mark.parametrize("kind", ["black", "grey", "deep", "alpha", "corrupt", "missing"])
+@pytest.mark.parametrize("kind", ["black", "grey", "deep", "alpha", "corrupt", "missing", "linear"])
 def test_pictures_without_lamps_and_other_files(tmp_path: Path, kind: str) -> None:
     """Exit code 2 and one line that says what to do."""
-    path = tmp_path / "in.png"
+    path = tmp_path / ("in.hdr" if kind == "linear" else "in.png")
     pictures = {
         "black": np.zeros((80, 90, 3), np.uint8), "grey": np.full((80, 90), 90, np.uint8),
         "deep": np.full((80, 90, 3), 30_000, np.uint16), "alpha": np.zeros((80, 90, 4), np.uint8),
+        "linear": np.full((80, 90, 3), 7, np.float32),
     }  # fmt: skip
     if kind in pictures:
         save_picture(path, pictures[kind])
@@ -118,6 +130,7 @@ def test_pictures_without_lamps_and_other_files(tmp_path: Path, kind: str) -> No
     assert isinstance(result.exception, bs.BokehsynthError)
     assert result.exception.exit_code == 2
     assert str(path) in str(result.exception)
+    assert ("16 bits" in str(result.exception)) == (kind == "linear")
     assert ("street lights" in str(result.exception)) == (kind in {"black", "grey", "deep"})
     assert not (tmp_path / "lens.json").exists()
 
@@ -157,6 +170,53 @@ def test_no_input_is_overwritten(tmp_path: Path, source: str) -> None:
     assert "would replace" in str(run.exception)
     assert f"{source}-lens.json" in str(run.exception)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_lateral_colour_where_k_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the size of the picture that is rendered, not of the photograph, and takes none of the range of K."""
+    aperture = bs.CalibratedAperture(lateral=(0.05, -0.05), half_diagonal=2000.0)
+    picture = np.full((40, 60, 3), 0.5, np.float32)
+    disparity = np.repeat(np.linspace(0, 1, 6, dtype=np.float32), 10)[None].repeat(40, axis=0)
+    seen = []
+    monkeypatch.setattr(lens_fit, "render", lambda _, lens, *__: seen.append(lens.aperture) or Result(picture))
+    search = lens_fit.SearchRange((2.0, 10.0), None)
+    error = lens_fit.error_function(lens_fit.Pair(picture, picture, disparity, None), search.margin, aperture)
+    assert error(10.0, 1.0) == 0
+    assert seen == [aperture.for_size(40, 60)]
+
+
+@pytest.mark.long
+def test_the_command_finds_k(tmp_path: Path, found: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a pair with lateral colour, 0.75 px where it is searched and 3 px in the photograph."""
+    aperture = bs.CalibratedAperture(7, 0.1, 0.3, lateral=(0.02, -0.02), half_diagonal=math.hypot(180, 240) / 2)
+    known = replace(found[1], aperture=aperture)
+    monkeypatch.setattr("bokehsynth.calibration.calibrate", lambda *_: known)
+    monkeypatch.setattr(lens_fit, "SEARCH_SIDE", 45)
+    rng = np.random.default_rng(3)
+    sharp = np.kron(rng.uniform(0.02, 0.9, (15, 20, 3)), np.ones((12, 12, 1))).astype(np.float32)
+    disparity = np.repeat(np.linspace(0, 1, 6, dtype=np.float32), 40)[None].repeat(180, axis=0)
+    margin = 40
+    layers = depth_slices(sharp, disparity, margin, 6)
+    blurred = bs.render(layers, bs.Lens(24.0, 1.0, aperture), margin, "cpu").bokeh
+    save_picture(tmp_path / "photo.png", encode_8bit(blurred)[..., ::-1])
+    save_picture(tmp_path / "sharp.png", encode_8bit(sharp)[..., ::-1])
+    save_picture(tmp_path / "disparity.png", np.rint(255 * disparity).astype(np.uint8))
+    run = [str(tmp_path / "photo.png"), "--sharp", str(tmp_path / "sharp.png"), "--out", str(tmp_path / "lens.json")]
+    result = CliRunner().invoke(cli, ["calibrate", *run, "--disparity", str(tmp_path / "disparity.png")])
+    assert result.exit_code == 0, result.exception
+    pair = json.loads((tmp_path / "lens.json").read_text())["pair"]
+    assert pair["blur"] == pytest.approx(24.0, rel=0.1)
+    assert pair["focus"] == pytest.approx(1.0, abs=0.1)
+    assert pair["rms"] < 0.03
+
+
+def test_the_glow_has_no_error_bar(found: tuple) -> None:
+    """How well it is found is not measured; lamps fitted with it say nothing else."""
+    calibration = found[1]
+    errors = replace(calibration.fit, has_glow=True).errors()
+    assert "glow" not in errors
+    assert errors["edge"] > 0
+    assert in_words(replace(calibration, errors=errors))[1].endswith("glow 0.000")
 
 
 def test_many_bright_regions() -> None:

@@ -39,8 +39,7 @@ class Readings(NamedTuple):
     firsts: Float64Array  # [readings]
     cells: IntArray  # [readings]: pixels per coarse pixel
     bounded: IntArray
-    """[readings]: planes from this one on lie in 0..1, those before it are not negative; -1 for differences of either
-    sign."""
+    """[readings]: planes from this one on lie in 0..1, those before are not negative; -1: differences of any sign."""
     modes: "np.ndarray[tuple[int, int], np.dtype[np.uint8]]"  # [rows, columns]: ALL_RAYS .. BEHIND of each tile
     means: IntArray  # [L]: which plane of the buffer a layer's means begin at, -1 for layers that are not coarse
     together: IntArray  # [L]: likewise `layers_together`, -1 where nothing of the kind was made

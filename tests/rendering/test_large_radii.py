@@ -131,6 +131,18 @@ def test_lamps_stay_where_they_are(power, cell):
     assert _cells(sheet((20, 20), 10, power, 1.0, plane), lens) == [3]  # light that is no lamp
 
 
+def test_discs_of_bright_lamps_are_centred_on_them():
+    """The margin puts this lamp at the corner of its cell of 3 x 3: its disc lay 1 px off both ways."""
+    size, plane, lens, at = (136, 136), bs.Plane(1.0), bs.Lens(56.0, 0.0), (70, 68)
+    margin = enough([plane], lens, size)
+    assert (at[0] + margin) % 3 != 1
+    assert (at[1] + margin) % 3 != 1
+    disc = Scene((point_light(size, margin, at, plane, 500.0),), lens, margin).render().bokeh[..., 0].astype(float)
+    y, x = np.mgrid[: size[0], : size[1]]
+    centre = (disc * x).sum() / disc.sum(), (disc * y).sum() / disc.sum()
+    assert np.abs(np.subtract(centre, at)).max() < 0.1
+
+
 def _cells(layer, lens):
     tables = tables_of(lens.aperture)
     return reduced_layers.cell_sides([prepare_layer(layer, RenderInput((layer,), lens, 0), tables)], tables)

@@ -251,7 +251,7 @@ def test_the_command_is_deterministic(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_thirty_hidden_lenses() -> None:
-    """Blades right in 95 %, radii within 1 %, rims within 3 %; the table is benchmarks/calibrate.md."""
+    """Blades right in 95 %, radii within 1 %, rims within 3 %; benchmarks/calibrate.md has others."""
     scores = [measure(seed) for seed in range(30)]
     assert sum(each.blades == each.true_blades for each in scores) >= 29
     assert max(abs(each.radius_median) for each in scores) < 0.01

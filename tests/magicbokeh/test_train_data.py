@@ -188,9 +188,9 @@ def test_a_recipe_on_cuda_is_rendered_in_the_main_process_in_batches(tmp_path, m
     data = TrainingSet({"main": opened}, recipe.data, recipe.seed, 4.0)
     first, second = (data[SampleRef("main", index, 0)] for index in (0, 1))
     monkeypatch.setattr(sources, "usable_cpus", lambda: 1)
-    sizes, unpatched = [], cuda.render_pictures
+    sizes, unpatched = [], cuda.render_encoded  # what is stored in 8 bits is encoded there
     monkeypatch.setattr(
-        cuda, "render_pictures", lambda inputs, *more: sizes.append(len(inputs)) or unpatched(inputs, *more)
+        cuda, "render_encoded", lambda inputs, *more: sizes.append(len(inputs)) or unpatched(inputs, *more)
     )
     together = data.render_batch(data.collate([first, second]))
     assert sizes == [2, 2]  # through the lens, and through a pinhole

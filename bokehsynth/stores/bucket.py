@@ -29,6 +29,8 @@ MAX_OBJECT = 5 * 10**9
 
 _CHUNK = 8 << 20
 """Bytes that are compared at a time."""
+_SMALL_PUT = 1 << 16
+"""Bytes up to which a condition alone says what is there: a larger object is asked for before it is sent."""
 _SLOWEST = 1 << 18
 """Bytes per second at which a transfer still is no failure."""
 _RANDOM = random.SystemRandom()
@@ -135,22 +137,27 @@ class Bucket:
         if len(data) > MAX_OBJECT:
             raise UsageError(f"{self.url}/{key}: {len(data):,} bytes; an object has at most {MAX_OBJECT:,}")
         pauses = self._pauses(key)
-        there, put = self.holds(key, data), False
+        put, there = False, None
+        if not self.conditional or len(data) > _SMALL_PUT:
+            there = self.holds(key, data)
         while there is None:
+            reason = "what was put is not there"
             try:
                 self._put(key, data, "create" if self.conditional else "overwrite", attributes)
                 put = True
             except NoConditionsError:
                 self._give_up_conditions(key)
+                reason = ""
             except BusyError as busy:
                 pauses.wait(str(busy))
+                reason = ""
             except TakenError:
-                pauses.wait("others put and delete it")
+                reason = "others put and delete it"
             if put and self.conditional:
                 return True
             there = self.holds(key, data)
-            if put and there is None:
-                pauses.wait("what was put is not there")
+            if there is None and reason:
+                pauses.wait(reason)
         if not there:
             raise TakenError(f"{self.url}/{key}")
         return put

@@ -15,8 +15,7 @@ from bokehsynth.errors import UsageError, user_error
 from bokehsynth.optics import Aperture, Lens, Plane
 from bokehsynth.optics.layer import Layer
 from bokehsynth.rendering import render
-from bokehsynth.rendering.aperture.field_table import needs_field_table
-from bokehsynth.rendering.aperture.lens_points import check_weights, vogel_points
+from bokehsynth.rendering.aperture.lens_points import check_weights, needs_field_table, vogel_points
 from bokehsynth.rendering.aperture.outline import CELL, signed_area, trace_outline
 
 Array = npt.NDArray[Any]

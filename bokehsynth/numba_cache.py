@@ -7,22 +7,29 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numba
-
 
 def ensure_cache_place(beside: Path) -> None:
     """Point Numba at a temporary folder where it can write neither `beside` the kernels nor in the user's cache."""
+    import numba
+
     if numba.config.CACHE_DIR:  # type: ignore[attr-defined]
         return
-    places = [beside / "__pycache__"]
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    if not home.startswith("~"):  # a user without a home has no cache there
-        places.append(Path(home) / "numba")
-    if not any(_writable(place) for place in places):
+    if not is_kept(beside):
         # A directory of this process's own: compiled kernels are code, and others must not be able to plant theirs.
         numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="bokehsynth-kernels-")  # type: ignore[attr-defined]
         os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR  # type: ignore[attr-defined]  # for spawned workers
         atexit.register(shutil.rmtree, numba.config.CACHE_DIR, ignore_errors=True)  # type: ignore[attr-defined]
+
+
+def is_kept(beside: Path) -> bool:
+    """Whether what is compiled of modules in the folder `beside` can be kept for other processes."""
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        return True
+    places = [beside / "__pycache__"]
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if not home.startswith("~"):  # a user without a home has no cache there
+        places.append(Path(home) / "numba")
+    return any(_writable(place) for place in places)
 
 
 def discard_unreadable(dispatcher: Any) -> None:

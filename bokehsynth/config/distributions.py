@@ -24,7 +24,12 @@ class Spec(BaseModel):
     """Base of all recipe sections: unknown keys, wrong types and NaN are errors; docstrings are the schema's text."""
 
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        defer_build=True,  # once, within the section that is read; a worker, which gets the recipe read, builds none
     )
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

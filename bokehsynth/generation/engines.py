@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bokehsynth.assets.load.class_pictures import changed_classes
 from bokehsynth.errors import ChangedError, StorageError, UsageError
@@ -16,6 +16,7 @@ from bokehsynth.shards import Layout
 from bokehsynth.workers.events import Engine
 from bokehsynth.workers.pool import LocalEngine
 from bokehsynth.workers.supervisor import RunPolicy
+from bokehsynth.workers.timeouts import COMPILING
 
 ENGINES = ("local", "ray")
 
@@ -54,6 +55,8 @@ def make_engine(
     if name == "local":
         if ray_address is not None:
             raise UsageError(f"--ray-address {ray_address}: is for --engine ray, and this run has --engine local")
+        if allocation.workers == 1:  # it may have to compile first
+            policy = replace(policy, starting=COMPILING)
         return LocalEngine(allocation.workers, policy, allocation.environments)
     from bokehsynth.workers.ray_cluster import joins_cluster
     from bokehsynth.workers.ray_engine import SILENCE, STARTING, RayEngine

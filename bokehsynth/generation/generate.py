@@ -35,7 +35,7 @@ from bokehsynth.generation.devices import (
 from bokehsynth.generation.disk_space import check_free_space, largest_sample_pixels, typical_bytes
 from bokehsynth.generation.engines import NodeCheck, allocate, make_engine
 from bokehsynth.generation.event_log import EventLog
-from bokehsynth.generation.kernels import compile_kernels
+from bokehsynth.generation.kernels import compile_kernels, left_to_worker
 from bokehsynth.generation.plan import (
     all_plans,
     check_shard_boundaries,
@@ -285,7 +285,9 @@ def _make_shards(run: _Run, todo: list[ShardPlan]) -> None:
     """Have shards made; raises as soon as enough has failed, or at the end if anything has."""
     if not todo:
         return
-    compile_kernels(run.recipe, run.device)
+    to_worker = run.options.engine == "local" and left_to_worker(run.engine.workers, run.device)
+    if not to_worker:
+        compile_kernels(run.recipe, run.device)
     batching = run.options.batching or BatchOptions()
     if run.device == "cuda" and run.options.batching is None:
         batching = BatchOptions.for_device(run.threads, largest_sample_pixels(run.recipe))
@@ -296,7 +298,7 @@ def _make_shards(run: _Run, todo: list[ShardPlan]) -> None:
     if run.options.engine != "local":
         recipe = recipe.without_derived()
         nodes = NodeCheck(run.machine, run.identity, run.options.allow_mixed, run.options.lock)
-    task = ShardTask(recipe, run.layout, run.device, batching, nodes)
+    task = ShardTask(recipe, run.layout, run.device, batching, nodes, compiles=to_worker)
     try:
         bar = monitor.bar(sample_count(run.shards), run.options.progress)
         with bar, closing(run.engine.run(task, todo)) as events:

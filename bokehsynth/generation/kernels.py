@@ -3,7 +3,17 @@
 from bokehsynth.assets.load import foreground_colors
 from bokehsynth.generation.provenance import is_coarse
 from bokehsynth.recipe import Recipe
+from bokehsynth.rendering import keeps_kernels
 from bokehsynth.workers import signals
+
+
+def left_to_worker(workers: int, device: str) -> bool:
+    """Whether a run's only worker may compile what it needs: then its own process need not even load Numba.
+
+    Several workers would all compile the same at once, and one whose kernels cannot be kept would compile them again
+    whenever it is replaced.
+    """
+    return workers == 1 and device == "cpu" and keeps_kernels()
 
 
 def compile_kernels(recipe: Recipe, device: str) -> None:

@@ -12,6 +12,7 @@ from bokehsynth.errors import BokehsynthError, ChangedError, StorageError
 from bokehsynth.files import make_directory
 from bokehsynth.generation.batching import BatchOptions, RenderQueue
 from bokehsynth.generation.crash_log import CrashLog, Suspect
+from bokehsynth.generation.kernels import compile_kernels
 from bokehsynth.generation.quarantine import (
     QuarantinedDraw,
     first_attempt,
@@ -62,6 +63,8 @@ class ShardTask:
     batching: BatchOptions = field(default_factory=BatchOptions)
     check_node: Callable[[Layout, Recipe, str], None] | None = None
     """Called first where workers may be on other machines than the run: raises what they cannot do."""
+    compiles: bool = False
+    """Whether the worker compiles the recipe's kernels before its first shard: the run itself has not."""
 
     def prepare(self) -> None:
         """Load the device's kernels: where nothing can be cached they are compiled, which takes long once.
@@ -70,6 +73,8 @@ class ShardTask:
         """
         if self.check_node is not None:
             self.check_node(self.layout, self.recipe, self.device)
+        elif self.compiles:
+            compile_kernels(self.recipe, self.device)
         elif self.device == "cuda":
             from bokehsynth.rendering.cuda import renderer as cuda
 

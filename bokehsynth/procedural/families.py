@@ -4,8 +4,6 @@ import numpy as np
 
 from bokehsynth.files import sha256_bytes
 from bokehsynth.imaging.pictures import Cutout, Landscape
-from bokehsynth.procedural.backgrounds import BACKGROUNDS
-from bokehsynth.procedural.foregrounds import FOREGROUNDS
 from bokehsynth.rng import from_seed
 
 PROCEDURAL_VERSION = 1
@@ -14,17 +12,24 @@ PROCEDURAL_VERSION = 1
 
 def families(kind: str) -> tuple[str, ...]:
     """Names of the families of one kind, foreground or background."""
+    from bokehsynth.procedural.backgrounds import BACKGROUNDS  # here and below: many modules, for drawings alone
+    from bokehsynth.procedural.foregrounds import FOREGROUNDS
+
     return tuple(FOREGROUNDS if kind == "foreground" else BACKGROUNDS)
 
 
 def draw_foreground(asset_id: str, size: int) -> Cutout:
     """The cut-out `procedural/FAMILY/NN` with a longer side of `size` pixels; the same subject at every size."""
+    from bokehsynth.procedural.foregrounds import FOREGROUNDS
+
     family = asset_id.split("/")[1]
     return FOREGROUNDS[family](from_seed(_seed(asset_id)), size)
 
 
 def draw_background(asset_id: str, size: int) -> Landscape:
     """The landscape `procedural/FAMILY/NN` with a shorter side of `size` pixels; the same place at every size."""
+    from bokehsynth.procedural.backgrounds import BACKGROUNDS
+
     family = asset_id.split("/")[1]
     return BACKGROUNDS[family](from_seed(_seed(asset_id)), size)
 

@@ -6,9 +6,11 @@ This package knows layers and lenses, and no files, recipes or random numbers.
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from bokehsynth.errors import DeviceError, UsageError
+from bokehsynth.numba_cache import is_kept
 from bokehsynth.optics import Lens
 from bokehsynth.optics.layer import Layer
 from bokehsynth.rendering.aperture.lens_points import unbaked_part
@@ -123,6 +125,11 @@ def describe_device(name: str) -> dict[str, str]:
     from bokehsynth.rendering.cuda import device as cuda_device
 
     return cuda_device.the_device().description() if name == "cuda" else {}
+
+
+def keeps_kernels() -> bool:
+    """Whether the kernels of cpu, once compiled, can be kept for other processes."""
+    return is_kept(Path(__file__).parent)
 
 
 @lru_cache(maxsize=1)

@@ -20,7 +20,7 @@ from bokehsynth.errors import UsageError
 from bokehsynth.files import canonical_json, sha256_bytes
 from bokehsynth.optics import Aperture, Prescription, load_prescription, sized_aperture
 from bokehsynth.optics.prescription import FocusTables, focus_tables, packaged_lenses, read_prescription
-from bokehsynth.rendering.aperture.lens_points import table_digest, unbaked_part
+from bokehsynth.rendering.aperture.lens_points import needs_field_table, table_digest, unbaked_part
 from bokehsynth.scene.aperture_spec import FROM_FILES, ApertureSpec, build_aperture, name_of, portable
 from bokehsynth.scene.camera import (
     FULL_FRAME,
@@ -212,9 +212,12 @@ class LensSpec(GrownSpec):
         """UsageError for aberrations that change too fast for the tables of `cpu`, where all pictures have one size."""
         if size is None or any(is_refused(path) for path in self.class_paths):
             return
-        from bokehsynth.rendering.aperture.tables import FieldLensTables, tables_of
+        openings = [opening for opening in self._roughest(size) if needs_field_table(opening)]
+        if not openings:
+            return
+        from bokehsynth.rendering.aperture.tables import FieldLensTables, tables_of  # which imports the kernels
 
-        for tables in map(tables_of, self._roughest(size)):
+        for tables in map(tables_of, openings):
             if isinstance(tables, FieldLensTables):
                 tables.field_table(size[1], size[0])
 

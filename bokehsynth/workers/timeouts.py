@@ -10,6 +10,9 @@ MOST_DOUBLINGS = 3
 STARTING = 120.0
 """Seconds in which a worker has to start: imports from a slow disk take long, and nothing can be learnt from them."""
 
+COMPILING = 900.0
+"""The same of a worker that compiles kernels first: two minutes and more on a machine with other work."""
+
 
 @dataclass(frozen=True)
 class TimeoutPolicy:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +17,19 @@ from support.promised import PROMISED, promised_files
 import bokehsynth as bs
 from bokehsynth import untrusted_files
 from bokehsynth.errors import StorageError
-from bokehsynth.generation import disk_space, progress
+from bokehsynth.generation import disk_space, progress, shard_task
 from bokehsynth.generation.batching import BatchOptions
 from bokehsynth.generation.dataset_files import check_output_dir
+from bokehsynth.generation.devices import WorkerAllocation
+from bokehsynth.generation.engines import make_engine
 from bokehsynth.generation.generate import GenerateOptions, finalize, run_generation
+from bokehsynth.generation.kernels import left_to_worker
 from bokehsynth.generation.plan import all_plans
 from bokehsynth.generation.provenance import describe_machine
+from bokehsynth.generation.shard_task import ShardTask
 from bokehsynth.shards import Layout, shard_range, verify_dataset
+from bokehsynth.workers.supervisor import RunPolicy
+from bokehsynth.workers.timeouts import COMPILING, STARTING
 
 COMMAND = [sys.executable, "-c", "from bokehsynth.cli import main; main()", "generate"]
 
@@ -184,3 +191,45 @@ def test_a_finished_set_is_found_finished_by_two_looks_at_each_marker(
     assert len(set(markers)) == 7
     assert max(markers.count(path) for path in markers) == 2  # their format, and what they promise
     assert not [path for path in opened if path.endswith(".quarantine.jsonl")]
+
+
+SCRIPT = """
+import sys
+import bokehsynth as bs
+from bokehsynth.assets.load import foreground_colors
+
+if __name__ == "__main__":
+    keys = ["size=64", "samples={train: 1, val: 0}"]
+    bs.generate(bs.load_recipe("quickstart", keys), "set", workers=1, device="cpu")
+    print([name for name in ("numba", "scipy") if name in sys.modules])
+    foreground_colors.warm_up()
+    foreground_colors.warm_up()
+    print([name for name in sys.modules if name.startswith("pymatting")])
+"""
+
+
+def test_a_run_with_one_worker_leaves_the_kernels_to_it(tmp_path: Path) -> None:
+    """Numba takes longer to load than all else its process does; a kernel of pymatting read from the cache imported
+    the package, which loads and may compile thirty others."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["[]", "['pymatting.foreground.estimate_foreground_ml']"], done.stderr
+    assert not left_to_worker(2, "cpu")
+    assert not left_to_worker(1, "cuda")
+
+
+def test_the_only_worker_compiles_before_its_first_shard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Within a sample it could be taken for one that hangs."""
+    calls: list[Any] = []
+    monkeypatch.setattr(shard_task, "compile_kernels", lambda *given: calls.append(given))
+    recipe = bs.load_recipe("quickstart")
+    ShardTask(recipe, Layout(tmp_path), "cpu").prepare()
+    assert calls == []
+    ShardTask(recipe, Layout(tmp_path), "cpu", compiles=True).prepare()
+    assert calls == [(recipe, "cpu")]
+    assert engine_with(1).policy.starting == COMPILING
+    assert engine_with(2).policy.starting == STARTING
+
+
+def engine_with(workers: int) -> Any:
+    return make_engine("local", None, None, WorkerAllocation(workers, threads=1), RunPolicy())

@@ -1,6 +1,7 @@
 """Foreground colours under soft alpha, by estimation and inpainting."""
 
 import importlib.util
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -101,12 +102,20 @@ def _estimator() -> Estimator:
 
 
 def _load(path: Path) -> ModuleType:
+    """The module at `path`, known to Python by its own name: Numba imports that when it reads the kernels' cache."""
     from bokehsynth.numba_cache import ensure_cache_place
 
+    name = f"pymatting.foreground.{path.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
     ensure_cache_place(path.parent)
-    spec = importlib.util.spec_from_file_location("pymatting.foreground.estimate_foreground_ml", path)
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module

@@ -58,11 +58,6 @@ class FieldTable(NamedTuple):
     """x and y of the picture's centre."""
 
 
-def needs_field_table(aperture: Aperture) -> bool:
-    """Whether an aperture does more than an outline, one weight for each lens point and rims can say."""
-    return aperture.has_aberration or aperture.weight_depends_on_field or aperture.extent > 1
-
-
 def bake_field_table(aperture: Aperture, width: int, height: int, channels: int) -> FieldTable:
     """Ask an aperture at all nodes. Raises UsageError if its aberration changes too fast for the table."""
     step = max(width - 1, height - 1, 1) / (FIELDS - 1)

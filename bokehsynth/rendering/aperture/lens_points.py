@@ -30,6 +30,11 @@ _FIELD_POINTS = 4096
 """Lens points per pixel of the transmission map."""
 
 
+def needs_field_table(aperture: Aperture) -> bool:
+    """Whether an aperture does more than an outline, one weight for each lens point and rims can say."""
+    return aperture.has_aberration or aperture.weight_depends_on_field or aperture.extent > 1
+
+
 @dataclass(frozen=True, eq=False)
 class LensPoints:
     """Rays of one aperture: points float64 [N, 2] on the unit disc and weights float32 [N, 3] for R, G, B."""

@@ -16,7 +16,6 @@ from bokehsynth.rendering.aperture.field_table import (
     FieldTable,
     bake_field_table,
     channels_of,
-    needs_field_table,
     open_share,
 )
 from bokehsynth.rendering.aperture.footprint_kernel import UNVIGNETTED, ApertureShape, density_kernel
@@ -26,6 +25,7 @@ from bokehsynth.rendering.aperture.lens_points import (
     check_inside,
     check_weights,
     concentric_grid,
+    needs_field_table,
     smallest_side,
     vogel_points,
 )

@@ -15,8 +15,7 @@ from bokehsynth.optics import HeightField
 from bokehsynth.rendering import tile_constants
 from bokehsynth.rendering.aperture import pupil as pupils
 from bokehsynth.rendering.aperture.tables import FieldLensTables, LensTables, RaySet, tables_of
-from bokehsynth.rendering.cpu import field_renderer, pinhole, prepared_layers, reduced_renderer, tile_pass
-from bokehsynth.rendering.cpu.height_field import tracer
+from bokehsynth.rendering.cpu import pinhole, prepared_layers, tile_pass
 from bokehsynth.rendering.cpu.kernel_arguments import KernelTable, LayerPlanes, Picture, PupilField, Rays, TilePlan
 from bokehsynth.rendering.cpu.ray_tracer import grid_side, trace_tiles
 from bokehsynth.rendering.cpu.reduced_layers import cell_sides
@@ -35,9 +34,13 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
     """
     aperture = scene.lens.aperture
     if any(isinstance(layer.disparity, HeightField) for layer in scene.layers):
+        from bokehsynth.rendering.cpu.height_field import tracer  # what few recipes need takes time to import
+
         return tracer.render_scene(scene, samples)
     tables = tables_of(aperture)
     if scene.lens.blur > 0 and (pupils.has_pupil(aperture) or isinstance(tables, FieldLensTables)):
+        from bokehsynth.rendering.cpu import field_renderer
+
         return field_renderer.render_scene(scene, samples)
     output = empty_output(scene)
     if scene.lens.blur == 0 and pinhole.planes_in_order(scene) is not None:
@@ -47,6 +50,8 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
     layers = [prepared_layers.prepare_layer(layer, scene, tables) for layer in scene.layers]
     cells = cell_sides(layers, tables)
     if max(cells) > 1:
+        from bokehsynth.rendering.cpu import reduced_renderer
+
         reduced_renderer.filter_tiles(scene, layers, cells, tables, table, samples, output)
     else:
         _filter_tiles(scene, layers, tables, table, output)

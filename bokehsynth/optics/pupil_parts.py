@@ -61,6 +61,16 @@ class PupilPart(Aperture):
         return f"PupilPart({self.whole!r}, {self.column!r}, {self.row!r})"
 
     @property
+    def is_half(self) -> bool:
+        """Whether there is one other part."""
+        return self.column.count * self.row.count == 2
+
+    @property
+    def number(self) -> int:
+        """Its place among all parts, row by row."""
+        return self.row.index * self.column.count + self.column.index
+
+    @property
     def has_aberration(self) -> bool:
         """Whether the whole opening has an aberration."""
         return self.whole.has_aberration

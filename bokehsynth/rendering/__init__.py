@@ -15,6 +15,7 @@ from bokehsynth.optics import Lens
 from bokehsynth.optics.layer import Layer
 from bokehsynth.rendering.aperture.lens_points import unbaked_part
 from bokehsynth.rendering.frames import Frames
+from bokehsynth.rendering.half_pictures import is_half
 from bokehsynth.rendering.types import Backend, CodeTable, RenderInput
 
 BACKENDS = ("auto", "cpu", "cuda", "reference")
@@ -85,9 +86,9 @@ def render_batch(
 
     On cuda their `bokeh` and `all_in_focus` are made at once, by shared launches, the latter once for all scenes of the
     same layers, which share its array, read-only; nothing else comes back from the device, and `coverage` or `paths`
-    render the scene again when first read. With `codes` pictures come back encoded by that table, a quarter of the
-    bytes, for `bokeh_by(codes.encode)` and its like, and it is the linear ones that render the scene again. Raises what
-    `render` raises.
+    render the scene again when first read; halves of an opening are rendered when first read. With `codes` pictures
+    come back encoded by that table, a quarter of the bytes, for `bokeh_by(codes.encode)` and its like, and it is the
+    linear ones that render the scene again. Raises what `render` raises.
     """
     unknown = backend == "auto" and any(unbaked_part(scene.lens.aperture) for scene in scenes)
     if backend not in BACKENDS or backend == "reference" or unknown or resolve_device(backend) == "cpu":
@@ -96,17 +97,19 @@ def render_batch(
 
     _check_samples(samples)
     inputs = [_checked(scene.layers, scene.lens, scene.margin) for scene in scenes]
-    through_lens = [scene for scene in inputs if scene.lens.blur > 0]
+    lazy = [scene.lens.blur > 0 and is_half(scene.lens.aperture) for scene in inputs]  # by `half_pictures`, when read
+    through_lens = [scene for scene, later in zip(inputs, lazy, strict=True) if scene.lens.blur > 0 and not later]
     made: list[Any]
     if codes is None:
         made = cuda.render_pictures(through_lens, samples)
     else:
         made = cuda.render_encoded(through_lens, samples, codes)
     blurred, chosen, encode = iter(made), _backend("cuda"), None if codes is None else codes.encode
-    return [
-        Frames(scene, chosen, samples, (next(blurred) if scene.lens.blur > 0 else pinhole, pinhole), encode)
-        for scene, pinhole in zip(inputs, cuda.render_sharp(inputs, codes), strict=True)
-    ]
+    frames = []
+    for scene, later, pinhole in zip(inputs, lazy, cuda.render_sharp(inputs, codes), strict=True):
+        picture = pinhole if scene.lens.blur == 0 else None if later else next(blurred)
+        frames.append(Frames(scene, chosen, samples, (picture, pinhole), encode))
+    return frames
 
 
 def resolve_device(name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bokehsynth.rendering import half_pictures
 from bokehsynth.rendering.types import Backend, ByteArray, Encode, Float64Array, FloatArray, RenderInput, RenderOutput
 
 
@@ -21,18 +22,20 @@ class Frames:
         made: Sequence[Any] = (),
         encode: Encode | None = None,
     ) -> None:
-        """`made`: the pictures through the lens and through a pinhole, where they are made already.
+        """`made`: the pictures through the lens and through a pinhole, None where they are not made already.
 
-        With `encode` they are codes as it makes them, None where it would refuse.
+        With `encode` they are codes as it makes them, None also where it would refuse.
         """
         self._scene, self._backend, self._samples = scene, backend, samples
-        self._made: Sequence[FloatArray] = made if encode is None else ()
+        self._made: Sequence[FloatArray | None] = made if made and encode is None else (None, None)
         self._codes: Sequence[ByteArray | None] = made if encode is not None else (None, None)
         self._encode = encode
 
     @cached_property
     def _blurred(self) -> RenderOutput:
-        return self._backend.render_scene(self._scene, self._samples) if self._scene.lens.blur > 0 else self._pinhole
+        if self._scene.lens.blur == 0:
+            return self._pinhole
+        return half_pictures.render_scene(self._scene, self._backend, self._samples)
 
     @cached_property
     def _pinhole(self) -> RenderOutput:
@@ -40,8 +43,12 @@ class Frames:
 
     @property
     def bokeh(self) -> FloatArray:
-        """The scene through the lens, [H, W, 3] linear light, not clamped."""
-        return self._made[0] if self._made else self._blurred.color
+        """The scene through the lens, [H, W, 3] linear light, not clamped.
+
+        Through one of two halves: what it adds to the picture through the whole, over `part_light`
+        (`rendering.half_pictures`).
+        """
+        return self._blurred.color if self._made[0] is None else self._made[0]
 
     def bokeh_by(self, encode: Encode) -> ByteArray:
         """`encode(bokeh)`, from the device where it was encoded there; raises what `encode` raises."""
@@ -73,7 +80,7 @@ class Frames:
     @property
     def all_in_focus(self) -> FloatArray:
         """The same layers through a pinhole (K = 0), [H, W, 3] linear light, not clamped."""
-        return self._made[1] if self._made else self._pinhole.color
+        return self._pinhole.color if self._made[1] is None else self._made[1]
 
     @property
     def disparity(self) -> FloatArray:
@@ -112,6 +119,10 @@ class Frames:
         [H, W, 3] or [1, 1, 3]. `bokeh` is normalised; times this it is what the part adds to the whole's picture, where
         the layers let nothing through. UsageError for another opening.
         """
+        if self._scene.lens.blur > 0 and half_pictures.is_half(self._scene.lens.aperture):
+            made = self._blurred.part_light
+            assert made is not None
+            return made
         from bokehsynth.rendering.aperture.part_light import part_light
 
         return part_light(self._scene)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture, HeightField, Lens, Surface
+from bokehsynth.optics.pupil_parts import PupilPart
 from bokehsynth.rendering.aperture.lens_points import (
     check_weights,
     field_positions,
@@ -52,14 +53,15 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
 def _lens_points(scene: RenderInput, samples: int) -> tuple[Float64Array, Float64Array]:
     """Points [N, 2] inside the opening with N close to `samples`, and weights [N, 3]; one central ray for a pinhole.
 
-    Weights that depend on the field are those at the picture's centre.
+    Weights that depend on the field are those at the picture's centre. Of a half those of the whole's that pass it.
     """
     if scene.lens.blur == 0:
         return np.zeros((1, 2)), np.ones((1, 3))
     aperture = scene.lens.aperture
-    share = np.asarray(aperture.inside(aperture.extent * vogel_points(4096)), np.bool_).mean()
+    opening = aperture.whole if isinstance(aperture, PupilPart) and aperture.is_half else aperture
+    share = np.asarray(opening.inside(opening.extent * vogel_points(4096)), np.bool_).mean()
     if share == 0:
-        raise UsageError(f"{type(aperture).__name__} lets no light through")
+        raise UsageError(f"{type(opening).__name__} lets no light through")
     points = aperture.extent * vogel_points(int(np.ceil(samples / share)))
     points = points[np.asarray(aperture.inside(points), np.bool_)]
     return points, check_weights(aperture, points)

@@ -104,6 +104,8 @@ class RenderOutput:
     """[H, W] in 0..1: the share of rays that some layer stopped."""
     paths: npt.NDArray[np.uint8] | None = None
     """Which way each tile went, where a backend has several (`rendering.PATHS`)."""
+    part_light: FloatArray | None = None
+    """[H, W, 3] or [1, 1, 3], of a half of an opening: its light over that of the whole."""
 
 
 @dataclass(frozen=True)

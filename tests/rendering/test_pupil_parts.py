@@ -1,6 +1,5 @@
-"""Parts of an opening: what they add up to, and where they show what is out of focus."""
+"""Parts of an opening: their shares, and where they show what is out of focus."""
 
-import cv2
 import numpy as np
 import pytest
 
@@ -8,7 +7,7 @@ import bokehsynth as bs
 from bokehsynth.optics.pupil_parts import all_parts
 from bokehsynth.rendering.aperture.lens_points import concentric_grid
 
-K, FOCUS, MARGIN, SIDE = 24.0, 0.5, 30, 64
+K, FOCUS, MARGIN, SIDE = 24.0, 0.5, 30, 48
 GX = 2e-3
 S = concentric_grid(400)
 
@@ -24,38 +23,6 @@ def _solid(color, plane):
 def _mean_over(part, of):
     weight = np.where(part.inside(S), part.weight(S), 0.0)
     return float((weight * of).sum() / weight.sum())
-
-
-def _edges():
-    """A disc before a tilted ground, both with a texture of about 1 px."""
-    rng = np.random.default_rng(3)
-    side = SIDE + 2 * MARGIN
-    y, x = np.mgrid[:side, :side] - (side - 1) / 2
-    alpha = np.clip(20.5 - np.hypot(x, y), 0, 1).astype(np.float32)
-    colors = [cv2.GaussianBlur(rng.random((side, side, 3)).astype(np.float32), (0, 0), 1) for _ in range(2)]
-    return [bs.Layer(colors[0], alpha, bs.Plane(0.9)), bs.Layer(colors[1], np.ones_like(alpha), bs.Plane(0.2, 1e-3))]
-
-
-@pytest.mark.parametrize(
-    ("aperture", "mean", "largest"),
-    # Seen on cpu: 2.0e-5 and 1.7e-4 (disc), 5e-5 and 5e-4 (polygon), the largest where two layers vary at once.
-    [(bs.Disc(), 5e-5, 4e-4), (bs.Polygon(5, 0.3), 1e-4, 1e-3)],
-    ids=["disc", "polygon"],
-)
-def test_left_and_right_add_up_to_the_whole(aperture, mean, largest):
-    lenses = [bs.Lens(K, FOCUS, each) for each in (aperture, *bs.halves_of(aperture))]
-    whole, left, right = bs.render_views(_edges(), lenses, MARGIN, "cpu")
-    difference = left.bokeh * left.part_light + right.bokeh * right.part_light - whole.bokeh
-    assert np.sqrt(np.square(difference).mean()) < mean
-    assert np.abs(difference).max() < largest
-
-
-def test_left_and_right_add_up_without_edges():
-    layers = _edges()[1:]
-    lenses = [bs.Lens(K, FOCUS, each) for each in (bs.Disc(), *bs.halves_of(bs.Disc()))]
-    whole, left, right = bs.render_views(layers, lenses, MARGIN, "cpu")
-    difference = left.bokeh * left.part_light + right.bokeh * right.part_light - whole.bokeh
-    assert np.abs(difference).max() < 1e-4  # seen: 6e-5
 
 
 def test_shares_are_a_partition_of_unity():
@@ -74,13 +41,13 @@ def test_halves_see_what_is_out_of_focus_apart(backend, disparity):
     alpha = np.clip(6.5 - np.hypot(x, y), 0, 1).astype(np.float32)
     layers = [bs.Layer(_canvas(1.0), alpha, bs.Plane(disparity)), _solid(0.0, bs.Plane(0.02))]
     halves = bs.halves_of(bs.Disc())
-    frames = bs.render_views(layers, [bs.Lens(K, FOCUS, half) for half in halves], MARGIN, backend, 160)
+    frames = bs.render_views(layers, [bs.Lens(K, FOCUS, half) for half in halves], MARGIN, backend, 240)
     columns = np.arange(SIDE) - (SIDE - 1) / 2
     left, right = (float((f.bokeh[..., 0] * columns).sum() / f.bokeh[..., 0].sum()) for f in frames)
     apart = _mean_over(halves[1], S[:, 0]) - _mean_over(halves[0], S[:, 0])
     assert apart > 0.7
     expected = K * (disparity - FOCUS) * apart
-    assert left - right == pytest.approx(expected, abs=0.02)  # seen: 0.006 px on `reference`, 0.0003 on `cpu`
+    assert left - right == pytest.approx(expected, abs=0.02)  # seen: 0.012 px on `reference`, 0.0003 on `cpu`
     assert (left > right) == (disparity > FOCUS)
 
 

@@ -22,11 +22,15 @@ def part_light(scene: RenderInput) -> FloatArray:
     part = scene.lens.aperture
     if not isinstance(part, PupilPart):
         raise UsageError(f"{type(part).__name__} is no part of an opening: make one by part_of or halves_of")
-    # The sum over all parts, not the whole's own integral, so that what each is off by cancels.
-    of_part, of_all = _light(part, scene), sum(_light(each, scene) for each in all_parts(part))
-    share = np.divide(of_part, of_all, out=np.zeros_like(of_part), where=of_all > 0)
-    result: FloatArray = np.broadcast_to(share, (*share.shape[:2], 3)).astype(np.float32)
-    return result
+    return lights_of(scene, part)[part.number]
+
+
+def lights_of(scene: RenderInput, part: PupilPart) -> list[FloatArray]:
+    """`part_light` of a part and of all the others, row by row."""
+    lights = [_light(each, scene) for each in all_parts(part)]
+    total = sum(lights)  # not the whole's own integral, so that what each is off by cancels
+    shares = [np.divide(light, total, out=np.zeros_like(light), where=total > 0) for light in lights]
+    return [np.broadcast_to(share, (*share.shape[:2], 3)).astype(np.float32) for share in shares]
 
 
 def _light(aperture: Aperture, scene: RenderInput) -> Float64Array:

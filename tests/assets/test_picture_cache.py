@@ -89,6 +89,17 @@ def test_kept_pictures_are_bit_for_bit_those_that_are_made(catalogue, tmp_path, 
     assert entries(tmp_path) == kept
 
 
+def test_of_landscapes_as_their_files_hold_them_those_with_lamps_are_kept(catalogue, tmp_path, monkeypatch):
+    """Reading what is not reduced takes as long as decoding it, finding lamps ten times as long."""
+    for asset_id, count in (("l0", 0), ("l1", 1)):
+        made = AssetStore().of(catalogue).landscape(asset_id, 192)
+        assert (made.highlights is not None) == bool(count)
+        assert len(entries(tmp_path)) == count
+    forbid_making(monkeypatch)
+    read = AssetStore().of(catalogue).landscape("l1", 192)
+    assert same([made.color, made.highlights], [read.color, read.highlights])
+
+
 @pytest.mark.parametrize(
     "damage",
     [

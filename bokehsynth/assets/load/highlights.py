@@ -84,6 +84,9 @@ def _of_lamps(light: FloatArray, color: FloatArray, night: float, limits: "_Limi
         * _fall(_local_mean(luminance, NEAR), *limits.luminance)
     )
     weight = cv2.resize(weight, share.shape[::-1], interpolation=cv2.INTER_LINEAR) * np.float32(night * isolated)
+    found &= weight > 0
+    if not found.any():
+        return None
     highlights = np.zeros_like(light)
     highlights[found] = light[found] * _hue(light, color, found) * weight[found][:, None]
     return highlights if float(highlights.max()) > 1e-3 else None

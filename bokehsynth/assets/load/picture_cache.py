@@ -70,15 +70,19 @@ class PictureCache(NamedTuple):
     folder: Path
     most: int
 
-    def get(self, key: dict[str, Any], kind: type[Picture], make: Callable[[], Picture]) -> Picture:
-        """The picture of a key, made and kept where it is missing."""
+    def get(
+        self, key: dict[str, Any], kind: type[Picture], make: Callable[[], Picture],
+        worth: Callable[[Picture], bool] = lambda picture: True,
+    ) -> Picture:  # fmt: skip
+        """The picture of a key, made where it is missing, and kept if it is worth that."""
         whole = {"format": FORMAT, "made_by": made_by(), "kind": kind.__name__, **key}
         name = sha256_bytes(canonical_json(whole))
         path = self.folder / name[0] / f"{name[1:40]}.picture"
         found = _read(path, whole, kind)
         if found is None:
             found = make()
-            self._keep(path, whole, found)
+            if worth(found):
+                self._keep(path, whole, found)
         return found
 
     def bound(self, disk: int) -> int:

@@ -67,7 +67,10 @@ class AssetStore:
         factor = landscape_factor(files, shorter_side)
         shorter = min(files.size) // factor
         key = {**_contents(files), "lamps": True, "shorter": shorter}
-        return self._get(key, Landscape, lambda: landscape_from(read_asset(files), shorter), on_disk=factor > 1)
+        return self._get(
+            key, Landscape, lambda: landscape_from(read_asset(files), shorter),
+            worth=lambda found: factor > 1 or found.highlights is not None,
+        )  # fmt: skip
 
     def photo(self, asset_id: str, shorter_side: int) -> FloatArray:
         """A photograph [H, W, 3] as it is, with a shorter side of at least `shorter_side` pixels, or its largest."""
@@ -88,15 +91,17 @@ class AssetStore:
         return self._cache.get(asset_id, lambda: load_pair(files.roles, files.root, _UNLIMITED, files.sums)[0])
 
     def _get(
-        self, key: dict[str, Any], kind: type[Picture], make: Callable[[], Picture], on_disk: bool = True
-    ) -> Picture:
-        """The picture of a key from memory, else from the disk, else made; with `on_disk` it is kept there, too.
+        self, key: dict[str, Any], kind: type[Picture], make: Callable[[], Picture], on_disk: bool = True,
+        worth: Callable[[Picture], bool] = lambda picture: True,
+    ) -> Picture:  # fmt: skip
+        """The picture of a key from memory, else from the disk, else made; with `on_disk` it is kept there, too, if it
+        is `worth` that.
 
-        Reading a photograph that is not reduced takes as long as decoding it.
+        Reading a photograph that is not reduced takes as long as decoding it; finding its lamps ten times as long.
         """
         disk = picture_cache() if on_disk else None
         found: Picture = self._cache.get(
-            (kind, *key.items()), make if disk is None else lambda: disk.get(key, kind, make)
+            (kind, *key.items()), make if disk is None else lambda: disk.get(key, kind, make, worth)
         )
         return found
 

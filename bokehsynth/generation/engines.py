@@ -9,7 +9,7 @@ from bokehsynth.errors import ChangedError, StorageError, UsageError
 from bokehsynth.generation.dataset_files import Machine, differences, read_identity, record_machine
 from bokehsynth.generation.devices import WorkerAllocation, allocate_workers
 from bokehsynth.generation.kernels import compile_kernels
-from bokehsynth.generation.provenance import describe_machine, pixel_facts
+from bokehsynth.generation.provenance import describe_machine, pixel_facts, with_encoder_of
 from bokehsynth.generation.shard_lock import set_up_lock
 from bokehsynth.recipe import Recipe
 from bokehsynth.shards import Layout
@@ -101,7 +101,7 @@ class NodeCheck:
                     "AWS_ENDPOINT_URL and AWS_REGION) where Ray was started there and where the line is run"
                 )
             raise ChangedError(f"{layout.root}: node {host} does not see the data set there; {advice}")
-        here = describe_machine(device, recipe)
+        here = with_encoder_of(self.machine, describe_machine(device, recipe))
         found = differences(pixel_facts(self.machine, here), pixel_facts(here, self.machine))
         if found and not self.allow_mixed:
             raise ChangedError(

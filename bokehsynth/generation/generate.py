@@ -22,6 +22,7 @@ from bokehsynth.generation.dataset_files import (
     check_output_dir,
     devices_of,
     lacks_conditions,
+    machines_of,
     missing_conditions,
     restore_records,
     write_description,
@@ -45,7 +46,7 @@ from bokehsynth.generation.plan import (
     uncommitted,
 )
 from bokehsynth.generation.progress import RunMonitor
-from bokehsynth.generation.provenance import describe_machine
+from bokehsynth.generation.provenance import describe_machine, png_encoder, with_encoder_of
 from bokehsynth.generation.quarantine import QuarantinedDraw, import_list, merged_list
 from bokehsynth.generation.shard_lock import set_up_lock, shard_lock
 from bokehsynth.generation.shard_task import ShardTask
@@ -224,6 +225,8 @@ def _prepare(recipe: Recipe, layout: Layout, options: GenerateOptions) -> _Run:
     everything = all_plans(recipe, layout)
     shards = shard_range(everything, options.shards)
     machine = describe_machine(device, recipe)
+    for first in machines_of(layout)[:1]:
+        machine = with_encoder_of(first, machine)
     check_same_gpus(machine, options.allow_mixed)
     begun = check_output_dir(layout, recipe, machine, options.allow_mixed)
     threads = allocation.threads
@@ -298,7 +301,9 @@ def _make_shards(run: _Run, todo: list[ShardPlan]) -> None:
     if run.options.engine != "local":
         recipe = recipe.without_derived()
         nodes = NodeCheck(run.machine, run.identity, run.options.allow_mixed, run.options.lock)
-    task = ShardTask(recipe, run.layout, run.device, batching, nodes, compiles=to_worker)
+    task = ShardTask(
+        recipe, run.layout, run.device, batching, nodes, compiles=to_worker, encode_png=png_encoder(run.machine)
+    )
     try:
         bar = monitor.bar(sample_count(run.shards), run.options.progress)
         with bar, closing(run.engine.run(task, todo)) as events:

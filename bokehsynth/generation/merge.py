@@ -64,7 +64,7 @@ def merge(
     All are parts of one set: the same recipe, pictures, code and number of samples, begun with `generate --shards I/N`
     in folders of their own. What is committed stays, so a merge that was interrupted goes on when it is called again.
     Raises UsageError where there is no data set, ChangedError, naming what differs, for parts of another set and for a
-    shard of which two parts have other bytes, DataError for a damaged part, LockedError if a run works on `out`.
+    shard of which two parts have other bytes (with `allow_mixed`: other pixels), DataError for a damaged part, LockedError if a run works on `out`.
     `allow_mixed`, `lock`, `trust_code` and `overrides` as in `generate` and `finalize`.
     """
     layout = Layout(data_path(out))
@@ -77,7 +77,7 @@ def merge(
             _check_machines(layout, source)
     with shard_lock(layout.lock, lock_ranges(plans), lock):
         sweep_temporaries(layout, plans)  # of merges and runs that were killed
-        todo = _shards_to_copy(layout, sources, plans, identity)
+        todo = _shards_to_copy(layout, sources, plans, identity, by_pixels=allow_mixed)
         _check_room(layout, [marker for _, marker in todo])
         with set_up_lock(layout.lock, lock):
             for source in sources:
@@ -161,15 +161,20 @@ def _take_over_quarantine(source: Layout, layout: Layout, plan: ShardPlan) -> No
 
 
 def _shards_to_copy(
-    layout: Layout, parts: Sequence[Layout], plans: Sequence[ShardPlan], identity: dict[str, str]
+    layout: Layout, parts: Sequence[Layout], plans: Sequence[ShardPlan], identity: dict[str, str], by_pixels: bool
 ) -> list[tuple[Layout, ShardMarker]]:
     """The marker of each shard that `layout` lacks, and the first part that has it.
 
-    ChangedError where two have other bytes.
+    ChangedError where two have other bytes; `by_pixels`, other pixels: encoders of two machines may differ.
     """
+
+    def digest_of(marker: ShardMarker) -> str:
+        return marker.pixels_sha256 if by_pixels else marker.sha256
+
+    what = "pixels" if by_pixels else "bytes"
     planned = {plan.name: plan for plan in plans}
     digests = {
-        marker.plan.name: (marker.sha256, layout.root)
+        marker.plan.name: (digest_of(marker), layout.root)
         for marker in find_shards(layout, plans, identity)
         if marker is not None
     }
@@ -182,10 +187,10 @@ def _shards_to_copy(
             name = marker.plan.name
             if name not in digests:
                 found.append((part, marker))
-            digest, where = digests.setdefault(name, (marker.sha256, part.root))
-            if digest != marker.sha256:
+            digest, where = digests.setdefault(name, (digest_of(marker), part.root))
+            if digest != digest_of(marker):
                 raise ChangedError(
-                    f"{part.root}: {name} has other bytes than in {where}, though all they are made from is the same; "
+                    f"{part.root}: {name} has other {what} than in {where}, though all they are made from is the same; "
                     "`bokehsynth audit` of both tells which one its recipe gives"
                 )
     return found

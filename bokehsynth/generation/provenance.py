@@ -15,6 +15,7 @@ from bokehsynth.rendering.tile_constants import COARSE_FROM
 from bokehsynth.scene.lens_spec import LensSpec
 from bokehsynth.scene.pair import PairSpec
 from bokehsynth.scene.spec import SceneSpec
+from bokehsynth.shards import PngEncoder, encode_png, encode_png_opencv
 from bokehsynth.version import __version__
 
 PIXEL_PACKAGES = ("numpy", "numba", "llvmlite", "pillow")
@@ -23,6 +24,10 @@ PIXEL_PACKAGES = ("numpy", "numba", "llvmlite", "pillow")
 ASSET_PACKAGES = ("pymatting", "openexr")
 """Packages that make pixels of some pictures only: colours under soft alpha, and .exr files. They are in the record
 where such pictures are used."""
+
+PNG_PACKAGE = "isal"
+"""The package that deflates PNG members, whose version may change their bytes and no pixel. Sets begun before 0.5.0
+have no such record: their members are encoded by OpenCV (`with_encoder_of`)."""
 
 PIXEL_GPU = ("compute_capability", "nvrtc", "cupy")
 """Keys of a GPU's record (`rendering.describe_device`) on which pixels depend; null on the CPU."""
@@ -36,7 +41,7 @@ that are not square), and on the CPU of recipes whose blur goes beyond COARSE_FR
 
 PIXEL_KEYS = ("pixels", "architecture", "cpu_features", "dispatch", "device", *PIXEL_GPU, "opencv", *PIXEL_PACKAGES)
 """The keys that two machines must share to work on one data set, and those of ASSET_PACKAGES that both have (up to
-0.4.0 none was recorded); the others are for the record."""
+0.4.0 none was recorded), and PNG_PACKAGE for the sake of bytes; the others are for the record."""
 
 
 def describe_machine(device: str, recipe: Recipe | None = None) -> dict[str, Any]:
@@ -50,7 +55,7 @@ def describe_machine(device: str, recipe: Recipe | None = None) -> dict[str, Any
     import cv2
     from llvmlite import binding
 
-    packages = (*PIXEL_PACKAGES, *_asset_packages(recipe.catalogue if recipe else None))
+    packages = (*PIXEL_PACKAGES, PNG_PACKAGE, *_asset_packages(recipe.catalogue if recipe else None))
     changed = recipe is not None and (any(map(_has_changed, recipe.lenses)) or is_coarse(recipe, device))
     features = binding.get_host_cpu_features()
     flags = ",".join(sorted(name for name, on in features.items() if on))
@@ -76,9 +81,19 @@ def pixel_facts(machine: Mapping[str, Any], other: Mapping[str, Any]) -> dict[st
     version = machine.get("bokehsynth")
     # before 0.4.0 every version had pixels of its own
     old = isinstance(version, str) and version.startswith(("0.1.", "0.2.", "0.3."))
-    return {key: machine.get(key) for key in (*PIXEL_KEYS, *both)} | {
+    return {key: machine.get(key) for key in (*PIXEL_KEYS, PNG_PACKAGE, *both)} | {
         "pixels": machine.get("pixels", version if old else 1)
     }
+
+
+def with_encoder_of(begun: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a machine that goes on with a set, with the PNG encoder of the record with which it was begun."""
+    return {key: value for key, value in machine.items() if key != PNG_PACKAGE or PNG_PACKAGE in begun}
+
+
+def png_encoder(machine: Mapping[str, Any]) -> PngEncoder:
+    """What encodes the PNG members of a set that a machine with this record works on."""
+    return encode_png if PNG_PACKAGE in machine else encode_png_opencv
 
 
 def _has_changed(lens: LensSpec) -> bool:

@@ -26,7 +26,16 @@ from bokehsynth.rendering import render_batch
 from bokehsynth.sample_checks import MAX_ATTEMPTS, NOT_RETRYABLE, retry_until_valid
 from bokehsynth.sample_draw import draw_sample
 from bokehsynth.schema import Sample
-from bokehsynth.shards import Layout, PackedSample, ShardPlan, find_shard, pack, write_shard
+from bokehsynth.shards import (
+    Layout,
+    PackedSample,
+    PngEncoder,
+    ShardPlan,
+    encode_png,
+    find_shard,
+    pack,
+    write_shard,
+)
 from bokehsynth.workers.events import Report, is_fatal_to_worker
 
 DISK_FULL_RETRY_SECONDS = 3.0
@@ -61,6 +70,8 @@ class ShardTask:
     layout: Layout
     device: str
     batching: BatchOptions = field(default_factory=BatchOptions)
+    encode_png: PngEncoder = encode_png
+    """That of the set: a module's function, so that the task can be pickled."""
     check_node: Callable[[Layout, Recipe, str], None] | None = None
     """Called first where workers may be on other machines than the run: raises what they cannot do."""
     compiles: bool = False
@@ -266,4 +277,4 @@ class _ShardAttempt:
                 f"sample {index} of {split} cannot be made: all of its {MAX_ATTEMPTS} draws were given up, the last "
                 f"because of {type(error).__name__}: {error}"
             ) from error
-        return pack(sample, recipe.shards), quarantined
+        return pack(sample, recipe.shards, self.task.encode_png), quarantined

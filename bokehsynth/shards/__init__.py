@@ -23,6 +23,7 @@ from bokehsynth.shards.marker import (
     read_marker,
 )
 from bokehsynth.shards.plan import ShardPlan, contiguous, parse_range, plan_shards, shard_range
+from bokehsynth.shards.png import PngEncoder, encode_png, encode_png_opencv
 from bokehsynth.shards.reader import ShardDataset, open_dataset
 from bokehsynth.shards.verify import VerifyReport, verify_dataset
 from bokehsynth.shards.verify_shard import Fault
@@ -33,6 +34,7 @@ __all__ = [
     "Fault",
     "Layout",
     "PackedSample",
+    "PngEncoder",
     "ShardDataset",
     "ShardMarker",
     "ShardPlan",
@@ -44,6 +46,8 @@ __all__ = [
     "copy_shard",
     "describe_dataset",
     "each",
+    "encode_png",
+    "encode_png_opencv",
     "encode_sample",
     "find_shard",
     "find_shards",

@@ -33,6 +33,7 @@ from bokehsynth.schema import (
     sample_key,
 )
 from bokehsynth.shards.picture_header import StoredForm, read_form
+from bokehsynth.shards.png import PngEncoder, encode_png
 from bokehsynth.untrusted_files import parse_json
 
 META_MEMBER = "json"
@@ -58,16 +59,6 @@ _WEBP_SIDE_MAX = 16383
 
 _STRIP = 1 << 24
 """Bytes that are turned from BGR to RGB at once in larger pictures, where they lie."""
-
-# OpenCV 4.12 gave this parameter its name; before that it is ignored: same pixels, other bytes.
-_PNG_FILTER = 19
-_PNG_FILTER_PAETH = 128
-# Measured on 512x512 (photograph / blurred / noisy): Paeth + Huffman only takes the time of OpenCV's default (Sub +
-# run lengths) and 10 % to 30 % fewer bytes. Maps are made of planes, which Paeth turns into runs of zeros.
-_PNG_COLOR, _PNG_MAP = (
-    [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, strategy, _PNG_FILTER, _PNG_FILTER_PAETH]
-    for strategy in (cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY, cv2.IMWRITE_PNG_STRATEGY_RLE)
-)
 
 
 def member_name(field: str, codec: str) -> str:
@@ -150,7 +141,9 @@ def stored_arrays(sample: Sample, spec: ShardSpec | None = None) -> dict[str, Ar
     return stored
 
 
-def encode_stored(stored: Mapping[str, Array], meta: Mapping[str, Any], spec: ShardSpec) -> dict[str, bytes]:
+def encode_stored(
+    stored: Mapping[str, Array], meta: Mapping[str, Any], spec: ShardSpec, encode_png: PngEncoder = encode_png
+) -> dict[str, bytes]:
     """The members for arrays that `stored_arrays` has checked."""
     members = {META_MEMBER: canonical_json(dict(meta)).encode()}
     for name, values in stored.items():
@@ -227,13 +220,6 @@ def decode_meta(key: str, members: Mapping[str, bytes]) -> dict[str, Any]:
         raise DataError(f"{where} is not a JSON object")
     _check_record(key, meta)
     return meta
-
-
-def encode_png(values: Array) -> bytes:
-    """PNG of uint8 or uint16 [H, W, 3] RGB, or of uint16 [H, W]."""
-    if values.ndim == 3:
-        return bytes(cv2.imencode(".png", cv2.cvtColor(values, cv2.COLOR_RGB2BGR), _PNG_COLOR)[1])
-    return bytes(cv2.imencode(".png", values, _PNG_MAP)[1])
 
 
 def encode_webp(values: Array) -> bytes:

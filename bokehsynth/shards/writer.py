@@ -18,6 +18,7 @@ from bokehsynth.shards.codec import encode_stored, member_names, stored_arrays, 
 from bokehsynth.shards.layout import Layout
 from bokehsynth.shards.marker import ShardMarker
 from bokehsynth.shards.plan import ShardPlan
+from bokehsynth.shards.png import PngEncoder, encode_png
 from bokehsynth.shards.tar import TarWriter, index_line, index_text, iter_headers, join_index
 from bokehsynth.untrusted_files import open_regular, refuse_holes
 
@@ -40,11 +41,11 @@ class PackedSample:
 AnySample = Sample | PackedSample
 
 
-def pack(sample: Sample, spec: ShardSpec) -> PackedSample:
+def pack(sample: Sample, spec: ShardSpec, encode_png: PngEncoder = encode_png) -> PackedSample:
     """Encode a sample, the most expensive part of writing it, on any thread; a DataError unless it fits `spec`."""
     stored = stored_arrays(sample, spec)
     digest = stored_digest(sorted(stored.items()), sample.meta)
-    return PackedSample(sample.key, sample.meta, encode_stored(stored, sample.meta, spec), digest)
+    return PackedSample(sample.key, sample.meta, encode_stored(stored, sample.meta, spec, encode_png), digest)
 
 
 def write_shard(

@@ -189,7 +189,7 @@ def test_damaged_members_are_named():
 # ---- tar
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.tuples(st.from_regex(r"[a-z0-9-]{1,40}\.[a-z.]{1,20}", fullmatch=True), st.binary(max_size=1500))))
 def test_archives_are_read_back_by_us_and_by_the_standard_library(members):
     stream = io.BytesIO()

@@ -65,7 +65,8 @@ def merge(
     in folders of their own. What is committed stays, so a merge that was interrupted goes on when it is called again.
     Raises UsageError where there is no data set, ChangedError, naming what differs, for parts of another set and for a
     shard of which two parts have other bytes (with `allow_mixed`: other pixels), DataError for a damaged part,
-    LockedError if a run works on `out`. `allow_mixed`, `lock`, `trust_code` and `overrides` as in `generate` and `finalize`.
+    LockedError if a run works on `out`. `allow_mixed`, `lock`, `trust_code` and `overrides` as in `generate` and
+    `finalize`.
     """
     layout = Layout(data_path(out))
     sources = list({str(part): Layout(data_path(part)) for part in parts}.values())

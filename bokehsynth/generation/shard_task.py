@@ -70,12 +70,12 @@ class ShardTask:
     layout: Layout
     device: str
     batching: BatchOptions = field(default_factory=BatchOptions)
-    encode_png: PngEncoder = encode_png
-    """That of the set: a module's function, so that the task can be pickled."""
     check_node: Callable[[Layout, Recipe, str], None] | None = None
     """Called first where workers may be on other machines than the run: raises what they cannot do."""
     compiles: bool = False
     """Whether the worker compiles the recipe's kernels before its first shard: the run itself has not."""
+    encode_png: PngEncoder = encode_png
+    """That of the set: a module's function, so that the task can be pickled."""
 
     def prepare(self) -> None:
         """Load the device's kernels: where nothing can be cached they are compiled, which takes long once.

@@ -84,10 +84,10 @@ def test_a_draw_that_is_fatal_after_one_that_is_no_use_is_found(
     layout, plan, index = Layout(tmp_path), all_plans(wide)[0], 2
     layout.staging.mkdir(parents=True)
 
-    def pack_or_fail(sample: bs.Sample, spec: object) -> object:
+    def pack_or_fail(sample: bs.Sample, *how: object) -> object:
         if (sample.meta["index"], sample.meta["attempt"]) == (index, 1):
             raise MemoryError
-        return pack(sample, spec)
+        return pack(sample, *how)
 
     def sample_or_fail(recipe: Recipe, draw: bs.SampleDraw, *how: object) -> object:
         sample = sample_from_draw(recipe, draw, *how)

@@ -55,6 +55,8 @@ class Setting:
     samples: int
     threads: int
     batch: int | None = None
+    served: bool = False
+    """Whether a process beside these renders for them."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def measure(setting: Setting) -> Measured:
     import bokehsynth as bs
     from bokehsynth.generation.batching import BatchOptions, RenderQueue
     from bokehsynth.generation.disk_space import typical_sample_pixels
+    from bokehsynth.generation.render_client import the_client
     from bokehsynth.pipeline import sample_from_draw
     from bokehsynth.rendering import Scene, render_batch
     from bokehsynth.rendering.frames import Frames
@@ -86,12 +89,16 @@ def measure(setting: Setting) -> Measured:
     cv2.setNumThreads(1)
     recipe = bs.load_recipe(setting.recipe)
     options = BatchOptions.for_device(setting.threads, typical_sample_pixels(recipe))
-    if setting.batch is not None:
+    if setting.served:
+        options = BatchOptions.served(typical_sample_pixels(recipe))
+    elif setting.batch is not None:
         options = BatchOptions(setting.threads + 2 * setting.batch, setting.batch, setting.threads)
     clock = Clock()
 
     def render_timed(scenes: Sequence[Scene]) -> list[Frames]:
         with clock.timed("render", len(scenes)):
+            if setting.served:
+                return the_client().render(scenes, recipe.device_codes)
             frames = render_batch(scenes, setting.device, codes=recipe.device_codes)
             if setting.device == "cpu":  # which computes them when first read; what a device encoded is there
                 for rendered in frames:
@@ -149,14 +156,40 @@ def check_bytes(setting: Setting) -> None:
         assert pixels_digest(sample) == pixels_digest(bs.make_sample(recipe, index, backend=setting.device))
 
 
-def run(recipe: Path, device: str, samples: int, workers: int, batch: int | None) -> None:
-    """Measure in `workers` processes at once, which share this process's CPUs, and print the table."""
-    threads = max(1, len(os.sched_getaffinity(0)) // workers)
-    setting = Setting(recipe, device, samples, threads, batch)
+def run(recipe: Path, device: str, samples: int, workers: int, batch: int | None, served: bool) -> None:
+    """Measure in `workers` processes at once, which share this process's CPUs, and print the table.
+
+    `served`: beside a process that renders for all of them, as `generate` has it; they compose by one thread each.
+    """
+    threads = 1 if served else max(1, len(os.sched_getaffinity(0)) // workers)
+    setting = Setting(recipe, device, samples, threads, batch, served)
     check_bytes(setting)
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with renderer(setting, workers), ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         found = list(pool.map(measure, [setting] * workers))
     report(setting, workers, found)
+
+
+@contextmanager
+def renderer(setting: Setting, workers: int) -> Iterator[None]:
+    """The process that renders, if there is to be one, known to those that are started meanwhile."""
+    if not setting.served:
+        yield
+        return
+    import bokehsynth as bs
+    from bokehsynth.generation.batching import batch_of_all
+    from bokehsynth.generation.disk_space import typical_sample_pixels
+    from bokehsynth.generation.render_server import RenderServer
+    from bokehsynth.workers.companion import Companion, CompanionProcess
+
+    recipe = bs.load_recipe(setting.recipe)
+    batch = setting.batch or batch_of_all(workers, typical_sample_pixels(recipe))
+    process = CompanionProcess(Companion(RenderServer(setting.device, recipe.device_codes, batch)))
+    os.environ |= process.workers_environment
+    process.tend()
+    try:
+        yield
+    finally:
+        process.close()
 
 
 def report(setting: Setting, workers: int, found: list[Measured]) -> None:
@@ -173,6 +206,8 @@ def report(setting: Setting, workers: int, found: list[Measured]) -> None:
         f"{setting.threads} threads, window {found[0].window}, batches of at most {found[0].batch} "
         f"({per_batch:.1f} on average), {setting.samples} samples each\n"
     )
+    if setting.served:
+        print("a process beside them renders: `render` is what a worker waits for it, while its thread goes on\n")
     print("| stage | done by | ms per sample | busy |\n|---|---|---|---|")
     lanes = {"threads": setting.threads, "device": 1}
     busy = dict.fromkeys(lanes, 0.0)

@@ -2,6 +2,7 @@
 
 python -m benchmarks.generator [--size 512] [--samples 24]
 python -m benchmarks.generator --device cuda [--workers 1] [--batch 16]      (a worker that feeds a GPU)
+python -m benchmarks.generator --device cuda --served --workers 15           (as generate has it)
 """
 
 import argparse
@@ -39,12 +40,13 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, help="of --device: another recipe than the benchmark's own")
     parser.add_argument("--workers", type=int, default=1, help="of --device: processes that share the CPUs")
     parser.add_argument("--batch", type=int, help="of --device: scenes that are photographed together, at most")
+    parser.add_argument("--served", action="store_true", help="of --device: one more process renders for them all")
     arguments = parser.parse_args()
     with TemporaryDirectory() as folder:
         path = Path(folder) / "benchmark.yaml"
         path.write_text(RECIPE.format(size=arguments.size, samples=arguments.samples))
         if arguments.device:
-            wide = (arguments.device, arguments.samples, arguments.workers, arguments.batch)
+            wide = (arguments.device, arguments.samples, arguments.workers, arguments.batch, arguments.served)
             return batching.run(arguments.recipe or path, *wide)
         check_stages_make_the_product(path)
         report(arguments.size, time_stages(path, arguments.samples))

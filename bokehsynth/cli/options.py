@@ -100,8 +100,8 @@ def run_options(command: Command) -> Command:
     options: list[Callable[[Command], Command]] = [
         click.option(
             "--workers", type=click.IntRange(min=1), metavar="N",
-            help="Processes in all  [default: one per CPU; on cuda one per two CPUs, at least one per GPU; in a Ray "
-            "cluster that is there already as many as it has room for]",
+            help="Processes in all  [default: one per CPU; on cuda less one for each GPU, at least one per GPU; "
+            "with --engine ray one per two CPUs there, in a cluster that is there already as many as it has room for]",
         ),
         device_option,
         click.option(

@@ -46,6 +46,17 @@ class BatchOptions:
         batch = max(1, min(LARGEST_BATCH, BATCH_PIXELS // pixels, 4 * threads))
         return cls(window=threads + 2 * batch, batch=batch, threads=threads)
 
+    @classmethod
+    def served(cls, pixels: int) -> "BatchOptions":
+        """Of a worker for which another process renders: it composes the next sample while that has one or two."""
+        batch = 2 if 2 * pixels <= BATCH_PIXELS else 1
+        return cls(window=1 + 2 * batch, batch=batch, threads=1)
+
+
+def batch_of_all(workers: int, pixels: int) -> int:
+    """Scenes that a process renders together that does so for so many workers."""
+    return max(1, min(LARGEST_BATCH, BATCH_PIXELS // pixels, 2 * workers))
+
 
 class _ClosedError(BaseException):
     """Ends a thread whose sample is no longer wanted; not an Exception, which would be taken for the sample's."""

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bokehsynth.errors import DeviceError, UsageError
+from bokehsynth.generation.shared_scene import why_not_shared
 from bokehsynth.rendering import resolve_device
-from bokehsynth.rendering.cuda.device import visible_gpus
+from bokehsynth.rendering.cuda.device import VisibleGpu, visible_gpus
 from bokehsynth.workers.pool import usable_cpus
 
 
@@ -51,12 +52,16 @@ class WorkerAllocation:
     threads: int
     """CPUs of each process."""
     environments: tuple[dict[str, str], ...] = ()
-    """Variables assigned to the workers in turn: with each of these a worker sees one device."""
+    """Variables with each of which a process sees one device: of the workers, in turn, or of those that render."""
+    served: bool = False
+    """Whether there is a process for each device that renders for the workers, which have none."""
+    note: str = ""
+    """Why no process renders for all workers, where that is not as it should be."""
 
 
 CPUS_PER_WORKER = 2
-"""CPUs for each worker that feeds a GPU. Reading and painting pictures holds the GIL for most of the time: where two
-threads made 1.2 times what one does, two processes made 1.6 times (benchmarks/generator.md)."""
+"""CPUs for each worker that renders on a GPU by itself. Reading and painting pictures holds the GIL for most of the
+time: where two threads made 1.2 times what one does, two processes made 1.6 times (benchmarks/generator.md)."""
 
 
 CONTEXT = 800 << 20
@@ -65,11 +70,13 @@ context, 0.3 to 0.5 GB, and local memory for the kernel with the deepest stack, 
 132 multiprocessors of 2,048 threads, 1,176 bytes each)."""
 
 
-def allocate_workers(device: str, workers: int | None, gpus: int | None) -> WorkerAllocation:
-    """Allocate one worker per CPU; on `cuda` one per two CPUs, in a group for each visible GPU (the first `gpus`).
+def allocate_workers(device: str, workers: int | None, gpus: int | None, shared: bool = False) -> WorkerAllocation:
+    """Allocate one worker per CPU; on `cuda` in a group for each visible GPU (the first `gpus`).
 
-    `workers` replaces their number in all. Raises UsageError where the numbers do not fit each other,
-    DeviceError for more GPUs than are visible.
+    There, one process for each GPU renders for its group if they are `shared` and there are CPUs for both, and workers
+    are as many as the CPUs that are left; else they render by themselves, one per two CPUs. `workers` replaces their
+    number in all. Raises UsageError where the numbers do not fit each other, DeviceError for more GPUs than are
+    visible.
     """
     if workers is not None and workers < 1:
         raise UsageError(f"workers must be at least 1, got {workers}")
@@ -84,15 +91,24 @@ def allocate_workers(device: str, workers: int | None, gpus: int | None) -> Work
     if gpus is not None:
         _check_gpus(gpus, [gpu.name for gpu in visible], workers)
     used = visible[:gpus]
-    groups = max(1, len(used))
-    total = workers or groups * max(1, usable_cpus() // groups // CPUS_PER_WORKER)
+    groups, cpus = max(1, len(used)), usable_cpus()
+    refused = why_not_shared() if shared and cpus > groups else None
+    if shared and cpus > groups and refused is None:
+        total = workers or max(groups, cpus - groups)
+        return WorkerAllocation(total, 1, _environments(used[:total], 1), served=True)
+    total = workers or groups * max(1, cpus // groups // CPUS_PER_WORKER)
     # Freed memory stays with the worker that had it, so that none may take what the others of its group need.
-    sharing = -(-total // groups)
-    environments = tuple(
+    environments = _environments(used, -(-total // groups))
+    note = f"each worker renders on a GPU by itself, with less memory each: {refused}" if refused else ""
+    return WorkerAllocation(total, max(1, cpus // total), environments, note=note)
+
+
+def _environments(gpus: Sequence[VisibleGpu], sharing: int) -> tuple[dict[str, str], ...]:
+    """For each GPU, the variables of the processes that share it."""
+    return tuple(
         {"CUDA_VISIBLE_DEVICES": gpu.name, "CUPY_GPU_MEMORY_LIMIT": str(_memory_share(gpu.memory, sharing))}
-        for gpu in used
+        for gpu in gpus
     )
-    return WorkerAllocation(total, max(1, usable_cpus() // total), environments)
 
 
 def _memory_share(memory: int, sharing: int) -> int:

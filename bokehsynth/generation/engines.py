@@ -6,13 +6,17 @@ from dataclasses import dataclass, replace
 
 from bokehsynth.assets.load.class_pictures import changed_classes
 from bokehsynth.errors import ChangedError, StorageError, UsageError
+from bokehsynth.generation.batching import batch_of_all
 from bokehsynth.generation.dataset_files import Machine, differences, read_identity, record_machine
 from bokehsynth.generation.devices import WorkerAllocation, allocate_workers
+from bokehsynth.generation.disk_space import largest_sample_pixels
 from bokehsynth.generation.kernels import compile_kernels
 from bokehsynth.generation.provenance import describe_machine, pixel_facts, with_encoder_of
+from bokehsynth.generation.render_server import RENDER_SECONDS, RenderServer
 from bokehsynth.generation.shard_lock import set_up_lock
 from bokehsynth.recipe import Recipe
 from bokehsynth.shards import Layout
+from bokehsynth.workers.companion import Companion
 from bokehsynth.workers.events import Engine
 from bokehsynth.workers.pool import LocalEngine
 from bokehsynth.workers.supervisor import RunPolicy
@@ -40,7 +44,8 @@ def allocate(
                 )
             if workers is None or workers >= 1:
                 workers = None
-    return allocate_workers(device, workers, gpus)
+        return allocate_workers(device, workers, gpus)
+    return allocate_workers(device, workers, gpus, shared=True)
 
 
 def make_engine(
@@ -57,7 +62,7 @@ def make_engine(
             raise UsageError(f"--ray-address {ray_address}: is for --engine ray, and this run has --engine local")
         if allocation.workers == 1:  # it may have to compile first
             policy = replace(policy, starting=COMPILING)
-        return LocalEngine(allocation.workers, policy, allocation.environments)
+        return LocalEngine(allocation.workers, policy, () if allocation.served else allocation.environments)
     from bokehsynth.workers.ray_cluster import joins_cluster
     from bokehsynth.workers.ray_engine import SILENCE, STARTING, RayEngine
 
@@ -73,6 +78,18 @@ def make_engine(
         sharing=-(-allocation.workers // groups) if groups else 0,
         environment=environment,
     )
+
+
+def with_renderers(
+    engine: Engine, allocation: WorkerAllocation, recipe: Recipe, device: str, time_limit: float | None
+) -> Engine:
+    """The engine, and beside its workers, where they are served, a process for each GPU that renders for them."""
+    if not allocation.served or not isinstance(engine, LocalEngine):
+        return engine
+    each = -(-allocation.workers // len(allocation.environments))
+    batch = batch_of_all(each, largest_sample_pixels(recipe))
+    server = RenderServer(device, recipe.device_codes, batch, time_limit or RENDER_SECONDS)
+    return replace(engine, companions=tuple(Companion(server, each) for each in allocation.environments))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from bokehsynth.generation.devices import (
     resolve_dataset_device,
 )
 from bokehsynth.generation.disk_space import check_free_space, largest_sample_pixels, typical_bytes
-from bokehsynth.generation.engines import NodeCheck, allocate, make_engine
+from bokehsynth.generation.engines import NodeCheck, allocate, make_engine, with_renderers
 from bokehsynth.generation.event_log import EventLog
 from bokehsynth.generation.kernels import compile_kernels, left_to_worker
 from bokehsynth.generation.plan import (
@@ -121,8 +121,9 @@ class GenerateOptions:
     """How to make a data set; nothing here changes a byte of it."""
 
     workers: int | None = None
-    """Processes; None: the CPUs this process may use, on `cuda` half as many and at least one per GPU; in a Ray cluster
-    that is there already, as many as there is room for."""
+    """Processes; None: the CPUs this process may use, on `cuda` less one for each GPU, whose process renders for them;
+    where workers render by themselves (one CPU per GPU, engine `ray`) one per two CPUs, at least one per GPU; in a Ray
+    cluster that is there already, as many as there is room for."""
     device: str = "auto"
     """`auto`: that of the set where it is begun, else CUDA when it works, else the CPU."""
     engine: str = "local"
@@ -193,7 +194,7 @@ class _Run:
     layout: Layout
     options: GenerateOptions
     device: str
-    threads: int
+    allocation: WorkerAllocation
     engine: Engine
     identity: dict[str, str]
     """Digests of recipe, assets and code; to know them, the assets were indexed."""
@@ -229,8 +230,7 @@ def _prepare(recipe: Recipe, layout: Layout, options: GenerateOptions) -> _Run:
         machine = with_encoder_of(first, machine)
     check_same_gpus(machine, options.allow_mixed)
     begun = check_output_dir(layout, recipe, machine, options.allow_mixed)
-    threads = allocation.threads
-    return _Run(recipe, layout, options, device, threads, engine, identity, machine, begun, everything, shards)
+    return _Run(recipe, layout, options, device, allocation, engine, identity, machine, begun, everything, shards)
 
 
 def choose_engine(recipe: Recipe, layout: Layout, options: GenerateOptions) -> tuple[str, WorkerAllocation, Engine]:
@@ -291,9 +291,8 @@ def _make_shards(run: _Run, todo: list[ShardPlan]) -> None:
     to_worker = run.options.engine == "local" and left_to_worker(run.engine.workers, run.device)
     if not to_worker:
         compile_kernels(run.recipe, run.device)
-    batching = run.options.batching or BatchOptions()
-    if run.device == "cuda" and run.options.batching is None:
-        batching = BatchOptions.for_device(run.threads, largest_sample_pixels(run.recipe))
+    if run.allocation.note:
+        run.options.say(f"note: {run.allocation.note}")
     log = EventLog(run.layout, run.options.say)
     monitor = RunMonitor(run.recipe, run.layout, todo, log)
     log.write("started", shards=run.options.shards, workers=run.engine.workers, missing=len(todo), of=len(run.shards))
@@ -302,11 +301,13 @@ def _make_shards(run: _Run, todo: list[ShardPlan]) -> None:
         recipe = recipe.without_derived()
         nodes = NodeCheck(run.machine, run.identity, run.options.allow_mixed, run.options.lock)
     task = ShardTask(
-        recipe, run.layout, run.device, batching, nodes, compiles=to_worker, encode_png=png_encoder(run.machine)
-    )
+        recipe, run.layout, run.device, _batching(run), nodes, compiles=to_worker,
+        encode_png=png_encoder(run.machine), served=run.allocation.served,
+    )  # fmt: skip
+    engine = with_renderers(run.engine, run.allocation, run.recipe, run.device, run.options.time_limit)
     try:
         bar = monitor.bar(sample_count(run.shards), run.options.progress)
-        with bar, closing(run.engine.run(task, todo)) as events:
+        with bar, closing(engine.run(task, todo)) as events:
             for event in events:
                 monitor.handle(event)
         monitor.raise_if_failed()
@@ -314,6 +315,20 @@ def _make_shards(run: _Run, todo: list[ShardPlan]) -> None:
         log.write("stopped", error=type(error).__name__, message=str(error))
         raise
     log.write("finished")
+
+
+def _batching(run: _Run) -> BatchOptions:
+    """How each worker makes its samples."""
+    if run.options.batching is not None:
+        return run.options.batching
+    if run.device != "cuda":
+        return BatchOptions()
+    pixels = largest_sample_pixels(run.recipe)
+    return (
+        BatchOptions.served(pixels)
+        if run.allocation.served
+        else BatchOptions.for_device(run.allocation.threads, pixels)
+    )
 
 
 def _complete(run: _Run) -> bool:

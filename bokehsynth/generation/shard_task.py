@@ -10,7 +10,7 @@ from threading import Event, Thread
 
 from bokehsynth.errors import BokehsynthError, ChangedError, StorageError
 from bokehsynth.files import make_directory
-from bokehsynth.generation.batching import BatchOptions, RenderQueue
+from bokehsynth.generation.batching import BatchOptions, BatchRenderer, RenderQueue
 from bokehsynth.generation.crash_log import CrashLog, Suspect
 from bokehsynth.generation.kernels import compile_kernels
 from bokehsynth.generation.quarantine import (
@@ -20,6 +20,7 @@ from bokehsynth.generation.quarantine import (
     stable_message,
     write_shard_list,
 )
+from bokehsynth.generation.render_client import the_client
 from bokehsynth.pipeline import sample_from_draw
 from bokehsynth.recipe import Recipe
 from bokehsynth.rendering import render_batch
@@ -76,6 +77,8 @@ class ShardTask:
     """Whether the worker compiles the recipe's kernels before its first shard: the run itself has not."""
     encode_png: PngEncoder = encode_png
     """That of the set: a module's function, so that the task can be pickled."""
+    served: bool = False
+    """Whether another process renders for this worker, which then needs no device."""
 
     def prepare(self) -> None:
         """Load the device's kernels: where nothing can be cached they are compiled, which takes long once.
@@ -86,6 +89,8 @@ class ShardTask:
             self.check_node(self.layout, self.recipe, self.device)
         elif self.compiles:
             compile_kernels(self.recipe, self.device)
+        elif self.served:
+            the_client().prepare()
         elif self.device == "cuda":
             from bokehsynth.rendering.cuda import renderer as cuda
 
@@ -228,7 +233,10 @@ class _ShardAttempt:
     """Whether all samples are made, and what is left is to store them."""
 
     def __post_init__(self) -> None:
-        render = partial(render_batch, backend=self.task.device, codes=self.task.recipe.device_codes)
+        codes = self.task.recipe.device_codes
+        render: BatchRenderer = partial(render_batch, backend=self.task.device, codes=codes)
+        if self.task.served:
+            render = partial(the_client().render, codes=codes, alive=lambda: self.report(0))
         self._queue: RenderQueue[SampleResult] = RenderQueue(self.batching, render)
 
     def samples(self) -> Generator[PackedSample, None, None]:

@@ -41,6 +41,14 @@ class Layer:
         object.__setattr__(self, "alpha", alpha)
         object.__setattr__(self, "disparity", _surface(disparity, alpha.shape))
 
+    @classmethod
+    def of_checked(cls, color: FloatArray, alpha: FloatArray, disparity: Surface) -> "Layer":
+        """A layer of arrays that were a layer's before, in another process: they are not checked again."""
+        layer = cls.__new__(cls)
+        for name, value in (("color", color), ("alpha", alpha), ("disparity", disparity)):
+            object.__setattr__(layer, name, value)
+        return layer
+
     @property
     def shape(self) -> tuple[int, int]:
         """Canvas height and width."""

@@ -4,7 +4,7 @@ This package knows layers and lenses, and no files, recipes or random numbers.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -16,7 +16,7 @@ from bokehsynth.optics.layer import Layer
 from bokehsynth.rendering.aperture.lens_points import unbaked_part
 from bokehsynth.rendering.frames import Frames
 from bokehsynth.rendering.half_pictures import is_half
-from bokehsynth.rendering.types import Backend, CodeTable, RenderInput
+from bokehsynth.rendering.types import Backend, CodeTable, Encode, RenderInput, RenderOutput
 
 BACKENDS = ("auto", "cpu", "cuda", "reference")
 
@@ -97,7 +97,7 @@ def render_batch(
 
     _check_samples(samples)
     inputs = [_checked(scene.layers, scene.lens, scene.margin) for scene in scenes]
-    lazy = [scene.lens.blur > 0 and is_half(scene.lens.aperture) for scene in inputs]  # by `half_pictures`, when read
+    lazy = [is_lazy(scene) for scene in inputs]
     through_lens = [scene for scene, later in zip(inputs, lazy, strict=True) if scene.lens.blur > 0 and not later]
     made: list[Any]
     if codes is None:
@@ -110,6 +110,34 @@ def render_batch(
         picture = pinhole if scene.lens.blur == 0 else None if later else next(blurred)
         frames.append(Frames(scene, chosen, samples, (picture, pinhole), encode))
     return frames
+
+
+def render_output(scene: RenderInput, backend: str, samples: int | None) -> RenderOutput:
+    """What a backend gives of one scene; a half of an opening is rendered by itself, not as a share of the whole."""
+    return _backend(backend).render_scene(scene, samples)
+
+
+def frames_made_elsewhere(
+    scene: RenderInput,
+    pictures: Sequence[Any],
+    encode: Encode | None,
+    render_scene: Callable[[RenderInput, int | None], RenderOutput],
+) -> Frames:
+    """What `render_batch` gives for a scene whose `pictures` another process has made: `bokeh` and `all_in_focus`.
+
+    With `encode` they are codes as it makes them. `render_scene` is `render_output` there: what else is read of them is
+    rendered by it, `bokeh` of a half of an opening, too (`is_lazy`).
+    """
+    from bokehsynth.rendering.aperture.pupil import transmission
+
+    if is_lazy(scene):
+        pictures = (None, *pictures[1:])
+    return Frames(scene, Backend(render_scene, transmission), None, pictures, encode)
+
+
+def is_lazy(scene: RenderInput) -> bool:
+    """Whether a picture is made only when it is read: it is shared out of that through another lens."""
+    return scene.lens.blur > 0 and is_half(scene.lens.aperture)
 
 
 def resolve_device(name: str) -> str:

@@ -9,6 +9,7 @@ from multiprocessing import connection
 from typing import Any
 
 from bokehsynth.errors import UsageError
+from bokehsynth.workers.companion import Companion, CompanionProcess
 from bokehsynth.workers.events import Event, Task
 from bokehsynth.workers.supervisor import RunPolicy, supervise
 from bokehsynth.workers.worker import Worker
@@ -27,6 +28,8 @@ class LocalEngine:
     policy: RunPolicy = field(default_factory=RunPolicy)
     environments: tuple[Mapping[str, str], ...] = ()
     """Variables that the workers are started with, assigned in turn; a replacement gets those of the worker before."""
+    companions: tuple[Companion, ...] = ()
+    """Processes that serve the workers, assigned to them in turn."""
 
     def run(self, task: Task, specs: Iterable[Any]) -> Generator[Event, None, None]:
         """Yield the events of `supervisor.supervise`; the task is pickled once per worker.
@@ -38,7 +41,11 @@ class LocalEngine:
                 "a worker process is importing your script, which calls bokehsynth again; put the call under "
                 "`if __name__ == '__main__':`"
             )
-        yield from supervise(_LocalCrew(self, pickle.dumps(task)), specs, self.policy)
+        crew = _LocalCrew(self, pickle.dumps(task))
+        try:
+            yield from supervise(crew, specs, self.policy)
+        finally:
+            crew.close()
 
 
 class _LocalCrew:
@@ -46,18 +53,32 @@ class _LocalCrew:
 
     def __init__(self, engine: LocalEngine, payload: bytes) -> None:
         self.engine, self.payload = engine, payload
+        self.companions = [CompanionProcess(companion) for companion in engine.companions]
 
     def wanted(self) -> int:
+        self._tend()
         return self.engine.workers
 
     def start(self, slot: int) -> Worker:
         environments = self.engine.environments or ({},)
-        return Worker(self.payload, slot, environments[slot % len(environments)])
+        environment = dict(environments[slot % len(environments)])
+        if self.companions:
+            environment |= self.companions[slot % len(self.companions)].workers_environment
+        return Worker(self.payload, slot, environment)
 
     def wait(self, workers: Sequence[Worker], seconds: float) -> list[Worker]:
+        self._tend()
         readable = connection.wait([worker.pipe for worker in workers], seconds)
         return [worker for worker in workers if worker.pipe in readable]
 
     def end(self, workers: Sequence[Worker]) -> None:
         for worker in workers:
             worker.end()
+
+    def close(self) -> None:
+        for companion in self.companions:
+            companion.close()
+
+    def _tend(self) -> None:
+        for companion in self.companions:
+            companion.tend()

@@ -12,6 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import connection, util
+from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from bokehsynth.errors import BokehsynthError, user_error
@@ -54,11 +55,7 @@ class Worker(WorkerHandle):
     def __init__(self, payload: bytes, slot: int = 0, environment: Mapping[str, str] | None = None) -> None:
         super().__init__(slot)
         self.pipe, theirs = _CONTEXT.Pipe()
-        self.process = _CONTEXT.Process(
-            target=_serve, args=(theirs, payload, _SAFE_PATH in os.environ), name="bokehsynth-worker", daemon=True
-        )
-        with _inherited({**SINGLE_THREAD, _SAFE_PATH: "1", **(environment or {})}), _isolated_on_python_310():
-            self.process.start()
+        self.process = start_child("bokehsynth-worker", _serve, (theirs, payload), environment or {})
         theirs.close()
 
     def send(self, spec: Any) -> None:
@@ -96,10 +93,22 @@ def death_kind(code: int | None) -> DeathKind:
     return "crashed" if own else "killed"
 
 
-def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes, safe_path: bool) -> None:
-    """Run a worker: unpickle the task, then specs in, results out, until the pipe closes.
+def start_child(
+    name: str, run: Callable[..., None], arguments: tuple[Any, ...], environment: Mapping[str, str]
+) -> SpawnProcess:
+    """Start a process that runs `run(*arguments)`, single-threaded, deaf to signals, and ends with this one."""
+    process = _CONTEXT.Process(
+        target=_run_child, args=(run, arguments, _SAFE_PATH in os.environ), name=name, daemon=True
+    )
+    with _inherited({**SINGLE_THREAD, _SAFE_PATH: "1", **environment}), _isolated_on_python_310():
+        process.start()
+    return process
 
-    `safe_path` says whether the parent itself has PYTHONSAFEPATH: only then do programs that a user's step starts.
+
+def _run_child(run: Callable[..., None], arguments: tuple[Any, ...], safe_path: bool) -> None:
+    """What a child does first; `safe_path` says whether the parent itself has PYTHONSAFEPATH.
+
+    Only then do programs that a user's step starts.
     """
     if not safe_path:
         os.environ.pop(_SAFE_PATH, None)
@@ -111,6 +120,11 @@ def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes, safe_path: b
     import cv2
 
     cv2.setNumThreads(1)
+    run(*arguments)
+
+
+def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
+    """Run a worker: unpickle the task, then specs in, results out, until the pipe closes."""
     sending = threading.Lock()
 
     def send(kind: str, value: Any) -> None:
@@ -136,7 +150,7 @@ def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes, safe_path: b
             if is_fatal_to_worker(error) and unusable is None:
                 send("warning", str(error))
                 os._exit(DEVICE_LOST)
-            answer = ("failed", (_picklable(error), traceback.format_exc()))
+            answer = ("failed", (picklable_error(error), traceback.format_exc()))
         send(*answer)
 
 
@@ -212,7 +226,8 @@ def keep_freed_memory() -> bool:
     return bool(set_option(mmap_threshold, LARGEST_FROM_HEAP) and set_option(trim_threshold, KEPT_BYTES))
 
 
-def _picklable(error: Exception) -> Exception:
+def picklable_error(error: Exception) -> Exception:
+    """An error that another process can be sent: itself, or one with its text."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

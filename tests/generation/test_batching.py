@@ -10,7 +10,7 @@ from PIL import Image
 
 import bokehsynth as bs
 from bokehsynth.errors import DeviceError
-from bokehsynth.generation.batching import BatchOptions, RenderQueue
+from bokehsynth.generation.batching import BatchOptions, RenderQueue, batch_of_all
 from bokehsynth.generation.disk_space import largest_sample_pixels
 
 WIDE = BatchOptions(window=8, batch=4, threads=3)
@@ -127,6 +127,9 @@ def test_a_device_gets_more_small_pictures_than_large_ones_at_a_time() -> None:
     assert BatchOptions.for_device(16, 64 * 64).batch == 16
     assert BatchOptions.for_device(4, 1024 * 1024) == BatchOptions(window=12, batch=4, threads=4)
     assert BatchOptions.for_device(2, 64 * 64) == BatchOptions(window=18, batch=8, threads=2)
+    assert BatchOptions.served(512 * 512) == BatchOptions(window=5, batch=2, threads=1)
+    assert BatchOptions.served(10**7) == BatchOptions(window=3, batch=1, threads=1)
+    assert [batch_of_all(*each) for each in ((15, 512 * 512), (2, 512 * 512), (15, 10**6))] == [16, 4, 4]
     assert BatchOptions.for_device(1, 10**9) == BatchOptions(window=3, batch=1, threads=1)
 
 

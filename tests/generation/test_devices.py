@@ -5,6 +5,7 @@ No GPU is needed: what the machine would say is put in its place.
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,32 @@ def test_workers_are_dealt_out_to_the_gpus(with_cuda: None, workers: int, gpus: 
     assert (made.workers, made.threads) == (total, threads)
     assert [each["CUDA_VISIBLE_DEVICES"] for each in made.environments] == [f"GPU-{name}" for name in names]
     assert {int(each["CUPY_GPU_MEMORY_LIMIT"]) >> 20 for each in made.environments} == {mebibytes}
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "allocation"),
+    [(None, None, (13, "abc")), (None, 2, (14, "ab")), (2, None, (2, "ab")), (40, 1, (40, "a"))],
+)
+def test_one_process_per_gpu_renders_for_all_workers_and_has_its_memory(
+    with_cuda: None, workers: int, gpus: int, allocation: tuple
+) -> None:
+    made = allocate_workers("cuda", workers, gpus, shared=True)
+    assert (made.workers, made.threads, made.served, made.note) == (allocation[0], 1, True, "")
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in made.environments] == [f"GPU-{name}" for name in allocation[1]]
+    assert {int(each["CUPY_GPU_MEMORY_LIMIT"]) >> 20 for each in made.environments} == {24576 - 2 * 800}
+
+
+def test_workers_render_by_themselves_where_cpus_are_few_or_memory_cannot_be_shared_and_it_is_said(
+    with_cuda: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = allocate_workers("cuda", None, None)
+    monkeypatch.setattr("bokehsynth.generation.devices.why_not_shared", lambda: "no memfd_create")
+    refused = allocate_workers("cuda", None, None, shared=True)
+    assert refused == replace(alone, note=refused.note)
+    assert refused.note == "each worker renders on a GPU by itself, with less memory each: no memfd_create"
+    monkeypatch.setattr("bokehsynth.generation.devices.usable_cpus", lambda: 3)
+    few = allocate_workers("cuda", None, None, shared=True)
+    assert (few.workers, few.served, few.note) == (3, False, "")
 
 
 def test_contexts_alone_never_take_all(with_cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:

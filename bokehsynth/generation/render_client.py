@@ -1,0 +1,254 @@
+"""A worker's side of the process that renders: hands it scenes, and waits for their pictures.
+
+When that process ends, the next one gets what was still waited for: scenes that it had not begun as they were, those of
+the batch that it was rendering one by one. A scene over which it ended twice, alone, is what ends it: then this worker
+ends, too, as if the device were its own, and the crash log says which samples it was making.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import reduction
+from multiprocessing.connection import Connection
+from typing import Any
+from weakref import ref
+
+import numpy as np
+
+from bokehsynth.errors import DeviceError
+from bokehsynth.generation.render_server import RESULTS, MemoryNote, SceneRequest, result_bytes
+from bokehsynth.generation.shared_scene import SharedMemory, place, result_arrays, write_layers
+from bokehsynth.optics.layer import Layer
+from bokehsynth.rendering import Scene, frames_made_elsewhere
+from bokehsynth.rendering.frames import Frames
+from bokehsynth.rendering.types import CodeTable, RenderInput, RenderOutput
+from bokehsynth.workers.companion import connect
+
+LOG = logging.getLogger(__name__)
+
+SIGN_SECONDS = 2.0
+"""Between two signs of life of a worker that waits for the process that renders."""
+
+LOSSES = 2
+"""Ends of that process over one scene, rendered alone, that make the scene what ends it."""
+
+RETRY_SECONDS = 0.1
+"""Pause before a connection is tried again."""
+
+Alive = Callable[[], None]
+"""Called again and again while a worker waits by no fault of its own."""
+
+ROOMY = 4
+"""A slot's memory is made anew when a scene needs less than one part in so many of it."""
+
+
+@dataclass(eq=False)
+class _Slot:
+    """Shared memory for one scene at a time."""
+
+    number: int
+    memory: SharedMemory | None = None
+    descriptor: int = -1
+    announced: bool = False
+    """Whether the process that renders has the memory."""
+    generation: int = 0
+    layers: "tuple[ref[Layer], ...]" = ()
+    """What lies in the memory."""
+
+    def holds(self, scene: RenderInput) -> bool:
+        """Whether these very layers lie here."""
+        kept = [found() for found in self.layers]
+        return len(kept) == len(scene.layers) and all(a is b for a, b in zip(kept, scene.layers, strict=True))
+
+    def put(self, scene: RenderInput, wanted: str) -> Any:
+        """Copy a scene's layers here unless they are, and say where everything lies. MemoryError if there is none."""
+        there, size = place(scene, result_bytes(wanted))
+        if self.memory is None or not size <= self.memory.size < ROOMY * max(size, 1):
+            self._let_go()
+            self.memory, self.descriptor = SharedMemory.create(size)
+        if not self.holds(scene):
+            write_layers(self.memory, scene.layers, there.layers)
+            self.generation += 1
+            self.layers = tuple(ref(layer) for layer in scene.layers)
+        return there
+
+    def announce(self, link: "Connection[Any, Any]") -> None:
+        """Hand the memory to the process that renders, once."""
+        if not self.announced:
+            assert self.memory is not None
+            link.send(MemoryNote(self.number, self.memory.size))
+            reduction.send_handle(link, self.descriptor, os.getpid())
+            self.announced = True
+
+    def _let_go(self) -> None:
+        if self.memory is not None:
+            os.close(self.descriptor)
+        self.memory, self.announced, self.layers = None, False, ()
+
+
+@dataclass(eq=False)
+class _Request:
+    """A scene that is waited for."""
+
+    slot: _Slot
+    message: SceneRequest
+    sent: bool = False
+    begun: bool = False
+    begun_alone: bool = False
+    losses: int = 0
+
+
+class RenderClient:
+    """The connection of this process to the one that renders; several threads may use it, one at a time."""
+
+    def __init__(self) -> None:
+        self._link: Connection[Any, Any] | None = None
+        self._slots: list[_Slot] = []
+        self._count = 0
+        self._turn = threading.Lock()
+
+    def prepare(self) -> None:
+        """Wait until there is a process that renders; raise what keeps it from that."""
+        with self._turn:
+            self._connect(lambda: None)
+
+    def render(self, scenes: Sequence[Scene], codes: CodeTable | None, alive: Alive = lambda: None) -> list[Frames]:
+        """Do as `rendering.render_batch` does. DeviceError with `lost` set if a scene ends the process that renders."""
+        inputs = [RenderInput(tuple(scene.layers), scene.lens, int(scene.margin)) for scene in scenes]
+        made = self._ask(inputs, "linear" if codes is None else "codes", alive)
+        encode = None if codes is None else codes.encode
+        return [
+            frames_made_elsewhere(scene, pictures, encode, self._output)
+            for scene, pictures in zip(inputs, made, strict=True)
+        ]
+
+    def _output(self, scene: RenderInput, samples: int | None) -> RenderOutput:
+        """`rendering.render_output` there, for what `Frames` asks beyond the pictures that are made already."""
+        ((color, coverage),) = self._ask([scene], "coverage", lambda: None, samples)
+        return RenderOutput(color, coverage)
+
+    def _ask(
+        self, scenes: Sequence[RenderInput], wanted: str, alive: Alive, samples: int | None = None
+    ) -> "list[list[np.ndarray[Any, Any]]]":
+        with self._turn:
+            requests = [self._request(scene, slot, wanted, samples) for scene, slot in self._placed(scenes)]
+            waiting = {request.message.number: request for request in requests}
+            failures: list[Exception] = []
+            try:
+                while waiting:
+                    try:
+                        self._exchange(waiting, failures, alive)
+                    except (EOFError, OSError):
+                        self._lost(waiting)
+            except BaseException:
+                self._hang_up()  # what is still on its way belongs to nothing
+                raise
+            if failures:
+                raise failures[0]
+            shapes, kind = RESULTS[wanted]
+            return [[array.copy() for array in self._results(request, shapes, kind)] for request in requests]
+
+    def _results(self, request: _Request, shapes: Any, kind: Any) -> Any:
+        assert request.slot.memory is not None
+        return result_arrays(request.slot.memory, request.message.scene, shapes, kind)
+
+    def _placed(self, scenes: Sequence[RenderInput]) -> list[tuple[RenderInput, _Slot]]:
+        """A slot for each scene: the one that holds its layers already, else the one that was used longest ago."""
+        while len(self._slots) < len(scenes):
+            self._slots.append(_Slot(len(self._slots)))
+        free = list(self._slots)
+        found: dict[int, _Slot] = {}
+        for number, scene in enumerate(scenes):
+            slot = next((slot for slot in free if slot.holds(scene)), None)
+            if slot is not None:
+                found[number] = slot
+                free.remove(slot)
+        for number in range(len(scenes)):
+            if number not in found:
+                found[number] = free.pop(0)
+        used = list(found.values())
+        self._slots = [slot for slot in self._slots if slot not in used] + used
+        return [(scene, found[number]) for number, scene in enumerate(scenes)]
+
+    def _request(self, scene: RenderInput, slot: _Slot, wanted: str, samples: int | None) -> _Request:
+        self._count += 1
+        try:
+            there = slot.put(scene, wanted)
+        except MemoryError as error:
+            LOG.warning("%s", error)  # this process ends, and could not say it later
+            raise
+        return _Request(slot, SceneRequest(self._count, slot.number, slot.generation, there, wanted, samples, False))
+
+    def _exchange(self, waiting: dict[int, _Request], failures: list[Exception], alive: Alive) -> None:
+        """Send what is not sent yet, and take one message. EOFError or OSError if the process that renders ended."""
+        link = self._connect(alive)
+        for request in waiting.values():
+            if not request.sent:
+                request.slot.announce(link)
+                link.send(request.message)
+                request.sent = True
+        kind, *values = self._receive(link, waiting.values(), alive)
+        if kind == "begun":
+            numbers, alone = values
+            for number in numbers:
+                waiting[number].begun, waiting[number].begun_alone = True, alone
+        elif kind == "done":
+            del waiting[values[0]]
+        elif kind == "failed":
+            del waiting[values[0]]
+            failures.append(values[1])
+        else:
+            LOG.warning("%s", values[0])
+
+    def _receive(self, link: "Connection[Any, Any]", waiting: Any, alive: Alive) -> Any:
+        """The next message. A scene over which a process ended has to come within this worker's own time limit."""
+        while not link.poll(SIGN_SECONDS):
+            if not any(request.begun_alone and request.losses for request in waiting):
+                alive()
+        return link.recv()
+
+    def _connect(self, alive: Alive) -> "Connection[Any, Any]":
+        """The connection, once the process at its other end is ready; raises what that process failed with."""
+        while self._link is None:
+            try:
+                link = connect()
+                _, unusable = self._receive(link, (), alive)
+            except (EOFError, OSError):
+                alive()
+                time.sleep(RETRY_SECONDS)
+                continue
+            if unusable is not None:
+                link.close()
+                raise unusable
+            self._link = link
+        return self._link
+
+    def _lost(self, waiting: dict[int, _Request]) -> None:
+        """Get ready to ask another process for what is waited for; a lost DeviceError if that ended two of them."""
+        self._hang_up()
+        LOG.warning("the process that renders has ended; the next one makes what it had not finished")
+        for request in waiting.values():
+            request.losses += request.begun_alone
+            if request.losses == LOSSES:
+                error = DeviceError(f"a scene ended the process that renders {LOSSES} times, rendered alone")
+                error.lost = True
+                raise error
+            request.message = request.message._replace(alone=request.message.alone or request.begun)
+            request.sent = request.begun = request.begun_alone = False
+
+    def _hang_up(self) -> None:
+        if self._link is not None:
+            self._link.close()
+        self._link = None
+        for slot in self._slots:
+            slot.announced = False
+
+
+@lru_cache(maxsize=1)
+def the_client() -> RenderClient:
+    """The client of this process."""
+    return RenderClient()

@@ -1,0 +1,271 @@
+"""The process that renders for all workers of a device: their scenes, in batches, from and to shared memory.
+
+Composing processes need no device then, and one context serves all of them. A worker that ends takes nothing with it
+but its own scenes; when this process ends, another one is started (`workers.companion`), and the workers hand it what
+they still wait for (`render_client`).
+"""
+
+import faulthandler
+import logging
+import os
+import resource
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing import connection, reduction
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bokehsynth.errors import DeviceError, user_error
+from bokehsynth.generation.shared_scene import (
+    LayerPlace,
+    ScenePlace,
+    SharedMemory,
+    lens_at,
+    read_layers,
+    result_arrays,
+)
+from bokehsynth.optics.layer import Layer
+from bokehsynth.rendering import is_lazy, render_batch, render_output
+from bokehsynth.rendering.types import CodeTable, RenderInput
+from bokehsynth.workers.companion import accept
+from bokehsynth.workers.worker import DEVICE_LOST, OUT_OF_MEMORY, picklable_error
+
+RENDER_SECONDS = 120.0
+"""Limit of one batch, which takes milliseconds: a device that hangs is given up with its process."""
+
+RESULTS: dict[str, tuple[tuple[tuple[int, ...], ...], type]] = {
+    "codes": (((3,), (3,)), np.uint8), "linear": (((3,), (3,)), np.float32), "coverage": (((3,), ()), np.float32)
+}  # fmt: skip
+"""What may be asked for: shapes per pixel and type of the pictures. The first two are `bokeh` and `all_in_focus`, the
+third are those of `rendering.render_output`."""
+
+
+def result_bytes(wanted: str) -> int:
+    """Bytes for each pixel of what is asked for."""
+    shapes, kind = RESULTS[wanted]
+    return sum(int(np.prod(shape)) for shape in shapes) * np.dtype(kind).itemsize
+
+
+class MemoryNote(NamedTuple):
+    """Tells of new memory for a slot; its descriptor follows."""
+
+    slot: int
+    size: int
+
+
+class SceneRequest(NamedTuple):
+    """Asks for the pictures of a scene that lies in the memory of a slot."""
+
+    number: int
+    slot: int
+    generation: int
+    """Of the slot's layers: those of the same number are the same."""
+    scene: ScenePlace
+    wanted: str
+    """A key of `RESULTS`."""
+    samples: int | None
+    """Rays, of `coverage` alone; None: training quality."""
+    alone: bool
+    """Whether it must be rendered by itself: it was in a batch over which a process ended."""
+
+    @property
+    def alike(self) -> tuple[str, int | None]:
+        """Scenes that agree in this can be rendered together."""
+        return self.wanted, self.samples
+
+
+@dataclass(eq=False)
+class _Client:
+    """A worker, seen from here."""
+
+    link: "Connection[Any, Any]"
+    memory: dict[int, SharedMemory] = field(default_factory=dict)
+    layers: dict[int, tuple[int, tuple[LayerPlace, ...], tuple[Layer, ...]]] = field(default_factory=dict)
+    """Of each slot: their generation, places, and the layers themselves."""
+
+    def tell(self, *message: Any) -> None:
+        """Send a message; a worker that is gone is noticed when it is listened to."""
+        with suppress(OSError):
+            self.link.send(message)
+
+    def scene(self, request: SceneRequest) -> RenderInput:
+        """The scene that is asked for: its layers are the same objects as long as their generation is."""
+        there = request.scene
+        kept = self.layers.get(request.slot)
+        if kept is None or kept[:2] != (request.generation, there.layers):
+            layers = read_layers(self.memory[request.slot], there.layers)
+            kept = self.layers[request.slot] = (request.generation, there.layers, layers)
+        return RenderInput(kept[2], lens_at(there), there.margin)
+
+
+Waiting = tuple[_Client, SceneRequest]
+
+
+@dataclass(frozen=True)
+class RenderServer:
+    """What the process needs to know; picklable, the `serve` of a `workers.companion.Companion`."""
+
+    device: str
+    codes: CodeTable | None
+    batch: int
+    """Scenes that are rendered together, at most."""
+    seconds: float = RENDER_SECONDS
+    """Limit of one batch; the process ends itself, with a trace on stderr, when it takes longer."""
+
+    def __call__(self, listener: socket.socket, ready: Callable[[], None]) -> None:
+        """Serve until the run ends this process."""
+        unusable = self._prepare()
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each worker takes a few
+        ready()
+        _Service(self, listener, unusable).run()
+
+    def _prepare(self) -> Exception | None:
+        """Load the device's kernels; what that raises is the answer to every worker."""
+        try:
+            if self.device == "cuda":
+                from bokehsynth.rendering.cuda import renderer as cuda
+
+                cuda.warm_up()
+        except Exception as error:
+            return picklable_error(error)
+        return None
+
+
+class _Service:
+    """The state of a running process."""
+
+    def __init__(self, settings: RenderServer, listener: socket.socket, unusable: Exception | None) -> None:
+        self.settings, self.listener, self.unusable = settings, listener, unusable
+        self.clients: dict[Connection[Any, Any], _Client] = {}
+        self.waiting: deque[Waiting] = deque()
+        self.warnings = _Collector()
+        logging.getLogger("bokehsynth").addHandler(self.warnings)
+
+    def run(self) -> None:
+        """Listen, and render what waits."""
+        while True:
+            self._listen()
+            batch = self._next_batch()
+            if batch:
+                self._render(batch)
+
+    def _listen(self) -> None:
+        """Take all messages that are there; wait for one only if there is nothing to render."""
+        while found := connection.wait([self.listener, *self.clients], 0 if self.waiting else None):
+            for readable in found:
+                if isinstance(readable, Connection):
+                    self._receive(self.clients[readable])
+                elif (link := accept(self.listener)) is not None:
+                    self.clients[link] = _Client(link)
+                    self.clients[link].tell("hello", self.unusable)
+
+    def _receive(self, client: _Client) -> None:
+        try:
+            message = client.link.recv()
+            if isinstance(message, MemoryNote):
+                descriptor = reduction.recv_handle(client.link)
+                client.layers.pop(message.slot, None)
+                client.memory[message.slot] = _mapped(descriptor, message.size)
+                os.close(descriptor)
+            else:
+                self.waiting.append((client, message))
+        except (EOFError, OSError):  # it has ended: nothing of it is wanted any more
+            del self.clients[client.link]
+            client.link.close()
+            self.waiting = deque(each for each in self.waiting if each[0] is not client)
+
+    def _next_batch(self) -> list[Waiting]:
+        """The first scenes that wait, all of one kind; one that must be alone is."""
+        batch: list[Waiting] = []
+        while self.waiting and len(batch) < self.settings.batch:
+            request = self.waiting[0][1]
+            if batch and (request.alone or request.alike != batch[0][1].alike):
+                break
+            batch.append(self.waiting.popleft())
+            if request.alone:
+                break
+        return batch
+
+    def _render(self, batch: list[Waiting]) -> None:
+        """Render a batch and answer; what fails is rendered again scene by scene, to see whose fault it is."""
+        for client in {client for client, _ in batch}:
+            client.tell("begun", [request.number for one, request in batch if one is client], len(batch) == 1)
+        try:
+            with _time_limit(self.settings.seconds):
+                for (client, request), made in zip(batch, self._pictures(batch), strict=True):
+                    shapes, kind = RESULTS[request.wanted]
+                    places = result_arrays(client.memory[request.slot], request.scene, shapes, kind)
+                    for there, picture in zip(places, made, strict=True):
+                        if picture is not None:
+                            there[...] = picture
+        except MemoryError:
+            os._exit(OUT_OF_MEMORY)
+        except BaseException as raised:
+            error = user_error(raised)
+            if isinstance(error, DeviceError) and error.lost:
+                batch[0][0].tell("warning", str(error))
+                os._exit(DEVICE_LOST)
+            if len(batch) > 1:
+                for one in batch:
+                    self._render([one])
+                return
+            batch[0][0].tell("failed", batch[0][1].number, picklable_error(error))
+        else:
+            for client, request in batch:
+                client.tell("done", request.number)
+        for text in self.warnings.take():
+            batch[0][0].tell("warning", text)
+
+    def _pictures(self, batch: list[Waiting]) -> list[tuple[Any, Any]]:
+        """What is wanted of each scene; all want the same. None for what nothing asks for here (`is_lazy`)."""
+        scenes, wanted = [client.scene(request) for client, request in batch], batch[0][1].wanted
+        if wanted == "coverage":
+            outputs = [render_output(scene, self.settings.device, batch[0][1].samples) for scene in scenes]
+            return [(output.color, output.coverage) for output in outputs]
+        codes = self.settings.codes if wanted == "codes" else None
+        frames = render_batch(scenes, self.settings.device, codes=codes)
+        if codes is None:
+            pairs = zip(frames, scenes, strict=True)
+            return [(None if is_lazy(scene) else each.bokeh, each.all_in_focus) for each, scene in pairs]
+        return [(each.bokeh_by(codes.encode), each.all_in_focus_by(codes.encode)) for each in frames]
+
+
+def _mapped(descriptor: int, size: int) -> SharedMemory:
+    """The memory that another process made; where it cannot be mapped, this process ends for want of memory."""
+    try:
+        return SharedMemory(descriptor, size)
+    except OSError:
+        os._exit(OUT_OF_MEMORY)
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """End this process, from a thread that no lock of Python's holds up, if the block takes longer."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=2)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+class _Collector(logging.Handler):
+    """Keeps warnings until they can be sent."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the message."""
+        self._texts.append(record.getMessage())
+
+    def take(self) -> list[str]:
+        """What came since the last call."""
+        found, self._texts = self._texts, []
+        return found

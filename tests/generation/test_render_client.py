@@ -1,0 +1,254 @@
+"""A worker's side of the process that renders, and what passes between them; that process is a thread here."""
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import bokehsynth as bs
+from bokehsynth.color import table_of_8_bits
+from bokehsynth.errors import DeviceError, UsageError
+from bokehsynth.generation import render_client, render_server, shared_scene
+from bokehsynth.generation.render_client import RenderClient
+from bokehsynth.generation.render_server import RenderServer
+from bokehsynth.generation.shared_scene import SharedMemory
+from bokehsynth.optics import HeightField, halves_of
+from bokehsynth.rendering.types import RenderInput
+from bokehsynth.workers import companion
+
+CODES = table_of_8_bits()
+
+
+class EndedError(BaseException):
+    """Ends the thread as a kill ends a process."""
+
+
+class Renderers:
+    """Threads, one after the other, that serve as the process would; `fate(scenes)` may raise EndedError."""
+
+    def __init__(self) -> None:
+        self.listener = socket.socket(socket.AF_UNIX)
+        name = f"bokehsynth-test-{os.getpid()}-{id(self)}"
+        self.listener.bind(f"\0{name}")
+        self.listener.listen()
+        self.address = {companion.ADDRESS: name}
+        self.batches: list[list[float]] = []
+        """Blurs of the scenes of each."""
+        self.fate: Callable[[list], None] = lambda scenes: None
+        self.unusable: Exception | None = None
+        self.closed = False
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while not self.closed:
+            service = render_server._Service(RenderServer("cpu", CODES, 4), self.listener, self.unusable)
+            logging.getLogger("bokehsynth").removeHandler(service.warnings)  # here they are the client's as well
+            service._pictures = lambda batch, service=service: self._pictures(service, batch)
+            try:
+                service.run()
+            except EndedError:
+                for link in service.clients:
+                    link.close()
+
+    def _pictures(self, service: render_server._Service, batch: list) -> list:
+        scenes = [client.scene(request) for client, request in batch]
+        self.batches.append([scene.lens.blur for scene in scenes])
+        self.fate(scenes)
+        return render_server._Service._pictures(service, batch)
+
+
+@pytest.fixture
+def renderers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Renderers]:
+    made = Renderers()
+    for name, value in made.address.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(render_server, "user_error", raise_ended)
+    monkeypatch.setattr(render_client, "SIGN_SECONDS", 0.01)
+    yield made
+    made.closed = True
+
+
+def raise_ended(raised: BaseException) -> Exception:
+    """A thread that is to end as a process would does."""
+    if isinstance(raised, EndedError):
+        raise raised
+    return bs.errors.user_error(raised)  # type: ignore[no-any-return, attr-defined]
+
+
+def scene(blur: float, seed: int = 0, field: bool = False, layers: list[bs.Layer] | None = None) -> SimpleNamespace:
+    """Two layers of 24 x 32 px behind a lens of that blur; the nearer one may be a height field."""
+    noise, shape, margin = np.random.default_rng(seed), (24 + 24, 32 + 24), 12
+    near = np.full(shape, 0.8, np.float32)
+    near[:, ::3] = 0.7
+    made = layers or [
+        bs.Layer(
+            noise.random((*shape, 3), np.float32), noise.random(shape, np.float32), near if field else bs.Plane(0.8)
+        ),
+        bs.Layer(noise.random((*shape, 3), np.float32), np.ones(shape, np.float32), bs.Plane(0.2, 1e-4)),
+    ]
+    return SimpleNamespace(layers=made, lens=bs.Lens(blur, 0.5, bs.Polygon(6)), margin=margin)
+
+
+def large_scene() -> SimpleNamespace:
+    """One layer of 3 MB."""
+    shape = (400, 500)
+    layer = bs.Layer(np.ones((*shape, 3), np.float32), np.ones(shape, np.float32), bs.Plane(0.5))
+    return SimpleNamespace(layers=[layer], lens=bs.Lens(2.0, 0.4), margin=12)
+
+
+def same(made: list, scenes: list) -> None:
+    for frames, one in zip(made, scenes, strict=True):
+        plain = bs.render(one.layers, one.lens, one.margin, "cpu")
+        assert np.array_equal(frames.bokeh_by(CODES.encode), CODES.encode(plain.bokeh))
+        assert np.array_equal(frames.all_in_focus_by(CODES.encode), CODES.encode(plain.all_in_focus))
+        for name in ("defocus", "disparity"):
+            assert np.array_equal(getattr(frames, name), getattr(plain, name)), name
+
+
+def test_what_comes_back_is_what_render_makes(renderers: Renderers) -> None:
+    client = RenderClient()
+    scenes = [scene(4.0), scene(6.0, 1, field=True), scene(0.0, 2)]
+    same(client.render(scenes, CODES), scenes)
+    linear = client.render(scenes[:1], None)
+    assert np.array_equal(linear[0].bokeh, bs.render(scenes[0].layers, scenes[0].lens, 12, "cpu").bokeh)
+    output = client._output(RenderInput(tuple(scenes[1].layers), scenes[1].lens, 12), None)  # as frames.coverage has it
+    plain = bs.render(scenes[1].layers, scenes[1].lens, 12, "cpu")
+    assert np.array_equal(output.color, plain.bokeh)
+    assert np.array_equal(output.coverage, plain.coverage)
+    halves = [(scenes[0].layers, bs.Lens(4.0, 0.5, half), 12) for half in halves_of(bs.Disc())]
+    parts = client.render([SimpleNamespace(layers=what[0], lens=what[1], margin=12) for what in halves], None)
+    for half, what in zip(parts, halves, strict=True):
+        plain = bs.render(*what, "cpu")
+        for name in ("bokeh", "part_light", "of_half", "all_in_focus"):
+            assert np.array_equal(getattr(half, name), getattr(plain, name)), name
+    more = [scene(5.0, layers=scenes[0].layers), scene(3.0, 3)]
+    same(client.render(more, CODES), more)
+
+
+def test_layers_are_copied_once_for_all_views_and_stay_the_same_objects(
+    renderers: Renderers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    renderers.fate = lambda scenes: seen.append(tuple(map(id, scenes[0].layers)))
+    copies, write = [], render_client.write_layers
+    monkeypatch.setattr(render_client, "write_layers", lambda *what: copies.append(write(*what)))
+    client, first = RenderClient(), scene(4.0)
+    for blur in (4.0, 5.0, 0.0, 6.0):
+        client.render([scene(blur, layers=first.layers)], CODES)
+    assert len(copies) == 1
+    assert len(set(seen)) == 1
+    client.render([scene(4.0, 7)], CODES)
+    assert len(copies) == 2
+
+
+def test_one_that_ends_over_a_batch_costs_nothing(renderers: Renderers, caplog: pytest.LogCaptureFixture) -> None:
+    """What it had begun is rendered again, scene by scene."""
+    left = 2
+
+    def end_twice(scenes: list) -> None:
+        nonlocal left
+        if len(scenes) > 1 or left == 1:
+            left -= 1
+            raise EndedError
+
+    renderers.fate = end_twice
+    scenes = [scene(4.0), scene(5.0, 1), scene(6.0, 2)]
+    with caplog.at_level(logging.WARNING, "bokehsynth"):
+        made = RenderClient().render(scenes, CODES)
+    renderers.fate = lambda scenes: None
+    assert caplog.text.count("the process that renders has ended") == 2
+    assert renderers.batches[0] == [4.0, 5.0, 6.0]
+    assert all(len(batch) == 1 for batch in renderers.batches[1:])
+    same(made, scenes)
+
+
+def test_a_scene_that_ends_them_is_told_apart_from_the_others(renderers: Renderers) -> None:
+    """Its worker ends, as if it had lost its own device; another worker's scenes of the same batches are made."""
+
+    def fate(scenes: list) -> None:
+        if any(one.lens.blur == 5.0 for one in scenes):
+            raise EndedError
+
+    renderers.fate = fate
+    innocent: list = []
+    theirs = [scene(4.0, 1), scene(4.0, 2)]
+    other = threading.Thread(target=lambda: innocent.extend(RenderClient().render(theirs, CODES)))
+    other.start()
+    client = RenderClient()
+    with pytest.raises(DeviceError, match="ended the process that renders 2 times, rendered alone") as error:
+        client.render([scene(4.0, 3), scene(5.0, 4), scene(6.0, 5)], CODES)
+    assert error.value.lost
+    other.join(20)
+    same(innocent, theirs)
+
+
+def test_signs_of_life_stop_for_a_scene_that_has_ended_one_already(renderers: Renderers) -> None:
+    """While the process is slow, or being replaced, its workers are not to blame; a scene that hangs it is."""
+    signs: list[str] = []
+    go = threading.Event()
+    ended = 0
+
+    def fate(scenes: list) -> None:
+        nonlocal ended
+        before = len(signs)
+        go.wait(0.3)
+        if ended == 0:
+            assert len(signs) > before + 5
+            ended += 1
+            raise EndedError
+        assert len(signs) <= before + 1
+
+    renderers.fate = fate
+    one = [scene(4.0)]
+    same(RenderClient().render(one, CODES, lambda: signs.append("alive")), one)
+
+
+def test_a_scene_that_cannot_be_rendered_fails_alone_and_says_why(renderers: Renderers) -> None:
+    client, good = RenderClient(), scene(4.0)
+    wrong = SimpleNamespace(layers=good.layers, lens=bs.Lens(400.0, 0.5), margin=12)
+    with pytest.raises(UsageError, match="margin 12 px is too small"):
+        client.render([good, wrong], CODES)
+    same(client.render([good], CODES), [good])
+
+
+def test_a_device_that_is_not_there_is_the_answer_to_every_worker(
+    renderers: Renderers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renderers, "unusable", DeviceError("no such device"))
+    renderers.fate = lambda scenes: (_ for _ in ()).throw(EndedError())
+    client = RenderClient()
+    with pytest.raises(DeviceError, match="no such device"):
+        client.render([scene(4.0)], CODES)  # ends the first, which was asked before
+    with pytest.raises(DeviceError, match="no such device"):
+        RenderClient().prepare()
+
+
+def test_memory_that_is_not_there_is_refused_before_it_is_taken(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as little:
+        little.setattr(shared_scene, "free_memory", lambda: 2 << 20)
+        little.setattr(os, "memfd_create", None)
+        with pytest.raises(MemoryError, match="3 MB of shared memory are needed for a scene, and 2 MB are free"):
+            SharedMemory.create(3 << 20)
+        with caplog.at_level(logging.WARNING, "bokehsynth"), pytest.raises(MemoryError):
+            RenderClient().render([large_scene()], CODES)
+    assert "MB are free" in caplog.text, "its process could not say it later"
+    memory, descriptor = SharedMemory.create(1 << 12)
+    with pytest.raises(bs.BokehsynthError, match="lies outside 4096 bytes"):
+        memory.array(4096 - 8, (3,), np.float32)
+    with pytest.raises(bs.BokehsynthError, match="should have 8192"):
+        SharedMemory(descriptor, 8192)
+    os.close(descriptor)
+
+
+def test_a_height_field_passes_as_one(renderers: Renderers) -> None:
+    kinds: list[type] = []
+    renderers.fate = lambda scenes: kinds.extend(type(layer.disparity) for layer in scenes[0].layers)
+    RenderClient().render([scene(4.0, field=True)], CODES)
+    assert kinds == [HeightField, bs.Plane]

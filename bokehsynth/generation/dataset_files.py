@@ -27,7 +27,6 @@ from bokehsynth.generation.provenance import pixel_facts
 from bokehsynth.generation.quarantine import merged_list, write_lines
 from bokehsynth.generation.recipe_schema import is_schema, schema_text
 from bokehsynth.imaging.contact_sheet import contact_sheet, take_spread
-from bokehsynth.imaging.drawing import encode_sheet
 from bokehsynth.recipe import Recipe
 from bokehsynth.rng import SPLITS
 from bokehsynth.schema import FORMAT_VERSION
@@ -39,6 +38,7 @@ from bokehsynth.shards import (
     common_identity,
     describe_dataset,
     each,
+    encode_png,
     read_dataset,
     refuse_lost_hidden,
     write_dataset_json,
@@ -47,8 +47,6 @@ from bokehsynth.stores import Change, ObjectPath, StoredPath
 from bokehsynth.untrusted_files import MAX_JSON, MAX_LIST, parse_json, read_bytes, read_json, read_text
 
 PREVIEW_ROWS = 10
-PREVIEW_COMPRESSION = 4
-"""9 takes seven times as long for 4 % less."""
 UNREADABLE = "\0"
 """No text of a file of a data set."""
 MAX_RECORDS = 16 << 20
@@ -233,7 +231,7 @@ def write_description(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]
     record = expected_description(layout, recipe, recipe.identity, plans, machines)
     stored = ShardDataset(layout, recipe.splits[0], record=record)
     sheet = contact_sheet([stored[i] for i in take_spread(range(len(stored)), PREVIEW_ROWS)])
-    atomic_write(layout.preview, encode_sheet(sheet, PREVIEW_COMPRESSION))
+    atomic_write(layout.preview, encode_png(sheet))
     write_dataset_json(layout, record, f"Format {FORMAT_VERSION}; the recipe it follows from is `recipe.yaml`.")
 
 

@@ -20,7 +20,7 @@ from bokehsynth.workers.companion import Companion
 from bokehsynth.workers.events import Engine
 from bokehsynth.workers.pool import LocalEngine
 from bokehsynth.workers.supervisor import RunPolicy
-from bokehsynth.workers.timeouts import COMPILING
+from bokehsynth.workers.timeouts import COMPILING, MOST_DOUBLINGS
 
 ENGINES = ("local", "ray")
 
@@ -88,7 +88,9 @@ def with_renderers(
         return engine
     each = -(-allocation.workers // len(allocation.environments))
     batch = batch_of_all(each, largest_sample_pixels(recipe))
-    server = RenderServer(device, recipe.device_codes, batch, time_limit or RENDER_SECONDS)
+    # A worker whose scene hangs is to reach its own limit first, however often that has been doubled.
+    seconds = RENDER_SECONDS if time_limit is None else 2**MOST_DOUBLINGS * time_limit
+    server = RenderServer(device, recipe.device_codes, batch, seconds)
     return replace(engine, companions=tuple(Companion(server, each) for each in allocation.environments))
 
 

@@ -116,10 +116,15 @@ class RenderClient:
         with self._turn:
             self._connect(lambda: None)
 
-    def render(self, scenes: Sequence[Scene], codes: CodeTable | None, alive: Alive = lambda: None) -> list[Frames]:
-        """Do as `rendering.render_batch` does. DeviceError with `lost` set if a scene ends the process that renders."""
+    def render(
+        self, scenes: Sequence[Scene], codes: CodeTable | None, alive: Alive = lambda: None, suspect: bool = False
+    ) -> list[Frames]:
+        """Do as `rendering.render_batch` does. DeviceError with `lost` set if a scene ends the process that renders.
+
+        A `suspect` scene is rendered alone from the start, and the first end over it is its fault.
+        """
         inputs = [RenderInput(tuple(scene.layers), scene.lens, int(scene.margin)) for scene in scenes]
-        made = self._ask(inputs, "linear" if codes is None else "codes", alive)
+        made = self._ask(inputs, "linear" if codes is None else "codes", alive, suspect=suspect)
         encode = None if codes is None else codes.encode
         return [
             frames_made_elsewhere(scene, pictures, encode, self._output)
@@ -132,10 +137,18 @@ class RenderClient:
         return RenderOutput(color, coverage)
 
     def _ask(
-        self, scenes: Sequence[RenderInput], wanted: str, alive: Alive, samples: int | None = None
+        self,
+        scenes: Sequence[RenderInput],
+        wanted: str,
+        alive: Alive,
+        samples: int | None = None,
+        suspect: bool = False,
     ) -> "list[list[np.ndarray[Any, Any]]]":
         with self._turn:
             requests = [self._request(scene, slot, wanted, samples) for scene, slot in self._placed(scenes)]
+            if suspect:
+                for request in requests:
+                    request.message, request.losses = request.message._replace(alone=True), LOSSES - 1
             waiting = {request.message.number: request for request in requests}
             failures: list[Exception] = []
             try:
@@ -234,7 +247,7 @@ class RenderClient:
         for request in waiting.values():
             request.losses += request.begun_alone
             if request.losses == LOSSES:
-                error = DeviceError(f"a scene ended the process that renders {LOSSES} times, rendered alone")
+                error = DeviceError("a scene ended the process that renders again and again, rendered alone")
                 error.lost = True
                 raise error
             request.message = request.message._replace(alone=request.message.alone or request.begun)

@@ -30,7 +30,7 @@ from bokehsynth.generation.shared_scene import (
     result_arrays,
 )
 from bokehsynth.optics.layer import Layer
-from bokehsynth.rendering import is_lazy, render_batch, render_output
+from bokehsynth.rendering import begin_batch, is_lazy, render_output
 from bokehsynth.rendering.types import CodeTable, RenderInput
 from bokehsynth.workers.companion import accept
 from bokehsynth.workers.worker import DEVICE_LOST, OUT_OF_MEMORY, picklable_error
@@ -104,6 +104,8 @@ class _Client:
 
 
 Waiting = tuple[_Client, SceneRequest]
+Flight = tuple[list[Waiting], Callable[[], list[tuple[Any, Any]]]]
+"""A batch on its way, and what fetches its pictures."""
 
 
 @dataclass(frozen=True)
@@ -148,16 +150,26 @@ class _Service:
         logging.getLogger("bokehsynth").addHandler(self.warnings)
 
     def run(self) -> None:
-        """Listen, and render what waits."""
+        """Listen and render; while a batch is on the device, the next one is sent there."""
+        flying: Flight | None = None
         while True:
-            self._listen()
+            self._listen(wait=flying is None)
             batch = self._next_batch()
-            if batch:
-                self._render(batch)
+            alone = bool(batch) and batch[0][1].alone
+            if flying is not None and alone:
+                self._land(flying)
+                flying = None
+            started = self._start(batch) if batch else None
+            if flying is not None:
+                self._land(flying)
+            if started is not None and alone:
+                self._land(started)
+                started = None
+            flying = started
 
-    def _listen(self) -> None:
+    def _listen(self, wait: bool) -> None:
         """Take all messages that are there; wait for one only if there is nothing to render."""
-        while found := connection.wait([self.listener, *self.clients], 0 if self.waiting else None):
+        while found := connection.wait([self.listener, *self.clients], None if wait and not self.waiting else 0):
             for readable in found:
                 if isinstance(readable, Connection):
                     self._receive(self.clients[readable])
@@ -192,48 +204,68 @@ class _Service:
                 break
         return batch
 
-    def _render(self, batch: list[Waiting]) -> None:
-        """Render a batch and answer; what fails is rendered again scene by scene, to see whose fault it is."""
+    def _start(self, batch: list[Waiting]) -> "Flight | None":
+        """Send a batch to the device; None if that failed, and is answered."""
         for client in {client for client, _ in batch}:
-            client.tell("begun", [request.number for one, request in batch if one is client], len(batch) == 1)
+            numbers = [request.number for one, request in batch if one is client]
+            client.tell("begun", numbers, batch[0][1].alone)
         try:
             with _time_limit(self.settings.seconds):
-                for (client, request), made in zip(batch, self._pictures(batch), strict=True):
+                return batch, self._begin(batch)
+        except BaseException as raised:
+            self._failed(batch, raised)
+            return None
+
+    def _land(self, flight: "Flight") -> None:
+        """Wait for the pictures of a batch, and answer."""
+        batch, fetch = flight
+        try:
+            with _time_limit(self.settings.seconds):
+                for (client, request), made in zip(batch, fetch(), strict=True):
                     shapes, kind = RESULTS[request.wanted]
                     places = result_arrays(client.memory[request.slot], request.scene, shapes, kind)
                     for there, picture in zip(places, made, strict=True):
                         if picture is not None:
                             there[...] = picture
-        except MemoryError:
-            os._exit(OUT_OF_MEMORY)
         except BaseException as raised:
-            error = user_error(raised)
-            if isinstance(error, DeviceError) and error.lost:
-                batch[0][0].tell("warning", str(error))
-                os._exit(DEVICE_LOST)
-            if len(batch) > 1:
-                for one in batch:
-                    self._render([one])
-                return
-            batch[0][0].tell("failed", batch[0][1].number, picklable_error(error))
-        else:
-            for client, request in batch:
-                client.tell("done", request.number)
+            self._failed(batch, raised)
+            return
+        for client, request in batch:
+            client.tell("done", request.number)
         for text in self.warnings.take():
             batch[0][0].tell("warning", text)
 
-    def _pictures(self, batch: list[Waiting]) -> list[tuple[Any, Any]]:
-        """What is wanted of each scene; all want the same. None for what nothing asks for here (`is_lazy`)."""
-        scenes, wanted = [client.scene(request) for client, request in batch], batch[0][1].wanted
+    def _failed(self, batch: list[Waiting], raised: BaseException) -> None:
+        """Answer for a batch that failed; of several scenes each is made again, to see whose fault it is."""
+        error = user_error(raised)
+        if isinstance(error, MemoryError):
+            os._exit(OUT_OF_MEMORY)
+        if isinstance(error, DeviceError) and error.lost:
+            batch[0][0].tell("warning", str(error))
+            os._exit(DEVICE_LOST)
+        if len(batch) == 1:
+            batch[0][0].tell("failed", batch[0][1].number, picklable_error(error))
+            return
+        for one in batch:
+            if (flight := self._start([one])) is not None:
+                self._land(flight)
+
+    def _begin(self, batch: list[Waiting]) -> "Callable[[], list[tuple[Any, Any]]]":
+        """Begin what is wanted of scenes that all want the same; None for what nothing asks for here (`is_lazy`)."""
+        scenes, wanted, samples = [client.scene(request) for client, request in batch], *batch[0][1].alike
         if wanted == "coverage":
-            outputs = [render_output(scene, self.settings.device, batch[0][1].samples) for scene in scenes]
-            return [(output.color, output.coverage) for output in outputs]
+            device = self.settings.device
+            return lambda: [(o.color, o.coverage) for o in (render_output(scene, device, samples) for scene in scenes)]
         codes = self.settings.codes if wanted == "codes" else None
-        frames = render_batch(scenes, self.settings.device, codes=codes)
-        if codes is None:
-            pairs = zip(frames, scenes, strict=True)
+        fetch = begin_batch(scenes, self.settings.device, codes)
+
+        def pictures() -> list[tuple[Any, Any]]:
+            if codes is not None:
+                return [(each.bokeh_by(codes.encode), each.all_in_focus_by(codes.encode)) for each in fetch()]
+            pairs = zip(fetch(), scenes, strict=True)
             return [(None if is_lazy(scene) else each.bokeh, each.all_in_focus) for each, scene in pairs]
-        return [(each.bokeh_by(codes.encode), each.all_in_focus_by(codes.encode)) for each in frames]
+
+        return pictures
 
 
 def _mapped(descriptor: int, size: int) -> SharedMemory:

@@ -236,7 +236,8 @@ class _ShardAttempt:
         codes = self.task.recipe.device_codes
         render: BatchRenderer = partial(render_batch, backend=self.task.device, codes=codes)
         if self.task.served:
-            render = partial(the_client().render, codes=codes, alive=lambda: self.report(0))
+            suspect = self.batching.window == 1
+            render = partial(the_client().render, codes=codes, alive=lambda: self.report(0), suspect=suspect)
         self._queue: RenderQueue[SampleResult] = RenderQueue(self.batching, render)
 
     def samples(self) -> Generator[PackedSample, None, None]:

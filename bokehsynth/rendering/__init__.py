@@ -104,9 +104,35 @@ def render_batch(
         made = cuda.render_pictures(through_lens, samples)
     else:
         made = cuda.render_encoded(through_lens, samples, codes)
+    return _frames_of(inputs, lazy, made, cuda.render_sharp(inputs, codes), (samples, codes))
+
+
+def begin_batch(scenes: Sequence[Scene], backend: str, codes: CodeTable | None) -> Callable[[], list[Frames]]:
+    """Begin what `render_batch` does on `cpu` or `cuda`; the result, called once, gives it.
+
+    On cuda another batch can be begun before that: its layers go up, and these pictures come down, while kernels run.
+    Elsewhere nothing is done before the call. Raises what `render_batch` raises, now or then.
+    """
+    if resolve_device(backend) != "cuda":
+        return lambda: render_batch(scenes, backend, codes=codes)
+    from bokehsynth.rendering.cuda import renderer as cuda
+
+    inputs = [_checked(scene.layers, scene.lens, scene.margin) for scene in scenes]
+    lazy = [is_lazy(scene) for scene in inputs]
+    through_lens = [scene for scene, later in zip(inputs, lazy, strict=True) if scene.lens.blur > 0 and not later]
+    fetch = cuda.start_pictures(through_lens, inputs, codes)
+    return lambda: _frames_of(inputs, lazy, *fetch(), (None, codes))
+
+
+def _frames_of(
+    inputs: Sequence[RenderInput], lazy: Sequence[bool], made: Sequence[Any], sharp: Sequence[Any],
+    how: tuple[int | None, CodeTable | None],
+) -> list[Frames]:  # fmt: skip
+    """The frames of scenes whose pictures a device has made, those through a lens without the lazy ones."""
+    samples, codes = how
     blurred, chosen, encode = iter(made), _backend("cuda"), None if codes is None else codes.encode
     frames = []
-    for scene, later, pinhole in zip(inputs, lazy, cuda.render_sharp(inputs, codes), strict=True):
+    for scene, later, pinhole in zip(inputs, lazy, sharp, strict=True):
         picture = pinhole if scene.lens.blur == 0 else None if later else next(blurred)
         frames.append(Frames(scene, chosen, samples, (picture, pinhole), encode))
     return frames

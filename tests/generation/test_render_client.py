@@ -48,18 +48,18 @@ class Renderers:
         while not self.closed:
             service = render_server._Service(RenderServer("cpu", CODES, 4), self.listener, self.unusable)
             logging.getLogger("bokehsynth").removeHandler(service.warnings)  # here they are the client's as well
-            service._pictures = lambda batch, service=service: self._pictures(service, batch)
+            service._begin = lambda batch, service=service: self._begin(service, batch)
             try:
                 service.run()
             except EndedError:
                 for link in service.clients:
                     link.close()
 
-    def _pictures(self, service: render_server._Service, batch: list) -> list:
+    def _begin(self, service: render_server._Service, batch: list) -> object:
         scenes = [client.scene(request) for client, request in batch]
         self.batches.append([scene.lens.blur for scene in scenes])
         self.fate(scenes)
-        return render_server._Service._pictures(service, batch)
+        return render_server._Service._begin(service, batch)
 
 
 @pytest.fixture
@@ -180,11 +180,22 @@ def test_a_scene_that_ends_them_is_told_apart_from_the_others(renderers: Rendere
     other = threading.Thread(target=lambda: innocent.extend(RenderClient().render(theirs, CODES)))
     other.start()
     client = RenderClient()
-    with pytest.raises(DeviceError, match="ended the process that renders 2 times, rendered alone") as error:
+    with pytest.raises(DeviceError, match="ended the process that renders again and again, rendered alone") as error:
         client.render([scene(4.0, 3), scene(5.0, 4), scene(6.0, 5)], CODES)
     assert error.value.lost
     other.join(20)
     same(innocent, theirs)
+
+
+def test_a_suspect_is_alone_from_the_start_and_its_first_end_is_its_fault(renderers: Renderers) -> None:
+    def fate(scenes: list) -> None:
+        raise EndedError
+
+    renderers.fate = fate
+    with pytest.raises(DeviceError, match="again and again") as error:
+        RenderClient().render([scene(4.0)], CODES, suspect=True)
+    assert error.value.lost
+    assert renderers.batches == [[4.0]]
 
 
 def test_signs_of_life_stop_for_a_scene_that_has_ended_one_already(renderers: Renderers) -> None:
@@ -197,7 +208,7 @@ def test_signs_of_life_stop_for_a_scene_that_has_ended_one_already(renderers: Re
         nonlocal ended
         before = len(signs)
         go.wait(0.3)
-        if ended == 0:
+        if ended < 2:  # with others, and then alone
             assert len(signs) > before + 5
             ended += 1
             raise EndedError

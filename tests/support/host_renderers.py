@@ -31,7 +31,7 @@ class HostRenderServer(RenderServer):
     def __call__(self, listener: socket.socket, ready: Callable[[], None]) -> None:
         cuda_device.Device = lambda: HostDevice(library())  # type: ignore[misc, assignment]
         (self.marks / f"renderer-{os.getpid()}").touch()
-        rendered, render_batch = 0, render_server.render_batch
+        rendered, begin_batch = 0, render_server.begin_batch
 
         def watched(scenes: list, *rest: object, **options: object) -> object:
             nonlocal rendered
@@ -45,9 +45,9 @@ class HostRenderServer(RenderServer):
             if (self.marks / "fragile").exists() and rendered > 6:
                 (self.marks / "fragile").unlink()
                 os.kill(os.getpid(), signal.SIGKILL)
-            return render_batch(scenes, *rest, **options)
+            return begin_batch(scenes, *rest, **options)
 
-        render_server.render_batch = watched  # type: ignore[assignment]
+        render_server.begin_batch = watched  # type: ignore[assignment]
         super().__call__(listener, ready)
 
 

@@ -6,6 +6,7 @@ Everything the CUDA renderer wants of a GPU is the few methods of `Device`.
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,6 +98,23 @@ class Device:
         if kernel not in self._kernels:
             self._kernels[kernel] = self._module.get_function(kernel)
         self._kernels[kernel](grid, block, (table,))
+
+    def new_stream(self) -> Any:
+        """A queue of work beside the null stream; each of the two waits for what was asked of the other before."""
+        return self._cupy.cuda.Stream()  # one that blocks, as CUDA calls it
+
+    def on(self, stream: Any) -> AbstractContextManager[Any]:
+        """Within the block all that is asked of the device, memory included, is of this stream."""
+        found: AbstractContextManager[Any] = stream
+        return found
+
+    def record(self, stream: Any) -> Any:
+        """An event that follows what was asked of a stream so far."""
+        return stream.record()
+
+    def wait(self, stream: Any, event: Any) -> None:
+        """What is asked of the stream from now on comes after an event; the host does not wait."""
+        stream.wait_event(event)
 
     def release(self) -> None:
         """Give unused memory back."""

@@ -20,6 +20,7 @@ from bokehsynth.rendering.cuda import device as cuda_device
 from bokehsynth.rendering.cuda.batch import Batch, DeviceOutput, ray_set
 from bokehsynth.rendering.cuda.device import Device
 from bokehsynth.rendering.cuda.encoding import encode_on_device
+from bokehsynth.rendering.cuda.lanes import Lanes, Part
 from bokehsynth.rendering.cuda.layer_cache import LayerCache
 from bokehsynth.rendering.cuda.structs import TILE, TILE_W
 from bokehsynth.rendering.types import ByteArray, CodeTable, FloatArray, RenderInput, RenderOutput, small_scene
@@ -80,17 +81,69 @@ def render_sharp(scenes: Sequence[RenderInput], table: CodeTable | None) -> list
 
     Scenes with the same layers and margin share one read-only array, also those of later calls while the layers live.
     """
+    shared, new = _sharp_known(scenes, table)
+    pinholes = [scene.all_in_focus() for scene in new]
+    made: list[Any] = render_pictures(pinholes, 1) if table is None else render_encoded(pinholes, 1, table)
+    return _sharp_of(scenes, shared, new, made, table)
+
+
+def start_pictures(
+    through_lens: Sequence[RenderInput], scenes: Sequence[RenderInput], table: CodeTable | None
+) -> "Callable[[], tuple[list[Any], list[Any]]]":
+    """Start pictures through the lens of some scenes, and the sharp ones of all; the result, called once, fetches them.
+
+    They are what `render_pictures` or `render_encoded`, and `render_sharp`, give. Others can be started before: two
+    of them overlap. Raises what those raise, now or then; what does not fit into memory is made by them.
+    """
+    device = cuda_device.the_device()
+    shared, new = _sharp_known(scenes, table)
+
+    def one_by_one() -> tuple[list[Any], list[Any]]:
+        one: list[Any] = render_pictures(through_lens) if table is None else render_encoded(through_lens, None, table)
+        return one, render_sharp(scenes, table)
+
+    try:
+        with _TURN:
+            parts = [Part(through_lens, None), Part([scene.all_in_focus() for scene in new], 1)]
+            flight = _lanes_of(device).start([part for part in parts if part.scenes], table)
+    except device.out_of_memory:
+        return one_by_one
+    except device.broken as error:
+        if getattr(error, "status", None) != CUDA_ERROR_OUT_OF_MEMORY:
+            raise _failed(error) from error
+        return one_by_one
+
+    def land() -> tuple[list[Any], list[Any]]:
+        try:
+            made = iter(flight.land())
+        except device.broken as error:
+            raise _failed(error) from error
+        blurred = next(made) if through_lens else []
+        return blurred, _sharp_of(scenes, shared, new, next(made) if new else [], table)
+
+    return land
+
+
+def _sharp_known(scenes: Sequence[RenderInput], table: CodeTable | None) -> tuple[dict[Any, Any], list[RenderInput]]:
+    """Sharp pictures that are kept, by layers and margin, and one scene for each of the others."""
     kept, encode = cache_of(cuda_device.the_device()).sharp, None if table is None else table.encode
     shared: dict[Any, Any] = {}
     for scene in scenes:
         if (found := kept.find(scene, encode)) is not None:
             shared[scene.layers, scene.margin] = found
     new = {(scene.layers, scene.margin): scene for scene in scenes if (scene.layers, scene.margin) not in shared}
-    pinholes = [scene.all_in_focus() for scene in new.values()]
-    made: list[Any] = render_pictures(pinholes, 1) if table is None else render_encoded(pinholes, 1, table)
-    for scene, picture in zip(new.values(), made, strict=True):
+    return shared, list(new.values())
+
+
+def _sharp_of(
+    scenes: Sequence[RenderInput], shared: dict[Any, Any], new: Sequence[RenderInput], made: Sequence[Any],
+    table: CodeTable | None,
+) -> list[Any]:  # fmt: skip
+    """The sharp picture of each scene; those that are `made` of the `new` ones are kept."""
+    kept, encode = cache_of(cuda_device.the_device()).sharp, None if table is None else table.encode
+    for scene, picture in zip(new, made, strict=True):
         kept.keep(scene, encode, picture)
-    shared |= zip(new, made, strict=True)
+        shared[scene.layers, scene.margin] = picture
     return [shared[scene.layers, scene.margin] for scene in scenes]
 
 
@@ -119,6 +172,7 @@ def prepare(scenes: Sequence[RenderInput], samples: int | None = None) -> Batch:
 
 
 _CACHES: dict[Any, LayerCache] = {}
+_LANES: dict[Any, Lanes] = {}
 
 
 def cache_of(device: Device) -> LayerCache:
@@ -126,6 +180,12 @@ def cache_of(device: Device) -> LayerCache:
     if device not in _CACHES:
         _CACHES[device] = LayerCache(device)
     return _CACHES[device]
+
+
+def _lanes_of(device: Device) -> Lanes:
+    if device not in _LANES:
+        _LANES[device] = Lanes(cache_of(device))
+    return _LANES[device]
 
 
 def _failed(error: Exception) -> DeviceError:

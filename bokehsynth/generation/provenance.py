@@ -36,8 +36,9 @@ PIXELS = 6
 """Revision of the pixels that this version makes of lenses with a pupil or anything else that depends on the field, of
 traced ones, and of openings beyond the unit disc (1: 0.4.0, with another filter and another `falloff` of pupils; 2:
 aberrations by rays alone; 3: one distance of nodes for all of a picture; 4: dark corners of traced lenses in pictures
-that are not square), and on the CPU of recipes whose blur goes beyond COARSE_FROM px
-(before 6: all texels of every layer). All other recipes are at revision 1 still."""
+that are not square; 5: kernels of aberrations cell by cell, rays of each colour apart), and on the CPU of
+recipes whose blur goes beyond COARSE_FROM px (before 6: all texels of every layer). All other recipes are at
+revision 1 still."""
 
 PIXEL_KEYS = ("pixels", "architecture", "cpu_features", "dispatch", "device", *PIXEL_GPU, "opencv", *PIXEL_PACKAGES)
 """The keys that two machines must share to work on one data set, and those of ASSET_PACKAGES that both have (up to

@@ -13,8 +13,9 @@ import bokehsynth as bs
 from bokehsynth.errors import UsageError
 from bokehsynth.optics.prescription.aperture import PrescriptionAperture
 from bokehsynth.rendering import PATHS
-from bokehsynth.rendering.aperture.field_grid import AX, AY, DISTANCE, SIDE
+from bokehsynth.rendering.aperture.field_grid import AX, AY, DISTANCE, SIDE, WEIGHT
 from bokehsynth.rendering.aperture.field_lookup import grids_at, look_up
+from bokehsynth.rendering.aperture.field_moments import moments_of
 from bokehsynth.rendering.aperture.field_motion import motion_of
 from bokehsynth.rendering.aperture.field_reach import FieldReach
 from bokehsynth.rendering.aperture.field_table import bake_field_table, channels_of
@@ -23,6 +24,7 @@ from bokehsynth.rendering.aperture.lens_points import vogel_points
 from bokehsynth.rendering.aperture.pupil import pupils_at
 from bokehsynth.rendering.aperture.tables import tables_of
 from bokehsynth.rendering.cpu import field_renderer, node_rows
+from bokehsynth.rendering.cpu.moment_splats import splat_moments
 from bokehsynth.rendering.cpu.node_kernels import NodeGrids, grids_of_row, splat_grids
 from bokehsynth.rendering.cpu.prepared_layers import concatenate_kernels
 from bokehsynth.rendering.cpu.radius_kernels import RadiusCells, pupil_radii
@@ -65,6 +67,14 @@ class Colours(bs.Polygon):
         return lateral + axial + 1.5 * (s * h)[:, None] * [1.0, -1.0]
 
 
+class Tinted(bs.Disc):
+    """Colours that land so close together that rays of one serve all."""
+
+    def aberration(self, s, h):
+        shift = 1.5 * s * np.einsum("ij,ij->i", s, s)[:, None]
+        return shift[:, None] + np.array([0.15, 0.0, -0.1])[:, None] * s[:, None]
+
+
 class Fading(bs.Disc):
     """A weight over lens and field, per channel."""
 
@@ -96,6 +106,7 @@ class Wide(bs.Aperture):
 LENSES = {
     "gentle": Gentle(),
     "spherical": Spherical(),
+    "tinted": Tinted(),
     "colours": Colours(),
     "fading": Fading(),
     "barrel": Barrel(),
@@ -105,8 +116,9 @@ SCENES = ["three frontal", "focus on the nearest", "tilted", "crossing", "nothin
 RAYS = 1000
 
 TOLERANCE = {
-    "gentle": Tolerance(inside=1.5e-3, edge=1.8e-3, edge_share=0.09, sigmas=6),
+    "gentle": Tolerance(inside=1.5e-3, edge=2.2e-3, edge_share=0.09, sigmas=6),
     "spherical": Tolerance(inside=3.1e-3, edge=6e-3, edge_share=0.12, sigmas=6),
+    "tinted": Tolerance(inside=5e-4, edge=9e-4, edge_share=0.06, sigmas=6),
     "colours": Tolerance(inside=3.9e-3, edge=5.1e-3, edge_share=0.12, sigmas=6),
     "fading": Tolerance(inside=7e-4, edge=1.5e-3, edge_share=0.09, sigmas=6),
     "barrel": Tolerance(inside=5e-3, edge=7e-3, edge_share=0.02, sigmas=6),
@@ -115,7 +127,9 @@ TOLERANCE = {
 """Of `fading`, `barrel` and `wide` the sampling error of the reference's spiral of rays, which rims and corners cut.
 
 Of the others that of kernels between nodes 16 px apart, in a picture of 61 px over which all of the field changes.
-Worst seen: gentle 1.43e-3 and 1.72e-3, spherical 2.95e-3 and 5.7e-3, colours 3.75e-3 and 4.94e-3; by rays a fifth.
+Worst seen: gentle 1.43e-3 and 2.04e-3 (1.51e-3 where nodes have kernels that are too narrow by 0.07 px squared, which
+hides what is too wide between them), spherical 2.95e-3 and 5.7e-3, tinted (one scene) 1.62e-4 and 7.4e-4, colours
+3.75e-3 and 4.94e-3; by rays a fifth.
 """
 
 
@@ -127,7 +141,7 @@ def pictures(lens, name):
 
 
 QUICK = [
-    ("gentle", "tilted"), ("gentle", "three frontal"),
+    ("tinted", "three frontal"), ("gentle", "three frontal"),
     ("spherical", "tilted"), ("colours", "nothing behind"), ("fading", "crossing"), ("barrel", "tilted"),
     ("wide", "three frontal"),
 ]  # fmt: skip
@@ -404,6 +418,56 @@ def kernel_at(aperture, radius, half, degrees=0.0):
     splat_grids(grids, 0, (radius, 0.0, 0.0), half, out, norms)
     np.testing.assert_allclose(norms, out.sum(), rtol=1e-4)
     return out[0]
+
+
+def kernel_of_blocks(aperture, radius, half, degrees=0.0):
+    """`kernel_at` from moments of blocks of cells."""
+    moments = moments_of(bake_field_table(aperture, 64, 64, 1))
+    turn = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    out, norms = np.empty((1, 2 * half + 1, 2 * half + 1), np.float32), np.empty(1)
+    splat_moments(moments, (0, 0, 0.0, 0.0, *turn), (radius, 0.0, 0.0), half, out, norms)
+    np.testing.assert_allclose(norms, out.sum(), rtol=1e-4)
+    return out[0]
+
+
+@pytest.mark.parametrize("radius", [-12.0, -6.0, -2.0, 0.0, 1.0, 3.0, 7.0])
+def test_a_kernel_of_blocks_is_that_of_its_rays(radius):
+    """A block sends one ray that is as bright, as far out and as wide as all of its light; caustics too."""
+    half, points = 15, vogel_points(200_000)
+    x, y = (radius + 2.0 * np.square(points).sum(axis=1)) * points.T + half
+    expected = np.zeros((2 * half + 1, 2 * half + 1))
+    i, j = x.astype(int), y.astype(int)
+    for dj, di in np.ndindex(2, 2):
+        share = np.abs(1 - di - (x - i)) * np.abs(1 - dj - (y - j))
+        np.add.at(expected, (j + dj, i + di), share / len(points))
+    found = kernel_of_blocks(Opening(astray=2.0), radius, half, degrees=20)
+    found /= found.sum()
+    square = distances_from_the_middle(half) ** 2
+    assert (
+        abs((square * (found - expected)).sum()) < 0.003 * (square * expected).sum()
+    )  # worst 0.0027; cell by cell 0.0064
+    assert np.abs(found - expected).sum() / 2 < 0.0055  # worst 0.0048 of the light; cell by cell 0.0057
+
+
+def test_blocks_leave_a_kernel_where_a_rim_cuts_them():
+    """What is left of a block has its own middle: a pupil moves the light as the rays that pass do."""
+    table = bake_field_table(Gentle(), 64, 64, 3)
+    last = table.values.shape[1] - 1
+    found, grids = np.empty((3, 25, 25), np.float32), table.values[0, last].astype(np.float64)
+    splat_moments(moments_of(table), (0, last - 1, 0.0, 1.0, 1.0, 0.0), (5.0, 0.0, 0.0), 12, found, np.empty(3))
+    line = np.linspace(-table.half, table.half, SIDE)
+    share = np.clip(grids[:, DISTANCE] / (line[1] - line[0]) + 0.5, 0, 1) * grids[:, WEIGHT]
+    x = (grids[:, AX] + 5.0 * np.tile(line, SIDE)) * share
+    middle = (found.sum(axis=1) * np.arange(-12, 13)).sum(axis=1) / found.sum(axis=(1, 2))
+    np.testing.assert_allclose(middle, x.sum(axis=1) / share.sum(axis=1), atol=6e-4)  # 4.3e-4 of 0.54
+
+
+def test_colours_that_land_apart_are_seen():
+    """Rays of one channel serve all where colours land together and pass alike."""
+    colours = motion_of(bake_field_table(Tinted(), 64, 48, 3)).colours
+    np.testing.assert_allclose(colours, 0.15 / np.sqrt(2), rtol=0.03)  # s has sqrt(1/2) rms
+    assert np.isinf(motion_of(bake_field_table(Fading(), 64, 48, 3)).colours).any()
+    assert (motion_of(bake_field_table(Spherical(), 64, 48, 1)).colours == 0).all()
 
 
 def distances_from_the_middle(half):

@@ -12,6 +12,10 @@ from bokehsynth.rendering.types import Float64Array, FloatArray
 _RIM = 0.2
 """Lens units on both sides of a rim where its motion is looked at."""
 
+_ALIKE = 0.03
+"""Root mean square differences, of light as a share of the brightest and of rims in lens units, up to which channels
+have one opening."""
+
 
 class FieldMotion(NamedTuple):
     """Change per pixel of the picture between the nodes of a table, [ny, nx]; root mean square over the opening.
@@ -27,6 +31,8 @@ class FieldMotion(NamedTuple):
     """Change of the light of a lens point, as a share of the brightest."""
     spread: Float64Array
     """[3, ny, nx]: mean squares of a, of a.s and of s about their means: r^2 s.s + 2 r a.s + a.a is a spot's width."""
+    colours: Float64Array
+    """Pixels by which rays of other channels land beside those of the second, infinite where their openings differ."""
 
     def pixels(self, radius: Any) -> Any:
         """Pixels per pixel by which a kernel of a signed blur radius moves."""
@@ -38,13 +44,14 @@ class FieldMotion(NamedTuple):
 
     def at(self, nodes: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]) -> "FieldMotion":
         """The motion between nodes of these rows and columns and the next."""
-        return FieldMotion(self.rims[nodes], self.rays[nodes], self.fading[nodes], self.spread[(slice(None), *nodes)])
+        spread = self.spread[(slice(None), *nodes)]
+        return FieldMotion(self.rims[nodes], self.rays[nodes], self.fading[nodes], spread, self.colours[nodes])
 
 
 def constant_motion(rims: float) -> FieldMotion:
     """Rims that move alike all over the picture."""
     one = np.ones((1, 1))
-    return FieldMotion(rims * one, 0 * one, 0 * one, np.zeros((3, 1, 1)))
+    return FieldMotion(rims * one, 0 * one, 0 * one, np.zeros((3, 1, 1)), 0 * one)
 
 
 def nodes_at(table: FieldTable | None, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> tuple[Any, Any]:
@@ -71,12 +78,15 @@ def motion_of(table: FieldTable) -> FieldMotion:
         radii = table.step * np.arange(1, values.shape[1])
         about = _change(_turning(values[0], table.half)[None] / radii[:, None, None, None], values[:, 1:])
         parts, spread = (along, about), _spread(values[:, :-1], s)
+        colours = _colours(values[:, :-1], brightest)
     else:
-        rows = [_motion_of_rows(table.values[j : j + 2], table.step, s) for j in range(len(table.values) - 1)]
+        count = len(table.values) - 1
+        rows = [_motion_of_rows(table.values[j : j + 2], table.step, s) for j in range(count)]
+        colours = np.concatenate([_colours(table.values[j : j + 1, :-1], brightest) for j in range(count)])
         down, across, spread = (np.concatenate(each, axis=1) for each in zip(*rows, strict=True))
         parts = down, across
     rims, rays, fading = np.maximum(*parts)
-    return FieldMotion(rims, rays, fading / brightest, spread)
+    return FieldMotion(rims, rays, fading / brightest, spread, colours)
 
 
 def _motion_of_rows(
@@ -129,3 +139,18 @@ def _spread(values: Float64Array, s: Float64Array) -> Float64Array:
     pairs = [(values[..., AX, :], s[:, 0]), (values[..., AY, :], s[:, 1])]
     kinds = ([(a, a) for a, _ in pairs], pairs, [(0 * a + place, place) for a, place in pairs])
     return np.stack([np.sum([covariance(*each) for each in kind], axis=0).mean(axis=-1) for kind in kinds])
+
+
+def _colours(values: Any, brightest: float) -> Float64Array:
+    """`FieldMotion.colours` at nodes [ny, nx, C, 4, K]."""
+    grids = np.asarray(values, np.float64)
+    if grids.shape[2] == 1:
+        return np.zeros(grids.shape[:2])
+    apart = grids - grids[:, :, 1:2]
+    inside = (grids[..., DISTANCE, :] > 0).any(axis=2, keepdims=True)
+    near = (np.abs(grids[..., DISTANCE, :]) < _RIM).any(axis=2, keepdims=True) & inside
+    rays = np.square(apart[..., :WEIGHT, :]).sum(axis=-2)
+    parts = (rays, inside), (np.square(apart[..., WEIGHT, :]), inside), (np.square(apart[..., DISTANCE, :]), near)
+    means = [np.where(where, square, 0).sum(axis=-1) / np.maximum(where.sum(axis=-1), 1) for square, where in parts]
+    pixels, light, rims = (np.sqrt(each.max(axis=-1)) for each in means)
+    return np.where((light > _ALIKE * brightest) | (rims > _ALIKE), np.inf, pixels)

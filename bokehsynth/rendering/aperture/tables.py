@@ -10,6 +10,7 @@ from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture, SameAperture
 from bokehsynth.optics.prescription.aperture import PrescriptionAperture
 from bokehsynth.optics.pupil_parts import PupilPart
+from bokehsynth.rendering.aperture.field_moments import FieldMoments, moments_of
 from bokehsynth.rendering.aperture.field_motion import FieldMotion, motion_of
 from bokehsynth.rendering.aperture.field_reach import FieldReach
 from bokehsynth.rendering.aperture.field_table import (
@@ -195,6 +196,7 @@ class FieldLensTables(LensTables):
         super().__init__(aperture)
         self._field_tables: dict[tuple[int, int], FieldTable] = {}
         self._motions: dict[tuple[int, int], FieldMotion] = {}
+        self._moments: dict[tuple[int, int], FieldMoments] = {}
         self._reaches: dict[tuple[int, int, int], FieldReach] = {}
 
     @property
@@ -220,6 +222,17 @@ class FieldLensTables(LensTables):
         if (width, height) not in self._motions:
             self._motions[width, height] = motion_of(self.field_table(width, height))
         return self._motions[width, height]
+
+    def moments(self, width: int, height: int) -> FieldMoments | None:
+        """Moments of blocks of the table's cells; None of a table that is not `round`."""
+        table = self.field_table(width, height)
+        if not table.round:
+            return None
+        if (width, height) not in self._moments:
+            while len(self._moments) > 1:
+                del self._moments[next(iter(self._moments))]
+            self._moments[width, height] = moments_of(table)
+        return self._moments[width, height]
 
     def reach(self, width: int, height: int, largest: float) -> FieldReach | None:
         """How far rays land at blur radii up to `largest` px, None if that depends on the direction of the field."""

@@ -69,27 +69,78 @@ def empty_taps(strip: CellStrip, channels: int) -> CellTaps:
 @kernel
 def compile_cell(strip, m, place, stride, taps):
     """Fill layer m's taps of the `Cell` at `place` from the four kernels around it."""
-    side, channels, middle = strip.sides[m], strip.norms.shape[3], strip.sides[m] // 2
     y, x, size = place
-    k00, k10 = strip.starts[m, y, x], strip.starts[m, y, x + size]
-    k01, k11 = strip.starts[m, y + size, x], strip.starts[m, y + size, x + size]
-    k, halves = strip.kernels, strip.halves
-    half = max(halves[m, y, x], halves[m, y, x + size], halves[m, y + size, x], halves[m, y + size, x + size])
+    halves, starts = strip.halves[m], strip.starts[m]
+    half = max(halves[y, x], halves[y, x + size], halves[y + size, x], halves[y + size, x + size])
+    corners = starts[y, x], starts[y, x + size], starts[y + size, x], starts[y + size, x + size]
+    if strip.runs[m] == 1:
+        _compile_runs(strip, m, corners, half, stride, taps)
+        return
+    side, channels, middle, count = strip.sides[m], strip.norms.shape[3], strip.sides[m] // 2, 0
+    for j in range(middle - half, middle + half + 1):
+        first, last = _used(strip.kernels, corners, (channels, side), j * side + middle - half, 2 * half + 1)
+        length = last - first
+        offset = (j - middle) * stride - middle - j * side + first
+        for t in range(length):
+            taps.offsets[m, count + t] = offset + t
+        for c in range(channels):
+            _fill_terms(strip.kernels, corners, c * side * side + first, length, taps.terms, (m, c, count))
+        count += max(length, 0)
+    taps.counts[m, 0], taps.counts[m, 1] = count, 0
+
+
+@inline_kernel
+def _used(k, corners, size, start, length):
+    """First and last + 1 of `length` texels of a row that a kernel of any channel covers; size: channels, side."""
+    k00, k10, k01, k11 = corners
+    (channels, side), first, last = size, start + length, start
+    for c in range(channels):
+        plane = c * side * side
+        for at in range(start, first):
+            here = plane + at
+            if k[k00 + here] != 0 or k[k10 + here] != 0 or k[k01 + here] != 0 or k[k11 + here] != 0:
+                first = at
+                break
+        for at in range(start + length - 1, last - 1, -1):
+            here = plane + at
+            if k[k00 + here] != 0 or k[k10 + here] != 0 or k[k01 + here] != 0 or k[k11 + here] != 0:
+                last = at + 1
+                break
+    return first, last
+
+
+@inline_kernel
+def _fill_terms(k, corners, at, length, terms, place):
+    """Fill coefficients of 1, x, y and xy of neighbouring taps of a channel; place: (m, c, first tap) in `terms`."""
+    (k00, k10, k01, k11), (m, c, first) = corners, place
+    channels = terms.shape[1] // 4
+    for t in range(length):
+        here = at + t
+        a, b, d, e = k[k00 + here], k[k10 + here], k[k01 + here], k[k11 + here]
+        terms[m, c, first + t], terms[m, channels + c, first + t] = a, b - a
+        terms[m, 2 * channels + c, first + t] = d - a
+        terms[m, 3 * channels + c, first + t] = e - d - b + a
+
+
+@kernel
+def _compile_runs(strip, m, corners, half, stride, taps):
+    """`compile_cell` of a layer with runs."""
+    side, channels, middle = strip.sides[m], strip.norms.shape[3], strip.sides[m] // 2
+    (k00, k10, k01, k11), k = corners, strip.kernels
     count, runs = 0, 0
     for j in range(middle - half, middle + half + 1):
         column = middle - half
         while column <= middle + half:
             at = j * side + column
-            if strip.runs[m] == 1:
-                stop = column
-                while stop <= middle + half and _inside(k, k00, k10, k01, k11, j * side + stop):
-                    stop += 1
-                if stop - column >= SHORTEST_RUN:
-                    start = (j - middle) * stride - middle
-                    taps.edges[m, 0, runs], taps.edges[m, 1, runs] = start + stop, start + column
-                    runs += 1
-                    column = stop
-                    continue
+            stop = column
+            while stop <= middle + half and _inside(k, k00, k10, k01, k11, j * side + stop):
+                stop += 1
+            if stop - column >= SHORTEST_RUN:
+                start = (j - middle) * stride - middle
+                taps.edges[m, 0, runs], taps.edges[m, 1, runs] = start + stop, start + column
+                runs += 1
+                column = stop
+                continue
             used = False
             for c in range(channels):
                 here = c * side * side + at
@@ -182,10 +233,10 @@ def _combine(terms, c, channels, length, u, v, per_tile, weights):
     """Value at (u, v) and slope per tile of every tap of channel c."""
     t0, t1, t2, t3 = terms[c], terms[channels + c], terms[2 * channels + c], terms[3 * channels + c]
     value, rise = weights[c], weights[channels + c]
+    for t in range(length):  # two loops: one would keep the compiler from vectors, for fear of overlaps
+        value[t] = t0[t] + v * t2[t] + u * (t1[t] + v * t3[t])
     for t in range(length):
-        slope = t1[t] + v * t3[t]
-        value[t] = t0[t] + v * t2[t] + u * slope
-        rise[t] = slope * per_tile
+        rise[t] = (t1[t] + v * t3[t]) * per_tile
 
 
 @inline_kernel

@@ -62,13 +62,13 @@ def _render_tile(layers, plan, around, taps, tile, beams, room, picture):
             compiled[m, 0], compiled[m, 1], compiled[m, 2] = here
     with_rays = path == tiles.CONTROL_VARIATE
     y, left = y0 + layers.margin - layers.camera.cy, x0 + layers.margin - layers.camera.cx
-    span, moving = (0, 0), False
+    span, kind = (0, 0), (False, False)
     if with_rays:
         span = rays_for(layers, visible, rays, plan.lights[tile_row, column] / plan.rms_light)
         if len(of_tile.counts) > 0:
-            moving = of_tile.moving[tile_row, column] == 1
+            kind = of_tile.moving[tile_row, column] == 1, of_tile.together[tile_row, column] == 1
             middle = y0 + (TILE_H - 1) / 2, x0 + (TILE_W - 1) / 2
-            fill_tile_rays(rays, span, middle[0], middle[1], moving, of_tile)
+            fill_tile_rays(rays, span, middle[0], middle[1], kind, of_tile)
     for top in range(0, min(TILE_H, height - y0), GROUP):
         base = int(y + top + layers.camera.cy) * layers.stride + int(left + layers.camera.cx)
         rows, columns = min(GROUP, height - y0 - top), min(TILE_W, width - x0)
@@ -76,7 +76,7 @@ def _render_tile(layers, plan, around, taps, tile, beams, room, picture):
         place = column, (y0 + top + (GROUP - 1) / 2) / FINEST - strip.number * strip.rows
         _filter_layers(layers, (strip, row), taps, visible, group, place, scratch)
         if with_rays and len(of_tile.counts) > 0:
-            sum_field_rays(layers, visible, group, rays, of_tile, moving, hits, scratch)
+            sum_field_rays(layers, visible, group, rays, of_tile, kind, hits, scratch)
         elif with_rays:
             sum_rays(layers, visible, group, rays, span, pupil, hits, scratch)
         composite(layers.opaque, rays.channels_passed, visible, group, with_rays, scratch, picture)

@@ -20,7 +20,7 @@ from bokehsynth.rendering.cpu import prepared_layers, tile_pass
 from bokehsynth.rendering.cpu.cell_filter import empty_taps
 from bokehsynth.rendering.cpu.field_pass import CellRays, render_cells
 from bokehsynth.rendering.cpu.field_tracer import field_rays, trace_field_tiles
-from bokehsynth.rendering.cpu.field_variate import STEADY, tile_rays
+from bokehsynth.rendering.cpu.field_variate import STEADY, TOGETHER, tile_rays
 from bokehsynth.rendering.cpu.kernel_arguments import LayerPlanes, Picture, PupilField, Rays, TilePlan
 from bokehsynth.rendering.cpu.node_rows import (
     BY_NODES,
@@ -250,7 +250,7 @@ class _StripWork:
         nodes, channels = NodeRows(self.prepared, self.lattice), self.prepared.tables.channels
         taps = empty_taps(nodes.strip, channels)
         memory = np.zeros((tile_pass.scratch_cells(len(self.planes.planes), channels), CELL), np.float32)
-        of_tile = tile_rays(nodes.table, self.prepared.rays, channels, _moving(self.prepared))
+        of_tile = tile_rays(nodes.table, self.prepared.rays, channels, _kinds(self.prepared, self.plan))
         beams = CellRays(self.rays, self.pupil, of_tile)
         picture, per_strip = Picture(self.output.color, self.output.coverage), self.lattice.strip * FINEST // TILE_H
         for number in range(start, stop):
@@ -267,15 +267,20 @@ def _bands(prepared: FieldScene, per_strip: int) -> list[tuple[int, int]]:
     return [(start, stop) for start, stop in itertools.pairwise(ends) if start < stop]
 
 
-def _moving(prepared: FieldScene) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-    """Tiles whose aberrations are not STEADY."""
-    scene = prepared.scene
-    rows, columns = -(-scene.height // TILE_H), -(-scene.width // TILE_W)
+def _kinds(prepared: FieldScene, plan: TilePlan) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Tiles whose aberrations are not STEADY, and those whose colours land TOGETHER."""
+    rows, columns = plan.paths.shape
     if not isinstance(prepared.tables, FieldLensTables):
-        return np.zeros((rows, columns), np.uint8)
-    table = prepared.tables.field_table(scene.width, scene.height)
+        return np.zeros((rows, columns), np.uint8), np.zeros((rows, columns), np.uint8)
+    seen = np.stack([(plan.orders == m).any(axis=2) for m in range(plan.states.shape[2])], axis=-1)
+    reach = np.sort(np.where(seen, plan.states[..., REACH], 0.0), axis=-1)
+    second = reach[..., -2] if reach.shape[-1] > 1 else np.zeros((rows, columns))
+    table = prepared.tables.field_table(prepared.scene.width, prepared.scene.height)
     here = nodes_at(table, (np.arange(columns) + 0.5) * TILE_W, (np.arange(rows) + 0.5) * TILE_H)
-    return (prepared.motion.at(here).rays * (TILE_W / 2) > STEADY).astype(np.uint8)
+    motion = prepared.motion.at(here)
+    moving = motion.rays * (TILE_W / 2) > STEADY
+    alike = (motion.colours <= np.maximum(TOGETHER[0], TOGETHER[1] * second)) & (prepared.tables.channels == 3)
+    return moving.astype(np.uint8), alike.astype(np.uint8)
 
 
 def _pupil_field(prepared: FieldScene) -> "tuple[PupilField, pupils.Pupil | None]":

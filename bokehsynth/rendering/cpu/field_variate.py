@@ -1,7 +1,8 @@
 """`control_variate` for rays that a `FieldTable` leads astray, channel by channel, and dims.
 
-Rays of a tile have the light of its middle, and the aberration too where it changes by less than STEADY over a tile;
-elsewhere it is linear over the tile. What they are asked for is how two layers vary together, and no more.
+Rays of a tile have the light of its middle, and the aberration too where it is STEADY over a tile; elsewhere it is
+linear over the tile. Where colours land TOGETHER, rays of the second channel serve all three. What they are asked for
+is how two layers vary together, and no more.
 """
 
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from bokehsynth.rendering.cpu import ray_batches
 from bokehsynth.rendering.cpu.control_variate import attenuate_by, clear_sums
 from bokehsynth.rendering.cpu.kernel_arguments import Batch, Texels
 from bokehsynth.rendering.cpu.ray_batches import BATCH
-from bokehsynth.rendering.cpu.simd import cell, splat, store
+from bokehsynth.rendering.cpu.simd import cell, load, splat, store
 from bokehsynth.rendering.cpu.tile_bounds import REACH
 from bokehsynth.rendering.jit import always_inline_kernel, inline_kernel
 from bokehsynth.rendering.tile_constants import CELL, FLOAT_BYTES, GROUP, LANES, PACKED, PACKED_STEP, TILE_H, TILE_W
@@ -24,6 +25,10 @@ from bokehsynth.rendering.types import FloatArray, IntArray
 
 STEADY = 0.1
 """Pixels by which aberrations may change within half a tile's width for its rays to share their taps."""
+
+TOGETHER = 0.15, 0.04
+"""Pixels, or share of the second largest reach of a tile's layers if that is more, by which rays of other colours may
+land beside those of green for green to stand for all three."""
 
 
 class TileRays(NamedTuple):
@@ -35,11 +40,14 @@ class TileRays(NamedTuple):
     slopes: FloatArray  # float32 [C, N, 4]: of ax per column and row, then of ay, where the tile's rays move
     numbers: IntArray  # [C, N] in the set of rays
     counts: IntArray  # [C]; [0] of a lens that has no table
-    moving: npt.NDArray[np.uint8]  # [tile rows, tile columns]: whether aberrations change by more than STEADY
+    moving: npt.NDArray[np.uint8]  # [tile rows, tile columns]: whether aberrations are not STEADY
+    together: npt.NDArray[np.uint8]  # [tile rows, tile columns]: whether one channel's rays serve all
 
 
-def tile_rays(table: FieldTable | None, rays: RaySet, channels: int, moving: npt.NDArray[np.uint8]) -> TileRays:
-    """Room for the largest set of rays."""
+def tile_rays(
+    table: FieldTable | None, rays: RaySet, channels: int, kinds: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+) -> TileRays:
+    """Room for the largest set of rays; kinds: `moving` and `together`."""
     if table is None:
         table, channels, most = FieldTable(np.zeros((1, 1, 0, 4, 0), np.float32), 1.0, 1.0, False, (0.0, 0.0)), 0, 0
     else:
@@ -47,33 +55,33 @@ def tile_rays(table: FieldTable | None, rays: RaySet, channels: int, moving: npt
     shape, floats = (channels, most), np.float32
     return TileRays(
         table, np.empty((*shape, 2), floats), np.empty(shape, floats), np.empty((*shape, 4), floats),
-        np.empty(shape, np.int64), np.zeros(channels, np.int64), moving,
+        np.empty(shape, np.int64), np.zeros(channels, np.int64), *kinds,
     )  # fmt: skip
 
 
 @inline_kernel
-def fill_tile_rays(rays, span, y, x, moving, out):
-    """Note what passes of the rays of `span` at a tile with its middle at (y, x), where rays may be `moving`.
+def fill_tile_rays(rays, span, y, x, kind, out):
+    """Note what passes of the rays of `span` at a tile with its middle at (y, x); kind: whether it is moving, together.
 
-    Rims cut rays within half their distance to a part.
+    Rims cut rays within half their distance to a part. Rays that serve all channels are the first one's.
     """
-    table, zero, one = out.table, np.float32(0), np.float32(1)
+    (moving, together), table, zero, one = kind, out.table, np.float32(0), np.float32(1)
     middle = place_of(table, y, x)
     left, right = place_of(table, y, x - TILE_W / 2), place_of(table, y, x + TILE_W / 2)
     above, below = place_of(table, y - TILE_H / 2, x), place_of(table, y + TILE_H / 2, x)
     sharp = np.float32(np.sqrt((span[1] - span[0]) / np.pi) / table.half)
-    for c in range(len(out.counts)):
-        n = 0
+    for c in range(1 if together else len(out.counts)):
+        n, asked = 0, 1 if together else c
         for i in range(span[0], span[1]):
             sx, sy = rays.points[i, 0], rays.points[i, 1]
-            ax, ay, weight, distance = columns_at(table, middle, sx, sy, c)
+            ax, ay, weight, distance = columns_at(table, middle, sx, sy, asked)
             weight *= min(max(distance * sharp + np.float32(0.5), zero), one)
             if weight <= 0:
                 continue
             out.shifts[c, n, 0], out.shifts[c, n, 1], out.weights[c, n], out.numbers[c, n] = ax, ay, weight, i
             if moving:
-                a, b = columns_at(table, left, sx, sy, c), columns_at(table, right, sx, sy, c)
-                d, e = columns_at(table, above, sx, sy, c), columns_at(table, below, sx, sy, c)
+                a, b = columns_at(table, left, sx, sy, asked), columns_at(table, right, sx, sy, asked)
+                d, e = columns_at(table, above, sx, sy, asked), columns_at(table, below, sx, sy, asked)
                 across, down = np.float32(1 / TILE_W), np.float32(1 / TILE_H)
                 out.slopes[c, n, 0], out.slopes[c, n, 1] = (b[0] - a[0]) * across, (e[0] - d[0]) * down
                 out.slopes[c, n, 2], out.slopes[c, n, 3] = (b[1] - a[1]) * across, (e[1] - d[1]) * down
@@ -82,26 +90,39 @@ def fill_tile_rays(rays, span, y, x, moving, out):
 
 
 @always_inline_kernel
-def sum_field_rays(layers, visible, group, rays, of_tile, moving, hits, scratch):
+def sum_field_rays(layers, visible, group, rays, of_tile, kind, hits, scratch):
     """`control_variate.sum_rays` of the rays that `fill_tile_rays` has noted."""
     clear_sums(len(layers.planes), scratch)
-    through = scratch.buffer
-    for c in range(len(of_tile.counts)):
+    through, (moving, together) = scratch.buffer, kind
+    for c in range(1 if together else len(of_tile.counts)):
         for start in range(0, of_tile.counts[c], BATCH):
             count = min(of_tile.counts[c], start + BATCH) - start
             batch = Batch(of_tile.weights, start, count, through, 0)
             for i in range(count * GROUP):
                 store(through, i * LANES, splat(np.float32(1)))
-            _sum_batch(layers, visible, group, (rays, of_tile, c, moving), batch, hits, scratch)
+            _sum_batch(layers, visible, group, (rays, of_tile, c, moving, together), batch, hits, scratch)
+    if together:
+        _share_out(len(layers.planes), scratch)
+
+
+@inline_kernel
+def _share_out(count, scratch):
+    """Copy what the first channel's rays let through to the other two."""
+    for m in range(count + 2):
+        first = 0 if m > count else 3
+        for r in range(GROUP):
+            value = load(cell(scratch.sums, scratch.slots, m, first), r * LANES)
+            store(cell(scratch.sums, scratch.slots, m, first + 1), r * LANES, value)
+            store(cell(scratch.sums, scratch.slots, m, first + 2), r * LANES, value)
 
 
 @inline_kernel
 def _sum_batch(layers, visible, group, sent, batch, hits, scratch):
     """Carry one batch of rays of a channel, of all if there is one, through the layers."""
-    _, _, c, moving = sent
+    _, _, c, moving, together = sent
     count, slots, sums = len(layers.planes), scratch.slots, scratch.sums
     samples = scratch.buffer + FLOAT_BYTES * CELL * BATCH
-    first_plane, last_plane = (0, 3) if slots == 4 else (c, c + 1)
+    first_plane, last_plane = (0, 3) if slots == 4 or together else (c, c + 1)
     closed = False
     ray_batches.sum_samples(batch.through, batch, c, cell(sums, slots, count + 1, c))
     for n in range(len(visible.order)):
@@ -111,7 +132,10 @@ def _sum_batch(layers, visible, group, sent, batch, hits, scratch):
         if not sharp:
             _intersect(layers, m, group, sent, batch, hits)
         first, step = layers.addresses[m, PACKED], layers.addresses[m, PACKED_STEP]
-        if n > 0:  # nothing lies in front of the first: its light is its mean
+        if n > 0 and last_plane == 3 and first_plane == 0 and not (sharp or frontal):
+            mean, full = cell(sums, slots, m, 0), cell(sums, slots, count, 0)
+            ray_batches.sum_slanted_colour(Texels(first, layers.stride, group.base), step, hits, batch, mean, full)
+        elif n > 0:  # nothing lies in front of the first: its light is its mean
             for p in range(first_plane, last_plane):
                 texels = Texels(first + p * step, layers.stride, group.base)
                 mean, full = cell(sums, slots, m, p), cell(sums, slots, count, p)
@@ -132,7 +156,7 @@ def _sum_batch(layers, visible, group, sent, batch, hits, scratch):
 @inline_kernel
 def _intersect(layers, m, group, sent, batch, hits):
     """Fill one row of `hits` for each ray of a batch: where it meets layer m."""
-    (texel, fraction, drift, kind), (rays, of_tile, c, moving) = hits, sent
+    (texel, fraction, drift, kind), (rays, of_tile, c, moving, _) = hits, sent
     d, gx, gy = layers.planes[m, 0], layers.planes[m, 1], layers.planes[m, 2]
     delta = d + gx * group.x + gy * group.y - layers.camera.focus
     right, down = -(TILE_W - 1) / 2, group.top - (TILE_H - 1) / 2

@@ -36,7 +36,7 @@ class NodeRow(NamedTuple):
 
 
 @always_inline_kernel
-def _splat(out, c, ray, box, half, weight):
+def splat(out, c, ray, box, half, weight):
     """Add a ray's light to a kernel: the tent of lookups, convolved with a box of the size of the ray's cell.
 
     Tents of bare points add up to a mesh where points do not lie a whole part of a pixel apart. What falls outside
@@ -128,7 +128,7 @@ def splat_grids(grids, n, tilted, half, out, norms):
                             weight *= min(max(_in_cell(distances, at, u, v) * sharp + half_one, zero), one)
                         if weight > 0:
                             ray = _in_cell(x, at, u, v), _in_cell(y, at, u, v)
-                            total += _splat(out, c, ray, box, half, weight)
+                            total += splat(out, c, ray, box, half, weight)
         norms[c] = total
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from bokehsynth.rendering.aperture import pupil as pupils
 from bokehsynth.rendering.aperture.field_grid import SIDE
+from bokehsynth.rendering.aperture.field_moments import FieldMoments
 from bokehsynth.rendering.aperture.field_motion import FieldMotion
 from bokehsynth.rendering.aperture.field_table import FieldTable
 from bokehsynth.rendering.aperture.footprint_kernel import radius_nodes
@@ -21,6 +22,7 @@ from bokehsynth.rendering.aperture.tables import FieldLensTables, LensTables, Ra
 from bokehsynth.rendering.cpu import node_kernels, prepared_layers
 from bokehsynth.rendering.cpu.cell_filter import CellStrip
 from bokehsynth.rendering.cpu.kernel_arguments import Kernels
+from bokehsynth.rendering.cpu.moment_splats import LARGEST_BY_BLOCKS, splat_moment_nodes
 from bokehsynth.rendering.cpu.prepared_layers import concatenate_kernels
 from bokehsynth.rendering.cpu.radius_kernels import RadiusCells, pupil_radii, splat_radii
 from bokehsynth.rendering.tile_constants import FINEST, RUNS_FROM
@@ -122,8 +124,10 @@ class NodeRows:
             if self.strip.runs[m]
         }
         self.table: FieldTable | None = None
+        self._moments: FieldMoments | None = None
         if isinstance(tables, FieldLensTables):
             self.table = tables.field_table(scene.width, scene.height)
+            self._moments = tables.moments(scene.width, scene.height)
             self._memory = np.empty((columns + 1, channels, 4, SIDE**2), np.float32), np.empty((columns + 1, 2))
 
     def _half(self, each: prepared_layers.PreparedLayer, radii: Float64Array) -> IntArray:
@@ -218,6 +222,13 @@ class NodeRows:
         start, side = int(strip.starts[m, place, int(np.argmax(needed))]), int(strip.sides[m])
         return strip.kernels[start : start + size].reshape(-1, strip.norms.shape[3], side, side)
 
+    def _by_blocks(self, m: int, node_row: int) -> bool:
+        """Whether kernels of layer m at a row of nodes are made of blocks of the table's cells."""
+        if self._moments is None or not self._needed[m, node_row].any():
+            return False
+        largest = np.abs(self._radii[m, node_row][self._needed[m, node_row]]).max()
+        return bool(largest * self.prepared.scene.lens.aperture.extent <= LARGEST_BY_BLOCKS)
+
     def _fill(self, node_row: int, place: int) -> None:
         """Make the kernels of a row of nodes."""
         nodes = self._needed[:, node_row]
@@ -229,9 +240,10 @@ class NodeRows:
         rims = grids = None
         if self.table is None:
             rims = pupils.pupils_at(scene, self._x, np.full_like(self._x, y))
-        else:
+        blocks = np.array([self._by_blocks(m, node_row) for m in range(len(nodes))])
+        if self.table is not None and nodes[~blocks].any():
             grids = node_kernels.NodeGrids(*self._memory, self.table.half)
-            node_kernels.grids_of_row(self.table, y, self._x, nodes.any(axis=0), grids)
+            node_kernels.grids_of_row(self.table, y, self._x, nodes[~blocks].any(axis=0), grids)
         for m, each in enumerate(prepared.layers):
             if (each.radii == (0.0, 0.0) and camera.astray == 0) or not nodes[m].any():
                 continue
@@ -245,6 +257,9 @@ class NodeRows:
             if self.table is None:
                 shape = prepared.tables.opening._replace(outline=prepared.tables.coarse_outline)
                 node_kernels.weigh_pupil_nodes(shape, rims, row, camera, area, out, norms)
+                continue
+            if blocks[m]:
+                splat_moment_nodes(self.table, self._moments, row, camera, area, out, norms)
                 continue
             node_kernels.splat_table_nodes(grids, row, camera, area, out, norms)
 

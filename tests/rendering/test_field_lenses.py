@@ -466,7 +466,6 @@ def test_colours_that_land_apart_are_seen():
     """Rays of one channel serve all where colours land together and pass alike."""
     colours = motion_of(bake_field_table(Tinted(), 64, 48, 3)).colours
     np.testing.assert_allclose(colours, 0.15 / np.sqrt(2), rtol=0.03)  # s has sqrt(1/2) rms
-    assert np.isinf(motion_of(bake_field_table(Fading(), 64, 48, 3)).colours).any()
     assert (motion_of(bake_field_table(Spherical(), 64, 48, 1)).colours == 0).all()
 
 
@@ -529,8 +528,9 @@ def test_the_motion_of_a_table_takes_less_memory_than_the_table():
     table = bake_field_table(Fading(), 24, 36, 3)
     tracemalloc.start()
     try:
-        motion_of(table)
+        motion = motion_of(table)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert most < table.values.nbytes  # 0.4; of all rows at once 6
+    assert np.isinf(motion.colours).any()  # of channels that pass other light none serves the others

@@ -1,24 +1,25 @@
 """Lenses with hidden parameters, photographed at night, with noise and as JPEG, and what `calibrate` finds of them.
 
-python -m benchmarks.calibrate [--scenes 30] [--first 30] [--kind plain|clipped|glow] [--write]
+python -m benchmarks.calibrate [--scenes 30] [--first 30] [--kind plain|clipped|glow|rendered] [--write]
 
 A spot is drawn by its aperture's class, asked for 36 rays per pixel (`inside`, `weight`, `pupil`), as the backend
 `reference` does: exact, and independent of the closed form that is fitted. Lamps lie at four depths, overlap, are
 clipped, are cut by the border, and stand before walls. "Rim" is the largest error of the rim's edge where the lamps
 used lie, in radii of the opening; "radius" the median error of the green spots' radii, and the largest error of any
 lamp's blur radius, which is that of its largest colour. Of kind `clipped` every lamp is burnt out in all channels, of
-kind `glow` the opening has a bright outline.
+kind `glow` the opening has a bright outline; of kind `rendered` the night is layers that `bs.render` draws, through
+`CatEye`, `Polygon` and openings with both.
 
 The part of the error bars that the lamps' scatter does not show (`SYSTEMATIC` in bokehsynth/calibration/shape_fit.py)
 is what the last line says of `--first 0`; the table is of other scenes, which had no part in it.
-`--write` puts the table into `benchmarks/calibrate.md`: scenes 30 to 59, then 6 clipped and 6 with a glow.
+`--write` puts the table into `benchmarks/calibrate.md`: scenes 30 to 59, then 6 clipped, 6 with a glow, 12 rendered.
 """
 
 import argparse
 import io
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -90,12 +91,50 @@ def night(seed: int, height: int = 480, width: int = 720, lamps: int = 45, kind:
         draw_spot(light, aperture, (x, y0, radius), 10 ** rng.uniform(*brightness) * HUES[rng.integers(len(HUES))])
         truth.append((x, y0, radius))
     light = cv2.GaussianBlur(light, (0, 0), 0.5)  # the lens is not perfect, nor is a lamp a point
+    return Night(photographed(light, rng), aperture, np.array(truth))
+
+
+def photographed(light: np.ndarray, rng: np.random.Generator) -> bytes:
+    """The JPEG of linear light, with noise."""
     light = light + rng.normal(0, 1, light.shape) * np.sqrt(light * 2e-4 + 1e-6)
     data = io.BytesIO()
     Image.fromarray(np.rint(255 * bs.linear_to_srgb(np.clip(light, 0, 1))).astype(np.uint8)).save(
         data, "JPEG", quality=90
     )
-    return Night(data.getvalue(), aperture, np.array(truth))
+    return data.getvalue()
+
+
+def rendered_night(seed: int, height: int = 400, width: int = 600, lamps: int = 45) -> Night:
+    """Three layers with discs of light behind the focus, which `bs.render` draws by `CatEye`, `Polygon` or both."""
+    rng = np.random.default_rng([7021, seed])
+    hidden = replace(hidden_aperture(rng), colors=(1.0, 1.0, 1.0), lateral=(0.0, 0.0))
+    lens: bs.Aperture = hidden
+    if seed % 3 == 0:
+        lens, hidden = bs.CatEye(*hidden.rims[0]), CalibratedAperture(rims=hidden.rims)
+    elif seed % 3 == 1:
+        lens = bs.Polygon(hidden.blades, hidden.rotation, hidden.curvature)
+        hidden = CalibratedAperture(hidden.blades, hidden.rotation, hidden.curvature)
+    K, size = float(rng.uniform(15, 24)), 1.2
+    margin = math.ceil(K) + 4
+    shape = height + 2 * margin, width + 2 * margin
+    depths = [*sorted(rng.uniform(0.05, 0.3, 2), reverse=True), 0.0]
+    colors, alphas = np.zeros((3, *shape, 3), np.float32), np.zeros((3, *shape), np.float32)
+    colors[2], alphas[2] = (0.01, 0.012, 0.025), 1
+    truth = []
+    for _ in range(lamps):
+        x, y, layer = rng.uniform(0, width), rng.uniform(0, height), int(rng.integers(3))
+        radius = K * (1 - depths[layer])
+        color = 10 ** rng.uniform(-0.9, 0.3) * HUES[rng.integers(len(HUES))] * (radius / size) ** 2
+        top, left = int(y) + margin - 4, int(x) + margin - 4
+        rows, columns = np.mgrid[top : top + 10, left : left + 10]
+        cover = np.clip(size + 0.5 - np.hypot(columns - x - margin, rows - y - margin), 0, 1)
+        at = layer, slice(top, top + 10), slice(left, left + 10)
+        alphas[at] = np.maximum(alphas[at], cover)
+        colors[at] = color if layer < 2 else colors[at] + cover[..., None] * (color - colors[at])
+        truth.append((x, y, radius))
+    layers = [bs.Layer(*each[:2], bs.Plane(each[2])) for each in zip(colors, alphas, depths, strict=True)]
+    light = bs.render(layers, bs.Lens(K, 1.0, lens), margin, "cpu").bokeh
+    return Night(photographed(light, rng), hidden, np.array(truth))
 
 
 def draw_spot(
@@ -168,13 +207,13 @@ def score(truth: Night, found: Calibration, seconds: float) -> Score:
         if edges[0] < 0.97:
             rims.append(edges[1] - edges[0])
     green = (1 + np.array(radii)) * (aperture.colors[1] / true.colors[1]) - 1
-    turn = math.remainder(aperture.rotation - true.rotation, 2 * math.pi / true.blades)
+    turn = math.remainder(aperture.rotation - true.rotation, 2 * math.pi / max(1, true.blades))
     differences = {
         "rotation": turn,
         "curvature": aperture.curvature - true.curvature,
         "edge": aperture.edge - true.edge,
     }
-    if aperture.rims:
+    if aperture.rims and true.rims:
         differences["strength"] = aperture.rims[0][0] - true.rims[0][0]
         differences["radius"] = aperture.rims[0][1] - true.rims[0][1]
     errors = {name: (error, found.errors[name]) for name, error in differences.items() if name in found.errors}
@@ -190,13 +229,13 @@ def score(truth: Night, found: Calibration, seconds: float) -> Score:
 
 def measure(seed: int, kind: str = "plain") -> Score:
     """Photograph one scene, calibrate, compare."""
-    truth = night(seed, kind=kind)
+    truth = rendered_night(seed) if kind == "rendered" else night(seed, kind=kind)
     begun = time.process_time()
     found = calibrate(truth.photo)
     return score(truth, found, time.process_time() - begun)
 
 
-SETS = (("plain", range(30, 60)), ("clipped", range(60, 66)), ("glow", range(70, 76)))
+SETS = (("plain", range(30, 60)), ("clipped", range(60, 66)), ("glow", range(70, 76)), ("rendered", range(80, 92)))
 """What stands in the table: none of the scenes that the error bars were fitted to."""
 NUMBERS = ("rotation", "curvature", "strength", "radius", "edge")
 
@@ -255,7 +294,7 @@ def page(of_kind: dict[str, list[tuple[int, Score]]]) -> list[str]:
     return lines
 
 
-TITLES = {"plain": "Nights", "clipped": "All lamps burnt out", "glow": "With a bright outline"}
+TITLES = {"plain": "Nights", "clipped": "All lamps burnt out", "glow": "With a bright outline", "rendered": "Rendered"}
 
 
 def main() -> None:

@@ -1,11 +1,13 @@
 """What `bokehsynth calibrate` writes: the lens as JSON, with error bars and lamps, and the sheet beside it."""
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from bokehsynth.calibration.lens_calibration import Calibration
 from bokehsynth.calibration.pair_fit import PairFit
@@ -13,11 +15,15 @@ from bokehsynth.calibration.sheet import sheet
 from bokehsynth.errors import UsageError
 from bokehsynth.files import atomic_write, pretty_json
 
+SHEET_MARK = ("Software", "bokehsynth calibrate")
+"""Text in a sheet's header by which it is known: only such a picture is replaced."""
+
 
 def check_out(out: Path, inputs: Sequence[Path] = ()) -> Path:
-    """The path of the sheet beside a lens file; UsageError for a name of another kind, or if it would replace an input.
+    """The path of the sheet beside a lens file.
 
-    Links are followed: a file is the same by whichever name.
+    UsageError for a name of another kind, or if the lens file would replace an input, or the sheet any file that is no
+    sheet. Links are followed: a file is the same by whichever name.
     """
     if out.suffix.lower() != ".json":
         raise UsageError(f"{out}: a lens is written as JSON: --out my-lens.json (the sheet goes beside it, .png)")
@@ -29,7 +35,23 @@ def check_out(out: Path, inputs: Sequence[Path] = ()) -> Path:
                     f"--out {out}: {what}, {path}, would replace {source}, which is read: give another name, "
                     f"such as --out {out.with_name(f'{out.stem}-lens.json')}"
                 )
+    if beside.exists() and not _is_sheet(beside):
+        raise UsageError(
+            f"--out {out}: the sheet beside it, {beside}, would replace a file that is no sheet of calibrate: move it, "
+            f"or give another name, such as --out {out.with_name(f'{out.stem}-lens.json')}"
+        )
     return beside
+
+
+def _is_sheet(path: Path) -> bool:
+    """Whether an existing file is a sheet, by its first bytes."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return b"tEXt" + "\0".join(SHEET_MARK).encode() in file.read(200)
+    except OSError:
+        return False
 
 
 def _is_same(path: Path, other: Path) -> bool:
@@ -69,7 +91,9 @@ def lens_record(found: Calibration, name: str, pair: PairFit | None = None) -> d
 def write_lens(out: Path, found: Calibration, pair: PairFit | None = None) -> list[Path]:
     """Write the lens file and the sheet beside it; their paths. StorageError where they cannot be written."""
     beside = check_out(out)
-    page = sheet(found, out.stem)
-    atomic_write(beside, cv2.imencode(".png", page[..., ::-1])[1].tobytes())
+    page, mark = io.BytesIO(), PngInfo()
+    mark.add_text(*SHEET_MARK)
+    Image.fromarray(sheet(found, out.stem)).save(page, "PNG", pnginfo=mark)
+    atomic_write(beside, page.getvalue())
     atomic_write(out, pretty_json(lens_record(found, out.stem, pair)))
     return [out, beside]

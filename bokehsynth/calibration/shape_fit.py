@@ -86,8 +86,8 @@ def fit_shape(lamps: list[Lamp], show: Progress) -> tuple[ShapeFit, int]:
     if not best.shape.has_rim:
         best = _with_rim(best, show)
     best = better(best, _fitted(best.lamps, replace(best.shape, glow=0.3), True, LOOK))
-    if best.has_glow:
-        best = _fitted(best.lamps, best.shape, True, POLISH)
+    if best.shape.has_rim or best.has_glow:
+        best = _fitted(best.lamps, replace(best.shape, exact=best.shape.has_rim), best.has_glow, POLISH)
     return best, found - compared + len(round_one) - len(lamps)
 
 

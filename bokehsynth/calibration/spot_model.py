@@ -36,6 +36,9 @@ class Shape:
     radius: float = 1.0
     edge: float = 1.0
     glow: float = 0.0
+    exact: bool = False
+    """Whether light is taken once where rim and boundary run along each other. The simpler product of both draws the
+    rim to its place also from beyond the boundary, so shapes are looked for by it."""
 
     def free(self, has_glow: bool) -> list[str]:
         """Names of the shared parameters that may move."""
@@ -81,6 +84,7 @@ def spot(shape: Shape, place: Any, grid: Grid) -> Float64Array:
     square = sx * sx + sy * sy
     rho = np.sqrt(square)
     boundary: Any = 1.0
+    slope: Any = 0.0
     distance = 1.0 - rho
     if shape.blades:
         half_angle = math.pi / shape.blades
@@ -89,16 +93,40 @@ def spot(shape: Shape, place: Any, grid: Grid) -> Float64Array:
         boundary = straight + shape.curvature
         slope = straight * np.tan(phi) / boundary  # of the boundary against the circle
         distance = (boundary - rho) / np.sqrt(1 + slope * slope)
-    light = normal_share(distance * (radius / sigma))
+    edges: Any = 1.0  # of the rim, and its direction along the boundary
+    along: Any = 1.0
     if shape.has_rim:
         cx = sx - shape.strength * (grid.x - grid.centre[0]) / grid.half_diagonal
         cy = sy - shape.strength * (grid.y - grid.centre[1]) / grid.half_diagonal
-        light *= normal_share((shape.radius - np.sqrt(cx * cx + cy * cy)) * (radius / sigma))
-    profile = 1 + (shape.edge - 1) * np.minimum(square, 1.5)
-    if shape.glow:
-        width = math.hypot(GLOW_WIDTH, 1.4142 * sigma / radius)
-        profile = profile + shape.glow * (GLOW_WIDTH / width) * np.exp(-(((1 - rho / boundary) / width) ** 2))
-    result: Float64Array = light * profile
+        far = np.sqrt(cx * cx + cy * cy)
+        edges = normal_share((shape.radius - far) * (radius / sigma))
+        if shape.exact:
+            length = far * rho * np.sqrt(1 + slope * slope)
+            along = (cx * (sx + slope * sy) + cy * (sy - slope * sx)) / np.maximum(length, 1e-9)
+
+    def passing(softer: float) -> Float64Array:
+        boundary_share = normal_share(distance * (radius / sigma * softer))
+        return both_shares(boundary_share, edges, along) if shape.exact else boundary_share * edges
+
+    result: Float64Array = passing(1.0) * (1 + (shape.edge - 1) * np.minimum(square, 1.5))
+    if shape.glow:  # half a Gaussian, within the boundary, blurred: a Gaussian under a softer edge
+        width = math.hypot(GLOW_WIDTH, math.sqrt(2) * sigma / radius)
+        ring = np.exp(-(((1 - rho / boundary) / width) ** 2))
+        result = result + shape.glow * (GLOW_WIDTH / width) * ring * passing(GLOW_WIDTH / width)
+    return result
+
+
+def both_shares(a: Float64Array, b: Float64Array, along: Float64Array) -> Float64Array:
+    """Light that two blurred edges let pass which let a and b pass alone, `along`: the cosine between their normals.
+
+    It is the probability that two normal variables of that correlation are both below their bounds: the lesser of a and
+    b where one edge runs along the other, their product where they cross at right angles, between them as it is where
+    the edges cross (Sheppard's 1/4 + asin(rho)/(2 pi)).
+    """
+    product = a * b
+    turn = np.arcsin(np.clip(along, -1, 1)) * (2 / math.pi)
+    nested, opposite = np.minimum(a, b) - product, product - np.maximum(a + b - 1, 0)
+    result: Float64Array = product + turn * np.where(turn > 0, nested, opposite)
     return result
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import extending, types
+from numba.core.cgutils import get_or_insert_function
 from numba.core.datamodel import PrimitiveModel, register_default
 
 from bokehsynth.rendering.jit import inline_kernel
@@ -107,6 +108,16 @@ def splat(builder, value):
     return builder.shuffle_vector(single, undefined, ir.Constant(ir.VectorType(lane, LANES), None))
 
 
+@_operation(LANES_TYPE, types.float32, types.float32)
+def pair(builder, first, second):
+    """One number in the first eight lanes, another in the last eight."""
+    undefined, lane = ir.Constant(VECTOR, ir.Undefined), ir.IntType(32)
+    both = builder.insert_element(undefined, first, ir.Constant(lane, 0))
+    both = builder.insert_element(both, second, ir.Constant(lane, 1))
+    order = [i // (LANES // 2) for i in range(LANES)]
+    return builder.shuffle_vector(both, undefined, ir.Constant(ir.VectorType(lane, LANES), order))
+
+
 @_operation(LANES_TYPE)
 def ramp(builder):
     """0, 1, 2, ... 15."""
@@ -149,6 +160,84 @@ def where_positive(builder, condition, then, otherwise):
     """`then` in the lanes in which `condition` > 0, `otherwise` in the others."""
     zero = ir.Constant(VECTOR, [0.0] * LANES)
     return builder.select(builder.fcmp_ordered(">", condition, zero), then, otherwise)
+
+
+@_operation(LANES_TYPE, LANES_TYPE, LANES_TYPE, LANES_TYPE)
+def where_not_negative(builder, condition, then, otherwise):
+    """`then` in the lanes in which `condition` >= 0, `otherwise` in the others."""
+    zero = ir.Constant(VECTOR, [0.0] * LANES)
+    return builder.select(builder.fcmp_ordered(">=", condition, zero), then, otherwise)
+
+
+@_operation(types.boolean, LANES_TYPE)
+def any_not_negative(builder, value):
+    """Whether some lane is >= 0."""
+    found = builder.fcmp_ordered(">=", value, ir.Constant(VECTOR, [0.0] * LANES))
+    bits = builder.bitcast(found, ir.IntType(LANES))
+    return builder.icmp_unsigned("!=", bits, ir.Constant(ir.IntType(LANES), 0))
+
+
+@_operation(LANES_TYPE, LANES_TYPE, LANES_TYPE)
+def maximum(builder, a, b):
+    """The larger of each two lanes."""
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+
+def _elementwise(name):
+    def emit(builder, value):
+        kind = ir.FunctionType(VECTOR, [VECTOR])
+        return builder.call(get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f32"), [value])
+
+    emit.__name__, emit.__doc__ = name, f"{name} of every lane."
+    return _operation(LANES_TYPE, LANES_TYPE)(emit)
+
+
+root = _elementwise("sqrt")
+magnitude = _elementwise("fabs")
+floor = _elementwise("floor")
+
+
+@_operation(types.void, *MEMORY, LANES_TYPE, LANES_TYPE, types.int64)
+def store_places(builder, address, index, x, y, stride):
+    """Write int32 y * stride + x, of lanes that hold whole numbers, from element `index` on."""
+    whole = ir.VectorType(ir.IntType(32), LANES)
+    undefined, lane = ir.Constant(whole, ir.Undefined), ir.IntType(32)
+    single = builder.insert_element(undefined, builder.trunc(stride, lane), ir.Constant(lane, 0))
+    strides = builder.shuffle_vector(single, undefined, ir.Constant(whole, [0] * LANES))
+    places = builder.add(builder.mul(builder.fptosi(y, whole), strides), builder.fptosi(x, whole))
+    builder.store(places, _pointer(builder, address, index, whole), align=4)
+
+
+@_operation(types.int64, *MEMORY)
+def peek_place(builder, address, index):
+    """One of the numbers that `store_places` wrote."""
+    place = builder.gep(builder.inttoptr(address, ir.IntType(32).as_pointer()), [index])
+    return builder.sext(builder.load(place, align=4), ir.IntType(64))
+
+
+@_operation(LANES_TYPE, types.int64, types.int64, types.int64, types.int64, types.int64)
+def load_four(builder, address, a, b, c, d):
+    """Four texels of four floats each: number a, b, c and d of those that begin at `address`."""
+    four, lane = ir.VectorType(FLOAT, 4), ir.IntType(32)
+
+    def texel(number):
+        index = builder.mul(number, ir.Constant(ir.IntType(64), 4))
+        return builder.load(_pointer(builder, address, index, four), align=4)
+
+    def join(first, second, length):
+        order = ir.Constant(ir.VectorType(lane, 2 * length), list(range(2 * length)))
+        return builder.shuffle_vector(first, second, order)
+
+    return join(join(texel(a), texel(b), 4), join(texel(c), texel(d), 4), 8)
+
+
+@_operation(LANES_TYPE, *MEMORY)
+def spread_four(builder, address, index):
+    """Elements index .. index + 3, each in four lanes."""
+    four, lane = ir.VectorType(FLOAT, 4), ir.IntType(32)
+    value = builder.load(_pointer(builder, address, index, four), align=4)
+    order = ir.Constant(ir.VectorType(lane, LANES), [i // 4 for i in range(LANES)])
+    return builder.shuffle_vector(value, ir.Constant(four, ir.Undefined), order)
 
 
 @_operation(LANES_TYPE, LANES_TYPE, types.int64, types.float32)

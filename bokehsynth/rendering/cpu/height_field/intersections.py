@@ -67,7 +67,7 @@ def classify_layers(surfaces, alpha_blocks, height_blocks, camera, tile):
             low, high = float(np.float32(low)), float(np.float32(high))  # rounded as the hits are, for ties
         else:
             field = height_blocks[surfaces.field[m]]
-            low, high, reach = _field_range(field, camera.blur, top, left, tile.rows, tile.columns)
+            low, high, reach = field_range(field, camera.blur, top, left, tile.rows, tile.columns)
         pad = int(np.ceil(reach)) + 1
         least, most = _bounds(alpha_blocks[m], top, left, tile.rows, tile.columns, pad)
         state[m, VISIBLE], state[m, OPAQUE] = most > 0, least == 1
@@ -76,7 +76,7 @@ def classify_layers(surfaces, alpha_blocks, height_blocks, camera, tile):
 
 
 @kernel
-def _field_range(blocks, K, top, left, rows, columns):
+def field_range(blocks, K, top, left, rows, columns):
     """Every hit lies within K*|delta| of its pixel: each bound on delta bounds where to look for a better one."""
     low, high = blocks[0].min(), blocks[1].max()
     for _ in range(8):

@@ -2,23 +2,22 @@
 
 Every ray's first hit is found exactly, through walls and folds (`intersections`), planes beside height fields included.
 The picture is cut into tiles; a tile traces its visible layers with as many rays as its largest blur radius needs.
+Tiles that see one opaque height field alone are `lone_fields`.
 Nothing is reordered between threads and no fast-math is used: the same bytes for any number of threads.
 """
 
-from functools import partial
 from itertools import product
 
 import numpy as np
 
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Plane
-from bokehsynth.rendering.aperture.lens_points import LensPoints, bake, smallest_side
 from bokehsynth.rendering.cpu.height_field.accumulate import TILE_H, TILE_W, trace_tile
 from bokehsynth.rendering.cpu.height_field.intersections import Surfaces, block_bounds, classify_layers
+from bokehsynth.rendering.cpu.height_field.lone_fields import ray_tables, render_lone_fields
 from bokehsynth.rendering.cpu.kernel_arguments import Camera, Picture, Tile
-from bokehsynth.rendering.cpu.ray_tracer import grid_side
 from bokehsynth.rendering.cpu.threads import in_pieces
-from bokehsynth.rendering.cpu.tile_bounds import REACH, visible_order
+from bokehsynth.rendering.cpu.tile_bounds import OPAQUE, REACH, visible_order
 from bokehsynth.rendering.types import Float64Array, FloatArray, RenderInput, RenderOutput
 
 
@@ -44,14 +43,29 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
     states = [
         classify_layers(surfaces, blocks[0], blocks[1], camera, _tile(scene, camera, *corner)) for corner in corners
     ]
-    tables = _ray_tables(scene, [_reach(state) for state in states], samples)
+    lone = _lone_fields(scene, surfaces, states)
+    render_lone_fields(scene, surfaces, blocks[1], lone, samples, picture)
+    rough = [i for i in range(len(corners)) if lone[i] < 0]
+    tables = ray_tables(scene, [_reach(states[i]) for i in rough], samples)
 
     def trace_tiles(start: int, stop: int) -> None:
-        for corner, state, rays in zip(corners[start:stop], states[start:stop], tables[start:stop], strict=True):
-            trace_tile(surfaces, state, rays.points, rays.weights, camera, scene.margin, corner, picture)
+        for i, rays in zip(rough[start:stop], tables[start:stop], strict=True):
+            trace_tile(surfaces, states[i], rays.points, rays.weights, camera, scene.margin, corners[i], picture)
 
-    in_pieces(0, len(corners), trace_tiles)
+    in_pieces(0, len(rough), trace_tiles)
     return RenderOutput(picture.color, picture.coverage)
+
+
+def _lone_fields(
+    scene: RenderInput, surfaces: Surfaces, states: list[Float64Array]
+) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    """The layer of each tile that sees one opaque height field and nothing else, -1 of the other tiles."""
+    lone, order = np.full(len(states), -1), np.empty(len(scene.layers), np.int64)
+    for i, state in enumerate(states):
+        alone = visible_order(state, order) == 1 and surfaces.field[order[0]] >= 0
+        if alone and state[order[0], OPAQUE] == 1 and state[order[0], REACH] > 0:
+            lone[i] = order[0]
+    return lone
 
 
 def _tile(scene: RenderInput, camera: Camera, y: int, x: int) -> Tile:
@@ -77,12 +91,3 @@ def _surfaces(scene: RenderInput) -> Surfaces:
             heights.append(surface.values - np.float32(scene.lens.focus))
     packed = np.stack([layer.packed for layer in scene.layers])
     return Surfaces(packed, planes, field, np.stack(heights or [np.zeros((1, 1), np.float32)]))
-
-
-def _ray_tables(scene: RenderInput, reaches: list[float], samples: int | None) -> list[LensPoints]:
-    """The rays of every tile, from its reach in pixels or for all the same."""
-    rays = partial(bake, scene.lens.aperture)
-    fixed = None if samples is None else smallest_side(samples, rays)
-    sides = [fixed or grid_side(reach) for reach in reaches]
-    baked = {side: rays(side) for side in set(sides)}
-    return [baked[side] for side in sides]

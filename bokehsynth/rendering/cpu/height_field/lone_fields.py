@@ -64,7 +64,8 @@ def _trace_parts(
         for i in range(start, stop):
             corner, (low, high, _), rays = (int(corners[i][0]), int(corners[i][1])), ranges[i], tables[i]
             weights = np.ascontiguousarray(rays.weights[:, 0])
-            trace_one_field(field, rays.points, weights, blur, (low, high), m, corner, sizes[i], memory, picture)
+            part = corner, sizes[i]
+            trace_one_field(field, (rays.points, weights), blur, (low, high), m, part, memory, picture)
 
     in_pieces(0, len(corners), work)
 

@@ -54,13 +54,14 @@ class OneField(NamedTuple):
 
 
 @kernel
-def trace_one_field(field, points, weights, blur, bounds, margin, corner, size, memory, picture):
-    """Trace a part of at most ROWS x LANES pixels whose first pixel is `corner` (y, x), `size` (rows, columns).
+def trace_one_field(field, rays, blur, bounds, margin, part_of_picture, memory, picture):
+    """Trace a part of at most ROWS x LANES pixels: its first pixel (y, x) and its size (rows, columns).
 
-    points float64 [N, 2]; weights float32 [N]; bounds (low, high) of d - d_f of all hits; memory: float32
+    rays: points float64 [N, 2] and weights float32 [N]; bounds (low, high) of d - d_f of all hits; memory: float32
     [ROWS * 9 * LANES + 3 * LANES], scratch.
     """
-    (y0, x0), (rows, columns), (low, high) = corner, size, bounds
+    ((y0, x0), size), (low, high), (points, weights) = part_of_picture, bounds, rays
+    rows, columns = size
     most = 8 + int(1.5 * blur * (high - low))
     crossings = Crossings(np.empty((1, most, 4), np.float32), np.empty((1, most, 2), np.int64), np.zeros(1, np.int64))
     memory[:] = 0
@@ -77,7 +78,7 @@ def trace_one_field(field, points, weights, blur, bounds, margin, corner, size, 
             here = base + row * field.width
             delta = _first_hits(field, crossings, np.float32(near), here)
             store(touched, row * LANES, maximum(load(touched, row * LANES), magnitude(delta)))
-            _add_texels(field, delta, (np.float32(ux), np.float32(uy)), here, columns, weights[i], scratch, part, row)
+            _add_texels(field, delta, (np.float32(ux), np.float32(uy)), (here, columns), weights[i], scratch, part, row)
         total += weights[i]
         if i % GROUP == GROUP - 1 or i == len(points) - 1:
             for k in range(4 * rows):
@@ -158,8 +159,9 @@ def _height(heights, at, width, fx, fy):
 
 
 @always_inline_kernel
-def _add_texels(field, delta, ray, here, columns, weight, scratch, sums, row):
-    """Add the colours that the rays of sixteen pixels meet, times the weight."""
+def _add_texels(field, delta, ray, span, weight, scratch, sums, row):
+    """Add the colours that the rays of a span of pixels (first texel, number) meet, times the weight."""
+    here, columns = span
     texels, width = field.texels.ctypes.data, field.width
     dx, dy = mul(splat(ray[0]), delta), mul(splat(ray[1]), delta)
     ix, iy = floor(dx), floor(dy)

@@ -23,15 +23,16 @@ ENTRY = 8
 
 
 @kernel
-def scatter_strip(surface, rows, blur, sizes, part, tiles, differences, colours, picture):
+def scatter_strip(surface, rows, blur, sizes, part, tiles, memory, picture):
     """Fill the chosen tiles of a part of the picture from all texels of an opaque height field.
 
     surface: (packed float32 [4, Hc, Wc], heights float32 [Hc, Wc], d - d_f); rows: `DiscRows` of its radii; sizes:
     (margin, largest and least radius in px of texels that count); part: first row of STRIP rows, first and last + 1
-    column; tiles: (bool [rows, columns], their height and width); differences: float32 [STRIP, columns, ENTRY],
-    scratch; colours: float32 [2, LANES], scratch; picture: `Picture`.
+    column; tiles: (bool [rows, columns], their height and width); memory: scratch, differences float32
+    [STRIP, columns, ENTRY] and colours float32 [2, LANES]; picture: `Picture`.
     """
     packed, heights = surface
+    differences, colours = memory
     margin, largest, least = sizes
     strip, left, right = part
     height, width = picture.coverage.shape
@@ -91,16 +92,17 @@ def _scatter_disc(rows, chords, place, slope, target, scratch):
         inverse = one / half
         across = (tilt + below) * inverse * rows.thickness[k]
         across, turn = across * across, skew * inverse
-        _add_end(start, column, -half, (one - turn) * (one - turn) + across, level, step, light, rise, True)
-        _add_end(start, column, half, (one + turn) * (one + turn) + across, level, step, light, rise, False)
+        _add_end(start, column, -half, (one - turn) * (one - turn) + across, (level, step), light, rise, True)
+        _add_end(start, column, half, (one + turn) * (one + turn) + across, (level, step), light, rise, False)
 
 
 @always_inline_kernel
-def _add_end(start, column, end, square, level, step, light, rise, begins):
+def _add_end(start, column, end, square, brightness, light, rise, begins):
     """Add where a chord begins or ends: a step smoothed by the integral of a tent, on up to four pixels.
 
-    square: of half the width of the tent.
+    square: of half the width of the tent; brightness: at the disc's middle, and its rise per pixel.
     """
+    level, step = brightness
     width = min(max(np.sqrt(square), NARROWEST), WIDEST)
     whole, scale = np.floor(end - width), np.float32(1) / width
     f = (end - whole) * scale

@@ -8,6 +8,7 @@ from bokehsynth.rendering.cpu.height_field.scattered_discs import ENTRY, STRIP, 
 from bokehsynth.rendering.cpu.kernel_arguments import Picture
 from bokehsynth.rendering.cpu.threads import in_pieces
 from bokehsynth.rendering.jit import kernel
+from bokehsynth.rendering.tile_constants import LANES
 from bokehsynth.rendering.types import FloatArray
 
 BLOCK = 8
@@ -67,23 +68,13 @@ def scatter_tiles(
     strips = [s for s in range(0, height, STRIP) if chosen[s // tile_sides[0] : -(-(s + STRIP) // tile_sides[0])].any()]
 
     def work(start: int, stop: int) -> None:
-        differences = np.empty((STRIP, width + 2 * pad, ENTRY), np.float32)
-        colours = np.empty((2, 16), np.float32)
+        memory = np.empty((STRIP, width + 2 * pad, ENTRY), np.float32), np.empty((2, LANES), np.float32)
         for strip in strips[start:stop]:
             inside = chosen[strip // tile_sides[0] : -(-(strip + STRIP) // tile_sides[0])].any(axis=0)
             columns = np.flatnonzero(inside)
             span = int(columns[0]) * tile_sides[1], min(width, (int(columns[-1]) + 1) * tile_sides[1])
             sizes = margin, largest, NEAREST / 2
-            scatter_strip(
-                (packed, heights),
-                rows,
-                blur,
-                sizes,
-                (strip, *span),
-                (chosen, tile_sides),
-                differences,
-                colours,
-                picture,
-            )
+            part, tiles = (strip, *span), (chosen, tile_sides)
+            scatter_strip((packed, heights), rows, blur, sizes, part, tiles, memory, picture)
 
     in_pieces(0, len(strips), work)

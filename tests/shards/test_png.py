@@ -102,7 +102,7 @@ def pictures(draw):
     return picture
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(pictures())
 def test_any_picture_is_a_strict_png_and_decodes_to_itself(picture):
     data = png.encode_png(picture)

@@ -653,7 +653,7 @@ def test_verify_finds_any_flipped_bit_of_shards_markers_and_indices(tmp_path, pr
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(data)
     names = [name for name in pristine if name not in {"README.md", "dataset.json"}]
-    for _ in range(60):
+    for _ in range(40):
         path = tmp_path / names[rng.integers(len(names))]
         whole = bytearray(path.read_bytes())
         position, bit = int(rng.integers(len(whole))), int(rng.integers(8))

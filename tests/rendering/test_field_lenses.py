@@ -23,7 +23,7 @@ from bokehsynth.rendering.aperture.footprint_kernel import footprint_kernels, ra
 from bokehsynth.rendering.aperture.lens_points import vogel_points
 from bokehsynth.rendering.aperture.pupil import pupils_at
 from bokehsynth.rendering.aperture.tables import tables_of
-from bokehsynth.rendering.cpu import field_renderer, node_rows
+from bokehsynth.rendering.cpu import layer_lattices, node_rows
 from bokehsynth.rendering.cpu.moment_splats import splat_moments
 from bokehsynth.rendering.cpu.node_kernels import NodeGrids, grids_of_row, splat_grids
 from bokehsynth.rendering.cpu.prepared_layers import concatenate_kernels
@@ -198,18 +198,18 @@ def sheets(aperture, blur, slope, light=None):
 def test_cells_of_several_sizes_meet(monkeypatch):
     """Nodes are far apart where little changes; beside them stand others."""
     scene = sheets(Gentle(), 32.0, 0.02)
-    sizes, lattice = set(), field_renderer._lattice
+    sizes, lattice = set(), layer_lattices._lattice
 
     def seen(*arguments):
         found = lattice(*arguments)
         sizes.update(found.sizes.ravel().tolist())
         return found
 
-    monkeypatch.setattr(field_renderer, "_lattice", seen)
+    monkeypatch.setattr(layer_lattices, "_lattice", seen)
     found = bs.render(*scene, backend="cpu").bokeh
     assert len(sizes) > 1
-    monkeypatch.setattr(field_renderer, "ASTRAY_MOVES", (0.0, 0.5))
-    monkeypatch.setattr(field_renderer, "ASTRAY_SHARE", (0.0, 0.3))
+    monkeypatch.setattr(layer_lattices, "ASTRAY_MOVES", (0.0, 0.5))
+    monkeypatch.setattr(layer_lattices, "ASTRAY_SHARE", (0.0, 0.3))
     even = bs.render(*scene, backend="cpu").bokeh
     assert 0 < np.abs(found - even).max() < 8e-3  # 5.6e-3, of noise from texel to texel
 

@@ -22,15 +22,13 @@ from bokehsynth.rendering.cpu.field_pass import CellRays, render_cells
 from bokehsynth.rendering.cpu.field_tracer import field_rays, trace_field_tiles
 from bokehsynth.rendering.cpu.field_variate import STEADY, TOGETHER, tile_rays
 from bokehsynth.rendering.cpu.kernel_arguments import LayerPlanes, Picture, PupilField, Rays, TilePlan
+from bokehsynth.rendering.cpu.layer_lattices import layer_lattices
 from bokehsynth.rendering.cpu.node_rows import (
     BY_NODES,
-    BY_RADIUS,
     BY_RAYS,
-    COARSEST,
     FieldScene,
     Lattice,
     NodeRows,
-    node_radii,
 )
 from bokehsynth.rendering.cpu.ray_tracer import grid_side, trace_tiles
 from bokehsynth.rendering.cpu.simd import address_of
@@ -38,27 +36,9 @@ from bokehsynth.rendering.cpu.threads import in_pieces
 from bokehsynth.rendering.cpu.tile_bounds import REACH
 from bokehsynth.rendering.cpu.tile_plan import plan_tiles
 from bokehsynth.rendering.tile_constants import CELL, FINEST, TILE_H, TILE_W
-from bokehsynth.rendering.types import Float64Array, IntArray, RenderInput, RenderOutput
+from bokehsynth.rendering.types import Float64Array, RenderInput, RenderOutput
 
 BoolArray = npt.NDArray[np.bool_]
-
-MOVES, MOVED_SHARE = 0.6, 0.125
-"""Pixels by which rims and rays may move from node to node, more only at the finest lattice, and share of the blur
-radius, and of the light."""
-
-ASTRAY_MOVES, ASTRAY_SHARE = (0.3, 0.5), (0.12, 0.3)
-"""The same of lenses with aberrations, in px or as a share of a spot's width, whichever is more: of a lattice, and of
-the finest one, since beyond there are rays by the thousand."""
-
-BEND = 0.1
-"""Share of its blur radius by which a plane's may change from node to node."""
-
-FEW_PX = 0.2
-"""Pixels by which it may change in any case, of lenses with aberrations, which leave no point in focus: half-way a
-spot's variance is too large by 0.0025 px squared."""
-
-LARGEST_BY_RADIUS, WIDEST_BY_RADIUS = 12.0, 6.0
-"""Blur radius, and its range over a cell, in px, up to which kernels by radius pay: more are more than the rays."""
 
 
 def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
@@ -69,7 +49,7 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
     layers = [prepared_layers.prepare_layer(layer, scene, tables) for layer in scene.layers]
     prepared = FieldScene(scene, tables, layers, rays, _motion(scene, tables))
     output = _empty_output(scene)
-    lattices = [_lattice(prepared, each) for each in layers]
+    lattices = layer_lattices(prepared)
     lattice = Lattice(np.stack([each.ways for each in lattices]), np.stack([each.sizes for each in lattices]))
     reaches = _reaches(prepared)
     plan = _planned(prepared, lattice, reaches, output)
@@ -97,61 +77,6 @@ def _motion(scene: RenderInput, tables: LensTables) -> FieldMotion:
     if isinstance(tables, FieldLensTables):
         return tables.motion(scene.width, scene.height)
     return constant_motion(pupils.drift(scene))
-
-
-def _close_enough(prepared: FieldScene, each: prepared_layers.PreparedLayer, step: int) -> BoolArray:
-    """Whether the kernels of a layer are alike enough at nodes `step` px apart around a cell, [cells]."""
-    scene, (rows, columns) = prepared.scene, prepared.cells(step)
-    if not isinstance(prepared.tables, FieldLensTables):  # rims move alike all over the picture
-        moves = step * prepared.motion.pixels(max(abs(r) for r in each.radii))
-        slow = step * prepared.motion.rims <= MOVED_SHARE
-        return np.full((rows, columns), bool((slow & (moves <= (MOVES if step > FINEST else np.inf))).all()))
-    table = prepared.tables.field_table(scene.width, scene.height)
-    enough = np.ones((rows, columns), np.bool_)
-    for dy, dx in ((0.5, 0.5), (0, 0), (0, 1), (1, 0), (1, 1)):
-        x, y = (np.arange(columns) + dx) * step, (np.arange(rows) + dy) * step
-        here = prepared.motion.at(nodes_at(table, x, y))
-        plane = each.plane.at(x[None, :] - (scene.width - 1) / 2, y[:, None] - (scene.height - 1) / 2)
-        radius = np.broadcast_to(scene.lens.blur * (plane - scene.lens.focus), enough.shape)
-        if scene.lens.aperture.has_aberration:
-            pixels, share = ASTRAY_MOVES[step == FINEST], ASTRAY_SHARE[step == FINEST]
-            most = np.maximum(pixels, share * here.width(radius))
-        else:
-            most = np.full(enough.shape, MOVES if step > FINEST else np.inf)
-            radius = np.full(enough.shape, max(abs(r) for r in each.radii))
-        enough &= step * np.maximum(here.rims, here.fading) <= MOVED_SHARE
-        enough &= step * here.pixels(radius) <= most
-    return enough
-
-
-def _lattice(prepared: FieldScene, each: prepared_layers.PreparedLayer) -> Lattice:
-    """How a layer's means are made: between nodes as far apart as serve, [rows, columns] of the finest cells."""
-    rows, columns = (COARSEST // FINEST * side for side in prepared.cells(COARSEST))
-    ways, sizes = np.full((rows, columns), BY_NODES), np.ones((rows, columns), np.int64)
-    finest = _ways(prepared, each, FINEST)
-    ways[: finest.shape[0], : finest.shape[1]] = finest
-    for size in (2, COARSEST // FINEST):
-        serve = np.repeat(np.repeat(_ways(prepared, each, size * FINEST) == BY_NODES, size, axis=0), size, axis=1)
-        here = np.zeros((rows, columns), np.bool_)
-        here[: serve.shape[0], : serve.shape[1]] = serve
-        ways[here], sizes[here] = BY_NODES, size
-    return Lattice(ways, sizes)
-
-
-def _ways(prepared: FieldScene, each: prepared_layers.PreparedLayer, step: int) -> IntArray:
-    """How a layer's means are made in cells `step` px wide: BY_NODES, BY_RADIUS or, where neither does, BY_RAYS."""
-    enough = _close_enough(prepared, each, step)
-    if each.plane.slope == 0:
-        return np.where(enough, BY_NODES, BY_RAYS)
-    radii = node_radii(prepared, each, step, prepared.cells(step))
-    corners = np.stack([radii[:-1, :-1], radii[:-1, 1:], radii[1:, :-1], radii[1:, 1:]])
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    least = np.where(low * high > 0, np.abs(corners).min(axis=0), 0.0)
-    change = prepared.scene.lens.blur * step * max(abs(each.plane.gx), abs(each.plane.gy))
-    if prepared.scene.lens.aperture.has_aberration:  # by radius are the kernels of a cell's middle; nothing is in focus
-        return np.where(enough & (change <= np.maximum(BEND * least, FEW_PX)), BY_NODES, BY_RAYS)
-    near = enough & (np.abs(corners).max(axis=0) <= LARGEST_BY_RADIUS) & (high - low <= WIDEST_BY_RADIUS)
-    return np.where(enough & (change <= BEND * least), BY_NODES, np.where(near, BY_RADIUS, BY_RAYS))
 
 
 def _planned(
@@ -279,7 +204,8 @@ def _kinds(prepared: FieldScene, plan: TilePlan) -> tuple[npt.NDArray[np.uint8],
     here = nodes_at(table, (np.arange(columns) + 0.5) * TILE_W, (np.arange(rows) + 0.5) * TILE_H)
     motion = prepared.motion.at(here)
     moving = motion.rays * (TILE_W / 2) > STEADY
-    alike = (motion.colours <= np.maximum(TOGETHER[0], TOGETHER[1] * second)) & (prepared.tables.channels == 3)
+    light = np.maximum(plan.lights / plan.rms_light, 1.0)  # what one colour gets wrong for another grows with the light
+    alike = (motion.colours * light <= np.maximum(TOGETHER[0], TOGETHER[1] * second)) & (prepared.tables.channels == 3)
     return moving.astype(np.uint8), alike.astype(np.uint8)
 
 

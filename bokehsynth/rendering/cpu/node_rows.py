@@ -96,6 +96,7 @@ class NodeRows:
         self.prepared, self.lattice = prepared, lattice
         scene, tables = prepared.scene, prepared.tables
         (count, rows, columns), channels = lattice.ways.shape, tables.channels
+        self._camera = prepared_layers.camera_of(scene)
         self._radii = np.stack([node_radii(prepared, each, FINEST, (rows, columns)) for each in prepared.layers])
         halves = [self._half(each, radii) for each, radii in zip(prepared.layers, self._radii, strict=True)]
         self._halves, self._needed = np.stack(halves), lattice.nodes()
@@ -132,7 +133,7 @@ class NodeRows:
 
     def _half(self, each: prepared_layers.PreparedLayer, radii: Float64Array) -> IntArray:
         """Texels on each side of the middle that kernels at the nodes may touch, within the canvas's margin."""
-        camera = prepared_layers.camera_of(self.prepared.scene)
+        camera = self._camera
         e = camera.extent * camera.blur * each.plane.slope
         reach = (camera.extent * np.abs(radii) + e * camera.astray) / (1 - e) + camera.astray
         return np.minimum(np.ceil(reach).astype(np.int64) + 1, max(self.prepared.scene.margin - 1, 1))
@@ -235,7 +236,7 @@ class NodeRows:
         if not nodes.any():
             return
         prepared = self.prepared
-        scene, camera = prepared.scene, prepared_layers.camera_of(prepared.scene)
+        scene, camera = prepared.scene, self._camera
         y, area = float(node_row * FINEST), (scene.height, scene.width)
         rims = grids = None
         if self.table is None:

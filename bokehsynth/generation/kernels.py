@@ -7,7 +7,7 @@ from bokehsynth.rendering import keeps_kernels
 from bokehsynth.workers import signals
 
 
-def left_to_worker(workers: int, device: str) -> bool:
+def left_to_worker(workers: int | None, device: str) -> bool:
     """Whether a run's only worker may compile what it needs: then its own process need not even load Numba.
 
     Several workers would all compile the same at once, and one whose kernels cannot be kept would compile them again

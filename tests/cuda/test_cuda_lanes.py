@@ -104,6 +104,23 @@ def test_memory_that_is_given_back_too_early_would_be_seen():
     )
 
 
+def test_what_a_batch_left_on_the_device_before_it_failed_is_waited_for(monkeypatch):
+    """Memory runs out after its layers and tables went up: the next batch uses those, from the other lane."""
+    device, encoding = LazyDevice(library()), lanes.Encoding
+
+    def full(*what):
+        encoding(*what)
+        raise FullError("no room")
+
+    scenes, made = next(flights_of_scenes()), Lanes(LayerCache(device))
+    device.others_first = False
+    monkeypatch.setattr(lanes, "Encoding", full)
+    with pytest.raises(FullError):
+        made.start(parts(scenes), table_of_8_bits())
+    monkeypatch.setattr(lanes, "Encoding", encoding)
+    assert same(made.start(parts(scenes), table_of_8_bits()).land(), one_at_a_time(True)[:2])
+
+
 class FullError(Exception):
     """As CuPy's, where there is no memory."""
 

@@ -66,14 +66,17 @@ class Lanes:
             lane = self._lanes[self._count % LANES]
             self._count += 1
             with device.on(lane):
-                batches = [
-                    Batch(self.cache, part.scenes, [ray_set(scene, part.samples) for scene in part.scenes])
-                    for part in parts
-                    if part.scenes
-                ]
-                colors = [[made.color for made in batch.outputs] for batch in batches]
-                encodings = [] if table is None else [Encoding(self.cache, each, table) for each in colors]
-                before, self._uploaded = self._uploaded, device.record(lane)
+                before = self._uploaded
+                try:
+                    batches = [
+                        Batch(self.cache, part.scenes, [ray_set(scene, part.samples) for scene in part.scenes])
+                        for part in parts
+                        if part.scenes
+                    ]
+                    colors = [[made.color for made in batch.outputs] for batch in batches]
+                    encodings = [] if table is None else [Encoding(self.cache, each, table) for each in colors]
+                finally:  # also what a batch kept there before it failed is waited for
+                    self._uploaded = device.record(lane)
                 if before is not None:
                     device.wait(lane, before)
                 for batch in batches:

@@ -4,13 +4,26 @@ The dense mask is never built. Tokens are sorted by label, and each label is one
 f² + (1-f)² of the work at a share f in focus. An empty segment costs nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention as attention
+
+
+class HostCounts:
+    """Counts of several resolutions, which come to the host together: it waits for the device once."""
+
+    def __init__(self, counts: Tensor) -> None:
+        self._counts = counts
+
+    @cached_property
+    def rows(self) -> list[list[int]]:
+        """Of each resolution the counts of all samples."""
+        found: list[list[int]] = self._counts.tolist()
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +39,8 @@ class Regions:
     """int64 [B, N]: the sorted position of each token."""
     counts: Tensor
     """int64 [B]: tokens in focus, per sample."""
+    on_host: "tuple[HostCounts, int] | None" = None
+    """Where `counts` come to the host with those of other resolutions, and which of them they are."""
 
     @classmethod
     def from_labels(cls, labels: Tensor) -> "Regions":
@@ -41,6 +56,9 @@ class Regions:
     @cached_property
     def in_focus(self) -> tuple[int, ...]:
         """Tokens in focus, per sample, on the host."""
+        if self.on_host is not None:
+            shared, number = self.on_host
+            return tuple(shared.rows[number])
         return tuple(self.counts.tolist())
 
     @property
@@ -85,7 +103,10 @@ def regions_by_size(focus: Tensor, latent_size: tuple[int, int], levels: int) ->
     for h, w in sizes:
         labels = focus[:, 0, :: focus.shape[2] // h, :: focus.shape[3] // w]
         found[h, w] = Regions.from_labels(labels.flatten(1))
-    return found
+    if not found:
+        return {}
+    shared = HostCounts(torch.stack([regions.counts for regions in found.values()]))
+    return {size: replace(regions, on_host=(shared, k)) for k, (size, regions) in enumerate(found.items())}
 
 
 class VarlenKernel(Protocol):

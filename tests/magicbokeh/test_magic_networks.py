@@ -282,6 +282,18 @@ def test_a_token_takes_the_label_of_its_top_left_pixel():
     assert found[4, 8].in_focus == (0,)
 
 
+def test_the_host_waits_once_for_the_counts_of_all_resolutions(monkeypatch):
+    focus = torch.rand((2, 1, 64, 128), generator=torch.Generator().manual_seed(5)) < 0.4
+    waits, tolist = [], torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: [waits.append(1), tolist(self)][1])
+    found = regions_by_size(focus, (16, 32), 3)
+    assert not waits
+    counts = {size: regions.in_focus for size, regions in found.items()}
+    assert len(waits) == 1
+    assert counts == {size: tuple(tolist(regions.counts)) for size, regions in found.items()}
+    assert regions_by_size(focus, (16, 32), 0) == {}
+
+
 @pytest.mark.parametrize(
     ("capability", "dim", "dtype", "taken"),
     [

@@ -35,8 +35,10 @@ UNBLURRED = 3.0
 # them. What loads or draws pictures comes from `picture_cost`. Other lenses: a factor of two either way.
 # The seconds per megapixel less what five fields take less since they are deflated by ISA-L (0.08; photographs 0.06).
 SECONDS_PER_MEGAPIXEL = {"layers": 0.39, "photo": 0.14, "pair": 0.92}
-SHARE_OF_VIEW = 0.4
-"""Time of a further picture of a scene, rendered and encoded, over that of the sample without it."""
+SHARE_OF_VIEW = {"focal_stack": 0.45, "aperture_stack": 0.25, "dual_pixel": 0.55, "sub_apertures": 0.75}
+SHARE_OF_SOURCE = 0.4
+"""Time of a further picture of a scene, rendered and encoded, over that of the sample without it; `hq` is stored with
+a dual pixel, not with the others, as in the packaged recipes. Nine sub-apertures, three stops of an aperture."""
 SECONDS_PER_SAMPLE = 0.015
 """What does not depend on its size."""
 SECONDS_PER_PAIR = 0.8
@@ -141,11 +143,19 @@ def table_cost(recipe: Recipe, drawn: Sequence[SampleDraw]) -> Cost:
     kind = recipe.scene.kind
     pixels = statistics.mean(draw.scene.height * draw.scene.width for draw in drawn)
     seconds = SECONDS_PER_MEGAPIXEL[kind] * pixels / 1e6 + (SECONDS_PER_PAIR if kind == "pair" else 0.0)
-    seconds *= 1 + SHARE_OF_VIEW * len(recipe.more_pictures)
+    seconds *= 1 + _more_pictures(recipe)
     seconds += SECONDS_PER_SAMPLE + picture_seconds(recipe, drawn)
     return Cost(
         seconds, pixels * sum(_bytes_per_pixel(recipe, name) for name in recipe.shards.fields) + RECORD_BYTES, 0
     )
+
+
+def _more_pictures(recipe: Recipe) -> float:
+    """Time of all views and the source over that of the sample without them."""
+    shares = {SOURCE: SHARE_OF_SOURCE}
+    if recipe.views is not None:
+        shares |= dict.fromkeys(recipe.views.names, SHARE_OF_VIEW[recipe.views.kind])
+    return sum(shares[name] for name in recipe.more_pictures)
 
 
 def _bytes_per_pixel(recipe: Recipe, name: str) -> float:

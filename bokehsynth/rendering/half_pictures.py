@@ -8,17 +8,16 @@ and no half is below 0.
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
-import numpy.typing as npt
 
 from bokehsynth.optics import Aperture, Lens
 from bokehsynth.optics.apertures import SameAperture
 from bokehsynth.optics.layer import Layer
 from bokehsynth.optics.pupil_parts import PupilPart, all_parts
-from bokehsynth.rendering.types import Backend, Float64Array, FloatArray, RenderInput, RenderOutput
+from bokehsynth.rendering.types import Backend, FloatArray, RenderInput, RenderOutput
 
 
 class _Made(NamedTuple):
@@ -38,7 +37,8 @@ class _Made(NamedTuple):
         )
 
 
-Array = npt.NDArray[Any]
+_DARK = 1e-30
+"""Light of both halves up to which there is nothing to share by."""
 
 _MADE: WeakKeyDictionary[Layer, _Made] = WeakKeyDictionary()
 """By nearest layer; dropped with it, or when halves of another picture of it are rendered."""
@@ -102,19 +102,29 @@ def _shared_out(
     whole: RenderOutput, halves: Sequence[RenderOutput], lights: Sequence[FloatArray]
 ) -> list[RenderOutput]:
     """The halves' outputs with colours that, times `lights` and what arrives, add up to those of the whole."""
-    arriving = [light * half.coverage[..., None].astype(np.float64) for half, light in zip(halves, lights, strict=True)]
-    own = [np.maximum(half.color, 0) * light for half, light in zip(halves, arriving, strict=True)]
-    total, arrived = own[0] + own[1], arriving[0] + arriving[1]
-    light_of_all = whole.color * whole.coverage[..., None].astype(np.float64)
-    result = []
-    for half, here, there, light in zip(halves, own, arriving, lights, strict=True):
-        share = np.where(total > 0, _ratio(here, total), _ratio(there, arrived))
-        color = _ratio(light_of_all * share, there)
-        result.append(RenderOutput(color.astype(np.float32), half.coverage, half.paths, light))
-    return result
+    colors = [np.maximum(half.color, 0) for half in halves]
+    arriving = [_times_coverage(light, half) for half, light in zip(halves, lights, strict=True)]
+    total = colors[0] * arriving[0]
+    total += colors[1] * arriving[1]
+    dark = total <= _DARK
+    light_of_all = _times_coverage(whole.color, whole)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        factor = np.divide(light_of_all, total, out=total)
+    if dark.any():  # the whole's own colour, for both
+        factor[dark] = 1
+        arrived = np.broadcast_to(arriving[0] + arriving[1], dark.shape)[dark]
+        own = np.divide(light_of_all[dark], arrived, out=np.zeros_like(arrived), where=arrived > 0)
+        for color in colors:
+            color[dark] = own
+    for color in colors:
+        np.multiply(color, factor, out=color)
+    pairs = zip(halves, colors, lights, strict=True)
+    return [RenderOutput(color, half.coverage, half.paths, light) for half, color, light in pairs]
 
 
-def _ratio(a: Array, b: Array) -> Float64Array:
-    """a / b, 0 where b is."""
-    result: Float64Array = np.divide(a, b, out=np.zeros(np.broadcast_shapes(a.shape, b.shape)), where=b > 0)
+def _times_coverage(picture: FloatArray, output: RenderOutput) -> FloatArray:
+    """What arrives of a picture's light, float32; the picture itself where all does."""
+    if (output.coverage == 1).all():
+        return picture
+    result: FloatArray = picture * output.coverage[..., None]
     return result

@@ -15,7 +15,7 @@ from bokehsynth import pipeline
 from bokehsynth.assets.catalogue import Asset, AssetFiles, Catalogue
 from bokehsynth.assets.load.picture_cache import SETTING, PictureCache
 from bokehsynth.cli.estimate import estimate as command
-from bokehsynth.generation.estimate import estimate, evenly_spaced
+from bokehsynth.generation.estimate import SHARE_OF_SOURCE, SHARE_OF_VIEW, _more_pictures, estimate, evenly_spaced
 from bokehsynth.generation.picture_cost import CUT_OUT, DECODE, DRAW, REDUCE, picture_seconds
 from bokehsynth.recipe import Recipe
 from bokehsynth.sample_draw import SampleDraw, draw_sample
@@ -204,3 +204,17 @@ def test_the_table_knows_what_embedded_pictures_take(plain: Path, monkeypatch: p
     first, later = (estimate(recipe, 60).cost.seconds for recipe in (few, many))
     drawn = sum(a + b * 0.065 for a, b in (DRAW["background"], DRAW["foreground"]))  # at 256 px, two or three a sample
     assert 0.7 * drawn < first - later < 2 * drawn
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "pictures"),
+    [
+        ("focal_stack", "count: 3", 3), ("aperture_stack", "stops: [0, 2]", 2), ("dual_pixel", "softness: 0.5", 2),
+        ("sub_apertures", "count: 2", 4),
+    ],
+)  # fmt: skip
+def test_further_pictures_cost_what_their_kind_does(kind, more, pictures):
+    recipe = bs.load_recipe("quickstart", [f"views={{kind: {kind}, {more}}}", "source={focus: pixel}"])
+    expected = pictures * SHARE_OF_VIEW[kind] + SHARE_OF_SOURCE
+    assert _more_pictures(recipe) == pytest.approx(expected)
+    assert _more_pictures(bs.load_recipe("quickstart")) == 0

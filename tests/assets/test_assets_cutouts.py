@@ -1,5 +1,9 @@
 """Photographed cut-outs and landscapes on their way into a scene: own colours, lamps, the store."""
 
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ from bokehsynth.assets.decode.downscale import averaged, reduced, weighted
 from bokehsynth.assets.decode.raster import Raster
 from bokehsynth.assets.index.build import build_catalogue
 from bokehsynth.assets.index.measure import colors_under_alpha
+from bokehsynth.assets.load import foreground_colors
 from bokehsynth.assets.load import store as store_module
 from bokehsynth.assets.load.foreground_colors import estimate_foreground
 from bokehsynth.assets.load.highlights import night_weight, recover_highlights
@@ -228,3 +233,22 @@ def test_touching_sides_hold_for_photographed_cutouts():
     rgba[100:, 30:90, 3] = 255
     found = cutout_from(Raster(rgba[..., :3], rgba[..., 3], "PNG", "RGBA"), "photographed", 2)
     assert touching_sides(found.alpha) == {"bottom"}
+
+
+def test_a_thread_that_needs_the_estimator_while_another_loads_it_waits_for_all_of_it(tmp_path, monkeypatch):
+    """A module that is known to Python before it has been executed lacks its function still."""
+    gate = threading.Barrier(2)
+    monkeypatch.setattr(foreground_colors, "_gate", gate, raising=False)
+    path = tmp_path / "late.py"
+    path.write_text(
+        "from bokehsynth.assets.load.foreground_colors import _gate\n"
+        "import time\n_gate.wait(5)\ntime.sleep(0.1)\nestimate = len\n"
+    )
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            first = threads.submit(foreground_colors._load, path)
+            gate.wait(5)  # the module is being executed
+            second = threads.submit(lambda: foreground_colors._load(path).estimate)
+            assert second.result(5) is first.result(5).estimate is len
+    finally:
+        sys.modules.pop("pymatting.foreground.late", None)

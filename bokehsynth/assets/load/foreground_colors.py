@@ -101,21 +101,26 @@ def _estimator() -> Estimator:
     return _load(Path(places[0], "foreground", "estimate_foreground_ml.py")).estimate_foreground_ml
 
 
+_LOAD_LOCK = threading.Lock()
+"""Held while the module is executed: until then it lacks what another thread would ask it for."""
+
+
 def _load(path: Path) -> ModuleType:
     """The module at `path`, known to Python by its own name: Numba imports that when it reads the kernels' cache."""
     from bokehsynth.numba_cache import ensure_cache_place
 
     name = f"pymatting.foreground.{path.stem}"
-    if name in sys.modules:
-        return sys.modules[name]
-    ensure_cache_place(path.parent)
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+    with _LOAD_LOCK:
+        if name in sys.modules:
+            return sys.modules[name]
+        ensure_cache_place(path.parent)
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+        return module

@@ -89,7 +89,7 @@ def with_renderers(
     each = -(-allocation.workers // len(allocation.environments))
     batch = batch_of_all(each, largest_sample_pixels(recipe))
     # A worker whose scene hangs is to reach its own limit first, however often that has been doubled.
-    seconds = RENDER_SECONDS if time_limit is None else 2**MOST_DOUBLINGS * time_limit
+    seconds = RENDER_SECONDS if time_limit is None else 1.25 * 2**MOST_DOUBLINGS * time_limit
     server = RenderServer(device, recipe.device_codes, batch, seconds)
     return replace(engine, companions=tuple(Companion(server, each) for each in allocation.environments))
 

@@ -35,8 +35,9 @@ from bokehsynth.rendering.types import CodeTable, RenderInput
 from bokehsynth.workers.companion import accept
 from bokehsynth.workers.worker import DEVICE_LOST, OUT_OF_MEMORY, picklable_error
 
-RENDER_SECONDS = 120.0
-"""Limit of one batch, which takes milliseconds: a device that hangs is given up with its process."""
+RENDER_SECONDS = 200.0
+"""Limit of one batch, which takes milliseconds: a device that hangs is given up with its process. It is above the least
+limit of a worker, 20 s, however often that has been doubled, so that a scene that hangs is found by its worker's."""
 
 RESULTS: dict[str, tuple[tuple[tuple[int, ...], ...], type]] = {
     "codes": (((3,), (3,)), np.uint8), "linear": (((3,), (3,)), np.float32), "coverage": (((3,), ()), np.float32)

@@ -87,9 +87,10 @@ def test_a_scene_that_ends_or_hangs_whatever_renders_it_is_quarantined(
     options = {"time_limit": 5.0} if hangs else {}
     result = bs.generate(recipe, tmp_path / "served", device="cuda", **options)
     assert result.exit_code == 3
-    assert [(draw.index, draw.attempt, draw.reason) for draw in result.quarantined] == [
-        (7, 0, "hung" if hangs else "killed")
-    ]
+    (draw,) = result.quarantined
+    assert (draw.index, draw.attempt) == (7, 0)
+    # Whichever limit is reached first, the worker's or that of what hangs: the former doubles with each time.
+    assert draw.reason in ({"hung", "killed"} if hangs else {"killed"})
     assert result.complete
     expected = shards_by_one_process(tmp_path / "plain", recipe)
     made = promised_files(tmp_path / "served")

@@ -197,15 +197,12 @@ def _kinds(prepared: FieldScene, plan: TilePlan) -> tuple[npt.NDArray[np.uint8],
     rows, columns = plan.paths.shape
     if not isinstance(prepared.tables, FieldLensTables):
         return np.zeros((rows, columns), np.uint8), np.zeros((rows, columns), np.uint8)
-    seen = np.stack([(plan.orders == m).any(axis=2) for m in range(plan.states.shape[2])], axis=-1)
-    reach = np.sort(np.where(seen, plan.states[..., REACH], 0.0), axis=-1)
-    second = reach[..., -2] if reach.shape[-1] > 1 else np.zeros((rows, columns))
     table = prepared.tables.field_table(prepared.scene.width, prepared.scene.height)
     here = nodes_at(table, (np.arange(columns) + 0.5) * TILE_W, (np.arange(rows) + 0.5) * TILE_H)
     motion = prepared.motion.at(here)
     moving = motion.rays * (TILE_W / 2) > STEADY
-    light = np.maximum(plan.lights / plan.rms_light, 1.0)  # what one colour gets wrong for another grows with the light
-    alike = (motion.colours * light <= np.maximum(TOGETHER[0], TOGETHER[1] * second)) & (prepared.tables.channels == 3)
+    light = np.maximum(plan.lights / plan.rms_light, 1.0)  # what green gets wrong of the others grows with it
+    alike = (motion.colours * light <= TOGETHER) & (prepared.tables.channels == 3)
     return moving.astype(np.uint8), alike.astype(np.uint8)
 
 

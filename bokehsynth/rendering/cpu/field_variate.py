@@ -26,9 +26,9 @@ from bokehsynth.rendering.types import FloatArray, IntArray
 STEADY = 0.1
 """Pixels by which aberrations may change within half a tile's width for its rays to share their taps."""
 
-TOGETHER = 0.15, 0.04
-"""Pixels, or share of the second largest reach of a tile's layers if that is more, by which rays of other colours may
-land beside those of green for green to stand for all three."""
+TOGETHER = 0.15
+"""Pixels by which rays of other colours may land beside those of green for green to stand for all three. Not a share of
+the blur: at K = 32 colours 0.3 px apart that did raised the error of a picture from 7.7e-4 to 8.8e-4."""
 
 
 class TileRays(NamedTuple):

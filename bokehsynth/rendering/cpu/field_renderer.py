@@ -202,7 +202,7 @@ def _kinds(prepared: FieldScene, plan: TilePlan) -> tuple[npt.NDArray[np.uint8],
     motion = prepared.motion.at(here)
     moving = motion.rays * (TILE_W / 2) > STEADY
     light = np.maximum(plan.lights / plan.rms_light, 1.0)  # what green gets wrong of the others grows with it
-    alike = (motion.colours * light <= TOGETHER) & (prepared.tables.channels == 3)
+    alike = (motion.colours <= TOGETHER / light) & (prepared.tables.channels == 3)
     return moving.astype(np.uint8), alike.astype(np.uint8)
 
 

@@ -27,6 +27,37 @@ def test_the_least_of_machine_and_groups_counts(tmp_path: Path) -> None:
     assert free_memory(proc, groups) == 0
 
 
+def test_what_files_keep_gives_way_and_a_missing_line_is_no_error(tmp_path: Path) -> None:
+    """Files that were read twice, and the kernel's own records of files, are given back, too."""
+    proc, groups = tmp_path / "proc", tmp_path / "groups"
+    (proc / "self").mkdir(parents=True)
+    (proc / "self/cgroup").write_text("0::/\n")
+    group(groups, "16000", 15990, 100)
+    with (groups / "memory.stat").open("a") as stat:
+        stat.write("active_file 12000\nslab_reclaimable 900\nslab_unreclaimable 800\n")
+    assert free_memory(proc, groups) == 10 + 100 + 12000 + 900
+    (groups / "memory.stat").write_text("anon 5\n")
+    assert free_memory(proc, groups) == 10
+    (groups / "memory.stat").write_text("anon\n")
+    assert free_memory(proc, groups) is None
+
+
+def test_limits_of_version_1_count(tmp_path: Path) -> None:
+    """The path is the host's: in a container only the root of the controller is there."""
+    proc, groups = tmp_path / "proc", tmp_path / "groups"
+    (proc / "self").mkdir(parents=True)
+    (proc / "self/cgroup").write_text("5:cpu,memory:/docker/a:b\n2:cpu:/x\n0::/\n")
+    root = groups / "memory"
+    root.mkdir(parents=True)
+    (root / "memory.limit_in_bytes").write_text("9000\n")
+    (root / "memory.usage_in_bytes").write_text("8000\n")
+    (root / "memory.stat").write_text("inactive_file 1\ntotal_inactive_file 200\ntotal_active_file 30\n")
+    assert free_memory(proc, groups) == 1230
+    (root / "memory.limit_in_bytes").write_text("9223372036854771712\n")  # none
+    (proc / "meminfo").write_text("MemAvailable:   4 kB\n")
+    assert free_memory(proc, groups) == 4096
+
+
 def test_this_machine_says() -> None:
     left = free_memory()
     assert left is None or left > 0

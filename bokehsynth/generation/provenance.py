@@ -15,6 +15,7 @@ from bokehsynth.rendering.tile_constants import COARSE_FROM
 from bokehsynth.scene.lens_spec import LensSpec
 from bokehsynth.scene.pair import PairSpec
 from bokehsynth.scene.spec import SceneSpec
+from bokehsynth.schema import HALVES
 from bokehsynth.shards import PngEncoder, encode_png, encode_png_opencv
 from bokehsynth.version import __version__
 
@@ -40,6 +41,10 @@ that are not square; 5: kernels of aberrations cell by cell, rays of each colour
 recipes whose blur goes beyond COARSE_FROM px (before 6: all texels of every layer). All other recipes are at
 revision 1 still."""
 
+PIXELS_OF_HALVES = 7
+"""The same of recipes that store the pictures through the halves of an opening (before 7: each was rendered by itself,
+and both did not add up to the whole's)."""
+
 PIXEL_KEYS = ("pixels", "architecture", "cpu_features", "dispatch", "device", *PIXEL_GPU, "opencv", *PIXEL_PACKAGES)
 """The keys that two machines must share to work on one data set, and those of ASSET_PACKAGES that both have (up to
 0.4.0 none was recorded), and PNG_PACKAGE for the sake of bytes; the others are for the record."""
@@ -57,7 +62,6 @@ def describe_machine(device: str, recipe: Recipe | None = None) -> dict[str, Any
     from llvmlite import binding
 
     packages = (*PIXEL_PACKAGES, PNG_PACKAGE, *_asset_packages(recipe.catalogue if recipe else None))
-    changed = recipe is not None and (any(map(_has_changed, recipe.lenses)) or is_coarse(recipe, device))
     features = binding.get_host_cpu_features()
     flags = ",".join(sorted(name for name, on in features.items() if on))
     return {
@@ -72,8 +76,16 @@ def describe_machine(device: str, recipe: Recipe | None = None) -> dict[str, Any
         **describe_device(device),
         "opencv": cv2.__version__,
         **{name: importlib.metadata.version(name) for name in packages},
-        **({"pixels": PIXELS} if changed else {}),
+        **({} if recipe is None else _revision(recipe, device)),
     }
+
+
+def _revision(recipe: Recipe, device: str) -> dict[str, int]:
+    """`pixels` of a recipe's record; nothing where it is 1."""
+    if not set(HALVES).isdisjoint(recipe.more_pictures):
+        return {"pixels": PIXELS_OF_HALVES}
+    changed = any(map(_has_changed, recipe.lenses)) or is_coarse(recipe, device)
+    return {"pixels": PIXELS} if changed else {}
 
 
 def pixel_facts(machine: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

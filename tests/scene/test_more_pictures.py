@@ -9,7 +9,7 @@ from PIL import Image
 import bokehsynth as bs
 from bokehsynth.errors import RecipeError, UsageError
 from bokehsynth.generation import replay
-from bokehsynth.generation.provenance import PIXELS, describe_machine
+from bokehsynth.generation.provenance import PIXELS, PIXELS_OF_HALVES, describe_machine
 from bokehsynth.generation.replay import TEXEL
 from bokehsynth.imaging.drawing import INK, blank, write_text
 from bokehsynth.optics import Lens
@@ -91,6 +91,14 @@ def test_a_camera_with_a_distance_in_focus_is_not_focused_elsewhere(more, word):
 def test_the_lens_of_the_source_counts_for_the_revision_of_pixels():
     assert describe_machine("cpu", recipe("source={lens: 'cat_eye:0.8'}"))["pixels"] == PIXELS
     assert "pixels" not in describe_machine("cpu", recipe("source={lens: 'polygon:5'}"))
+
+
+def test_halves_are_at_a_revision_of_their_own():
+    """Pictures through halves were no shares of the whole's before; those of other views are what they were."""
+    halves, others = "views={kind: dual_pixel}", "views={kind: focal_stack, count: 3}"
+    assert describe_machine("cpu", recipe(halves))["pixels"] == PIXELS_OF_HALVES > PIXELS
+    assert describe_machine("cpu", recipe(halves, "lens.aperture=cat_eye:0.8"))["pixels"] == PIXELS_OF_HALVES
+    assert "pixels" not in describe_machine("cpu", recipe(others))
 
 
 @pytest.mark.parametrize("section", ["lens", "source.lens"])

@@ -23,7 +23,7 @@ from bokehsynth.files import (
 )
 from bokehsynth.generation.asset_changes import asset_changes
 from bokehsynth.generation.card_licences import licence_text
-from bokehsynth.generation.provenance import pixel_facts
+from bokehsynth.generation.provenance import pixel_facts, with_encoder_of
 from bokehsynth.generation.quarantine import merged_list, write_lines
 from bokehsynth.generation.recipe_schema import is_schema, schema_text
 from bokehsynth.imaging.contact_sheet import contact_sheet, take_spread
@@ -35,6 +35,7 @@ from bokehsynth.shards import (
     Layout,
     ShardDataset,
     ShardPlan,
+    committed_plans,
     common_identity,
     describe_dataset,
     each,
@@ -58,8 +59,8 @@ Machine = dict[str, Any]
 def check_output_dir(layout: Layout, recipe: Recipe, machine: Machine, allow_mixed: bool, formats: bool = True) -> bool:
     """Raise ChangedError if `out` holds something else than an unfinished or finished set of this very recipe.
 
-    Nothing is written. A directory that is no data set must be empty. Returns whether there is a set; without
-    `formats`, those of its files are known to be right.
+    Nothing is written. A directory that is no data set must be empty. `machine` would go on with the set's encoder.
+    Returns whether there is a set; without `formats`, those of its files are known to be right.
     """
     with storage_errors(layout.root):
         if layout.root.exists() and not layout.root.is_dir():
@@ -78,7 +79,7 @@ def check_output_dir(layout: Layout, recipe: Recipe, machine: Machine, allow_mix
         _check_recipe(layout, recipe)
     check_identity(layout, recipe, _read_json(layout.identity, dict))
     if not allow_mixed:
-        refuse_other_machine(layout, machine)
+        refuse_other_machine(layout, as_in_set(layout, machine))
     return True
 
 
@@ -91,8 +92,19 @@ def _check_recipe(layout: Layout, recipe: Recipe) -> None:
 
 def refuse_other_machine(layout: Layout, machine: Machine) -> None:
     """Raise ChangedError if none of those that have worked on the set is like `machine` in what decides on pixels."""
-    known = machines_of(layout, strict=True)
-    if known and not _is_known(machine, known):
+    known = known_machines(layout, strict=True)
+    if known:
+        _refuse_unlike(layout, machine, known)
+    elif any(committed_plans(layout, split) for split in SPLITS):
+        raise ChangedError(
+            f"{layout.root}: {layout.machines.name}, the record of the machines that made its shards, is missing, so "
+            "their pixels or bytes may be of another kind; --allow-mixed goes on all the same."
+        )
+
+
+def _refuse_unlike(layout: Layout, machine: Machine, known: Sequence[Machine]) -> None:
+    """Raise ChangedError unless one of those that have worked on the set, which some have, is like `machine`."""
+    if not _is_known(machine, known):
         raise ChangedError(
             f"{layout.root}: was begun on another kind of machine or with other versions (there -> here):\n  "
             + "\n  ".join(differences(pixel_facts(known[0], machine), pixel_facts(machine, known[0])))
@@ -152,12 +164,15 @@ def _refuse(layout: Layout, what: str, begun: Any, asked: Any) -> None:
         )
 
 
-def write_root_files(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan], machine: Machine | None) -> None:
+def write_root_files(
+    layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan], machine: Machine | None, allow_mixed: bool = False
+) -> None:
     """Write directories, identity, recipe.yaml, assets.jsonl, schema.json; sweep what dead writers left.
 
     The identity comes first: it tells a data set from any other folder. `machine`, if given, is added to the record of
-    machines that have worked on the set. In a bucket another machine may begin a set at the same time: the first
-    identity and recipe that are put stay, and ChangedError tells the other machine what it asked for in their place.
+    machines that have worked on the set, with the set's encoder (`as_in_set`). In a bucket another machine may begin a
+    set at the same time: the first identity, recipe and machine that are put stay, and ChangedError tells the other
+    machine what it asked for in their place, or, unless `allow_mixed`, in what it is another kind.
     """
     for folder in (layout.root, layout.hidden, layout.staging, layout.logs):
         make_directory(folder)
@@ -171,7 +186,7 @@ def write_root_files(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan],
     if not is_schema(file_text(layout.schema), recipe):
         atomic_write(layout.schema, schema_text())
     if machine is not None:
-        record_machine(layout, machine)
+        _join(layout, machine, allow_mixed)
 
 
 def _put_identity(layout: Layout, recipe: Recipe) -> None:
@@ -199,7 +214,35 @@ def record_machine(layout: Layout, machine: Machine) -> None:
     """Add a machine to the record of those that have worked on the set, unless one like it is there."""
     known = machines_of(layout, strict=True)
     if not _is_known(machine, known):
-        change_file(layout.machines, lambda old: _with_machine(layout, old, machine))
+        change_file(layout.machines, lambda old: _with_machine(machine, _parsed_machines(layout, old)))
+
+
+def as_in_set(layout: Layout, machine: Machine) -> Machine:
+    """The record of a machine as it goes on with the set: the PNG encoder is that of the first one that is known.
+
+    DataError where the record is damaged.
+    """
+    known = known_machines(layout, strict=True)
+    return with_encoder_of(known[0], machine) if known else machine
+
+
+def _join(layout: Layout, machine: Machine, allow_mixed: bool) -> None:
+    """Add a machine to the record as it goes on with the set; ChangedError, unless `allow_mixed`, for another kind.
+
+    What decides is the very record that is written over: in a bucket another machine may have begun it just now.
+    """
+
+    def joined(old: bytes | None) -> bytes:
+        known = _parsed_machines(layout, old)
+        if not known:
+            return _with_machine(machine, known)
+        here = with_encoder_of(known[0], machine)
+        if not allow_mixed:
+            _refuse_unlike(layout, here, known)
+        return _with_machine(here, known)
+
+    if not _is_known(as_in_set(layout, machine), machines_of(layout, strict=True)):
+        change_file(layout.machines, joined)
 
 
 def lacks_conditions(layout: Layout) -> bool:
@@ -253,13 +296,8 @@ def restore_records(layout: Layout) -> None:
     """Restore what was lost or altered: the identity as the markers have it, the machines as `dataset.json` does."""
     if (identity := common_identity(layout)) is not None:
         atomic_write(layout.identity, pretty_json(identity))
-    try:
-        record = read_dataset(layout)
-    except DataError:
-        return
-    made_with = record.get("made_with")
-    if not machines_of(layout) and isinstance(made_with, dict) and made_with:
-        atomic_write(layout.machines, pretty_json(made_with.get("mixed", [made_with])))
+    if not machines_of(layout) and (machines := _made_with(layout)):
+        atomic_write(layout.machines, pretty_json(machines))
 
 
 def read_identity(layout: Layout) -> dict[str, Any] | None:
@@ -283,13 +321,30 @@ def machines_of(layout: Layout, strict: bool = False) -> list[Machine]:
         fault = error
     machines = machines if all(isinstance(machine, dict) for machine in machines) else []
     if strict and not machines and (layout.machines.exists() or layout.machines.is_symlink()):
-        raise DataError(f"{fault}; if it is damaged and the set is not finished, delete it")
+        raise DataError(f"{fault}; if it is damaged and the set is not finished, delete it and use --allow-mixed")
     return machines
+
+
+def known_machines(layout: Layout, strict: bool = False) -> list[Machine]:
+    """`machines_of`; where that record is lost, the machines that `dataset.json` names, if it is there."""
+    return machines_of(layout, strict) or _made_with(layout)
+
+
+def _made_with(layout: Layout) -> list[Machine]:
+    """The machines that `dataset.json` names; none where it is not there or names none."""
+    try:
+        made_with = read_dataset(layout).get("made_with")
+    except DataError:
+        return []
+    if not isinstance(made_with, dict) or not made_with:
+        return []
+    machines = made_with.get("mixed", [made_with])
+    return machines if isinstance(machines, list) and all(isinstance(item, dict) for item in machines) else []
 
 
 def devices_of(layout: Layout) -> list[str]:
     """The devices that have worked on the set, the first one first."""
-    return list(dict.fromkeys(str(machine["device"]) for machine in machines_of(layout) if "device" in machine))
+    return list(dict.fromkeys(str(machine["device"]) for machine in known_machines(layout) if "device" in machine))
 
 
 def write_quarantine(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]) -> None:
@@ -339,9 +394,13 @@ def _read_json(path: StoredPath, kind: type) -> Any:
     return value
 
 
-def _with_machine(layout: Layout, old: bytes | None, machine: Machine) -> bytes:
+def _parsed_machines(layout: Layout, old: bytes | None) -> list[Machine]:
+    """What the record of machines holds, or, where there is none, `dataset.json`."""
+    return parse_json(old.decode(), str(layout.machines)) if old else _made_with(layout)
+
+
+def _with_machine(machine: Machine, known: Sequence[Machine]) -> bytes:
     """The record of machines with one more, if it is not in it."""
-    known = parse_json(old.decode(), str(layout.machines)) if old else []
     return pretty_json(known if _is_known(machine, known) else [*known, machine]).encode()
 
 

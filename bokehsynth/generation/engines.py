@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from bokehsynth.assets.load.class_pictures import changed_classes
-from bokehsynth.errors import ChangedError, StorageError, UsageError
+from bokehsynth.errors import ChangedError, DeviceError, StorageError, UsageError
 from bokehsynth.generation.batching import batch_of_all
 from bokehsynth.generation.dataset_files import Machine, differences, read_identity, record_machine
 from bokehsynth.generation.devices import WorkerAllocation, allocate_workers
@@ -120,7 +120,13 @@ class NodeCheck:
                     "AWS_ENDPOINT_URL and AWS_REGION) where Ray was started there and where the line is run"
                 )
             raise ChangedError(f"{layout.root}: node {host} does not see the data set there; {advice}")
-        here = with_encoder_of(self.machine, describe_machine(device, recipe))
+        try:
+            machine = describe_machine(device, recipe)
+        except DeviceError:
+            raise
+        except UsageError as error:
+            raise ChangedError(f"node {host}: {error}") from error
+        here = with_encoder_of(self.machine, machine)
         found = differences(pixel_facts(self.machine, here), pixel_facts(here, self.machine))
         if found and not self.allow_mixed:
             raise ChangedError(

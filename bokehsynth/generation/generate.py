@@ -18,11 +18,11 @@ from bokehsynth.generation.batching import BatchOptions
 from bokehsynth.generation.crash_log import CrashLog
 from bokehsynth.generation.dataset_files import (
     Machine,
+    as_in_set,
     check_identity,
     check_output_dir,
     devices_of,
     lacks_conditions,
-    machines_of,
     missing_conditions,
     restore_records,
     write_description,
@@ -46,7 +46,7 @@ from bokehsynth.generation.plan import (
     uncommitted,
 )
 from bokehsynth.generation.progress import RunMonitor
-from bokehsynth.generation.provenance import describe_machine, png_encoder, with_encoder_of
+from bokehsynth.generation.provenance import describe_machine, png_encoder, require_png_package
 from bokehsynth.generation.quarantine import QuarantinedDraw, import_list, merged_list
 from bokehsynth.generation.shard_lock import set_up_lock, shard_lock
 from bokehsynth.generation.shard_task import ShardTask
@@ -226,8 +226,6 @@ def _prepare(recipe: Recipe, layout: Layout, options: GenerateOptions) -> _Run:
     everything = all_plans(recipe, layout)
     shards = shard_range(everything, options.shards)
     machine = describe_machine(device, recipe)
-    for first in machines_of(layout)[:1]:
-        machine = with_encoder_of(first, machine)
     check_same_gpus(machine, options.allow_mixed)
     begun = check_output_dir(layout, recipe, machine, options.allow_mixed)
     return _Run(recipe, layout, options, device, allocation, engine, identity, machine, begun, everything, shards)
@@ -259,7 +257,7 @@ def _claim(run: _Run) -> list[ShardPlan] | None:
         if layout.remote and not layout.identity.is_file():  # logs of another set that had this URL, since deleted
             for plan in run.shards:
                 CrashLog(layout.crash_log(plan)).delete()
-        write_root_files(layout, run.recipe, run.everything, run.machine)
+        write_root_files(layout, run.recipe, run.everything, run.machine, run.options.allow_mixed)
         if note := missing_conditions(layout):
             run.options.say(f"note: {note}")
             _check_again(run)
@@ -297,12 +295,13 @@ def _make_shards(run: _Run, todo: list[ShardPlan]) -> None:
     monitor = RunMonitor(run.recipe, run.layout, todo, log)
     log.write("started", shards=run.options.shards, workers=run.engine.workers, missing=len(todo), of=len(run.shards))
     recipe, nodes = run.recipe, None
+    machine = as_in_set(run.layout, run.machine)  # only now is it settled which machine began the set
     if run.options.engine != "local":
         recipe = recipe.without_derived()
-        nodes = NodeCheck(run.machine, run.identity, run.options.allow_mixed, run.options.lock)
+        nodes = NodeCheck(machine, run.identity, run.options.allow_mixed, run.options.lock)
     task = ShardTask(
         recipe, run.layout, run.device, _batching(run), nodes, compiles=to_worker,
-        encode_png=png_encoder(run.machine), served=run.allocation.served,
+        encode_png=png_encoder(machine), served=run.allocation.served,
     )  # fmt: skip
     engine = with_renderers(run.engine, run.allocation, run.recipe, run.device, run.options.time_limit)
     try:
@@ -365,6 +364,7 @@ def finalize(
 
     `trust_code` and `overrides` as in `stored_recipe`, `lock` as in `GenerateOptions`.
     """
+    require_png_package()
     layout = Layout(data_path(out))
     refuse_lost_hidden(layout)
     recipe = stored_recipe(layout, trust_code, overrides)

@@ -13,7 +13,7 @@ from bokehsynth.generation.crash_log import CrashLog
 from bokehsynth.generation.dataset_files import (
     check_format,
     differences,
-    machines_of,
+    known_machines,
     read_identity,
     record_machine,
     refuse_other_machine,
@@ -21,6 +21,7 @@ from bokehsynth.generation.dataset_files import (
 from bokehsynth.generation.disk_space import check_free_space
 from bokehsynth.generation.generate import GenerateResult, finalize
 from bokehsynth.generation.plan import all_plans, lock_ranges, read_extensions, uncommitted
+from bokehsynth.generation.provenance import require_png_package
 from bokehsynth.generation.quarantine import read_shard_list, write_shard_list
 from bokehsynth.generation.shard_lock import set_up_lock, shard_lock
 from bokehsynth.recipe import Recipe
@@ -68,6 +69,7 @@ def merge(
     LockedError if a run works on `out`. `allow_mixed`, `lock`, `trust_code` and `overrides` as in `generate` and
     `finalize`.
     """
+    require_png_package()
     layout = Layout(data_path(out))
     sources = list({str(part): Layout(data_path(part)) for part in parts}.values())
     recipe, identity = _begun(layout), _identity(layout)
@@ -83,7 +85,7 @@ def merge(
         with set_up_lock(layout.lock, lock):
             for source in sources:
                 if any(part is source for part, _ in todo):
-                    for machine in machines_of(source):
+                    for machine in known_machines(source):
                         record_machine(layout, machine)
         for source, marker in tqdm(todo, unit="shard", disable=not progress):
             _take_over_quarantine(source, layout, marker.plan)
@@ -129,7 +131,7 @@ def _check_part(layout: Layout, part: Layout, recipe: Recipe, identity: dict[str
 
 def _check_machines(layout: Layout, part: Layout) -> None:
     """ChangedError unless `part` was made by machines of the kind of those that have worked on the set."""
-    machines = machines_of(part, strict=True)
+    machines = known_machines(part, strict=True)
     if not machines:
         raise ChangedError(
             f"{part.root}: {part.machines.name}, the record of the machines that made it, is missing, so its pixels "

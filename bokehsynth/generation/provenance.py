@@ -7,6 +7,7 @@ from typing import Any
 
 from bokehsynth.assets.catalogue import Catalogue
 from bokehsynth.config.distributions import bounds
+from bokehsynth.errors import UsageError
 from bokehsynth.files import sha256_bytes
 from bokehsynth.imaging.dispatch import library_dispatch
 from bokehsynth.recipe import Recipe
@@ -16,7 +17,7 @@ from bokehsynth.scene.lens_spec import LensSpec
 from bokehsynth.scene.pair import PairSpec
 from bokehsynth.scene.spec import SceneSpec
 from bokehsynth.schema import HALVES
-from bokehsynth.shards import PngEncoder, encode_png, encode_png_opencv
+from bokehsynth.shards import PngEncoder, encode_png, encode_png_opencv, member_names
 from bokehsynth.version import __version__
 
 PIXEL_PACKAGES = ("numpy", "numba", "llvmlite", "pillow")
@@ -28,7 +29,7 @@ where such pictures are used."""
 
 PNG_PACKAGE = "isal"
 """The package that deflates PNG members, whose version may change their bytes and no pixel. Sets begun before 0.5.0
-have no such record: their members are encoded by OpenCV (`with_encoder_of`)."""
+have no such record: their members are encoded by OpenCV (`with_encoder_of`); nor have sets without a PNG member."""
 
 PIXEL_GPU = ("compute_capability", "nvrtc", "cupy")
 """Keys of a GPU's record (`rendering.describe_device`) on which pixels depend; null on the CPU."""
@@ -53,7 +54,8 @@ PIXEL_KEYS = ("pixels", "architecture", "cpu_features", "dispatch", "device", *P
 def describe_machine(device: str, recipe: Recipe | None = None) -> dict[str, Any]:
     """Describe versions, CPU class and device: flat, JSON-able, the same on every run of the same machine.
 
-    With a recipe also what only some recipes depend on: the packages that some pictures need, and `pixels`.
+    With a recipe also what only some recipes depend on: the packages that some pictures need, and `pixels`. UsageError
+    where a package that bokehsynth needs is not installed.
 
     `dispatch` names the CPU features that the libraries use, which variables such as NUMBA_CPU_FEATURES,
     OPENCV_CPU_DISABLE and NPY_DISABLE_CPU_FEATURES restrict: it decides which code computes a pixel.
@@ -61,7 +63,8 @@ def describe_machine(device: str, recipe: Recipe | None = None) -> dict[str, Any
     import cv2
     from llvmlite import binding
 
-    packages = (*PIXEL_PACKAGES, PNG_PACKAGE, *_asset_packages(recipe.catalogue if recipe else None))
+    require_png_package()
+    packages = (*PIXEL_PACKAGES, *_png_packages(recipe), *_asset_packages(recipe.catalogue if recipe else None))
     features = binding.get_host_cpu_features()
     flags = ",".join(sorted(name for name, on in features.items() if on))
     return {
@@ -75,7 +78,7 @@ def describe_machine(device: str, recipe: Recipe | None = None) -> dict[str, Any
         "device": device,
         **describe_device(device),
         "opencv": cv2.__version__,
-        **{name: importlib.metadata.version(name) for name in packages},
+        **{name: installed_version(name) for name in packages},
         **({} if recipe is None else _revision(recipe, device)),
     }
 
@@ -86,6 +89,19 @@ def _revision(recipe: Recipe, device: str) -> dict[str, int]:
         return {"pixels": PIXELS_OF_HALVES}
     changed = any(map(_has_changed, recipe.lenses)) or is_coarse(recipe, device)
     return {"pixels": PIXELS} if changed else {}
+
+
+def installed_version(package: str) -> str:
+    """The version of a package that bokehsynth needs; UsageError where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise UsageError(f"{package} is not installed, and bokehsynth needs it here: pip install {package}") from None
+
+
+def require_png_package() -> None:
+    """UsageError where PNG_PACKAGE is not installed: every set ends with a preview that it encodes."""
+    installed_version(PNG_PACKAGE)
 
 
 def pixel_facts(machine: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,6 +148,13 @@ def is_coarse(recipe: Recipe, device: str) -> bool:
         if recipe.source.lens is not None:
             bounds_px.append(recipe.source.lens.blur_bound(recipe.frame) or 0.0)
     return device == "cpu" and max(bounds_px) > COARSE_FROM
+
+
+def _png_packages(recipe: Recipe | None) -> list[str]:
+    """PNG_PACKAGE, unless a recipe is known to store no PNG."""
+    if recipe is not None and not any(name.endswith(".png") for name in member_names(recipe.shards)):
+        return []
+    return [PNG_PACKAGE]
 
 
 def _asset_packages(catalogue: Catalogue | None) -> list[str]:

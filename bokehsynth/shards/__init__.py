@@ -3,7 +3,7 @@
 `docs/dataset-format.md` is the contract; `writer` commits shards, `reader` opens data sets, `verify` checks every byte.
 """
 
-from bokehsynth.shards.codec import encode_sample, pixels_digest
+from bokehsynth.shards.codec import encode_sample, member_names, pixels_digest
 from bokehsynth.shards.dataset import (
     MAX_DATASET_JSON,
     check_totals,
@@ -51,6 +51,7 @@ __all__ = [
     "encode_sample",
     "find_shard",
     "find_shards",
+    "member_names",
     "open_dataset",
     "pack",
     "parse_range",

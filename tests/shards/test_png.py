@@ -111,6 +111,20 @@ def test_any_picture_is_a_strict_png_and_decodes_to_itself(picture):
     check_decoders(png.encode_png_opencv(picture), picture)
 
 
+def test_pictures_of_sets_of_0_4_0_have_the_bytes_that_it_wrote():
+    """Its call of OpenCV, number by number: compression 1, then strategy 2 (Huffman only) for colour, 3 (runs) for
+    maps, and key 19, the filters, 128 (Paeth)."""
+    rng = np.random.default_rng(0)
+    wave = np.hypot(*np.mgrid[:61, :83]) * 3
+    grey = (wave + rng.integers(0, 3, wave.shape)).astype(np.uint8)
+    color = np.stack([grey, grey[::-1], np.full_like(grey, 7)], axis=2)
+    for picture in (color, grey, grey * np.uint16(257)):
+        strategy, bgr = (2, picture[..., ::-1]) if picture.ndim == 3 else (3, picture)
+        keys = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, strategy, 19, 128]
+        before = cv2.imencode(".png", np.ascontiguousarray(bgr), keys)[1].tobytes()
+        assert png.encode_png_opencv(picture) == before
+
+
 def test_every_meeting_of_three_bytes_is_predicted_as_the_specification_says():
     """Left, above and upper left through all 256 values of two of them and 18 of the third, extremes among them."""
     left, above = (side.astype(np.uint8).ravel() for side in np.mgrid[:256, :256])

@@ -60,8 +60,6 @@ def make_engine(
     if name == "local":
         if ray_address is not None:
             raise UsageError(f"--ray-address {ray_address}: is for --engine ray, and this run has --engine local")
-        if allocation.workers == 1:  # it may have to compile first
-            policy = replace(policy, starting=COMPILING)
         return LocalEngine(allocation.workers, policy, () if allocation.served else allocation.environments)
     from bokehsynth.workers.ray_cluster import joins_cluster
     from bokehsynth.workers.ray_engine import SILENCE, STARTING, RayEngine
@@ -78,6 +76,13 @@ def make_engine(
         sharing=-(-allocation.workers // groups) if groups else 0,
         environment=environment,
     )
+
+
+def with_compiling_worker(engine: Engine) -> Engine:
+    """The engine, with time for its worker to compile what the run has not."""
+    if not isinstance(engine, LocalEngine):
+        return engine
+    return replace(engine, policy=replace(engine.policy, starting=COMPILING))
 
 
 def with_renderers(

@@ -34,7 +34,7 @@ from bokehsynth.generation.devices import (
     resolve_dataset_device,
 )
 from bokehsynth.generation.disk_space import check_free_space, largest_sample_pixels, typical_bytes
-from bokehsynth.generation.engines import NodeCheck, allocate, make_engine, with_renderers
+from bokehsynth.generation.engines import NodeCheck, allocate, make_engine, with_compiling_worker, with_renderers
 from bokehsynth.generation.event_log import EventLog
 from bokehsynth.generation.kernels import compile_kernels, left_to_worker
 from bokehsynth.generation.plan import (
@@ -304,6 +304,8 @@ def _make_shards(run: _Run, todo: list[ShardPlan]) -> None:
         encode_png=png_encoder(machine), served=run.allocation.served,
     )  # fmt: skip
     engine = with_renderers(run.engine, run.allocation, run.recipe, run.device, run.options.time_limit)
+    if to_worker:
+        engine = with_compiling_worker(engine)
     try:
         bar = monitor.bar(sample_count(run.shards), run.options.progress)
         with bar, closing(engine.run(task, todo)) as events:

@@ -13,7 +13,7 @@ Task = Callable[[Any, Report], Any]
 """Picklable; called as task(spec, report) in a worker, returns something small and picklable, or raises.
 
 If it has a method `prepare()`, that is called before the first spec of each worker: what takes long once is part of its
-start. What it raises is the outcome of every spec that this worker is given.
+start. What it raises ends the run, which raises it; after a MemoryError another worker is started.
 
 A task that kills its worker, or raises what `is_fatal_to_worker`, is called again with the same spec: what it has to
 remember must be on disk.

@@ -32,7 +32,7 @@ class Exit(NamedTuple):
     """`signal SIGKILL`, `code 1`, or what a cluster says."""
     kind: DeathKind
     by_itself: bool
-    """Whether it left with an exit code, rather than by a signal, which may strike at any time."""
+    """Whether it left with an exit code, rather than by a signal or for want of memory, which may strike any time."""
     outside: bool = False
     """Whether it is known that no spec can be the cause: its whole node has gone."""
     message: str = "its message stands above"
@@ -70,7 +70,8 @@ class WorkerHandle(ABC):
     def receive(self) -> tuple[str, Any]:
         """The next message, as (kind, value); EOFError or OSError when there is none, since the worker has ended.
 
-        Kinds: `placed` with the name of the machine, `ready`, then per spec any number of `progress` and one `done` or
+        Kinds: `placed` with the name of the machine; `ready`, or, as the last, `unusable` with the error of the task's
+        `prepare` and its traceback as text; then per spec any number of `progress` and one `done` or
         `failed`; `warning` at any time.
         """
 

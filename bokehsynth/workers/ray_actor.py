@@ -28,11 +28,11 @@ class NodeWorker:
         self._worker: Worker | None = None
 
     def start(self, payload: bytes) -> Iterator[Message]:
-        """Start the process; its messages until it is ready."""
+        """Start the process; its messages until it is ready, or its task is found unusable."""
         yield "placed", socket.gethostname()
         written = _stderr_size()
         self._worker = Worker(payload, environment=self._environment)
-        for kind, value in self._messages({"ready"}):
+        for kind, value in self._messages({"ready", "unusable"}):
             yield kind, value._replace(message=_last_words(written)) if kind == "ended" else value
 
     def work(self, spec: Any) -> Iterator[Message]:

@@ -62,7 +62,7 @@ def supervise(crew: Crew[AnyWorker], specs: Iterable[Any], policy: RunPolicy) ->
 
     SIGTERM and SIGINT are deferred: no spec is assigned any more, those in flight get `grace` seconds, and Stopped is
     raised. When the iterator is closed or an exception passes through, the workers are ended. Raises UsageError if
-    workers cannot even start.
+    workers cannot even start, and whatever the task's `prepare` raises in one.
     """
     supervisor = _Supervisor(crew, policy, deque(Job(spec) for spec in specs))
     with signals.defer_signals():
@@ -157,6 +157,9 @@ class _Supervisor(Generic[AnyWorker]):
         job = worker.job
         if kind == "placed":
             worker.placed, worker.started, worker.host = True, now, value
+        elif kind == "unusable":  # no spec's fault, and another worker would meet the same
+            error, trace = value
+            raise error from BokehsynthError(f"in a worker that was starting:\n{trace}")
         elif job is None:
             worker.ready, self.failed_starts = True, 0
         elif kind == "progress":

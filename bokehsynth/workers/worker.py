@@ -78,7 +78,9 @@ class Worker(WorkerHandle):
         code = self.process.exitcode
         self.pipe.close()
         self.process.close()
-        return Exit(describe_exit(code), death_kind(code), by_itself=code is not None and code >= 0)
+        return Exit(
+            describe_exit(code), death_kind(code), by_itself=code is not None and code >= 0 and code != OUT_OF_MEMORY
+        )
 
 
 def describe_exit(code: int | None) -> str:
@@ -125,7 +127,7 @@ def _run_child(run: Callable[..., None], arguments: tuple[Any, ...], safe_path: 
 
 
 def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
-    """Run a worker: unpickle the task, then specs in, results out, until the pipe closes."""
+    """Run a worker: load the task, then specs in, results out, until the pipe closes."""
     sending = threading.Lock()
 
     def send(kind: str, value: Any) -> None:
@@ -134,7 +136,11 @@ def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
 
     logging.getLogger("bokehsynth").addHandler(_WarningForwarder(send))
     gc.disable()
-    task, unusable = _loaded(payload)
+    try:
+        task = _loaded(payload)
+    except _UnusableError as wrapped:
+        send("unusable", wrapped.args)
+        return
     gc.freeze()  # a quarter of a million objects of modules, which every full collection would look through
     gc.enable()
     send("ready", None)
@@ -144,38 +150,39 @@ def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
         except EOFError:
             return
         try:
-            if unusable is not None:
-                raise unusable
             answer = ("done", task(spec, lambda units: send("progress", units)))
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
         except BaseException as raised:  # whatever a user's code lets pass is its failure
             error = user_error(raised)
-            if is_fatal_to_worker(error) and unusable is None:
+            if is_fatal_to_worker(error):
                 send("warning", str(error))
                 os._exit(DEVICE_LOST)
             answer = ("failed", (picklable_error(error), traceback.format_exc()))
         send(*answer)
 
 
-def _loaded(payload: bytes) -> tuple[Task, Exception | None]:
-    """The task, and what its `prepare` or an exit of a module it imports raised: the outcome of every spec given."""
-    task: Task = _no_task
+def _loaded(payload: bytes) -> Task:
+    """The task, prepared; _UnusableError for what its `prepare` or an exit of a module it imports raised.
+
+    Without memory this process ends as one that the kernel kills while it starts: another one may find more.
+    """
+    task: Task | None = None
     try:
         task = pickle.loads(payload)
         if hasattr(task, "prepare"):
             task.prepare()
-    except Exception as error:
-        if task is _no_task:
-            raise
-        return task, error
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
     except BaseException as raised:
-        return task, user_error(raised)
-    return task, None
+        if task is None and isinstance(raised, Exception):
+            raise
+        raise _UnusableError(picklable_error(user_error(raised)), traceback.format_exc()) from None
+    return task
 
 
-def _no_task(spec: Any, report: Any) -> None:
-    """Stands for a task that cannot be loaded."""
+class _UnusableError(Exception):
+    """Why a task cannot be used in a worker: the error, and its traceback as text."""
 
 
 class _WarningForwarder(logging.Handler):

@@ -1,5 +1,6 @@
 """The generator as a whole: the same bytes however it runs, and nothing lost when it does not get to run."""
 
+import importlib
 import io
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,17 @@ from bokehsynth.errors import StorageError
 from bokehsynth.generation import disk_space, progress, shard_task
 from bokehsynth.generation.batching import BatchOptions
 from bokehsynth.generation.dataset_files import check_output_dir
-from bokehsynth.generation.devices import WorkerAllocation
-from bokehsynth.generation.engines import make_engine
 from bokehsynth.generation.generate import GenerateOptions, finalize, run_generation
 from bokehsynth.generation.kernels import left_to_worker
 from bokehsynth.generation.plan import all_plans
 from bokehsynth.generation.provenance import describe_machine
 from bokehsynth.generation.shard_task import ShardTask
 from bokehsynth.shards import Layout, shard_range, verify_dataset
-from bokehsynth.workers.supervisor import RunPolicy
+from bokehsynth.workers.events import Event
+from bokehsynth.workers.pool import LocalEngine
 from bokehsynth.workers.timeouts import COMPILING, STARTING
+
+runs = importlib.import_module("bokehsynth.generation.generate")
 
 COMMAND = [sys.executable, "-c", "from bokehsynth.cli import main; main()", "generate"]
 
@@ -227,9 +230,24 @@ def test_the_only_worker_compiles_before_its_first_shard(monkeypatch: pytest.Mon
     assert calls == []
     ShardTask(recipe, Layout(tmp_path), "cpu", compiles=True).prepare()
     assert calls == [(recipe, "cpu")]
-    assert engine_with(1).policy.starting == COMPILING
-    assert engine_with(2).policy.starting == STARTING
 
 
-def engine_with(workers: int) -> Any:
-    return make_engine("local", None, None, WorkerAllocation(workers, threads=1), RunPolicy())
+@pytest.mark.parametrize(("compiles", "seconds"), [(True, COMPILING), (False, STARTING)])
+def test_only_a_worker_that_compiles_has_long_to_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiles: bool, seconds: float
+) -> None:
+    """Any other one that takes so long hangs."""
+    seen: list[float] = []
+
+    def run(engine: LocalEngine, task: ShardTask, specs: object) -> Iterator[Event]:
+        assert task.compiles == compiles
+        seen.append(engine.policy.starting)
+        raise RuntimeError("far enough")
+        yield
+
+    monkeypatch.setattr(LocalEngine, "run", run)
+    monkeypatch.setattr(runs, "left_to_worker", lambda *_: compiles)
+    monkeypatch.setattr(runs, "compile_kernels", lambda *_: None)
+    with pytest.raises(RuntimeError, match="far enough"):
+        bs.generate("quickstart", tmp_path / "set", workers=1)
+    assert seen == [seconds]

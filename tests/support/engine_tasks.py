@@ -77,6 +77,8 @@ class Work:
         """Once in each worker."""
         with (self.scratch / f"prepared-{os.getpid()}").open("a") as marks:
             marks.write("x")
+        if (self.scratch / "no memory").exists() and not self._seen(0):
+            raise MemoryError
         if (self.scratch / "unusable").exists():
             error = DeviceError("the device fails before anything is asked of it")
             error.lost = True

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.engine_tasks import Work
 
-from bokehsynth.errors import BokehsynthError, StorageError
+from bokehsynth.errors import BokehsynthError, DeviceError, StorageError
 from bokehsynth.workers import signals, supervisor
 from bokehsynth.workers.events import Cancelled, Died, Done, Failed, Progress, WorkerWarning
 from bokehsynth.workers.pool import LocalEngine
@@ -91,11 +91,18 @@ def test_a_task_is_prepared_once_in_each_worker(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_cannot_be_prepared_is_no_crash_of_a_spec(tmp_path: Path) -> None:
-    """It is the outcome of what it was to do, rather than a crash for which a spec might be quarantined."""
+    """It ends the run with that very error, rather than as a crash for which a spec might be quarantined."""
     (tmp_path / "unusable").touch()
-    events = list(LocalEngine(1).run(Work(tmp_path), [("square", 1), ("square", 2)]))
-    assert [type(event) for event in events] == [Failed, Failed]
-    assert all("before anything is asked" in str(event.error) for event in events)
+    events = LocalEngine(1).run(Work(tmp_path), [("square", 1), ("square", 2)])
+    with pytest.raises(DeviceError, match="before anything is asked") as raised:
+        next(events)
+    assert "engine_tasks.py" in str(raised.value.__cause__)
+
+
+def test_memory_that_runs_out_in_preparing_is_a_failed_start_and_no_death_over_a_spec(tmp_path: Path) -> None:
+    (tmp_path / "no memory").touch()
+    events = list(LocalEngine(1).run(Work(tmp_path), [("square", 3)]))
+    assert [(event.result, event.attempts) for event in events if not isinstance(event, Progress)] == [(9, 1)]
 
 
 def test_what_exit_codes_tell_of_the_cause() -> None:

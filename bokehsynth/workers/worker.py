@@ -30,7 +30,11 @@ SINGLE_THREAD = dict.fromkeys(("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS
 """Variables that keep the libraries of a child process to one thread."""
 
 KEPT_BYTES = 512 << 20
-"""Freed memory that a worker keeps: a sample of 512 px passes 200 MB through arrays, and its peak is the same."""
+"""Freed memory that a worker keeps at the top of its heap: a sample of 512 px passes 200 MB through arrays, and its
+peak is the same. What is free below an array that stays has no bound of its own until `return_freed_memory`."""
+
+RETURNED_FROM = 1 << 30
+"""Bytes that a worker takes up from which it returns what is free in its heap, between two specs."""
 
 LARGEST_FROM_HEAP = 32 << 20
 """Bytes up to which arrays lie in memory that is kept: the most that glibc takes."""
@@ -78,9 +82,8 @@ class Worker(WorkerHandle):
         code = self.process.exitcode
         self.pipe.close()
         self.process.close()
-        return Exit(
-            describe_exit(code), death_kind(code), by_itself=code is not None and code >= 0 and code != OUT_OF_MEMORY
-        )
+        by_itself = code is not None and code >= 0 and code != OUT_OF_MEMORY
+        return Exit(describe_exit(code), death_kind(code), by_itself)
 
 
 def describe_exit(code: int | None) -> str:
@@ -160,6 +163,7 @@ def _serve(pipe: "connection.Connection[Any, Any]", payload: bytes) -> None:
                 os._exit(DEVICE_LOST)
             answer = ("failed", (picklable_error(error), traceback.format_exc()))
         send(*answer)
+        return_freed_memory()
 
 
 def _loaded(payload: bytes) -> Task:
@@ -223,7 +227,7 @@ def request_parent_death_signal() -> None:
 
 
 def keep_freed_memory() -> bool:
-    """With glibc, have this process keep KEPT_BYTES of freed memory for its next arrays; returns whether it does.
+    """With glibc, have this process keep freed memory for its next arrays (KEPT_BYTES); returns whether it does.
 
     By default pictures go back to the kernel, which clears every page again. Settings of the environment come first.
     """
@@ -235,6 +239,18 @@ def keep_freed_memory() -> bool:
         return False
     trim_threshold, mmap_threshold = -1, -3
     return bool(set_option(mmap_threshold, LARGEST_FROM_HEAP) and set_option(trim_threshold, KEPT_BYTES))
+
+
+def return_freed_memory() -> bool:
+    """With glibc, return all that is free to the kernel where this process takes RETURNED_FROM; whether any was."""
+    if sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        return False
+    try:
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            resident = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:  # no /proc: then always
+        resident = RETURNED_FROM
+    return resident >= RETURNED_FROM and bool(ctypes.CDLL(None).malloc_trim(0))
 
 
 def picklable_error(error: Exception) -> Exception:

@@ -247,6 +247,25 @@ def test_kernels_compile_where_neither_package_nor_home_can_be_written(tmp_path:
     assert ("bokehsynth-kernels-" in result.stdout) == closed
 
 
+def test_a_large_worker_returns_memory_that_is_free_below_an_array_that_stays() -> None:
+    script = (
+        "import numpy as np; from bokehsynth.workers import worker\n"
+        "def resident(): return int(open('/proc/self/statm').read().split()[1]) * 4096 >> 20\n"
+        "kept = worker.keep_freed_memory(); before = resident()\n"
+        "arrays = [np.ones(24 << 20, np.uint8) for _ in range(8)]; stays = np.ones(1 << 17, np.uint8); del arrays\n"
+        "small, freed = worker.return_freed_memory(), resident() - before\n"
+        "worker.RETURNED_FROM = 100 << 20\n"
+        "print(kept, small, freed, worker.return_freed_memory(), resident() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    kept, small, freed, returned, left = done.stdout.split()
+    assert small == "False"
+    if kept == "True":
+        assert int(freed) > 150, "of 192 MB"
+        assert returned == "True"
+        assert int(left) < 40
+
+
 def test_freed_memory_is_kept_unless_the_environment_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten pictures made and freed in turn take pages from the kernel once, not ten times."""
     script = (

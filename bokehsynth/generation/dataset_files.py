@@ -3,7 +3,6 @@
 Hold `shard_lock.set_up_lock` to check or write them: runs of other ranges of the same set may be starting or ending.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -23,9 +22,17 @@ from bokehsynth.files import (
 )
 from bokehsynth.generation.asset_changes import asset_changes
 from bokehsynth.generation.card_licences import licence_text
-from bokehsynth.generation.provenance import pixel_facts, with_encoder_of
+from bokehsynth.generation.machine_record import (
+    Machine,
+    as_in_set,
+    join_machines,
+    known_machines,
+    machines_of,
+    refuse_other_machine,
+)
 from bokehsynth.generation.quarantine import merged_list, write_lines
 from bokehsynth.generation.recipe_schema import is_schema, schema_text
+from bokehsynth.generation.records import MAX_RECORDS, differences, read_record
 from bokehsynth.imaging.contact_sheet import contact_sheet, take_spread
 from bokehsynth.recipe import Recipe
 from bokehsynth.rng import SPLITS
@@ -35,25 +42,19 @@ from bokehsynth.shards import (
     Layout,
     ShardDataset,
     ShardPlan,
-    committed_plans,
     common_identity,
     describe_dataset,
     each,
     encode_png,
-    read_dataset,
     refuse_lost_hidden,
     write_dataset_json,
 )
 from bokehsynth.stores import Change, ObjectPath, StoredPath
-from bokehsynth.untrusted_files import MAX_JSON, MAX_LIST, parse_json, read_bytes, read_json, read_text
+from bokehsynth.untrusted_files import MAX_JSON, MAX_LIST, read_bytes, read_json, read_text
 
 PREVIEW_ROWS = 10
 UNREADABLE = "\0"
 """No text of a file of a data set."""
-MAX_RECORDS = 16 << 20
-"""Bytes of the records of identity and machines."""
-
-Machine = dict[str, Any]
 
 
 def check_output_dir(layout: Layout, recipe: Recipe, machine: Machine, allow_mixed: bool, formats: bool = True) -> bool:
@@ -77,7 +78,7 @@ def check_output_dir(layout: Layout, recipe: Recipe, machine: Machine, allow_mix
         check_format(layout)
     if layout.recipe.is_file():
         _check_recipe(layout, recipe)
-    check_identity(layout, recipe, _read_json(layout.identity, dict))
+    check_identity(layout, recipe, read_record(layout.identity, dict))
     if not allow_mixed:
         refuse_other_machine(layout, as_in_set(layout, machine))
     return True
@@ -88,28 +89,6 @@ def _check_recipe(layout: Layout, recipe: Recipe) -> None:
     with user_code(trusted=False):  # what lies there is compared as text
         there = load_yaml(layout.recipe, Recipe)
     _refuse(layout, "another recipe", there.portable_dict, recipe.portable_dict)
-
-
-def refuse_other_machine(layout: Layout, machine: Machine) -> None:
-    """Raise ChangedError if none of those that have worked on the set is like `machine` in what decides on pixels."""
-    known = known_machines(layout, strict=True)
-    if known:
-        _refuse_unlike(layout, machine, known)
-    elif any(committed_plans(layout, split) for split in SPLITS):
-        raise ChangedError(
-            f"{layout.root}: {layout.machines.name}, the record of the machines that made its shards, is missing, so "
-            "their pixels or bytes may be of another kind; --allow-mixed goes on all the same."
-        )
-
-
-def _refuse_unlike(layout: Layout, machine: Machine, known: Sequence[Machine]) -> None:
-    """Raise ChangedError unless one of those that have worked on the set, which some have, is like `machine`."""
-    if not _is_known(machine, known):
-        raise ChangedError(
-            f"{layout.root}: was begun on another kind of machine or with other versions (there -> here):\n  "
-            + "\n  ".join(differences(pixel_facts(known[0], machine), pixel_facts(machine, known[0])))
-            + "\nIts bytes would no longer be those of one machine; --allow-mixed goes on all the same."
-        )
 
 
 def check_identity(layout: Layout, recipe: Recipe, identity: Mapping[str, str] | None) -> None:
@@ -186,7 +165,7 @@ def write_root_files(
     if not is_schema(file_text(layout.schema), recipe):
         atomic_write(layout.schema, schema_text())
     if machine is not None:
-        _join(layout, machine, allow_mixed)
+        join_machines(layout, machine, allow_mixed)
 
 
 def _put_identity(layout: Layout, recipe: Recipe) -> None:
@@ -195,7 +174,7 @@ def _put_identity(layout: Layout, recipe: Recipe) -> None:
     except ChangedError:  # begun since `check_output_dir`
         if layout.recipe.is_file():
             _check_recipe(layout, recipe)
-        check_identity(layout, recipe, _read_json(layout.identity, dict))
+        check_identity(layout, recipe, read_record(layout.identity, dict))
         raise
 
 
@@ -208,41 +187,6 @@ def _put_recipe(layout: Layout, recipe: Recipe, old: bytes | None) -> bytes:
     if old is not None and old != new:
         _check_recipe(layout, recipe)
     return new
-
-
-def record_machine(layout: Layout, machine: Machine) -> None:
-    """Add a machine to the record of those that have worked on the set, unless one like it is there."""
-    known = machines_of(layout, strict=True)
-    if not _is_known(machine, known):
-        change_file(layout.machines, lambda old: _with_machine(machine, _parsed_machines(layout, old)))
-
-
-def as_in_set(layout: Layout, machine: Machine) -> Machine:
-    """The record of a machine as it goes on with the set: the PNG encoder is that of the first one that is known.
-
-    DataError where the record is damaged.
-    """
-    known = known_machines(layout, strict=True)
-    return with_encoder_of(known[0], machine) if known else machine
-
-
-def _join(layout: Layout, machine: Machine, allow_mixed: bool) -> None:
-    """Add a machine to the record as it goes on with the set; ChangedError, unless `allow_mixed`, for another kind.
-
-    What decides is the very record that is written over: in a bucket another machine may have begun it just now.
-    """
-
-    def joined(old: bytes | None) -> bytes:
-        known = _parsed_machines(layout, old)
-        if not known:
-            return _with_machine(machine, known)
-        here = with_encoder_of(known[0], machine)
-        if not allow_mixed:
-            _refuse_unlike(layout, here, known)
-        return _with_machine(here, known)
-
-    if not _is_known(as_in_set(layout, machine), machines_of(layout, strict=True)):
-        change_file(layout.machines, joined)
 
 
 def lacks_conditions(layout: Layout) -> bool:
@@ -296,55 +240,16 @@ def restore_records(layout: Layout) -> None:
     """Restore what was lost or altered: the identity as the markers have it, the machines as `dataset.json` does."""
     if (identity := common_identity(layout)) is not None:
         atomic_write(layout.identity, pretty_json(identity))
-    if not machines_of(layout) and (machines := _made_with(layout)):
+    if not machines_of(layout) and (machines := known_machines(layout)):
         atomic_write(layout.machines, pretty_json(machines))
 
 
 def read_identity(layout: Layout) -> dict[str, Any] | None:
     """The digests with which the set was begun; None where they cannot be read."""
     try:
-        return dict(_read_json(layout.identity, dict))
+        return dict(read_record(layout.identity, dict))
     except DataError:
         return None
-
-
-def machines_of(layout: Layout, strict: bool = False) -> list[Machine]:
-    """The machines that have worked on the set; none where the record is not there or is none.
-
-    `strict` is for a run, which must not go on where the record is damaged: DataError.
-    """
-    machines: list[Any] = []
-    fault: object = f"{layout.machines}: is no list of machines; `bokehsynth verify --fix` restores it"
-    try:
-        machines = _read_json(layout.machines, list)
-    except DataError as error:
-        fault = error
-    machines = machines if all(isinstance(machine, dict) for machine in machines) else []
-    if strict and not machines and (layout.machines.exists() or layout.machines.is_symlink()):
-        raise DataError(f"{fault}; if it is damaged and the set is not finished, delete it and use --allow-mixed")
-    return machines
-
-
-def known_machines(layout: Layout, strict: bool = False) -> list[Machine]:
-    """`machines_of`; where that record is lost, the machines that `dataset.json` names, if it is there."""
-    return machines_of(layout, strict) or _made_with(layout)
-
-
-def _made_with(layout: Layout) -> list[Machine]:
-    """The machines that `dataset.json` names; none where it is not there or names none."""
-    try:
-        made_with = read_dataset(layout).get("made_with")
-    except DataError:
-        return []
-    if not isinstance(made_with, dict) or not made_with:
-        return []
-    machines = made_with.get("mixed", [made_with])
-    return machines if isinstance(machines, list) and all(isinstance(item, dict) for item in machines) else []
-
-
-def devices_of(layout: Layout) -> list[str]:
-    """The devices that have worked on the set, the first one first."""
-    return list(dict.fromkeys(str(machine["device"]) for machine in known_machines(layout) if "device" in machine))
 
 
 def write_quarantine(layout: Layout, recipe: Recipe, plans: Sequence[ShardPlan]) -> None:
@@ -381,39 +286,3 @@ def file_text(path: StoredPath) -> str:
         return ""
     except (OSError, DataError):
         return UNREADABLE
-
-
-def _read_json(path: StoredPath, kind: type) -> Any:
-    try:
-        value = read_json(path, MAX_RECORDS)
-        if not isinstance(value, kind):
-            raise DataError(f"{path}: is not a {kind.__name__}")
-    except (OSError, DataError) as error:
-        fault = error if isinstance(error, DataError) else f"{path}: cannot be read ({error})"
-        raise DataError(f"{fault}; `bokehsynth verify --fix` restores it where the set is finished") from None
-    return value
-
-
-def _parsed_machines(layout: Layout, old: bytes | None) -> list[Machine]:
-    """What the record of machines holds, or, where there is none, `dataset.json`."""
-    return parse_json(old.decode(), str(layout.machines)) if old else _made_with(layout)
-
-
-def _with_machine(machine: Machine, known: Sequence[Machine]) -> bytes:
-    """The record of machines with one more, if it is not in it."""
-    return pretty_json(known if _is_known(machine, known) else [*known, machine]).encode()
-
-
-def _is_known(machine: Machine, known: Sequence[Machine]) -> bool:
-    return any(pixel_facts(machine, other) == pixel_facts(other, machine) for other in known)
-
-
-def differences(old: Any, new: Any, place: str = "") -> list[str]:
-    """Lines `dotted.path: old -> new` for every leaf that differs."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(key for key in new if key not in old)]
-        nested = (differences(old.get(key), new.get(key), f"{place}.{key}" if place else key) for key in keys)
-        return [line for lines in nested for line in lines]
-    if old == new:
-        return []
-    return [f"{place}: {json.dumps(old)} -> {json.dumps(new)}"]

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from bokehsynth.assets.load.class_pictures import changed_classes
 from bokehsynth.errors import ChangedError, DeviceError, StorageError, UsageError
 from bokehsynth.generation.batching import batch_of_all
-from bokehsynth.generation.dataset_files import Machine, differences, read_identity, record_machine
+from bokehsynth.generation.dataset_files import read_identity
 from bokehsynth.generation.devices import WorkerAllocation, allocate_workers
 from bokehsynth.generation.disk_space import largest_sample_pixels
 from bokehsynth.generation.kernels import compile_kernels
+from bokehsynth.generation.machine_record import Machine, record_machine
 from bokehsynth.generation.provenance import describe_machine, pixel_facts, with_encoder_of
+from bokehsynth.generation.records import differences
 from bokehsynth.generation.render_server import RENDER_SECONDS, RenderServer
 from bokehsynth.generation.shard_lock import set_up_lock
 from bokehsynth.recipe import Recipe

@@ -17,11 +17,8 @@ from bokehsynth.files import data_path
 from bokehsynth.generation.batching import BatchOptions
 from bokehsynth.generation.crash_log import CrashLog
 from bokehsynth.generation.dataset_files import (
-    Machine,
-    as_in_set,
     check_identity,
     check_output_dir,
-    devices_of,
     lacks_conditions,
     missing_conditions,
     restore_records,
@@ -37,6 +34,7 @@ from bokehsynth.generation.disk_space import check_free_space, largest_sample_pi
 from bokehsynth.generation.engines import NodeCheck, allocate, make_engine, with_compiling_worker, with_renderers
 from bokehsynth.generation.event_log import EventLog
 from bokehsynth.generation.kernels import compile_kernels, left_to_worker
+from bokehsynth.generation.machine_record import Machine, as_in_set, devices_of
 from bokehsynth.generation.plan import (
     all_plans,
     check_shard_boundaries,

@@ -10,19 +10,14 @@ from bokehsynth.config.user_code import user_code
 from bokehsynth.errors import ChangedError, UsageError
 from bokehsynth.files import data_path
 from bokehsynth.generation.crash_log import CrashLog
-from bokehsynth.generation.dataset_files import (
-    check_format,
-    differences,
-    known_machines,
-    read_identity,
-    record_machine,
-    refuse_other_machine,
-)
+from bokehsynth.generation.dataset_files import check_format, read_identity
 from bokehsynth.generation.disk_space import check_free_space
 from bokehsynth.generation.generate import GenerateResult, finalize
+from bokehsynth.generation.machine_record import known_machines, record_machine, refuse_other_machine
 from bokehsynth.generation.plan import all_plans, lock_ranges, read_extensions, uncommitted
 from bokehsynth.generation.provenance import require_png_package
 from bokehsynth.generation.quarantine import read_shard_list, write_shard_list
+from bokehsynth.generation.records import differences
 from bokehsynth.generation.shard_lock import set_up_lock, shard_lock
 from bokehsynth.recipe import Recipe
 from bokehsynth.rng import SPLITS

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from bokehsynth.config.user_code import user_code
 from bokehsynth.errors import DeviceError, UsageError
 from bokehsynth.files import data_path
-from bokehsynth.generation.dataset_files import devices_of
+from bokehsynth.generation.machine_record import devices_of
 from bokehsynth.generation.stored_recipe import find_pictures, stored_recipe
 from bokehsynth.pipeline import sample_from_draw, scene_renderer
 from bokehsynth.recipe import Recipe

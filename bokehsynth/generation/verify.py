@@ -10,13 +10,8 @@ from bokehsynth.config.strict_yaml import load_yaml
 from bokehsynth.config.user_code import UntrustedCodeError, is_refused, user_code
 from bokehsynth.errors import BokehsynthError, DataError, UsageError
 from bokehsynth.files import canonical_json, data_path, pretty_json
-from bokehsynth.generation.dataset_files import (
-    check_format,
-    expected_description,
-    file_text,
-    machines_of,
-    read_identity,
-)
+from bokehsynth.generation.dataset_files import check_format, expected_description, file_text, read_identity
+from bokehsynth.generation.machine_record import machines_of
 from bokehsynth.generation.mend import (
     Stamps,
     delete_markers,

@@ -6,7 +6,7 @@ from support.import_graph import ROOT
 
 from bokehsynth import untrusted_files as files
 from bokehsynth.config import strict_yaml
-from bokehsynth.generation import dataset_files, replay
+from bokehsynth.generation import records, replay
 from bokehsynth.schema import MAX_SAMPLE_PIXELS, MAX_SAMPLES
 from bokehsynth.shards import MAX_DATASET_JSON, codec, tar
 
@@ -27,7 +27,7 @@ def test_the_bounds_are_those_of_the_code() -> None:
         "every JSON": [f"{files.MAX_DIGITS:,} digits", f"{files.MAX_DEPTH} levels", f"{files.MAX_CONTAINERS:,} lists"],
         "`dataset.json`": [f"{MAX_DATASET_JSON // mebi} MiB", f"{MAX_SAMPLES:,} samples"],
         "a marker": [f"{files.MAX_JSON // mebi} MiB"],
-        "`identity.json`, `machine.json`, `extensions.json`": [f"{dataset_files.MAX_RECORDS // mebi} MiB"],
+        "`identity.json`, `machine.json`, `extensions.json`": [f"{records.MAX_RECORDS // mebi} MiB"],
         "`assets.jsonl`, quarantine lists": [f"{files.MAX_LIST // mebi} MiB"],
         "`recipe.yaml`": [
             f"{strict_yaml.MAX_BYTES // mebi} MiB",

@@ -14,10 +14,10 @@ from click.testing import CliRunner
 import bokehsynth as bs
 from bokehsynth.cli import cli
 from bokehsynth.errors import DeviceError
-from bokehsynth.generation.dataset_files import devices_of
 from bokehsynth.generation.devices import WorkerAllocation, allocate_workers, resolve_dataset_device
 from bokehsynth.generation.event_log import EventLog
 from bokehsynth.generation.generate import GenerateOptions
+from bokehsynth.generation.machine_record import devices_of
 from bokehsynth.generation.progress import RunMonitor
 from bokehsynth.generation.provenance import describe_machine
 from bokehsynth.generation.replay import replay_sample

@@ -12,12 +12,12 @@ import pytest
 
 import bokehsynth as bs
 from bokehsynth.errors import ChangedError, UsageError
-from bokehsynth.generation.dataset_files import machines_of
 from bokehsynth.generation.devices import WorkerAllocation
 from bokehsynth.generation.engines import NodeCheck, allocate, make_engine
 from bokehsynth.generation.event_log import EventLog
 from bokehsynth.generation.extend import extend
 from bokehsynth.generation.generate import GenerateOptions
+from bokehsynth.generation.machine_record import machines_of
 from bokehsynth.generation.progress import RunMonitor
 from bokehsynth.generation.provenance import describe_machine
 from bokehsynth.recipe import Recipe

@@ -14,7 +14,7 @@ from support.promised import promised_files
 import bokehsynth as bs
 from bokehsynth.errors import DataError, LockedError, StorageError, UsageError
 from bokehsynth.files import atomic_write
-from bokehsynth.generation import dataset_files, shard_lock
+from bokehsynth.generation import records, shard_lock
 from bokehsynth.generation.extend import extend
 from bokehsynth.generation.generate import finalize
 from bokehsynth.generation.verify import verify
@@ -116,14 +116,14 @@ def test_a_record_of_machines_that_cannot_be_read_is_not_left_out(
     out = tmp_path / "set"
     shutil.copytree(tiny_dataset, out)
     before = promised_files(out)
-    real = dataset_files.read_json
+    real = records.read_json
 
     def refuse(path: Path, *bounds: int) -> object:
         if path.name == "machine.json":
             raise OSError(errno.ESTALE, "Stale file handle")
         return real(path, *bounds)
 
-    monkeypatch.setattr(dataset_files, "read_json", refuse)
+    monkeypatch.setattr(records, "read_json", refuse)
     with pytest.raises(DataError, match=r"machine\.json: cannot be read .*Stale file handle"):
         finalize(out)
     assert promised_files(out) == before

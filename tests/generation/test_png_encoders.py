@@ -15,16 +15,10 @@ from support.small_set import machine_of_0_4_0, make_small_set
 import bokehsynth as bs
 from bokehsynth.errors import ChangedError, UsageError
 from bokehsynth.files import pretty_json
-from bokehsynth.generation.dataset_files import (
-    as_in_set,
-    check_output_dir,
-    devices_of,
-    machines_of,
-    record_machine,
-    write_root_files,
-)
+from bokehsynth.generation.dataset_files import check_output_dir, write_root_files
 from bokehsynth.generation.engines import NodeCheck
 from bokehsynth.generation.generate import finalize
+from bokehsynth.generation.machine_record import as_in_set, devices_of, machines_of, record_machine
 from bokehsynth.generation.merge import merge
 from bokehsynth.generation.plan import all_plans
 from bokehsynth.generation.provenance import describe_machine, pixel_facts, png_encoder, with_encoder_of

@@ -210,7 +210,7 @@ def _backend(name: str) -> Backend:
         from bokehsynth.rendering import reference
         from bokehsynth.rendering.aperture.lens_points import transmission_map
 
-        return Backend(reference.render_scene, transmission_map)
+        return Backend(reference.render_scene, transmission_map, partitions=True)
     device = resolve_device(name)
     from bokehsynth.rendering.aperture.pupil import transmission
 

@@ -2,7 +2,9 @@
 
 Each half is rendered by itself, and the whole too; of every pixel's light each half gets the share that its own picture
 has in the sum of both. So what the three renderings are off by, where rays or tables decide, does not show in the sum,
-and no half is below 0.
+and no half is below 0. The same in other words: what both lack of the whole is split as they share the light. Split by
+the light of their openings, or evenly, it makes dim pixels beside a lamp less accurate, and by the squares of what both
+have no more so (docs/optics.md). On `reference` the rays of both halves are the whole's, and nothing is shared out.
 """
 
 import threading
@@ -59,7 +61,7 @@ def render_scene(scene: RenderInput, backend: Backend, samples: int | None) -> R
     """
     if (found := _taken(scene, backend, samples)) is not None:
         return found
-    if not is_half(scene.lens.aperture):
+    if backend.partitions or not is_half(scene.lens.aperture):
         return backend.render_scene(scene, samples)
     from bokehsynth.rendering.aperture.part_light import lights_of
 

@@ -8,6 +8,7 @@ frame is walked from one crossing of such lines to the next, nearest first. All 
 aberration every ray of one lens point crosses them at the same values of its parameter delta = d - d_f.
 """
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -28,7 +29,11 @@ DEFAULT_RAYS = 2048
 
 
 def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
-    """Render with about `samples` rays per pixel (default 2048), spread evenly over the aperture."""
+    """Render with about `samples` rays per pixel (default 2048), spread evenly over the aperture.
+
+    A half of an opening is darkened as the whole is, and gets the share of the light that its rays carry: those of both
+    halves are the whole's, so the pictures add up to the whole's as they are.
+    """
     points, weights = _lens_points(scene, samples or DEFAULT_RAYS)
     h = field_positions(scene)
     light = np.zeros((scene.height, scene.width, 3))
@@ -43,11 +48,26 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
     with np.errstate(invalid="ignore", divide="ignore"):
         picture = np.where(arrived > 0, light / arrived, 0.0)
         coverage = np.where(passed > 0, arrived / passed, 0.0)
+    share, through_whole = None, passed
+    if (half := _half(scene)) is not None:
+        scene = replace(scene, lens=replace(scene.lens, aperture=half.whole))
+        points, weights = _lens_points(scene, samples or DEFAULT_RAYS)
+        through_whole = _passed(scene, points, weights, h)
+        share = np.divide(passed, through_whole, out=np.zeros_like(passed), where=through_whole > 0)
     if scene.lens.falloff:
-        picture *= passed * _per_light_of_centre(scene, points, weights)
+        picture *= through_whole * _per_light_of_centre(scene, points, weights)
     passes = passed > 0  # a channel that is blocked does not count
     mean = (coverage * passes).sum(axis=-1) / np.maximum(passes.sum(axis=-1), 1)
-    return RenderOutput(picture.astype(np.float32), mean.astype(np.float32))
+    part_light = None if share is None else share.astype(np.float32)
+    return RenderOutput(picture.astype(np.float32), mean.astype(np.float32), part_light=part_light)
+
+
+def _half(scene: RenderInput) -> PupilPart | None:
+    """The opening of a scene, where it is one of two parts and the picture is blurred."""
+    aperture = scene.lens.aperture
+    if scene.lens.blur > 0 and isinstance(aperture, PupilPart) and aperture.is_half:
+        return aperture
+    return None
 
 
 def _lens_points(scene: RenderInput, samples: int) -> tuple[Float64Array, Float64Array]:
@@ -57,8 +77,8 @@ def _lens_points(scene: RenderInput, samples: int) -> tuple[Float64Array, Float6
     """
     if scene.lens.blur == 0:
         return np.zeros((1, 2)), np.ones((1, 3))
-    aperture = scene.lens.aperture
-    opening = aperture.whole if isinstance(aperture, PupilPart) and aperture.is_half else aperture
+    aperture, half = scene.lens.aperture, _half(scene)
+    opening = aperture if half is None else half.whole
     share = np.asarray(opening.inside(opening.extent * vogel_points(4096)), np.bool_).mean()
     if share == 0:
         raise UsageError(f"{type(opening).__name__} lets no light through")
@@ -69,13 +89,18 @@ def _lens_points(scene: RenderInput, samples: int) -> tuple[Float64Array, Float6
 
 def _per_light_of_centre(scene: RenderInput, points: Float64Array, weights: Float64Array) -> Float64Array:
     """1 over the light that passes at the centre of the picture, per channel, [1, 1, 3]; 0 where there is none."""
-    centre = np.zeros((1, 1, 2))
     if scene.lens.blur == 0:
         return np.ones((1, 1, 3))
-    light = np.zeros((1, 1, 3))
-    for s, w in zip(points, weights, strict=True):
-        light += weights_over_field(scene.lens.aperture, s, w, centre)
+    light = _passed(scene, points, weights, np.zeros((1, 1, 2)))
     return np.divide(1.0, light, out=np.zeros_like(light), where=light > 0)
+
+
+def _passed(scene: RenderInput, points: Float64Array, weights: Float64Array, h: Float64Array) -> Float64Array:
+    """The light of all rays at field positions h [H, W, 2], whatever they meet: [H, W, 3]."""
+    light = np.zeros((*h.shape[:2], 3))
+    for s, w in zip(points, weights, strict=True):
+        light += weights_over_field(scene.lens.aperture, s, w, h)
+    return light
 
 
 def _ray(scene: RenderInput, s: Float64Array, h: Float64Array) -> tuple[Float64Array, Float64Array]:

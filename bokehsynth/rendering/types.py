@@ -116,3 +116,5 @@ class Backend:
     """(scene, number of rays or None for training quality) -> output."""
     transmission: Callable[[RenderInput], FloatArray]
     """Share of the opening's light that its pupil lets pass at each pixel, float32 [H, W]."""
+    partitions: bool = False
+    """Whether both halves of an opening add up to the whole as it renders them, and come with their `part_light`."""

@@ -9,9 +9,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from typing import Any
@@ -20,7 +21,7 @@ from weakref import ref
 import numpy as np
 
 from bokehsynth.errors import DeviceError
-from bokehsynth.generation.render_server import RESULTS, MemoryNote, SceneRequest, result_bytes
+from bokehsynth.generation.render_messages import RESULTS, MemoryNote, SceneRequest, result_bytes
 from bokehsynth.generation.shared_scene import SharedMemory, place, result_arrays, write_layers
 from bokehsynth.optics.layer import Layer
 from bokehsynth.rendering import Scene, frames_made_elsewhere
@@ -32,6 +33,9 @@ LOG = logging.getLogger(__name__)
 
 SIGN_SECONDS = 2.0
 """Between two signs of life of a worker that waits for the process that renders."""
+
+MOST_LOST = 50
+"""Connections that may end in a row before a scene was begun: then it is what is sent that cannot be read."""
 
 LOSSES = 2
 """Ends of that process over one scene, rendered alone, that make the scene what ends it."""
@@ -100,6 +104,13 @@ class _Request:
     begun: bool = False
     begun_alone: bool = False
     losses: int = 0
+    unbegun: int = 0
+    """Connections in a row that ended before it was begun."""
+
+    def results(self) -> "Iterator[np.ndarray[Any, Any]]":
+        """The pictures, in the slot's memory."""
+        assert self.slot.memory is not None
+        return result_arrays(self.slot.memory, self.message.scene, *RESULTS[self.message.wanted])
 
 
 class RenderClient:
@@ -110,11 +121,17 @@ class RenderClient:
         self._slots: list[_Slot] = []
         self._count = 0
         self._turn = threading.Lock()
+        self._blamed = False
+        """Whether what is waited for is a scene over which a process ended, so that no thread may say it is alive."""
 
-    def prepare(self) -> None:
+    def prepare(self, alive: Alive = lambda: None) -> None:
         """Wait until there is a process that renders; raise what keeps it from that."""
-        with self._turn:
-            self._connect(lambda: None)
+        try:
+            with self._in_turn(alive):
+                self._connect(alive)
+        except DeviceError as error:
+            error.lost = False  # to that process: this one is sound, and another one would be told the same
+            raise
 
     def render(
         self, scenes: Sequence[Scene], codes: CodeTable | None, alive: Alive = lambda: None, suspect: bool = False
@@ -126,15 +143,29 @@ class RenderClient:
         inputs = [RenderInput(tuple(scene.layers), scene.lens, int(scene.margin)) for scene in scenes]
         made = self._ask(inputs, "linear" if codes is None else "codes", alive, suspect=suspect)
         encode = None if codes is None else codes.encode
+        output = partial(self._output, alive=alive, suspect=suspect)  # in any thread, as long as the frames are used
         return [
-            frames_made_elsewhere(scene, pictures, encode, self._output)
-            for scene, pictures in zip(inputs, made, strict=True)
+            frames_made_elsewhere(scene, pictures, encode, output) for scene, pictures in zip(inputs, made, strict=True)
         ]
 
-    def _output(self, scene: RenderInput, samples: int | None) -> RenderOutput:
+    def _output(
+        self, scene: RenderInput, samples: int | None, alive: Alive = lambda: None, suspect: bool = False
+    ) -> RenderOutput:
         """`rendering.render_output` there, for what `Frames` asks beyond the pictures that are made already."""
-        ((color, coverage),) = self._ask([scene], "coverage", lambda: None, samples)
+        ((color, coverage),) = self._ask([scene], "coverage", alive, samples, suspect)
         return RenderOutput(color, coverage)
+
+    @contextmanager
+    def _in_turn(self, alive: Alive) -> Iterator[None]:
+        """Wait for the other threads; what they wait for is no fault of this one's, unless a scene is to blame."""
+        while not self._turn.acquire(timeout=SIGN_SECONDS):
+            if not self._blamed:
+                alive()
+        try:
+            yield
+        finally:
+            self._blamed = False
+            self._turn.release()
 
     def _ask(
         self,
@@ -144,7 +175,7 @@ class RenderClient:
         samples: int | None = None,
         suspect: bool = False,
     ) -> "list[list[np.ndarray[Any, Any]]]":
-        with self._turn:
+        with self._in_turn(alive):
             requests = [self._request(scene, slot, wanted, samples) for scene, slot in self._placed(scenes)]
             if suspect:
                 for request in requests:
@@ -162,12 +193,7 @@ class RenderClient:
                 raise
             if failures:
                 raise failures[0]
-            shapes, kind = RESULTS[wanted]
-            return [[array.copy() for array in self._results(request, shapes, kind)] for request in requests]
-
-    def _results(self, request: _Request, shapes: Any, kind: Any) -> Any:
-        assert request.slot.memory is not None
-        return result_arrays(request.slot.memory, request.message.scene, shapes, kind)
+            return [[array.copy() for array in request.results()] for request in requests]
 
     def _placed(self, scenes: Sequence[RenderInput]) -> list[tuple[RenderInput, _Slot]]:
         """A slot for each scene: the one that holds its layers already, else the one that was used longest ago."""
@@ -219,8 +245,9 @@ class RenderClient:
 
     def _receive(self, link: "Connection[Any, Any]", waiting: Any, alive: Alive) -> Any:
         """The next message. A scene over which a process ended has to come within this worker's own time limit."""
+        self._blamed = any(request.begun_alone and request.losses for request in waiting)
         while not link.poll(SIGN_SECONDS):
-            if not any(request.begun_alone and request.losses for request in waiting):
+            if not self._blamed:
                 alive()
         return link.recv()
 
@@ -246,10 +273,11 @@ class RenderClient:
         LOG.warning("the process that renders has ended; the next one makes what it had not finished")
         for request in waiting.values():
             request.losses += request.begun_alone
+            request.unbegun = 0 if request.begun else request.unbegun + 1
             if request.losses == LOSSES:
-                error = DeviceError("a scene ended the process that renders again and again, rendered alone")
-                error.lost = True
-                raise error
+                raise _lost_device("a scene ended the process that renders again and again, rendered alone")
+            if request.unbegun == MOST_LOST:
+                raise _lost_device(f"the process that renders ended {MOST_LOST} times before it began a scene")
             request.message = request.message._replace(alone=request.message.alone or request.begun)
             request.sent = request.begun = request.begun_alone = False
 
@@ -259,6 +287,13 @@ class RenderClient:
         self._link = None
         for slot in self._slots:
             slot.announced = False
+
+
+def _lost_device(message: str) -> DeviceError:
+    """What ends this worker as if its own device had failed."""
+    error = DeviceError(message)
+    error.lost = True
+    return error
 
 
 @lru_cache(maxsize=1)

@@ -16,68 +16,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, reduction
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from bokehsynth.errors import DeviceError, user_error
-from bokehsynth.generation.shared_scene import (
-    LayerPlace,
-    ScenePlace,
-    SharedMemory,
-    lens_at,
-    read_layers,
-    result_arrays,
-)
-from bokehsynth.optics.layer import Layer
+from bokehsynth.errors import user_error
+from bokehsynth.generation.kept_layers import KeptLayers
+from bokehsynth.generation.render_messages import RESULTS, MemoryNote, SceneRequest
+from bokehsynth.generation.shared_scene import SharedMemory, lens_at, result_arrays
 from bokehsynth.rendering import begin_batch, is_lazy, render_output
 from bokehsynth.rendering.types import CodeTable, RenderInput
-from bokehsynth.workers.companion import accept
+from bokehsynth.workers.companion import accept, is_of_this_run
+from bokehsynth.workers.events import is_fatal_to_worker
 from bokehsynth.workers.worker import DEVICE_LOST, OUT_OF_MEMORY, picklable_error
 
 RENDER_SECONDS = 200.0
 """Limit of one batch, which takes milliseconds: a device that hangs is given up with its process. It is above the least
 limit of a worker, 20 s, however often that has been doubled, so that a scene that hangs is found by its worker's."""
-
-RESULTS: dict[str, tuple[tuple[tuple[int, ...], ...], type]] = {
-    "codes": (((3,), (3,)), np.uint8), "linear": (((3,), (3,)), np.float32), "coverage": (((3,), ()), np.float32)
-}  # fmt: skip
-"""What may be asked for: shapes per pixel and type of the pictures. The first two are `bokeh` and `all_in_focus`, the
-third are those of `rendering.render_output`."""
-
-
-def result_bytes(wanted: str) -> int:
-    """Bytes for each pixel of what is asked for."""
-    shapes, kind = RESULTS[wanted]
-    return sum(int(np.prod(shape)) for shape in shapes) * np.dtype(kind).itemsize
-
-
-class MemoryNote(NamedTuple):
-    """Tells of new memory for a slot; its descriptor follows."""
-
-    slot: int
-    size: int
-
-
-class SceneRequest(NamedTuple):
-    """Asks for the pictures of a scene that lies in the memory of a slot."""
-
-    number: int
-    slot: int
-    generation: int
-    """Of the slot's layers: those of the same number are the same."""
-    scene: ScenePlace
-    wanted: str
-    """A key of `RESULTS`."""
-    samples: int | None
-    """Rays, of `coverage` alone; None: training quality."""
-    alone: bool
-    """Whether it must be rendered by itself: it was in a batch over which a process ended."""
-
-    @property
-    def alike(self) -> tuple[str, int | None]:
-        """Scenes that agree in this can be rendered together."""
-        return self.wanted, self.samples
 
 
 @dataclass(eq=False)
@@ -85,9 +38,10 @@ class _Client:
     """A worker, seen from here."""
 
     link: "Connection[Any, Any]"
+    kept: KeptLayers
     memory: dict[int, SharedMemory] = field(default_factory=dict)
-    layers: dict[int, tuple[int, tuple[LayerPlace, ...], tuple[Layer, ...]]] = field(default_factory=dict)
-    """Of each slot: their generation, places, and the layers themselves."""
+    proven: bool = False
+    """Whether it has shown that it is of this run: until then, nothing of it is unpickled."""
 
     def tell(self, *message: Any) -> None:
         """Send a message; a worker that is gone is noticed when it is listened to."""
@@ -95,13 +49,16 @@ class _Client:
             self.link.send(message)
 
     def scene(self, request: SceneRequest) -> RenderInput:
-        """The scene that is asked for: its layers are the same objects as long as their generation is."""
+        """The scene that is asked for: its layers are the same objects as those of its other views."""
         there = request.scene
-        kept = self.layers.get(request.slot)
-        if kept is None or kept[:2] != (request.generation, there.layers):
-            layers = read_layers(self.memory[request.slot], there.layers)
-            kept = self.layers[request.slot] = (request.generation, there.layers, layers)
-        return RenderInput(kept[2], lens_at(there), there.margin)
+        layers = self.kept.get((self, request.slot), request, self.memory[request.slot])
+        return RenderInput(layers, lens_at(there), there.margin)
+
+    def close(self) -> None:
+        """Let go of all that it has here."""
+        for slot in self.memory:
+            self.kept.drop((self, slot))
+        self.link.close()
 
 
 Waiting = tuple[_Client, SceneRequest]
@@ -126,7 +83,7 @@ class RenderServer:
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each worker takes a few
         ready()
-        _Service(self, listener, unusable).run()
+        _Service(self, listener, unusable, ready).run()
 
     def _prepare(self) -> Exception | None:
         """Load the device's kernels; what that raises is the answer to every worker."""
@@ -143,8 +100,16 @@ class RenderServer:
 class _Service:
     """The state of a running process."""
 
-    def __init__(self, settings: RenderServer, listener: socket.socket, unusable: Exception | None) -> None:
-        self.settings, self.listener, self.unusable = settings, listener, unusable
+    def __init__(
+        self,
+        settings: RenderServer,
+        listener: socket.socket,
+        unusable: Exception | None,
+        answered: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`answered` is called when a worker has got what it waited for."""
+        self.settings, self.listener, self.unusable, self.answered = settings, listener, unusable, answered
+        self.kept = KeptLayers()
         self.clients: dict[Connection[Any, Any], _Client] = {}
         self.waiting: deque[Waiting] = deque()
         self.warnings = _Collector()
@@ -175,23 +140,34 @@ class _Service:
                 if isinstance(readable, Connection):
                     self._receive(self.clients[readable])
                 elif (link := accept(self.listener)) is not None:
-                    self.clients[link] = _Client(link)
-                    self.clients[link].tell("hello", self.unusable)
+                    self.clients[link] = _Client(link, self.kept)
 
     def _receive(self, client: _Client) -> None:
+        """Take a message; a client of another run, one that has ended, and one that cannot be read are let go."""
         try:
-            message = client.link.recv()
-            if isinstance(message, MemoryNote):
-                descriptor = reduction.recv_handle(client.link)
-                client.layers.pop(message.slot, None)
-                client.memory[message.slot] = _mapped(descriptor, message.size)
-                os.close(descriptor)
-            else:
-                self.waiting.append((client, message))
+            if client.proven:
+                self._take(client, client.link.recv())
+                return
+            client.proven = is_of_this_run(client.link)
+            if client.proven:
+                client.tell("hello", self.unusable)
+                return
         except (EOFError, OSError):  # it has ended: nothing of it is wanted any more
-            del self.clients[client.link]
-            client.link.close()
-            self.waiting = deque(each for each in self.waiting if each[0] is not client)
+            pass
+        except Exception as error:
+            client.tell("warning", f"the process that renders cannot read a message ({type(error).__name__}: {error})")
+        del self.clients[client.link]
+        client.close()
+        self.waiting = deque(each for each in self.waiting if each[0] is not client)
+
+    def _take(self, client: _Client, message: Any) -> None:
+        if isinstance(message, MemoryNote):
+            descriptor = reduction.recv_handle(client.link)
+            self.kept.drop((client, message.slot))
+            client.memory[message.slot] = _mapped(descriptor, message.size)
+            os.close(descriptor)
+        else:
+            self.waiting.append((client, message))
 
     def _next_batch(self) -> list[Waiting]:
         """The first scenes that wait, all of one kind; one that must be alone is."""
@@ -233,19 +209,19 @@ class _Service:
             return
         for client, request in batch:
             client.tell("done", request.number)
+        self.answered()
         for text in self.warnings.take():
             batch[0][0].tell("warning", text)
 
     def _failed(self, batch: list[Waiting], raised: BaseException) -> None:
         """Answer for a batch that failed; of several scenes each is made again, to see whose fault it is."""
         error = user_error(raised)
-        if isinstance(error, MemoryError):
-            os._exit(OUT_OF_MEMORY)
-        if isinstance(error, DeviceError) and error.lost:
-            batch[0][0].tell("warning", str(error))
-            os._exit(DEVICE_LOST)
+        if is_fatal_to_worker(error):
+            batch[0][0].tell("warning", f"the process that renders: {error or type(error).__name__}")
+            os._exit(OUT_OF_MEMORY if isinstance(error, MemoryError) else DEVICE_LOST)
         if len(batch) == 1:
             batch[0][0].tell("failed", batch[0][1].number, picklable_error(error))
+            self.answered()
             return
         for one in batch:
             if (flight := self._start([one])) is not None:

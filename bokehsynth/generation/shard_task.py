@@ -89,9 +89,7 @@ class ShardTask:
             self.check_node(self.layout, self.recipe, self.device)
         elif self.compiles:
             compile_kernels(self.recipe, self.device)
-        elif self.served:
-            the_client().prepare()
-        elif self.device == "cuda":
+        elif self.device == "cuda" and not self.served:
             from bokehsynth.rendering.cuda import renderer as cuda
 
             cuda.warm_up()
@@ -108,6 +106,8 @@ class ShardTask:
             crash_log.delete()
             report(plan.count)
             return ShardResult(committed.bytes, quarantined, os.uname().nodename)
+        if self.served:  # here, where a worker that waits can say so; before any sample, so that none is suspected
+            the_client().prepare(lambda: report(0))
         try:
             while (suspect := crash_log.suspect()) is not None:
                 self._retry_isolated(plan, suspect, crash_log, report)

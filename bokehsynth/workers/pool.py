@@ -3,14 +3,15 @@
 import multiprocessing
 import os
 import pickle
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from typing import Any
 
 from bokehsynth.errors import UsageError
 from bokehsynth.workers.companion import Companion, CompanionProcess
-from bokehsynth.workers.events import Event, Task
+from bokehsynth.workers.events import Event, Task, WorkerWarning
 from bokehsynth.workers.supervisor import RunPolicy, supervise
 from bokehsynth.workers.worker import Worker
 
@@ -43,7 +44,10 @@ class LocalEngine:
             )
         crew = _LocalCrew(self, pickle.dumps(task))
         try:
-            yield from supervise(crew, specs, self.policy)
+            with closing(supervise(crew, specs, self.policy)) as events:
+                for event in events:
+                    yield from crew.warnings()
+                    yield event
         finally:
             crew.close()
 
@@ -74,6 +78,12 @@ class _LocalCrew:
     def end(self, workers: Sequence[Worker]) -> None:
         for worker in workers:
             worker.end()
+
+    def warnings(self) -> Iterator[WorkerWarning]:
+        """What has happened to companions since the last call; workers that wait for one have events all the time."""
+        for companion in self.companions:
+            while companion.warnings:
+                yield WorkerWarning(companion.warnings.pop(0))
 
     def close(self) -> None:
         for companion in self.companions:

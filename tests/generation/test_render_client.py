@@ -2,9 +2,13 @@
 
 import logging
 import os
+import pickle
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,14 +18,26 @@ import bokehsynth as bs
 from bokehsynth.color import table_of_8_bits
 from bokehsynth.errors import DeviceError, UsageError
 from bokehsynth.generation import render_client, render_server, shared_scene
+from bokehsynth.generation.plan import all_plans
 from bokehsynth.generation.render_client import RenderClient
 from bokehsynth.generation.render_server import RenderServer
+from bokehsynth.generation.shard_task import ShardTask
 from bokehsynth.generation.shared_scene import SharedMemory
 from bokehsynth.optics import HeightField, halves_of
 from bokehsynth.rendering.types import RenderInput
+from bokehsynth.shards import Layout
 from bokehsynth.workers import companion
 
 CODES = table_of_8_bits()
+
+
+class Bomb:
+    """Does something when it is unpickled."""
+
+    fell = False
+
+    def __reduce__(self) -> tuple:
+        return setattr, (Bomb, "fell", True)
 
 
 class EndedError(BaseException):
@@ -36,7 +52,7 @@ class Renderers:
         name = f"bokehsynth-test-{os.getpid()}-{id(self)}"
         self.listener.bind(f"\0{name}")
         self.listener.listen()
-        self.address = {companion.ADDRESS: name}
+        self.address = {companion.ADDRESS: name, companion.KEY: "05" * companion.KEY_BYTES}
         self.batches: list[list[float]] = []
         """Blurs of the scenes of each."""
         self.fate: Callable[[list], None] = lambda scenes: None
@@ -47,6 +63,7 @@ class Renderers:
     def _run(self) -> None:
         while not self.closed:
             service = render_server._Service(RenderServer("cpu", CODES, 4), self.listener, self.unusable)
+            self.service = service
             logging.getLogger("bokehsynth").removeHandler(service.warnings)  # here they are the client's as well
             service._begin = lambda batch, service=service: self._begin(service, batch)
             try:
@@ -71,6 +88,16 @@ def renderers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Renderers]:
     monkeypatch.setattr(render_client, "SIGN_SECONDS", 0.01)
     yield made
     made.closed = True
+
+
+def stranger(renderers: Renderers, said: bytes) -> Connection:
+    """A connection that begins with other bytes than the key, framed as a message would be."""
+    ours = socket.socket(socket.AF_UNIX)
+    ours.connect("\0" + renderers.address[companion.ADDRESS])
+    link = Connection(ours.detach())
+    if said:
+        link.send_bytes(said)
+    return link
 
 
 def raise_ended(raised: BaseException) -> Exception:
@@ -219,6 +246,80 @@ def test_signs_of_life_stop_for_a_scene_that_has_ended_one_already(renderers: Re
     same(RenderClient().render(one, CODES, lambda: signs.append("alive")), one)
 
 
+def test_frames_that_are_asked_for_more_say_that_their_worker_lives(renderers: Renderers) -> None:
+    """Also another thread of the worker does, which waits for them; a suspect's end over them is its fault."""
+    signs: list[str] = []
+    go = threading.Event()
+    client = RenderClient()
+    (frames,) = client.render([scene(4.0)], None, lambda: signs.append("sample"))
+    (suspect,) = client.render([scene(5.0)], None, suspect=True)
+    renderers.fate = lambda scenes: go.wait(0.3) and None
+    sample = threading.Thread(target=lambda: frames.coverage)
+    sample.start()
+    same(client.render([scene(6.0)], CODES, lambda: signs.append("main")), [scene(6.0)])
+    sample.join()
+    assert signs.count("sample") > 5
+    assert signs.count("main") > 5
+
+    def fate(scenes: list) -> None:
+        raise EndedError
+
+    renderers.fate = fate
+    with pytest.raises(DeviceError, match="again and again"):
+        _ = suspect.coverage
+
+
+def test_strangers_are_not_read_and_keep_nobody_waiting(
+    renderers: Renderers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One says nothing; one sends a pickle and no key; one of this run sends what cannot be unpickled."""
+    silent = stranger(renderers, b"")
+    pickled = stranger(renderers, pickle.dumps(Bomb()))
+    broken = companion.connect()
+    broken.recv()
+    broken.send_bytes(b"no pickle")
+    same(RenderClient().render([scene(4.0)], CODES), [scene(4.0)])
+    assert not Bomb.fell
+    with pytest.raises((EOFError, ConnectionError)):
+        pickled.recv()
+    assert "cannot read a message (UnpicklingError" in broken.recv()[1]
+    with pytest.raises((EOFError, ConnectionError)):
+        broken.recv()
+    silent.close()
+
+
+def test_what_cannot_be_sent_is_not_sent_for_ever(renderers: Renderers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(render_client, "MOST_LOST", 3)
+    monkeypatch.setattr(render_server._Service, "_take", lambda self, client, message: 1 / 0)
+    with pytest.raises(DeviceError, match="ended 3 times before it began a scene") as error:
+        RenderClient().render([scene(4.0)], CODES)
+    assert error.value.lost
+
+
+def test_layers_are_kept_up_to_a_number_of_bytes(renderers: Renderers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were asked for longest ago go first; a view of them has the same pictures all the same."""
+    one = scene(4.0)
+    each = 2 * 20 * one.layers[0].shape[0] * one.layers[0].shape[1]
+    seen: list[tuple[int, int]] = []
+
+    def fate(scenes: list) -> None:
+        seen.append((len(renderers.service.kept._kept), renderers.service.kept.bytes))
+
+    renderers.fate = fate
+    client = RenderClient()
+    client.render([one], CODES)
+    renderers.service.kept.most = 2 * each
+    others = [scene(4.0, number) for number in (1, 2, 3)]
+    same(client.render(others, CODES), others)
+    again = [scene(5.0, layers=one.layers)]
+    same(client.render(again, CODES), again)
+    assert seen[0] == (1, each)
+    assert seen[-1] == (2, 2 * each)
+    client._hang_up()
+    RenderClient().render([scene(6.0)], CODES)
+    assert seen[-1] == (1, each), "what a worker had goes with it"
+
+
 def test_a_scene_that_cannot_be_rendered_fails_alone_and_says_why(renderers: Renderers) -> None:
     client, good = RenderClient(), scene(4.0)
     wrong = SimpleNamespace(layers=good.layers, lens=bs.Lens(400.0, 0.5), margin=12)
@@ -237,6 +338,37 @@ def test_a_device_that_is_not_there_is_the_answer_to_every_worker(
         client.render([scene(4.0)], CODES)  # ends the first, which was asked before
     with pytest.raises(DeviceError, match="no such device"):
         RenderClient().prepare()
+
+
+def test_who_waits_for_a_process_to_start_says_so_and_does_not_end_for_its_device(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The task of a worker does it: a device that was lost in the other process is no reason to replace this one."""
+    reports: list[int] = []
+    unusable = DeviceError("no such device")
+    unusable.lost = True
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"\0{tmp_path.name}-{os.getpid()}")
+    listener.listen()
+    monkeypatch.setenv(companion.ADDRESS, f"{tmp_path.name}-{os.getpid()}")
+    monkeypatch.setenv(companion.KEY, "05" * companion.KEY_BYTES)
+    monkeypatch.setattr(render_client, "SIGN_SECONDS", 0.01)
+    monkeypatch.setattr("bokehsynth.generation.shard_task.the_client", RenderClient)
+
+    def serve_late() -> None:
+        while len(reports) < 5:
+            time.sleep(0.01)
+        render_server._Service(RenderServer("cpu", CODES, 4), listener, unusable).run()
+
+    threading.Thread(target=serve_late, daemon=True).start()
+    recipe = bs.load_recipe("quickstart")
+    task = ShardTask(recipe, Layout(tmp_path), "cuda", served=True)
+    task.prepare()
+    assert not reports
+    with pytest.raises(DeviceError, match="no such device") as error:
+        task(next(iter(all_plans(recipe))), reports.append)
+    assert not error.value.lost
+    assert reports[:5] == [0] * 5
 
 
 def test_memory_that_is_not_there_is_refused_before_it_is_taken(

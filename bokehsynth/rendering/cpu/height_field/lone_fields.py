@@ -41,8 +41,9 @@ def render_lone_fields(
         heights = surfaces.heights[surfaces.field[m]]
         if samples is None and tables.full and tables.uniform:
             rough = np.zeros(parts.shape, np.bool_)
-            mark_rough(heights, scene.lens.blur, scene.margin, PART, rough)
-            scatter_tiles(surfaces.packed[m], heights, scene.lens.blur, scene.margin, parts & ~rough, PART, picture)
+            layer = surfaces.packed[m], heights
+            smooth = mark_rough(layer, scene.lens.blur, scene.margin, PART, rough)
+            scatter_tiles(layer, smooth, scene.lens.blur, scene.margin, parts & ~rough, PART, picture)
             parts = parts & rough
         _trace_parts(scene, surfaces.packed[m], heights, height_blocks[surfaces.field[m]], parts, samples, picture)
 

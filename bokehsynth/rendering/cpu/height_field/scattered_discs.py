@@ -14,6 +14,8 @@ from bokehsynth.rendering.cpu.simd import add, load, madd, mul, pair, poke, spla
 from bokehsynth.rendering.jit import always_inline_kernel, kernel
 from bokehsynth.rendering.tile_constants import FLOAT_BYTES, LANES
 
+BLOCK = 8
+"""Side of the blocks of texels that draw discs or none."""
 STRIP = 32
 """Rows of pixels that are filled together: their differences stay in the second-level cache."""
 NARROWEST, WIDEST = np.float32(0.3), np.float32(1.5)
@@ -24,16 +26,16 @@ ENTRY = 8
 
 @kernel
 def scatter_strip(surface, rows, blur, sizes, part, tiles, memory, picture):
-    """Fill the chosen tiles of a part of the picture from all texels of an opaque height field.
+    """Fill the chosen tiles of a part of the picture from the texels of an opaque height field's smooth blocks.
 
-    surface: (packed float32 [4, Hc, Wc], heights float32 [Hc, Wc], d - d_f); rows: `DiscRows` of its radii; sizes:
-    (margin, largest and least radius in px of texels that count); part: first row of STRIP rows, first and last + 1
-    column; tiles: (bool [rows, columns], their height and width); memory: scratch, differences float32
-    [STRIP, columns, ENTRY] and colours float32 [2, LANES]; picture: `Picture`.
+    surface: (packed float32 [4, Hc, Wc], heights float32 [Hc, Wc], d - d_f, and which blocks are smooth, bool [rows,
+    columns]); rows: `DiscRows` of their radii; sizes: (margin, their largest radius in px); part: first row of STRIP
+    rows, first and last + 1 column; tiles: (bool [rows, columns], their height and width); memory: scratch,
+    differences float32 [STRIP, columns, ENTRY] and colours float32 [2, LANES]; picture: `Picture`.
     """
-    packed, heights = surface
+    packed, heights, smooth = surface
     differences, colours = memory
-    margin, largest, least = sizes
+    margin, largest = sizes
     strip, left, right = part
     height, width = picture.coverage.shape
     count = min(STRIP, height - strip)
@@ -47,7 +49,7 @@ def scatter_strip(surface, rows, blur, sizes, part, tiles, memory, picture):
             delta = heights[y, x]
             radius = blur * abs(delta)
             column, row = x - margin, y - margin - strip
-            if not least <= radius <= largest or not (
+            if not smooth[y // BLOCK, x // BLOCK] or not (
                 -radius - 2 < row < count + radius + 1 and left - radius - 2 < column < right + radius + 2
             ):
                 continue

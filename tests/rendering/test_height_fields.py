@@ -25,7 +25,14 @@ from bokehsynth.rendering import PATHS, reference
 from bokehsynth.rendering.aperture.lens_points import bake, transmission_map, vogel_points
 from bokehsynth.rendering.aperture.tables import RaySet
 from bokehsynth.rendering.cpu.height_field import smooth_tiles, tracer
-from bokehsynth.rendering.cpu.height_field.intersections import Crossings, intersect_height_field, list_crossings
+from bokehsynth.rendering.cpu.height_field.intersections import (
+    Crossings,
+    block_bounds,
+    field_range,
+    intersect_height_field,
+    list_crossings,
+    part_ranges,
+)
 from bokehsynth.rendering.cuda import renderer as cuda
 from bokehsynth.rendering.cuda.batch import ray_set
 from bokehsynth.rendering.frames import Frames
@@ -181,6 +188,21 @@ def test_the_reference_finds_what_the_kernel_finds():
         found = kernel_hits(height, focus, rows, columns, K * s).ravel()
         exact = reference._first_hit(HeightField(height), x - 44.5, y - 34.5, K * s, focus)
         assert np.hypot(*s) * K * np.abs(found - exact).max() < 1e-4  # px
+
+
+def test_bounds_of_a_part_are_made_of_what_its_rays_may_reach():
+    """And of the extremes of the whole, taken once: no part looks at all blocks."""
+    K, corner, size, reach = 20.0, (136, 136), (8, 16), 11
+    heights = np.full((320, 320), 0.4, np.float32)
+    part = heights[corner[0] - reach : corner[0] + size[0] + reach, corner[1] - reach : corner[1] + size[1] + reach]
+    part[2, 3], part[-5, 4] = 0.25, 0.5
+    blocks = block_bounds(heights)
+    bounds = field_range((blocks, np.float32([-2, 3])), K, corner, size)
+    assert bounds == (0.25, 0.5, 10.0)
+    blocks[:, :8] = blocks[:, -8:] = blocks[:, :, :8] = blocks[:, :, -8:] = np.nan  # 64 texels from each border
+    assert field_range((blocks, np.float32([-2, 3])), K, corner, size) == bounds
+    ranges = part_ranges(block_bounds(heights), K, np.array([corner, (0, 0)]), np.array([size, (8, 5)]))
+    assert ranges.tolist() == [[0.25, 0.5, 10.0], [np.float32(0.4), np.float32(0.4), K * np.float32(0.4)]]
 
 
 # ------------------------------------------------------------------ fields that are planes

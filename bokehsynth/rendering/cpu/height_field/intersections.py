@@ -57,8 +57,17 @@ def block_bounds(values):
 
 
 @kernel
-def classify_layers(surfaces, alpha_blocks, height_blocks, camera, tile):
-    """State of every layer on a tile, float64 [L, STATES] as in `tile_bounds`, VARIES aside, from `block_bounds`."""
+def extremes(blocks):
+    """Least and largest value of the whole of what `block_bounds` were taken of: float32 [2]."""
+    return np.array([blocks[0].min(), blocks[1].max()], np.float32)
+
+
+@kernel
+def classify_layers(surfaces, alpha_blocks, height_blocks, height_extremes, camera, tile):
+    """State of every layer on a tile, float64 [L, STATES] as in `tile_bounds`, VARIES aside, from `block_bounds`.
+
+    height_extremes float32 [F, 2]: `extremes` of each field, taken once for all tiles.
+    """
     state = np.zeros((len(surfaces.planes), STATES))
     top, left = int(tile.y + camera.cy), int(tile.x + camera.cx)
     for m in range(len(surfaces.planes)):
@@ -66,8 +75,8 @@ def classify_layers(surfaces, alpha_blocks, height_blocks, camera, tile):
             low, high, reach = plane_range(surfaces.planes, m, camera, tile)
             low, high = float(np.float32(low)), float(np.float32(high))  # rounded as the hits are, for ties
         else:
-            field = height_blocks[surfaces.field[m]]
-            low, high, reach = field_range(field, camera.blur, top, left, tile.rows, tile.columns)
+            blocks = height_blocks[surfaces.field[m]], height_extremes[surfaces.field[m]]
+            low, high, reach = field_range(blocks, camera.blur, (top, left), (tile.rows, tile.columns))
         pad = int(np.ceil(reach)) + 1
         least, most = _bounds(alpha_blocks[m], top, left, tile.rows, tile.columns, pad)
         state[m, VISIBLE], state[m, OPAQUE] = most > 0, least == 1
@@ -76,12 +85,27 @@ def classify_layers(surfaces, alpha_blocks, height_blocks, camera, tile):
 
 
 @kernel
-def field_range(blocks, K, top, left, rows, columns):
-    """Every hit lies within K*|delta| of its pixel: each bound on delta bounds where to look for a better one."""
-    low, high = blocks[0].min(), blocks[1].max()
+def part_ranges(blocks, K, corners, sizes):
+    """`field_range` of every part, float64 [N, 3]: its first texel (y, x), int64 [N, 2], and its size, int64 [N, 2]."""
+    ranges, whole = np.empty((len(corners), 3)), (blocks, extremes(blocks))
+    for i in range(len(corners)):
+        corner, size = (corners[i, 0], corners[i, 1]), (sizes[i, 0], sizes[i, 1])
+        ranges[i, 0], ranges[i, 1], ranges[i, 2] = field_range(whole, K, corner, size)
+    return ranges
+
+
+@kernel
+def field_range(blocks, K, corner, size):
+    """Bounds of d - d_f of all hits on a part, and its reach in px.
+
+    blocks: (`block_bounds` of the heights, their `extremes`). Every hit lies within K*|delta| of its pixel: each bound
+    on delta bounds where to look for a better one.
+    """
+    (bounds, whole), (top, left), (rows, columns) = blocks, corner, size
+    low, high = whole[0], whole[1]
     for _ in range(8):
         pad = int(np.ceil(K * max(abs(low), abs(high)))) + 1
-        closer = _bounds(blocks, top, left, rows, columns, pad)
+        closer = _bounds(bounds, top, left, rows, columns, pad)
         if closer == (low, high):
             break
         low, high = closer

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from bokehsynth.rendering.aperture.lens_points import LensPoints, bake, smallest_side
 from bokehsynth.rendering.aperture.tables import tables_of
 from bokehsynth.rendering.cpu.height_field.accumulate import TILE_H, TILE_W
-from bokehsynth.rendering.cpu.height_field.intersections import Surfaces, field_range
+from bokehsynth.rendering.cpu.height_field.intersections import Surfaces, part_ranges
 from bokehsynth.rendering.cpu.height_field.one_field import ROWS, OneField, trace_one_field
 from bokehsynth.rendering.cpu.height_field.smooth_tiles import mark_rough, scatter_tiles
 from bokehsynth.rendering.cpu.kernel_arguments import Picture
@@ -54,18 +54,18 @@ def _trace_parts(
 ) -> None:  # fmt: skip
     """Trace parts of the picture, bool [rows, columns] of PARTs."""
     corners = np.argwhere(parts) * PART
-    sizes = [(min(ROWS, scene.height - y), min(LANES, scene.width - x)) for y, x in corners]
+    sizes = np.minimum(PART, (scene.height, scene.width) - corners)
     m, blur = scene.margin, scene.lens.blur
-    ranges = [field_range(blocks, blur, y + m, x + m, *size) for (y, x), size in zip(corners, sizes, strict=True)]
-    tables = ray_tables(scene, [reach for _, _, reach in ranges], samples)
+    ranges = part_ranges(blocks, blur, corners + m, sizes)
+    tables = ray_tables(scene, ranges[:, 2].tolist(), samples)
     field = _one_field(packed, heights, blocks)
 
     def work(start: int, stop: int) -> None:
         memory = np.empty(ROWS * 9 * LANES + 3 * LANES, np.float32)
         for i in range(start, stop):
-            corner, (low, high, _), rays = (int(corners[i][0]), int(corners[i][1])), ranges[i], tables[i]
+            (low, high), rays = ranges[i, :2].tolist(), tables[i]
             weights = np.ascontiguousarray(rays.weights[:, 0])
-            part = corner, sizes[i]
+            part = tuple(corners[i].tolist()), tuple(sizes[i].tolist())
             trace_one_field(field, (rays.points, weights), blur, (low, high), m, part, memory, picture)
 
     in_pieces(0, len(corners), work)

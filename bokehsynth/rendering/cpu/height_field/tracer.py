@@ -13,7 +13,7 @@ import numpy as np
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Plane
 from bokehsynth.rendering.cpu.height_field.accumulate import TILE_H, TILE_W, trace_tile
-from bokehsynth.rendering.cpu.height_field.intersections import Surfaces, block_bounds, classify_layers
+from bokehsynth.rendering.cpu.height_field.intersections import Surfaces, block_bounds, classify_layers, extremes
 from bokehsynth.rendering.cpu.height_field.lone_fields import ray_tables, render_lone_fields
 from bokehsynth.rendering.cpu.kernel_arguments import Camera, Picture, Tile
 from bokehsynth.rendering.cpu.threads import in_pieces
@@ -34,6 +34,7 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
         )
     surfaces = _surfaces(scene)
     blocks = [np.stack([block_bounds(each) for each in planes]) for planes in (surfaces.packed[:, 3], surfaces.heights)]
+    whole = np.stack([extremes(each) for each in blocks[1]])
     rows, columns = surfaces.packed.shape[2:]
     camera = Camera(scene.lens.blur, float(np.float32(scene.lens.focus)), (rows - 1) / 2, (columns - 1) / 2)
     size = scene.height, scene.width
@@ -41,7 +42,8 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
 
     corners = list(product(range(0, scene.height, TILE_H), range(0, scene.width, TILE_W)))
     states = [
-        classify_layers(surfaces, blocks[0], blocks[1], camera, _tile(scene, camera, *corner)) for corner in corners
+        classify_layers(surfaces, blocks[0], blocks[1], whole, camera, _tile(scene, camera, *corner))
+        for corner in corners
     ]
     lone = _lone_fields(scene, surfaces, states)
     render_lone_fields(scene, surfaces, blocks[1], lone, samples, picture)

@@ -83,8 +83,10 @@ def test_a_scene_that_ends_or_hangs_whatever_renders_it_is_quarantined(
     host_renderers: Path, recipe: bs.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangs: bool
 ) -> None:
     """All other samples have the bytes they would have had."""
-    use(monkeypatch, host_renderers, poison=blur_of(recipe, 7), hangs=hangs, seconds=10.0)
-    options = {"time_limit": 4.0} if hangs else {}
+    # The worker's limit is reached three times, 5, 10 and 20 s, before that of the one that renders is: three hangs are
+    # found, while ends by the latter's limit would each be followed by a wait of three times as long (`crash_log`).
+    use(monkeypatch, host_renderers, poison=blur_of(recipe, 7), hangs=hangs, seconds=24.0)
+    options = {"time_limit": 5.0} if hangs else {}
     result = bs.generate(recipe, tmp_path / "served", device="cuda", **options)
     assert result.exit_code == 3
     (draw,) = result.quarantined

@@ -34,17 +34,17 @@ have no such record: their members are encoded by OpenCV (`with_encoder_of`); no
 PIXEL_GPU = ("compute_capability", "nvrtc", "cupy")
 """Keys of a GPU's record (`rendering.describe_device`) on which pixels depend; null on the CPU."""
 
-PIXELS = 6
+PIXELS = 8
 """Revision of the pixels that this version makes of lenses with a pupil or anything else that depends on the field, of
 traced ones, and of openings beyond the unit disc (1: 0.4.0, with another filter and another `falloff` of pupils; 2:
 aberrations by rays alone; 3: one distance of nodes for all of a picture; 4: dark corners of traced lenses in pictures
-that are not square; 5: kernels of aberrations cell by cell, rays of each colour apart), and on the CPU of
-recipes whose blur goes beyond COARSE_FROM px (before 6: all texels of every layer). All other recipes are at
-revision 1 still."""
+that are not square; 5: kernels of aberrations cell by cell, rays of each colour apart; 6: the same, or kernels of
+blocks and rays of green for all colours up to 0.15 px apart), and on the CPU of recipes whose blur goes beyond
+COARSE_FROM px (before 6: all texels of every layer). All other recipes are at revision 1 still."""
 
 PIXELS_OF_HALVES = 7
-"""The same of recipes that store the pictures through the halves of an opening (before 7: each was rendered by itself,
-and both did not add up to the whole's)."""
+"""The same of other recipes that store the pictures through the halves of an opening (before 7: each was rendered by
+itself, and both did not add up to the whole's)."""
 
 PIXEL_KEYS = ("pixels", "architecture", "cpu_features", "dispatch", "device", *PIXEL_GPU, "opencv", *PIXEL_PACKAGES)
 """The keys that two machines must share to work on one data set, and those of ASSET_PACKAGES that both have (up to
@@ -85,10 +85,9 @@ def describe_machine(device: str, recipe: Recipe | None = None) -> dict[str, Any
 
 def _revision(recipe: Recipe, device: str) -> dict[str, int]:
     """`pixels` of a recipe's record; nothing where it is 1."""
-    if not set(HALVES).isdisjoint(recipe.more_pictures):
-        return {"pixels": PIXELS_OF_HALVES}
-    changed = any(map(_has_changed, recipe.lenses)) or is_coarse(recipe, device)
-    return {"pixels": PIXELS} if changed else {}
+    if any(map(_has_changed, recipe.lenses)) or is_coarse(recipe, device):
+        return {"pixels": PIXELS}  # the later revision: halves of such lenses, too, were others before it
+    return {} if set(HALVES).isdisjoint(recipe.more_pictures) else {"pixels": PIXELS_OF_HALVES}
 
 
 def installed_version(package: str) -> str:

@@ -96,8 +96,8 @@ def test_the_lens_of_the_source_counts_for_the_revision_of_pixels():
 def test_halves_are_at_a_revision_of_their_own():
     """Pictures through halves were no shares of the whole's before; those of other views are what they were."""
     halves, others = "views={kind: dual_pixel}", "views={kind: focal_stack, count: 3}"
-    assert describe_machine("cpu", recipe(halves))["pixels"] == PIXELS_OF_HALVES > PIXELS
-    assert describe_machine("cpu", recipe(halves, "lens.aperture=cat_eye:0.8"))["pixels"] == PIXELS_OF_HALVES
+    assert describe_machine("cpu", recipe(halves))["pixels"] == PIXELS_OF_HALVES < PIXELS
+    assert describe_machine("cpu", recipe(halves, "lens.aperture=cat_eye:0.8"))["pixels"] == PIXELS
     assert "pixels" not in describe_machine("cpu", recipe(others))
 
 

@@ -13,8 +13,8 @@ _RIM = 0.2
 """Lens units on both sides of a rim where its motion is looked at."""
 
 _ALIKE = 0.03
-"""Root mean square differences, of light as a share of the brightest and of rims in lens units, up to which channels
-have one opening."""
+"""The largest difference of light, as a share of the brightest, and the root mean square one of rims, in lens units, up
+to which channels have one opening."""
 
 
 class FieldMotion(NamedTuple):
@@ -32,7 +32,8 @@ class FieldMotion(NamedTuple):
     spread: Float64Array
     """[3, ny, nx]: mean squares of a, of a.s and of s about their means: r^2 s.s + 2 r a.s + a.a is a spot's width."""
     colours: Float64Array
-    """Pixels by which rays of other channels land beside those of the second, infinite where their openings differ."""
+    """Pixels by which rays of other channels land beside those of the second, the most at the nodes around; infinite
+    where their openings differ."""
 
     def pixels(self, radius: Any) -> Any:
         """Pixels per pixel by which a kernel of a signed blur radius moves."""
@@ -78,11 +79,14 @@ def motion_of(table: FieldTable) -> FieldMotion:
         radii = table.step * np.arange(1, values.shape[1])
         about = _change(_turning(values[0], table.half)[None] / radii[:, None, None, None], values[:, 1:])
         parts, spread = (along, about), _spread(values[:, :-1], s)
-        colours = _colours(values[:, :-1], brightest)
+        colours = _colours(values, brightest)
+        colours = np.maximum(colours[:, :-1], colours[:, 1:])
     else:
         count = len(table.values) - 1
         rows = [_motion_of_rows(table.values[j : j + 2], table.step, s) for j in range(count)]
-        colours = np.concatenate([_colours(table.values[j : j + 1, :-1], brightest) for j in range(count)])
+        colours = np.concatenate([_colours(table.values[j : j + 1], brightest) for j in range(count + 1)])
+        colours = np.maximum(colours[:-1], colours[1:])
+        colours = np.maximum(colours[:, :-1], colours[:, 1:])
         down, across, spread = (np.concatenate(each, axis=1) for each in zip(*rows, strict=True))
         parts = down, across
     rims, rays, fading = np.maximum(*parts)
@@ -150,7 +154,8 @@ def _colours(values: Any, brightest: float) -> Float64Array:
     inside = (grids[..., DISTANCE, :] > 0).any(axis=2, keepdims=True)
     near = (np.abs(grids[..., DISTANCE, :]) < _RIM).any(axis=2, keepdims=True) & inside
     rays = np.square(apart[..., :WEIGHT, :]).sum(axis=-2)
-    parts = (rays, inside), (np.square(apart[..., WEIGHT, :]), inside), (np.square(apart[..., DISTANCE, :]), near)
+    parts = (rays, inside), (np.square(apart[..., DISTANCE, :]), near)
     means = [np.where(where, square, 0).sum(axis=-1) / np.maximum(where.sum(axis=-1), 1) for square, where in parts]
-    pixels, light, rims = (np.sqrt(each.max(axis=-1)) for each in means)
+    pixels, rims = (np.sqrt(each.max(axis=-1)) for each in means)
+    light = np.where(inside, np.abs(apart[..., WEIGHT, :]), 0).max(axis=(-2, -1))  # a narrow coloured rim counts
     return np.where((light > _ALIKE * brightest) | (rims > _ALIKE), np.inf, pixels)

@@ -218,8 +218,10 @@ class FieldLensTables(LensTables):
         return self._field_tables[width, height]
 
     def motion(self, width: int, height: int) -> FieldMotion:
-        """How fast the table for pictures of a size changes."""
+        """How fast the table for pictures of a size changes; that of the last two sizes is kept."""
         if (width, height) not in self._motions:
+            while len(self._motions) > 1:
+                del self._motions[next(iter(self._motions))]
             self._motions[width, height] = motion_of(self.field_table(width, height))
         return self._motions[width, height]
 
@@ -346,7 +348,7 @@ def _kept_same(key: SameAperture) -> LensTables:
 
 @lru_cache(maxsize=8)
 def _kept_traced(key: SameAperture) -> LensTables:
-    """Few: these lenses are made for one sample each, and their tables take 2 MB."""
+    """Few: these lenses are made for one sample each, and their tables take 5 MB for each of two sizes of pictures."""
     return _tables(key.aperture)
 
 

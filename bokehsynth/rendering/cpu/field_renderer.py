@@ -201,7 +201,7 @@ def _kinds(prepared: FieldScene, plan: TilePlan) -> tuple[npt.NDArray[np.uint8],
     here = nodes_at(table, (np.arange(columns) + 0.5) * TILE_W, (np.arange(rows) + 0.5) * TILE_H)
     motion = prepared.motion.at(here)
     moving = motion.rays * (TILE_W / 2) > STEADY
-    light = np.maximum(plan.lights / plan.rms_light, 1.0)  # what green gets wrong of the others grows with it
+    light = np.maximum(plan.lights, 1.0)  # not over the picture's own: at night lamps lie behind most edges
     alike = (motion.colours <= TOGETHER / light) & (prepared.tables.channels == 3)
     return moving.astype(np.uint8), alike.astype(np.uint8)
 

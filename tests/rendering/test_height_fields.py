@@ -615,6 +615,19 @@ def test_texels_of_a_field_that_bends_from_texel_to_texel_draw_no_discs(name):
     assert np.sqrt(np.square(off).mean()) < 2e-3  # worst 1.8e-3, of the rays; 1.0e-3 of the discs
 
 
+@pytest.mark.parametrize(("radius", "limit"), [(4.0, 5e-4), (5.3, 7.5e-4), (8.0, 2e-4)])
+def test_small_discs_of_a_level_field_are_those_of_rays(radius, limit):
+    """As docs/optics.md says, with a lamp of 20: worst 4.1e-4, 6.2e-4, 1.5e-4."""
+    margin, K = 14, 10.0
+    color = texture((32, 32), margin, 1)
+    color[margin + 16, margin + 16] = 20
+    shape = color.shape[:2]
+    layer = bs.Layer(color, np.ones(shape), np.full(shape, radius / K, np.float32))
+    scene = Scene((layer,), bs.Lens(K, 0.0), margin)
+    off = light(render_with(scene, "cpu")) - light(render_with(scene, "cpu", 16_000))
+    assert np.sqrt(np.square(off).mean()) < limit
+
+
 @pytest.mark.parametrize("lamp", [250, 6e4])
 def test_the_light_of_a_lamp_ends_where_its_discs_end(lamp):
     """Sums along a row keep what the ends of discs leave: brighter lamps are rays."""

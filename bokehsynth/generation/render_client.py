@@ -6,24 +6,21 @@ ends, too, as if the device were its own, and the crash log says which samples i
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from typing import Any
-from weakref import ref
 
 import numpy as np
 
 from bokehsynth.errors import DeviceError
-from bokehsynth.generation.render_messages import RESULTS, MemoryNote, SceneRequest, result_bytes
-from bokehsynth.generation.shared_scene import SharedMemory, place, result_arrays, write_layers
-from bokehsynth.optics.layer import Layer
+from bokehsynth.generation.render_messages import RESULTS, SceneRequest
+from bokehsynth.generation.scene_slot import SceneSlot
+from bokehsynth.generation.shared_scene import result_arrays
 from bokehsynth.rendering import Scene, frames_made_elsewhere
 from bokehsynth.rendering.frames import Frames
 from bokehsynth.rendering.types import CodeTable, RenderInput, RenderOutput
@@ -46,59 +43,12 @@ RETRY_SECONDS = 0.1
 Alive = Callable[[], None]
 """Called again and again while a worker waits by no fault of its own."""
 
-ROOMY = 4
-"""A slot's memory is made anew when a scene needs less than one part in so many of it."""
-
-
-@dataclass(eq=False)
-class _Slot:
-    """Shared memory for one scene at a time."""
-
-    number: int
-    memory: SharedMemory | None = None
-    descriptor: int = -1
-    announced: bool = False
-    """Whether the process that renders has the memory."""
-    generation: int = 0
-    layers: "tuple[ref[Layer], ...]" = ()
-    """What lies in the memory."""
-
-    def holds(self, scene: RenderInput) -> bool:
-        """Whether these very layers lie here."""
-        kept = [found() for found in self.layers]
-        return len(kept) == len(scene.layers) and all(a is b for a, b in zip(kept, scene.layers, strict=True))
-
-    def put(self, scene: RenderInput, wanted: str) -> Any:
-        """Copy a scene's layers here unless they are, and say where everything lies. MemoryError if there is none."""
-        there, size = place(scene, result_bytes(wanted))
-        if self.memory is None or not size <= self.memory.size < ROOMY * max(size, 1):
-            self._let_go()
-            self.memory, self.descriptor = SharedMemory.create(size)
-        if not self.holds(scene):
-            write_layers(self.memory, scene.layers, there.layers)
-            self.generation += 1
-            self.layers = tuple(ref(layer) for layer in scene.layers)
-        return there
-
-    def announce(self, link: "Connection[Any, Any]") -> None:
-        """Hand the memory to the process that renders, once."""
-        if not self.announced:
-            assert self.memory is not None
-            link.send(MemoryNote(self.number, self.memory.size))
-            reduction.send_handle(link, self.descriptor, os.getpid())
-            self.announced = True
-
-    def _let_go(self) -> None:
-        if self.memory is not None:
-            os.close(self.descriptor)
-        self.memory, self.announced, self.layers = None, False, ()
-
 
 @dataclass(eq=False)
 class _Request:
     """A scene that is waited for."""
 
-    slot: _Slot
+    slot: SceneSlot
     message: SceneRequest
     sent: bool = False
     begun: bool = False
@@ -118,7 +68,7 @@ class RenderClient:
 
     def __init__(self) -> None:
         self._link: Connection[Any, Any] | None = None
-        self._slots: list[_Slot] = []
+        self._slots: list[SceneSlot] = []
         self._count = 0
         self._turn = threading.Lock()
         self._blamed = False
@@ -195,12 +145,12 @@ class RenderClient:
                 raise failures[0]
             return [[array.copy() for array in request.results()] for request in requests]
 
-    def _placed(self, scenes: Sequence[RenderInput]) -> list[tuple[RenderInput, _Slot]]:
+    def _placed(self, scenes: Sequence[RenderInput]) -> list[tuple[RenderInput, SceneSlot]]:
         """A slot for each scene: the one that holds its layers already, else the one that was used longest ago."""
         while len(self._slots) < len(scenes):
-            self._slots.append(_Slot(len(self._slots)))
+            self._slots.append(SceneSlot(len(self._slots)))
         free = list(self._slots)
-        found: dict[int, _Slot] = {}
+        found: dict[int, SceneSlot] = {}
         for number, scene in enumerate(scenes):
             slot = next((slot for slot in free if slot.holds(scene)), None)
             if slot is not None:
@@ -213,7 +163,7 @@ class RenderClient:
         self._slots = [slot for slot in self._slots if slot not in used] + used
         return [(scene, found[number]) for number, scene in enumerate(scenes)]
 
-    def _request(self, scene: RenderInput, slot: _Slot, wanted: str, samples: int | None) -> _Request:
+    def _request(self, scene: RenderInput, slot: SceneSlot, wanted: str, samples: int | None) -> _Request:
         self._count += 1
         try:
             there = slot.put(scene, wanted)

@@ -17,7 +17,7 @@ import pytest
 import bokehsynth as bs
 from bokehsynth.color import table_of_8_bits
 from bokehsynth.errors import DeviceError, UsageError
-from bokehsynth.generation import render_client, render_server, shared_scene
+from bokehsynth.generation import render_client, render_server, scene_slot, shared_scene
 from bokehsynth.generation.plan import all_plans
 from bokehsynth.generation.render_client import RenderClient
 from bokehsynth.generation.render_server import RenderServer
@@ -162,8 +162,8 @@ def test_layers_are_copied_once_for_all_views_and_stay_the_same_objects(
 ) -> None:
     seen: list[tuple[int, ...]] = []
     renderers.fate = lambda scenes: seen.append(tuple(map(id, scenes[0].layers)))
-    copies, write = [], render_client.write_layers
-    monkeypatch.setattr(render_client, "write_layers", lambda *what: copies.append(write(*what)))
+    copies, write = [], scene_slot.write_layers
+    monkeypatch.setattr(scene_slot, "write_layers", lambda *what: copies.append(write(*what)))
     client, first = RenderClient(), scene(4.0)
     for blur in (4.0, 5.0, 0.0, 6.0):
         client.render([scene(blur, layers=first.layers)], CODES)

@@ -144,10 +144,15 @@ class CompanionProcess:
 
 
 def _serve(serve: Callable[..., None], listener: socket.socket, ready: "Connection[Any, Any]") -> None:
-    def say_ready() -> None:
-        ready.send(None)
+    left = 2  # that it is ready, and that it has served: more would fill the pipe of a run that does not listen
 
-    serve(listener, say_ready)
+    def say() -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            ready.send(None)
+
+    serve(listener, say)
 
 
 def accept(listener: socket.socket) -> "Connection[Any, Any] | None":

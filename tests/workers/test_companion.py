@@ -114,6 +114,17 @@ def test_ends_after_it_has_served_do_not_count(monkeypatch: pytest.MonkeyPatch) 
     made.close()
 
 
+def test_what_serves_often_says_so_once() -> None:
+    """A run that does not listen would hold it up as soon as the pipe is full."""
+    reports, theirs = multiprocessing.Pipe(duplex=False)
+    companions._serve(lambda listener, ready: [ready() for _ in range(5)], None, theirs)  # type: ignore[arg-type]
+    theirs.close()
+    reports.recv()
+    reports.recv()
+    with pytest.raises(EOFError):
+        reports.recv()
+
+
 def test_who_does_not_know_the_key_is_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"bokehsynth-test-of-keys-{os.getpid()}"
     with socket.socket(socket.AF_UNIX) as listener:

@@ -9,6 +9,7 @@ import shlex
 import signal
 from pathlib import Path
 
+import pytest
 from harness import (
     assert_same,
     being_written,
@@ -26,6 +27,7 @@ from harness import (
 )
 
 
+@pytest.mark.long
 def test_faults_one_after_the_other(
     recipe: Path, clean: Path, shim: Path, victim: tuple[str, int, float], tmp_path: Path
 ) -> None:

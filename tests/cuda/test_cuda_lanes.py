@@ -81,7 +81,13 @@ def odd(number):
     return number % 2 == 1
 
 
-@pytest.mark.parametrize(("encoded", "others_first"), [(True, lambda number: True), (False, odd), (True, odd)])
+@pytest.mark.parametrize(
+    ("encoded", "others_first"),
+    [
+        (True, odd),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in ((True, lambda number: True), (False, odd))),
+    ],
+)
 def test_pictures_are_those_of_one_batch_at_a_time(encoded, others_first):
     made = two_at_a_time(LazyDevice(library()), encoded, others_first=others_first)
     assert same(made, one_at_a_time(encoded))

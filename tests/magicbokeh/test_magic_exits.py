@@ -197,6 +197,7 @@ def test_a_full_stdout_is_told(place, model):
         assert helped.returncode == 4  # the words were all that was asked for
 
 
+@pytest.mark.long
 def test_names_on_the_terminal_and_an_ascii_stdout(place, model):
     name = "\x1b]0;owned\x07\x1b[2K\rdone ä.png"
     (place / name).write_bytes((place / "photo.png").read_bytes())
@@ -209,6 +210,7 @@ def test_names_on_the_terminal_and_an_ascii_stdout(place, model):
     assert rb"\x1b]0;owned\x07\x1b[2K\rdone \xe4.png ->" in done.stdout
 
 
+@pytest.mark.long
 def test_closed_streams(place, model):
     line = [*SCRIPT, "infer", "photo.png", "--model", str(model), "--blur", "0", "--out", "out", "--device", "cpu"]
     done = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *line], check=False, timeout=250)

@@ -141,8 +141,7 @@ def pictures(lens, name):
 
 
 QUICK = [
-    ("tinted", "three frontal"), ("gentle", "three frontal"),
-    ("spherical", "tilted"), ("colours", "nothing behind"), ("fading", "crossing"), ("barrel", "tilted"),
+    ("gentle", "three frontal"), ("colours", "nothing behind"), ("fading", "crossing"), ("barrel", "tilted"),
     ("wide", "three frontal"),
 ]  # fmt: skip
 

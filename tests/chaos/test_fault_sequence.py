@@ -1,6 +1,6 @@
 """One folder, one fault after the other, and in the end the bytes of a run where nothing happened.
 
-The short form of what the other files of this folder try one by one (`pytest -m long tests/chaos`).
+What the other files of this folder try one by one (`pytest -m long tests/chaos`).
 """
 
 import errno

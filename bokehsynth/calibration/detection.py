@@ -156,7 +156,7 @@ def _fault(contour: npt.NDArray[np.int32], area: float, shape: tuple[int, ...]) 
 
 
 def _stable(candidates: list[_Candidate], small: FloatArray) -> list[_Candidate]:
-    """Of regions within each other the one whose outline moves least with the threshold, faultless ones first."""
+    """Choose among nested regions those without a fault, and then the one that moves least with the threshold."""
     ranked = sorted(
         (each for each in candidates if each.growth < MOST_GROWTH),
         key=lambda each: (bool(each.fault), each.growth, -each.area, each.centre),

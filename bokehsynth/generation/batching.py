@@ -48,7 +48,7 @@ class BatchOptions:
 
     @classmethod
     def served(cls, pixels: int) -> "BatchOptions":
-        """Of a worker for which another process renders: it composes the next sample while that has one or two."""
+        """Options of a worker that only composes, while another process renders one or two of its scenes."""
         batch = 2 if 2 * pixels <= BATCH_PIXELS else 1
         return cls(window=1 + 2 * batch, batch=batch, threads=1)
 

@@ -21,7 +21,7 @@ class HostCounts:
 
     @cached_property
     def rows(self) -> list[list[int]]:
-        """Of each resolution the counts of all samples."""
+        """The counts of all samples, for each resolution."""
         found: list[list[int]] = self._counts.tolist()
         return found
 

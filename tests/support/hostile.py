@@ -104,6 +104,7 @@ def read_all(function, paths, address_space):
     done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60 + MOST_SECONDS * len(paths))
     assert done.returncode == 0, done.stderr[-2000:]
     rows = [eval(text) for text in done.stdout.splitlines() if text.startswith("(")]
+    assert [row[0] for row in rows] == [*map(str, paths)], "a path without an answer is not refused"
     return {Path(path): (found, seconds, memory) for path, found, seconds, memory in rows}
 
 

@@ -127,6 +127,14 @@ def _point(values, j, i, c, row, at, shares):
     return upper + lower
 
 
+@always_inline_kernel
+def in_cell(values, at, u, v):
+    """Values of a grid's points, at a place in the cell of point `at`."""
+    upper = values[at] + u * (values[at + 1] - values[at])
+    lower = values[at + SIDE] + u * (values[at + SIDE + 1] - values[at + SIDE])
+    return upper + v * (lower - upper)
+
+
 @kernel
 def look_up(table, s, x, y):
     """Columns of lens points s [N, 2] at pixels (x, y) [N] of the picture: float32 [N, C, 4]."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bokehsynth.rendering.aperture.field_grid import AX, AY, DISTANCE, SIDE, WEIGHT
+from bokehsynth.rendering.aperture.field_lookup import in_cell
 from bokehsynth.rendering.aperture.field_table import FieldTable
 from bokehsynth.rendering.jit import kernel
 from bokehsynth.rendering.types import FloatArray
@@ -114,10 +115,10 @@ def _cut_cell(grids, places, at, middle, spacing, out):
     for q in range(_PARTS):
         for p in range(_PARTS):
             u, v = (p + 0.5) * step, (q + 0.5) * step
-            share = _between(grids[DISTANCE], at, u, v) / (step * spacing) + 0.5
-            light = max(_between(grids[WEIGHT], at, u, v), 0.0) * min(max(share, 0.0), 1.0) * step * step
+            share = in_cell(grids[DISTANCE], at, u, v) / (step * spacing) + 0.5
+            light = max(in_cell(grids[WEIGHT], at, u, v), 0.0) * min(max(share, 0.0), 1.0) * step * step
             sx, sy = (u - 0.5) * spacing, (v - 0.5) * spacing
-            ax, ay = _between(x, at, u, v) - out[MEAN_AX], _between(y, at, u, v) - out[MEAN_AY]
+            ax, ay = in_cell(x, at, u, v) - out[MEAN_AX], in_cell(y, at, u, v) - out[MEAN_AY]
             sums[LIGHT] += light
             sums[MEAN_SX] += light * sx
             sums[MEAN_SY] += light * sy
@@ -150,14 +151,6 @@ def _add_products(out, share, place):
     out[AA] += share * ax * ax
     out[AA + 1] += share * ax * ay
     out[AA + 2] += share * ay * ay
-
-
-@kernel
-def _between(values, at, u, v):
-    """Value at a place in the cell of grid point `at`."""
-    upper = values[at] + u * (values[at + 1] - values[at])
-    lower = values[at + SIDE] + u * (values[at + SIDE + 1] - values[at + SIDE])
-    return upper + v * (lower - upper)
 
 
 @kernel

@@ -20,7 +20,7 @@ from bokehsynth.rendering.aperture.field_moments import (
     SA,
     SS,
 )
-from bokehsynth.rendering.cpu.node_kernels import MOST, splat
+from bokehsynth.rendering.cpu.node_kernels import MOST, node_radius, splat
 from bokehsynth.rendering.jit import always_inline_kernel, inline_kernel, kernel
 
 WIDEST = 0.2, 0.52
@@ -39,15 +39,13 @@ plane has for them, and covariances in the meridional frame."""
 @kernel
 def splat_moment_nodes(table, moments, row, camera, area, out, norms):
     """`node_kernels.splat_table_nodes` from the `FieldMoments` of a `FieldTable` that is `round`."""
-    d, gx, gy = row.plane
-    K, place = camera.blur, -1
+    place = -1
     for n in range(len(row.x)):
         if not row.wanted[n]:
             continue
         place += 1
-        delta = d + gx * (row.x[n] - (area[1] - 1) / 2) + gy * (row.y - (area[0] - 1) / 2) - camera.focus
         there = place_of(table, row.y, row.x[n])
-        splat_moments(moments, there, (K * delta, K * gx, K * gy), row.half, out[place], norms[n])
+        splat_moments(moments, there, node_radius(row, n, camera, area), row.half, out[place], norms[n])
 
 
 @kernel

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.rendering.aperture.field_grid import AX, AY, DISTANCE, SIDE, WEIGHT
-from bokehsynth.rendering.aperture.field_lookup import grids_at
+from bokehsynth.rendering.aperture.field_lookup import grids_at, in_cell
 from bokehsynth.rendering.aperture.footprint_kernel import coverage_kernel, density_kernel, kernel_norm
 from bokehsynth.rendering.aperture.scanlines import scan
 from bokehsynth.rendering.jit import always_inline_kernel, kernel
@@ -123,11 +123,11 @@ def splat_grids(grids, n, tilted, half, out, norms):
                     v = (np.float32(j) + half_one) * step
                     for i in range(count):
                         u = (np.float32(i) + half_one) * step
-                        weight = part * _in_cell(weights, at, u, v)
+                        weight = part * in_cell(weights, at, u, v)
                         if at_rim:
-                            weight *= min(max(_in_cell(distances, at, u, v) * sharp + half_one, zero), one)
+                            weight *= min(max(in_cell(distances, at, u, v) * sharp + half_one, zero), one)
                         if weight > 0:
-                            ray = _in_cell(x, at, u, v), _in_cell(y, at, u, v)
+                            ray = in_cell(x, at, u, v), in_cell(y, at, u, v)
                             total += splat(out, c, ray, box, half, weight)
         norms[c] = total
 
@@ -206,11 +206,11 @@ def _bend_chords(values, spare):
 
 
 @always_inline_kernel
-def _in_cell(values, at, u, v):
-    """Values of a grid's points, at a place in the cell of point `at`."""
-    upper = values[at] + u * (values[at + 1] - values[at])
-    lower = values[at + SIDE] + u * (values[at + SIDE + 1] - values[at + SIDE])
-    return upper + v * (lower - upper)
+def node_radius(row, n, camera, area):
+    """Signed blur radius in px at a node, and what it grows by for a px to the right and a px down."""
+    d, gx, gy = row.plane
+    delta = d + gx * (row.x[n] - (area[1] - 1) / 2) + gy * (row.y - (area[0] - 1) / 2) - camera.focus
+    return camera.blur * delta, camera.blur * gx, camera.blur * gy
 
 
 @kernel
@@ -219,32 +219,27 @@ def splat_table_nodes(grids, row, camera, area, out, norms):
 
     area: height and width of the picture.
     """
-    d, gx, gy = row.plane
-    K, place = camera.blur, -1
+    place = -1
     for n in range(len(row.x)):
         if not row.wanted[n]:
             continue
         place += 1
-        delta = d + gx * (row.x[n] - (area[1] - 1) / 2) + gy * (row.y - (area[0] - 1) / 2) - camera.focus
-        splat_grids(grids, n, (K * delta, K * gx, K * gy), row.half, out[place], norms[n])
+        splat_grids(grids, n, node_radius(row, n, camera, area), row.half, out[place], norms[n])
 
 
 @kernel
 def weigh_pupil_nodes(opening, rims, row, camera, area, out, norms):
     """`splat_table_nodes` of an `ApertureShape` with rims [n, R, 3], integrated along scanlines; sums 1, 0 if dark."""
-    K = camera.blur
-    d, gx, gy = row.plane
     detail = opening.detail if opening.detail > 1 else 0  # smooth outlines need less
     lines, last, place = scan(opening.outline, 1.0, 0.0, 0.0, detail), 0.0, -1
     for n in range(len(row.x)):
         if not row.wanted[n]:
             continue
         place += 1
-        delta = d + gx * (row.x[n] - (area[1] - 1) / 2) + gy * (row.y - (area[0] - 1) / 2) - camera.focus
-        r = K * delta
+        r, ex, ey = node_radius(row, n, camera, area)
         if r != last:
-            lines, last = scan(opening.outline, r, K * gx, K * gy, detail), r
-        out[place] = density_kernel(lines, opening, r, K * gx, K * gy, rims[n], row.half)
+            lines, last = scan(opening.outline, r, ex, ey, detail), r
+        out[place] = density_kernel(lines, opening, r, ex, ey, rims[n], row.half)
         for c in range(out.shape[1]):
             norms[n, c] = 1.0 if out[place, c].sum() > 0 else 0.0
 
@@ -256,16 +251,13 @@ def cover_pupil_nodes(opening, lines, rims, row, camera, area, out, norms):
     lines: `scanlines.scan` of the opening at a frontal layer's radius; rims [n, R, 3]. The picture that kernels of a
     tilted layer are applied to carries |s|^-3 (`layer_filter.apply_tilt_weight`).
     """
-    d, gx, gy = row.plane
-    ex, ey = camera.blur * gx, camera.blur * gy
     detail, place = opening.detail if opening.detail > 1 else 0, -1
     for n in range(len(rims)):
         if not row.wanted[n]:
             continue
         place += 1
-        delta = d + gx * (row.x[n] - (area[1] - 1) / 2) + gy * (row.y - (area[0] - 1) / 2) - camera.focus
-        r = camera.blur * delta
-        if gx != 0 or gy != 0:
+        r, ex, ey = node_radius(row, n, camera, area)
+        if ex != 0 or ey != 0:
             lines = scan(opening.outline, r, ex, ey, detail)
         covered = coverage_kernel(lines, r, ex, ey, rims[n], row.half)
         for j in range(len(covered)):

@@ -27,7 +27,7 @@ def srgb_to_linear(encoded: npt.NDArray[np.generic]) -> FloatArray:
     """
     array = np.asarray(encoded)
     if array.dtype == np.uint8:
-        return _DECODE_8[array]
+        return np.take(_DECODE_8, array)
     if array.dtype == np.uint16:
         return _decode_16()[array]
     if np.issubdtype(array.dtype, np.integer):
@@ -38,8 +38,22 @@ def srgb_to_linear(encoded: npt.NDArray[np.generic]) -> FloatArray:
 def linear_to_srgb(linear: npt.NDArray[np.generic]) -> FloatArray:
     """Encode linear light to sRGB, float32 of the same shape; 1.0 is white, nothing is clamped."""
     value = np.asarray(linear, dtype=np.float32)
-    curve = np.float32(1.055) * np.power(np.maximum(value, np.float32(0.0031308)), np.float32(1 / 2.4))
-    return np.where(value <= np.float32(0.0031308), value * np.float32(12.92), curve - np.float32(0.055))
+    dark = value <= np.float32(0.0031308)
+    if 4 * np.count_nonzero(dark) < dark.size:
+        return np.where(dark, value * np.float32(12.92), _curve(np.maximum(value, np.float32(0.0031308))))
+    encoded = np.asarray(value * np.float32(12.92))  # a power takes ten times as long as choosing what needs one
+    bright = ~dark
+    encoded[bright] = _curve(value[bright])
+    return encoded
+
+
+def _curve(value: FloatArray) -> FloatArray:
+    return np.float32(1.055) * np.power(value, np.float32(1 / 2.4)) - np.float32(0.055)
+
+
+def brightest(color: FloatArray) -> FloatArray:
+    """The largest channel [H, W] of [H, W, 3]; NumPy's own `max` over three values takes five times as long."""
+    return np.maximum(np.maximum(color[..., 0], color[..., 1]), color[..., 2])
 
 
 def encode_8bit(linear: npt.NDArray[np.generic]) -> ByteArray:

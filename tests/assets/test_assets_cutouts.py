@@ -10,11 +10,11 @@ import pytest
 from support.photographs import cutout, folders, landscape, save
 
 from bokehsynth.assets.catalogue import Catalogue
-from bokehsynth.assets.decode.downscale import averaged, reduced, weighted
+from bokehsynth.assets.decode.downscale import averaged, in_strips, reduced, weighted
 from bokehsynth.assets.decode.raster import Raster
 from bokehsynth.assets.index.build import build_catalogue
 from bokehsynth.assets.index.measure import colors_under_alpha
-from bokehsynth.assets.load import foreground_colors
+from bokehsynth.assets.load import foreground_colors, highlights
 from bokehsynth.assets.load import store as store_module
 from bokehsynth.assets.load.foreground_colors import estimate_foreground
 from bokehsynth.assets.load.highlights import night_weight, recover_highlights
@@ -73,6 +73,14 @@ def test_the_old_background_is_removed(state, factor, blank):
     if state == "photographed":
         blue = srgb_to_linear(BEHIND)
         assert np.abs(found.color - blue).max(axis=2).min() > 0.4  # nowhere what was behind
+
+
+@pytest.mark.parametrize("factor", [2, 3, 5])
+def test_clipped_light_of_bytes_is_looked_up_to_the_same_bits(factor):
+    values = np.random.default_rng(factor).integers(0, 256, (611, 97, 3), np.uint8)
+    values[factor * 60 : 550] //= 2  # strips without any
+    raster = Raster(values, None, "JPEG", "RGB")
+    assert (highlights._clipped_in_file(raster, factor) == in_strips(raster, factor, highlights._clipped)).all()
 
 
 def test_estimation_is_repeatable_and_leaves_the_solid_alone():
@@ -202,6 +210,7 @@ def test_the_store_decodes_once_and_never_less_than_asked(catalogue, monkeypatch
         assert min(store.landscape(land, 40).color.shape[:2]) >= 40
         assert max(store.cutout(cut, 60).alpha.shape) >= 60
         assert store.landscape(land, 10_000).color.shape == (96, 128, 3)  # its largest
+    assert max(store.cutout(cut, 20).alpha.shape) < 60  # reduced further, of the file decoded already
     assert len(read) == 3
 
 

@@ -220,6 +220,14 @@ def test_encode_is_monotonic_and_continuous():
     assert np.diff(encoded).max() <= 12.92 * 1e-5 * 1.02
 
 
+def test_dark_pictures_are_encoded_as_bright_ones() -> None:
+    """Where much is dark only the rest is raised to a power, to the same bits."""
+    bright = np.random.default_rng(3).uniform(0.004, 2, (40, 7, 3)).astype(np.float32)
+    mixed = np.concatenate([bright, np.linspace(-0.1, 0.0031308, 60, dtype=np.float32).reshape(-1, 1, 3).repeat(7, 1)])
+    assert (linear_to_srgb(mixed)[:40] == linear_to_srgb(bright)).all()
+    assert (linear_to_srgb(mixed)[40:] == mixed[40:] * np.float32(12.92)).all()
+
+
 def test_floats_are_not_clamped_and_keep_their_shape():
     array = np.array([[-0.5, 0.0, 4.0]])
     assert linear_to_srgb(array).shape == (1, 3)

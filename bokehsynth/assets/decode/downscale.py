@@ -24,15 +24,16 @@ def whole_factor(size: tuple[int, int], shorter: int) -> int:
 
 def in_strips(raster: Raster, factor: int, change: Callable[[FloatArray], FloatArray]) -> FloatArray:
     """`change` applied to linear light [h, W, 3] strip by strip, each reduced by a whole factor at once."""
-    return _reduced_strips(raster, factor, lambda rows: change(raster.light(rows)))
+    return reduced_rows(raster, factor, lambda rows: change(raster.light(rows)))
 
 
 def weighted(raster: Raster, factor: int, weight: FloatArray) -> FloatArray:
     """Linear light times `weight` [H, W], reduced by a whole factor."""
-    return _reduced_strips(raster, factor, lambda rows: raster.light(rows) * cv2.merge([weight[rows]] * 3))
+    return reduced_rows(raster, factor, lambda rows: raster.light(rows) * cv2.merge([weight[rows]] * 3))
 
 
-def _reduced_strips(raster: Raster, factor: int, light: Callable[[slice], FloatArray]) -> FloatArray:
+def reduced_rows(raster: Raster, factor: int, light: Callable[[slice], FloatArray]) -> FloatArray:
+    """`light` [h, W, 3] of rows of a raster, asked for strip by strip, each reduced by a whole factor at once."""
     height = raster.size[0]
     if factor == 1:
         return light(slice(None))

@@ -124,18 +124,23 @@ def _from_pillow(image: Image.Image, kind: str, name: str) -> Raster:
     mode, icc = image.mode, image.info.get("icc_profile")
     transparent = "transparency" in image.info
     if mode == "1" or (mode == "L" and not transparent):
-        return _make_raster(np.asarray(image.convert("L")), kind, mode, icc)
+        return _make_raster(_pixels(image, "L"), kind, mode, icc)
     if mode in {"L", "LA", "La"}:
-        return _make_raster(np.asarray(image.convert("LA")), kind, mode, icc)
+        return _make_raster(_pixels(image, "LA"), kind, mode, icc)
     alpha_palette = mode == "P" and image.palette is not None and image.palette.mode == "RGBA"
     if mode in {"RGB", "P", "RGBX"} and not transparent and not alpha_palette:
-        return _make_raster(np.asarray(image.convert("RGB")), kind, mode, icc)
+        return _make_raster(_pixels(image, "RGB"), kind, mode, icc)
     if mode in {"RGB", "P", "PA", "RGBA", "RGBa"}:
-        return _make_raster(np.asarray(image.convert("RGBA")), kind, mode, icc)
+        return _make_raster(_pixels(image, "RGBA"), kind, mode, icc)
     if mode in {"CMYK", "YCbCr", "LAB"}:
         color, note = _convert_by_lut(image, icc)
         return _with_note(_make_raster(color, kind, mode, None), note)
     raise RejectedPicture(f"{name}: Pillow's mode {mode} is not read", "unsupported_format")
+
+
+def _pixels(image: Image.Image, mode: str) -> npt.NDArray[np.uint8]:
+    """A picture's numbers in a mode; `convert` copies also what is in it already."""
+    return np.asarray(image if image.mode == mode else image.convert(mode))
 
 
 def _make_raster(values: npt.NDArray[Any], kind: str, mode: str, icc: bytes | None) -> Raster:

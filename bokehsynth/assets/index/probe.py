@@ -13,14 +13,14 @@ from bokehsynth.assets.catalogue import Candidate
 from bokehsynth.assets.decode.decoder import Limits, decode_raster
 from bokehsynth.assets.decode.downscale import averaged, reduced, shrunk, whole_factor
 from bokehsynth.assets.decode.matte import reject_transparency, with_matte
-from bokehsynth.assets.decode.raster import Raster
+from bokehsynth.assets.decode.raster import ALL_BYTES, Raster, looked_up
 from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.decode.safe_read import read_file
 from bokehsynth.assets.index.jpeg_damage import reject_damaged_jpeg
 from bokehsynth.assets.index.measure import THUMB, grey_of, matte_facts, perceptual_hash, sharpness
 from bokehsynth.assets.index.quality import cutout_quality, picture_quality
 from bokehsynth.assets.load.pairs import load_pair
-from bokehsynth.color import FloatArray, linear_to_srgb
+from bokehsynth.color import FloatArray, linear_to_srgb, srgb_to_linear
 from bokehsynth.imaging.registration import compare_views
 
 PROBE_VERSION = 2
@@ -111,7 +111,7 @@ def _cutout(candidate: Candidate, raster: Raster, image_sha: str, limits: Limits
     if float(alpha.min()) > 0.98:
         raise RejectedPicture(f"{candidate.image}: its alpha is opaque everywhere, so it cuts nothing out", "no_matte")
     color, alpha = reduced(raster, MEASURED_SIDE), averaged(alpha, whole_factor(raster.size, MEASURED_SIDE))
-    encoded = linear_to_srgb(np.minimum(color, 1))
+    encoded = _encoded(raster, color)
     facts = matte_facts(encoded, alpha)
     if facts is None:
         raise RejectedPicture(f"{candidate.image}: its alpha shows nothing", "empty_matte")
@@ -128,6 +128,13 @@ def _cutout(candidate: Candidate, raster: Raster, image_sha: str, limits: Limits
     up = raster.size[0] / alpha.shape[0]
     box = (int(top * up), int(left * up), int(np.ceil(height * up)), int(np.ceil(width * up)))
     return _probe(raster, sha256, image_sha, matte_sha, asdict(phash) | asdict(replace(facts, box=box)) | judged)
+
+
+def _encoded(raster: Raster, color: FloatArray) -> FloatArray:
+    """sRGB-encoded colour [h, w, 3], at most white, of a raster's light after reduction."""
+    if color.shape[:2] == raster.size and raster.values.ndim == 3 and raster.is_srgb_of_8_bits:
+        return looked_up(raster.values, linear_to_srgb(srgb_to_linear(ALL_BYTES)))
+    return linear_to_srgb(np.minimum(color, 1))
 
 
 def _cutout_quality(

@@ -12,7 +12,7 @@ from bokehsynth.assets.decode.matte import SOLID, VISIBLE
 from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.index.measure import grey_of
 from bokehsynth.assets.spec import QualitySpec
-from bokehsynth.color import FloatArray
+from bokehsynth.color import FloatArray, brightest
 
 JUDGED_AT = 512
 """Shorter side in pixels at which sharpness and exposure are measured; of a cut-out, of its subject's box."""
@@ -56,7 +56,7 @@ def _light_measures(color: FloatArray, alpha: FloatArray | None) -> dict[str, fl
     return {
         "laplacian": round(float(fine.var(dtype=np.float64)), 3),
         "white": round(float((color.min(axis=2) >= white)[inside].mean()), 5),
-        "black": round(float((color.max(axis=2) <= black)[inside].mean()), 5),
+        "black": round(float((brightest(color) <= black)[inside].mean()), 5),
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.color import FloatArray, linear_to_srgb, srgb_to_linear
+from bokehsynth.color import FloatArray, brightest, linear_to_srgb, srgb_to_linear
 from bokehsynth.imaging.inpaint import push_pull
 
 TRUSTED = 1e-3
@@ -41,7 +41,7 @@ def estimate_foreground(color: FloatArray, alpha: FloatArray) -> FloatArray:
     """
     bright = np.float32(max(1.0, float(color.max())))
     encoded = linear_to_srgb(color / bright)
-    blank = (alpha <= TRUSTED) & (color.max(axis=2) <= 0)
+    blank = (alpha <= TRUSTED) & (brightest(color) <= 0)
     if blank.any():
         encoded = _extended(encoded, (~blank).astype(np.float32))
     estimate = _estimator()

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bokehsynth.assets.decode.downscale import in_strips, shrunk
-from bokehsynth.assets.decode.raster import Raster
-from bokehsynth.color import LUMINANCE, FloatArray
+from bokehsynth.assets.decode.downscale import in_strips, reduced_rows, shrunk
+from bokehsynth.assets.decode.raster import ALL_BYTES, Raster, looked_up
+from bokehsynth.color import LUMINANCE, FloatArray, brightest, srgb_to_linear
 
 CLIPPED = 0.8
 """Linear value of the largest channel from which a pixel may be clipped."""
@@ -50,7 +50,7 @@ def recover_highlights(raster: Raster, color: FloatArray, factor: int) -> FloatA
     night = night_weight(color)
     if night == 0:
         return None
-    light = _clipped(color) if factor == 1 else in_strips(raster, factor, _clipped)
+    light = _clipped(color) if factor == 1 else _clipped_in_file(raster, factor)
     return _of_lamps(light, color, night, HIGHLIGHTS)
 
 
@@ -100,16 +100,29 @@ def night_weight(color: FloatArray) -> float:
     return float(np.clip((day - stops) / (day - night), 0, 1))
 
 
-def brightest(color: FloatArray) -> FloatArray:
-    """The largest channel [H, W]; NumPy's own `max` over three values takes five times as long."""
-    return np.maximum(np.maximum(color[..., 0], color[..., 1]), color[..., 2])
-
-
 def _hue(light: FloatArray, color: FloatArray, where: npt.NDArray[np.bool_]) -> FloatArray:
     """Hue [n, 3] of the glow round each lamp, since the clipped lamp itself is white in the file."""
     glow = cv2.blur(np.maximum(color - light, 0), (9, 9), borderType=cv2.BORDER_REFLECT_101)[where]
     hue = glow / np.maximum(glow.max(axis=1, keepdims=True), np.float32(1e-4))
     return np.asarray(np.float32(0.3) + np.float32(0.7) * hue, np.float32)
+
+
+def _clipped_in_file(raster: Raster, factor: int) -> FloatArray:
+    """`_clipped` of all light of a file, reduced by a factor."""
+    if raster.values.ndim == 2 or not raster.is_srgb_of_8_bits:
+        return in_strips(raster, factor, _clipped)
+    light = srgb_to_linear(ALL_BYTES)
+    rise = np.where(light > CLIPPED, _fall(light, 1, CLIPPED), np.float32(0))
+
+    def clipped(rows: slice) -> FloatArray:
+        part = raster.values[rows]
+        red, green, blue = cv2.split(part)
+        most = cv2.max(cv2.max(red, green), blue)
+        if light[most.max()] <= CLIPPED:
+            return np.zeros(part.shape, np.float32)
+        return looked_up(part, light) * cv2.merge([looked_up(most, rise * rise)] * 3)
+
+    return reduced_rows(raster, factor, clipped)
 
 
 def _clipped(light: FloatArray) -> FloatArray:

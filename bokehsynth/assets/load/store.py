@@ -57,7 +57,7 @@ class AssetStore:
             return self._draw(asset_id, longer_side, Cutout, draw_foreground, draw_cutout)
         colors, factor = asset.colors, cutout_factor(files, longer_side)
         key = {**_contents(files), "colors": colors, "factor": factor}
-        return self._get(key, Cutout, lambda: cutout_from(read_asset(files), colors, factor))
+        return self._get(key, Cutout, lambda: cutout_from(self._decoded(files), colors, factor))
 
     def landscape(self, asset_id: str, shorter_side: int) -> Landscape:
         """The landscape with a shorter side of at least `shorter_side` pixels, or its largest."""
@@ -116,6 +116,14 @@ class AssetStore:
         assert self._catalogue is not None, "classes are named by recipes"
         key = {"drawn": f"{asset_id}@{self._catalogue.by_id[asset_id].sha256}", "size": class_size(pixels)}
         return self._get(key, kind, lambda: by_class(asset_id, class_size(pixels)), on_disk=False)
+
+    def _decoded(self, files: AssetFiles) -> Raster:
+        """A cut-out's file, kept in memory: scenes ask for it in ten sizes, and decoding takes longer than reducing.
+
+        (Landscapes, which are larger, come in two or three.)
+        """
+        raster: Raster = self._cache.get((Raster, *_contents(files).values()), lambda: read_asset(files))
+        return raster
 
     def _find(self, asset_id: str) -> tuple[Asset | None, AssetFiles | None]:
         if self._catalogue is None or asset_id not in self._catalogue.files:

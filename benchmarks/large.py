@@ -151,7 +151,9 @@ def warm(focus: str) -> None:
     """Compile or load every kernel that rendering will use."""
     import bokehsynth as bs
     from benchmarks import scenes
+    from bokehsynth.rendering.cpu import renderer
 
+    renderer.warm_up_coarse()  # so small a picture is not reduced below
     surfaces = scenes.planes(SEED)
     for blur in (12.0, 128.0):
         lens = bs.Lens(blur, surfaces[scenes.FOCUS.index(focus)].d)

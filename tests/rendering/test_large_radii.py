@@ -7,7 +7,7 @@ from support.scenes import TINTS, Scene, enough, matte, point_light, sheet, text
 import bokehsynth as bs
 from bokehsynth.rendering import tile_constants
 from bokehsynth.rendering.aperture.tables import tables_of
-from bokehsynth.rendering.cpu import reduced_layers, reduced_pass, renderer, threads
+from bokehsynth.rendering.cpu import reduced_layers, reduced_means, reduced_pass, renderer, threads
 from bokehsynth.rendering.cpu.prepared_layers import prepare_layer
 from bokehsynth.rendering.tile_constants import COARSE_FROM
 from bokehsynth.rendering.types import RenderInput, far_blurred_scene
@@ -74,6 +74,24 @@ def test_colours_of_little_coverage_are_those_of_the_layers(behind, monkeypatch)
     assert not np.array_equal(color, exact.bokeh)
     assert color[exact.coverage > 1e-5].max() < 1.05  # below that, float32 sums of all texels reach 1.4 too
     assert np.abs(color - exact.bokeh)[exact.coverage > 0.005].max() < 0.1
+
+
+@pytest.mark.parametrize("planes", [4, 6])
+def test_limits_are_the_straight_colours_around(planes):
+    """Of the 4 x 4 pixels that a cubic reads, without those of little alpha beside their neighbours."""
+    rng = np.random.default_rng(planes)
+    means = rng.random((planes, 9, 11)).astype(np.float32)
+    means[3:] *= rng.choice(np.float32([0, 1e-4, 1]), means[3:].shape)
+    found = reduced_means.straight_limits(means)
+    color, alpha = np.moveaxis(means[:3], 0, 2), np.broadcast_to(np.moveaxis(means[3:], 0, 2), (9, 11, 3))
+    around = [(np.clip(np.arange(n)[:, None] + np.arange(-1, 3), 0, n - 1)) for n in (9, 11)]
+    for y, x, c in np.ndindex(9, 11, 3):
+        window = np.ix_(around[0][y], around[1][x])
+        most = [alpha[np.ix_(around[0][j], around[1][i])][..., c].max() for j in around[0][y] for i in around[1][x]]
+        solid = alpha[window][..., c] > np.float32(reduced_means.FAINT) * np.reshape(most, (4, 4))
+        straight = (color[window][..., c] / np.where(solid, alpha[window][..., c], 1))[solid]
+        want = (straight.min(), straight.max()) if straight.size else (0, 0)
+        assert (found[c, y, x], found[3 + c, y, x]) == want
 
 
 def test_light_is_kept():

@@ -26,7 +26,7 @@ from bokehsynth.assets.decode.rejection import RejectedPicture
 from bokehsynth.assets.index.probe import Probe, probe
 from bokehsynth.workers.line_children import READY, ChildEnded, ask_all, child_command
 from bokehsynth.workers.pool import usable_cpus
-from bokehsynth.workers.worker import request_parent_death_signal
+from bokehsynth.workers.worker import keep_freed_memory, request_parent_death_signal
 
 _PROBE = TypeAdapter(Probe)
 
@@ -116,6 +116,7 @@ def _limit_memory(max_pixels: int) -> None:
 def _serve(limits: Limits) -> None:
     """Main loop of a child: read candidates and write records, one JSON line each, until the input ends."""
     request_parent_death_signal()
+    keep_freed_memory()
     import cv2
     import OpenEXR  # noqa: F401  # decoders are loaded before the limit is set
 

@@ -53,20 +53,66 @@ def straight_limits(means: FloatArray) -> FloatArray:
     means: [3 + C, rows, columns] of a layer. Returns [6, rows, columns], three least ones first; 0 where nothing covers
     a pixel. Pixels of a share of FAINT of the largest alpha say nothing of a colour: sums along rows leave noise there.
     """
-    alpha = means[3:] if len(means) == 6 else np.repeat(means[3:], 3, axis=0)
-    solid = alpha > FAINT * _of_neighbours(alpha, np.maximum)
-    straight = means[:3] / np.where(solid, alpha, 1)
-    least = _of_neighbours(np.where(solid, straight, np.float32(np.inf)), np.minimum)
-    largest = _of_neighbours(np.where(solid, straight, np.float32(-np.inf)), np.maximum)
-    covered = largest >= least
-    return np.concatenate([np.where(covered, least, 0), np.where(covered, largest, 0)]).astype(np.float32)
+    _, rows, columns = means.shape
+    straight = np.empty((6, rows, columns), np.float32)
+    limits = np.empty_like(straight)
+    in_pieces(0, rows, lambda start, stop: _straight_colors(means, (start, stop), straight))
+    in_pieces(0, rows, lambda start, stop: _extremes_of_neighbours(straight, (start, stop), limits))
+    return limits
 
 
-def _of_neighbours(planes: FloatArray, extremum: np.ufunc) -> FloatArray:
-    """Extremum over rows y - 1 .. y + 2 and columns x - 1 .. x + 2, edges repeated."""
-    padded = np.pad(planes, ((0, 0), (1, 2), (1, 2)), mode="edge")
-    rows = extremum.reduce([padded[:, k : k + planes.shape[1]] for k in range(4)])
-    return np.asarray(extremum.reduce([rows[..., k : k + planes.shape[2]] for k in range(4)]))
+@kernel
+def _straight_colors(means, rows, straight):
+    """Fill rows with colour over alpha, twice; inf and -inf, which bound nothing, where alpha is faint."""
+    columns = means.shape[2]
+    most = np.empty(columns, np.float32)
+    around = np.empty(columns + 3, np.float32)
+    for y in range(rows[0], rows[1]):
+        for c in range(3):
+            alpha = means[3 + c] if len(means) == 6 else means[3]
+            if c == 0 or len(means) == 6:
+                _extreme_of_window(alpha, y, np.float32(1), around, most)
+            for x in range(columns):
+                if alpha[y, x] > np.float32(FAINT) * most[x]:
+                    value = means[c, y, x] / alpha[y, x]
+                    straight[c, y, x] = value
+                    straight[3 + c, y, x] = value
+                else:
+                    straight[c, y, x] = np.inf
+                    straight[3 + c, y, x] = -np.inf
+
+
+@kernel
+def _extremes_of_neighbours(straight, rows, limits):
+    """Fill rows of `straight_limits`."""
+    columns = straight.shape[2]
+    around = np.empty(columns + 3, np.float32)
+    for y in range(rows[0], rows[1]):
+        for c in range(3):
+            _extreme_of_window(straight[c], y, np.float32(-1), around, limits[c, y])
+            _extreme_of_window(straight[3 + c], y, np.float32(1), around, limits[3 + c, y])
+            for x in range(columns):
+                if limits[3 + c, y, x] < limits[c, y, x]:  # nothing covers these pixels
+                    limits[c, y, x] = 0
+                    limits[3 + c, y, x] = 0
+
+
+@kernel
+def _extreme_of_window(plane, y, sign, around, out):
+    """Fill `out` with the largest (`sign` 1) or least (-1) values of the windows of `straight_limits` in row y."""
+    last, columns = plane.shape[0] - 1, plane.shape[1]
+    before, here, after, beyond = max(y - 1, 0), y, min(y + 1, last), min(y + 2, last)
+    for x in range(columns):
+        a, b, c, d = sign * plane[before, x], sign * plane[here, x], sign * plane[after, x], sign * plane[beyond, x]
+        a, c = b if b > a else a, d if d > c else c
+        around[x + 1] = c if c > a else a
+    around[0] = around[1]
+    around[columns + 1] = around[columns]
+    around[columns + 2] = around[columns]
+    for x in range(columns):
+        a, b, c, d = around[x], around[x + 1], around[x + 2], around[x + 3]
+        a, c = b if b > a else a, d if d > c else c
+        out[x] = sign * (c if c > a else a)
 
 
 def layer_means(scene: RenderInput, layer: Layer, cell_side: int, tables: LensTables) -> Reading:
@@ -76,7 +122,7 @@ def layer_means(scene: RenderInput, layer: Layer, cell_side: int, tables: LensTa
     kernels = prepared_layers.kernels_by_radius(small, layers, tables)
     slots = 3 + tables.channels
     count = 3 if layers[0].opaque else slots
-    means = _empty_planes(count, small)
+    means = _empty_planes(small, count)
     for band in prepared_layers.bands(small, layers):
         weighted: list[prepared_layers.WeightedPlanes | None] = []
         weighted = prepared_layers.weight_planes(layers, small, band)
@@ -90,9 +136,9 @@ def layer_means(scene: RenderInput, layer: Layer, cell_side: int, tables: LensTa
     return reading(coarse, means, scene.width, straight_limits(means) if count > 3 else None)
 
 
-def _empty_planes(count: int, small: RenderInput) -> FloatArray:
+def _empty_planes(small: RenderInput, *count: int) -> FloatArray:
     """Planes of whole tiles."""
-    return np.zeros((count, -(-small.height // TILE_H) * TILE_H, -(-small.width // TILE_W) * TILE_W), np.float32)
+    return np.zeros((*count, -(-small.height // TILE_H) * TILE_H, -(-small.width // TILE_W) * TILE_W), np.float32)
 
 
 @kernel
@@ -136,7 +182,7 @@ def layers_together(
     rays = prepared_layers.rays_of(small, prepared, tables.ray_set(samples, grid_side(reach)))
     planes = prepared_layers.layer_planes(small, prepared, [None] * len(prepared))
     slots = 3 + tables.channels
-    out = np.stack([_empty_planes(slots, small) for _ in layers])
+    out = _empty_planes(small, len(layers), slots)
 
     def sum_rows(start: int, stop: int) -> None:
         scratch = np.zeros((tile_pass.scratch_cells(len(layers), slots - 3), CELL), np.float32)

@@ -34,13 +34,14 @@ have no such record: their members are encoded by OpenCV (`with_encoder_of`); no
 PIXEL_GPU = ("compute_capability", "nvrtc", "cupy")
 """Keys of a GPU's record (`rendering.describe_device`) on which pixels depend; null on the CPU."""
 
-PIXELS = 8
+PIXELS = 9
 """Revision of the pixels that this version makes of lenses with a pupil or anything else that depends on the field, of
 traced ones, and of openings beyond the unit disc (1: 0.4.0, with another filter and another `falloff` of pupils; 2:
 aberrations by rays alone; 3: one distance of nodes for all of a picture; 4: dark corners of traced lenses in pictures
 that are not square; 5: kernels of aberrations cell by cell, rays of each colour apart; 6: the same, or kernels of
-blocks and rays of green for all colours up to 0.15 px apart), and on the CPU of recipes whose blur goes beyond
-COARSE_FROM px (before 6: all texels of every layer). All other recipes are at revision 1 still."""
+blocks and rays of green for all colours up to 0.15 px apart; 9: kernels at columns of a few rows in place of rays),
+and on the CPU of recipes whose blur goes beyond COARSE_FROM px (before 6: all texels of every layer). All other recipes
+are at revision 1 still."""
 
 PIXELS_OF_HALVES = 7
 """The same of other recipes that store the pictures through the halves of an opening (before 7: each was rendered by

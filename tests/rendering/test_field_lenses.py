@@ -28,6 +28,7 @@ from bokehsynth.rendering.cpu.moment_splats import splat_moments
 from bokehsynth.rendering.cpu.node_kernels import NodeGrids, grids_of_row, splat_grids
 from bokehsynth.rendering.cpu.prepared_layers import concatenate_kernels
 from bokehsynth.rendering.cpu.radius_kernels import RadiusCells, pupil_radii
+from bokehsynth.rendering.tile_constants import RAY_TRACED
 from bokehsynth.rendering.types import RenderInput
 
 
@@ -207,10 +208,40 @@ def test_cells_of_several_sizes_meet(monkeypatch):
     monkeypatch.setattr(layer_lattices, "_lattice", seen)
     found = bs.render(*scene, backend="cpu").bokeh
     assert len(sizes) > 1
-    monkeypatch.setattr(layer_lattices, "ASTRAY_MOVES", (0.0, 0.5))
+    monkeypatch.setattr(layer_lattices, "ASTRAY_MOVES", (1e-9, 0.5))
     monkeypatch.setattr(layer_lattices, "ASTRAY_SHARE", (0.0, 0.3))
     even = bs.render(*scene, backend="cpu").bokeh
     assert 0 < np.abs(found - even).max() < 8e-3  # 5.6e-3, of noise from texel to texel
+
+
+class Whirl(bs.Disc):
+    """A spot that grows and turns with the field ever faster, so that no two nodes see alike ones."""
+
+    def aberration(self, s, h):
+        square = np.square(h).sum(axis=-1, keepdims=True)
+        turned = np.stack([-s[:, 1], s[:, 0]], axis=1)
+        return 9 * square * s + 14 * square**2 * turned * s[:, :1] + 30 * square * h * np.square(s).sum(1)[:, None]
+
+
+def test_kernels_that_change_too_fast_for_nodes_stand_at_columns(monkeypatch):
+    """They are those of single pixels, nearly, and what rays say of them."""
+    scene, ways = sheets(Whirl(), 6.0, 0.01), layer_lattices._ways
+
+    def finer(*arguments):
+        found, changes = ways(*arguments)
+        return found, 1000 * changes
+
+    found = bs.render(*scene, backend="cpu")
+    assert not (found.paths == RAY_TRACED).any()
+    monkeypatch.setattr(layer_lattices, "_ways", finer)
+    of_each = bs.render(*scene, backend="cpu").bokeh
+    monkeypatch.setattr(layer_lattices, "_ways", ways)
+    monkeypatch.setattr(layer_lattices, "BY_COLUMNS", node_rows.BY_RAYS)
+    by_rays = bs.render(*scene, backend="cpu", samples=1024)
+    assert (by_rays.paths == RAY_TRACED).mean() > 0.3
+    for right, rms in (of_each, 2.5e-3), (by_rays.bokeh, 1e-2):  # of noise from texel to texel
+        off = found.bokeh - right
+        assert np.sqrt(np.square(off).mean()) < rms, np.sqrt(np.square(off).mean())
 
 
 def test_a_tilted_layer_through_a_pupil_is_summed_along_rows(monkeypatch):

@@ -58,6 +58,11 @@ class FieldTable(NamedTuple):
     """x and y of the picture's centre."""
 
 
+def no_field_table(channels: int) -> FieldTable:
+    """The table of lenses that have none: of no lens points."""
+    return FieldTable(np.zeros((1, 1, channels, 4, 0), np.float32), 1.0, 1.0, False, (0.0, 0.0))
+
+
 def bake_field_table(aperture: Aperture, width: int, height: int, channels: int) -> FieldTable:
     """Ask an aperture at all nodes. Raises UsageError if its aberration changes too fast for the table."""
     step = max(width - 1, height - 1, 1) / (FIELDS - 1)

@@ -11,6 +11,7 @@ import numpy as np
 
 from bokehsynth.rendering import tile_constants as tiles
 from bokehsynth.rendering.aperture.footprint_kernel import INTERIOR, SHORTEST_RUN
+from bokehsynth.rendering.cpu.column_kernels import Columns
 from bokehsynth.rendering.cpu.kernel_arguments import Kernels, Radius, Texels
 from bokehsynth.rendering.cpu.layer_filter import filter_plane, value_and_slope
 from bokehsynth.rendering.cpu.simd import cell, div, load, madd, mul, ramp, splat, store, where_positive
@@ -34,6 +35,7 @@ class CellStrip(NamedTuple):
     sizes: IntArray  # [L, rows, cells]: of the cell that one of the finest belongs to, in these
     table: Kernels  # by radius, of layers and cells whose radius changes too much from node to node
     spans: IntArray  # [L, rows, cells, 2]: first and last + 1 of a cell's kernels by radius; equal where nodes serve
+    columns: Columns  # of cells whose kernels change too much from node to node
 
 
 class Cell(NamedTuple):

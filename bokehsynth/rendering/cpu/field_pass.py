@@ -6,14 +6,16 @@ import numpy as np
 
 from bokehsynth.rendering import tile_constants as tiles
 from bokehsynth.rendering.cpu.cell_filter import Cell, compile_cell, filter_cell, filter_radii
+from bokehsynth.rendering.cpu.column_kernels import filter_columns, means_of
 from bokehsynth.rendering.cpu.composite import composite
 from bokehsynth.rendering.cpu.control_variate import rays_for, sum_rays
 from bokehsynth.rendering.cpu.field_variate import TileRays, fill_tile_rays, sum_field_rays
 from bokehsynth.rendering.cpu.kernel_arguments import Group, PupilField, Rays, Visible
+from bokehsynth.rendering.cpu.simd import cell, load, store
 from bokehsynth.rendering.cpu.tile_bounds import REACH
 from bokehsynth.rendering.cpu.tile_pass import copy_layer, copy_plan, workspace
 from bokehsynth.rendering.jit import always_inline_kernel, kernel
-from bokehsynth.rendering.tile_constants import FINEST, GROUP, TILE_H, TILE_W
+from bokehsynth.rendering.tile_constants import FINEST, GROUP, LANES, TILE_H, TILE_W
 
 
 class CellRays(NamedTuple):
@@ -44,6 +46,7 @@ def render_cells(layers, plan, strip, taps, beams, picture, memory):
                     continue
                 visible = Visible(state, seen[: copy_plan(plan, tile_row, x, state, seen)])
                 tile, room = (tile_row, x, visible), (hits, scratch, compiled)
+                filter_columns(layers, strip, y, tile, scratch.buffer, picture.coverage.shape)
                 _render_tile(layers, plan, (strip, y), taps, tile, beams, room, picture)
 
 
@@ -56,6 +59,7 @@ def _render_tile(layers, plan, around, taps, tile, beams, room, picture):
     path, y0, x0 = plan.paths[tile_row, column], tile_row * TILE_H, column * TILE_W
     for m in visible.order:
         nodes = strip.spans[m, row, column, 0] == strip.spans[m, row, column, 1]
+        nodes = nodes and strip.columns.steps[m, row, column] == 0
         here = _cell_of(strip, m, row, column)
         if visible.state[m, REACH] != 0 and nodes and not _is(compiled, m, here):
             compile_cell(strip, m, here, layers.stride, taps)
@@ -103,8 +107,19 @@ def _filter_layers(layers, around, taps, visible, group, place, scratch):
         span = strip.spans[m, row, group.tile_column, 0], strip.spans[m, row, group.tile_column, 1]
         if visible.state[m, REACH] == 0:
             copy_layer(layers, m, group, planes, scratch)
+        elif strip.columns.steps[m, row, group.tile_column] > 0:
+            _copy_means(means_of(strip.columns, len(layers.planes), m, group.top // GROUP), m, planes, scratch)
         elif span[1] > span[0]:
             filter_radii(layers, strip, m, span, group, planes, scratch)
         else:
             here = _cell_of(strip, m, row, group.tile_column)
             filter_cell(layers, strip, taps, (m, here), group, place, planes, scratch)
+
+
+@always_inline_kernel
+def _copy_means(address, m, planes, scratch):
+    """Take the means of a layer that are made already."""
+    for p in range(planes):
+        out = cell(scratch.means, scratch.slots, m, p)
+        for r in range(GROUP):
+            store(out, r * LANES, load(address, (p * GROUP + r) * LANES))

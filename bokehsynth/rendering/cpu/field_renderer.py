@@ -24,6 +24,7 @@ from bokehsynth.rendering.cpu.field_variate import STEADY, TOGETHER, tile_rays
 from bokehsynth.rendering.cpu.kernel_arguments import LayerPlanes, Picture, PupilField, Rays, TilePlan
 from bokehsynth.rendering.cpu.layer_lattices import layer_lattices
 from bokehsynth.rendering.cpu.node_rows import (
+    BY_COLUMNS,
     BY_NODES,
     BY_RAYS,
     FieldScene,
@@ -50,7 +51,7 @@ def render_scene(scene: RenderInput, samples: int | None) -> RenderOutput:
     prepared = FieldScene(scene, tables, layers, rays, _motion(scene, tables))
     output = _empty_output(scene)
     lattices = layer_lattices(prepared)
-    lattice = Lattice(np.stack([each.ways for each in lattices]), np.stack([each.sizes for each in lattices]))
+    lattice = Lattice(*(np.stack(each) for each in zip(*lattices, strict=True)))
     reaches = _reaches(prepared)
     plan = _planned(prepared, lattice, reaches, output)
     _filter_cells(prepared, plan, _wanted(lattice, plan), reaches is not None, output)
@@ -137,7 +138,7 @@ def _wanted(lattice: Lattice, plan: TilePlan) -> Lattice:
         needed = seen.reshape(rows, -1, columns).any(axis=1)
         result[m][needed] = lattice.ways[m][needed]
     sizes = np.where(result == BY_NODES, lattice.sizes, 1)  # strips are as high as the largest cell
-    return Lattice(result, sizes)
+    return Lattice(result, sizes, np.where(result == BY_COLUMNS, lattice.steps, 0))
 
 
 def _filter_cells(

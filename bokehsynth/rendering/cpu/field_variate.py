@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bokehsynth.rendering.aperture.field_lookup import columns_at, place_of
-from bokehsynth.rendering.aperture.field_table import FieldTable
+from bokehsynth.rendering.aperture.field_table import FieldTable, no_field_table
 from bokehsynth.rendering.aperture.tables import RaySet
 from bokehsynth.rendering.cpu import ray_batches
 from bokehsynth.rendering.cpu.control_variate import attenuate_by, clear_sums
@@ -50,7 +50,7 @@ def tile_rays(
 ) -> TileRays:
     """Room for the largest set of rays; kinds: `moving` and `together`."""
     if table is None:
-        table, channels, most = FieldTable(np.zeros((1, 1, 0, 4, 0), np.float32), 1.0, 1.0, False, (0.0, 0.0)), 0, 0
+        table, channels, most = no_field_table(0), 0, 0
     else:
         most = int((rays.spans[:, 1] - rays.spans[:, 0]).max())
     shape, floats = (channels, most), np.float32

@@ -8,9 +8,19 @@ import numpy.typing as npt
 from bokehsynth.rendering.aperture.field_motion import FieldMotion, nodes_at
 from bokehsynth.rendering.aperture.tables import FieldLensTables
 from bokehsynth.rendering.cpu import prepared_layers
-from bokehsynth.rendering.cpu.node_rows import BY_NODES, BY_RADIUS, BY_RAYS, COARSEST, FieldScene, Lattice, node_radii
+from bokehsynth.rendering.cpu.column_kernels import MOST
+from bokehsynth.rendering.cpu.node_rows import (
+    BY_COLUMNS,
+    BY_NODES,
+    BY_RADIUS,
+    BY_RAYS,
+    COARSEST,
+    FieldScene,
+    Lattice,
+    node_radii,
+)
 from bokehsynth.rendering.tile_constants import FINEST
-from bokehsynth.rendering.types import IntArray
+from bokehsynth.rendering.types import Float64Array, IntArray
 
 BoolArray = npt.NDArray[np.bool_]
 MotionAround = tuple[npt.NDArray[Any], npt.NDArray[Any], FieldMotion]
@@ -56,28 +66,29 @@ def _motion_around(prepared: FieldScene, step: int) -> list[MotionAround]:
     return result
 
 
-def _close_enough(
+def _changes(
     prepared: FieldScene, each: prepared_layers.PreparedLayer, step: int, around: list[MotionAround]
-) -> BoolArray:
-    """Whether the kernels of a layer are alike enough at nodes `step` px apart around a cell, [cells]."""
+) -> Float64Array:
+    """How much the kernels of a layer differ at nodes `step` px apart, [cells], of what serves: 1 and less do."""
     scene, (rows, columns) = prepared.scene, prepared.cells(step)
     if not isinstance(prepared.tables, FieldLensTables):  # rims move alike all over the picture
         moves = step * prepared.motion.pixels(max(abs(r) for r in each.radii))
         slow = step * prepared.motion.rims <= MOVED_SHARE
-        return np.full((rows, columns), bool((slow & (moves <= (MOVES if step > FINEST else np.inf))).all()))
-    enough = np.ones((rows, columns), np.bool_)
+        serve = bool((slow & (moves <= (MOVES if step > FINEST else np.inf))).all())
+        return np.full((rows, columns), 0.0 if serve else np.inf)
+    most = np.zeros((rows, columns))
     for x, y, here in around:
         plane = each.plane.at(x[None, :] - (scene.width - 1) / 2, y[:, None] - (scene.height - 1) / 2)
-        radius = np.broadcast_to(scene.lens.blur * (plane - scene.lens.focus), enough.shape)
+        radius = np.broadcast_to(scene.lens.blur * (plane - scene.lens.focus), most.shape)
         if scene.lens.aperture.has_aberration:
             pixels, share = ASTRAY_MOVES[step == FINEST], ASTRAY_SHARE[step == FINEST]
-            most = np.maximum(pixels, share * here.width(radius))
+            serves = np.maximum(pixels, share * here.width(radius))
         else:
-            most = np.full(enough.shape, MOVES if step > FINEST else np.inf)
-            radius = np.full(enough.shape, max(abs(r) for r in each.radii))
-        enough &= step * np.maximum(here.rims, here.fading) <= MOVED_SHARE
-        enough &= step * here.pixels(radius) <= most
-    return enough
+            serves = np.full(most.shape, MOVES if step > FINEST else np.inf)
+            radius = np.full(most.shape, max(abs(r) for r in each.radii))
+        most = np.maximum(most, step * np.maximum(here.rims, here.fading) / MOVED_SHARE)
+        most = np.maximum(most, step * here.pixels(radius) / serves)
+    return most
 
 
 def _lattice(
@@ -86,30 +97,39 @@ def _lattice(
     """How a layer's means are made: between nodes as far apart as serve, [rows, columns] of the finest cells."""
     rows, columns = (COARSEST // FINEST * side for side in prepared.cells(COARSEST))
     ways, sizes = np.full((rows, columns), BY_NODES), np.ones((rows, columns), np.int64)
-    finest = _ways(prepared, each, FINEST, around[FINEST])
-    ways[: finest.shape[0], : finest.shape[1]] = finest
+    steps = np.zeros((rows, columns), np.int64)
+    finest, changes = _ways(prepared, each, FINEST, around[FINEST])
+    here = slice(finest.shape[0]), slice(finest.shape[1])
+    ways[here], steps[here] = finest, np.where(finest == BY_COLUMNS, np.ceil(np.clip(changes, 1, MOST)), 0)
     for size in SIZES[1:]:
-        by_nodes = _ways(prepared, each, size * FINEST, around[size * FINEST]) == BY_NODES
+        by_nodes = _ways(prepared, each, size * FINEST, around[size * FINEST])[0] == BY_NODES
         serve = np.repeat(np.repeat(by_nodes, size, axis=0), size, axis=1)
-        here = np.zeros((rows, columns), np.bool_)
-        here[: serve.shape[0], : serve.shape[1]] = serve
-        ways[here], sizes[here] = BY_NODES, size
-    return Lattice(ways, sizes)
+        served = np.zeros((rows, columns), np.bool_)
+        served[: serve.shape[0], : serve.shape[1]] = serve
+        ways[served], sizes[served], steps[served] = BY_NODES, size, 0
+    return Lattice(ways, sizes, steps)
 
 
 def _ways(
     prepared: FieldScene, each: prepared_layers.PreparedLayer, step: int, around: list[MotionAround]
-) -> IntArray:  # fmt: skip
-    """How a layer's means are made in cells `step` px wide: BY_NODES, BY_RADIUS or, where neither does, BY_RAYS."""
-    enough = _close_enough(prepared, each, step, around)
+) -> tuple[IntArray, Float64Array]:  # fmt: skip
+    """How a layer's means are made in cells `step` px wide, and how much kernels change there (`_changes`).
+
+    BY_NODES, BY_RADIUS or, where neither does, BY_COLUMNS of lenses that have a table and BY_RAYS of others.
+    """
+    changes = _changes(prepared, each, step, around)
+    otherwise = BY_COLUMNS if isinstance(prepared.tables, FieldLensTables) else BY_RAYS
     if each.plane.slope == 0:
-        return np.where(enough, BY_NODES, BY_RAYS)
+        return np.where(changes <= 1, BY_NODES, otherwise), changes
     radii = node_radii(prepared, each, step, prepared.cells(step))
     corners = np.stack([radii[:-1, :-1], radii[:-1, 1:], radii[1:, :-1], radii[1:, 1:]])
     low, high = corners.min(axis=0), corners.max(axis=0)
     least = np.where(low * high > 0, np.abs(corners).min(axis=0), 0.0)
     change = prepared.scene.lens.blur * step * max(abs(each.plane.gx), abs(each.plane.gy))
     if prepared.scene.lens.aperture.has_aberration:  # by radius are the kernels of a cell's middle; nothing is in focus
-        return np.where(enough & (change <= np.maximum(BEND * least, FEW_PX)), BY_NODES, BY_RAYS)
-    near = enough & (np.abs(corners).max(axis=0) <= LARGEST_BY_RADIUS) & (high - low <= WIDEST_BY_RADIUS)
-    return np.where(enough & (change <= BEND * least), BY_NODES, np.where(near, BY_RADIUS, BY_RAYS))
+        changes = np.maximum(changes, change / np.maximum(BEND * least, FEW_PX))
+        return np.where(changes <= 1, BY_NODES, otherwise), changes
+    near = (changes <= 1) & (np.abs(corners).max(axis=0) <= LARGEST_BY_RADIUS) & (high - low <= WIDEST_BY_RADIUS)
+    with np.errstate(divide="ignore"):
+        changes = np.maximum(changes, change / (BEND * least))
+    return np.where(changes <= 1, BY_NODES, np.where(near, BY_RADIUS, otherwise)), changes

@@ -114,15 +114,16 @@ def splat_grids(grids, n, tilted, half, out, norms):
                 nearest = max(distances[at], distances[at + 1], distances[below], distances[below + 1])
                 if nearest <= shut:
                     continue
-                count = _rays_per_side(x, y, at)
-                step = one / np.float32(count)
-                sharp, part, box = np.float32(count) * inverse, step * step, _box(x, y, at, step)
+                across, down = _rays_per_side(x, y, at)
+                step_u, step_v = one / np.float32(across), one / np.float32(down)
+                box, part = _box(x, y, at, step_u, step_v), step_u * step_v
+                sharp = np.float32(max(across, down)) * inverse
                 farthest = min(distances[at], distances[at + 1], distances[below], distances[below + 1])
                 at_rim = farthest * sharp < half_one
-                for j in range(count):
-                    v = (np.float32(j) + half_one) * step
-                    for i in range(count):
-                        u = (np.float32(i) + half_one) * step
+                for j in range(down):
+                    v = (np.float32(j) + half_one) * step_v
+                    for i in range(across):
+                        u = (np.float32(i) + half_one) * step_u
                         weight = part * in_cell(weights, at, u, v)
                         if at_rim:
                             weight *= min(max(in_cell(distances, at, u, v) * sharp + half_one, zero), one)
@@ -134,25 +135,30 @@ def splat_grids(grids, n, tilted, half, out, norms):
 
 @always_inline_kernel
 def _rays_per_side(x, y, at):
-    """Rays per side of a grid's cell that lie RAY_STEP apart, or closer together."""
+    """Rays across a grid's cell and down it that lie RAY_STEP apart, or closer together."""
     right, below = at + 1, at + SIDE
     across = max(_square(x, y, at, right), _square(x, y, below, below + 1))
-    longest = max(across, _square(x, y, at, below), _square(x, y, right, below + 1))
-    if longest <= np.float32(RAY_STEP * RAY_STEP * 1.001):  # rounding
-        return 1
-    return min(int(np.ceil(np.sqrt(longest) / RAY_STEP - 1e-3)), MOST)
+    down = max(_square(x, y, at, below), _square(x, y, right, below + 1))
+    if max(across, down) <= np.float32(RAY_STEP * RAY_STEP * 1.001):  # rounding
+        return 1, 1
+    return _count(across), _count(down)
 
 
 @always_inline_kernel
-def _box(x, y, at, step):
-    """Half the width and height of a ray's cell, `step` of a grid's cell per side, and 1 / 4 of their inverses."""
+def _count(square):
+    """Rays along an edge of this length, squared."""
+    return max(min(int(np.ceil(np.sqrt(square) / RAY_STEP - 1e-3)), MOST), 1)
+
+
+@always_inline_kernel
+def _box(x, y, at, step_u, step_v):
+    """Half the width and height of a ray's cell, so large a part of a grid's cell, and 1 / 4 of their inverses."""
     right, below, beyond = at + 1, at + SIDE, at + SIDE + 1
-    falling_x, falling_y = abs(x[beyond] - x[at]), abs(y[beyond] - y[at])
-    rising_x, rising_y = abs(x[right] - x[below]), abs(y[right] - y[below])
     quarter, half, least = np.float32(0.25), np.float32(0.5), np.float32(1 / 128)
-    # |a + b| + |a - b| is twice the larger of |a| and |b|
-    width = min(max(quarter * step * (falling_x + rising_x), least), half)
-    height = min(max(quarter * step * (falling_y + rising_y), least), half)
+    across_x, down_x = abs(x[right] - x[at] + x[beyond] - x[below]), abs(x[below] - x[at] + x[beyond] - x[right])
+    across_y, down_y = abs(y[right] - y[at] + y[beyond] - y[below]), abs(y[below] - y[at] + y[beyond] - y[right])
+    width = min(max(quarter * max(across_x * step_u, down_x * step_v), least), half)
+    height = min(max(quarter * max(across_y * step_u, down_y * step_v), least), half)
     inverse = quarter / (width * height)
     return width, height, height * inverse, width * inverse
 

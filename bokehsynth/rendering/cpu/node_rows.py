@@ -15,12 +15,13 @@ from bokehsynth.rendering.aperture import pupil as pupils
 from bokehsynth.rendering.aperture.field_grid import SIDE
 from bokehsynth.rendering.aperture.field_moments import FieldMoments
 from bokehsynth.rendering.aperture.field_motion import FieldMotion
-from bokehsynth.rendering.aperture.field_table import FieldTable
+from bokehsynth.rendering.aperture.field_table import FieldTable, no_field_table
 from bokehsynth.rendering.aperture.footprint_kernel import radius_nodes
 from bokehsynth.rendering.aperture.scanlines import scan
 from bokehsynth.rendering.aperture.tables import FieldLensTables, LensTables, RaySet
 from bokehsynth.rendering.cpu import node_kernels, prepared_layers
 from bokehsynth.rendering.cpu.cell_filter import CellStrip
+from bokehsynth.rendering.cpu.column_kernels import Columns, columns_of
 from bokehsynth.rendering.cpu.kernel_arguments import Kernels
 from bokehsynth.rendering.cpu.moment_splats import LARGEST_BY_BLOCKS, splat_moment_nodes
 from bokehsynth.rendering.cpu.prepared_layers import concatenate_kernels
@@ -36,8 +37,9 @@ LEANING = 0.05
 COARSEST = 4 * FINEST
 """Pixels between nodes at most."""
 
-BY_NODES, BY_RADIUS, BY_RAYS = range(3)
-"""How a cell's means of a layer are made: between nodes, by kernels at radii, or by rays alone."""
+BY_NODES, BY_RADIUS, BY_COLUMNS, BY_RAYS = range(4)
+"""How a cell's means of a layer are made: between nodes, by kernels at radii, at columns of a few rows, or by rays
+alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +62,7 @@ class Lattice(NamedTuple):
 
     ways: IntArray  # [L, rows, columns]: BY_NODES .. BY_RAYS, -1 where nothing is filtered
     sizes: IntArray  # [L, rows, columns]: of the cell that one of the finest belongs to, in these
+    steps: IntArray  # [L, rows, columns]: between the columns of cells that are made BY_COLUMNS, 0 of others
 
     @property
     def strip(self) -> int:
@@ -97,6 +100,11 @@ class NodeRows:
         scene, tables = prepared.scene, prepared.tables
         (count, rows, columns), channels = lattice.ways.shape, tables.channels
         self._camera = prepared_layers.camera_of(scene)
+        self.table: FieldTable | None = None
+        self._moments: FieldMoments | None = None
+        if isinstance(tables, FieldLensTables):
+            self.table = tables.field_table(scene.width, scene.height)
+            self._moments = tables.moments(scene.width, scene.height)
         self._radii = np.stack([node_radii(prepared, each, FINEST, (rows, columns)) for each in prepared.layers])
         halves = [self._half(each, radii) for each, radii in zip(prepared.layers, self._radii, strict=True)]
         self._halves, self._needed = np.stack(halves), lattice.nodes()
@@ -116,6 +124,7 @@ class NodeRows:
             0, high, self._memories[0], np.zeros(shape, np.int64), sides, self._halves[:, : high + 1],
             np.zeros((*shape, channels)), covers, references,
             lattice.sizes[:, :high], _no_kernels(channels), np.zeros((count, high, columns, 2), np.int64),
+            self._columns(),
         )  # fmt: skip
         self._last = -2
         self._x = np.arange(columns + 1, dtype=np.float64) * FINEST
@@ -124,12 +133,16 @@ class NodeRows:
             for m in range(count)
             if self.strip.runs[m]
         }
-        self.table: FieldTable | None = None
-        self._moments: FieldMoments | None = None
-        if isinstance(tables, FieldLensTables):
-            self.table = tables.field_table(scene.width, scene.height)
-            self._moments = tables.moments(scene.width, scene.height)
+        if self.table is not None:
             self._memory = np.empty((columns + 1, channels, 4, SIDE**2), np.float32), np.empty((columns + 1, 2))
+
+    def _columns(self) -> Columns:
+        """Room for kernels at columns; none where no cell has any."""
+        table, side = self.table or no_field_table(self.prepared.tables.channels), 1
+        if (self.lattice.ways == BY_COLUMNS).any():
+            side = 2 * int(self._halves.max()) + 1
+        steps = self.lattice.steps[:, : self.lattice.strip]
+        return columns_of(steps, table, self._moments, self.prepared.motion, side)
 
     def _half(self, each: prepared_layers.PreparedLayer, radii: Float64Array) -> IntArray:
         """Texels on each side of the middle that kernels at the nodes may touch, within the canvas's margin."""
@@ -179,6 +192,7 @@ class NodeRows:
         return self.strip._replace(
             number=number, halves=self._halves[:, rows], sizes=self.lattice.sizes[:, first : first + high],
             table=self._by_radius(first),
+            columns=self.strip.columns._replace(steps=self.lattice.steps[:, first : first + high]),
         )  # fmt: skip
 
     def _row_size(self, m: int, needed: BoolArray) -> int:

@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from bokehsynth.recipe import Recipe, find_recipe, load_recipe
     from bokehsynth.rendering import render, render_batch, render_views, resolve_device
     from bokehsynth.rendering.frames import Frames
-    from bokehsynth.sample_draw import SampleDraw, draw_sample
+    from bokehsynth.sample_draw import SampleDraw, draw_sample, layers_of
     from bokehsynth.schema import Sample
 
 _HOME = {
@@ -93,7 +93,7 @@ _HOME = {
     "recipe": ["Recipe", "find_recipe", "load_recipe"],
     "rendering": ["render", "render_batch", "render_views", "resolve_device"],
     "rendering.frames": ["Frames"],
-    "sample_draw": ["SampleDraw", "draw_sample"],
+    "sample_draw": ["SampleDraw", "draw_sample", "layers_of"],
     "schema": ["Sample"],
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -104,6 +104,7 @@ __all__ = [  # noqa: RUF022  # by room, as in the docs
     "check_aperture", "LensReport",
     "Prescription", "load_prescription", "render", "render_batch", "render_views", "resolve_device", "Frames",
     "Recipe", "load_recipe", "find_recipe", "load_yaml", "SampleDraw", "draw_sample", "make_sample", "Sample",
+    "layers_of",
     "ComposedSample", "compose_sample", "render_samples", "SetUp", "set_up_sample", "make_samples",
     "degrade", "generate", "open_dataset", "contact_sheet", "srgb_to_linear", "linear_to_srgb", "RgbProfile",
     "read_profile", "atomic_write",

@@ -63,7 +63,7 @@ def sample_arrays(
     """The recipe's fields, each quantised to the steps that a file holds; `pictures` are encoded already."""
     made: dict[str, Any] = {
         "lq": degraded.lq, "lq_native": degraded.lq_native, "defocus": frames.defocus, "disparity": frames.disparity,
-        "mask": frames.defocus <= IN_FOCUS if scene.mask is None else scene.mask, **pictures,
+        "mask": frames.defocus <= IN_FOCUS if scene.mask is None else scene.mask, **pictures, **recipe.layers_in(scene),
     }  # fmt: skip
     if "hq" in recipe.shards.fields:  # else it is not even rendered
         made["hq"] = frames.bokeh_by(encode_8bit) if scene.captured is None else encode_8bit(scene.captured)

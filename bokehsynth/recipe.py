@@ -26,9 +26,10 @@ from bokehsynth.config.strict_yaml import dump_yaml, load_yaml
 from bokehsynth.degradation import Degradation, DegradationSpec, resolve
 from bokehsynth.errors import RecipeError, UsageError
 from bokehsynth.files import canonical_json, sha256_bytes
-from bokehsynth.scene import AnySpec, LensSpec, SceneSpec, kinds_of_assets
+from bokehsynth.scene import AnySpec, ComposedScene, LensSpec, SceneSpec, kinds_of_assets
 from bokehsynth.scene.layout import layout_source
 from bokehsynth.scene.recipe_files import absolute_sources, read_lens
+from bokehsynth.scene.stored_layers import layer_arrays
 from bokehsynth.scene.views_spec import (
     SourceLensSpec,
     ViewsSpec,
@@ -36,8 +37,9 @@ from bokehsynth.scene.views_spec import (
     check_lenses,
     check_views,
     stored_fields,
+    with_layers,
 )
-from bokehsynth.schema import DEFAULT_FIELDS, HALVES, MAP_MAX, SOURCE, ShardSpec
+from bokehsynth.schema import DEFAULT_FIELDS, HALVES, LAYER_FIELDS, MAP_MAX, SOURCE, ShardSpec
 
 SPLITS = ("train", "val")
 
@@ -135,12 +137,14 @@ class Recipe(GrownSpec):
     @model_validator(mode="wrap")
     @classmethod
     def _stores_all_pictures(cls, data: Any, build: ModelWrapValidatorHandler["Recipe"]) -> "Recipe":
-        """Write out `shards.fields`: `views`, and all pictures unless it is given, be it as it is by default."""
+        """Write out `shards.fields`: `views`, `layers`, and all pictures unless it is given, be it the default."""
         recipe = build(data)
         shards = data.get("shards", {}) if isinstance(data, dict) else recipe.shards
         given = "fields" in shards if isinstance(shards, dict) else shards.fields != list(DEFAULT_FIELDS)
         fields = stored_fields(recipe.shards.fields if given else None, recipe.views, recipe.source)
-        if (recipe.views or recipe.source) and recipe.frame:  # other recipes were made larger before, and are read
+        fields = with_layers(fields, recipe.most_layers)
+        grown = recipe.views or recipe.source or LAYER_FIELDS.keys() & set(fields)
+        if grown and recipe.frame:  # other recipes were made larger before, and are read
             check_decoded(recipe.frame, fields)
         recipe.__dict__["shards"] = replace(recipe.shards, fields=fields)
         return recipe
@@ -250,6 +254,20 @@ class Recipe(GrownSpec):
         """Further pictures that are rendered: the source, from which LQ starts, and the views that are stored."""
         views = [] if self.views is None else [name for name in self.views.names if name in self.shards.fields]
         return views if self.source is None else [SOURCE, *views]
+
+    @property
+    def most_layers(self) -> int:
+        """Layers of its largest scene, the background counted; 0 where scenes are photographs."""
+        return self.scene.most_layers if isinstance(self.scene, SceneSpec) else 0
+
+    @property
+    def layer_fields(self) -> list[str]:
+        """The fields that hold layers."""
+        return [name for name in self.shards.fields if name in LAYER_FIELDS]
+
+    def layers_in(self, scene: ComposedScene) -> dict[str, Any]:
+        """The fields that hold layers, of a composed scene."""
+        return layer_arrays(scene.layers, scene.margin, self.most_layers, self.layer_fields)
 
     @property
     def device_codes(self) -> CodeTable | None:

@@ -20,6 +20,8 @@ from bokehsynth.scene.camera import CameraDraw, MetricCamera
 from bokehsynth.scene.check_draw import check_camera_draw, check_scene_draw, check_source
 from bokehsynth.scene.compose import margin_of
 from bokehsynth.scene.more_pictures import SourceDraw, draw_source
+from bokehsynth.scene.stored_layers import layers_meta
+from bokehsynth.scene.stored_layers import layers_of as layers_of  # noqa: PLC0414  # public from here
 from bokehsynth.schema import FORMAT_VERSION, SOURCE
 from bokehsynth.untrusted_files import parse_json
 
@@ -104,7 +106,7 @@ def canvas_margin(recipe: Recipe, draw: SampleDraw) -> int:
 
 
 def sample_meta(recipe: Recipe, draw: SampleDraw, scene: ComposedScene, frames: Frames) -> dict[str, Any]:
-    """The flat JSON record of a sample (`META_TYPES`, and the keys of a camera, of views and of a source)."""
+    """The flat JSON record of a sample (`META_TYPES`, and keys of a camera, of views, of a source, of layers)."""
     record = asdict(draw) | {"composed": scene.notes}
     pair = {}
     if isinstance(draw.scene, PairDraw) and recipe.assets.f_numbers:
@@ -122,6 +124,7 @@ def sample_meta(recipe: Recipe, draw: SampleDraw, scene: ComposedScene, frames: 
         "aperture": recipe.lens.names[draw.aperture],
         **recipe.scales,
         **pair, **metric, **_views_meta(recipe, scene), **_source_meta(recipe, draw, scene),
+        **(layers_meta(scene.layers, recipe.most_layers) if recipe.layer_fields else {}),
         "assets": draw.scene.assets,
         **recipe.identity,
         "draw": canonical_json(record),

@@ -95,13 +95,28 @@ NAMES_OF_VIEWS = {
     "focal_stack": ("hq_",), "aperture_stack": ("hq_",), "dual_pixel": HALVES, "sub_apertures": ("view_",),
 }  # fmt: skip
 """How the fields begin that the views of each kind are stored in."""
+MAX_LAYERS = 7
+"""Layers of a scene, at most: six cut-outs and the background."""
+LAYER_FIELDS: dict[str, Field] = {
+    f"{part}_{i:02d}": Field(kind="map" if part == "matte" else "color", optional=True, about=about.format(i))
+    for i in range(MAX_LAYERS)
+    for part, about in (
+        ("matte", "alpha of layer {}, front to back; 0 where a sample has no such layer"),
+        ("color", "straight colour of layer {}, sRGB clipped at white, 0 where its matte is 0"),
+    )
+}
+"""What the layers of a scene show in the picture, one by one; the background is the last one that a recipe has."""
+FIELDS |= LAYER_FIELDS
+LAYERS = "layers"
+"""What stands for all layers of a recipe in `shards.fields`."""
 DISPARITY_SLACK = 1e-6
 """By how much a disparity in focus may lie outside 0..1: it was computed on the way to a plane."""
 VIEWS = "views"
 """What stands for all views of a recipe in `shards.fields`."""
 FIELD_NAMES = (
     "lq, hq, aif, defocus, disparity, mask, hq16, lq_native, source, left, right, "
-    f"hq_00 to hq_{MAX_STACK - 1}, view_00 to view_{LARGEST_GRID - 1}{LARGEST_GRID - 1} (views: all of the recipe's)"
+    f"hq_00 to hq_{MAX_STACK - 1}, view_00 to view_{LARGEST_GRID - 1}{LARGEST_GRID - 1} (views: all of the recipe's), "
+    f"matte_00 to matte_{MAX_LAYERS - 1:02d}, color_00 to color_{MAX_LAYERS - 1:02d} (layers: all of the recipe's)"
 )
 MAX_DECODED = 1_600_000_000
 """Bytes of the arrays of a sample, at most: the usual fields of the largest picture. A file of some kilobytes can hold
@@ -159,8 +174,16 @@ PAIR_META_TYPES: dict[str, type] = {
 }
 """Further keys of every sample of a data set of pairs whose f-numbers are known."""
 
+LAYER_META_TYPES: dict[str, Any] = {
+    "layer_names": list,  # of str: the layers that the sample has, near to far, as numbers of their fields: "00"
+    "layer_disparity": list[float],  # of each at the picture's centre
+    "layer_gx": list[float],  # change of disparity per pixel to the right
+    "layer_gy": list[float],  # and downwards
+}
+"""Further keys of every sample of a data set that stores layers."""
+
 OPTIONAL_META_TYPES: tuple[dict[str, Any], ...] = (
-    PAIR_META_TYPES, METRIC_META_TYPES, VIEW_META_TYPES, SOURCE_META_TYPES,
+    PAIR_META_TYPES, METRIC_META_TYPES, VIEW_META_TYPES, SOURCE_META_TYPES, LAYER_META_TYPES,
 )  # fmt: skip
 """Groups of keys: all keys of a group are there, or none."""
 
@@ -182,7 +205,7 @@ class ShardSpec:
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise UsageError(f"shards.samples must be at least 1, got {self.samples}")
-        unknown = [name for name in self.fields if name not in FIELDS and name != VIEWS]
+        unknown = [name for name in self.fields if name not in FIELDS and name not in (VIEWS, LAYERS)]
         if unknown or not self.fields or len(set(self.fields)) != len(self.fields):
             raise UsageError(f"shards.fields must be distinct names out of {FIELD_NAMES}; got {self.fields}")
 
@@ -243,6 +266,13 @@ def sample_key(split: str, index: int) -> str:
     return f"{split}-{index:09d}"
 
 
+def fields_read(asked: Iterable[str], stored: Collection[str]) -> list[str]:
+    """The fields that a reader asks for, with `views` and `layers` written out as those of them that are stored."""
+    groups: dict[str, Iterable[str]] = {VIEWS: VIEW_FIELDS, LAYERS: LAYER_FIELDS}
+    written = ([each for each in groups.get(name, ()) if each in stored] or [name] for name in asked)
+    return list(dict.fromkeys(name for names in written for name in names))
+
+
 def decoded_bytes(pixels: int, names: Iterable[str]) -> int:
     """Bytes of these fields in memory, each of so many pixels."""
     return pixels * sum(_DECODED_BYTES[FIELDS[name].kind] for name in names if name in FIELDS)
@@ -294,6 +324,8 @@ def check_meta(meta: Mapping[str, Any]) -> None:
         _check_views(meta)
     if "source_blur" in meta:
         _check_lenses("source", [meta["source_blur"]], [meta["source_focus"]])
+    if "layer_names" in meta:
+        _check_layers(meta)
 
 
 def check_views_stored(meta: Mapping[str, Any], fields: Collection[str]) -> None:
@@ -303,6 +335,25 @@ def check_views_stored(meta: Mapping[str, Any], fields: Collection[str]) -> None
         raise DataError(f"view_names are {', '.join(named) or 'none'}, stored are {', '.join(stored) or 'none'}")
     if SOURCE in fields and "source_blur" not in meta:
         raise DataError(f"{SOURCE} is stored, and the record says nothing about it")
+
+
+def check_layers_stored(meta: Mapping[str, Any], fields: Collection[str]) -> None:
+    """Raise DataError unless a sample's record names layers just if some are among its fields."""
+    stored = sorted(name for name in fields if name in LAYER_FIELDS)
+    if bool(stored) != ("layer_names" in meta):
+        named = ", ".join(meta.get("layer_names", [])) or "none"
+        raise DataError(f"layer_names are {named}, stored are {', '.join(stored) or 'none'}")
+
+
+def _check_layers(meta: Mapping[str, Any]) -> None:
+    names, known = meta["layer_names"], [f"{i:02d}" for i in range(MAX_LAYERS)]
+    if not names or any(name not in known for name in names) or sorted(set(names)) != names:
+        raise DataError(
+            f"sample metadata: layer_names must be rising numbers out of 00..{known[-1]}, got {names!r:.80}"
+        )
+    for key, kind in LAYER_META_TYPES.items():
+        if kind == list[float] and len(meta[key]) != len(names):
+            raise DataError(f"sample metadata: {key} has {len(meta[key])} numbers for {len(names)} layers")
 
 
 def _check_lenses(what: str, blurs: Sequence[float], focuses: Sequence[float]) -> None:

@@ -20,7 +20,7 @@ from bokehsynth.recipe import Recipe
 from bokehsynth.sample_draw import SampleDraw, draw_sample
 from bokehsynth.scene import PairDraw, PhotoDraw, SceneDraw, SceneLens
 from bokehsynth.scene.compose_lens import blur_of, possible_focus
-from bokehsynth.schema import FIELDS, SOURCE, VIEW_FIELDS
+from bokehsynth.schema import FIELDS, LAYER_FIELDS, SOURCE, VIEW_FIELDS
 from bokehsynth.shards import encode_sample
 
 DRAWS = 2000
@@ -48,6 +48,8 @@ COLOR_BYTES = {"lq": 0.93, "hq": 1.25, "aif": 1.75, "hq16": 4.6, "lq_native": 2.
 MAP_BYTES = {"layers": 0.3, "photo": 0.005, "pair": 0.16}
 """The same of defocus and disparity, by kind of scene; planes with edges, nothing, measured depth."""
 MASK_BYTES, RECORD_BYTES, WEBP = 0.015, 5000.0, 0.8
+CUTOUT_BYTES = 0.25
+"""The colour of a cut-out on the picture's canvas, mostly empty."""
 
 
 @dataclass(frozen=True)
@@ -161,9 +163,12 @@ def _more_pictures(recipe: Recipe) -> float:
 def _bytes_per_pixel(recipe: Recipe, name: str) -> float:
     """Bytes of one field per pixel of the sample."""
     if FIELDS[name].kind == "map":
-        return MASK_BYTES if name == "mask" else MAP_BYTES[recipe.scene.kind]
+        return MASK_BYTES if name == "mask" or name in LAYER_FIELDS else MAP_BYTES[recipe.scene.kind]
     clean = (name == "hq" and recipe.scene.kind == "photo") or (name == "lq" and not recipe.resolved_degradation.steps)
-    per_pixel = COLOR_BYTES["aif" if clean else "hq" if name == SOURCE or name in VIEW_FIELDS else name]
+    if name in LAYER_FIELDS:
+        per_pixel = COLOR_BYTES["aif"] if int(name[-2:]) == recipe.most_layers - 1 else CUTOUT_BYTES
+    else:
+        per_pixel = COLOR_BYTES["aif" if clean else "hq" if name == SOURCE or name in VIEW_FIELDS else name]
     if recipe.shards.codec == "webp" and FIELDS[name].kind == "color":
         per_pixel *= WEBP
     return per_pixel / recipe.resolved_degradation.scale**2 if name == "lq_native" else per_pixel

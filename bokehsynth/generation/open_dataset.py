@@ -33,10 +33,10 @@ def open_dataset(
     equals sample i of its shards bit for bit (but for one that another machine had to put in quarantine). `DIGEST`,
     eight or more digits of `digest`, is compared with that of the recipe, its pictures and its code.
 
-    `fields` limits which arrays are decoded (default: all that are stored). A loop reads the `rank`-th of `world` parts
-    of an epoch; with `shuffle`, in an order that `seed` and the epoch decide: shards at random, and samples from a
-    window of so many. With `even` all parts have the same number, and what is left over is not read. `len` and indices
-    are those of the whole split.
+    `fields` limits which arrays are decoded (default: all that are stored); `views` and `layers` there stand for all of
+    these. A loop reads the `rank`-th of `world` parts of an epoch; with `shuffle`, in an order that `seed` and the
+    epoch decide: shards at random, and samples from a window of so many. With `even` all parts have the same number,
+    and what is left over is not read. `len` and indices are those of the whole split.
 
     Raises DataError, naming the file and what to do, if the data set is missing, unfinished or damaged, or if it has no
     such split or field; RecipeError and UsageError if the recipe or an argument cannot work.

@@ -9,7 +9,7 @@ from bokehsynth.generation.plan import all_plans
 from bokehsynth.pipeline import make_sample
 from bokehsynth.recipe import Recipe
 from bokehsynth.rendering import resolve_device
-from bokehsynth.schema import FIELDS, Sample
+from bokehsynth.schema import FIELDS, Sample, fields_read
 from bokehsynth.shards.iteration import SampleReader
 
 
@@ -24,7 +24,7 @@ class RecipeReader(SampleReader):
         self.recipe = recipe
         self.backend = recipe.device_for(backend, resolve_device(backend))
         """Where samples are rendered: chosen once, as a loader worker might find another device, with other pixels."""
-        self.fields = list(recipe.shards.fields if fields is None else fields)
+        self.fields = fields_read(recipe.shards.fields if fields is None else fields, recipe.shards.fields)
         """Names of the arrays that each sample will hold."""
         unknown = [name for name in self.fields if name not in recipe.shards.fields]
         if unknown:

@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from bokehsynth.errors import UsageError
 from bokehsynth.imaging.drawing import FAINT, INK, ByteArray, blank, grid, write_sheet, write_text
-from bokehsynth.schema import FIELDS, SOURCE, VIEW_FIELDS, Sample
+from bokehsynth.schema import FIELDS, LAYER_FIELDS, SOURCE, VIEW_FIELDS, Sample
 
 COLUMNS = ("aif", "hq", "lq", "defocus", "disparity", "mask")
 MOST_VIEWS = 5
-"""Columns of views, at most; of more, evenly spread ones are shown."""
+"""Columns of views, and of layers, at most; of more, evenly spread ones are shown."""
 ANAGLYPH = "anaglyph"
 """The column that shows left in red and right in cyan, for glasses: in focus both meet, elsewhere they part."""
 TITLES = {
@@ -42,7 +42,7 @@ def contact_sheet(samples: Iterable[Sample], path: str | Path | None = None, cel
     """Rows of aif | hq | lq | defocus | disparity with captions, colour maps and scale bars: uint8 [H, W, 3].
 
     Fields that no sample has are left out (as is `mask`, mostly); where only some lack one, their cells say so. The
-    source and at most five views come behind lq, and of a dual pixel also an anaglyph. `cell`
+    source and at most five views and five layers come behind lq, and of a dual pixel also an anaglyph. `cell`
     is the longer side of a picture in pixels, at least 128. Each map's colours run over one range for the whole sheet,
     shown by its scale bar. With `path`, the sheet is also written as PNG.
     """
@@ -69,6 +69,7 @@ def _columns(rows: list[Sample]) -> list[str]:
     names = [name for name in COLUMNS if name in stored] or ["hq"]
     more = [name for name in (SOURCE,) if name in stored]
     more += take_spread([name for name in VIEW_FIELDS if name in stored], MOST_VIEWS)
+    more += take_spread([name for name in LAYER_FIELDS if name in stored and name.startswith("color")], MOST_VIEWS)
     if {"left", "right"} <= stored:
         more.append(ANAGLYPH)
     place = next((i for i, name in enumerate(names) if name in COLOR_MAPS), len(names))
@@ -127,8 +128,8 @@ def _cell(sample: Sample, name: str, height: int, width: int, ranges: dict[str, 
         missing = np.full((height, width, 3), 230, np.uint8)
         return write_text(missing, [(width // 2 - 30, height // 2 - 8, "not stored", 14, FAINT)])
     if name != ANAGLYPH and FIELDS[name].kind == "map":
-        low, high = ranges[name]
-        values = _colored(np.clip((values - low) / (high - low), 0, 1), COLOR_MAPS[name])
+        low, high = ranges.get(name, (0.0, 1.0))  # mattes are shown only alone
+        values = _colored(np.clip((values - low) / (high - low), 0, 1), COLOR_MAPS.get(name, cv2.COLORMAP_BONE))
     shrinks = values.shape[0] > height
     resized = cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
     return np.asarray(resized, np.uint8)

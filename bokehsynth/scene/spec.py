@@ -78,6 +78,11 @@ class SceneSpec(GrownSpec):
             raise ValueError("focus: foreground needs at least one foreground in every scene")
         return self
 
+    @property
+    def most_layers(self) -> int:
+        """Layers of its largest scene, the background counted."""
+        return round(bounds(self.foregrounds)[1]) + 1
+
     def radius_bound(self, shorter_side: int) -> float:
         """Largest blur radius in pixels that a scene of this spec can hold: disparities differ by at most 1."""
         return bounds(self.blur)[1] * self.blur_scale(shorter_side)

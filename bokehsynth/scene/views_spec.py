@@ -13,6 +13,8 @@ from bokehsynth.scene.spec import FocusMode
 from bokehsynth.schema import (
     DEFAULT_FIELDS,
     LARGEST_GRID,
+    LAYER_FIELDS,
+    LAYERS,
     MAX_DECODED,
     MAX_STACK,
     SOURCE,
@@ -189,7 +191,7 @@ def check_decoded(size: tuple[int, int], fields: list[str]) -> None:
     if decoded > MAX_DECODED:
         raise ValueError(
             f"shards.fields: {len(fields)} fields of {size[1]} x {size[0]} px are {decoded / 1e9:.1f} GB a sample, and "
-            f"readers take at most {MAX_DECODED / 1e9:g}; name fewer of the views, or lower size"
+            f"readers take at most {MAX_DECODED / 1e9:g}; name fewer of the views or layers, or lower size"
         )
 
 
@@ -211,4 +213,17 @@ def stored_fields(fields: list[str] | None, views: "ViewsSpec | None", source: S
         raise ValueError(f"shards.fields: names a view twice: {', '.join(written)}")
     if names and not set(names) & set(written):
         raise ValueError("shards.fields: stores none of the views; name `views` for all of them, or leave `views:` out")
+    return written
+
+
+def with_layers(fields: list[str], most: int) -> list[str]:
+    """`shards.fields` with `layers` written out as the fields of `most` layers; ValueError for others."""
+    known = [name for name in LAYER_FIELDS if int(name[-2:]) < most]
+    written = [name for each in fields for name in (known if each == LAYERS else (each,))]
+    others = [name for name in written if name in LAYER_FIELDS and name not in known]
+    if others or (LAYERS in fields and not known):
+        there = f"{known[0]} to {known[-1]}" if known else "none: of a photograph store `aif` and `disparity`"
+        raise ValueError(f"shards.fields: {', '.join(others) or LAYERS} is no layer of this recipe; it has {there}")
+    if len(set(written)) != len(written):
+        raise ValueError(f"shards.fields: names a layer twice: {', '.join(written)}")
     return written

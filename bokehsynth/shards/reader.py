@@ -14,7 +14,7 @@ from typing import Any
 
 from bokehsynth.errors import DataError
 from bokehsynth.files import data_path
-from bokehsynth.schema import FIELDS, Sample, sample_key
+from bokehsynth.schema import FIELDS, Sample, fields_read, sample_key
 from bokehsynth.shards.codec import META_MEMBER, SMALL_SAMPLE, decode_meta, decode_sample, field_members
 from bokehsynth.shards.dataset import check_entries, read_dataset, read_meta, stored_plans
 from bokehsynth.shards.index import ShardIndex, adjacent_runs, read_index
@@ -32,7 +32,8 @@ def open_dataset(
 ) -> "ShardDataset":
     """Open one split of a finished data set in a folder or a bucket (`s3://bucket/folder`, read by ranges).
 
-    `fields` limits which arrays are decoded (default: all that are stored). Raises DataError, naming the file and
+    `fields` limits which arrays are decoded (default: all that are stored; `views` and `layers` stand for all of
+    these). Raises DataError, naming the file and
     what to do, if the data set is missing, unfinished or damaged, or if it has no such split or field.
     """
     return ShardDataset(Layout(data_path(path)), split, fields)
@@ -48,7 +49,7 @@ class ShardDataset(SampleReader):
         """The content of `dataset.json`, or what it will be."""
         super().__init__(split, stored_plans(self.record, split), self.record["identity"])
         self.layout = layout
-        self.fields = list(self.record["fields"] if fields is None else fields)
+        self.fields = fields_read(self.record["fields"] if fields is None else fields, self.record["fields"])
         """Names of the arrays that each sample will hold."""
         unknown = [name for name in self.fields if name not in self.record["fields"]]
         if unknown:

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from bokehsynth.errors import DataError
-from bokehsynth.schema import FIELDS, FORMAT_VERSION, META_TYPES, check_views_stored
+from bokehsynth.schema import FIELDS, FORMAT_VERSION, META_TYPES, check_layers_stored, check_views_stored
 from bokehsynth.shards.codec import decode_meta, field_members, iter_stored, stored_digest
 from bokehsynth.shards.dataset import check_entries
 from bokehsynth.shards.layout import Layout
@@ -217,6 +217,7 @@ def _check_sample(
     try:
         meta = decode_meta(key, members)
         check_views_stored(meta, field_members(key, members))
+        check_layers_stored(meta, field_members(key, members))
         digest = stored_digest(iter_stored(key, meta, members), meta)
     except DataError as error:
         check.fault("sample", f"{where}: {error}")

@@ -32,6 +32,7 @@ NAMES = {
     *("RgbProfile", "read_profile"),  # colours of photographs, which both packages read
     *("Recipe", "load_recipe", "find_recipe", "load_yaml", "SampleDraw", "draw_sample", "make_sample", "Sample"),
     *("degrade", "generate", "open_dataset", "contact_sheet", "srgb_to_linear", "linear_to_srgb", "atomic_write"),
+    "layers_of",  # layers of a stored sample (docs/reading.md)
     *ERRORS,
 }
 ALIASES = {"SetUp": "ComposedSample", "set_up_sample": "compose_sample"}

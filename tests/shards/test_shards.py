@@ -33,6 +33,7 @@ from bokehsynth.schema import (
     DEFAULT_FIELDS,
     FIELDS,
     FORMAT_VERSION,
+    LAYER_FIELDS,
     META_TYPES,
     OPTIONAL_META_TYPES,
     VIEW_FIELDS,
@@ -740,6 +741,7 @@ def test_the_document_names_every_key_and_member():
     text = (Path(__file__).parents[2] / "docs/dataset-format.md").read_text()
     marker_keys = [item.name for item in dataclasses.fields(ShardMarker)]
     stacks = {name for name in VIEW_FIELDS if name[-1].isdigit()} - {"hq_00", "hq_01"}  # `view_YX.png` in words
+    stacks |= LAYER_FIELDS.keys() - {"matte_00", "color_00"}
     keys = [*META_TYPES, *(name for group in OPTIONAL_META_TYPES for name in group)]
     members = [codec.member_name(name, "png") for name in FIELDS.keys() - stacks]
     for name in [*keys, *marker_keys, *members, "view_YX.png"]:

@@ -17,12 +17,12 @@ import numpy.typing as npt
 
 from bokehsynth.generation.report.markup import MAX_TEXT
 from bokehsynth.imaging.contact_sheet import take_spread
-from bokehsynth.schema import FIELDS, VIEW_FIELDS, Sample, quantize_map
+from bokehsynth.schema import FIELDS, LAYER_FIELDS, VIEW_FIELDS, Sample, quantize_map
 
 PICTURES = ("lq", "source", "aif", "hq")
-"""Stops of the slider, in order; views come behind them."""
+"""Stops of the slider, in order; views and layers come behind them."""
 MOST_VIEWS = 5
-"""Views that are shown, evenly spread."""
+"""Views and layers that are shown, evenly spread."""
 MAPS = ("defocus", "disparity", "mask")
 SIDES = (512, 384, 320, 256, 208, 176, 144, 112, 80, 48)
 """Longer sides in pixels that are tried, the largest first."""
@@ -97,7 +97,9 @@ def _at_side(sample: Sample, side: int) -> SampleView:
 
 def _shown(sample: Sample) -> list[str]:
     views = [name for name in VIEW_FIELDS if name in sample.arrays]
-    return [name for name in PICTURES if name in sample.arrays] + take_spread(views, MOST_VIEWS)
+    layers = [name for name in LAYER_FIELDS if name in sample.arrays and name.startswith("color")]
+    shown = [name for name in PICTURES if name in sample.arrays]
+    return shown + take_spread(views, MOST_VIEWS) + take_spread(layers, MOST_VIEWS)
 
 
 def _shrunk(picture: Picture, size: tuple[int, int]) -> Picture:

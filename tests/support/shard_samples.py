@@ -55,7 +55,7 @@ def make_sample(split: str, index: int, height: int = 13, width: int = 17, field
         else:
             counts = rng.integers(0, 65536, (height, width), dtype=np.uint16)
             counts.flat[0], counts.flat[-1] = 0, 65535
-            arrays[name] = dequantize_map(counts, SCALES[name])
+            arrays[name] = dequantize_map(counts, SCALES.get(name, 1 / 65535))
     return Sample(sample_key(split, index), make_meta(split, index, height, width), arrays)
 
 

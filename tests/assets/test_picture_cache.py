@@ -3,6 +3,7 @@
 import os
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,12 @@ from bokehsynth.cli import cli
 from bokehsynth.errors import ChangedError, UsageError
 from bokehsynth.files import canonical_json, sha256_bytes
 from bokehsynth.imaging.pictures import Landscape
+
+@pytest.fixture(autouse=True)
+def disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is half full: nothing is kept on one that is nearly full, as that of the tests may be."""
+    usage = SimpleNamespace(total=200 << 30, used=100 << 30, free=100 << 30)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage)
 
 
 def listed(image: Path, kind: str, size: tuple[int, int], matte: Path | None = None) -> tuple[Asset, AssetFiles]:
@@ -214,13 +221,14 @@ def test_nothing_is_kept_where_nothing_can_be_written_or_room_is_short(tmp_path,
     (tmp_path / "file").write_text("no folder")
     assert PictureCache(tmp_path / "file", 1 << 30).get({}, Landscape, lambda: light) is light
     assert PictureCache(tmp_path / "small", 10_000).get({}, Landscape, lambda: light) is light
-    full = module.shutil._ntuple_diskusage(1000 << 30, 950 << 30, 50 << 30)
+    full, half_full = (SimpleNamespace(total=1000 << 30, free=free << 30) for free in (50, 500))
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: full)
     assert PictureCache(tmp_path / "full", 1 << 30).get({}, Landscape, lambda: light) is light
     assert not list(tmp_path.rglob("*.picture*"))
-    monkeypatch.undo()
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: half_full)
     cache = PictureCache(tmp_path / "kept", 1 << 30)
     cache.get({}, Landscape, lambda: light)
+    assert list((tmp_path / "kept").rglob("*.picture"))
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: full)
     key = next({"number": i} for i in range(1000) if _group(tmp_path / "kept", {"number": i}))
     assert cache.get(key, Landscape, lambda: light) is light

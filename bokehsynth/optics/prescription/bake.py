@@ -171,30 +171,52 @@ class _Part(NamedTuple):
 
 
 def _fitted_row(bundles: tuple[Bundle | None, ...], rims: list[int], degree: int) -> list[_Part]:
-    """One colour's polynomials for all fields; where nothing passes, those of the last field, and no extent."""
+    """One colour's polynomials for all fields; where no ray is found, those of the last field, and no extent."""
     count = len(exponents(degree))
     part = _Part(np.zeros((count, 2)), np.zeros(count), np.zeros((count, len(rims), 2)), _NOTHING, np.zeros((0, 2)))
     parts = []
     for bundle in bundles:
         dark = part._replace(bounds=_NOTHING, errors=np.zeros((0, 2)))
-        part = dark if bundle is None else _fitted(bundle, rims, degree)
+        if bundle is None:
+            part = dark
+        elif bundle.passes.any():
+            part = _fitted(bundle, rims, degree)
+        else:
+            part = part._replace(**_closed(bundle, rims, degree))
         parts.append(part)
     return parts
 
 
+def _closed(bundle: Bundle, rims: list[int], degree: int) -> dict[str, Float64Array]:
+    """What a field of which nothing passes has of its own: its rims, without high powers, and bounds that hold all.
+
+    Fields between it and the last one with light are interpolated, at lens points that its rays do not reach. There
+    high powers run away: aberrations would grow to 1,000 px in a lens of 3 px.
+    """
+    hits = np.moveaxis(bundle.hits[rims], 0, 1).reshape(len(bundle.s), -1)
+    plane = fit(bundle.s, hits, 1).reshape(-1, len(rims), 2)
+    powers = exponents(degree)
+    fitted = np.zeros((len(powers), len(rims), 2))
+    fitted[[powers.index(each) for each in exponents(1)]] = plane
+    return {"rims": fitted, "bounds": _bounds(bundle.s), "errors": np.zeros((0, 2))}
+
+
+def _bounds(points: Float64Array) -> Float64Array:
+    """Bounds [5] of lens points, and a little more."""
+    least, most = points.min(axis=0), points.max(axis=0)
+    spare = 0.03 * (most - least) + 0.01
+    farthest_ray = float(np.hypot(*points.T).max()) + float(spare.max())
+    return np.array([least[0] - spare[0], most[0] + spare[0], least[1] - spare[1], most[1] + spare[1], farthest_ray])
+
+
 def _fitted(bundle: Bundle, rims: list[int], degree: int) -> _Part:
-    """Polynomials of a bundle; one of which nothing passes has no errors, and bounds that hold all of it."""
+    """Polynomials of a bundle of which some rays pass."""
     aberration = fit(bundle.s, bundle.aberration, degree)
     passing = bundle.s[bundle.passes]
     errors = monomials(passing, degree) @ aberration - bundle.aberration[bundle.passes]
-    passing = passing if len(passing) else bundle.s
     hits = np.moveaxis(bundle.hits[rims], 0, 1).reshape(len(bundle.s), -1)
-    least, most = passing.min(axis=0), passing.max(axis=0)
-    spare = 0.03 * (most - least) + 0.01
-    farthest_ray = float(np.hypot(*passing.T).max()) + float(spare.max())
-    bounds = np.array([least[0] - spare[0], most[0] + spare[0], least[1] - spare[1], most[1] + spare[1], farthest_ray])
     fitted_hits = fit(bundle.s, hits, degree).reshape(-1, len(rims), 2)
-    return _Part(aberration, fit(bundle.s, bundle.light, degree), fitted_hits, bounds, errors)
+    return _Part(aberration, fit(bundle.s, bundle.light, degree), fitted_hits, _bounds(passing), errors)
 
 
 def farthest(rims: Float64Array, bounds: Float64Array, angles: int = 180, radii: int = 400) -> float:

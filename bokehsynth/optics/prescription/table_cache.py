@@ -16,7 +16,7 @@ from bokehsynth.errors import StorageError
 from bokehsynth.files import atomic_write, canonical_json, sha256_bytes, user_cache
 from bokehsynth.optics.prescription.bake import LensTable
 
-VERSION = 5
+VERSION = 6
 """Of the tracing and fitting: raised whenever their numbers change."""
 
 _LARGEST = 64_000_000

@@ -3,6 +3,7 @@
 import numpy as np
 
 from bokehsynth.rendering.jit import kernel
+from bokehsynth.rendering.types import FloatArray
 
 SIDE = 37
 """Lens points per side of a grid: an aberration c s^3 is met to 3 c / 4 / 16^2 px."""
@@ -85,6 +86,27 @@ def carried_on(weights, opened):
                     seen[j, i] = True
         out, known = more, seen
     return out
+
+
+def bound_dark(values: FloatArray) -> None:
+    """Bound the aberrations of lens points that light does not pass, in place: values float32 [F, C, 4, SIDE * SIDE].
+
+    A formula says nothing of them, and polynomials run away: 1e6 px at the edge of a lens's image circle. Between two
+    points or nodes they still weigh. At a node they reach twice as far at most as those of its light; a node without
+    light has the aberrations of the last one with some, or of the first.
+    """
+    np.clip(values, -FAR, FAR, out=values)  # squares of float32 end at 1e19
+    length = np.hypot(values[:, :, AX], values[:, :, AY])
+    lit = (values[:, :, DISTANCE] > 0) & (values[:, :, WEIGHT] > 0)
+    most = 2 * np.where(lit, length, 0).max(axis=-1)
+    share = np.where(lit, 1, np.minimum(1, most[..., None] / np.maximum(length, 1e-6)))
+    values[:, :, [AX, AY]] *= share[:, :, None].astype(np.float32)
+    for c in range(values.shape[1]):
+        bright = np.flatnonzero(lit[:, c].any(axis=-1))
+        if len(bright) == 0:
+            continue
+        last = bright[np.maximum(np.searchsorted(bright, np.arange(len(values)), side="right") - 1, 0)]
+        values[:, c, AX], values[:, c, AY] = values[last, c, AX], values[last, c, AY]
 
 
 @kernel

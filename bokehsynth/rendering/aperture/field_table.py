@@ -17,7 +17,7 @@ import numpy.typing as npt
 from bokehsynth.errors import UsageError
 from bokehsynth.optics import Aperture
 from bokehsynth.optics.prescription.aperture import PrescriptionAperture
-from bokehsynth.rendering.aperture.field_grid import AX, AY, DISTANCE, SIDE, WEIGHT, carried_on, distances
+from bokehsynth.rendering.aperture.field_grid import AX, AY, DISTANCE, SIDE, WEIGHT, bound_dark, carried_on, distances
 from bokehsynth.rendering.aperture.field_lookup import look_up
 from bokehsynth.rendering.aperture.lens_points import check_inside, check_weights, vogel_points
 from bokehsynth.rendering.aperture.traced_grids import TracedGrids
@@ -74,12 +74,17 @@ def bake_field_table(aperture: Aperture, width: int, height: int, channels: int)
     if same:
         corner = min(np.hypot(h[..., 0], h[..., 1]).max(), 1.0)  # the lattice may end beyond the picture's
         radii = np.linspace(0, corner, FIELDS)
-        values = np.stack(_grids_along(aperture, half, channels, radii))[None]
+        along = np.stack(_grids_along(aperture, half, channels, radii))
+        bound_dark(along)
+        values = along[None]
         step = float(radii[1]) * math.hypot(width, height) / 2
     else:
         baker = _Baker(aperture, half, channels)
         grids = [baker.grid_at(each) for each in h.reshape(-1, 2)]
         values = np.stack(grids).reshape(*h.shape[:2], channels, 4, SIDE * SIDE)
+        if aperture.has_aberration:
+            for row in values:
+                bound_dark(row)
     table = FieldTable(values, step, half, same, ((width - 1) / 2, (height - 1) / 2))
     _check(aperture, table, (width, height))
     return table
@@ -264,8 +269,11 @@ def _check(aperture: Aperture, table: FieldTable, size: tuple[int, int]) -> None
     off, size_of = (np.hypot(a[..., 0], a[..., 1]) for a in (found - expected, expected))
     error, largest = float(np.sqrt(np.square(off).mean())), float(size_of.max())
     if error > max(_GOOD_PX, _GOOD_SHARE * largest):
-        traced = isinstance(aperture, PrescriptionAperture)
-        way = "stop the lens down, make the pictures smaller" if traced else "smooth it"
+        way = "smooth it"
+        if isinstance(aperture, PrescriptionAperture):
+            way, edge = "stop the lens down, make the pictures smaller", float(aperture.table.fields[-1])
+            if aperture.table.dark_beyond:
+                way += f" or the sensor narrower (the lens's image ends at {edge:.0%} of the picture's half diagonal)"
         raise UsageError(
             f"{type(aperture).__name__}.aberration changes too fast for the tables of cpu: off by {error:.2g} px rms "
             f"between {SIDE} lens points and {FIELDS} field positions per side; {way}, or use backend='reference'"

@@ -90,6 +90,8 @@ def _planned(
     for m, way in enumerate(lattice.ways):
         per_tile = np.repeat(way, FINEST // TILE_H, axis=0)
         output.paths[_seen(plan, m) & (per_tile[:rows, :columns] == BY_RAYS)] = tiles.RAY_TRACED
+    if reaches is not None:  # kernels are not clamped to the canvas, rays are
+        output.paths[(reaches > prepared.scene.margin - 1).any(axis=0)] = tiles.RAY_TRACED
     return plan
 
 
@@ -176,7 +178,8 @@ class _StripWork:
         nodes, channels = NodeRows(self.prepared, self.lattice), self.prepared.tables.channels
         taps = empty_taps(nodes.strip, channels)
         memory = np.zeros((tile_pass.scratch_cells(len(self.planes.planes), channels), CELL), np.float32)
-        of_tile = tile_rays(nodes.table, self.prepared.rays, channels, _kinds(self.prepared, self.plan))
+        astray = prepared_layers.camera_of(self.prepared.scene).astray
+        of_tile = tile_rays(nodes.table, self.prepared.rays, channels, _kinds(self.prepared, self.plan), astray)
         beams = CellRays(self.rays, self.pupil, of_tile)
         picture, per_strip = Picture(self.output.color, self.output.coverage), self.lattice.strip * FINEST // TILE_H
         for number in range(start, stop):

@@ -128,6 +128,7 @@ def _trace_tile(layers, rays, corner, size, memory, picture):
             weights[c] = 1
         for i in range(rays.spans[side, 0], rays.spans[side, 1]):
             ray_columns(local, c, rays.cells, rays.fractions, i, columns)
+            keep_within(columns, layers.camera.astray, middle_x, middle_y)
             motion = float(columns[4 + AY]), 1.0 + columns[4 + AX]
             ray = Ray((rays.points[i, 0], rays.points[i, 1]), weights, motion)
             for row in range(rows):
@@ -143,6 +144,21 @@ def _trace_tile(layers, rays, corner, size, memory, picture):
                     intersect_unordered(layers, visible, ray, (start_y, start_x), row, sums)
                 ray_sums.add_arrived(open_to, weights, sums, row)
     ray_sums.normalise(layers, visible, sums, y0, x0, picture)
+
+
+@inline_kernel
+def keep_within(columns, astray, across, down):
+    """Bound how far a ray starts beside any pixel of a tile, by what the canvas and the tile's bounds are made for.
+
+    across, down: half the tile's width and height. A table may say more where it changes too fast between two nodes.
+    """
+    for axis in (AX, AY):
+        columns[axis] = min(max(columns[axis], np.float32(-astray)), np.float32(astray))
+        drift = abs(columns[4 + axis]) * across + abs(columns[8 + axis]) * down
+        left = astray - abs(columns[axis])
+        if drift > left:
+            columns[4 + axis] *= np.float32(left / drift)
+            columns[8 + axis] *= np.float32(left / drift)
 
 
 @inline_kernel

@@ -43,12 +43,14 @@ class TileRays(NamedTuple):
     counts: IntArray  # [C]; [0] of a lens that has no table
     moving: npt.NDArray[np.uint8]  # [tile rows, tile columns]: whether aberrations are not STEADY
     together: npt.NDArray[np.uint8]  # [tile rows, tile columns]: whether one channel's rays serve all
+    astray: float  # px that the canvas is made for
 
 
 def tile_rays(
-    table: FieldTable | None, rays: RaySet, channels: int, kinds: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
-) -> TileRays:
-    """Room for the largest set of rays; kinds: `moving` and `together`."""
+    table: FieldTable | None, rays: RaySet, channels: int, kinds: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]],
+    astray: float,
+) -> TileRays:  # fmt: skip
+    """Room for the largest set of rays; kinds: `moving` and `together`; astray: bound for aberrations, in px."""
     if table is None:
         table, channels, most = no_field_table(0), 0, 0
     else:
@@ -56,7 +58,7 @@ def tile_rays(
     shape, floats = (channels, most), np.float32
     return TileRays(
         table, np.empty((*shape, 2), floats), np.empty(shape, floats), np.empty((*shape, 4), floats),
-        np.empty(shape, np.int64), np.zeros(channels, np.int64), *kinds,
+        np.empty(shape, np.int64), np.zeros(channels, np.int64), *kinds, astray,
     )  # fmt: skip
 
 
@@ -86,8 +88,23 @@ def fill_tile_rays(rays, span, y, x, kind, out):
                 across, down = np.float32(1 / TILE_W), np.float32(1 / TILE_H)
                 out.slopes[c, n, 0], out.slopes[c, n, 1] = (b[0] - a[0]) * across, (e[0] - d[0]) * down
                 out.slopes[c, n, 2], out.slopes[c, n, 3] = (b[1] - a[1]) * across, (e[1] - d[1]) * down
+            _keep_within(out, c, n, moving)
             n += 1
         out.counts[c] = n
+
+
+@inline_kernel
+def _keep_within(out, c, n, moving):
+    """`field_tracer.keep_within` of a noted ray: nothing is clamped to the canvas here."""
+    for axis in range(2):
+        limit = np.float32(out.astray)
+        out.shifts[c, n, axis] = min(max(out.shifts[c, n, axis], -limit), limit)
+        if moving:
+            per_column, per_row = abs(out.slopes[c, n, 2 * axis]), abs(out.slopes[c, n, 2 * axis + 1])
+            drift, left = per_column * (TILE_W / 2) + per_row * (TILE_H / 2), limit - abs(out.shifts[c, n, axis])
+            if drift > left:
+                out.slopes[c, n, 2 * axis] *= np.float32(left / drift)
+                out.slopes[c, n, 2 * axis + 1] *= np.float32(left / drift)
 
 
 @always_inline_kernel

@@ -203,7 +203,8 @@ aberration is looked for. At the edge of an image circle it grows within a tenth
 def largest_aberration(lens: Lens, width: int, height: int) -> float:
     """Bound, in pixels, for the aberration of every ray that passes, over a picture; 0 for a lens without blur.
 
-    The largest value at a lattice of lens points and field positions, and at these along a diagonal, and 5 % more for what lies between.
+    The largest value on a lattice of lens points and field positions, and along half a diagonal, and 5 % more for what
+    lies between.
     """
     if lens.blur == 0 or not lens.aperture.has_aberration:
         return 0.0

@@ -19,6 +19,7 @@ from bokehsynth.errors import ChangedError, UsageError
 from bokehsynth.files import canonical_json, sha256_bytes
 from bokehsynth.imaging.pictures import Landscape
 
+
 @pytest.fixture(autouse=True)
 def disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that is half full: nothing is kept on one that is nearly full, as that of the tests may be."""

@@ -275,7 +275,10 @@ def test_beyond_the_edge_of_the_image_it_is_dark(monkeypatch):
 
 
 def test_a_field_without_light_spoils_none_that_has_some():
-    """The last field of a phone's lens is dark; what was fitted there led rays of the fields before it 1,000 px astray."""
+    """The last field of a phone's lens is dark; what was fitted there led rays of fields before it 1,000 px astray.
+
+    Of 2 to 3 px by fields of their own at 512 px; here pictures are small, and it was 0.15 to 0.2 px of 0.08.
+    """
     size = (36, 36)
     prescription = bs.load_prescription("phone-4-f1.8")
     lens = prescription.at(near_m=0.0674, focus_m=0.0736, sensor_width_mm=4.8, size=size)
@@ -289,9 +292,8 @@ def test_a_field_without_light_spoils_none_that_has_some():
         passes = lens.aperture.weight(traced.s, fields)[:, 1] > 0
         both = passes & traced.passes
         off = lens.aperture.aberration(traced.s, fields)[both, 1] - traced.aberration[both]
-        assert np.abs(off).max() < 0.06  # worst 0.057, of 0.08
+        assert np.abs(off).max() < 0.06  # worst 0.058, it was 0.197
         assert (passes != traced.passes).mean() < 0.015  # worst 0.012
-    assert lens.margin([bs.Plane(lens.focus)], 36, 36) < 5  # 20 px with those rays
 
 
 def test_focus_at_infinity_works():

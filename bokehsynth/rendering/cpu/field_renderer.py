@@ -90,8 +90,6 @@ def _planned(
     for m, way in enumerate(lattice.ways):
         per_tile = np.repeat(way, FINEST // TILE_H, axis=0)
         output.paths[_seen(plan, m) & (per_tile[:rows, :columns] == BY_RAYS)] = tiles.RAY_TRACED
-    if reaches is not None:  # kernels are not clamped to the canvas, rays are
-        output.paths[(reaches > prepared.scene.margin - 1).any(axis=0)] = tiles.RAY_TRACED
     return plan
 
 

@@ -9,6 +9,7 @@ from bokehsynth.rendering.aperture.field_motion import FieldMotion, nodes_at
 from bokehsynth.rendering.aperture.tables import FieldLensTables
 from bokehsynth.rendering.cpu import prepared_layers
 from bokehsynth.rendering.cpu.column_kernels import MOST
+from bokehsynth.rendering.cpu.field_tracer import PART
 from bokehsynth.rendering.cpu.node_rows import (
     BY_COLUMNS,
     BY_NODES,
@@ -19,7 +20,7 @@ from bokehsynth.rendering.cpu.node_rows import (
     Lattice,
     node_radii,
 )
-from bokehsynth.rendering.tile_constants import FINEST
+from bokehsynth.rendering.tile_constants import FINEST, TILE_W
 from bokehsynth.rendering.types import Float64Array, IntArray
 
 BoolArray = npt.NDArray[np.bool_]
@@ -110,15 +111,22 @@ def _lattice(
     return Lattice(ways, sizes, steps)
 
 
+def _linear_over_tiles(prepared: FieldScene) -> bool:
+    """Whether a lens has a table whose nodes lie so far apart that plain rays would not go through tiles in parts."""
+    scene, tables = prepared.scene, prepared.tables
+    return isinstance(tables, FieldLensTables) and TILE_W <= PART * tables.field_table(scene.width, scene.height).step
+
+
 def _ways(
     prepared: FieldScene, each: prepared_layers.PreparedLayer, step: int, around: list[MotionAround]
 ) -> tuple[IntArray, Float64Array]:  # fmt: skip
     """How a layer's means are made in cells `step` px wide, and how much kernels change there (`_changes`).
 
-    BY_NODES, BY_RADIUS or, where neither does, BY_COLUMNS of lenses that have a table and BY_RAYS of others.
+    BY_NODES, BY_RADIUS or, where neither does, BY_COLUMNS of lenses that have a table and BY_RAYS of others, and in
+    pictures so small that the field is not linear over a tile, as what rays of a tile share takes it to be.
     """
     changes = _changes(prepared, each, step, around)
-    otherwise = BY_COLUMNS if isinstance(prepared.tables, FieldLensTables) else BY_RAYS
+    otherwise = BY_COLUMNS if _linear_over_tiles(prepared) else BY_RAYS
     if each.plane.slope == 0:
         return np.where(changes <= 1, BY_NODES, otherwise), changes
     radii = node_radii(prepared, each, step, prepared.cells(step))

@@ -114,7 +114,7 @@ def _lattice(
 def _linear_over_tiles(prepared: FieldScene) -> bool:
     """Whether a lens has a table whose nodes lie so far apart that plain rays would not go through tiles in parts."""
     scene, tables = prepared.scene, prepared.tables
-    return isinstance(tables, FieldLensTables) and TILE_W <= PART * tables.field_table(scene.width, scene.height).step
+    return isinstance(tables, FieldLensTables) and PART * tables.field_table(scene.width, scene.height).step >= TILE_W
 
 
 def _ways(

@@ -222,8 +222,15 @@ def with_layers(fields: list[str], most: int) -> list[str]:
     written = [name for each in fields for name in (known if each == LAYERS else (each,))]
     others = [name for name in written if name in LAYER_FIELDS and name not in known]
     if others or (LAYERS in fields and not known):
-        there = f"{known[0]} to {known[-1]}" if known else "none: of a photograph store `aif` and `disparity`"
-        raise ValueError(f"shards.fields: {', '.join(others) or LAYERS} is no layer of this recipe; it has {there}")
+        if not known:
+            name = ", ".join(others) or LAYERS
+            raise ValueError(
+                f"shards.fields: this recipe has no layers for {name}: only scenes of foregrounds over a background do; "
+                "leave the field out"
+            )
+        raise ValueError(
+            f"shards.fields: {', '.join(others)} is no layer of this recipe; it has {known[0]} to {known[-1]}"
+        )
     if len(set(written)) != len(written):
         raise ValueError(f"shards.fields: names a layer twice: {', '.join(written)}")
     return written

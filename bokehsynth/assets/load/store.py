@@ -122,13 +122,19 @@ class AssetStore:
 
         (Landscapes, which are larger, come in two or three.)
         """
-        raster: Raster = self._cache.get((Raster, *_contents(files).values()), lambda: read_asset(files))
+        raster: Raster = self._cache.get((Raster, *_contents(files).values()), lambda: _compact(read_asset(files)))
         return raster
 
     def _find(self, asset_id: str) -> tuple[Asset | None, AssetFiles | None]:
         if self._catalogue is None or asset_id not in self._catalogue.files:
             return None, None
         return self._catalogue.by_id[asset_id], self._catalogue.files[asset_id]
+
+
+def _compact(raster: Raster) -> Raster:
+    """The raster without what its arrays are views of: the cache counts what it sees."""
+    alpha = None if raster.alpha is None else np.ascontiguousarray(raster.alpha)
+    return replace(raster, values=np.ascontiguousarray(raster.values), alpha=alpha)
 
 
 def cutout_factor(files: AssetFiles, longer_side: int) -> int:

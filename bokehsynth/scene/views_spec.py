@@ -225,8 +225,8 @@ def with_layers(fields: list[str], most: int) -> list[str]:
         if not known:
             name = ", ".join(others) or LAYERS
             raise ValueError(
-                f"shards.fields: this recipe has no layers for {name}: only scenes of foregrounds over a background do; "
-                "leave the field out"
+                f"shards.fields: this recipe has no layers for {name}: only scenes of foregrounds over a background "
+                "have some; leave it out"
             )
         raise ValueError(
             f"shards.fields: {', '.join(others)} is no layer of this recipe; it has {known[0]} to {known[-1]}"

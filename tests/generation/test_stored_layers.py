@@ -144,7 +144,7 @@ def test_records_that_do_not_fit_are_refused(layer_set):
 @pytest.mark.parametrize(
     ("lines", "word"),
     [
-        (["scene={kind: photo}", "assets={photos: [procedural]}", "shards.fields=[lq, layers]"], "store `aif`"),
+        (["scene={kind: photo}", "assets={photos: [procedural]}", "shards.fields=[lq, layers]"], "has no layers for"),
         (["shards.fields=[lq, matte_03]"], "matte_03 is no layer of this recipe; it has matte_00 to color_02"),
         (["shards.fields=[lq, layers, matte_00]"], "names a layer twice"),
     ],

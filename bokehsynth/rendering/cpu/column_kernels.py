@@ -107,7 +107,8 @@ def filter_columns(layers, strip, row, tile, buffer, area):
         steps = columns.steps[m, row, tile_column]
         if steps == 0 or visible.state[m, REACH] == 0:
             continue
-        half = int(min(np.ceil(visible.state[m, REACH]) + 1, max(layers.margin - 1, 1)))
+        room = (int(np.sqrt(len(columns.offsets)) + 0.5) - 1) // 2
+        half = min(int(np.ceil(visible.state[m, REACH])) + 1, max(layers.margin - 1, 1), room)
         for top in range(0, min(TILE_H, area[0] - y0), GROUP):
             base = int(y + top + layers.camera.cy) * layers.stride + int(x + layers.camera.cx)
             last = max(min(TILE_W, area[1] - x0) - 1, 1)

@@ -96,16 +96,16 @@ def _lattice(
     prepared: FieldScene, each: prepared_layers.PreparedLayer, around: dict[int, list[MotionAround]]
 ) -> Lattice:  # fmt: skip
     """How a layer's means are made: between nodes as far apart as serve, [rows, columns] of the finest cells."""
-    rows, columns = (COARSEST // FINEST * side for side in prepared.cells(COARSEST))
-    ways, sizes = np.full((rows, columns), BY_NODES), np.ones((rows, columns), np.int64)
-    steps = np.zeros((rows, columns), np.int64)
+    shape = tuple(COARSEST // FINEST * side for side in prepared.cells(COARSEST))
+    ways, sizes, steps = np.full(shape, BY_NODES), np.ones(shape, np.int64), np.zeros(shape, np.int64)
     finest, changes = _ways(prepared, each, FINEST, around[FINEST])
     here = slice(finest.shape[0]), slice(finest.shape[1])
-    ways[here], steps[here] = finest, np.where(finest == BY_COLUMNS, np.ceil(np.clip(changes, 1, MOST)), 0)
+    columns = np.ceil(np.clip(np.nan_to_num(changes, nan=1.0), 1, MOST))
+    ways[here], steps[here] = finest, np.where(finest == BY_COLUMNS, columns, 0)
     for size in SIZES[1:]:
         by_nodes = _ways(prepared, each, size * FINEST, around[size * FINEST])[0] == BY_NODES
         serve = np.repeat(np.repeat(by_nodes, size, axis=0), size, axis=1)
-        served = np.zeros((rows, columns), np.bool_)
+        served = np.zeros(shape, np.bool_)
         served[: serve.shape[0], : serve.shape[1]] = serve
         ways[served], sizes[served], steps[served] = BY_NODES, size, 0
     return Lattice(ways, sizes, steps)

@@ -24,6 +24,7 @@ from bokehsynth.rendering.aperture.lens_points import vogel_points
 from bokehsynth.rendering.aperture.pupil import pupils_at
 from bokehsynth.rendering.aperture.tables import tables_of
 from bokehsynth.rendering.cpu import layer_lattices, node_rows
+from bokehsynth.rendering.cpu.field_tracer import within
 from bokehsynth.rendering.cpu.moment_splats import splat_moments
 from bokehsynth.rendering.cpu.node_kernels import NodeGrids, grids_of_row, splat_grids
 from bokehsynth.rendering.cpu.prepared_layers import concatenate_kernels
@@ -142,6 +143,15 @@ Worst seen: gentle 1.43e-3 and 2.04e-3 (1.51e-3 where nodes have kernels that ar
 hides what is too wide between them), spherical 2.95e-3 and 5.7e-3, tinted 7.6e-4 and 1.24e-3, colours
 3.75e-3 and 4.94e-3, wide 1.24e-3 inside; by rays a fifth.
 """
+
+
+def test_no_pixel_of_a_tile_has_rays_farther_astray_than_the_canvas_is_made_for():
+    half, rng = (7.5, 3.5), np.random.default_rng(5)
+    for value, right, down in rng.normal(0, (6.0, 0.6, 0.6), (200, 3)):
+        kept = within(value, right, down, half, 4.0)
+        assert abs(kept[0]) + half[0] * abs(kept[1]) + half[1] * abs(kept[2]) <= 4.0 + 1e-9
+        if abs(value) + half[0] * abs(right) + half[1] * abs(down) <= 4.0:
+            assert kept == (value, right, down)
 
 
 def test_the_dark_leads_no_light_astray():

@@ -128,7 +128,10 @@ def _trace_tile(layers, rays, corner, size, memory, picture):
             weights[c] = 1
         for i in range(rays.spans[side, 0], rays.spans[side, 1]):
             ray_columns(local, c, rays.cells, rays.fractions, i, columns)
-            keep_within(columns, layers.camera.astray, middle_x, middle_y)
+            for axis in (AX, AY):
+                columns[axis], columns[4 + axis], columns[8 + axis] = within(
+                    columns[axis], columns[4 + axis], columns[8 + axis], (middle_x, middle_y), layers.camera.astray
+                )
             motion = float(columns[4 + AY]), 1.0 + columns[4 + AX]
             ray = Ray((rays.points[i, 0], rays.points[i, 1]), weights, motion)
             for row in range(rows):
@@ -147,18 +150,17 @@ def _trace_tile(layers, rays, corner, size, memory, picture):
 
 
 @inline_kernel
-def keep_within(columns, astray, across, down):
-    """Bound how far a ray starts beside any pixel of a tile, by what the canvas and the tile's bounds are made for.
+def within(value, per_column, per_row, half, limit):
+    """Bound an aberration in the middle of a tile, and its slopes, so that it stays within `limit` all over the tile.
 
-    across, down: half the tile's width and height. A table may say more where it changes too fast between two nodes.
+    half: half the tile's width and height. A table may say more than the canvas and the tile's bounds are made for
+    where it changes too fast between two nodes.
     """
-    for axis in (AX, AY):
-        columns[axis] = min(max(columns[axis], np.float32(-astray)), np.float32(astray))
-        drift = abs(columns[4 + axis]) * across + abs(columns[8 + axis]) * down
-        left = astray - abs(columns[axis])
-        if drift > left:
-            columns[4 + axis] *= np.float32(left / drift)
-            columns[8 + axis] *= np.float32(left / drift)
+    value = min(max(value, -limit), limit)
+    drift, left = abs(per_column) * half[0] + abs(per_row) * half[1], limit - abs(value)
+    if drift > left:
+        per_column, per_row = per_column * (left / drift), per_row * (left / drift)
+    return value, per_column, per_row
 
 
 @inline_kernel

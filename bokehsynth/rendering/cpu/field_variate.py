@@ -15,6 +15,7 @@ from bokehsynth.rendering.aperture.field_table import FieldTable, no_field_table
 from bokehsynth.rendering.aperture.tables import RaySet
 from bokehsynth.rendering.cpu import ray_batches
 from bokehsynth.rendering.cpu.control_variate import attenuate_by, clear_sums
+from bokehsynth.rendering.cpu.field_tracer import within
 from bokehsynth.rendering.cpu.kernel_arguments import Batch, Texels
 from bokehsynth.rendering.cpu.ray_batches import BATCH
 from bokehsynth.rendering.cpu.simd import cell, load, splat, store
@@ -72,6 +73,7 @@ def fill_tile_rays(rays, span, y, x, kind, out):
     middle = place_of(table, y, x)
     left, right = place_of(table, y, x - TILE_W / 2), place_of(table, y, x + TILE_W / 2)
     above, below = place_of(table, y - TILE_H / 2, x), place_of(table, y + TILE_H / 2, x)
+    half = TILE_W / 2, TILE_H / 2
     sharp = np.float32(np.sqrt((span[1] - span[0]) / np.pi) / table.half)
     for c in range(1 if together else len(out.counts)):
         n, asked = 0, 1 if together else c
@@ -88,23 +90,14 @@ def fill_tile_rays(rays, span, y, x, kind, out):
                 across, down = np.float32(1 / TILE_W), np.float32(1 / TILE_H)
                 out.slopes[c, n, 0], out.slopes[c, n, 1] = (b[0] - a[0]) * across, (e[0] - d[0]) * down
                 out.slopes[c, n, 2], out.slopes[c, n, 3] = (b[1] - a[1]) * across, (e[1] - d[1]) * down
-            _keep_within(out, c, n, moving)
+            else:
+                out.slopes[c, n] = zero
+            for k in range(2):  # nothing is clamped to the canvas here
+                out.shifts[c, n, k], out.slopes[c, n, 2 * k], out.slopes[c, n, 2 * k + 1] = within(
+                    out.shifts[c, n, k], out.slopes[c, n, 2 * k], out.slopes[c, n, 2 * k + 1], half, out.astray
+                )
             n += 1
         out.counts[c] = n
-
-
-@inline_kernel
-def _keep_within(out, c, n, moving):
-    """`field_tracer.keep_within` of a noted ray: nothing is clamped to the canvas here."""
-    for axis in range(2):
-        limit = np.float32(out.astray)
-        out.shifts[c, n, axis] = min(max(out.shifts[c, n, axis], -limit), limit)
-        if moving:
-            per_column, per_row = abs(out.slopes[c, n, 2 * axis]), abs(out.slopes[c, n, 2 * axis + 1])
-            drift, left = per_column * (TILE_W / 2) + per_row * (TILE_H / 2), limit - abs(out.shifts[c, n, axis])
-            if drift > left:
-                out.slopes[c, n, 2 * axis] *= np.float32(left / drift)
-                out.slopes[c, n, 2 * axis + 1] *= np.float32(left / drift)
 
 
 @always_inline_kernel
